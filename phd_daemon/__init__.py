@@ -1,0 +1,1 @@
+"""When, how many, in what order, and who is told."""

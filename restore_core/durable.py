@@ -1,0 +1,133 @@
+"""The only place that fsyncs and renames.
+
+Order that every publication keeps: write the bytes, fsync the file, rename it, fsync its folder. On XFS a
+replace-by-rename without the first fsync left a file of 0 bytes after a power cut, and without the last one the
+name itself was gone (FAULTS.md §0.4). An fsync that failed is never repeated: the kernel reports a lost page once
+and then says "OK" with the data gone, so the file is given up instead.
+
+All functions take either plain paths or names relative to an open folder (`dir_fd`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import secrets
+from pathlib import Path
+
+_RENAME_NOREPLACE = 1
+_AT_FDCWD = -100
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def sync_file(fd: int) -> None:
+    """Make the bytes of an open file durable. Raises `OSError`; never call it again after that."""
+    os.fsync(fd)
+
+
+def sync_folder(path: str | Path, *, dir_fd: int | None = None) -> None:
+    """Make the names in a folder durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def move(
+    source: str | Path, to: str | Path, *, replace: bool = False, source_dir_fd: int | None = None, to_dir_fd: int | None = None
+) -> None:
+    """Rename within one file system, durably. Without `replace` an existing `to` raises `FileExistsError`."""
+    if replace:
+        os.rename(source, to, src_dir_fd=source_dir_fd, dst_dir_fd=to_dir_fd)
+    else:
+        _rename_noreplace(os.fspath(source), os.fspath(to), source_dir_fd, to_dir_fd)
+    sync_folder(os.path.dirname(to) or ".", dir_fd=to_dir_fd)
+    if (os.path.dirname(source), source_dir_fd) != (os.path.dirname(to), to_dir_fd):
+        sync_folder(os.path.dirname(source) or ".", dir_fd=source_dir_fd)
+
+
+def write_whole(path: str | Path, data: bytes, *, mode: int = 0o600, replace: bool = True, durable: bool = True) -> None:
+    """Put `data` under `path` at once: a reader sees the old file or the new one, never a piece.
+
+    With `durable=False` the replacement is atomic but may be lost in a power cut (progress, caches).
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.tmp")
+    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        try:
+            write_all(fd, data)
+            if durable:
+                sync_file(fd)
+        finally:
+            os.close(fd)
+        if durable:
+            move(part, path, replace=replace)
+        elif replace:
+            os.replace(part, path)
+        else:
+            _rename_noreplace(os.fspath(part), os.fspath(path), None, None)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(part)
+        raise
+
+
+def remove(path: str | Path, *, dir_fd: int | None = None, durable: bool = True) -> bool:
+    """Unlink a file; False where there was none."""
+    try:
+        os.unlink(path, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return False
+    if durable:
+        sync_folder(os.path.dirname(path) or ".", dir_fd=dir_fd)
+    return True
+
+
+def append_line(path: str | Path, line: bytes, *, mode: int = 0o644) -> None:
+    """Append one line durably. A torn last line of an earlier crash is closed with a newline first."""
+    created = not os.path.exists(path)
+    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, mode)
+    try:
+        size = os.fstat(fd).st_size
+        torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
+        write_all(fd, (b"\n" if torn else b"") + line + b"\n")
+        sync_file(fd)
+    finally:
+        os.close(fd)
+    if created:
+        sync_folder(os.path.dirname(path) or ".")
+
+
+def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
+    """`write` until nothing is left: the kernel may take less than it was given."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def write_all_at(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
+    """`pwrite` until nothing is left."""
+    written = os.pwrite(fd, data, offset)
+    if written == len(data):
+        return
+    view = memoryview(data)
+    while written < len(view):
+        written += os.pwrite(fd, view[written:], offset + written)
+
+
+def _rename_noreplace(source: str, to: str, source_dir_fd: int | None, to_dir_fd: int | None) -> None:
+    old_fd = _AT_FDCWD if source_dir_fd is None else source_dir_fd
+    new_fd = _AT_FDCWD if to_dir_fd is None else to_dir_fd
+    done = _libc.renameat2(old_fd, os.fsencode(source), new_fd, os.fsencode(to), _RENAME_NOREPLACE)
+    if done == 0:
+        return
+    code = ctypes.get_errno()
+    if code not in (errno.EINVAL, errno.ENOSYS):
+        raise OSError(code, os.strerror(code), source, None, to)
+    # A file system without RENAME_NOREPLACE (NFS, old FUSE): a hard link refuses an existing name just as surely.
+    os.link(source, to, src_dir_fd=source_dir_fd, dst_dir_fd=to_dir_fd, follow_symlinks=False)
+    os.unlink(source, dir_fd=source_dir_fd)

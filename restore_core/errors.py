@@ -1,0 +1,185 @@
+"""Every error this product raises on purpose, and what each one means to a caller.
+
+    PhdError                         exit  try again?
+    ├── UsageError                     2   never   the command line cannot mean anything
+    ├── BadData                       65   never   what lies there is not what it must be
+    │   ├── BadArchive                             an archive, or a section of one
+    │   │   └── BlockMismatch                      one block whose digest differs
+    │   ├── BadControlFile                         a control file, with its line
+    │   └── BadRule                                a line of vmdks.auto
+    ├── TargetUnavailable             69   later   the target does not answer
+    │   └── ArchiveAbsent             69   never   the target answers: it is not there
+    ├── SourceRefused                 65   never   a disk that cannot be backed up as asked
+    ├── DestinationError              73   never   the disk cannot be written there
+    │   ├── DestinationExists                      something lies there and overwrite is false
+    │   ├── DestinationOutside                     not below a datastore
+    │   ├── DestinationInUse          73   later   a running VM or another job holds it
+    │   └── NoSpace                                needed and free bytes are in the text
+    ├── TryAgainLater                 75   later   temporary I/O and resource errors, timeouts
+    ├── ConfigurationError            78   never   phd.toml
+    └── Stopped                      130   later   asked to stop; nothing is broken
+
+Texts name what, where, expected, found, and what to do next. Names that came from outside go
+through `naming.printable` before they enter a text.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+
+
+class ExitCode(enum.IntEnum):
+    """The exit codes of every command; the README prints this table."""
+
+    DONE = 0
+    FINDINGS = 1
+    USAGE = 2
+    BAD_DATA = 65
+    UNAVAILABLE = 69
+    OUR_BUG = 70
+    DESTINATION = 73
+    TRY_AGAIN = 75
+    CONFIGURATION = 78
+    INTERRUPTED = 130
+
+
+class PhdError(Exception):
+    """Base of all deliberate errors; `remedy` is the sentence that says what to do next."""
+
+    exit_code: ExitCode = ExitCode.OUR_BUG
+    try_again: bool = False
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  {self.remedy}" if self.remedy else self.message
+
+
+class UsageError(PhdError):
+    """The request contradicts itself or names nothing."""
+
+    exit_code = ExitCode.USAGE
+
+
+class BadData(PhdError):
+    """Data that can never become right by trying again."""
+
+    exit_code = ExitCode.BAD_DATA
+
+
+class BadArchive(BadData):
+    """An archive is truncated, damaged, of an unknown version, or not the one that was asked for."""
+
+
+class BlockMismatch(BadArchive):
+    """One block does not have the digest its index map demands."""
+
+    def __init__(self, *, block: int, offset: int, where: str, expected: str, found: str) -> None:
+        super().__init__(
+            f"block {block} (disk offset {offset}) from {where}: digest differs, expected {expected}, found {found}",
+            remedy="The archive is damaged, or this is not its Full. Run 'phd verify' on it, and restore from another copy.",
+        )
+        self.block = block
+        self.offset = offset
+
+
+class BadControlFile(BadData):
+    """A control file that cannot become a job; `line` is 1-based, 0 for the file as a whole."""
+
+    def __init__(self, message: str, *, line: int = 0, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.line = line
+
+
+class BadRule(BadData):
+    """One line of vmdks.auto that is not a rule."""
+
+
+class SourceRefused(BadData):
+    """A disk that is not one flat file or device, is running, or changed while it was read."""
+
+
+class TargetUnavailable(PhdError):
+    """The target does not answer, or not as itself."""
+
+    exit_code = ExitCode.UNAVAILABLE
+    try_again = True
+
+
+class ArchiveAbsent(TargetUnavailable):
+    """The target answers and the archive is not there: waiting will not bring it."""
+
+    try_again = False
+
+
+class DestinationError(PhdError):
+    """The disk cannot be written where it should go."""
+
+    exit_code = ExitCode.DESTINATION
+
+
+class DestinationExists(DestinationError):
+    """Something lies at the destination already and nobody said to replace it."""
+
+
+class DestinationOutside(DestinationError):
+    """The destination is not below a datastore, or leaves it by a link."""
+
+
+class DestinationInUse(DestinationError):
+    """A running VM or another job holds the disk."""
+
+    try_again = True
+
+
+class NoSpace(DestinationError):
+    """The datastore has not enough room; refused before anything was written."""
+
+    def __init__(self, *, where: str, needed: int, free: int) -> None:
+        super().__init__(
+            f"{where}: not enough space: {needed} bytes needed, {free} bytes free",
+            remedy="Free space there, choose another datastore, or restore thin (provision = \"thin\").",
+        )
+        self.needed = needed
+        self.free = free
+
+
+class TryAgainLater(PhdError):
+    """A temporary error of the machine; the same job may succeed in a minute."""
+
+    exit_code = ExitCode.TRY_AGAIN
+    try_again = True
+
+
+class ConfigurationError(PhdError):
+    """phd.toml cannot be used; the text lists every problem found, each with its key."""
+
+    exit_code = ExitCode.CONFIGURATION
+
+
+class Stopped(PhdError):
+    """The work was asked to stop (a signal, a cancelled job, ^C)."""
+
+    exit_code = ExitCode.INTERRUPTED
+    try_again = True
+
+
+_FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
+_CANNOT_WRITE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EFBIG}
+
+
+def from_os_error(error: OSError, *, doing: str, where: str) -> PhdError:
+    """The typed error for an `OSError` met on the destination's side while `doing` something at `where`.
+
+    No space and forbidden writes are final; everything else (EIO, ESTALE, EMFILE, ENOMEM, ...) may heal.
+    """
+    text = f"{where}: {doing}: {error.strerror or error}"
+    if error.errno in _FULL_DISK:
+        return DestinationError(text, remedy="Free space on that file system and run the job again.")
+    if error.errno in _CANNOT_WRITE:
+        return DestinationError(text, remedy="Check that the path exists and that this user may write there.")
+    return TryAgainLater(text, remedy="This may be temporary; look at the kernel's log if it comes back.")

@@ -1,0 +1,150 @@
+"""Names of folders and archives <-> facts, and how a name from outside is printed.
+
+    YYYY.MM.DD-VMNAME.UUID/                                   folder of one VM's backups of one day
+        SS-NAME.vmdk.gz-YYMMDD-HHMM.phd                       Full
+        SS-NAME.vmdk.delta-YYYY.MM.DD-HHMM-YYMMDD-HHMM.phd    Delta; the second stamp is its Full's
+
+`SS` is the SCSI id without the colon, first digit the controller: `00` is 0:0, `010` is 0:10. Disks on other
+controllers carry the bus before it (`sata00`), so that no two disks of a VM share a name. A folder of another form is
+a version-2 backup and its whole name stands as the VM name. Stamps are local to the target's time zone; the exact time
+stands in the header of the Delta. Source: DESIGN.md §3.3 and the 2007 README.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import re
+import unicodedata
+import urllib.parse
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+_FOLDER = re.compile(r"(?P<date>\d{4}\.\d{2}\.\d{2})-(?P<vm>.+)\.(?P<uuid>[^.]{36})\Z", re.DOTALL)
+_SCSI = r"(?P<scsi>(?:ide|sata|nvme)?\d{2,4})"
+_FULL = re.compile(_SCSI + r"-(?P<disk>.+)\.gz-(?P<stamp>\d{6}-\d{4})\.phd\Z", re.DOTALL)
+_DELTA = re.compile(_SCSI + r"-(?P<disk>.+)\.delta-(?P<stamp>\d{4}\.\d{2}\.\d{2}-\d{4})-(?P<base>\d{6}-\d{4})\.phd\Z", re.DOTALL)
+_UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+MAX_NAME_BYTES = 255
+
+
+class ArchiveType(enum.Enum):
+    """What a file on a target is, by its name."""
+
+    FULL = "full"
+    DELTA = "delta"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folder:
+    """Facts in a folder's name. For a version-2 folder `date` and `uuid` are None and `vm` is the whole name."""
+
+    vm: str
+    uuid: str | None
+    date: dt.date | None
+
+    @property
+    def version2(self) -> bool:
+        """Made by version 2, whose folders carry the host's name only."""
+        return self.uuid is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveName:
+    """Facts in an archive's name. `base_stamp` is the stamp of the Full that a Delta needs, None for a Full.
+
+    Both stamps are naive local times of the target, to the minute; `time_in` gives an aware one.
+    """
+
+    type: ArchiveType
+    scsi: str
+    disk: str
+    stamp: dt.datetime
+    base_stamp: dt.datetime | None
+
+    @property
+    def empty_delta(self) -> bool:
+        """Named as the empty Delta that is made with every Full."""
+        return self.type is ArchiveType.DELTA and self.stamp == self.base_stamp
+
+    def time_in(self, zone: ZoneInfo) -> dt.datetime:
+        """The stamp as an aware time in UTC."""
+        return self.stamp.replace(tzinfo=zone).astimezone(dt.UTC)
+
+
+def parse_folder(name: str) -> Folder:
+    """Facts in a folder's name; never fails, since any other name is a version-2 host."""
+    match = _FOLDER.match(name)
+    date = _date(match["date"], "%Y.%m.%d") if match else None
+    if match is None or date is None:
+        return Folder(vm=name, uuid=None, date=None)
+    return Folder(vm=match["vm"], uuid=match["uuid"], date=date.date())
+
+
+def folder_name(*, date: dt.date, vm: str, uuid: str) -> str:
+    """The folder of a backup made on `date` (local to the target)."""
+    return f"{date:%Y.%m.%d}-{vm}.{uuid}"
+
+
+def parse_archive(name: str) -> ArchiveName | None:
+    """Facts in a file's name, None if the file is not ours."""
+    if len(name) > MAX_NAME_BYTES:
+        return None
+    if match := _DELTA.match(name):
+        stamp, base = _date(match["stamp"], "%Y.%m.%d-%H%M"), _short_stamp(match["base"])
+        if stamp is None or base is None:
+            return None
+        return ArchiveName(type=ArchiveType.DELTA, scsi=match["scsi"], disk=match["disk"], stamp=stamp, base_stamp=base)
+    if match := _FULL.match(name):
+        stamp = _short_stamp(match["stamp"])
+        if stamp is None:
+            return None
+        return ArchiveName(type=ArchiveType.FULL, scsi=match["scsi"], disk=match["disk"], stamp=stamp, base_stamp=None)
+    return None
+
+
+def full_name(*, scsi: str, disk: str, stamp: dt.datetime) -> str:
+    """The name of a Full; `disk` is the VMDK's name with its suffix, `stamp` local to the target."""
+    return f"{scsi}-{disk}.gz-{stamp:%y%m%d-%H%M}.phd"
+
+
+def delta_name(*, scsi: str, disk: str, stamp: dt.datetime, base: dt.datetime) -> str:
+    """The name of a Delta; `base` is the stamp of its Full."""
+    return f"{scsi}-{disk}.delta-{stamp:%Y.%m.%d-%H%M}-{base:%y%m%d-%H%M}.phd"
+
+
+def scsi_colon(scsi: str) -> str:
+    """`010` -> `0:10`, `sata00` -> `sata0:0`: the id as VMware writes it."""
+    digits = scsi.lstrip("adeimnstv")
+    bus = scsi[: len(scsi) - len(digits)]
+    return f"{bus}{digits[:1]}:{digits[1:]}"
+
+
+def printable(name: str | bytes) -> str:
+    """A name from outside as it may be printed: control and other invisible characters and bad UTF-8 become `%HH`.
+
+    `%` itself becomes `%25`, so that `unprintable` gives the very same name back (FAULTS.md F64).
+    """
+    text = name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
+    return "".join(_escape(c) if c == "%" or unicodedata.category(c) in _UNPRINTABLE else c for c in text)
+
+
+def unprintable(text: str) -> str:
+    """The name behind `printable`: `%HH` becomes its byte again."""
+    return urllib.parse.unquote_to_bytes(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+
+
+def _escape(character: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogateescape"))
+
+
+def _short_stamp(text: str) -> dt.datetime | None:
+    # "%y" would turn 69..99 into 19xx; our years are 20YY.
+    return _date("20" + text, "%Y%m%d-%H%M")
+
+
+def _date(text: str, form: str) -> dt.datetime | None:
+    try:
+        return dt.datetime.strptime(text, form)
+    except ValueError:
+        return None

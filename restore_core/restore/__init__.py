@@ -1,0 +1,1 @@
+"""A restore: plan (pure) > fetch > decode > verify > write > publish. `run` is the order, `pipeline` the fast path."""

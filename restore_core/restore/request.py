@@ -1,0 +1,132 @@
+"""What is asked of a restore, what it tells while it runs, and what came of it. Data only."""
+
+from __future__ import annotations
+
+import enum
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from restore_core.targets.base import ArchiveRef
+
+
+class Provision(enum.Enum):
+    """Thick: every block is allocated before the first is written. Thin: zero blocks stay holes."""
+
+    THICK = "thick"
+    THIN = "thin"
+
+
+class VmxChoice(enum.Enum):
+    """Whether the VMX in the Delta is put beside the disk, unedited."""
+
+    NONE = "none"
+    AS_IS = "as-is"
+
+
+class Phase(enum.Enum):
+    """What a restore is doing; the names are shown to people."""
+
+    PREPARE = "preparing"
+    RESTORE = "restoring"
+    FLUSH = "making it durable"
+    READBACK = "reading it back"
+    PUBLISH = "publishing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreRequest:
+    """One Delta to one disk. `roots` confines the destination (None: a person's own restore, not confined).
+
+    `mode` is the permission of a new disk; a replaced disk keeps owner and mode. `reserved` is how many bytes other
+    queued jobs will still take on the same datastore.
+    """
+
+    delta: ArchiveRef
+    destination: Path
+    full: ArchiveRef | None = None
+    roots: tuple[Path, ...] | None = None
+    overwrite: bool = False
+    provision: Provision = Provision.THICK
+    vmx: VmxChoice = VmxChoice.NONE
+    readback: bool = False
+    mode: int = 0o600
+    reserved: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanSummary:
+    """Blocks and bytes by where they come from. `bytes_*` are bytes of the finished disk."""
+
+    block_size: int
+    disk_size: int
+    keep_blocks: int = 0
+    zero_blocks: int = 0
+    full_blocks: int = 0
+    delta_blocks: int = 0
+    keep_bytes: int = 0
+    zero_bytes: int = 0
+    full_bytes: int = 0
+    delta_bytes: int = 0
+
+    def describe(self) -> str:
+        """The plan in one line."""
+        total = self.keep_blocks + self.zero_blocks + self.full_blocks + self.delta_blocks
+        return (
+            f"{total} blocks of {self.block_size} bytes: {self.full_blocks} from the Full, {self.delta_blocks} from the Delta, "
+            f"{self.zero_blocks} zero, {self.keep_blocks} kept"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a restore is, in bytes of the finished disk. Kept and zero blocks count as done, never into the rate."""
+
+    phase: Phase
+    disk_size: int
+    done: int
+    moved: int
+    delta_done: int
+    delta_total: int
+    full_done: int
+    full_total: int
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def to_move(self) -> int:
+        """Bytes that have to be decoded and written in all."""
+        return self.delta_total + self.full_total
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreOutcome:
+    """A restore that is done: verified, durable, and under its final name."""
+
+    destination: Path
+    disk_size: int
+    plan: PlanSummary
+    seconds: float
+    way: str
+    """Which way was taken and why, e.g. "new disk" or "replaced"."""
+    full: ArchiveRef | None
+    vmx: Path | None
+
+
+class Reporter(Protocol):
+    """Who is told while a restore runs. Called from one thread; must return quickly; `progress` a few times a second."""
+
+    def note(self, text: str) -> None:
+        """One line of what was decided or met, for the log."""
+
+    def planned(self, plan: PlanSummary) -> None:
+        """The plan, once, before the first write."""
+
+    def progress(self, progress: Progress) -> None:
+        """How far it is."""
+
+
+class Stop(Protocol):
+    """Asked between blocks; raises `Stopped` when the restore must end. `keep_part` of the restore decides about leftovers."""
+
+    def __call__(self) -> None: ...

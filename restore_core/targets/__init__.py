@@ -1,0 +1,60 @@
+"""Backup targets: places where archives lie as plain files. `base` holds the contract, one module a kind."""
+
+from __future__ import annotations
+
+import urllib.parse
+
+from restore_core.errors import ArchiveAbsent, ConfigurationError
+from restore_core.naming import unprintable
+from restore_core.targets.base import LOCAL, ArchiveRef, ByteSource, Target, TargetSpec
+from restore_core.targets.local import LocalTarget, open_local_file
+
+KINDS = {"file": LocalTarget}
+"""URL scheme -> class of the target."""
+
+
+class TargetSet:
+    """The configured targets of one process, opened when first used. Not shared between processes."""
+
+    def __init__(self, specs: tuple[TargetSpec, ...]) -> None:
+        self.specs = {spec.name: spec for spec in specs}
+        self._open: dict[str, Target] = {}
+
+    def __getitem__(self, name: str) -> Target:
+        if name not in self._open:
+            if name not in self.specs:
+                known = ", ".join(sorted(self.specs)) or "none"
+                raise ArchiveAbsent(f"no target is named {name!r}; configured: {known}", remedy="Add [targets.NAME] to phd.toml.")
+            self._open[name] = make_target(self.specs[name])
+        return self._open[name]
+
+    def open(self, ref: ArchiveRef) -> ByteSource:
+        """The archive behind a reference."""
+        return open_local_file(ref.path) if ref.target == LOCAL else self[ref.target].open(ref.path)
+
+    def close(self) -> None:
+        """Leave every target."""
+        for target in self._open.values():
+            target.close()
+        self._open.clear()
+
+
+def make_target(spec: TargetSpec) -> Target:
+    """The target behind a URL; `ConfigurationError` for a scheme nobody serves."""
+    scheme = urllib.parse.urlsplit(spec.url).scheme
+    if scheme not in KINDS:
+        raise ConfigurationError(
+            f"targets.{spec.name}.url: {scheme or 'no scheme'}: this version serves {', '.join(sorted(KINDS))}",
+            remedy="Write file:///folder, or mount the server and name the mounted folder.",
+        )
+    return KINDS[scheme](spec)
+
+
+def parse_ref(text: str) -> ArchiveRef:
+    """`NAME:path` or `/path`, with `%HH` for bytes that cannot be printed; `ValueError` for anything else."""
+    if text.startswith("/"):
+        return ArchiveRef(target=LOCAL, path=unprintable(text))
+    name, colon, path = text.partition(":")
+    if not colon or not path or not name or path.startswith("/"):
+        raise ValueError(f"{text!r} is neither NAME:folder/file nor a path that starts with /")
+    return ArchiveRef(target=name, path=unprintable(path))

@@ -1,0 +1,267 @@
+"""A folder as a target (`file:///path`), and single local files. Links inside a target are not followed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat as stat_module
+import urllib.parse
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+from restore_core import durable
+from restore_core.errors import ArchiveAbsent, BadArchive, PhdError, TargetUnavailable, TryAgainLater
+from restore_core.naming import printable
+from restore_core.targets.base import LOCAL, ArchiveRef, ByteSource, FileStat, ListedFile, NewFile, TargetSpec, safe_parts
+
+PART_SUFFIX = ".phd-part"
+_ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+
+
+class LocalSource:
+    """A local archive, read with `pread`, so that any number of threads may read at once."""
+
+    def __init__(self, fd: int, ref: ArchiveRef) -> None:
+        facts = os.fstat(fd)
+        if not stat_module.S_ISREG(facts.st_mode):
+            os.close(fd)
+            raise ArchiveAbsent(f"{ref}: not a regular file", remedy="An archive is a plain file; name that file itself.")
+        self._fd = fd
+        self._ref = ref
+        self._size = facts.st_size
+
+    @property
+    def ref(self) -> ArchiveRef:
+        """Where it lies."""
+        return self._ref
+
+    @property
+    def size(self) -> int:
+        """Bytes, when it was opened."""
+        return self._size
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes; a short file raises `BadArchive`, an I/O error `TryAgainLater`."""
+        if length > self._size or offset < 0 or offset > self._size - length:
+            raise _short(self._ref, offset + length, self._size)
+        try:
+            data = os.pread(self._fd, length, offset)
+            while len(data) < length:
+                more = os.pread(self._fd, length - len(data), offset + len(data))
+                if not more:
+                    raise _short(self._ref, offset + length, offset + len(data))
+                data += more
+        except OSError as error:
+            raise TryAgainLater(f"{self._ref}: reading at {offset}: {error.strerror}") from error
+        return data
+
+    def stream(self, offset: int = 0, length: int | None = None, *, chunk: int = 1 << 20) -> Iterator[bytes]:
+        """The bytes of a range, in order."""
+        end = self._size if length is None else offset + length
+        while offset < end:
+            data = self.read_at(offset, min(chunk, end - offset))
+            offset += len(data)
+            yield data
+
+    def close(self) -> None:
+        """Close the file; harmless when repeated."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+class LocalNewFile:
+    """A file that lies under `NAME.phd-part` until it is complete and durable."""
+
+    def __init__(self, folder_fd: int, name: str, ref: ArchiveRef) -> None:
+        self._folder_fd, self._name, self._ref = folder_fd, name, ref
+        self._part = name + PART_SUFFIX
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._part, dir_fd=folder_fd)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            self._fd = os.open(self._part, flags, 0o600, dir_fd=folder_fd)
+        except OSError as error:
+            os.close(folder_fd)
+            raise _write_error(error, ref) from error
+        self._position = 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append at the end of what was written so far."""
+        try:
+            durable.write_all_at(self._fd, data, self._position)
+        except OSError as error:
+            raise _write_error(error, self._ref) from error
+        self._position += len(data)
+
+    def write_at(self, data: bytes, offset: int) -> None:
+        """Overwrite; the end of the file does not move."""
+        try:
+            durable.write_all_at(self._fd, data, offset)
+        except OSError as error:
+            raise _write_error(error, self._ref) from error
+
+    def publish(self) -> None:
+        """fsync, rename without replacing, fsync the folder."""
+        try:
+            durable.sync_file(self._fd)
+            durable.move(self._part, self._name, source_dir_fd=self._folder_fd, to_dir_fd=self._folder_fd)
+        except FileExistsError:
+            self.discard()
+            raise
+        except OSError as error:
+            self.discard()
+            raise _write_error(error, self._ref) from error
+        self._close()
+
+    def discard(self) -> None:
+        """Remove the part file."""
+        if self._fd >= 0:
+            durable.remove(self._part, dir_fd=self._folder_fd)
+            self._close()
+
+    def _close(self) -> None:
+        os.close(self._fd)
+        os.close(self._folder_fd)
+        self._fd = -1
+
+
+class LocalTarget:
+    """A folder. It must exist: a target whose folder is gone (unmounted) is unreachable, not empty."""
+
+    def __init__(self, spec: TargetSpec) -> None:
+        self.spec = spec
+        parsed = urllib.parse.urlsplit(spec.url)
+        self._root = urllib.parse.unquote(parsed.path, errors="surrogateescape")
+
+    def listing(self) -> Iterator[ListedFile]:
+        """Files in the folders of this target, and those at its root."""
+        try:
+            folders = [entry.name for entry in os.scandir(self._root) if entry.is_dir(follow_symlinks=False)]
+        except OSError as error:
+            raise _unreachable(self.spec, error) from error
+        yield from self._files("")
+        for folder in sorted(folders):
+            if not folder.startswith("."):
+                yield from self._files(folder)
+
+    def _files(self, folder: str) -> Iterator[ListedFile]:
+        try:
+            entries = sorted(os.scandir(os.path.join(self._root, folder)), key=lambda entry: entry.name)
+        except FileNotFoundError:
+            return  # removed since its parent was read: those backups are gone
+        except OSError as error:
+            raise _unreachable(self.spec, error) from error
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                if entry.is_file(follow_symlinks=False) and not entry.name.endswith(PART_SUFFIX):
+                    facts = entry.stat(follow_symlinks=False)
+                    path = f"{folder}/{entry.name}" if folder else entry.name
+                    yield ListedFile(path=path, stat=FileStat(size=facts.st_size, mtime=facts.st_mtime))
+
+    def stat(self, path: str) -> FileStat:
+        """Size and time of one file."""
+        with self.open(path) as source:
+            facts = os.fstat(source._fd)
+        return FileStat(size=facts.st_size, mtime=facts.st_mtime)
+
+    def open(self, path: str) -> LocalSource:
+        """One archive, reached without following a link below the target's folder."""
+        ref = ArchiveRef(target=self.spec.name, path=path)
+        *folders, name = safe_parts(path, ref)
+        folder_fd = self._enter(folders, ref, make=False)
+        try:
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            return LocalSource(os.open(name, flags, dir_fd=folder_fd), ref)
+        except OSError as error:
+            raise _read_error(error, ref) from error
+        finally:
+            os.close(folder_fd)
+
+    def create(self, path: str) -> NewFile:
+        """A new archive under this target."""
+        ref = ArchiveRef(target=self.spec.name, path=path)
+        *folders, name = safe_parts(path, ref)
+        folder_fd = self._enter(folders, ref, make=True)
+        return LocalNewFile(folder_fd, name, ref)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def _enter(self, folders: list[str], ref: ArchiveRef, *, make: bool) -> int:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        try:
+            fd = os.open(self._root, flags)
+        except OSError as error:
+            raise _unreachable(self.spec, error) from error
+        for folder in folders:
+            try:
+                if make:
+                    _make_folder(folder, fd)
+                inner = os.open(folder, flags | os.O_NOFOLLOW, dir_fd=fd)
+            except OSError as error:
+                raise (_write_error if make else _read_error)(error, ref) from error
+            finally:
+                os.close(fd)
+            fd = inner
+        return fd
+
+
+def open_local_file(path: str) -> ByteSource:
+    """A local archive by its own path (`/path` in a control file or on the command line); links are the caller's own."""
+    ref = ArchiveRef(target=LOCAL, path=path)
+    try:
+        return LocalSource(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), ref)
+    except OSError as error:
+        raise _read_error(error, ref) from error
+
+
+def create_local_file(path: str) -> NewFile:
+    """A new file in an existing local folder, under the rules of `Target.create`."""
+    ref = ArchiveRef(target=LOCAL, path=path)
+    folder, name = os.path.split(path)
+    try:
+        fd = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _write_error(error, ref) from error
+    return LocalNewFile(fd, name, ref)
+
+
+def _make_folder(name: str, parent_fd: int) -> None:
+    try:
+        os.mkdir(name, 0o700, dir_fd=parent_fd)
+    except FileExistsError:
+        return
+    durable.sync_folder(".", dir_fd=parent_fd)
+
+
+def _short(ref: ArchiveRef, wanted: int, size: int) -> BadArchive:
+    return BadArchive(
+        f"{ref}: the file ends at {size}, {wanted} bytes are needed",
+        remedy="The archive is truncated or still being copied. Bring it again, or restore from another copy.",
+    )
+
+
+def _read_error(error: OSError, ref: ArchiveRef) -> PhdError:
+    if error.errno in _ABSENT:
+        return ArchiveAbsent(f"{ref}: {error.strerror}", remedy="See what there is with 'phd backups'.")
+    return TargetUnavailable(f"{ref}: {error.strerror}", remedy="Check that this user may read the target.")
+
+
+def _write_error(error: OSError, ref: ArchiveRef) -> PhdError:
+    return TargetUnavailable(f"{ref}: cannot be written: {error.strerror}", remedy="Check space and rights on the target.")
+
+
+def _unreachable(spec: TargetSpec, error: OSError) -> TargetUnavailable:
+    return TargetUnavailable(
+        f"target {spec.name} ({printable(spec.url)}): {error.strerror}",
+        remedy="Is the file system mounted? 'phd targets' shows what answers.",
+    )
