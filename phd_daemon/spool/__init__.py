@@ -1,0 +1,1 @@
+"""The spool: the directory is the state, rename is the only move."""

@@ -1,0 +1,66 @@
+"""The work order: what the daemon hands a worker on its standard input, as one JSON document.
+
+It holds everything the worker needs, so that the worker reads no configuration, no control file and no environment.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from restore_core.restore.request import Provision, RestoreRequest, VmxChoice
+from restore_core.targets import parse_ref
+from restore_core.targets.base import TargetSpec
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkOrder:
+    """One attempt of one job. `lock_fd` is the inherited lock whose death is the worker's death."""
+
+    job: str
+    attempt: int
+    spool: str
+    lock_fd: int
+    delta: str
+    restore_to: str
+    full: str | None
+    overwrite: bool
+    provision: str
+    vmx: str
+    readback: bool
+    roots: tuple[str, ...]
+    mode: int
+    reserved: int
+    targets: tuple[TargetSpec, ...]
+
+    def request(self) -> RestoreRequest:
+        """The restore this order asks for."""
+        return RestoreRequest(
+            delta=parse_ref(self.delta),
+            full=parse_ref(self.full) if self.full else None,
+            destination=Path(self.restore_to),
+            roots=tuple(Path(root) for root in self.roots),
+            overwrite=self.overwrite,
+            provision=Provision(self.provision),
+            vmx=VmxChoice(self.vmx),
+            readback=self.readback,
+            mode=self.mode,
+            reserved=self.reserved,
+        )
+
+    def to_json(self) -> bytes:
+        """For the worker's standard input."""
+        return json.dumps({"version": VERSION, **asdict(self)}).encode()
+
+
+def from_json(text: bytes) -> WorkOrder:
+    """The order as the worker reads it; `ValueError` for another version."""
+    data = json.loads(text)
+    if data.pop("version", None) != VERSION:
+        raise ValueError("work order of another version: the daemon was upgraded while it ran; restart it")
+    data["roots"] = tuple(data["roots"])
+    data["targets"] = tuple(TargetSpec(**spec) for spec in data["targets"])
+    return WorkOrder(**data)

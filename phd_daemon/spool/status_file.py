@@ -1,0 +1,108 @@
+"""`JOB.status`: progress and outcome of one job as JSON, replaced atomically.
+
+One writer at a time: the worker while it holds the job's lock, the daemon otherwise. The outcome is written durably
+before the daemon renames the control file to its final state; progress is atomic but need not survive a power cut.
+Times are seconds since the epoch, UTC; people see them through `phd queue`.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from restore_core import durable
+
+VERSION = 1
+MAX_STATUS_BYTES = 1 << 20
+
+
+class Result(enum.Enum):
+    """How one attempt ended, as the worker saw it."""
+
+    DONE = "done"
+    FAILED = "failed"
+    TRY_AGAIN = "try again"
+    CANCELLED = "cancelled"
+    STOPPED = "stopped"
+    """Told to stop by the daemon (drain): the job waits again and the attempt does not count."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The end of one attempt. `exit_code` is that of `phd restore` for the same work."""
+
+    attempt: int
+    result: Result
+    exit_code: int
+    reason: str
+    finished_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveProgress:
+    """What `phd queue` shows of a running job. Bytes, bytes a second, seconds; `remaining` is None while unknown."""
+
+    phase: str
+    percent: float
+    done: int
+    total: int
+    rate: float
+    elapsed: float
+    remaining: float | None
+    line: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStatus:
+    """The whole document. `tries` counts ends that are tried again, `deaths` workers that were killed."""
+
+    job: str
+    state: str
+    submitter: str
+    delta: str
+    restore_to: str
+    priority: int
+    note: str = ""
+    accepted_at: float
+    attempt: int = 0
+    tries: int = 0
+    deaths: int = 0
+    next_try: float | None = None
+    why_waiting: str = ""
+    started_at: float | None = None
+    finished_at: float | None = None
+    pid: int | None = None
+    plan: dict[str, int] | None = None
+    progress: LiveProgress | None = None
+    outcome: Outcome | None = None
+
+    def with_(self, **changes: Any) -> JobStatus:
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+
+def write_status(path: Path, status: JobStatus, *, durable_now: bool, mode: int = 0o644) -> None:
+    """Replace the status file atomically. Raises `OSError`."""
+    document = {"version": VERSION, **asdict(status)}
+    if status.outcome is not None:
+        document["outcome"]["result"] = status.outcome.result.value
+    text = json.dumps(document, indent=1, ensure_ascii=True).encode() + b"\n"
+    durable.write_whole(path, text, mode=mode, durable=durable_now)
+
+
+def read_status(path: Path) -> JobStatus | None:
+    """The document, or None when there is none or it cannot be read as one (it is a view, never the truth)."""
+    try:
+        with path.open("rb") as file:
+            data = json.loads(file.read(MAX_STATUS_BYTES))
+        data.pop("version")
+        if data["outcome"] is not None:
+            data["outcome"] = Outcome(**{**data["outcome"], "result": Result(data["outcome"]["result"])})
+        if data["progress"] is not None:
+            data["progress"] = LiveProgress(**data["progress"])
+        return JobStatus(**data)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
