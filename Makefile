@@ -1,0 +1,40 @@
+# Everything runs in .venv of this checkout and keeps its scratch in .work; 'make clean' removes both.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV := .venv
+STAMP := $(VENV)/.made
+
+.PHONY: help test check demo bench proof clean
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml tests/machine/venv.sh
+	@bash tests/machine/venv.sh $(VENV)
+	@touch $@
+
+test: $(STAMP) ## set up and pass every test (a test that cannot run here says so)
+	@bash tests/machine/debian.sh test
+	@$(MAKE) --no-print-directory check
+	$(VENV)/bin/pytest
+
+check: $(STAMP) ## ruff and mypy --strict
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+demo: $(STAMP) ## the main job for real: disk, backup, change, Delta, daemon, control file, restore, compare
+	@bash tests/machine/debian.sh demo
+	@$(VENV)/bin/python -m tests.demo
+
+bench: $(STAMP) ## speed against others in one run; writes the table into README.md (25 GB of scratch)
+	@bash tests/machine/debian.sh bench
+	@$(VENV)/bin/python -m tests.bench
+
+proof: $(STAMP) ## the long proofs: bit flips, kills, awkward sizes
+	@bash tests/machine/debian.sh test
+	$(VENV)/bin/pytest tests/proof
+
+clean: ## remove the environment and all scratch
+	rm -rf $(VENV) .work .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	find restore_core phd_daemon tests -name __pycache__ -type d -prune -exec rm -rf {} +

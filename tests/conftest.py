@@ -1,0 +1,17 @@
+"""What all tests share: how hypothesis searches, and a last word on what was skipped."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# The same examples every time, so that a red run can be repeated; no deadline, since the machine is shared.
+settings.register_profile("house", deadline=None, derandomize=True, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+# New examples every time, and many: pytest --hypothesis-profile=wander
+settings.register_profile("wander", deadline=None, max_examples=2000, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = terminalreporter.stats.get("skipped", [])
+    terminalreporter.write_line(f"{len(skipped)} skipped: what this machine could not prove stands above, with its reason.")
