@@ -1,0 +1,158 @@
+"""The keys of phd.toml with their defaults, and `Config`, what the rest of the program sees of them. DESIGN §3.6.
+
+Nothing here reads a file. Durations are seconds, rates bytes a second, all objects are frozen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from phd_daemon.config.values import (
+    AbsolutePath,
+    BytesPerSecond,
+    Mode,
+    NonEmptyPathList,
+    PathList,
+    Seconds,
+    Submitter,
+    SubmitterList,
+    TargetName,
+    TargetUrl,
+    Timezone,
+)
+from restore_core.targets.base import TargetSpec
+
+DEFAULT_PATH = Path("/etc/phd/phd.toml")
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class SubmitterLimits(_Table):
+    """`[submitters.NAME]`: how one submitter is narrowed. No `destinations` means every datastore."""
+
+    destinations: PathList = ()
+    overwrite: bool = False
+
+
+class QueueTable(_Table):
+    """`[queue]` as it stands in the file."""
+
+    enabled: bool = True
+    spool: AbsolutePath = Path("/etc/phd/restore")
+    workers: Annotated[int, Field(ge=1, le=4)] = 1
+    purge_after: Seconds = 30 * 86400
+    submitters: SubmitterList = ("root",)
+
+
+class Queue(QueueTable):
+    """`[queue]` with the limits of `[submitters.NAME]`; names are users or `@group`."""
+
+    submitter_limits: Mapping[str, SubmitterLimits] = {}
+
+
+class Replication(_Table):
+    """`[replication]`."""
+
+    enabled: bool = True
+    every: Seconds = 3600
+    rules: AbsolutePath = Path("/etc/phd/vmdks.auto")
+    ledger: AbsolutePath = Path("/etc/phd/restored.log")
+    default_datastore: AbsolutePath = Path("/vmfs/volumes/ISCSI02")
+    storm_limit: Annotated[int, Field(ge=1)] = 10
+    fall_back_to_older: bool = False
+
+
+class Index(_Table):
+    """`[index]`."""
+
+    max_age: Seconds = 5 * 3600
+
+
+class Datastores(_Table):
+    """`[datastores]`; a datastore is a direct child of a root."""
+
+    roots: NonEmptyPathList = (Path("/vmfs/volumes"),)
+    mode: Mode = 0o600
+
+
+class Backup(_Table):
+    """`[backup]`."""
+
+    staging_dir: AbsolutePath = Path("/var/tmp")  # noqa: S108  the folder for big files that survive a reboot; part files in it have random names
+
+
+class TargetTable(_Table):
+    """`[targets.NAME]`; only `url` has no default."""
+
+    url: TargetUrl
+    key_file: AbsolutePath | None = None
+    password_file: AbsolutePath | None = None
+    known_hosts: AbsolutePath | None = None
+    timezone: Timezone = "UTC"
+    bandwidth: BytesPerSecond = 0
+
+    def spec(self, name: str) -> TargetSpec:
+        """The same for the library."""
+        return TargetSpec(
+            name=name,
+            url=self.url,
+            timezone=self.timezone,
+            key_file=str(self.key_file) if self.key_file else None,
+            password_file=str(self.password_file) if self.password_file else None,
+            known_hosts=str(self.known_hosts) if self.known_hosts else None,
+            bandwidth=self.bandwidth,
+        )
+
+
+class ConfigFile(_Table):
+    """The whole of phd.toml."""
+
+    state_dir: AbsolutePath = Path("/var/lib/phd")
+    queue: QueueTable = QueueTable()
+    submitters: Mapping[Submitter, SubmitterLimits] = {}
+    replication: Replication = Replication()
+    index: Index = Index()
+    datastores: Datastores = Datastores()
+    backup: Backup = Backup()
+    targets: Mapping[TargetName, TargetTable] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """What phd.toml says. `source` is the file it came from, None for the built-in defaults."""
+
+    source: Path | None
+    state_dir: Path
+    queue: Queue
+    replication: Replication
+    index: Index
+    datastores: Datastores
+    backup: Backup
+    targets: tuple[TargetSpec, ...]
+
+
+def from_file(file: ConfigFile, source: Path | None) -> Config:
+    """The settings in the shape the program uses."""
+    return Config(
+        source=source,
+        state_dir=file.state_dir,
+        queue=Queue.model_construct(**dict(file.queue), submitter_limits=dict(file.submitters)),
+        replication=file.replication,
+        index=file.index,
+        datastores=file.datastores,
+        backup=file.backup,
+        targets=tuple(table.spec(name) for name, table in file.targets.items()),
+    )
+
+
+def needs_restart(old: Config, new: Config) -> tuple[str, ...]:
+    """The keys that differ and that a running daemon cannot take over: its lock and its queue lie in those folders."""
+    changed = {"queue.spool": old.queue.spool != new.queue.spool, "state_dir": old.state_dir != new.state_dir}
+    return tuple(key for key, differs in changed.items() if differs)

@@ -1,0 +1,130 @@
+"""The kinds of values in phd.toml: durations, rates, paths, modes, names. Each is checked here and becomes a plain type.
+
+A check raises `ValueError` with a text that ends the sentence "KEY: ...". No text holds a URL that could carry a password.
+"""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+from zoneinfo import ZoneInfo
+
+from pydantic import BeforeValidator, Field
+
+from restore_core.naming import printable
+from restore_core.targets import KINDS
+
+_DURATION = re.compile(r"(\d{1,9})([smhdw])\Z")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_RATE = re.compile(r"(\d{1,9})(?:(k|M|G)(i)?B/s)?\Z")
+_POWERS = {None: 0, "k": 1, "M": 2, "G": 3}
+_MODE = re.compile(r"0?[0-7]{3}\Z")
+_SUBMITTER = re.compile(r"@?[A-Za-z_][A-Za-z0-9_.-]*\$?\Z")
+_TARGET = re.compile(r"[a-z][a-z0-9_-]*\Z")
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be a text in quotes")  # noqa: TRY004  pydantic turns only ValueError into a finding
+    return value
+
+
+def duration(value: object) -> int:
+    """`"90s"`, `"15m"`, `"1h"`, `"30d"`, `"2w"` -> seconds."""
+    match = _DURATION.match(_text(value))
+    if match is None or int(match[1]) == 0:
+        raise ValueError('must be a number and one of s, m, h, d, w, like "30d", and more than 0')
+    return int(match[1]) * _SECONDS[match[2]]
+
+
+def rate(value: object) -> int:
+    """`"40MB/s"`, `"512KiB/s"` -> bytes a second; `"0"` is no limit. kB is 1000 bytes, KiB 1024."""
+    text = _text(value).replace("K", "k")
+    match = _RATE.match(text)
+    if match is None or (match[2] is None and text != "0"):
+        raise ValueError('must be "0", or a number and kB/s, MB/s or GB/s, like "40MB/s"')
+    return int(match[1]) * int((1024 if match[3] else 1000) ** _POWERS[match[2]])
+
+
+def mode(value: object) -> int:
+    """`"0600"` -> 0o600."""
+    text = _text(value)
+    if not _MODE.match(text) or int(text, 8) & 0o600 != 0o600:
+        raise ValueError('must be an octal mode with read and write for the owner, like "0600"')
+    return int(text, 8)
+
+
+def absolute_path(value: object) -> Path:
+    """An absolute path without `..`."""
+    path = value if isinstance(value, Path) else Path(_text(value))
+    if not path.is_absolute() or ".." in path.parts or "\0" in str(path):
+        raise ValueError("must be a path that starts with / and holds no '..'")
+    return path
+
+
+def _list(value: object) -> tuple[object, ...]:
+    if not isinstance(value, list | tuple):
+        raise ValueError('must be a list, like ["a", "b"]')  # noqa: TRY004  see _text
+    return tuple(value)
+
+
+def submitter(value: object) -> str:
+    """A user's name, or `@group`."""
+    text = _text(value)
+    if not _SUBMITTER.match(text):
+        raise ValueError(f"{printable(text)!r} is neither a user's name nor @group")
+    return text
+
+
+def target_name(value: object) -> str:
+    """The NAME of `[targets.NAME]`."""
+    text = _text(value)
+    if not _TARGET.match(text):
+        raise ValueError("a target's name is made of a-z, 0-9, - and _, and starts with a letter")
+    return text
+
+
+def target_url(value: object) -> str:
+    """The URL of a target this version serves; never one with a password inside."""
+    text = _text(value)
+    try:
+        url = urllib.parse.urlsplit(text)
+        password = url.password
+    except ValueError:
+        raise ValueError("is not a URL") from None  # the cause would show the text, which may hold a password
+    if password is not None:
+        raise ValueError("a password stands in it; secrets never stand in the configuration: use password_file")
+    if url.scheme not in KINDS:
+        served = ", ".join(f"{kind}://" for kind in sorted(KINDS))
+        raise ValueError(
+            f"{printable(url.scheme) or 'no scheme'}: this version serves {served} only; "
+            "mount the server and name the mounted folder, like file:///mnt/nas1"
+        )
+    if url.scheme == "file" and (url.netloc not in ("", "localhost") or not PurePosixPath(url.path).is_absolute()):
+        raise ValueError("a folder is written with three slashes: file:///folder")
+    return text
+
+
+def timezone(value: object) -> str:
+    """A zone of the machine's database, like `Europe/Vienna`."""
+    text = _text(value)
+    try:
+        ZoneInfo(text)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError(f"{printable(text)!r} is not a time zone, like UTC or Europe/Vienna") from error
+    return text
+
+
+Seconds = Annotated[int, BeforeValidator(duration)]
+BytesPerSecond = Annotated[int, BeforeValidator(rate)]
+Mode = Annotated[int, BeforeValidator(mode)]
+AbsolutePath = Annotated[Path, BeforeValidator(absolute_path)]
+PathList = Annotated[tuple[AbsolutePath, ...], BeforeValidator(_list)]
+NonEmptyPathList = Annotated[PathList, Field(min_length=1)]
+Submitter = Annotated[str, BeforeValidator(submitter)]
+SubmitterList = Annotated[tuple[Submitter, ...], BeforeValidator(_list)]
+TargetName = Annotated[str, BeforeValidator(target_name)]
+TargetUrl = Annotated[str, BeforeValidator(target_url)]
+Timezone = Annotated[str, BeforeValidator(timezone)]

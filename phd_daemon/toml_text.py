@@ -1,0 +1,86 @@
+"""What can be said about a TOML file that a person wrote: its syntax errors, the line of each key, the key that was meant.
+
+`tomllib` gives a line for syntax errors only, and no line at all for a key that parsed well but means nothing. `key_lines`
+finds those lines in the text of a file that already parsed; it is a help for messages and decides nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from restore_core.naming import printable
+
+_PART = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')"""
+_DOTTED = rf"{_PART}(?:\s*\.\s*{_PART})*"
+_HEADER = re.compile(rf"\s*\[\[?\s*(?P<key>{_DOTTED})\s*\]\]?")
+_KEY = re.compile(rf"\s*(?P<key>{_DOTTED})\s*=")
+_AT_LINE = re.compile(r"\s*\(at line (?P<line>\d+), column (?P<column>\d+)\)")
+
+KeyPath = tuple[str, ...]
+
+
+class NotToml(ValueError):
+    """The text is not TOML; `line` is 1-based, 0 when the parser does not know it."""
+
+    def __init__(self, message: str, line: int) -> None:
+        super().__init__(message)
+        self.message = message
+        self.line = line
+
+
+def parse_toml(data: bytes) -> tuple[dict[str, Any], str]:
+    """The tables of a TOML file, and its text. A byte order mark at the start is allowed. Raises `NotToml`."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise NotToml(f"not UTF-8: byte 0x{data[error.start]:02x}", line) from error
+    try:
+        return tomllib.loads(text), text
+    except RecursionError as error:
+        raise NotToml("nested too deeply", 0) from error
+    except ValueError as error:  # TOMLDecodeError, and int() on thousands of digits
+        match = _AT_LINE.search(str(error))
+        what = printable(_AT_LINE.sub("", str(error)))
+        where = f" at column {match['column']}" if match else ""
+        raise NotToml(f"not TOML: {what}{where}", int(match["line"]) if match else 0) from error
+
+
+def key_lines(text: str) -> dict[KeyPath, int]:
+    """The 1-based line of each table and key of a text that is valid TOML."""
+    lines: dict[KeyPath, int] = {}
+    table: KeyPath = ()
+    quote = ""  # the delimiter of the multi-line string we are in
+    for number, line in enumerate(text.splitlines(), start=1):
+        if quote:
+            quote = "" if quote in line else quote
+            continue
+        if header := _HEADER.match(line):
+            table = _parts(header["key"])
+            lines.setdefault(table, number)
+        elif key := _KEY.match(line):
+            path = (*table, *_parts(key["key"]))
+            for length in range(len(table) + 1, len(path) + 1):
+                lines.setdefault(path[:length], number)
+            quote = next((mark for mark in ('"""', "'''") if line.count(mark) == 1), "")
+    return lines
+
+
+def line_of(path: Iterable[str | int], lines: Mapping[KeyPath, int]) -> int:
+    """The line of a key, or of the innermost table round it that stands in the file; 0 if none does."""
+    keys = tuple(part for part in path if isinstance(part, str))
+    return next((lines[keys[:length]] for length in range(len(keys), 0, -1) if keys[:length] in lines), 0)
+
+
+def did_you_mean(key: str, known: Iterable[str]) -> str:
+    """` (did you mean 'x'?)` for the nearest known word, or nothing."""
+    near = difflib.get_close_matches(key, list(known), n=1)
+    return f" (did you mean '{near[0]}'?)" if near else ""
+
+
+def _parts(key: str) -> KeyPath:
+    return tuple(part[1:-1] if part[0] in "\"'" else part for part in re.findall(_PART, key))

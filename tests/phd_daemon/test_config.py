@@ -1,0 +1,186 @@
+"""phd.toml: the shipped sample is the defaults, and every mistake is named with its line."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from phd_daemon.config import Config, load_config, needs_restart, parse_config
+from phd_daemon.config.model import ConfigFile, SubmitterLimits, TargetTable
+from restore_core.errors import ConfigurationError, ExitCode
+
+SAMPLE = Path(__file__).parents[2] / "etc/phd/phd.toml"
+HERE = Path("/x/phd.toml")
+
+
+def parse(text: str) -> Config:
+    return parse_config(text.encode(), HERE)
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(ConfigurationError) as caught:
+        parse(text)
+    assert caught.value.exit_code is ExitCode.CONFIGURATION
+    return caught.value.message.splitlines()
+
+
+def test_the_sample_is_the_defaults() -> None:
+    sample, defaults = load_config(SAMPLE), parse("")
+    assert dataclasses.replace(sample, source=HERE) == defaults
+
+
+def _keys(model: type[BaseModel]) -> dict[str, object]:
+    """Every key of the model, tables as dicts."""
+    named = {"targets": TargetTable, "submitters": SubmitterLimits} if model is ConfigFile else {}
+    tables = {key: {"NAME": _keys(table)} for key, table in named.items()}
+    keys: dict[str, object] = {}
+    for name, field in model.model_fields.items():
+        nested = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        keys[name] = _keys(field.annotation) if nested else tables.get(name)  # type: ignore[arg-type]  # nested says it is a model
+    return keys
+
+
+def _shape(value: object) -> object:
+    return {key: _shape(inner) for key, inner in value.items()} if isinstance(value, dict) else None
+
+
+def test_every_key_stands_in_the_sample_and_has_a_comment() -> None:
+    text = SAMPLE.read_text()
+    whole = re.sub(r"(?m)^#(?=\S)", "", text)
+    assert _shape(tomllib.loads(whole)) == _keys(ConfigFile)
+    lines = text.splitlines()
+    for before, line in itertools.pairwise(lines):
+        if re.match(r"#?[a-z_]+ = ", line):
+            assert before.startswith("# "), f"no comment above: {line}"
+
+
+def test_the_examples_in_the_sample_are_the_defaults_too() -> None:
+    whole = re.sub(r"(?m)^#(?=\S)", "", SAMPLE.read_text()).replace(".NAME]", ".name]")
+    config = parse(whole)
+    assert config.queue.submitter_limits == {"name": SubmitterLimits()}
+    target = config.targets[0]
+    assert (target.name, target.timezone, target.bandwidth) == ("name", "UTC", 0)
+
+
+def test_values_become_plain_types() -> None:
+    config = parse(
+        """
+        [queue]
+        purge_after = "2w"
+        workers = 4
+        submitters = ["root", "@ops"]
+        [submitters."@ops"]
+        destinations = ["/vmfs/volumes/A/ops"]
+        [datastores]
+        roots = ["/a", "/b"]
+        mode = "0640"
+        [targets.nas-1]
+        url = "file:///esxpress/backups"
+        bandwidth = "40MB/s"
+        timezone = "Europe/Vienna"
+        """
+    )
+    assert config.queue.purge_after == 14 * 86400
+    assert config.queue.submitter_limits["@ops"] == SubmitterLimits(destinations=(Path("/vmfs/volumes/A/ops"),), overwrite=False)
+    assert config.datastores.roots == (Path("/a"), Path("/b"))
+    assert config.datastores.mode == 0o640
+    assert [(t.name, t.bandwidth, t.timezone) for t in config.targets] == [("nas-1", 40_000_000, "Europe/Vienna")]
+    assert config.source == HERE
+
+
+def test_all_problems_at_once_each_with_its_line() -> None:
+    found = problems(
+        'stat_dir = "/x"\n[queue]\nworkers = 9\nenabled = "yes"\nsubmitters = ["root", "a b"]\npurge_after = 30\n'
+        '[datastores]\nroots = []\nmode = "9"\n'
+        '[targets.Nas]\nurl = "file:///x"\n[targets.x]\nbandwith = "3"\n[backup]\nstaging_dir = "tmp"\n'
+    )
+    assert [line.split(": ", 2)[:2] for line in found] == [
+        ["/x/phd.toml:1", "stat_dir"],
+        ["/x/phd.toml:3", "queue.workers"],
+        ["/x/phd.toml:4", "queue.enabled"],
+        ["/x/phd.toml:5", "queue.submitters.1"],
+        ["/x/phd.toml:6", "queue.purge_after"],
+        ["/x/phd.toml:8", "datastores.roots"],
+        ["/x/phd.toml:9", "datastores.mode"],
+        ["/x/phd.toml:10", "targets.Nas"],
+        ["/x/phd.toml:12", "targets.x.url"],
+        ["/x/phd.toml:13", "targets.x.bandwith"],
+        ["/x/phd.toml:15", "backup.staging_dir"],
+    ]
+    assert found[0].endswith("(did you mean 'state_dir'?)")
+    assert found[9].endswith("(did you mean 'bandwidth'?)")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[queue]\nworkers = 1\nworkers = 2\n", "/x/phd.toml:3: not TOML: Cannot overwrite a value"),
+        ("[queue\n", "/x/phd.toml:1: not TOML"),
+        ("queue = 3\n", "/x/phd.toml:1: queue: must be a table"),
+        ("[queue]\nworkers = true\n", "/x/phd.toml:2: queue.workers: must be a whole number"),
+        ("[queue]\nworkers = 0\n", "/x/phd.toml:2: queue.workers: must be at least 1"),
+        ('[targets.a]\nurl = "sftp://h/x"\n', "/x/phd.toml:2: targets.a.url: sftp: this version serves file:// only"),
+        ('[targets.a]\nurl = "file://host/x"\n', "/x/phd.toml:2: targets.a.url: a folder is written with three slashes"),
+        ('[targets.a]\nurl = "file:///x"\ntimezone = "Mars"\n', "/x/phd.toml:3: targets.a.timezone: 'Mars' is not a time zone"),
+        ('[index]\nmax_age = "0h"\n', "/x/phd.toml:2: index.max_age: must be a number and one of"),
+        ('state_dir = "/a/../b"\n', "/x/phd.toml:1: state_dir: must be a path"),
+    ],
+)
+def test_one_problem(text: str, expected: str) -> None:
+    (found,) = problems(text)
+    assert found.startswith(expected)
+
+
+def test_not_utf8_has_its_line() -> None:
+    with pytest.raises(ConfigurationError, match=r"/x/phd\.toml:2: not UTF-8: byte 0xff"):
+        parse_config(b"# ok\n\xff", HERE)
+
+
+@pytest.mark.parametrize("url", ["sftp://u:canary@h/x", "file://u:canary@/x", "sftp://u:canary@[/x"])
+def test_a_password_in_a_url_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse(f'[targets.a]\nurl = "{url}"\n')
+    assert "canary" not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+def test_where_the_file_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named, other = tmp_path / "a.toml", tmp_path / "b.toml"
+    named.write_text("[queue]\nworkers = 2\n")
+    other.write_text("[queue]\nworkers = 3\n")
+    monkeypatch.setenv("PHD_CONFIG", str(other))
+    assert load_config(named).queue.workers == 2
+    assert load_config(None).queue.workers == 3
+    monkeypatch.setenv("PHD_CONFIG", str(tmp_path / "none"))
+    with pytest.raises(ConfigurationError, match="there is no such file"):
+        load_config(None)
+    with pytest.raises(ConfigurationError, match="directory"):
+        load_config(tmp_path)
+    monkeypatch.delenv("PHD_CONFIG")
+    monkeypatch.setattr("phd_daemon.config.load.DEFAULT_PATH", tmp_path / "none")
+    assert load_config(None).source is None
+
+
+def test_what_needs_a_restart() -> None:
+    old = parse("")
+    assert needs_restart(old, parse("[queue]\nworkers = 3\n")) == ()
+    assert needs_restart(old, parse('state_dir = "/a"\n[queue]\nspool = "/b"\n')) == ("queue.spool", "state_dir")
+
+
+def test_settings_cannot_be_changed() -> None:
+    config = parse("")
+    with pytest.raises(ValueError, match="frozen"):
+        config.queue.workers = 3
+
+
+def test_the_worker_does_not_load_pydantic() -> None:
+    code = "import sys, phd_daemon.worker; sys.exit('pydantic' in sys.modules or 'click' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
