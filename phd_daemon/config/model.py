@@ -85,7 +85,7 @@ class Datastores(_Table):
 class Backup(_Table):
     """`[backup]`."""
 
-    staging_dir: AbsolutePath = Path("/var/tmp")  # noqa: S108  the folder for big files that survive a reboot; part files in it have random names
+    staging_dir: AbsolutePath = Path("/var/tmp")  # noqa: S108  DESIGN names it: room for big files that survive a reboot
 
 
 class TargetTable(_Table):

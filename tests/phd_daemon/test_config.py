@@ -39,7 +39,7 @@ def test_the_sample_is_the_defaults() -> None:
 
 def _keys(model: type[BaseModel]) -> dict[str, object]:
     """Every key of the model, tables as dicts."""
-    named = {"targets": TargetTable, "submitters": SubmitterLimits} if model is ConfigFile else {}
+    named: dict[str, type[BaseModel]] = {"targets": TargetTable, "submitters": SubmitterLimits} if model is ConfigFile else {}
     tables = {key: {"NAME": _keys(table)} for key, table in named.items()}
     keys: dict[str, object] = {}
     for name, field in model.model_fields.items():

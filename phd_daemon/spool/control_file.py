@@ -1,0 +1,275 @@
+"""The control file: the text that asks for a restore (DESIGN §3.2), and what is refused at the door.
+
+    delta, restore_to                                                       required
+    full, overwrite, vmx, provision, readback, priority, note               optional
+
+`parse_control_file` is the grammar, a pure function from bytes; `check_policy` compares what it says with what this
+installation allows; `render_control_file` writes one. A control file is short, flat TOML; any other bytes are refused
+with all that is wrong in them, each with its line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from phd_daemon.toml_text import NotToml, did_you_mean, key_lines, parse_toml
+from restore_core.errors import ArchiveAbsent, BadControlFile, DestinationOutside
+from restore_core.naming import ArchiveType, delta_name, parse_archive, printable, unprintable
+from restore_core.restore.request import Provision, VmxChoice
+from restore_core.targets import parse_ref
+from restore_core.targets.base import LOCAL, ArchiveRef, safe_parts
+
+MAX_BYTES = 64 << 10
+MAX_NOTE = 500
+_GZIP_MAGIC = b"\x1f\x8b"
+_REMEDY = "Correct the file and rename it back to .job, or drop a new one. 'phd submit' writes one that is right."
+_Choice = TypeVar("_Choice", Provision, VmxChoice)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlFile:
+    """What a person asked for. `restore_to` is absolute and holds no `..`; `priority` is 0 (first) to 9 (last)."""
+
+    delta: ArchiveRef
+    restore_to: Path
+    full: ArchiveRef | None = None
+    overwrite: bool = False
+    vmx: VmxChoice = VmxChoice.NONE
+    provision: Provision = Provision.THICK
+    readback: bool = False
+    priority: int = 5
+    note: str = ""
+
+
+class Limits(Protocol):
+    """How a submitter is narrowed; no `destinations` means every datastore."""
+
+    @property
+    def destinations(self) -> tuple[Path, ...]:
+        """Folders below which the disk must lie."""
+
+    @property
+    def overwrite(self) -> bool:
+        """May a disk that exists be replaced."""
+
+
+def parse_control_file(text: bytes) -> ControlFile:
+    """The control file in these bytes, or `BadControlFile` with everything that is wrong, one line each."""
+    if len(text) > MAX_BYTES:
+        raise BadControlFile(f"larger than {MAX_BYTES} bytes: that is not a control file", remedy=_REMEDY)
+    if not text.strip():
+        raise BadControlFile("the file is empty", remedy=_REMEDY)
+    try:
+        table, readable = parse_toml(text)
+    except NotToml as error:
+        raise BadControlFile(_at(error.line, error.message), line=error.line, remedy=_REMEDY) from error
+    lines = key_lines(readable)
+    problems = [(0, f"{key} is missing") for key in _REQUIRED if key not in table]
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        try:
+            values[key] = _read(key, value)
+        except ValueError as error:
+            problems.append((lines.get((key,), 0), f"{printable(key)}: {error}"))
+    if problems:
+        everything = "\n".join(_at(line, what) for line, what in sorted(problems))
+        raise BadControlFile(everything, line=next((line for line, _ in problems if line), 0), remedy=_REMEDY)
+    return ControlFile(**values)
+
+
+def check_policy(
+    control: ControlFile, *, roots: Collection[Path], target_names: Collection[str], submitter: str, limits: Limits | None
+) -> None:
+    """Refuse what this installation does not allow; `limits` are those of this submitter, None if there are none.
+
+    Raises `BadControlFile` (unknown target, a Full, not allowed to this submitter) or `DestinationOutside`. The paths
+    are compared as they are written: whether a link leads out of the datastore is seen when the disk is opened.
+    """
+    for key, ref in (("delta", control.delta), ("full", control.full)):
+        if ref is not None and ref.target != LOCAL and ref.target not in target_names:
+            known = ", ".join(sorted(target_names)) or "none"
+            raise BadControlFile(
+                f"{key}: no target is named '{printable(ref.target)}'{did_you_mean(ref.target, target_names)}; configured: {known}",
+                remedy="Name a target of phd.toml, or a local file by a path that starts with /.",
+            )
+    _refuse_wrong_archive(control)
+    if not any(_below(control.restore_to, root, at_least=2) for root in roots):
+        raise DestinationOutside(
+            f"restore_to: {printable(str(control.restore_to))} is not in a datastore",
+            remedy=f"Restore to a file in a direct child of {_names(roots)}, or add a root to [datastores] in phd.toml.",
+        )
+    if limits is not None:
+        _refuse_beyond_limits(control, submitter, limits)
+
+
+def render_control_file(control: ControlFile) -> str:
+    """The text of a control file; what has its default is left out."""
+    written = []
+    for field in fields(control):
+        value = getattr(control, field.name)
+        if field.default is MISSING or value != field.default:
+            written.append(f"{field.name} = {_toml(value)}\n")
+    return "".join(written)
+
+
+def _refuse_wrong_archive(control: ControlFile) -> None:
+    name = parse_archive(control.delta.name)
+    if name is not None and name.type is ArchiveType.FULL:
+        empty = control.delta.beside(delta_name(scsi=name.scsi, disk=name.disk, stamp=name.stamp, base=name.stamp))
+        raise BadControlFile(
+            f"delta: {control.delta} is a Full. A Full cannot be queued",
+            remedy=f"Its empty Delta is {empty}: name that one, or restore the Full in the foreground with 'phd restore'.",
+        )
+    if control.delta.target == LOCAL and _starts_like_gzip(control.delta.path):
+        raise BadControlFile(
+            f"delta: {control.delta} is a gzip file, so it is a Full. A Full cannot be queued",
+            remedy="Name its empty Delta; 'phd adopt' makes one where there is none. Or restore the Full with 'phd restore'.",
+        )
+    full_name = parse_archive(control.full.name) if control.full is not None else None
+    if full_name is not None and full_name.type is ArchiveType.DELTA:
+        raise BadControlFile(f"full: {control.full} is a Delta", remedy="Name the Full, or leave the key out: it will be found.")
+
+
+def _refuse_beyond_limits(control: ControlFile, submitter: str, limits: Limits) -> None:
+    who = printable(submitter)
+    if control.overwrite and not limits.overwrite:
+        raise BadControlFile(
+            f"overwrite: {who} may not replace disks", remedy=f"[submitters.{who}] in phd.toml says so; restore to a new name."
+        )
+    if limits.destinations and not any(_below(control.restore_to, folder, at_least=1) for folder in limits.destinations):
+        raise DestinationOutside(
+            f"restore_to: {who} may not restore to {printable(str(control.restore_to))}",
+            remedy=f"[submitters.{who}] in phd.toml allows {_names(limits.destinations)}.",
+        )
+
+
+def _starts_like_gzip(path: str) -> bool:
+    try:
+        # O_NONBLOCK: a FIFO under that name must not hold the daemon.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False  # the attempt itself will say what is wrong with it
+    try:
+        return stat.S_ISREG(os.fstat(fd).st_mode) and os.pread(fd, 2, 0) == _GZIP_MAGIC
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+
+
+def _below(path: Path, folder: Path, *, at_least: int) -> bool:
+    return path.is_relative_to(folder) and len(path.parts) - len(folder.parts) >= at_least
+
+
+def _names(paths: Collection[Path]) -> str:
+    return ", ".join(printable(str(path)) for path in paths)
+
+
+def _read(key: str, value: object) -> object:
+    if key not in _READERS:
+        raise ValueError(f"there is no such key{did_you_mean(key, _READERS)}")
+    return _READERS[key](value)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be a text in quotes")  # noqa: TRY004  a ValueError is one finding of many here
+    return value
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")  # noqa: TRY004  see _text
+    return value
+
+
+def _priority(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 9:
+        raise ValueError("must be a whole number from 0 (first) to 9 (last)")
+    return value
+
+
+def _note(value: object) -> str:
+    note = _text(value)
+    if len(note) > MAX_NOTE:
+        raise ValueError(f"must not be longer than {MAX_NOTE} characters")
+    if printable(note.replace("%", "")) != note.replace("%", ""):
+        raise ValueError("must be one line without control characters")
+    return note
+
+
+def _ref(value: object) -> ArchiveRef:
+    text = _text(value)
+    try:
+        ref = parse_ref(text)
+        if ref.target != LOCAL:
+            safe_parts(ref.path, ref)
+    except (ValueError, ArchiveAbsent):
+        raise ValueError(f"'{printable(text)}' is neither NAME:folder/file nor a path that starts with /") from None
+    if "\0" in ref.path or ref.path.endswith("/"):
+        raise ValueError(f"'{printable(text)}' does not name a file")
+    return ref
+
+
+def _restore_to(value: object) -> Path:
+    text = unprintable(_text(value))
+    path = Path(text)
+    if not path.is_absolute() or ".." in path.parts or text.endswith(("/", "/.")) or path.name == "" or "\0" in text:
+        raise ValueError("must be the path of the disk: it starts with /, ends with a file's name, and holds no '..'")
+    if path.name.endswith("-flat.vmdk"):
+        raise ValueError("names a flat file; name the disk (NAME.vmdk), its flat file goes beside it")
+    return path
+
+
+def _one_of(choices: type[_Choice]) -> Callable[[object], _Choice]:
+    def read(value: object) -> _Choice:
+        try:
+            return choices(_text(value))
+        except ValueError:
+            raise ValueError("must be " + " or ".join(f'"{choice.value}"' for choice in choices)) from None
+
+    return read
+
+
+_READERS: Mapping[str, Callable[[object], object]] = {
+    "delta": _ref,
+    "restore_to": _restore_to,
+    "full": _ref,
+    "overwrite": _flag,
+    "vmx": _one_of(VmxChoice),
+    "provision": _one_of(Provision),
+    "readback": _flag,
+    "priority": _priority,
+    "note": _note,
+}
+_REQUIRED = ("delta", "restore_to")
+
+
+def _at(line: int, what: str) -> str:
+    return f"line {line}: {what}" if line else what
+
+
+def _toml(value: object) -> str:
+    """A value as TOML writes it. Paths and names go through `printable`, as the grammar asks."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return str(value)
+        case Provision() | VmxChoice():
+            return json.dumps(value.value)
+        case Path():
+            return _quoted(printable(str(value)))
+        case _:
+            return _quoted(str(value))
+
+
+def _quoted(text: str) -> str:
+    # JSON's escapes are all valid in a TOML basic string; DEL is the one character JSON leaves bare and TOML forbids.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
