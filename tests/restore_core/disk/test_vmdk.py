@@ -68,12 +68,6 @@ def test_every_fact_of_an_esx_descriptor():
     (extent,) = found.extents
     assert (extent.access, extent.sectors, extent.type) == ("RW", 8388608, "VMFS")
     assert (extent.file, extent.offset) == ("CRM-flat.vmdk", None)
-        "RW",
-        8388608,
-        "VMFS",
-        "CRM-flat.vmdk",
-        None,
-    )
     assert found.size == 4 << 30
     assert ("ddb.virtualHWVersion", "8") in found.ddb
     assert found.text == ESX
