@@ -178,7 +178,9 @@ def _is_name(name: str) -> bool:
     return not set(name) & set("/\0") and name not in (".", "..") and not name.endswith("-flat.vmdk")
 
 
-_names = (st.text(st.characters(codec="utf-8"), min_size=1, max_size=20) | st.binary(min_size=1, max_size=8).map(os.fsdecode)).filter(_is_name)
+_names = (
+    st.text(st.characters(codec="utf-8"), min_size=1, max_size=20) | st.binary(min_size=1, max_size=8).map(os.fsdecode)
+).filter(_is_name)
 _paths = st.lists(_names, min_size=1).map("/".join)
 _refs = st.builds(ArchiveRef, target=st.sampled_from(["nas1", "vmfs"]), path=_paths) | st.builds(
     ArchiveRef, target=st.just(""), path=_paths.map("/{}".format)

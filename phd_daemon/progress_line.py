@@ -1,0 +1,62 @@
+"""How far a restore is, as the line of 2007 and as numbers for `JOB.status`.
+
+    Delta: 67% Full: 32%, 1300 mb of 4096 mb, at 11 meg/sec, Elapsed: 01:50s Remain: 04:14s
+
+`mb` is 1024 x 1024 bytes of the finished disk. Blocks that are kept or zero count as done, but not into the rate, and
+the remaining time is that of the bytes which still have to be moved. After the last block comes the phase instead of
+the rate: a line that says 100 % for minutes would be a lie.
+"""
+
+from __future__ import annotations
+
+from phd_daemon.spool.status_file import LiveProgress
+from restore_core.restore.request import Phase, Progress
+
+_MB = 1 << 20
+
+
+def live(progress: Progress, *, now: float) -> LiveProgress:
+    """The numbers at `now` (`time.monotonic()`)."""
+    elapsed = max(now - progress.started, 0.0)
+    rate = progress.moved / elapsed if elapsed > 0 else 0.0
+    left = progress.to_move - progress.moved
+    remaining = left / rate if rate > 0 else None
+    if left <= 0:
+        remaining = 0.0 if progress.phase in (Phase.RESTORE, Phase.PUBLISH) else None
+    return LiveProgress(
+        phase=progress.phase.value,
+        percent=round(_percent(progress.done, progress.disk_size), 1),
+        done=progress.done,
+        total=progress.disk_size,
+        rate=rate,
+        elapsed=elapsed,
+        remaining=remaining,
+        line=_line(progress, elapsed=elapsed, rate=rate, remaining=remaining),
+    )
+
+
+def full_line(*, done: int, elapsed: float, current_rate: float) -> str:
+    """The line of a Full restore, whose end is not known: `405 MB processed Avg(15.0 MB/s) Cur(13.7 MB/s)`."""
+    average = done / elapsed / _MB if elapsed > 0 else 0.0
+    return f"{done // _MB} MB processed Avg({average:.1f} MB/s) Cur({current_rate / _MB:.1f} MB/s)"
+
+
+def clock(seconds: float) -> str:
+    """`01:50`, and `2:01:50` from an hour on."""
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute:02}:{second:02}"
+
+
+def _line(progress: Progress, *, elapsed: float, rate: float, remaining: float | None) -> str:
+    delta = int(_percent(progress.delta_done, progress.delta_total))
+    full = int(_percent(progress.full_done, progress.full_total))
+    amount = f"Delta: {delta}% Full: {full}%, {progress.done // _MB} mb of {progress.disk_size // _MB} mb"
+    if progress.phase is not Phase.RESTORE:
+        return f"{amount}, {progress.phase.value}, Elapsed: {clock(elapsed)}s"
+    left = "--:--" if remaining is None else clock(remaining)
+    return f"{amount}, at {int(rate) // _MB} meg/sec, Elapsed: {clock(elapsed)}s Remain: {left}s"
+
+
+def _percent(done: int, total: int) -> float:
+    return 100.0 * done / total if total else 100.0
