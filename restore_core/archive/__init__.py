@@ -1,1 +1,9 @@
-"""Placeholder docstring, replaced by its owner."""
+"""Archives: what lies on a target. FORMAT.md in this folder is the specification; this package follows it.
+
+    Full   = gzip members, one per frame of the disk            full_writer, full_reader, frames, gunzip
+    Delta  = 64 KiB head (sh script + readable header),         delta_writer, delta_reader, header
+             then sections: frames, map, pages, segments, ...   index_map, shell_lists
+
+Not guaranteed: that an archive is authentic. Digests bind a Delta to its Full and find every changed bit, but whoever
+can write the target can write a consistent pair of both.
+"""

@@ -1,0 +1,149 @@
+"""Reads a Delta: head and page table at once, everything else when it is needed. Nothing in it is believed before it is checked."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from itertools import accumulate
+
+from restore_core.archive.header import HEAD_BYTES, DeltaHeader, Section, parse_head
+from restore_core.archive.index_map import BLOCKS_PER_PAGE, ENTRY_BYTES, MapPage, PageEntry, parse_page, unpack_entries, unpack_u32
+from restore_core.archive.shell_lists import read_segments
+from restore_core.errors import BadArchive
+from restore_core.targets.base import ByteSource
+
+MAX_TEXT_SECTION = 4 << 20
+
+
+class DeltaReader:
+    """An opened Delta whose head and page table are sound. Raises `BadArchive` for everything else."""
+
+    def __init__(self, source: ByteSource) -> None:
+        self.source = source
+        self.where = str(source.ref)
+        self.header: DeltaHeader = parse_head(source.read_at(0, min(HEAD_BYTES, source.size)), self.where)
+        if source.size != self.header.file_size:
+            raise BadArchive(
+                f"{self.where}: {source.size} bytes long, its header says {self.header.file_size}",
+                remedy="The file is truncated, still being copied, or has something appended. Bring it again.",
+            )
+        self._entries = self._page_table()
+
+    @property
+    def pages(self) -> int:
+        """Pages of the map."""
+        return len(self._entries)
+
+    def page(self, index: int) -> MapPage:
+        """One page of the map, checked against the page table."""
+        entry = self._entries[index]
+        first = index * BLOCKS_PER_PAGE
+        return parse_page(
+            self._section_bytes("map", entry.offset, entry.length),
+            entry=entry,
+            first_block=first,
+            blocks=min(BLOCKS_PER_PAGE, self.header.blocks - first),
+            digest=self.header.block_digest,
+            delta_bytes=self._delta_end(index) - entry.delta_base,
+            where=self.where,
+        )
+
+    def full_frames(self, index: int) -> tuple[list[int], list[int]]:
+        """Offsets within the Full and lengths of the frames that page `index` covers."""
+        per_page = BLOCKS_PER_PAGE * self.header.block_size // self.header.frame_size
+        section = self._section("full-frames")
+        start = index * per_page * 4
+        length = max(0, min(per_page * 4, section.length - start))
+        lengths = unpack_u32(self._section_bytes("full-frames", start, length)) if length else []
+        offsets = list(accumulate(lengths, initial=self._entries[index].full_base))[:-1]
+        return offsets, lengths
+
+    def frames_at(self, offset: int, length: int) -> bytes:
+        """Compressed bytes of the frames section."""
+        return self._section_bytes("frames", offset, length)
+
+    def segments(self) -> Iterator[tuple[int, bytes]]:
+        """(index, SHA-256) of each segment of the disk that is not all zero."""
+        return read_segments(self.section_stream(self._section("segments")), self.source.ref)
+
+    def text(self, name: str) -> bytes | None:
+        """A section that is put back as a file (`vmx`, `descriptor`), checked; None where there is none."""
+        section = self.header.section(name)
+        if section is None:
+            return None
+        if section.length > MAX_TEXT_SECTION:
+            raise BadArchive(f"{self.where}: section {name} is {section.length} bytes long", remedy="Use another copy.")
+        data = self.source.read_at(section.offset, section.length)
+        _compare(section, hashlib.sha256(data), self.where)
+        return data
+
+    def check_metadata(self) -> None:
+        """Check every section but the frames against its SHA-256 (frames are checked block by block as they are used)."""
+        for section in self.header.sections:
+            if section.name != "frames":
+                self.check_section(section)
+
+    def check_section(self, section: Section) -> None:
+        """Check one section against its SHA-256; `BadArchive` names it."""
+        sha = hashlib.sha256()
+        for data in self.section_stream(section):
+            sha.update(data)
+        _compare(section, sha, self.where)
+
+    def section_stream(self, section: Section) -> Iterator[bytes]:
+        """The bytes of a section in order."""
+        return self.source.stream(section.offset, section.length)
+
+    def _page_table(self) -> list[PageEntry]:
+        pages = -(-self.header.blocks // BLOCKS_PER_PAGE)
+        section = self._section("pages")
+        if section.length != pages * ENTRY_BYTES:
+            raise BadArchive(f"{self.where}: section pages: {section.length} bytes for {pages} pages", remedy="Use another copy.")
+        data = self.source.read_at(section.offset, section.length)
+        _compare(section, hashlib.sha256(data), self.where)
+        entries = unpack_entries(data)
+        self._check_entries(entries)
+        return entries
+
+    def _check_entries(self, entries: list[PageEntry]) -> None:
+        map_end = frames_end = blocks = 0
+        for index, entry in enumerate(entries):
+            expected = min(BLOCKS_PER_PAGE, self.header.blocks - index * BLOCKS_PER_PAGE)
+            if entry.offset != map_end or entry.delta_base < frames_end or entry.zero + entry.full + entry.delta != expected:
+                raise BadArchive(f"{self.where}: section pages: page {index} is out of range", remedy="Use another copy.")
+            if entry.length > expected * (1 + 32 + 4):
+                raise BadArchive(f"{self.where}: section pages: page {index} is too long", remedy="Use another copy.")
+            map_end, frames_end, blocks = entry.offset + entry.length, entry.delta_base, blocks + expected
+        totals = (sum(e.zero for e in entries), sum(e.full for e in entries), sum(e.delta for e in entries))
+        header = self.header
+        if (
+            totals != (header.blocks_zero, header.blocks_full, header.blocks_delta)
+            or map_end != self._section("map").length
+            or frames_end > self._section("frames").length
+        ):
+            raise BadArchive(f"{self.where}: section pages: its totals differ from the header's", remedy="Use another copy.")
+
+    def _delta_end(self, index: int) -> int:
+        if index + 1 < len(self._entries):
+            return self._entries[index + 1].delta_base
+        return self._section("frames").length
+
+    def _section(self, name: str) -> Section:
+        section = self.header.section(name)
+        if section is None:
+            raise BadArchive(f"{self.where}: section {name} is missing", remedy="Use another copy of this Delta.")
+        return section
+
+    def _section_bytes(self, name: str, offset: int, length: int) -> bytes:
+        section = self._section(name)
+        if length < 0 or offset < 0 or offset + length > section.length:
+            raise BadArchive(f"{self.where}: section {name}: bytes {offset} to {offset + length} are out of range", remedy="Use another copy.")
+        return self.source.read_at(section.offset + offset, length)
+
+
+def _compare(section: Section, found: hashlib._Hash, where: str) -> None:
+    if found.hexdigest() != section.sha256:
+        raise BadArchive(
+            f"{where}: section {section.name} is damaged: SHA-256 {found.hexdigest()}, expected {section.sha256}",
+            remedy="Use another copy of this archive, or another backup.",
+        )

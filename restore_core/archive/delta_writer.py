@@ -1,0 +1,184 @@
+"""Writes a Delta: frames first, as they come; then the sections that describe them; the head last, over its reserved place.
+
+What grows with the disk (map, segments, runs, frame table) is collected in scratch files, never in memory. The file
+becomes visible only by `publish` of the `NewFile` it is written to.
+"""
+
+from __future__ import annotations
+
+import array
+import hashlib
+import tempfile
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import IO, cast
+
+from restore_core import __version__
+from restore_core.archive.digests import BlockDigest
+from restore_core.archive.header import HEAD_BYTES, DeltaHeader, Section, render_head
+from restore_core.archive.index_map import BLOCKS_PER_PAGE, DELTA, FULL, ZERO, PageEntry, pack_u32
+from restore_core.archive.shell_lists import SEGMENT_SIZE, GzipLines, RunLines
+from restore_core.targets.base import NewFile
+
+_IN_MEMORY = 4 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskFacts:
+    """What a backup is of. `disk` is the VMDK's name; `vmx` and `descriptor` are put back unedited."""
+
+    vm: str
+    uuid: str
+    scsi: str
+    disk: str
+    disk_size: int
+    vmx: bytes | None = None
+    descriptor: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FullFacts:
+    """The Full a Delta needs; `archive_id` and `frame_size` are empty and 0 for a gzip that something else wrote."""
+
+    archive_id: str
+    name: str
+    size: int
+    sha256: str
+    disk_size: int
+    frame_size: int
+    time: int
+
+
+class DeltaWriter:
+    """Takes blocks, segments and the Full's frames in disk order; `finish` writes everything else."""
+
+    def __init__(self, out: NewFile, *, block_size: int, block_digest: BlockDigest, frame_size: int, scratch: Path) -> None:
+        self._out, self._block_size, self._digest = out, block_size, block_digest
+        self._frames_per_page = BLOCKS_PER_PAGE * block_size // frame_size if frame_size else 0
+        self._scratch_folder = scratch
+        self._map, self._frame_table = self._scratch(), self._scratch()
+        self._segments, self._runs = GzipLines(self._scratch()), GzipLines(self._scratch())
+        self._run_lines = RunLines(self._runs, block_size)
+        self._entries: list[PageEntry] = []
+        self._full_bases: list[int] = []
+        self._full_frames = self._full_bytes = 0
+        self._frame_bytes = 0
+        self._frames_sha = hashlib.sha256()
+        self._blocks = 0
+        self._new_page()
+        out.write(b"\0" * HEAD_BYTES)
+
+    def add_block(self, kind: int, digest: bytes = b"", *, frame: bytes = b"", length: int = 0, in_full: bool = False) -> None:
+        """The next block. `frame` for a `DELTA`; `length` in bytes of disk; `in_full`: a `ZERO` that holds data in the Full."""
+        self._kinds.append(kind)
+        if kind != ZERO:
+            self._digests += digest
+        if kind == DELTA:
+            self._out.write(frame)
+            self._frames_sha.update(frame)
+            self._lengths.append(len(frame))
+            self._frame_bytes += len(frame)
+        if kind == DELTA or in_full:
+            self._run_lines.add(self._blocks, length, kind)
+        self._blocks += 1
+        if len(self._kinds) == BLOCKS_PER_PAGE:
+            self._end_page()
+
+    def add_segment(self, index: int, sha256: bytes) -> None:
+        """The digest of a segment that is not all zero."""
+        self._segments.add(f"{index} {sha256.hex()}")
+
+    def add_full_frames(self, lengths: list[int]) -> None:
+        """The lengths of the next frames of the Full."""
+        for length in lengths:
+            if self._full_frames % self._frames_per_page == 0:
+                self._full_bases.append(self._full_bytes)
+            self._full_frames += 1
+            self._full_bytes += length
+        self._frame_table.write(pack_u32(array.array("I", lengths)))
+
+    def finish(self, *, delta_id: str, disk: DiskFacts, full: FullFacts, time: int) -> DeltaHeader:
+        """Write the sections and the head. The caller publishes the file."""
+        if self._kinds:
+            self._end_page()
+        self._run_lines.finish()
+        self._segments.finish()
+        self._runs.finish()
+        sections = self._write_sections(disk)
+        header = DeltaHeader(
+            delta_id=delta_id, vm=disk.vm, uuid=disk.uuid, scsi=disk.scsi, disk=disk.disk, disk_size=disk.disk_size,
+            block_size=self._block_size, time=time, full_time=full.time, full_id=full.archive_id, full_name=full.name,
+            full_size=full.size, full_sha256=full.sha256, full_disk_size=full.disk_size, frame_size=full.frame_size,
+            blocks_zero=sum(e.zero for e in self._entries), blocks_full=sum(e.full for e in self._entries),
+            blocks_delta=sum(e.delta for e in self._entries), segment_size=SEGMENT_SIZE, block_digest=self._digest,
+            file_size=sections[-1].offset + sections[-1].length, made_by=f"phd-daemon {__version__}", sections=sections,
+        )  # fmt: skip
+        self._out.write_at(render_head(header, stub_script()), 0)
+        return header
+
+    def _write_sections(self, disk: DiskFacts) -> tuple[Section, ...]:
+        frames = Section(name="frames", offset=HEAD_BYTES, length=self._frame_bytes, sha256=self._frames_sha.hexdigest())
+        sections = [frames]
+        # A page that the Full does not reach has no first frame there.
+        bases = self._full_bases + [0] * len(self._entries)
+        entries = [_with_base(entry, base) for entry, base in zip(self._entries, bases, strict=False)]
+        self._add_section(sections, "map", self._map)
+        self._add_section(sections, "pages", b"".join(entry.pack() for entry in entries))
+        self._add_section(sections, "segments", self._segments.file)
+        self._add_section(sections, "full-frames", self._frame_table)
+        self._add_section(sections, "runs", self._runs.file)
+        if disk.descriptor is not None:
+            self._add_section(sections, "descriptor", disk.descriptor)
+        if disk.vmx is not None:
+            self._add_section(sections, "vmx", disk.vmx)
+        return tuple(sections)
+
+    def _add_section(self, sections: list[Section], name: str, data: IO[bytes] | bytes) -> None:
+        offset = sections[-1].offset + sections[-1].length
+        sha, length = hashlib.sha256(), 0
+        if isinstance(data, bytes):
+            pieces = iter([data])
+        else:
+            data.seek(0)
+            pieces = iter(lambda: data.read(1 << 20), b"")
+        for piece in pieces:
+            sha.update(piece)
+            length += len(piece)
+            self._out.write(piece)
+        if not isinstance(data, bytes):
+            data.close()
+        sections.append(Section(name=name, offset=offset, length=length, sha256=sha.hexdigest()))
+
+    def _new_page(self) -> None:
+        self._kinds, self._digests, self._lengths = bytearray(), bytearray(), array.array("I")
+        self._page_base = self._frame_bytes
+
+    def _end_page(self) -> None:
+        zero, full, delta = (self._kinds.count(kind) for kind in (ZERO, FULL, DELTA))
+        page = b"" if zero == len(self._kinds) else bytes(self._kinds) + bytes(self._digests) + pack_u32(self._lengths)
+        offset = self._entries[-1].offset + self._entries[-1].length if self._entries else 0
+        digest = self._digest.of(page) if page else bytes(32)
+        self._map.write(page)
+        self._entries.append(
+            PageEntry(
+                offset=offset, length=len(page), zero=zero, full=full, delta=delta, delta_base=self._page_base, full_base=0, digest=digest
+            )
+        )
+        self._new_page()
+
+    def _scratch(self) -> IO[bytes]:
+        file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(self._scratch_folder))  # noqa: SIM115 - closed with its section
+        return cast("IO[bytes]", file)
+
+
+def stub_script() -> str:
+    """The body of the sh stub, as it stands in the project."""
+    return resources.files("restore_core.archive").joinpath("stub.sh").read_text("utf-8")
+
+
+def _with_base(entry: PageEntry, full_base: int) -> PageEntry:
+    return PageEntry(
+        offset=entry.offset, length=entry.length, zero=entry.zero, full=entry.full, delta=entry.delta,
+        delta_base=entry.delta_base, full_base=full_base, digest=entry.digest,
+    )  # fmt: skip

@@ -1,0 +1,122 @@
+"""Reads a Full, and proves that it is the one a Delta needs before the first byte of the disk is written.
+
+Proof is by content, so a Full may be renamed or moved: its id, its size, and some of its frames against the digests in
+the index map. A Full that something else wrote has no id; its size and its first blocks are what is compared. Either way
+every block is checked again as it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from restore_core.archive.delta_reader import DeltaReader
+from restore_core.archive.digests import Buffer
+from restore_core.archive.frames import GZIP_MAGIC, MAX_MEMBER_HEAD, FullIdentity, decode, parse_identity
+from restore_core.archive.gunzip import plain_stream
+from restore_core.archive.index_map import FULL, MapPage
+from restore_core.errors import BadArchive, BlockMismatch
+from restore_core.targets.base import ByteSource
+
+_PROBE_BLOCKS = 8
+_RECOMPRESSED = (
+    "A Full that was compressed again holds the same disk in other bytes, and its Delta cannot use it. Bring the original back, "
+    "or make a new empty Delta for this one with 'phd adopt'."
+)
+
+
+class FullReader:
+    """An opened gzip. `identity` is None when something else wrote it."""
+
+    def __init__(self, source: ByteSource) -> None:
+        self.source = source
+        self.where = str(source.ref)
+        head = source.read_at(0, min(MAX_MEMBER_HEAD, source.size))
+        if head[:2] != GZIP_MAGIC:
+            raise BadArchive(f"{self.where}: not a gzip file", remedy="A Full is a gzip of the flat disk; 'phd backups' lists them.")
+        self.identity: FullIdentity | None = parse_identity(head)
+
+    def plain(self) -> Iterator[bytes]:
+        """The disk from its first byte to its last, as the gzip holds it."""
+        return plain_stream(self.source.stream(chunk=256 << 10), self.source.ref)
+
+    def prove(self, delta: DeltaReader) -> None:
+        """Raise `BadArchive` with the reason unless this is the Full that `delta` was made against."""
+        header = delta.header
+        found = self.identity.archive_id.hex() if self.identity else ""
+        if found != header.full_id:
+            remedy = _RECOMPRESSED if not found else "Restore with the Full of that id; 'phd backups' lists what the targets hold."
+            raise BadArchive(f"{self.where}: not the Full of this Delta: id {found or 'none'}, needed {header.full_id or 'none'}", remedy=remedy)
+        if self.source.size != header.full_size:
+            raise BadArchive(
+                f"{self.where}: not the Full of this Delta: {self.source.size} bytes, needed {header.full_size}", remedy=_RECOMPRESSED
+            )
+        if header.frame_size:
+            self._probe_frames(delta)
+        else:
+            self._probe_start(delta)
+
+    def _probe_frames(self, delta: DeltaReader) -> None:
+        """Decode the first frame in use of the first, the middle and the last page, and check their blocks."""
+        for index in sorted({0, delta.pages // 2, delta.pages - 1} if delta.pages else set()):
+            page = delta.page(index)
+            block = page.kinds.find(FULL)
+            if block < 0:
+                continue
+            offsets, lengths = delta.full_frames(index)
+            per_frame = delta.header.frame_size // delta.header.block_size
+            frame = block // per_frame
+            check_frame(delta, page, frame, self.frame(offsets, lengths, frame), self.where)
+
+    def frame(self, offsets: list[int], lengths: list[int], frame: int) -> bytes:
+        """The compressed bytes of a frame, by the frame table of its page."""
+        if frame >= len(offsets):
+            raise BadArchive(f"{self.where}: frame {frame} is not in the frame table", remedy="The Delta is damaged; use another copy.")
+        return self.source.read_at(offsets[frame], lengths[frame])
+
+    def _probe_start(self, delta: DeltaReader) -> None:
+        """Check the first blocks in use of a foreign Full, within the first 64 MiB."""
+        size, wanted, block, held = delta.header.block_size, _PROBE_BLOCKS, 0, bytearray()
+        page = delta.page(0) if delta.pages else None
+        for data in self.plain():
+            held += data
+            while page and len(held) >= size and block < len(page.kinds):
+                if page.kinds[block] == FULL:
+                    check_block(delta, page, block, memoryview(held)[:size].tobytes(), self.where)
+                    wanted -= 1
+                del held[:size]
+                block += 1
+            if not wanted or block * size >= 64 << 20:
+                return
+
+
+def frame_plain_size(delta: DeltaReader, frame: int) -> int:
+    """Bytes of the Full's disk in frame number `frame` of the whole file."""
+    header = delta.header
+    return max(0, min(header.frame_size, header.full_disk_size - frame * header.frame_size))
+
+
+def check_frame(delta: DeltaReader, page: MapPage, frame: int, member: bytes, where: str) -> None:
+    """Decode frame number `frame` of the page, and check all blocks that come from it."""
+    per_frame = delta.header.frame_size // delta.header.block_size
+    first = page.first_block // per_frame + frame
+    plain = memoryview(decode(member, frame_plain_size(delta, first), f"{where}: frame {first}"))
+    for slot in range(per_frame):
+        index = frame * per_frame + slot
+        if index < len(page.kinds) and page.kinds[index] == FULL:
+            check_block(delta, page, index, plain[slot * delta.header.block_size : (slot + 1) * delta.header.block_size], where)
+
+
+def check_block(delta: DeltaReader, page: MapPage, index: int, data: Buffer, where: str) -> None:
+    """Raise `BlockMismatch` unless `data` is the block at `index` of the page."""
+    header = delta.header
+    length = block_length(header.disk_size, header.block_size, page.first_block + index)
+    data = data[:length]
+    found, expected = header.block_digest.of(data), page.digest(index)
+    if found != expected:
+        block = page.first_block + index
+        raise BlockMismatch(block=block, offset=block * header.block_size, where=where, expected=expected.hex(), found=found.hex())
+
+
+def block_length(disk_size: int, block_size: int, block: int) -> int:
+    """Bytes in a block: all are alike but the last."""
+    return min(block_size, disk_size - block * block_size)

@@ -1,0 +1,218 @@
+"""The head of a Delta: its first 64 KiB, a sh script whose leading comments are the readable header.
+
+    #!/bin/sh
+    # phd Delta backup, format 1.0. To restore: phd restore THIS_FILE --to DISK.vmdk, or: sh THIS_FILE
+    #: format=1.0
+    #: id=...                                    one `key=value` a line, values escaped as `%HH` where needed
+    #: section map 65536 1234 <sha256>           name, offset, length, SHA-256
+    #: end
+    ...script, padding...
+    #= sha256 <64 hex digits>                    of all bytes of the head before this line
+
+A header line is a comment for the shell, so nothing in it can run; a value holds no newline, so nothing can leave its line.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+from restore_core.archive.digests import BlockDigest, sha256
+from restore_core.errors import BadArchive
+from restore_core.naming import printable, unprintable
+
+HEAD_BYTES: Final = 64 << 10
+FORMAT = "1.0"
+_TAIL = re.compile(rb"#= sha256 ([0-9a-f]{64})\n\Z")
+_TAIL_BYTES = len("#= sha256 ") + 64 + 1
+_PADDING = b"#" + b" " * 78 + b"\n"
+_KNOWN_FEATURES: frozenset[str] = frozenset()
+MAX_DISK = 1 << 56
+MAX_BLOCK = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """One section of a Delta: where it lies in the file, and the SHA-256 of its bytes."""
+
+    name: str
+    offset: int
+    length: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeltaHeader:
+    """Everything a Delta says of itself. Sizes are bytes, times seconds since the epoch (UTC), ids 32 hex digits.
+
+    `full_id` is empty and `frame_size` 0 when the Full was written by something else.
+    """
+
+    delta_id: str
+    vm: str
+    uuid: str
+    scsi: str
+    disk: str
+    disk_size: int
+    block_size: int
+    time: int
+    full_time: int
+    full_id: str
+    full_name: str
+    full_size: int
+    full_sha256: str
+    full_disk_size: int
+    frame_size: int
+    blocks_zero: int
+    blocks_full: int
+    blocks_delta: int
+    segment_size: int
+    block_digest: BlockDigest
+    file_size: int
+    made_by: str
+    sections: tuple[Section, ...]
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of the disk; the last one may be short."""
+        return -(-self.disk_size // self.block_size)
+
+    @property
+    def empty(self) -> bool:
+        """The empty Delta that is made with every Full: nothing changed and the times are the same."""
+        return self.blocks_delta == 0 and self.time == self.full_time
+
+    def section(self, name: str) -> Section | None:
+        """A section by name; unknown optional sections are simply never asked for."""
+        return next((section for section in self.sections if section.name == name), None)
+
+
+_TEXT_KEYS = {"vm": "vm", "uuid": "uuid", "scsi": "scsi", "vmdk": "disk", "full-name": "full_name", "made-by": "made_by"}
+_NUMBER_KEYS = {
+    "disk-size": "disk_size", "block-size": "block_size", "time": "time", "full-time": "full_time", "full-size": "full_size",
+    "full-disk-size": "full_disk_size", "frame-size": "frame_size", "blocks-zero": "blocks_zero", "blocks-full": "blocks_full",
+    "blocks-delta": "blocks_delta", "segment-size": "segment_size", "file-size": "file_size",
+}  # fmt: skip
+_HEX_KEYS = {"id": "delta_id", "full-id": "full_id", "full-sha256": "full_sha256"}
+
+
+def render_head(header: DeltaHeader, script: str) -> bytes:
+    """The 64 KiB of a Delta's head. `script` is the body of the stub, which must end in an `exit` of its own."""
+    lines = [
+        "#!/bin/sh",
+        f"# phd Delta backup, format {FORMAT}. To restore: phd restore THIS_FILE --to DISK.vmdk, or: sh THIS_FILE",
+        f"#: format={FORMAT}",
+        "#: requires=",
+    ]
+    lines += [f"#: {key}={getattr(header, name)}" for key, name in _HEX_KEYS.items()]
+    lines += [f"#: {key}={printable(getattr(header, name))}" for key, name in _TEXT_KEYS.items()]
+    lines += [f"#: {key}={getattr(header, name)}" for key, name in _NUMBER_KEYS.items()]
+    lines += [f"#: block-digest={header.block_digest.value}", "#: segment-digest=sha256", "#: signature-scheme=none", "#: signature="]
+    lines += [f"#: section {s.name} {s.offset} {s.length} {s.sha256}" for s in header.sections]
+    lines += ["#: end", script]
+    text = "\n".join(lines).encode("utf-8", "surrogateescape")
+    room = HEAD_BYTES - _TAIL_BYTES - len(text)
+    if room < 0:
+        raise BadArchive(f"the head of a Delta takes {len(text)} bytes, {HEAD_BYTES} is the limit", remedy="Use shorter names.")
+    padding = (_PADDING * (room // len(_PADDING) + 1))[-room:] if room else b""
+    text += padding
+    return text + f"#= sha256 {sha256(text).hex()}\n".encode()
+
+
+def parse_head(head: bytes, where: str) -> DeltaHeader:
+    """The header in the first 64 KiB of a file. Raises `BadArchive`, naming what is wrong, for anything but an intact one."""
+    fields, section_lines = _lines(head, where)
+    _check_version(fields, where)
+    tail = _TAIL.search(head[-_TAIL_BYTES:]) if len(head) == HEAD_BYTES else None
+    if tail is None or sha256(head[:-_TAIL_BYTES]).hex().encode() != tail[1]:
+        raise BadArchive(f"{where}: the head is damaged: its SHA-256 differs", remedy="Use another copy of this Delta.")
+    try:
+        values: dict[str, Any] = {name: unprintable(fields[key]) for key, name in _TEXT_KEYS.items()}
+        values |= {name: _number(fields[key]) for key, name in _NUMBER_KEYS.items()}
+        values |= {name: _hex(fields[key]) for key, name in _HEX_KEYS.items()}
+        sections = tuple(_section(line) for line in section_lines)
+        header = DeltaHeader(**values, block_digest=BlockDigest(fields["block-digest"]), sections=sections)
+    except (KeyError, ValueError) as error:
+        raise BadArchive(f"{where}: the header is not readable: {printable(str(error))}", remedy="Use another copy.") from error
+    _check_sense(header, where)
+    return header
+
+
+def looks_like_delta(head: bytes) -> bool:
+    """Whether these first bytes are of a Delta of ours, of whatever version."""
+    return b"\n#: format=" in head[:4096]
+
+
+def _lines(head: bytes, where: str) -> tuple[dict[str, str], list[str]]:
+    if not looks_like_delta(head):
+        hint = "It starts like a shell script: a Delta of 2007 restores itself with 'sh'." if head.startswith(b"#!") else ""
+        raise BadArchive(f"{where}: not a Delta of this product", remedy=hint or "Name the .delta- file; 'phd backups' lists them.")
+    text = head.decode("utf-8", "surrogateescape")
+    fields: dict[str, str] = {}
+    section_lines: list[str] = []
+    for line in text.split("\n"):
+        if line == "#: end":
+            return fields, section_lines
+        if line.startswith("#: section "):
+            section_lines.append(line.removeprefix("#: section "))
+        elif line.startswith("#: "):
+            key, _, value = line.removeprefix("#: ").partition("=")
+            fields[key] = value
+    raise BadArchive(f"{where}: the header has no end", remedy="The file is truncated; use another copy.")
+
+
+def _check_version(fields: dict[str, str], where: str) -> None:
+    major = fields.get("format", "").partition(".")[0]
+    if major != FORMAT.partition(".")[0]:
+        raise BadArchive(
+            f"{where}: format {printable(fields.get('format', '?'))}; this version reads {FORMAT}", remedy="Restore with a newer phd."
+        )
+    unknown = set(fields.get("requires", "").split()) - _KNOWN_FEATURES
+    if unknown:
+        raise BadArchive(f"{where}: needs {printable(', '.join(sorted(unknown)))}", remedy="Restore with a newer phd.")
+
+
+def _check_sense(header: DeltaHeader, where: str) -> None:
+    """Every number is checked against the others before it is used as a size or an offset."""
+    block, frame = header.block_size, header.frame_size
+    sound = (
+        0 <= header.disk_size <= MAX_DISK
+        and 512 <= block <= MAX_BLOCK
+        and block & (block - 1) == 0
+        and header.segment_size % block == 0
+        and header.segment_size > 0
+        and (frame == 0 or (block <= frame <= MAX_BLOCK and frame % block == 0))
+        and header.blocks_zero + header.blocks_full + header.blocks_delta == header.blocks
+    )
+    if not sound:
+        raise BadArchive(f"{where}: the sizes in the header contradict each other", remedy="Use another copy of this Delta.")
+    end = HEAD_BYTES
+    for section in header.sections:
+        if section.offset != end:
+            raise BadArchive(
+                f"{where}: section {printable(section.name)} starts at {section.offset}, expected {end}: out of range or overlapping",
+                remedy="Use another copy of this Delta.",
+            )
+        end += section.length
+    if end != header.file_size or len({section.name for section in header.sections}) != len(header.sections):
+        raise BadArchive(f"{where}: the sections do not fill the file's {header.file_size} bytes", remedy="Use another copy.")
+
+
+def _section(line: str) -> Section:
+    name, offset, length, digest = line.split(" ")
+    if len(digest) != 64:
+        raise ValueError(f"section {name}")
+    return Section(name=name, offset=_number(offset), length=_number(length), sha256=_hex(digest))
+
+
+def _number(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or len(text) > 18:
+        raise ValueError(f"not a number: {text[:40]!r}")
+    return int(text)
+
+
+def _hex(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{0,64}", text):
+        raise ValueError(f"not hex digits: {text[:40]!r}")
+    return text

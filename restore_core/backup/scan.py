@@ -1,0 +1,120 @@
+"""Reads a disk segment by segment: holes are never read, zero blocks are recognised, several segments are in work at once."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from restore_core.archive.shell_lists import SEGMENT_SIZE
+from restore_core.errors import SourceRefused, TryAgainLater
+
+T = TypeVar("T")
+R = TypeVar("R")
+_ZEROS = bytes(1 << 20)
+THREADS = min(4, max(1, len(os.sched_getaffinity(0))))
+
+
+def segments(size: int) -> range:
+    """The numbers of the segments of a disk of `size` bytes."""
+    return range(-(-size // SEGMENT_SIZE))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """The blocks of one segment: their bytes (None for a hole or all zero) and lengths; the disk's last one may be short."""
+
+    number: int
+    blocks: list[bytes | None]
+    lengths: list[int]
+
+    @property
+    def zero(self) -> bool:
+        """Whether every block is zero."""
+        return all(block is None for block in self.blocks)
+
+    def plain(self, start: int, end: int) -> bytes:
+        """The bytes of blocks `start` to `end`."""
+        pairs = zip(self.blocks[start:end], self.lengths[start:end], strict=True)
+        return b"".join(bytes(length) if block is None else block for block, length in pairs)
+
+    def sha256(self) -> bytes | None:
+        """SHA-256 of the whole segment; None when it is all zero."""
+        if self.zero:
+            return None
+        sha = hashlib.sha256()
+        for block, length in zip(self.blocks, self.lengths, strict=True):
+            sha.update(_ZEROS[:length] if block is None else block)
+        return sha.digest()
+
+
+def read_segment(fd: int, number: int, size: int, block_size: int) -> Segment:
+    """One segment of the disk behind `fd`.
+
+    Raises `SourceRefused` when the disk ends before `size`, `TryAgainLater` on an I/O error.
+    """
+    start, end = number * SEGMENT_SIZE, min((number + 1) * SEGMENT_SIZE, size)
+    blocks: list[bytes | None] = []
+    lengths: list[int] = []
+    data_from, data_to = _extent(fd, start, end)
+    for offset in range(start, end, block_size):
+        stop = min(offset + block_size, end)
+        if data_to <= offset:
+            data_from, data_to = _extent(fd, offset, end)
+        lengths.append(stop - offset)
+        blocks.append(None if stop <= data_from else _read_block(fd, offset, stop - offset))
+    return Segment(number=number, blocks=blocks, lengths=lengths)
+
+
+def is_zero(data: bytes) -> bool:
+    """Whether all bytes are zero. Two whole `bytes` compare by `memcmp`, which stops at the first difference."""
+    if len(data) > len(_ZEROS):
+        return not data.strip(b"\0")
+    return data == _ZEROS[: len(data)]
+
+
+def in_order(work: Callable[[T], R], items: Iterable[T], *, threads: int = THREADS) -> Iterator[R]:
+    """`map` on several threads, results in order, at most `threads + 1` of them under way or waiting."""
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[R]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _extent(fd: int, offset: int, end: int) -> tuple[int, int]:
+    """The next (start, end) of data at or after `offset`; (end, end) when there is none."""
+    try:
+        start = os.lseek(fd, offset, os.SEEK_DATA)
+        return min(start, end), min(os.lseek(fd, start, os.SEEK_HOLE), end)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return end, end
+        return offset, end  # a device or a file system that knows no holes: everything is data
+
+
+def _read_block(fd: int, offset: int, length: int) -> bytes | None:
+    try:
+        data = os.pread(fd, length, offset)
+        while len(data) < length:
+            more = os.pread(fd, length - len(data), offset + len(data))
+            if not more:
+                raise SourceRefused(
+                    f"the disk ends at {offset + len(data)} while it is read", remedy="Something shrinks it; stop that and back up again."
+                )
+            data += more
+    except OSError as error:
+        raise TryAgainLater(f"reading the disk at {offset}: {error.strerror}", remedy="Look at the kernel's log.") from error
+    return None if is_zero(data) else data

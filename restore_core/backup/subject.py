@@ -1,0 +1,98 @@
+"""Who a backup is of: VM name, UUID and SCSI id of each disk, from the VMX, the folder, or the person's own words."""
+
+from __future__ import annotations
+
+import uuid as uuid_module
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from restore_core.archive.delta_writer import DiskFacts
+from restore_core.backup.source import DiskSource, open_disk, open_vmx
+from restore_core.errors import SourceRefused, UsageError
+from restore_core.naming import printable
+
+_NAMESPACE = uuid_module.UUID("8c6f1d0e-5a43-5c1b-9a55-7068642d7068")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the person said; None where the disk or the VMX tells it."""
+
+    vm: str | None = None
+    uuid: str | None = None
+    scsi: str | None = None
+    live: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """One opened disk and its facts."""
+
+    source: DiskSource
+    disk: DiskFacts
+
+
+@contextmanager
+def open_subjects(path: Path, asked: Asked) -> Iterator[list[Subject]]:
+    """All disks behind a VMX, or the one disk behind any other path, opened; closed at the end."""
+    opened: list[Subject] = []
+    try:
+        if path.suffix.lower() == ".vmx":
+            _open_vm(path, asked, opened)
+        else:
+            opened.append(_open_single(path, asked))
+        yield opened
+    finally:
+        for subject in opened:
+            subject.source.close()
+
+
+def _open_vm(path: Path, asked: Asked, opened: list[Subject]) -> None:
+    if asked.scsi is not None:
+        raise UsageError("--scsi goes with a single disk; the VMX names the ids of its own", remedy="Leave --scsi out.")
+    machine = open_vmx(path)
+    vm = asked.vm or machine.vm
+    uuid = asked.uuid or machine.uuid
+    if uuid is None:
+        raise SourceRefused(f"{printable(str(path))}: no uuid.bios in it", remedy="Start the VM once, or give --uuid.")
+    for scsi, disk_path in machine.disks:
+        source = open_disk(disk_path, live=asked.live)
+        opened.append(Subject(source=source, disk=_facts(source, vm, uuid, scsi, machine.vmx)))
+
+
+def _open_single(path: Path, asked: Asked) -> Subject:
+    source = open_disk(path, live=asked.live)
+    try:
+        vm, uuid, scsi, vmx = _from_neighbour(path, source)
+        vm = asked.vm or vm
+        uuid = asked.uuid or uuid or str(uuid_module.uuid5(_NAMESPACE, f"{vm}/{source.disk_name}"))
+        return Subject(source=source, disk=_facts(source, vm, uuid, asked.scsi or scsi, vmx))
+    except BaseException:
+        source.close()
+        raise
+
+
+def _from_neighbour(path: Path, source: DiskSource) -> tuple[str, str | None, str, bytes | None]:
+    """(VM, UUID, SCSI id, VMX) of a single disk: from the one VMX beside it that names it, else from its own name."""
+    if source.descriptor is None:
+        return Path(source.disk_name).stem or "disk", None, "00", None
+    for vmx in sorted(path.parent.glob("*.vmx")):
+        try:
+            machine = open_vmx(vmx)
+        except SourceRefused:
+            continue  # not the VMX of this disk, or none that can be read: the disk is still backed up, without one
+        for scsi, disk_path in machine.disks:
+            if disk_path.resolve() == path.with_name(source.disk_name).resolve():
+                return machine.vm, machine.uuid, scsi, machine.vmx
+    return source.folder or Path(source.disk_name).stem, None, "00", None
+
+
+def _facts(source: DiskSource, vm: str, uuid: str, scsi: str, vmx: bytes | None) -> DiskFacts:
+    if len(uuid) != 36 or "." in uuid or "/" in uuid:
+        raise UsageError(f"{printable(uuid)!r} is not a UUID of 36 characters", remedy="Write it as 564d122a-0ed7-3b92-2f46-aee9456b2074.")
+    if not vm or "/" in vm or "\0" in vm or vm.startswith("."):
+        raise UsageError(f"{printable(vm)!r} cannot be the name of a VM's folder", remedy="Give another with --vm.")
+    descriptor = source.descriptor.encode("utf-8", "surrogateescape") if source.descriptor is not None else None
+    return DiskFacts(vm=vm, uuid=uuid, scsi=scsi, disk=source.disk_name, disk_size=source.size, vmx=vmx, descriptor=descriptor)

@@ -1,0 +1,54 @@
+"""What the targets hold: their listings, read by name into facts. No database; a listing is the truth of its moment.
+
+Files that are not ours by name are left out. A target that cannot be listed raises; the caller decides what that means
+for the others (never "it holds nothing").
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+from restore_core import naming
+from restore_core.naming import ArchiveName, ArchiveType, Folder
+from restore_core.targets.base import ArchiveRef, FileStat, Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogEntry:
+    """One archive. `time` is the stamp in UTC, `scsi` as in the name ("00")."""
+
+    ref: ArchiveRef
+    folder: Folder
+    name: ArchiveName
+    stat: FileStat
+    time: dt.datetime
+
+    @property
+    def disk_key(self) -> tuple[str, str, str]:
+        """(UUID or version-2 host, SCSI id, VMDK name): what makes two backups backups of the same disk."""
+        return (self.folder.uuid or self.folder.vm, self.name.scsi, self.name.disk)
+
+
+def entries(target: Target) -> Iterator[CatalogEntry]:
+    """Every archive on one target."""
+    zone = ZoneInfo(target.spec.timezone)
+    for listed in target.listing():
+        ref = ArchiveRef(target=target.spec.name, path=listed.path)
+        name = naming.parse_archive(ref.name)
+        if name is not None and ref.folder:
+            folder = naming.parse_folder(ref.folder)
+            yield CatalogEntry(ref=ref, folder=folder, name=name, stat=listed.stat, time=name.time_in(zone))
+
+
+def newest_full_with_map(found: Iterable[CatalogEntry], disk_key: tuple[str, str, str]) -> tuple[CatalogEntry, CatalogEntry] | None:
+    """The newest Full of a disk that has its empty Delta on the same target, and that Delta."""
+    mine = [entry for entry in found if entry.disk_key == disk_key]
+    maps = {entry.name.stamp: entry for entry in mine if entry.name.empty_delta}
+    fulls = [entry for entry in mine if entry.name.type is ArchiveType.FULL and entry.name.stamp in maps]
+    if not fulls:
+        return None
+    newest = max(fulls, key=lambda entry: entry.time)
+    return newest, maps[newest.name.stamp]

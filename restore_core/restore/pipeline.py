@@ -1,0 +1,171 @@
+"""The fast path: fetch > decode > verify > write, on as many threads as there are cores.
+
+Each thread takes the next unit of the plan, fetches its compressed bytes, decodes them (libdeflate, GIL released), checks
+the digest of each block (BLAKE3, GIL released) and only then writes it (`pwrite`, GIL released): verify before write, with
+no queue and no copy in between. A Full that something else wrote has no frames to pick from; it is decoded as one
+stream by one thread, while another checks and writes.
+
+Memory: one unit a thread, one page of the map (about 150 KB), whatever the size of the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from restore_core import durable
+from restore_core.archive.delta_reader import DeltaReader
+from restore_core.archive.frames import decode
+from restore_core.archive.full_reader import FullReader, block_length, check_block, frame_plain_size
+from restore_core.archive.index_map import FULL
+from restore_core.errors import BadArchive, PhdError, from_os_error
+from restore_core.restore.foreign import foreign_blocks
+from restore_core.restore.plan import DeltaUnit, FullUnit, Unit, unit_bytes, units
+from restore_core.restore.request import Stop
+
+TICK = 0.25
+"""Seconds between two looks at progress and at the stop sign."""
+
+
+@dataclass(slots=True)
+class Moved:
+    """Bytes of the disk written so far, from the Delta and from the Full."""
+
+    delta: int = 0
+    full: int = 0
+
+
+class Pipeline:
+    """Writes the blocks of `delta` (and `full`) into the open file `fd`; every byte of it is verified first."""
+
+    def __init__(self, delta: DeltaReader, full: FullReader | None, fd: int, *, where: str, threads: int | None = None) -> None:
+        self._delta, self._full, self._fd, self._where = delta, full, fd, where
+        self._threads = threads or min(4, max(1, len(os.sched_getaffinity(0))))
+        self._header = delta.header
+        self._digest = delta.header.block_digest.of
+        self.moved = Moved()
+        self._lock = threading.Lock()
+        self._failed: BaseException | None = None
+
+    def run(self, tick: Callable[[Moved], None], stop: Stop) -> None:
+        """Do all of it; `tick` and `stop` are called a few times a second from the calling thread.
+
+        Raises the first error any thread met (`BlockMismatch`, `BadArchive`, destination errors) or `Stopped`.
+        """
+        source = self._units()
+        framed = bool(self._header.frame_size) or self._full is None
+        jobs: list[Callable[[], None]] = [lambda: self._drain(source)] * self._threads
+        if not framed:
+            jobs.append(self._drain_stream)
+        threads = [threading.Thread(target=self._guard, args=(job,), name=f"phd-{n}") for n, job in enumerate(jobs)]
+        for thread in threads:
+            thread.start()
+        try:
+            for thread in threads:
+                while thread.is_alive():
+                    thread.join(TICK)
+                    tick(self.moved)
+                    stop()
+        except BaseException as error:
+            self._fail(error)
+            for thread in threads:
+                thread.join()
+            raise
+        if self._failed is not None:
+            raise self._failed
+
+    def _units(self) -> Iterator[Unit]:
+        per_frame = self._header.frame_size // self._header.block_size
+        for index in range(self._delta.pages):
+            page = self._delta.page(index)
+            uses_frames = per_frame and page.kinds.find(FULL) >= 0
+            frames = self._delta.full_frames(index) if uses_frames else None
+            yield from units(page, frames, per_frame)
+
+    def _guard(self, job: Callable[[], None]) -> None:
+        try:
+            job()
+        except OSError as error:
+            self._fail(from_os_error(error, doing="writing", where=self._where))
+        except BaseException as error:  # noqa: BLE001 - carried to the thread that asked, never lost
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        with self._lock:
+            if self._failed is None:
+                self._failed = error
+
+    def _drain(self, source: Iterator[Unit]) -> None:
+        while self._failed is None:
+            with self._lock:
+                unit = next(source, None)
+            if unit is None:
+                return
+            if isinstance(unit, FullUnit):
+                self._full_unit(unit)
+            else:
+                self._delta_unit(unit)
+
+    def _full_unit(self, unit: FullUnit) -> None:
+        if self._full is None:
+            raise PhdError(f"{self._where}: a block needs the Full, and no Full was opened")
+        header, first = self._header, unit.page.first_block
+        per_frame = header.frame_size // header.block_size
+        number = first // per_frame + unit.frame
+        if unit.offset < 0:
+            raise BadArchive(f"{self._delta.where}: frame {number} is not in the frame table", remedy="Use another copy of this Delta.")
+        where = f"{self._full.where}: frame {number}"
+        member = self._full.source.read_at(unit.offset, unit.length)
+        plain = memoryview(decode(member, frame_plain_size(self._delta, number), where))
+        start = number * header.frame_size
+        run_from = run_to = -1
+        for index in unit.blocks:
+            at = (first + index) * header.block_size - start
+            length = block_length(header.disk_size, header.block_size, first + index)
+            check_block(self._delta, unit.page, index, plain[at : at + length], self._full.where)
+            if at != run_to:
+                self._write(plain, run_from, run_to, start)
+                run_from = at
+            run_to = at + length
+        self._write(plain, run_from, run_to, start)
+        self._count(unit)
+
+    def _write(self, plain: memoryview, begin: int, end: int, start: int) -> None:
+        if begin >= 0:
+            durable.write_all_at(self._fd, plain[begin:end], start + begin)
+
+    def _delta_unit(self, unit: DeltaUnit) -> None:
+        header, first = self._header, unit.page.first_block
+        members = memoryview(self._delta.frames_at(unit.offset, unit.length))
+        at = 0
+        for index, length in zip(unit.blocks, unit.lengths, strict=True):
+            block = first + index
+            size = block_length(header.disk_size, header.block_size, block)
+            plain = decode(members[at : at + length], size, f"{self._delta.where}: block {block}")
+            check_block(self._delta, unit.page, index, plain, self._delta.where)
+            durable.write_all_at(self._fd, plain, block * header.block_size)
+            at += length
+        self._count(unit)
+
+    def _drain_stream(self) -> None:
+        """A Full without frames: every block of it passes by; those the map wants are checked and written."""
+        if self._full is None:
+            return
+        header = self._header
+        for block, page, data in foreign_blocks(self._delta, self._full):
+            if self._failed is not None:
+                return
+            check_block(self._delta, page, block - page.first_block, data, self._full.where)
+            durable.write_all_at(self._fd, data, block * header.block_size)
+            with self._lock:
+                self.moved.full += len(data)
+
+    def _count(self, unit: Unit) -> None:
+        written = unit_bytes(unit, self._header.disk_size, self._header.block_size)
+        with self._lock:
+            if isinstance(unit, DeltaUnit):
+                self.moved.delta += written
+            else:
+                self.moved.full += written
