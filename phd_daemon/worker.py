@@ -159,8 +159,15 @@ def main() -> int:
 def _first_status(order: WorkOrder, path: Path, now: float) -> JobStatus:
     known = read_status(path)
     if known is None:  # somebody removed it: it is a view, and is made again from what the order says
-        names = {"job": order.job, "delta": order.delta, "restore_to": order.restore_to}
-        known = JobStatus(**names, state="running", submitter="", priority=5, accepted_at=now)
+        known = JobStatus(
+            job=order.job,
+            state="running",
+            submitter="",
+            delta=order.delta,
+            restore_to=order.restore_to,
+            priority=5,
+            accepted_at=now,
+        )
     return known.with_(attempt=order.attempt, started_at=now, pid=os.getpid(), plan=None, progress=None, outcome=None)
 
 
