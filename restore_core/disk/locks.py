@@ -1,0 +1,196 @@
+"""Who holds a disk file now, by two kinds of sign, looked for at the descriptor and at its flat file.
+
+    kernel locks   qemu keeps "open file description" locks; only `F_OFD_GETLK` (or `F_OFD_SETLK`) sees them,
+                   `flock` does not (FAULTS.md F17). Asking takes no lock and so cannot disturb a VM that starts.
+    lock files     `NAME.lck`, a file or a folder (VMware), and `.lck-ID` (ESX on NFS, where ID is the number of the
+                   locked file in hex). They prove nothing, since a crash leaves them: they are reported with age and
+                   owner, and a person has to remove them.
+
+What is not seen: a VM on another host that leaves no lock file, and a program that opened the disk without a lock.
+The answer is of this moment only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import glob
+import os
+import pwd
+import re
+import stat as stat_module
+import struct
+import time
+from pathlib import Path
+
+from restore_core.disk.vmdk import descriptor_name_for, flat_name_for, is_flat_name, is_vmdk_name
+from restore_core.errors import DestinationInUse, from_os_error
+from restore_core.naming import printable
+
+# struct flock of a 64-bit Linux: l_type, l_whence, padding, l_start, l_len, l_pid, padding.
+_FLOCK = struct.Struct("hhqqi4x")
+_NFS_LOCK = re.compile(r"\.lck-([0-9a-f]{2,16})\Z")
+_READABLE = re.compile(rb"[ -~]{3,}")
+
+
+def holder_of(path: Path | str, *, dir_fd: int | None = None) -> str | None:
+    """Who holds the disk at `path`, in words; None if nobody is seen to. A missing disk can still have a lock file.
+
+    With `dir_fd` the last part of `path` is looked up in that open folder and links are not followed. Raises the error
+    of `from_os_error` if the disk cannot be opened to ask.
+    """
+    if dir_fd is not None:
+        return _holder(os.path.basename(path), dir_fd, str(path))
+    real = os.path.realpath(path)
+    try:
+        folder_fd = os.open(os.path.dirname(real), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise from_os_error(error, doing="looking for locks", where=printable(str(path))) from error
+    try:
+        return _holder(os.path.basename(real), folder_fd, str(path))
+    finally:
+        os.close(folder_fd)
+
+
+def refuse_if_in_use(path: Path | str, *, dir_fd: int | None = None) -> None:
+    """Raise `DestinationInUse` if somebody holds the disk at `path`; `dir_fd` as in `holder_of`."""
+    holder = holder_of(path, dir_fd=dir_fd)
+    if holder is not None:
+        raise DestinationInUse(
+            f"{printable(str(path))}: in use: {holder}",
+            remedy="Power off the VM that uses this disk. If no VM does, remove the lock that is named here, by hand.",
+        )
+
+
+def _holder(name: str, folder_fd: int, where: str) -> str | None:
+    names = _both_names(name)
+    try:
+        inodes = set()
+        for each in names:
+            inode, holder = _ask_kernel(each, folder_fd)
+            if holder:
+                return holder
+            inodes.add(inode)
+        return _lock_file(names, inodes - {None}, folder_fd)
+    except OSError as error:
+        raise from_os_error(error, doing="looking for locks", where=printable(where)) from error
+
+
+def _both_names(name: str) -> tuple[str, ...]:
+    if is_flat_name(name):
+        return name, descriptor_name_for(name)
+    return (flat_name_for(name), name) if is_vmdk_name(name) else (name,)
+
+
+def _ask_kernel(name: str, folder_fd: int) -> tuple[int | None, str | None]:
+    """Inode and holder of one file: somebody because of whom an exclusive lock on all of it would be refused."""
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder_fd)
+    except FileNotFoundError:
+        return None, None
+    try:
+        facts = os.fstat(fd)
+        question = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        try:
+            answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, question)
+        except OSError:
+            return facts.st_ino, None  # a file system without such locks (NFS without lockd): nobody can hold one
+        kind, _whence, _start, _length, pid = _FLOCK.unpack(answer)
+        if kind == fcntl.F_UNLCK:
+            return facts.st_ino, None
+        who = _process(pid) if pid > 0 else _process_that_locks(facts)
+        return facts.st_ino, f"{printable(name)} is locked by {who or 'another program (qemu keeps such locks)'}"
+    finally:
+        os.close(fd)
+
+
+def _process(pid: int) -> str:
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/comm", encoding="utf-8", errors="surrogateescape") as file:
+        return f"{printable(file.read().strip())} (process {pid})"
+    return f"process {pid}"
+
+
+def _process_that_locks(facts: os.stat_result) -> str | None:
+    """The process whose open file carries the lock. The kernel's answer has no process id for locks of this kind."""
+    for folder in glob.iglob("/proc/[0-9]*/fd"):
+        with contextlib.suppress(OSError):  # not ours to look into, or gone by now
+            for fd in os.listdir(folder):
+                if _has_lock(folder, fd, facts):
+                    return _process(int(folder.split("/")[2]))
+    return None
+
+
+def _has_lock(folder: str, fd: str, facts: os.stat_result) -> bool:
+    try:
+        if not os.path.samestat(os.stat(f"{folder}/{fd}"), facts):
+            return False
+        with open(f"{folder}info/{fd}", encoding="utf-8", errors="replace") as file:
+            return "lock:" in file.read()
+    except OSError:
+        return False
+
+
+def _lock_file(names: tuple[str, ...], inodes: set[int | None], folder_fd: int) -> str | None:
+    with os.scandir(folder_fd) as entries:
+        found = {entry.name: entry.inode() for entry in entries}
+    for name in names:
+        if f"{name}.lck" in found:
+            return _describe(f"{name}.lck", folder_fd)
+    others = set(found.values()) - inodes
+    for name in sorted(found):
+        match = _NFS_LOCK.match(name)
+        # A lock whose number is that of another file here is not ours. One of no file here may be: fail safe.
+        if match and inodes and not (_numbers(match[1]) & others):
+            return _describe(name, folder_fd)
+    return None
+
+
+def _numbers(digits: str) -> set[int]:
+    """The file numbers a `.lck-ID` may mean: ESX writes the bytes lowest first."""
+    data = bytes.fromhex(digits.rjust(len(digits) + len(digits) % 2, "0"))
+    return {int.from_bytes(data, "little"), int.from_bytes(data, "big")}
+
+
+def _describe(name: str, folder_fd: int) -> str:
+    """A lock file in words: what it is, whose, how old, and the readable part of what it says."""
+    facts = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
+    folder = stat_module.S_ISDIR(facts.st_mode)
+    text = f"{printable(name)} ({'a lock folder' if folder else 'a lock file'} of {_user(facts.st_uid)}"
+    text += f", last touched {_age(time.time() - facts.st_mtime)} ago"
+    says = _contents(name, folder_fd, folder=folder)
+    return f"{text}, it says: {says})" if says else f"{text})"
+
+
+def _contents(name: str, folder_fd: int, *, folder: bool) -> str:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        fd = os.open(name, flags, dir_fd=folder_fd)
+    except OSError:
+        return ""  # unreadable or gone: its existence is what counts
+    try:
+        if folder:
+            inside = sorted(os.listdir(fd))[:1]
+            return _contents(inside[0], fd, folder=False) if inside else ""
+        if not stat_module.S_ISREG(os.fstat(fd).st_mode):
+            return ""
+        return " ".join(piece.decode("ascii").strip() for piece in _READABLE.findall(os.pread(fd, 512, 0)))[:120]
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)
+
+
+def _user(uid: int) -> str:
+    try:
+        return printable(pwd.getpwuid(uid).pw_name)
+    except KeyError:
+        return f"user {uid}"
+
+
+def _age(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{int(seconds // length)} {unit}"
+    return f"{max(0, int(seconds))} seconds"
