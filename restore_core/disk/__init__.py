@@ -2,6 +2,7 @@
 
     vmdk         the text descriptor of a flat disk: read, judged flat or not, written
     vmx          a VM's configuration: its name, its UUID, its disks
+    confinement  from a path to an open folder, within the datastores
     destination  the place a disk is written, held by an open folder
     locks        who holds a disk file at this moment
     allocation   room for a disk: free space, the part file, zeros

@@ -1,0 +1,109 @@
+"""Room for a disk: free space, the part file, and ranges of zeros.
+
+`fallocate(2)` is called directly: the C library's `posix_fallocate` answers a file system that cannot preallocate by
+writing into every block itself, slowly and without telling (FAULTS.md F13). Free space is what is there now; a thin
+datastore can still run out at the first fsync.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+
+from restore_core import durable
+from restore_core.disk.destination import Destination
+from restore_core.errors import NoSpace, from_os_error
+from restore_core.naming import printable
+
+_KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE = 0x01, 0x02, 0x10
+_PIECE = bytes(1 << 20)
+_UNSUPPORTED = {errno.EOPNOTSUPP, errno.ENOSYS}
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long)
+
+
+def free_bytes(folder_fd: int) -> int:
+    """Bytes this user may still take on the file system of an open folder. Raises `OSError`."""
+    facts = os.statvfs(folder_fd)
+    return facts.f_bavail * facts.f_frsize
+
+
+def refuse_if_no_space(destination: Destination, *, needed: int, reserved: int, reusable: int = 0) -> None:
+    """Raise `NoSpace` unless `needed` bytes fit beside the `reserved` bytes of other jobs.
+
+    `reusable` are bytes that come free by this restore itself, such as those of a part file that is already there.
+    """
+    try:
+        free = free_bytes(destination.folder_fd)
+    except OSError as error:
+        raise from_os_error(error, doing="asking for free space", where=printable(str(destination.path))) from error
+    available = max(0, free + reusable - reserved)
+    if needed > available:
+        where = printable(str(destination.path))
+        if reserved:
+            where += f" (with {reserved} bytes set aside for other jobs)"
+        raise NoSpace(where=where, needed=needed, free=available)
+
+
+def create_part(destination: Destination, *, size: int, thick: bool, mode: int) -> tuple[int, str | None]:
+    """A fresh part file of `size` zero bytes: its descriptor, open for reading and writing, and a note for the log or None.
+
+    An old part file is removed first. Thick allocates every block now. After any error the part file is gone: `NoSpace`
+    if it did not fit, else the error of `from_os_error`.
+    """
+    where = printable(str(destination.path))
+    try:
+        durable.remove(destination.part_name, dir_fd=destination.folder_fd, durable=False)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(destination.part_name, flags, 0o600, dir_fd=destination.folder_fd)
+    except OSError as error:
+        raise from_os_error(error, doing="making the part file", where=where) from error
+    try:
+        os.fchmod(fd, mode)
+        os.ftruncate(fd, size)
+        return fd, _allocate(fd, size) if thick else None
+    except BaseException as error:
+        os.close(fd)
+        durable.remove(destination.part_name, dir_fd=destination.folder_fd, durable=False)
+        if isinstance(error, OSError) and error.errno in _NO_SPACE:
+            raise NoSpace(where=where, needed=size, free=free_bytes(destination.folder_fd)) from error
+        if isinstance(error, OSError):
+            raise from_os_error(error, doing=f"allocating {size} bytes", where=where) from error
+        raise
+
+
+def zero_range(fd: int, offset: int, length: int, *, thick: bool) -> None:
+    """Make a range inside a file read as zeros. Thick keeps its blocks allocated, thin gives them back. Raises `OSError`."""
+    if length == 0:
+        return
+    how = (_ZERO_RANGE if thick else _PUNCH_HOLE) | _KEEP_SIZE
+    if not _fallocate(fd, how, offset, length):
+        _write_zeros(fd, offset, length)
+
+
+def _allocate(fd: int, size: int) -> str | None:
+    if size == 0 or _fallocate(fd, 0, 0, size):
+        return None
+    _write_zeros(fd, 0, size)
+    return "this file system cannot preallocate, so the disk was filled with zeros first"
+
+
+def _fallocate(fd: int, how: int, offset: int, length: int) -> bool:
+    """False where the file system does not know how. Raises `OSError` for everything else."""
+    while _libc.fallocate(fd, how, offset, length) != 0:
+        code = ctypes.get_errno()
+        if code in _UNSUPPORTED:
+            return False
+        # A signal in between: its Python handler runs before the next round and may raise.
+        if code != errno.EINTR:
+            raise OSError(code, os.strerror(code))
+    return True
+
+
+def _write_zeros(fd: int, offset: int, length: int) -> None:
+    end = offset + length
+    for position in range(offset, end, len(_PIECE)):
+        piece = _PIECE if end - position >= len(_PIECE) else _PIECE[: end - position]
+        durable.write_all_at(fd, piece, position)

@@ -1,0 +1,146 @@
+"""From a path to an open folder, confined to datastores or not.
+
+    /vmfs/volumes   ISCSI02     ronzo/2007
+    root            datastore   folders
+
+With roots: the datastore is a direct child of a root, must exist, is never made, and may be a link, which is resolved
+once, when it is opened; below it no link is followed. Without roots (a person's own restore) links in the folders'
+names are followed. Missing folders are made one by one in the folder held open, mode 0700, durably.
+
+Not guaranteed: that a datastore is mounted. An empty mount point looks like a datastore.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat as stat_module
+from dataclasses import dataclass
+from pathlib import Path
+
+from restore_core import durable
+from restore_core.errors import DestinationError, DestinationOutside, PhdError, from_os_error
+from restore_core.naming import printable
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_NO_FOLDER = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
+
+
+@dataclass(slots=True, kw_only=True)
+class Walk:
+    """How far a path exists: `fd` is the deepest existing folder, open; `missing` are the names below it.
+
+    `datastore` is the path of the datastore, without roots that of the mount point. Whoever has a walk closes `fd`.
+    """
+
+    where: str
+    fd: int
+    missing: tuple[str, ...]
+    datastore: str
+
+    def refuse_missing(self) -> int:
+        """The open folder itself; `DestinationError` (and closed) if a part of the path is missing."""
+        if self.missing:
+            os.close(self.fd)
+            text = f"{self.where}: there is no folder {printable('/'.join(self.missing))}"
+            raise DestinationError(text, remedy="Make it, or correct the path.")
+        return self.fd
+
+    def make_missing(self) -> int:
+        """The open folder, after the missing ones were made. Closed after an error, which is a typed one or `OSError`."""
+        while self.missing:
+            before = self.missing
+            try:
+                with contextlib.suppress(FileExistsError):  # another job was faster
+                    os.mkdir(before[0], 0o700, dir_fd=self.fd)
+                    durable.sync_folder(".", dir_fd=self.fd)
+            except OSError:
+                os.close(self.fd)
+                raise
+            self.descend()
+            if self.missing == before:
+                os.close(self.fd)
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), before[0])
+        return self.fd
+
+    def descend(self) -> None:
+        """Open folder after folder, following no link, up to the first that is missing. Closed after an error."""
+        while self.missing:
+            try:
+                inner = os.open(self.missing[0], _FOLDER | os.O_NOFOLLOW, dir_fd=self.fd)
+            except FileNotFoundError:
+                return
+            except OSError as error:
+                refusal = self._not_a_folder() or from_os_error(error, doing="opening the folder", where=self.where)
+                os.close(self.fd)
+                raise refusal from error
+            os.close(self.fd)
+            self.fd, self.missing = inner, self.missing[1:]
+
+    def _not_a_folder(self) -> PhdError | None:
+        name = self.missing[0]
+        with contextlib.suppress(OSError):
+            mode = os.stat(name, dir_fd=self.fd, follow_symlinks=False).st_mode
+            if stat_module.S_ISLNK(mode):
+                text = f"{self.where}: {printable(name)} is a link; below a datastore no link is followed"
+                return DestinationOutside(text, remedy="Write the path that the link leads to, if it is on a datastore.")
+            if not stat_module.S_ISDIR(mode):
+                return DestinationError(f"{self.where}: {printable(name)} is not a folder", remedy="Choose another path.")
+        return None
+
+
+def walk_to(folder: Path, roots: tuple[Path, ...] | None) -> Walk:
+    """Walk to an absolute folder without `..`, as far as it exists.
+
+    Raises `DestinationOutside` for a path on no datastore or over a link, `DestinationError` for a missing datastore or
+    something that is no folder, `OSError` for the rest.
+    """
+    parts = tuple(part for part in folder.parts if part.strip("/"))
+    where = printable(str(folder))
+    return _walk_own(parts, where) if roots is None else _walk_confined(parts, roots, where)
+
+
+def _walk_own(parts: tuple[str, ...], where: str) -> Walk:
+    """Without roots: to the nearest existing folder, links followed."""
+    for count in range(len(parts), 0, -1):
+        existing = "/" + "/".join(parts[:count])
+        try:
+            fd = os.open(existing, _FOLDER)
+        except FileNotFoundError as error:
+            if os.path.islink(existing):
+                text = f"{where}: {printable(existing)} is a link that leads nowhere"
+                raise DestinationError(text, remedy="Correct the link or the path.") from error
+            continue
+        return Walk(where=where, fd=fd, missing=parts[count:], datastore=_mount_point(existing))
+    return Walk(where=where, fd=os.open("/", _FOLDER), missing=parts, datastore="/")
+
+
+def _walk_confined(parts: tuple[str, ...], roots: tuple[Path, ...], where: str) -> Walk:
+    above = [root for root in roots if parts[: len(root.parts) - 1] == root.parts[1:]]
+    if not above:
+        known = ", ".join(printable(str(each)) for each in roots) or "none is configured"
+        raise DestinationOutside(f"{where}: not below a root of datastores ({known})", remedy="Choose a path on a datastore.")
+    root = max(above, key=lambda each: len(each.parts))
+    below = parts[len(root.parts) - 1 :]
+    if not below:
+        text = f"{where}: this is the root of the datastores, not a datastore"
+        raise DestinationOutside(text, remedy=f"Write {printable(str(root))}/DATASTORE/...")
+    datastore = str(root / below[0])
+    try:
+        fd = os.open(datastore, _FOLDER)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER:
+            raise
+        text = f"{where}: there is no datastore {printable(datastore)}"
+        raise DestinationError(text, remedy="Mount it, or correct the path; a datastore is never made.") from error
+    walk = Walk(where=where, fd=fd, missing=below[1:], datastore=datastore)
+    walk.descend()
+    return walk
+
+
+def _mount_point(folder: str) -> str:
+    folder = os.path.realpath(folder)
+    while not os.path.ismount(folder):
+        folder = os.path.dirname(folder)
+    return folder

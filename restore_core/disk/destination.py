@@ -1,0 +1,205 @@
+"""The place where a disk is written, held by an open folder so that nothing can be swapped beneath it.
+
+    CRM.vmdk                 descriptor      dump.img             raw image
+    CRM-flat.vmdk            disk                                 disk
+    CRM-flat.vmdk.phd-part   part            dump.img.phd-part    part
+
+How the folder is reached stands in `confinement`. Every later step works on names in that one open folder, so a folder
+that is renamed or replaced by a link in the meantime changes nothing. What lies there already must be exactly the pair
+of files that would be written, or nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat as stat_module
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from restore_core.disk import confinement, vmdk
+from restore_core.errors import BadData, DestinationError, DestinationOutside, PhdError, from_os_error
+from restore_core.naming import MAX_NAME_BYTES, printable
+
+PART_SUFFIX = ".phd-part"
+_OWN_SUFFIX_ROOM = len(".phd-applying")
+_UNFINISHED = re.compile(r"\.phd-[a-z]+\Z")
+
+
+@dataclass(slots=True, kw_only=True)
+class Destination:
+    """An open destination. `disk_name` is the flat or raw file, `descriptor_name` None for a raw image.
+
+    `key` is the same for every path to one disk (device and inode of the folder, and the disk's name in one case);
+    `datastore` is the path of the datastore, without roots that of the mount point.
+    """
+
+    path: Path
+    folder_fd: int
+    disk_name: str
+    descriptor_name: str | None
+    key: tuple[int, int, str]
+    datastore: str
+
+    @property
+    def raw(self) -> bool:
+        """A raw image alone, without a descriptor."""
+        return self.descriptor_name is None
+
+    @property
+    def part_name(self) -> str:
+        """The disk's name while it is not finished."""
+        return self.disk_name + PART_SUFFIX
+
+    def stat_disk(self) -> os.stat_result | None:
+        """The flat or raw file that is there now, None if there is none. A link is not followed."""
+        return self._stat(self.disk_name)
+
+    def stat_descriptor(self) -> os.stat_result | None:
+        """The descriptor that is there now, None if there is none or the disk is raw."""
+        return None if self.descriptor_name is None else self._stat(self.descriptor_name)
+
+    def close(self) -> None:
+        """Let the folder go; harmless when repeated."""
+        if self.folder_fd >= 0:
+            os.close(self.folder_fd)
+            self.folder_fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _stat(self, name: str) -> os.stat_result | None:
+        try:
+            return os.stat(name, dir_fd=self.folder_fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise from_os_error(error, doing=f"looking at {printable(name)}", where=printable(str(self.path))) from error
+
+
+def open_destination(path: Path, *, roots: tuple[Path, ...] | None, make_folders: bool) -> Destination:
+    """Open the folder of a disk that shall be written to `path`, which must be absolute.
+
+    `roots` confines it to the datastores below them, None confines nothing. Raises `DestinationOutside` for a path that
+    leaves its datastore, `DestinationError` for a name or a thing lying there that cannot become this disk, and the
+    error of `from_os_error`. Existing flat disks are accepted: whether they may be replaced is decided elsewhere.
+    """
+    disk_name, descriptor_name = _names(path, confined=roots is not None)
+    where = printable(str(path))
+    try:
+        walk = confinement.walk_to(path.parent, roots)
+        fd = walk.make_missing() if make_folders else walk.refuse_missing()
+        facts = os.fstat(fd)
+    except OSError as error:
+        raise from_os_error(error, doing="opening its folder", where=where) from error
+    destination = Destination(
+        path=path,
+        folder_fd=fd,
+        disk_name=disk_name,
+        descriptor_name=descriptor_name,
+        key=(facts.st_dev, facts.st_ino, disk_name.casefold()),
+        datastore=walk.datastore,
+    )
+    try:
+        _refuse_what_lies_there(destination)
+    except BaseException:
+        destination.close()
+        raise
+    return destination
+
+
+def destination_key(path: Path, roots: tuple[Path, ...] | None) -> tuple[int, int, str] | None:
+    """The `key` of a destination, without making anything; None if it cannot be a destination now.
+
+    While folders are missing it is that of the nearest existing one with the rest of the path. So only keys that were
+    taken at the same moment can be compared.
+    """
+    try:
+        disk_name, _descriptor = _names(path, confined=roots is not None)
+        walk = confinement.walk_to(path.parent, roots)
+    except (PhdError, OSError):
+        return None
+    try:
+        facts = os.fstat(walk.fd)
+        return facts.st_dev, facts.st_ino, "/".join((*walk.missing, disk_name)).casefold()
+    finally:
+        os.close(walk.fd)
+
+
+def _names(path: Path, *, confined: bool) -> tuple[str, str | None]:
+    """The disk's and the descriptor's name for a path. Pure; `DestinationError` for a path that cannot be one."""
+    where, name = printable(str(path)), path.name
+    if not path.is_absolute() or "\0" in str(path):
+        raise DestinationError(f"{where}: not an absolute path", remedy="Write the whole path, from / on.")
+    if ".." in path.parts:
+        kind = DestinationOutside if confined else DestinationError
+        raise kind(f"{where}: a destination cannot contain '..'", remedy="Write the path without it.")
+    if not name or any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in name):
+        raise DestinationError(f"{where}: not a name for a disk", remedy="Use a name without control characters, in UTF-8.")
+    if vmdk.is_flat_name(name):
+        text = f"{where}: this names the data file of a VMDK"
+        raise DestinationError(text, remedy=f"Name its descriptor instead: {printable(vmdk.descriptor_name_for(name))}.")
+    if _UNFINISHED.search(name):
+        raise DestinationError(f"{where}: this suffix is kept for unfinished files", remedy="Choose another name.")
+    descriptor_name = name if vmdk.is_vmdk_name(name) else None
+    disk_name = vmdk.flat_name_for(name) if descriptor_name else name
+    if descriptor_name:
+        if not name[:-5]:
+            raise DestinationError(f"{where}: a VMDK needs a name before its suffix", remedy="Write NAME.vmdk.")
+        vmdk.check_extent_name(disk_name)
+    longest = max(len(each.encode()) for each in (disk_name, name)) + _OWN_SUFFIX_ROOM
+    if longest > MAX_NAME_BYTES:
+        text = f"{where}: the name is {longest - MAX_NAME_BYTES} bytes too long, counting the suffixes of its part file"
+        raise DestinationError(text, remedy="Choose a shorter name.")
+    return disk_name, descriptor_name
+
+
+def _refuse_what_lies_there(destination: Destination) -> None:
+    for name in filter(None, (destination.disk_name, destination.descriptor_name)):
+        facts = destination.stat_disk() if name == destination.disk_name else destination.stat_descriptor()
+        if facts is not None and not stat_module.S_ISREG(facts.st_mode):
+            text = f"{printable(str(destination.path))}: {printable(name)} is {_kind(facts.st_mode)}, not a plain file"
+            raise DestinationError(
+                text, remedy="A disk is written to a plain file: choose another path, or name what the link leads to."
+            )
+    if destination.stat_descriptor() is not None:
+        _refuse_other_vmdk(destination)
+
+
+def _refuse_other_vmdk(destination: Destination) -> None:
+    """An existing VMDK may be replaced only if it is exactly the pair of files that would be written."""
+    name, where = destination.descriptor_name or "", printable(str(destination.path))
+    remedy = "Choose another name, or move that disk away first."
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=destination.folder_fd)
+        try:
+            found = vmdk.load_descriptor(fd, where)
+        finally:
+            os.close(fd)
+    except BadData as error:
+        raise DestinationError(f"what lies there is no flat disk: {error.message}", remedy=remedy) from error
+    except OSError as error:
+        raise from_os_error(error, doing="reading the descriptor that is there", where=where) from error
+    reason = vmdk.why_not_flat(found)
+    if reason is None and found.extents[0].file != destination.disk_name:
+        reason = f"a disk with its data in {printable(found.extents[0].file or '')}, not in {printable(destination.disk_name)}"
+    if reason is not None:
+        raise DestinationError(f"{where}: what lies there is no flat disk that can be replaced: {reason}", remedy=remedy)
+
+
+def _kind(mode: int) -> str:
+    kinds = {
+        stat_module.S_IFLNK: "a link",
+        stat_module.S_IFDIR: "a folder",
+        stat_module.S_IFBLK: "a device",
+        stat_module.S_IFCHR: "a device",
+        stat_module.S_IFIFO: "a fifo",
+        stat_module.S_IFSOCK: "a socket",
+    }
+    return kinds.get(stat_module.S_IFMT(mode), "something else")
