@@ -1,0 +1,125 @@
+"""How a contender is measured: one new process, wall seconds until its output is durable, peak memory from the kernel."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+MIB = 1 << 20
+
+
+class ContenderFailed(Exception):
+    """A command that had to work did not; the text ends with what it said."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contender:
+    """One command. `outputs` are synced within the time and removed before it; `reads` are read once before, to be in the cache."""
+
+    name: str
+    command: Sequence[str]
+    outputs: tuple[Path, ...] = ()
+    reads: tuple[Path, ...] = ()
+    stdout: Path | None = None
+    stdin: Path | None = None
+    cwd: Path | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    clear: Callable[[], None] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Wall seconds and peak resident memory in bytes."""
+
+    seconds: float
+    peak: int
+
+
+def best_of(contenders: Sequence[Contender], rounds: int, after: Callable[[Contender], None] | None = None) -> dict[str, Cost]:
+    """The fastest round of each, by name; `after` sees the outputs of the last round, one contender at a time."""
+    costs: dict[str, list[Cost]] = {contender.name: [] for contender in contenders}
+    for turn in range(rounds):
+        for contender in contenders:
+            costs[contender.name].append(run(contender))
+            print(f"  round {turn + 1}/{rounds}  {contender.name:<34} {costs[contender.name][-1].seconds:8.2f} s", flush=True)
+            if after is not None and turn == rounds - 1:
+                after(contender)
+            remove_outputs(contender)
+    return {name: min(all_, key=lambda cost: cost.seconds) for name, all_ in costs.items()}
+
+
+def run(contender: Contender) -> Cost:
+    """Once. Leaves the outputs where they are."""
+    remove_outputs(contender)
+    for path in contender.reads:
+        warm(path)
+    os.sync()  # nobody pays for the dirty pages of the one before
+    start = time.perf_counter()
+    peak = _run_process(contender)
+    for path in contender.outputs:
+        _sync(path)
+    return Cost(seconds=time.perf_counter() - start, peak=peak)
+
+
+def _run_process(contender: Contender) -> int:
+    """Peak resident bytes. The kernel never counts less than this process had when it forked (some 20 MB)."""
+    said = Path(f"{contender.outputs[0]}.said") if contender.outputs else Path(os.devnull)
+    with (
+        (contender.stdin or Path(os.devnull)).open("rb") as stdin,
+        (contender.stdout or Path(os.devnull)).open("wb") as stdout,
+        said.open("wb") as stderr,
+    ):
+        process = subprocess.Popen(
+            [*contender.command], stdin=stdin, stdout=stdout, stderr=stderr, cwd=contender.cwd, env={**os.environ, **contender.env}
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    tail = said.read_text(errors="replace")[-800:] if said.is_file() else ""
+    if said.is_file():
+        said.unlink()
+    if process.returncode != 0:
+        raise ContenderFailed(f"{contender.name}: {' '.join(contender.command)}: exit {process.returncode}\n{tail}")
+    return usage.ru_maxrss * 1024
+
+
+def prepare(command: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
+    """Run a step that is not measured; its standard output."""
+    ran = subprocess.run([*command], cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, text=True, check=False)
+    if ran.returncode != 0:
+        raise ContenderFailed(f"{' '.join(command)}: exit {ran.returncode}\n{ran.stdout[-400:]}{ran.stderr[-800:]}")
+    return ran.stdout
+
+
+def remove_outputs(contender: Contender) -> None:
+    for path in contender.outputs:
+        path.unlink(missing_ok=True)
+    if contender.clear is not None:
+        contender.clear()
+
+
+def warm(path: Path) -> None:
+    """Read a file, or all files of a folder, into the page cache."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    for file in files:
+        with file.open("rb", buffering=0) as source:
+            while source.read(4 * MIB):
+                pass
+
+
+def empty_folder(path: Path) -> None:
+    """An empty folder where there may have been a full one."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
