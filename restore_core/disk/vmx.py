@@ -57,11 +57,11 @@ def _values(text: str, where: str) -> dict[str, str]:
             continue
         key, equals, value = line.partition("=")
         key, value = key.strip(" \t").lower(), value.strip(" \t")
-        if not equals or not key or "\0" in line:
-            raise BadData(f"{where}:{number}: not a line of a VMX: {printable(line[:80])}")
         if len(value) > 1 and value.startswith('"') and value.endswith('"'):
             value = value[1:-1]
         value = _ESCAPE.sub(lambda match: chr(int(match[1], 16)), value)
+        if not equals or not key or "\0" in key + value:
+            raise BadData(f"{where}:{number}: not a line of a VMX: {printable(line[:80])}")
         if values.setdefault(key, value) != value:
             raise BadData(f"{where}:{number}: {printable(key)} stands there twice, with different values")
     return values

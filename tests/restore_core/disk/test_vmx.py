@@ -83,6 +83,7 @@ def test_a_vmx_without_name_uuid_and_disks_is_still_one():
         ("hello\n", "x:1: not a line of a VMX: hello"),
         ("\nab\x1b[2J\n", "x:2: not a line of a VMX: ab%1B[2J"),
         ('a = "\0"', "x:1: not a line"),
+        ('scsi0:0.fileName = "a|00.vmdk"', "x:1: not a line"),
         ('uuid.bios = "not one"', "expected 32 hex digits"),
         ('scsi0:0.fileName = "a.vmdk"\nSCSI0:0.filename = "b.vmdk"', "x:2: scsi0:0.filename stands there twice"),
         ('scsi12:0.fileName = "a.vmdk"', "scsi12:0"),
