@@ -19,6 +19,7 @@ from restore_core.restore.request import Phase, PlanSummary, Progress
 
 LOG_EVERY = 5.0
 STATUS_EVERY = 1.0
+_AFTER = (Phase.FLUSH, Phase.READBACK, Phase.PUBLISH)
 
 
 class WorkerReport:
@@ -46,7 +47,8 @@ class WorkerReport:
         """A line every 5 s and when a phase ends; the status once a second."""
         now = self._clock()
         if progress.phase is not self._phase:
-            if self._phase is Phase.RESTORE:
+            if self._phase not in _AFTER and progress.phase in _AFTER:
+                # Also for a restore so quick that this is the first we hear of it.
                 self.log.line(live(replace(progress, phase=Phase.RESTORE), now=now).line)
             self._phase, self._logged = progress.phase, now
             self.log.line(progress.phase.value)

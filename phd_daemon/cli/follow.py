@@ -1,0 +1,80 @@
+"""A job's log as it grows, until the job is final. Reads only: leaving the viewer changes nothing."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from phd_daemon.spool.layout import Spool, State
+from restore_core.errors import UsageError
+from restore_core.naming import printable
+
+_POLL = 0.2
+_CHUNK = 1 << 16
+
+
+def state_of(spool: Spool, stem: str) -> State | None:
+    """Where the job is, None when there is no such job. Asked twice: a rename in between hides it from one look."""
+    for _ in range(2):
+        for state in State:
+            if os.path.lexists(spool.control(stem, state)):
+                return state
+    return None
+
+
+def known_job(spool: Spool, stem: str) -> State | None:
+    """The state of a job a person named; None when only its log is left. `UsageError` when there is nothing of it."""
+    state = state_of(spool, stem)
+    if state is None and not spool.log(stem).is_file():
+        raise UsageError(f"no job is named '{printable(stem)}'", remedy="'phd queue' lists them.")
+    return state
+
+
+def follow(spool: Spool, stem: str) -> Iterator[str]:
+    """Pieces of the log, from its first line on, until the job is final or gone."""
+    log = _Log(spool.log(stem))
+    while True:
+        state = state_of(spool, stem)  # before the log is read: what ends a job stands in the log before its last rename
+        yield from log.news()
+        if state is None or state.final:
+            return
+        time.sleep(_POLL)
+
+
+class _Log:
+    """What was added to a log since the last look; one that was replaced under its name is begun again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BinaryIO | None = None
+
+    def news(self) -> Iterator[str]:
+        if self._file is not None:
+            yield from self._rest(self._file)
+        if self._file is None or self._replaced(self._file):
+            self._reopen()
+            if self._file is not None:
+                yield from self._rest(self._file)
+
+    def _replaced(self, file: BinaryIO) -> bool:
+        try:
+            there, ours = self._path.stat(), os.fstat(file.fileno())
+        except FileNotFoundError:
+            return False
+        return (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino)
+
+    def _reopen(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        try:
+            self._file = self._path.open("rb")
+        except FileNotFoundError:
+            self._file = None
+
+    @staticmethod
+    def _rest(file: BinaryIO) -> Iterator[str]:
+        while data := file.read(_CHUNK):
+            yield data.decode("utf-8", "backslashreplace")

@@ -1,0 +1,43 @@
+"""`phd log JOB [-f]`: a job's log, live until the job is final. ^C leaves the viewer only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from phd_daemon.cli import show
+from phd_daemon.cli.follow import follow, known_job
+from phd_daemon.cli.options import config_option, read_config
+from phd_daemon.spool.layout import Spool
+from restore_core.errors import UsageError
+from restore_core.naming import unprintable
+
+
+@click.command()
+@click.argument("job")
+@click.option("-f", "--follow", "live", is_flag=True, help="Go on until the job is final. ^C leaves the viewer only.")
+@config_option
+def log(job: str, live: bool, config: Path | None) -> None:
+    """Show the log of JOB."""
+    spool, stem = Spool(folder=read_config(config).queue.spool), unprintable(job)
+    state = known_job(spool, stem)
+    if not live:
+        _print_whole(spool.log(stem))
+        return
+    if state is None:
+        raise UsageError("this job is gone; only its log is left", remedy="Look at it without -f.")
+    try:
+        for piece in follow(spool, stem):
+            show.say(piece, end="")
+    except KeyboardInterrupt:
+        show.say()
+
+
+def _print_whole(path: Path) -> None:
+    try:
+        with path.open("r", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+            while piece := file.read(1 << 16):
+                show.say(piece, end="")
+    except FileNotFoundError:
+        show.complain("there is no log yet: the daemon has not seen this job. Is it running?")

@@ -1,0 +1,108 @@
+"""`phd`: finds the command, runs it, and turns whatever comes out of it into an exit code. The one place that does.
+
+Commands raise the typed errors of restore_core.errors, or return an exit code of their own (`submit --wait`: the job's).
+A command's module is imported when the command is called: `phd log` should not wait for what `phd backup` needs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+
+import click
+
+from phd_daemon.cli import show
+from restore_core.errors import ExitCode, PhdError, from_os_error
+
+COMMANDS: Mapping[str, str] = {
+    "submit": "submit:submit",
+    "log": "log:log",
+    "hold": "job_control:hold",
+    "release": "job_control:release",
+    "cancel": "job_control:cancel",
+    "retry": "job_control:retry",
+    "clean": "clean:clean",
+    "queue": "queue:queue",
+    "daemon": "daemon:daemon",
+    "restore": "restore:restore",
+    "plan": "plan:plan",
+    "verify": "verify:verify",
+    "backup": "backup:backup",
+    "adopt": "adopt:adopt",
+    "targets": "targets:targets",
+    "backups": "backups:backups",
+    "vmx": "vmx:vmx",
+    "stub": "stub:stub",
+}
+"""Command -> module below phd_daemon.cli, and the click command in it."""
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name].split(":")
+        command = getattr(importlib.import_module(f"phd_daemon.cli.{module}"), name)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{module}.{name} is no command")
+        return command
+
+
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(cls=_Lazy, invoke_without_command=True, context_settings=_SETTINGS)
+@click.version_option(package_name="phd-daemon", prog_name="phd")
+@click.pass_context
+def phd(context: click.Context) -> None:
+    """Put virtual disks back: restores flat VMDKs from Full and Delta backups that lie as plain files."""
+    if context.invoked_subcommand is None:
+        show.say(context.get_help())
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code."""
+    try:
+        answer = phd.main(list(arguments), prog_name="phd", standalone_mode=False)
+    except click.ClickException as error:  # a wrong command line; click's own texts say how to write it
+        error.show()
+        return ExitCode.USAGE
+    except (click.Abort, KeyboardInterrupt):
+        show.complain("interrupted")
+        return ExitCode.INTERRUPTED
+    except PhdError as error:
+        show.complain(str(error))
+        return error.exit_code
+    except OSError as error:
+        # What a command met outside of a restore: the spool, a file to print. Typed like any other.
+        typed = from_os_error(error, doing="not possible", where=os.fsdecode(error.filename or "this system"))
+        show.complain(str(typed))
+        return typed.exit_code
+    except Exception:  # noqa: BLE001  the last place that can say it
+        show.complain("this is a bug of ours; please report it with these lines:")
+        show.complain(traceback.format_exc(limit=-8).rstrip())
+        return ExitCode.OUR_BUG
+    return answer if isinstance(answer, int) else ExitCode.DONE
+
+
+def main() -> None:
+    """The entry point of the package."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a text stream, unless somebody replaced it
+    code = run(sys.argv[1:])
+    show.finish()
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Options and arguments that several commands share, and what they mean."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from restore_core.errors import UsageError
+from restore_core.naming import printable
+from restore_core.targets import parse_ref
+from restore_core.targets.base import LOCAL, ArchiveRef
+
+if TYPE_CHECKING:
+    from phd_daemon.config import Config
+
+_Command = TypeVar("_Command", bound=Callable[..., object])
+_NAMED = re.compile(r"[a-z][a-z0-9_-]*:")
+
+config_option = click.option(
+    "--config", type=click.Path(path_type=Path), metavar="FILE", help="Settings; default $PHD_CONFIG, else /etc/phd/phd.toml."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print data for programs.")
+to_option = click.option("--to", "to", required=True, metavar="PATH", help="The disk: NAME.vmdk, or another name for a raw image.")
+full_option = click.option("--full", metavar="ARCHIVE", help="The Full to use; default: found on the targets, proven by content.")
+
+
+def restore_options(command: _Command) -> _Command:
+    """How a disk is restored, alike in `submit` and `restore`."""
+    for option in (
+        click.option("--readback", is_flag=True, help="Read the finished disk again before it gets its name."),
+        click.option("--vmx", type=click.Choice(["none", "as-is"]), default="none", help="Put the VMX beside the disk, unedited."),
+        click.option("--thin", is_flag=True, help="Leave holes where the disk is zero."),
+        click.option("--overwrite", is_flag=True, help="Replace a disk that exists."),
+        full_option,
+        to_option,
+    ):
+        command = option(command)
+    return command
+
+
+def read_config(path: Path | None) -> Config:
+    """The settings; pydantic is imported only now."""
+    from phd_daemon.config import load_config
+
+    return load_config(path)
+
+
+def archive_ref(text: str, targets: Collection[str]) -> ArchiveRef:
+    """An archive as a person names it: `NAME:folder/file` of a target, or the path of a local file, relative or not."""
+    if _NAMED.match(text) and (text.partition(":")[0] in targets or not os.path.lexists(text)):
+        try:
+            return parse_ref(text)
+        except ValueError as error:
+            raise UsageError(str(error), remedy="Write it as 'phd backups' prints it.") from error
+    return ArchiveRef(target=LOCAL, path=os.path.join(os.getcwd(), text))
+
+
+def destination(text: str) -> Path:
+    """The disk to write as an absolute path; it may be given relative to the working folder."""
+    path = Path(os.path.abspath(text))
+    if text.endswith("/") or path.is_dir():
+        raise UsageError(f"{printable(text)} is a folder", remedy="Name the disk in it: --to FOLDER/NAME.vmdk.")
+    return path

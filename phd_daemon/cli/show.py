@@ -1,0 +1,87 @@
+"""What the command line prints. Everything goes through here, so that nothing can forge a line or steer a terminal.
+
+Names are already written with `naming.printable` where they stand in a text; what slipped through is escaped here. A
+reader that went away (`phd queue | head`) is no error, and never stops a restore.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, TextIO
+
+from restore_core.naming import printable
+
+
+def on_a_terminal(stream: TextIO | None = None) -> bool:
+    """Colours, tables and lines that are drawn over make sense there."""
+    return (stream or sys.stdout).isatty() and os.environ.get("TERM") != "dumb"
+
+
+def say(text: str = "", *, end: str = "\n") -> None:
+    """One or more lines on standard output."""
+    _write(sys.stdout, text, end)
+
+
+def complain(text: str) -> None:
+    """A message on standard error."""
+    _write(sys.stderr, f"phd: {text}", "\n")
+
+
+def as_json(data: Any) -> None:
+    """Data for programs: one JSON document."""
+    _write(sys.stdout, json.dumps(data, indent=1), "\n")
+
+
+def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table: drawn by rich on a terminal, aligned columns for everything else."""
+    safe = [[harmless(cell) for cell in row] for row in rows]
+    if on_a_terminal():
+        _rich_table(titles, safe)
+        return
+    widths = [max(map(len, column)) for column in zip(titles, *safe, strict=True)]
+    for row in (titles, *safe):
+        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def harmless(text: str) -> str:
+    """Text without control characters; `%` stays, since names in it are already escaped with it."""
+    return text if text.isprintable() else "%".join(map(printable, text.split("%")))
+
+
+def size(count: float) -> str:
+    """Bytes for people: `1.7 GB` is 1024-based, as the README of 2007 counts."""
+    for unit in ("bytes", "KB", "MB", "GB"):
+        if count < 1024 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    raise AssertionError
+
+
+def finish() -> None:
+    """Flush; a reader that is gone by now is no error either."""
+    for stream in (sys.stdout, sys.stderr):
+        _write(stream, "", "")
+
+
+def _write(stream: TextIO, text: str, end: str) -> None:
+    try:
+        stream.write("\n".join(map(harmless, text.split("\n"))) + end)
+        stream.flush()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+def _rich_table(titles: Sequence[str], rows: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(*titles, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        drawn.add_row(*(Text(cell) for cell in row))
+    Console(highlight=False).print(drawn)

@@ -1,0 +1,28 @@
+"""Times as a person types them: `22:00`, `2026-11-24 03:00`, `+90m`. Local time, as the clock on the wall."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+
+from restore_core.errors import UsageError
+
+_CLOCK = re.compile(r"(\d{1,2}):(\d{2})\Z")
+_AFTER = re.compile(r"\+(\d{1,6})([mhd])\Z")
+_MINUTES = {"m": 1, "h": 60, "d": 24 * 60}
+
+
+def parse_time(text: str, now: dt.datetime) -> dt.datetime:
+    """The aware time that `text` means; `now` is aware. `HH:MM` is the next such time. Raises `UsageError`."""
+    try:
+        if match := _AFTER.match(text):
+            return now + dt.timedelta(minutes=int(match[1]) * _MINUTES[match[2]])
+        if match := _CLOCK.match(text):
+            # Naive and back again, so that it is 22:00 on the wall also across a change of summer time.
+            today = now.replace(tzinfo=None, hour=int(match[1]), minute=int(match[2]), second=0, microsecond=0)
+            wall = today if today > now.replace(tzinfo=None) else today + dt.timedelta(days=1)
+            return wall.astimezone()
+        found = dt.datetime.fromisoformat(text)
+        return found if found.tzinfo else found.astimezone()
+    except (ValueError, OverflowError):
+        raise UsageError(f"'{text}' is not a time", remedy='Write 22:00, "2026-11-24 03:00", or +90m, +2h, +1d from now.') from None
