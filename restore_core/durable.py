@@ -49,14 +49,17 @@ def move(
         sync_folder(os.path.dirname(source) or ".", dir_fd=source_dir_fd)
 
 
-def write_whole(path: str | Path, data: bytes, *, mode: int = 0o600, replace: bool = True, durable: bool = True) -> None:
+def write_whole(
+    path: str | Path, data: bytes, *, mode: int = 0o600, replace: bool = True, durable: bool = True, dir_fd: int | None = None
+) -> None:
     """Put `data` under `path` at once: a reader sees the old file or the new one, never a piece.
 
     With `durable=False` the replacement is atomic but may be lost in a power cut (progress, caches).
     """
-    path = Path(path)
-    part = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.tmp")
-    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    folder, name = os.path.split(path)
+    part = os.path.join(folder, f".{name[:200]}.{secrets.token_hex(4)}.tmp")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(part, flags, mode, dir_fd=dir_fd)
     try:
         try:
             write_all(fd, data)
@@ -65,14 +68,14 @@ def write_whole(path: str | Path, data: bytes, *, mode: int = 0o600, replace: bo
         finally:
             os.close(fd)
         if durable:
-            move(part, path, replace=replace)
+            move(part, path, replace=replace, source_dir_fd=dir_fd, to_dir_fd=dir_fd)
         elif replace:
-            os.replace(part, path)
+            os.replace(part, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
         else:
-            _rename_noreplace(os.fspath(part), os.fspath(path), None, None)
+            _rename_noreplace(part, os.fspath(path), dir_fd, dir_fd)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(part)
+            os.unlink(part, dir_fd=dir_fd)
         raise
 
 

@@ -142,7 +142,7 @@ class NoSpace(DestinationError):
     def __init__(self, *, where: str, needed: int, free: int) -> None:
         super().__init__(
             f"{where}: not enough space: {needed} bytes needed, {free} bytes free",
-            remedy="Free space there, choose another datastore, or restore thin (provision = \"thin\").",
+            remedy='Free space there, choose another datastore, or restore thin (provision = "thin").',
         )
         self.needed = needed
         self.free = free

@@ -145,6 +145,6 @@ def _short_stamp(text: str) -> dt.datetime | None:
 
 def _date(text: str, form: str) -> dt.datetime | None:
     try:
-        return dt.datetime.strptime(text, form)
+        return dt.datetime.strptime(text, form)  # noqa: DTZ007 - a stamp is local to the target; its zone is not in the name
     except ValueError:
         return None

@@ -137,7 +137,9 @@ class DeltaReader:
     def _section_bytes(self, name: str, offset: int, length: int) -> bytes:
         section = self._section(name)
         if length < 0 or offset < 0 or offset + length > section.length:
-            raise BadArchive(f"{self.where}: section {name}: bytes {offset} to {offset + length} are out of range", remedy="Use another copy.")
+            raise BadArchive(
+                f"{self.where}: section {name}: bytes {offset} to {offset + length} are out of range", remedy="Use another copy."
+            )
         return self.source.read_at(section.offset + offset, length)
 
 

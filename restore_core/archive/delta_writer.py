@@ -107,13 +107,30 @@ class DeltaWriter:
         self._runs.finish()
         sections = self._write_sections(disk)
         header = DeltaHeader(
-            delta_id=delta_id, vm=disk.vm, uuid=disk.uuid, scsi=disk.scsi, disk=disk.disk, disk_size=disk.disk_size,
-            block_size=self._block_size, time=time, full_time=full.time, full_id=full.archive_id, full_name=full.name,
-            full_size=full.size, full_sha256=full.sha256, full_disk_size=full.disk_size, frame_size=full.frame_size,
-            blocks_zero=sum(e.zero for e in self._entries), blocks_full=sum(e.full for e in self._entries),
-            blocks_delta=sum(e.delta for e in self._entries), segment_size=SEGMENT_SIZE, block_digest=self._digest,
-            file_size=sections[-1].offset + sections[-1].length, made_by=f"phd-daemon {__version__}", sections=sections,
-        )  # fmt: skip
+            delta_id=delta_id,
+            vm=disk.vm,
+            uuid=disk.uuid,
+            scsi=disk.scsi,
+            disk=disk.disk,
+            disk_size=disk.disk_size,
+            block_size=self._block_size,
+            time=time,
+            full_time=full.time,
+            full_id=full.archive_id,
+            full_name=full.name,
+            full_size=full.size,
+            full_sha256=full.sha256,
+            full_disk_size=full.disk_size,
+            frame_size=full.frame_size,
+            blocks_zero=sum(e.zero for e in self._entries),
+            blocks_full=sum(e.full for e in self._entries),
+            blocks_delta=sum(e.delta for e in self._entries),
+            segment_size=SEGMENT_SIZE,
+            block_digest=self._digest,
+            file_size=sections[-1].offset + sections[-1].length,
+            made_by=f"phd-daemon {__version__}",
+            sections=sections,
+        )
         self._out.write_at(render_head(header, stub_script()), 0)
         return header
 
@@ -162,7 +179,14 @@ class DeltaWriter:
         self._map.write(page)
         self._entries.append(
             PageEntry(
-                offset=offset, length=len(page), zero=zero, full=full, delta=delta, delta_base=self._page_base, full_base=0, digest=digest
+                offset=offset,
+                length=len(page),
+                zero=zero,
+                full=full,
+                delta=delta,
+                delta_base=self._page_base,
+                full_base=0,
+                digest=digest,
             )
         )
         self._new_page()
@@ -179,6 +203,12 @@ def stub_script() -> str:
 
 def _with_base(entry: PageEntry, full_base: int) -> PageEntry:
     return PageEntry(
-        offset=entry.offset, length=entry.length, zero=entry.zero, full=entry.full, delta=entry.delta,
-        delta_base=entry.delta_base, full_base=full_base, digest=entry.digest,
-    )  # fmt: skip
+        offset=entry.offset,
+        length=entry.length,
+        zero=entry.zero,
+        full=entry.full,
+        delta=entry.delta,
+        delta_base=entry.delta_base,
+        full_base=full_base,
+        digest=entry.digest,
+    )

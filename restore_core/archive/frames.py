@@ -90,7 +90,9 @@ def decode(member: Buffer, size: int, where: str) -> bytearray:
             f"{where}: frame cannot be decompressed to its {size} bytes", remedy="The archive is damaged; use another copy."
         ) from error
     if len(data) != size:
-        raise BadArchive(f"{where}: frame holds {len(data)} bytes instead of {size}", remedy="The archive is damaged; use another copy.")
+        raise BadArchive(
+            f"{where}: frame holds {len(data)} bytes instead of {size}", remedy="The archive is damaged; use another copy."
+        )
     return data
 
 

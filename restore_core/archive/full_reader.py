@@ -32,7 +32,9 @@ class FullReader:
         self.where = str(source.ref)
         head = source.read_at(0, min(MAX_MEMBER_HEAD, source.size))
         if head[:2] != GZIP_MAGIC:
-            raise BadArchive(f"{self.where}: not a gzip file", remedy="A Full is a gzip of the flat disk; 'phd backups' lists them.")
+            raise BadArchive(
+                f"{self.where}: not a gzip file", remedy="A Full is a gzip of the flat disk; 'phd backups' lists them."
+            )
         self.identity: FullIdentity | None = parse_identity(head)
 
     def plain(self) -> Iterator[bytes]:
@@ -45,10 +47,13 @@ class FullReader:
         found = self.identity.archive_id.hex() if self.identity else ""
         if found != header.full_id:
             remedy = _RECOMPRESSED if not found else "Restore with the Full of that id; 'phd backups' lists what the targets hold."
-            raise BadArchive(f"{self.where}: not the Full of this Delta: id {found or 'none'}, needed {header.full_id or 'none'}", remedy=remedy)
+            raise BadArchive(
+                f"{self.where}: not the Full of this Delta: id {found or 'none'}, needed {header.full_id or 'none'}", remedy=remedy
+            )
         if self.source.size != header.full_size:
             raise BadArchive(
-                f"{self.where}: not the Full of this Delta: {self.source.size} bytes, needed {header.full_size}", remedy=_RECOMPRESSED
+                f"{self.where}: not the Full of this Delta: {self.source.size} bytes, needed {header.full_size}",
+                remedy=_RECOMPRESSED,
             )
         if header.frame_size:
             self._probe_frames(delta)
@@ -70,7 +75,9 @@ class FullReader:
     def frame(self, offsets: list[int], lengths: list[int], frame: int) -> bytes:
         """The compressed bytes of a frame, by the frame table of its page."""
         if frame >= len(offsets):
-            raise BadArchive(f"{self.where}: frame {frame} is not in the frame table", remedy="The Delta is damaged; use another copy.")
+            raise BadArchive(
+                f"{self.where}: frame {frame} is not in the frame table", remedy="The Delta is damaged; use another copy."
+            )
         return self.source.read_at(offsets[frame], lengths[frame])
 
     def _probe_start(self, delta: DeltaReader) -> None:

@@ -90,10 +90,19 @@ class DeltaHeader:
 
 _TEXT_KEYS = {"vm": "vm", "uuid": "uuid", "scsi": "scsi", "vmdk": "disk", "full-name": "full_name", "made-by": "made_by"}
 _NUMBER_KEYS = {
-    "disk-size": "disk_size", "block-size": "block_size", "time": "time", "full-time": "full_time", "full-size": "full_size",
-    "full-disk-size": "full_disk_size", "frame-size": "frame_size", "blocks-zero": "blocks_zero", "blocks-full": "blocks_full",
-    "blocks-delta": "blocks_delta", "segment-size": "segment_size", "file-size": "file_size",
-}  # fmt: skip
+    "disk-size": "disk_size",
+    "block-size": "block_size",
+    "time": "time",
+    "full-time": "full_time",
+    "full-size": "full_size",
+    "full-disk-size": "full_disk_size",
+    "frame-size": "frame_size",
+    "blocks-zero": "blocks_zero",
+    "blocks-full": "blocks_full",
+    "blocks-delta": "blocks_delta",
+    "segment-size": "segment_size",
+    "file-size": "file_size",
+}
 _HEX_KEYS = {"id": "delta_id", "full-id": "full_id", "full-sha256": "full_sha256"}
 
 
@@ -108,7 +117,12 @@ def render_head(header: DeltaHeader, script: str) -> bytes:
     lines += [f"#: {key}={getattr(header, name)}" for key, name in _HEX_KEYS.items()]
     lines += [f"#: {key}={printable(getattr(header, name))}" for key, name in _TEXT_KEYS.items()]
     lines += [f"#: {key}={getattr(header, name)}" for key, name in _NUMBER_KEYS.items()]
-    lines += [f"#: block-digest={header.block_digest.value}", "#: segment-digest=sha256", "#: signature-scheme=none", "#: signature="]
+    lines += [
+        f"#: block-digest={header.block_digest.value}",
+        "#: segment-digest=sha256",
+        "#: signature-scheme=none",
+        "#: signature=",
+    ]
     lines += [f"#: section {s.name} {s.offset} {s.length} {s.sha256}" for s in header.sections]
     lines += ["#: end", script]
     text = "\n".join(lines).encode("utf-8", "surrogateescape")
@@ -166,7 +180,8 @@ def _check_version(fields: dict[str, str], where: str) -> None:
     major = fields.get("format", "").partition(".")[0]
     if major != FORMAT.partition(".")[0]:
         raise BadArchive(
-            f"{where}: format {printable(fields.get('format', '?'))}; this version reads {FORMAT}", remedy="Restore with a newer phd."
+            f"{where}: format {printable(fields.get('format', '?'))}; this version reads {FORMAT}",
+            remedy="Restore with a newer phd.",
         )
     unknown = set(fields.get("requires", "").split()) - _KNOWN_FEATURES
     if unknown:
@@ -191,7 +206,7 @@ def _check_sense(header: DeltaHeader, where: str) -> None:
     for section in header.sections:
         if section.offset != end:
             raise BadArchive(
-                f"{where}: section {printable(section.name)} starts at {section.offset}, expected {end}: out of range or overlapping",
+                f"{where}: section {printable(section.name)} starts at {section.offset}, not at {end}: out of range or overlapping",
                 remedy="Use another copy of this Delta.",
             )
         end += section.length

@@ -57,9 +57,7 @@ class PageEntry:
 
     def pack(self) -> bytes:
         """The entry as it stands in the page table."""
-        return _ENTRY.pack(
-            self.offset, self.length, self.zero, self.full, self.delta, self.delta_base, self.full_base, self.digest
-        )
+        return _ENTRY.pack(self.offset, self.length, self.zero, self.full, self.delta, self.delta_base, self.full_base, self.digest)
 
 
 def unpack_entries(data: bytes) -> list[PageEntry]:
@@ -97,9 +95,14 @@ def parse_page(
     """
     if entry.length == 0:
         return MapPage(
-            first_block=first_block, kinds=bytes(blocks), digests=b"", ranks=[0] * (blocks + 1), delta_lengths=[],
-            delta_base=entry.delta_base, full_base=entry.full_base,
-        )  # fmt: skip
+            first_block=first_block,
+            kinds=bytes(blocks),
+            digests=b"",
+            ranks=[0] * (blocks + 1),
+            delta_lengths=[],
+            delta_base=entry.delta_base,
+            full_base=entry.full_base,
+        )
     if digest.of(data) != entry.digest:
         raise _bad(where, first_block, "its digest differs from the page table's")
     kinds = data[:blocks]
@@ -113,9 +116,14 @@ def parse_page(
         raise _bad(where, first_block, "its frames do not fill their part of the frames section")
     ranks = [0, *accumulate(map(bool, kinds))]
     return MapPage(
-        first_block=first_block, kinds=kinds, digests=data[blocks:digests_end], ranks=ranks, delta_lengths=lengths,
-        delta_base=entry.delta_base, full_base=entry.full_base,
-    )  # fmt: skip
+        first_block=first_block,
+        kinds=kinds,
+        digests=data[blocks:digests_end],
+        ranks=ranks,
+        delta_lengths=lengths,
+        delta_base=entry.delta_base,
+        full_base=entry.full_base,
+    )
 
 
 def pack_u32(values: array.array[int]) -> bytes:
@@ -137,5 +145,6 @@ def unpack_u32(data: bytes) -> list[int]:
 
 def _bad(where: str, first_block: int, why: str) -> BadArchive:
     return BadArchive(
-        f"{where}: section map, page of block {first_block}: {why}", remedy="The Delta is damaged; use another copy or another backup."
+        f"{where}: section map, page of block {first_block}: {why}",
+        remedy="The Delta is damaged; use another copy or another backup.",
     )

@@ -1,8 +1,8 @@
 """The two sections for ordinary tools: gzipped text, so that a shell with `gzip`, `dd` and `sha256sum` can use them.
 
-    segments   "INDEX SHA256" for each 16 MiB segment of the disk that is not all zero; the last one may be short
-    runs       "OFFSET LENGTH delta|zero", bytes of the disk in order: the plain bytes of the frames section lie at the
-               `delta` runs, one after another; `zero` runs hold data in the Full and are zero now
+segments   "INDEX SHA256" for each 16 MiB segment of the disk that is not all zero; the last one may be short
+runs       "OFFSET LENGTH delta|zero", bytes of the disk in order: the plain bytes of the frames section lie at the
+           `delta` runs, one after another; `zero` runs hold data in the Full and are zero now
 """
 
 from __future__ import annotations

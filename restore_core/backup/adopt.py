@@ -9,14 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from restore_core.archive.delta_writer import DeltaWriter, DiskFacts, FullFacts
-from restore_core.archive.digests import BlockDigest
+from restore_core.archive.digests import BlockDigest, is_zero
 from restore_core.archive.full_reader import FullReader
 from restore_core.archive.gunzip import plain_stream
 from restore_core.archive.header import DeltaHeader
 from restore_core.archive.index_map import FULL, ZERO, block_size_for
 from restore_core.archive.shell_lists import SEGMENT_SIZE
 from restore_core.backup.full import Tick
-from restore_core.backup.scan import Segment, is_zero
+from restore_core.backup.scan import Segment
 from restore_core.errors import SourceRefused
 from restore_core.targets.base import NewFile
 
@@ -70,4 +70,6 @@ def _segments(stream: Iterator[bytes], block_size: int) -> Iterator[Segment]:
 
 def _segment(number: int, data: bytes, block_size: int) -> Segment:
     pieces = [data[at : at + block_size] for at in range(0, len(data), block_size)]
-    return Segment(number=number, blocks=[None if is_zero(piece) else piece for piece in pieces], lengths=[len(piece) for piece in pieces])
+    return Segment(
+        number=number, blocks=[None if is_zero(piece) else piece for piece in pieces], lengths=[len(piece) for piece in pieces]
+    )

@@ -21,7 +21,7 @@ from restore_core.targets.base import NewFile
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Base:
-    """What the Full holds in one segment: a digest for each block (None: zero, or beyond the Full's end), SHA-256 of the segment."""
+    """What the Full holds in one segment: the digest of each block (None: zero, or beyond its end), and its SHA-256."""
 
     number: int
     digests: list[bytes | None]
@@ -54,7 +54,9 @@ def write_delta(
 ) -> DeltaHeader:
     """Read the disk behind `fd` once and write its Delta against the Full whose empty Delta is `base`."""
     header = base.header
-    writer = DeltaWriter(out, block_size=header.block_size, block_digest=header.block_digest, frame_size=header.frame_size, scratch=scratch)
+    writer = DeltaWriter(
+        out, block_size=header.block_size, block_digest=header.block_digest, frame_size=header.frame_size, scratch=scratch
+    )
     if header.frame_size:
         for page in range(base.pages):
             writer.add_full_frames(base.full_frames(page)[1])

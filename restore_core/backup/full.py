@@ -32,9 +32,18 @@ Tick = Callable[[int], None]
 
 
 def write_full(
-    *, fd: int, disk: DiskFacts, name: str, full_out: NewFile, delta_out: NewFile, time: int, effort: Effort,
-    block_digest: BlockDigest, scratch: Path, tick: Tick,
-) -> tuple[FullFacts, DeltaHeader]:  # fmt: skip
+    *,
+    fd: int,
+    disk: DiskFacts,
+    name: str,
+    full_out: NewFile,
+    delta_out: NewFile,
+    time: int,
+    effort: Effort,
+    block_digest: BlockDigest,
+    scratch: Path,
+    tick: Tick,
+) -> tuple[FullFacts, DeltaHeader]:
     """Read the disk behind `fd` once and write both archives; the caller checks the source and publishes, Full first."""
     block_size = block_size_for(disk.disk_size)
     identity = FullIdentity(archive_id=secrets.token_bytes(16), disk_size=disk.disk_size, frame_size=FRAME_SIZE)
@@ -55,9 +64,14 @@ def write_full(
         tick(min((number + 1) * SEGMENT_SIZE, disk.disk_size))
     full.finish()
     facts = FullFacts(
-        archive_id=identity.archive_id.hex(), name=name, size=full.size, sha256=full.sha256, disk_size=disk.disk_size,
-        frame_size=FRAME_SIZE, time=time,
-    )  # fmt: skip
+        archive_id=identity.archive_id.hex(),
+        name=name,
+        size=full.size,
+        sha256=full.sha256,
+        disk_size=disk.disk_size,
+        frame_size=FRAME_SIZE,
+        time=time,
+    )
     return facts, delta.finish(delta_id=secrets.token_hex(16), disk=disk, full=facts, time=time)
 
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 from restore_core import catalog, naming
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.delta_writer import DiskFacts
 from restore_core.archive.digests import BlockDigest
 from restore_core.archive.frames import Effort
+from restore_core.archive.full_reader import FullReader
 from restore_core.archive.header import DeltaHeader
 from restore_core.backup.delta import write_delta
 from restore_core.backup.full import write_full
+from restore_core.backup.names import Base, archive_paths, free_stamp
 from restore_core.backup.subject import Asked, Subject, open_subjects
-from restore_core.errors import ArchiveAbsent, TryAgainLater, UsageError
+from restore_core.errors import TryAgainLater
 from restore_core.targets.base import ArchiveRef, NewFile, Target
 
 
@@ -26,7 +27,7 @@ from restore_core.targets.base import ArchiveRef, NewFile, Target
 class BackupOptions:
     """How a backup is made. `at` is the stamp (aware; default now); `scratch` holds temporary lists while it runs."""
 
-    asked: Asked = Asked()
+    asked: Asked = field(default_factory=Asked)
     full: bool = False
     effort: Effort = Effort.NORMAL
     block_digest: BlockDigest = BlockDigest.BLAKE3
@@ -57,95 +58,95 @@ class BackupReporter:
 def backup(path: Path, target: Target, options: BackupOptions, reporter: BackupReporter) -> list[BackupResult]:
     """Back up one disk, or all disks of a VMX, under one stamp. Raises typed errors; nothing half-made is ever visible."""
     with open_subjects(path, options.asked) as subjects:
-        known = list(catalog.entries(target)) if not options.full else []
+        known = [] if options.full else list(catalog.entries(target))
+        bases = [_newest_base(subject.disk, known, options, reporter) for subject in subjects]
         time = options.at or dt.datetime.now(dt.UTC)
-        plans = [_choose(subject, known, options, reporter) for subject in subjects]
-        stamp = _free_stamp(target, subjects, plans, time)
-        return [_backup_one(s, base, target, stamp, time, options, reporter) for s, base in zip(subjects, plans, strict=True)]
+        stamp = free_stamp(target, list(zip([s.disk for s in subjects], bases, strict=True)), time)
+        run = _Run(target=target, stamp=stamp, time=int(time.timestamp()), options=options, reporter=reporter)
+        return [
+            run.full(subject) if base is None else run.delta(subject, base) for subject, base in zip(subjects, bases, strict=True)
+        ]
 
 
-Base = tuple[catalog.CatalogEntry, catalog.CatalogEntry] | None
-
-
-def _choose(subject: Subject, known: list[catalog.CatalogEntry], options: BackupOptions, reporter: BackupReporter) -> Base:
-    """The newest Full to make a Delta against; None for a Full."""
-    disk = subject.disk
+def _newest_base(
+    disk: DiskFacts, known: list[catalog.CatalogEntry], options: BackupOptions, reporter: BackupReporter
+) -> Base | None:
+    """What a Delta is made against; None for a Full."""
     if options.full:
         return None
-    base = catalog.newest_full_with_map(known, (disk.uuid, disk.scsi, disk.disk))
-    if base is None:
+    found = catalog.newest_full_with_map(known, (disk.uuid, disk.scsi, disk.disk))
+    if found is None:
         reporter.note(f"{naming.printable(disk.disk)}: no Full with its empty Delta on this target yet: making a Full")
-    return base
+        return None
+    return Base(full=found[0], empty_delta=found[1])
 
 
-def _free_stamp(target: Target, subjects: list[Subject], plans: list[Base], time: dt.datetime) -> dt.datetime:
-    """The next minute under which none of the names is taken, as local time of the target."""
-    zone = ZoneInfo(target.spec.timezone)
-    stamp = time.astimezone(zone).replace(tzinfo=None, second=0, microsecond=0)
-    for _ in range(24 * 60):
-        paths = [path for subject, base in zip(subjects, plans, strict=True) for path in _paths(subject.disk, base, stamp)]
-        if not any(_exists(target, path) for path in paths):
-            return stamp
-        stamp += dt.timedelta(minutes=1)
-    raise UsageError("every name of the next 24 hours is taken on this target", remedy="Give another time with --at.")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """One backup run: all disks of it share stamp and time."""
 
+    target: Target
+    stamp: dt.datetime
+    time: int
+    options: BackupOptions
+    reporter: BackupReporter
 
-def _paths(disk: DiskFacts, base: Base, stamp: dt.datetime) -> list[str]:
-    """Paths of the new archives on the target: the Delta, or the empty Delta and its Full."""
-    folder = naming.folder_name(date=stamp.date(), vm=disk.vm, uuid=disk.uuid)
-    base_stamp = base[0].name.stamp if base else stamp
-    delta = f"{folder}/{naming.delta_name(scsi=disk.scsi, disk=disk.disk, stamp=stamp, base=base_stamp)}"
-    return [delta] if base else [delta, f"{folder}/{naming.full_name(scsi=disk.scsi, disk=disk.disk, stamp=stamp)}"]
-
-
-def _exists(target: Target, path: str) -> bool:
-    try:
-        target.stat(path)
-    except ArchiveAbsent:
-        return False
-    return True
-
-
-def _backup_one(
-    subject: Subject, base: Base, target: Target, stamp: dt.datetime, time: dt.datetime, options: BackupOptions, reporter: BackupReporter
-) -> BackupResult:
-    paths = _paths(subject.disk, base, stamp)
-    delta_ref = ArchiveRef(target=target.spec.name, path=paths[0])
-
-    def tick(done: int) -> None:
-        reporter.progress(subject.disk.disk, done, subject.disk.disk_size)
-
-    if base is None:
-        full_ref = ArchiveRef(target=target.spec.name, path=paths[1])
-        with _new(target, full_ref) as full_out, _new(target, delta_ref) as delta_out:
+    def full(self, subject: Subject) -> BackupResult:
+        delta_ref, full_ref = (self._ref(path) for path in archive_paths(subject.disk, None, self.stamp))
+        with self._new(full_ref) as full_out, self._new(delta_ref) as delta_out:
             facts, header = write_full(
-                fd=subject.source.fd, disk=subject.disk, name=full_ref.name, full_out=full_out, delta_out=delta_out,
-                time=int(time.timestamp()), effort=options.effort, block_digest=options.block_digest, scratch=options.scratch, tick=tick,
-            )  # fmt: skip
+                fd=subject.source.fd,
+                disk=subject.disk,
+                name=full_ref.name,
+                full_out=full_out,
+                delta_out=delta_out,
+                time=self.time,
+                effort=self.options.effort,
+                block_digest=self.options.block_digest,
+                scratch=self.options.scratch,
+                tick=self._tick(subject),
+            )
             subject.source.unchanged()
             full_out.publish()
             delta_out.publish()
         return BackupResult(delta=delta_ref, full=full_ref, header=header, bytes_written=facts.size + header.file_size)
-    with target.open(base[1].ref.path) as source, _new(target, delta_ref) as out:
-        map_reader = DeltaReader(source)
-        map_reader.check_metadata()
-        reporter.note(f"{naming.printable(subject.disk.disk)}: Delta against {base[0].ref}")
-        header = write_delta(
-            fd=subject.source.fd, disk=subject.disk, base=map_reader, out=out, time=int(time.timestamp()), effort=options.effort,
-            scratch=options.scratch, tick=tick,
-        )  # fmt: skip
-        subject.source.unchanged()
-        out.publish()
-    return BackupResult(delta=delta_ref, full=None, header=header, bytes_written=header.file_size)
 
+    def delta(self, subject: Subject, base: Base) -> BackupResult:
+        delta_ref = self._ref(archive_paths(subject.disk, base, self.stamp)[0])
+        with self.target.open(base.empty_delta.ref.path) as source, self._new(delta_ref) as out:
+            known = DeltaReader(source)
+            known.check_metadata()
+            with self.target.open(base.full.ref.path) as full_source:
+                FullReader(full_source).prove(known)
+            self.reporter.note(f"{naming.printable(subject.disk.disk)}: a Delta against {base.full.ref}")
+            header = write_delta(
+                fd=subject.source.fd,
+                disk=subject.disk,
+                base=known,
+                out=out,
+                time=self.time,
+                effort=self.options.effort,
+                scratch=self.options.scratch,
+                tick=self._tick(subject),
+            )
+            subject.source.unchanged()
+            out.publish()
+        return BackupResult(delta=delta_ref, full=None, header=header, bytes_written=header.file_size)
 
-@contextmanager
-def _new(target: Target, ref: ArchiveRef) -> Iterator[NewFile]:
-    """A new archive that is removed again unless it was published."""
-    out = target.create(ref.path)
-    try:
-        yield out
-    except FileExistsError as error:
-        raise TryAgainLater(f"{ref}: another backup took this name meanwhile", remedy="Run the backup again.") from error
-    finally:
-        out.discard()
+    def _ref(self, path: str) -> ArchiveRef:
+        return ArchiveRef(target=self.target.spec.name, path=path)
+
+    def _tick(self, subject: Subject) -> Callable[[int], None]:
+        disk = subject.disk
+        return lambda done: self.reporter.progress(disk.disk, done, disk.disk_size)
+
+    @contextmanager
+    def _new(self, ref: ArchiveRef) -> Iterator[NewFile]:
+        """A new archive that is removed again unless it was published."""
+        out = self.target.create(ref.path)
+        try:
+            yield out
+        except FileExistsError as error:
+            raise TryAgainLater(f"{ref}: another backup took this name meanwhile", remedy="Run the backup again.") from error
+        finally:
+            out.discard()

@@ -11,12 +11,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
+from restore_core.archive.digests import is_zero
 from restore_core.archive.shell_lists import SEGMENT_SIZE
 from restore_core.errors import SourceRefused, TryAgainLater
 
 T = TypeVar("T")
 R = TypeVar("R")
-_ZEROS = bytes(1 << 20)
 THREADS = min(4, max(1, len(os.sched_getaffinity(0))))
 
 
@@ -49,7 +49,7 @@ class Segment:
             return None
         sha = hashlib.sha256()
         for block, length in zip(self.blocks, self.lengths, strict=True):
-            sha.update(_ZEROS[:length] if block is None else block)
+            sha.update(bytes(length) if block is None else block)
         return sha.digest()
 
 
@@ -69,13 +69,6 @@ def read_segment(fd: int, number: int, size: int, block_size: int) -> Segment:
         lengths.append(stop - offset)
         blocks.append(None if stop <= data_from else _read_block(fd, offset, stop - offset))
     return Segment(number=number, blocks=blocks, lengths=lengths)
-
-
-def is_zero(data: bytes) -> bool:
-    """Whether all bytes are zero. Two whole `bytes` compare by `memcmp`, which stops at the first difference."""
-    if len(data) > len(_ZEROS):
-        return not data.strip(b"\0")
-    return data == _ZEROS[: len(data)]
 
 
 def in_order(work: Callable[[T], R], items: Iterable[T], *, threads: int = THREADS) -> Iterator[R]:
@@ -112,7 +105,8 @@ def _read_block(fd: int, offset: int, length: int) -> bytes | None:
             more = os.pread(fd, length - len(data), offset + len(data))
             if not more:
                 raise SourceRefused(
-                    f"the disk ends at {offset + len(data)} while it is read", remedy="Something shrinks it; stop that and back up again."
+                    f"the disk ends at {offset + len(data)} while it is read",
+                    remedy="Something shrinks it; stop that and back up again.",
                 )
             data += more
     except OSError as error:

@@ -91,7 +91,9 @@ def _from_neighbour(path: Path, source: DiskSource) -> tuple[str, str | None, st
 
 def _facts(source: DiskSource, vm: str, uuid: str, scsi: str, vmx: bytes | None) -> DiskFacts:
     if len(uuid) != 36 or "." in uuid or "/" in uuid:
-        raise UsageError(f"{printable(uuid)!r} is not a UUID of 36 characters", remedy="Write it as 564d122a-0ed7-3b92-2f46-aee9456b2074.")
+        raise UsageError(
+            f"{printable(uuid)!r} is not a UUID of 36 characters", remedy="Write it as 564d122a-0ed7-3b92-2f46-aee9456b2074."
+        )
     if not vm or "/" in vm or "\0" in vm or vm.startswith("."):
         raise UsageError(f"{printable(vm)!r} cannot be the name of a VM's folder", remedy="Give another with --vm.")
     descriptor = source.descriptor.encode("utf-8", "surrogateescape") if source.descriptor is not None else None

@@ -29,7 +29,9 @@ def foreign_blocks(delta: DeltaReader, full: FullReader) -> Iterator[tuple[int, 
             block = page.first_block + number
             length = block_length(header.disk_size, header.block_size, block)
             if len(data) < length:
-                raise BadArchive(f"{full.where}: the disk in it ends before block {block}", remedy="This is not the Full of that Delta.")
+                raise BadArchive(
+                    f"{full.where}: the disk in it ends before block {block}", remedy="This is not the Full of that Delta."
+                )
             wanted -= 1
             yield block, page, data[:length]
 

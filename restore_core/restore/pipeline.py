@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from restore_core import durable
 from restore_core.archive.delta_reader import DeltaReader
+from restore_core.archive.digests import Buffer
 from restore_core.archive.frames import decode
 from restore_core.archive.full_reader import FullReader, block_length, check_block, frame_plain_size
 from restore_core.archive.index_map import FULL
@@ -38,9 +39,14 @@ class Moved:
 
 
 class Pipeline:
-    """Writes the blocks of `delta` (and `full`) into the open file `fd`; every byte of it is verified first."""
+    """Writes the blocks of `delta` (and `full`) into the open file `fd`; every byte of it is verified first.
 
-    def __init__(self, delta: DeltaReader, full: FullReader | None, fd: int, *, where: str, threads: int | None = None) -> None:
+    With `fd=None` nothing is written: that is `verify`.
+    """
+
+    def __init__(
+        self, delta: DeltaReader, full: FullReader | None, fd: int | None, *, where: str, threads: int | None = None
+    ) -> None:
         self._delta, self._full, self._fd, self._where = delta, full, fd, where
         self._threads = threads or min(4, max(1, len(os.sched_getaffinity(0))))
         self._header = delta.header
@@ -115,26 +121,28 @@ class Pipeline:
         per_frame = header.frame_size // header.block_size
         number = first // per_frame + unit.frame
         if unit.offset < 0:
-            raise BadArchive(f"{self._delta.where}: frame {number} is not in the frame table", remedy="Use another copy of this Delta.")
+            raise BadArchive(
+                f"{self._delta.where}: frame {number} is not in the frame table", remedy="Use another copy of this Delta."
+            )
         where = f"{self._full.where}: frame {number}"
         member = self._full.source.read_at(unit.offset, unit.length)
         plain = memoryview(decode(member, frame_plain_size(self._delta, number), where))
         start = number * header.frame_size
-        run_from = run_to = -1
+        run_from = run_to = 0
         for index in unit.blocks:
             at = (first + index) * header.block_size - start
             length = block_length(header.disk_size, header.block_size, first + index)
             check_block(self._delta, unit.page, index, plain[at : at + length], self._full.where)
             if at != run_to:
-                self._write(plain, run_from, run_to, start)
+                self._write(plain[run_from:run_to], start + run_from)
                 run_from = at
             run_to = at + length
-        self._write(plain, run_from, run_to, start)
+        self._write(plain[run_from:run_to], start + run_from)
         self._count(unit)
 
-    def _write(self, plain: memoryview, begin: int, end: int, start: int) -> None:
-        if begin >= 0:
-            durable.write_all_at(self._fd, plain[begin:end], start + begin)
+    def _write(self, data: Buffer, offset: int) -> None:
+        if self._fd is not None and len(data):
+            durable.write_all_at(self._fd, data, offset)
 
     def _delta_unit(self, unit: DeltaUnit) -> None:
         header, first = self._header, unit.page.first_block
@@ -145,7 +153,7 @@ class Pipeline:
             size = block_length(header.disk_size, header.block_size, block)
             plain = decode(members[at : at + length], size, f"{self._delta.where}: block {block}")
             check_block(self._delta, unit.page, index, plain, self._delta.where)
-            durable.write_all_at(self._fd, plain, block * header.block_size)
+            self._write(plain, block * header.block_size)
             at += length
         self._count(unit)
 
@@ -158,7 +166,7 @@ class Pipeline:
             if self._failed is not None:
                 return
             check_block(self._delta, page, block - page.first_block, data, self._full.where)
-            durable.write_all_at(self._fd, data, block * header.block_size)
+            self._write(data, block * header.block_size)
             with self._lock:
                 self.moved.full += len(data)
 

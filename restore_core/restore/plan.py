@@ -53,9 +53,15 @@ def summary(delta: DeltaReader) -> PlanSummary:
         last = delta.page(delta.pages - 1).kinds[-1]
         zero, full, delta_ = (size - (short if last == kind else 0) for size, kind in ((zero, ZERO), (full, FULL), (delta_, DELTA)))
     return PlanSummary(
-        block_size=header.block_size, disk_size=header.disk_size, zero_blocks=header.blocks_zero, full_blocks=header.blocks_full,
-        delta_blocks=header.blocks_delta, zero_bytes=zero, full_bytes=full, delta_bytes=delta_,
-    )  # fmt: skip
+        block_size=header.block_size,
+        disk_size=header.disk_size,
+        zero_blocks=header.blocks_zero,
+        full_blocks=header.blocks_full,
+        delta_blocks=header.blocks_delta,
+        zero_bytes=zero,
+        full_bytes=full,
+        delta_bytes=delta_,
+    )
 
 
 def units(page: MapPage, frames: tuple[list[int], list[int]] | None, blocks_per_frame: int) -> Iterator[Unit]:

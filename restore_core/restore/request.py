@@ -33,6 +33,7 @@ class Phase(enum.Enum):
     FLUSH = "making it durable"
     READBACK = "reading it back"
     PUBLISH = "publishing"
+    VERIFY = "verifying"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +128,7 @@ class Reporter(Protocol):
 
 
 class Stop(Protocol):
-    """Asked between blocks; raises `Stopped` when the restore must end. `keep_part` of the restore decides about leftovers."""
+    """Asked between blocks. `keep_part` of the restore decides about leftovers."""
 
-    def __call__(self) -> None: ...
+    def __call__(self) -> None:
+        """Return to go on; raise `Stopped` when the restore must end."""

@@ -32,7 +32,7 @@ LOCAL = ""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetSpec:
-    """One `[targets.NAME]` of the configuration. Times of file names are in `timezone`; `bandwidth` is bytes a second, 0 no limit."""
+    """One `[targets.NAME]` of the configuration. Stamps in names are in `timezone`; `bandwidth` is bytes a second, 0: no limit."""
 
     name: str
     url: str

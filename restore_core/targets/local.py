@@ -32,6 +32,7 @@ class LocalSource:
         self._fd = fd
         self._ref = ref
         self._size = facts.st_size
+        self.stat = FileStat(size=facts.st_size, mtime=facts.st_mtime)
 
     @property
     def ref(self) -> ArchiveRef:
@@ -168,8 +169,7 @@ class LocalTarget:
     def stat(self, path: str) -> FileStat:
         """Size and time of one file."""
         with self.open(path) as source:
-            facts = os.fstat(source._fd)
-        return FileStat(size=facts.st_size, mtime=facts.st_mtime)
+            return source.stat
 
     def open(self, path: str) -> LocalSource:
         """One archive, reached without following a link below the target's folder."""

@@ -1,0 +1,56 @@
+"""The small jobs beside a restore: only the VMX of a Delta, and a descriptor (stub) for a flat file that has none."""
+
+from __future__ import annotations
+
+import os
+import stat as stat_module
+from pathlib import Path
+
+from restore_core import durable
+from restore_core.archive.delta_reader import DeltaReader
+from restore_core.disk.vmdk import descriptor_name_for, is_flat_name, render_descriptor
+from restore_core.errors import BadArchive, DestinationError, DestinationExists, UsageError, from_os_error
+from restore_core.naming import printable
+from restore_core.targets import TargetSet
+from restore_core.targets.base import ArchiveRef
+
+
+def restore_vmx(ref: ArchiveRef, targets: TargetSet, folder: Path) -> Path:
+    """Write the VMX in a Delta into an existing folder, as `VMNAME.vmx`, unedited. Never over an existing file."""
+    with targets.open(ref) as source:
+        delta = DeltaReader(source)
+        data = delta.text("vmx")
+        # The VM's name comes from an archive: it is a label, and must not lead out of the folder.
+        name = printable(delta.header.vm).replace("/", "_").lstrip(".") or "vm"
+    if data is None:
+        raise BadArchive(f"{ref}: it holds no VMX", remedy="The disk was backed up without its VM; make a VMX for it by hand.")
+    return _write_new(folder / f"{name}.vmx", data)
+
+
+def write_stub(flat: Path) -> Path:
+    """Write the descriptor for a flat file, beside it; `X-flat.vmdk` gets `X.vmdk`. Never over an existing file."""
+    if not is_flat_name(flat.name):
+        raise UsageError(
+            f"{printable(str(flat))}: a flat file is called NAME-flat.vmdk", remedy="Rename it so, then run this again."
+        )
+    try:
+        facts = flat.stat()
+    except OSError as error:
+        raise from_os_error(error, doing="looking at the flat file", where=printable(str(flat))) from error
+    if not stat_module.S_ISREG(facts.st_mode):
+        raise DestinationError(f"{printable(str(flat))}: not a regular file", remedy="Name the flat file itself.")
+    thin = facts.st_blocks * 512 < facts.st_size
+    text = render_descriptor(flat_name=flat.name, size=facts.st_size, thin=thin, original=None)
+    return _write_new(flat.with_name(descriptor_name_for(flat.name)), text.encode("utf-8", "surrogateescape"))
+
+
+def _write_new(path: Path, data: bytes) -> Path:
+    try:
+        durable.write_whole(path, data, replace=False)
+    except FileExistsError as error:
+        raise DestinationExists(
+            f"{printable(str(path))} is there already", remedy="Move it away, or choose another folder."
+        ) from error
+    except OSError as error:
+        raise from_os_error(error, doing="writing", where=printable(os.fspath(path))) from error
+    return path

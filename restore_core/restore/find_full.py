@@ -1,0 +1,108 @@
+"""Finds the Full of a Delta by content: where its name says, then next door, then anywhere of the right size. Proven before use."""
+
+from __future__ import annotations
+
+import os
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from restore_core import naming
+from restore_core.archive.delta_reader import DeltaReader
+from restore_core.archive.full_reader import FullReader
+from restore_core.errors import ArchiveAbsent, BadArchive, PhdError, TargetUnavailable
+from restore_core.restore.request import Reporter
+from restore_core.targets import TargetSet
+from restore_core.targets.base import LOCAL, ArchiveRef, ListedFile, Target, TargetSpec
+from restore_core.targets.local import LocalTarget
+
+
+def open_proven_full(delta: DeltaReader, asked: ArchiveRef | None, targets: TargetSet, reporter: Reporter) -> FullReader | None:
+    """The opened Full that `delta` needs, None when no block comes from it.
+
+    With `asked` only that one is tried, and its error is raised. Otherwise every candidate that fails its proof is noted,
+    and `ArchiveAbsent` (or `TargetUnavailable`, when a target that may hold it did not answer) ends the search.
+    """
+    header = delta.header
+    if header.blocks_full == 0:
+        reporter.note("the Full is not needed: no block of the disk comes from it")
+        return None
+    if asked is not None:
+        return _prove(delta, asked, targets)
+    silent: list[TargetUnavailable] = []
+    tried: list[str] = []
+    for ref in _candidates(delta, targets, silent):
+        if str(ref) in tried:
+            continue
+        tried.append(str(ref))
+        try:
+            return _prove(delta, ref, targets)
+        except ArchiveAbsent:
+            continue
+        except TargetUnavailable as error:
+            silent.append(error)
+        except BadArchive as error:
+            reporter.note(f"not taken: {error.message}")
+    wanted = f"the Full {naming.printable(header.full_name)} ({header.full_size} bytes, id {header.full_id or 'none'})"
+    if silent:
+        raise TargetUnavailable(
+            f"{wanted} was not found, and not every target answers: {silent[0].message}", remedy=silent[0].remedy
+        )
+    raise ArchiveAbsent(
+        f"{wanted} of {delta.where} is on no target", remedy='Bring it back to a target, or name it: full = "NAME:path" (--full).'
+    )
+
+
+def _prove(delta: DeltaReader, ref: ArchiveRef, targets: TargetSet) -> FullReader:
+    source = targets.open(ref)
+    try:
+        full = FullReader(source)
+        full.prove(delta)
+    except BaseException:
+        source.close()
+        raise
+    return full
+
+
+def _candidates(delta: DeltaReader, targets: TargetSet, silent: list[TargetUnavailable]) -> Iterator[ArchiveRef]:
+    """Beside the Delta by name; then on its own target, then on the others: by name first, by size after that."""
+    ref, header = delta.source.ref, delta.header
+    yield ref.beside(header.full_name)
+    if ref.target == LOCAL:
+        yield from _matching(_next_door(ref), header.full_name, header.full_size)
+    names = sorted(targets.specs, key=lambda name: name != ref.target)
+    for name in names:
+        try:
+            target = targets[name]
+        except PhdError as error:
+            silent.append(TargetUnavailable(error.message, remedy=error.remedy))
+            continue
+        yield from _matching(_listed(target, silent), header.full_name, header.full_size)
+
+
+def _matching(files: Iterator[tuple[ArchiveRef, int]], name: str, size: int) -> Iterator[ArchiveRef]:
+    found = [ref for ref, length in files if length == size]
+    yield from sorted(found, key=lambda ref: (ref.name != name, ref))
+
+
+def _listed(target: Target, silent: list[TargetUnavailable]) -> Iterator[tuple[ArchiveRef, int]]:
+    try:
+        for listed in target.listing():
+            yield ArchiveRef(target=target.spec.name, path=listed.path), listed.stat.size
+    except TargetUnavailable as error:
+        silent.append(error)
+
+
+def _next_door(ref: ArchiveRef) -> Iterator[tuple[ArchiveRef, int]]:
+    """Files beside a local Delta, and in the folders next to its own when that is a backup folder."""
+    folder = PurePosixPath(os.path.abspath(ref.path)).parent
+    backup_folder = naming.parse_folder(folder.name).uuid is not None
+    root = folder.parent if backup_folder else folder
+    spec = TargetSpec(name=LOCAL, url="file://" + urllib.parse.quote(str(root), errors="surrogateescape"))
+    for listed in LocalTarget(spec).listing():
+        if backup_folder or "/" not in listed.path:
+            yield _local(root, listed)
+
+
+def _local(root: PurePosixPath, listed: ListedFile) -> tuple[ArchiveRef, int]:
+    return ArchiveRef(target=LOCAL, path=str(root / listed.path)), listed.stat.size

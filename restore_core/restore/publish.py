@@ -1,0 +1,127 @@
+"""What stands between a finished part file and a disk that may be used: refusals, read-back, final names."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from restore_core import durable
+from restore_core.archive.delta_reader import DeltaReader
+from restore_core.archive.digests import is_zero
+from restore_core.archive.full_reader import block_length, check_block
+from restore_core.archive.index_map import ZERO
+from restore_core.disk.destination import Destination
+from restore_core.disk.locks import refuse_if_in_use
+from restore_core.disk.vmdk import render_descriptor
+from restore_core.errors import BadArchive, BlockMismatch, DestinationExists
+from restore_core.naming import printable
+from restore_core.restore.request import Provision, RestoreRequest, Stop, VmxChoice
+
+APPLYING_SUFFIX = ".phd-applying"
+
+
+def refuse_existing(destination: Destination, request: RestoreRequest) -> None:
+    """Refuse a destination that holds a disk without `overwrite`, or one that is in use."""
+    descriptor, disk = destination.stat_descriptor(), destination.stat_disk()
+    if (descriptor is not None or disk is not None) and not request.overwrite:
+        there = destination.descriptor_name if descriptor is not None else destination.disk_name
+        raise DestinationExists(
+            f"{printable(str(request.destination))}: {printable(there or '')} is there already",
+            remedy="Choose another name, or say that it may be replaced: overwrite = true (--overwrite).",
+        )
+    refuse_if_in_use(request.destination, dir_fd=destination.folder_fd)
+
+
+def refuse_contents(destination: Destination, request: RestoreRequest, delta: DeltaReader) -> None:
+    """Refuse early what could not be published at the end: a descriptor that cannot be written, a VMX that cannot be put."""
+    descriptor_text(destination, request, delta.header.disk_size, delta.text("descriptor"))
+    if request.vmx is VmxChoice.AS_IS:
+        _vmx_to_put(destination, delta)
+
+
+def allocated(destination: Destination, name: str) -> int:
+    """Bytes that a leftover of this name takes on the datastore."""
+    try:
+        return os.stat(name, dir_fd=destination.folder_fd, follow_symlinks=False).st_blocks * 512
+    except FileNotFoundError:
+        return 0
+
+
+def descriptor_text(destination: Destination, request: RestoreRequest, size: int, original: bytes | None) -> str | None:
+    """The descriptor of a finished disk of `size` bytes, after the one that was backed up; None for a raw image."""
+    if destination.descriptor_name is None:
+        return None
+    text = original.decode("utf-8", "surrogateescape") if original is not None else None
+    return render_descriptor(flat_name=destination.disk_name, size=size, thin=request.provision is Provision.THIN, original=text)
+
+
+def read_back(delta: DeltaReader, fd: int, where: str, stop: Stop) -> None:
+    """Read the finished disk again, past the cache, and check every block, the zero ones too."""
+    header = delta.header
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    for number in range(delta.pages):
+        page = delta.page(number)
+        for index, kind in enumerate(page.kinds):
+            block = page.first_block + index
+            data = os.pread(fd, block_length(header.disk_size, header.block_size, block), block * header.block_size)
+            if kind != ZERO:
+                check_block(delta, page, index, data, f"{where} (read back)")
+            elif not is_zero(data):
+                raise BlockMismatch(block=block, offset=block * header.block_size, where=where, expected="zeros", found="data")
+            if block % 64 == 0:
+                stop()
+
+
+def publish(destination: Destination, request: RestoreRequest, fd: int, *, size: int, original: bytes | None) -> None:
+    """Give the durable part file its final name; the descriptor comes last, since it makes the disk usable.
+
+    A disk that is replaced keeps its owner and mode. If its size changes, the old descriptor is set aside first, so that no
+    moment shows a descriptor and a flat file that do not belong together.
+    """
+    folder, name = destination.folder_fd, destination.descriptor_name
+    old, old_descriptor = destination.stat_disk(), destination.stat_descriptor()
+    text = descriptor_text(destination, request, size, original)
+    if old is not None:
+        os.fchown(fd, old.st_uid, old.st_gid)
+        os.fchmod(fd, old.st_mode & 0o7777)
+        if name is not None and old_descriptor is not None and old.st_size != size:
+            durable.move(name, name + APPLYING_SUFFIX, replace=True, source_dir_fd=folder, to_dir_fd=folder)
+    durable.move(destination.part_name, destination.disk_name, replace=request.overwrite, source_dir_fd=folder, to_dir_fd=folder)
+    if name is not None and text is not None:
+        mode = old_descriptor.st_mode & 0o7777 if old_descriptor is not None else request.mode
+        durable.write_whole(name, text.encode("utf-8", "surrogateescape"), mode=mode, replace=request.overwrite, dir_fd=folder)
+        durable.remove(name + APPLYING_SUFFIX, dir_fd=folder)
+
+
+def put_vmx(destination: Destination, request: RestoreRequest, delta: DeltaReader) -> Path | None:
+    """Put the VMX of the Delta beside the disk, unedited; None when nobody asked."""
+    if request.vmx is VmxChoice.NONE:
+        return None
+    name, data = _vmx_to_put(destination, delta)
+    if data is not None:
+        durable.write_whole(name, data, mode=request.mode, replace=False, dir_fd=destination.folder_fd)
+    return request.destination.with_name(name)
+
+
+def _vmx_to_put(destination: Destination, delta: DeltaReader) -> tuple[str, bytes | None]:
+    """Name and bytes of the VMX to write; None for the bytes when the very same file lies there."""
+    data = delta.text("vmx")
+    if data is None:
+        raise BadArchive(f"{delta.where}: it holds no VMX", remedy='Restore without the VMX (vmx = "none").')
+    name = Path(destination.descriptor_name or destination.disk_name).stem + ".vmx"
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=destination.folder_fd)
+    except FileNotFoundError:
+        return name, data
+    except OSError:
+        fd = -1
+    same = False
+    if fd >= 0:
+        with open(fd, "rb") as file:
+            same = file.read(len(data) + 1) == data
+    if not same:
+        raise DestinationExists(
+            f"{printable(str(destination.path.with_name(name)))}: another VMX is there",
+            remedy="Move it away, or restore without the VMX.",
+        )
+    return name, None
