@@ -280,9 +280,10 @@ def _parse_vmx(data: bytes, where: str) -> VmxFile:
 
 
 def _refused(error: OSError, path: Path) -> PhdError:
-    text = f"{printable(str(path))}: {error.strerror or error}"
+    what = "a link, which is not followed here" if error.errno == errno.ELOOP else error.strerror or str(error)
+    text = f"{printable(str(path))}: {what}"
     if error.filename is not None and str(error.filename) != str(path):
-        text = f"{printable(str(path))}: {printable(str(error.filename))}: {error.strerror}"
+        text = f"{printable(str(path))}: {printable(str(error.filename))}: {what}"
     if error.errno in _GONE:
         return SourceRefused(text, remedy="Check the name, and that this user may read it.")
     return TryAgainLater(text, remedy="This may be temporary; look at the kernel's log if it comes back.")

@@ -1,7 +1,7 @@
 """Who holds a disk file now, by two kinds of sign, looked for at the descriptor and at its flat file.
 
-    kernel locks   qemu keeps "open file description" locks; only `F_OFD_GETLK` (or `F_OFD_SETLK`) sees them,
-                   `flock` does not (FAULTS.md F17). Asking takes no lock and so cannot disturb a VM that starts.
+    kernel locks   qemu keeps "open file description" locks; `F_OFD_GETLK` sees them, `flock` does not
+                   (FAULTS.md F17). Asking takes no lock and so cannot disturb a VM that starts.
     lock files     `NAME.lck`, a file or a folder (VMware), and `.lck-ID` (ESX on NFS, where ID is the number of the
                    locked file in hex). They prove nothing, since a crash leaves them: they are reported with age and
                    owner, and a person has to remove them.
