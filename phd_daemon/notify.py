@@ -1,0 +1,55 @@
+"""Tells systemd what the daemon is doing: sd_notify(3) without a library. Without systemd every call does nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import MutableMapping
+
+
+class Notifier:
+    """Speaks to the socket named in the environment, and takes it out of there: workers are not to speak for us."""
+
+    def __init__(self, environ: MutableMapping[str, str]) -> None:
+        self._address = environ.pop("NOTIFY_SOCKET", "")
+        self.watchdog_seconds = _watchdog(environ)
+        """How often systemd wants to hear that we live; None when it does not."""
+
+    def ready(self, status: str) -> None:
+        """Started up, or done with reloading."""
+        self._send(f"READY=1\nSTATUS={status}")
+
+    def status(self, status: str) -> None:
+        """One line for `systemctl status`."""
+        self._send(f"STATUS={status}")
+
+    def alive(self) -> None:
+        """The loop has come round. Called by the loop and by nothing else."""
+        if self.watchdog_seconds is not None:
+            self._send("WATCHDOG=1")
+
+    def reloading(self) -> None:
+        """Reading the configuration again; `ready` ends it."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+
+    def stopping(self, status: str) -> None:
+        """On the way out."""
+        self._send(f"STOPPING=1\nSTATUS={status}")
+
+    def _send(self, message: str) -> None:
+        if not self._address:
+            return
+        # A leading @ stands for the NUL of an abstract socket. A dead socket is systemd's trouble, not ours.
+        address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as to:
+            to.connect(address)
+            to.sendall(message.encode())
+
+
+def _watchdog(environ: MutableMapping[str, str]) -> float | None:
+    microseconds, pid = environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", "")
+    if not microseconds.isdecimal() or (pid and pid != str(os.getpid())):
+        return None
+    return int(microseconds) / 1e6

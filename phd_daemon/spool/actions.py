@@ -1,0 +1,90 @@
+"""What a person may do to a job, for the command line and the console alike: a rename, or an unlink, and nothing else.
+
+    hold      .job -> .held              cancel    .job, .held, .running -> .cancelled
+    release   .held -> .job              retry     .done, .failed, .cancelled, .rejected -> .job
+    clean     unlink finished jobs with their logs
+
+The daemon sees it and does the rest; when it is not running, as soon as it is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+from phd_daemon.spool.layout import Spool, State
+from phd_daemon.spool.purge import finished, purge, remove
+from restore_core import durable
+from restore_core.errors import UsageError
+from restore_core.naming import printable
+
+
+def hold(folder: Path, job: str) -> None:
+    """Park a waiting job. Raises `UsageError` when it is not waiting, `OSError`."""
+    _rename(folder, job, (State.WAITING,), State.HELD, verb="held")
+
+
+def release(folder: Path, job: str) -> None:
+    """Let a held job wait for its turn again. Raises `UsageError` when it is not held, `OSError`."""
+    _rename(folder, job, (State.HELD,), State.WAITING, verb="released")
+
+
+def cancel(folder: Path, job: str) -> None:
+    """Cancel a job that waits or runs. Raises `UsageError` when it does neither, `OSError`."""
+    _rename(folder, job, (State.RUNNING, State.WAITING, State.HELD), State.CANCELLED, verb="cancelled")
+
+
+def retry(folder: Path, job: str) -> None:
+    """Let a finished or rejected job wait again. Raises `UsageError` when it is neither, `OSError`."""
+    finals = (State.FAILED, State.CANCELLED, State.REJECTED, State.DONE)
+    _rename(folder, job, finals, State.WAITING, verb="tried again")
+
+
+def clean(folder: Path, jobs: Collection[str] = (), *, older_than: float | None = None, now: float = 0.0) -> list[str]:
+    """Remove finished jobs with their logs: those named, or all, or all that ended `older_than` seconds before `now`.
+
+    Returns their names. Raises `UsageError` for a named one that is not finished, `OSError`.
+    """
+    spool = Spool(folder=folder)
+    if older_than is not None:
+        return purge(spool, older_than=older_than, now=now, busy=())
+    done = finished(spool)
+    for job in jobs:
+        if job not in done:
+            raise UsageError(f"{printable(job)} cannot be cleaned up: {_is(spool, job)}", remedy="Only finished jobs can be.")
+    gone = list(jobs) or done
+    for job in gone:
+        remove(spool, job)
+    return gone
+
+
+def states(folder: Path, job: str) -> tuple[State, ...]:
+    """The states in which a control file of this name lies there now; usually one."""
+    spool = Spool(folder=folder)
+    return tuple(state for state in State if os.path.lexists(spool.control(job, state)))
+
+
+def _rename(folder: Path, job: str, sources: Collection[State], to: State, *, verb: str) -> None:
+    spool = Spool(folder=folder)
+    for source in sources:
+        try:
+            durable.move(spool.control(job, source), spool.control(job, to))
+            return
+        except FileNotFoundError:
+            continue
+        except FileExistsError:
+            if source is State.RUNNING:  # an old .cancelled lies there: taking the running file away says the same
+                durable.remove(spool.control(job, source))
+                return
+            raise UsageError(
+                f"{printable(job)} cannot be {verb}: {printable(job)}.{to.value} exists already",
+                remedy=f"Remove or rename that one first ('phd clean {printable(job)}' removes finished jobs).",
+            ) from None
+    may = " or ".join(state.meaning for state in sources)
+    raise UsageError(f"{printable(job)} cannot be {verb}: {_is(spool, job)}", remedy=f"It must be {may}; see 'phd queue'.")
+
+
+def _is(spool: Spool, job: str) -> str:
+    found = states(spool.folder, job)
+    return "it is " + " and ".join(state.meaning for state in found) if found else "there is no such job"

@@ -1,0 +1,152 @@
+"""What the door decided, carried out; and the claim of a job for a worker.
+
+The first line of the log comes before anything else, so that a person who dropped a file sees at once that it was
+taken. Acceptance need not be durable: until the job runs its .job file is the truth, and a lost record only means
+that it is accepted once more. From the claim on every record is durable.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+
+from phd_daemon.spool.control_file import ControlFile
+from phd_daemon.spool.door import Accepted, Refused
+from phd_daemon.spool.job_log import JobLog
+from phd_daemon.spool.layout import Spool, State
+from phd_daemon.spool.locks import take_lock
+from phd_daemon.spool.moves import clock, free_rotation, move_exactly, rotate, status_of
+from phd_daemon.spool.reconcile import Examine
+from phd_daemon.spool.record import JobRecord, write_record
+from phd_daemon.spool.status_file import Outcome, Result, write_status
+from restore_core import durable
+from restore_core.naming import printable
+from restore_core.restore.request import Provision, VmxChoice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A job that is ours to run: its lock is held by `lock_fd`, which the caller hands on and closes."""
+
+    record: JobRecord
+    lock_fd: int
+
+
+def accept(spool: Spool, stem: str, old: JobRecord | None, how: Examine, found: Accepted) -> JobRecord:
+    """The file becomes a job. Raises `OSError`."""
+    if how.rotate:
+        rotate(spool, stem)
+    seen = found.seen
+    again = old if how.retry else None
+    record = JobRecord(
+        stem=stem,
+        state=State.WAITING,
+        identity=seen.identity,
+        size=seen.size,
+        mtime_ns=seen.mtime_ns,
+        arrived_ns=seen.ctime_ns,
+        accepted_at=time.time(),
+        uid=seen.uid,
+        submitter=seen.submitter,
+        text=found.text.decode(),
+        control=found.control,
+        attempt=again.attempt if again else 0,
+    )
+    JobLog(spool.log(stem)).line(
+        "\n".join(_asked(record, found.control, replaced=old is not None and not how.retry and not how.rotate))
+    )
+    write_status(spool.status(stem), status_of(record), durable_now=False)
+    write_record(spool.record(stem), record, durable_now=False)
+    return record
+
+
+def reject(spool: Spool, stem: str, old: JobRecord | None, how: Examine, found: Refused) -> JobRecord | None:
+    """The file is refused: why is in its log and, durably, in its status; then it gets its name. Raises `OSError`.
+
+    None when another file took the name meanwhile: that one comes to the door next.
+    """
+    if how.rotate:
+        rotate(spool, stem)
+    seen, now = found.seen, time.time()
+    record = JobRecord(
+        stem=stem,
+        state=State.REJECTED,
+        identity=seen.identity,
+        size=seen.size,
+        mtime_ns=seen.mtime_ns,
+        arrived_ns=seen.ctime_ns,
+        accepted_at=now,
+        uid=seen.uid,
+        submitter=seen.submitter,
+        attempt=(old.attempt if old is not None and how.retry else 0) + 1,
+        finished_at=now,
+    )
+    name = printable(f"{stem}.{State.WAITING.value}")
+    lines = [
+        f"rejected: {name}, from {printable(seen.submitter)}",
+        *(f"{name}: {line}" for line in found.error.message.split("\n")),
+    ]
+    JobLog(spool.log(stem)).line("\n".join([*lines, *([found.error.remedy] if found.error.remedy else [])]), past_cap=True)
+    outcome = Outcome(
+        attempt=record.attempt,
+        result=Result.FAILED,
+        exit_code=int(found.error.exit_code),
+        reason=found.error.message,
+        finished_at=now,
+    )
+    write_status(spool.status(stem), status_of(record).with_(outcome=outcome), durable_now=True)
+    final = spool.control(stem, State.REJECTED)
+    if os.path.lexists(final):
+        durable.move(final, spool.control(free_rotation(spool, stem), State.REJECTED))
+    if not move_exactly(spool.control(stem, State.WAITING), final, seen.identity):
+        return None
+    write_record(spool.record(stem), record)
+    return record
+
+
+def claim(spool: Spool, record: JobRecord) -> Claim | None:
+    """Lock, rename, record, status: from here on the job runs or has died. None when it cannot be had just now.
+
+    Raises `OSError`; then the next round finds whatever was reached.
+    """
+    stem = record.stem
+    waiting = spool.control(stem, State.WAITING)
+    lock_fd = take_lock(spool.lock(stem))
+    if lock_fd is None:
+        return None
+    try:
+        found = os.lstat(waiting)
+        if found.st_mtime_ns > time.time_ns() or not move_exactly(waiting, spool.control(stem, State.RUNNING), record.identity):
+            os.close(lock_fd)
+            return None
+        running = record.with_(state=State.RUNNING, attempt=record.attempt + 1, next_try=None, why_waiting="", finished_at=None)
+        write_record(spool.record(stem), running)
+        write_status(spool.status(stem), status_of(running).with_(started_at=time.time()), durable_now=False)
+    except BaseException:
+        os.close(lock_fd)
+        raise
+    return Claim(record=running, lock_fd=lock_fd)
+
+
+def _asked(record: JobRecord, control: ControlFile, *, replaced: bool) -> list[str]:
+    """What was asked, by whom, and when: how every log begins."""
+    if replaced:
+        first = [f"replaced, before it ran, by a newer {printable(record.stem)}.{State.WAITING.value}"]
+    else:
+        first = [f"tried again: attempt {record.attempt + 1}"] if record.attempt else []
+    lines = [
+        *first,
+        f"accepted from {printable(record.submitter)}, asked at {clock(record.arrived_ns / 1e9)}",
+        f"restore    {control.delta}",
+        f"to         {printable(str(control.restore_to))}",
+        *([f"full       {control.full}"] if control.full else []),
+        *(["overwrite  what is there will be replaced"] if control.overwrite else []),
+        *(["provision  thin"] if control.provision is Provision.THIN else []),
+        *(["vmx        put beside the disk as it is"] if control.vmx is VmxChoice.AS_IS else []),
+        *(["readback   the finished disk is read again before it gets its name"] if control.readback else []),
+        *([f"note       {control.note}"] if control.note else []),
+    ]
+    if record.mtime_ns > time.time_ns():
+        lines.append(f"scheduled: not before {clock(record.mtime_ns / 1e9)} (the file's time)")
+    return lines

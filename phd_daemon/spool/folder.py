@@ -1,0 +1,117 @@
+"""What a scan sees: the control files of every stem, as plain facts. Nothing is read and nothing is followed."""
+
+from __future__ import annotations
+
+import enum
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from phd_daemon.spool.layout import Spool, State, parse_name, too_long
+from phd_daemon.spool.record import Identity, generation
+
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Kind(enum.Enum):
+    """What a directory entry is. `OTHER` is a directory, FIFO, socket or device: never a job."""
+
+    REGULAR = "regular file"
+    SYMLINK = "symbolic link"
+    OTHER = "no file"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileFacts:
+    """One control file as `lstat` sees it. Times are nanoseconds since the epoch."""
+
+    kind: Kind
+    identity: Identity
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    links: int
+
+
+Files = Mapping[State, FileFacts]
+"""The control files of one stem."""
+
+
+class FolderReader:
+    """Reads one spool folder again and again; remembers generations, so that a file is opened once and not per scan."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._generations: dict[str, tuple[int, int, int]] = {}
+
+    def scan(self) -> dict[str, Files]:
+        """All stems that have a control file, those that are too long left out. Raises `OSError` with the folder gone."""
+        found: dict[str, dict[State, FileFacts]] = {}
+        names: set[str] = set()
+        with os.scandir(self._spool.folder) as entries:
+            for entry in entries:
+                parsed = parse_name(entry.name)
+                if parsed is None or too_long(parsed[0]):
+                    continue
+                try:
+                    facts = self._facts(entry.name, entry.stat(follow_symlinks=False))
+                except FileNotFoundError:
+                    continue
+                names.add(entry.name)
+                found.setdefault(parsed[0], {})[parsed[1]] = facts
+        self._generations = {name: known for name, known in self._generations.items() if name in names}
+        return dict(found)
+
+    def look(self, stem: str) -> Files:
+        """The control files of one stem, by name.
+
+        A file renamed while the folder is read can be missed under both names, so that nothing is believed gone
+        before every name was asked for twice.
+        """
+        return self._look_once(stem) or self._look_once(stem)
+
+    def _look_once(self, stem: str) -> Files:
+        files: dict[State, FileFacts] = {}
+        for state in State:
+            name = self._spool.control(stem, state).name
+            try:
+                files[state] = self._facts(name, os.lstat(self._spool.folder / name))
+            except FileNotFoundError:
+                continue
+        return files
+
+    def too_long_names(self) -> list[str]:
+        """Names that would be control files if they were shorter."""
+        names = os.listdir(self._spool.folder)
+        return sorted(name for name in names if (parsed := parse_name(name)) is not None and too_long(parsed[0]))
+
+    def _facts(self, name: str, found: os.stat_result) -> FileFacts:
+        kind = Kind.REGULAR if stat.S_ISREG(found.st_mode) else Kind.SYMLINK if stat.S_ISLNK(found.st_mode) else Kind.OTHER
+        number = self._generation(name, found) if kind is Kind.REGULAR else 0
+        return FileFacts(
+            kind=kind,
+            identity=Identity(inode=found.st_ino, generation=number),
+            size=found.st_size,
+            mtime_ns=found.st_mtime_ns,
+            ctime_ns=found.st_ctime_ns,
+            links=found.st_nlink,
+        )
+
+    def _generation(self, name: str, found: os.stat_result) -> int:
+        known = self._generations.get(name)
+        if known is not None and known[:2] == (found.st_ino, found.st_ctime_ns):
+            return known[2]
+        number = 0
+        try:
+            fd = os.open(self._spool.folder / name, _READ)
+        except OSError:
+            return number  # not readable for us, or gone again: unknown
+        try:
+            now = os.fstat(fd)
+            if (now.st_ino, now.st_ctime_ns) == (found.st_ino, found.st_ctime_ns):
+                number = generation(fd)
+                self._generations[name] = (found.st_ino, found.st_ctime_ns, number)
+        finally:
+            os.close(fd)
+        return number

@@ -1,0 +1,282 @@
+"""One round over the spool: scan, decide, act, stem by stem, until nothing is left to do but wait or run.
+
+    for every stem that has a control file or a record:
+        facts -> reconcile -> action; do it and look again, until it is Nothing, Ready, Live or Cancel
+
+The keeper remembers records and how long a file has been still. All of it can be lost: the next round finds it again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from phd_daemon.spool import admit, door, moves
+from phd_daemon.spool.folder import FileFacts, Files, FolderReader, Kind
+from phd_daemon.spool.layout import Spool, State, parse_name
+from phd_daemon.spool.locks import lock_is_held
+from phd_daemon.spool.reconcile import (
+    Action,
+    Again,
+    Cancel,
+    End,
+    Examine,
+    Facts,
+    Forget,
+    Live,
+    Moves,
+    Nothing,
+    Ready,
+    Withdraw,
+    reconcile,
+)
+from phd_daemon.spool.record import JobRecord, NewerRecord, read_record
+from phd_daemon.spool.status_file import Outcome, read_status
+from restore_core.naming import printable
+
+_log = logging.getLogger(__name__)
+_MOST_STEPS = 8
+_LOOK_AGAIN = 2.0
+_AFTER_TROUBLE = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What the door needs of the configuration. With `open` false nothing is accepted: the queue is disabled."""
+
+    judge: door.Judge
+    submitters: Collection[str]
+    open: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a worker of ours ended: in words, and whether we had told it to stop."""
+
+    how: str
+    stop_asked: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """What a round found. `after` is in how many seconds something may be due that rings no bell."""
+
+    ready: tuple[JobRecord, ...]
+    live: tuple[JobRecord, ...]
+    cancel: tuple[JobRecord, ...]
+    after: float | None
+
+
+@dataclass(slots=True, kw_only=True)
+class _Watched:
+    """A file that waits to be complete: how it looked, and since when (monotonic) it has looked so."""
+
+    file: FileFacts
+    since: float
+    renamed_in: bool
+
+
+class Keeper:
+    """The rounds over one spool. `ended` is called with each record that has come to a final state."""
+
+    def __init__(self, spool: Spool, *, ended: Callable[[JobRecord], None], tick: Callable[[], None]) -> None:
+        self._spool = spool
+        self._ended = ended
+        self._tick = tick
+        self._reader = FolderReader(spool)
+        self._records: dict[str, JobRecord | None] = {}
+        self._watched: dict[str, _Watched] = {}
+        self._calm: dict[str, tuple[Files, Nothing | Ready]] = {}
+        self._endings: dict[str, Ending] = {}
+        self._said: set[tuple[str, str]] = set()
+        self._load()
+
+    def round(self, policy: Policy, *, renamed_in: Collection[str] = ()) -> Round:
+        """Look at everything once. `renamed_in` are names that were renamed into place. Raises `OSError` with the folder gone."""
+        found = self._reader.scan()
+        hints = {parsed[0] for name in renamed_in if (parsed := parse_name(name)) is not None and parsed[1] is State.WAITING}
+        answers: list[tuple[str, Action]] = []
+        for stem in sorted(found.keys() | {stem for stem, record in self._records.items() if record is not None}):
+            files = found.get(stem) or self._reader.look(stem)
+            answers.append((stem, self._settle(stem, files, policy, renamed_in=stem in hints)))
+            self._tick()
+        self._watched = {stem: seen for stem, seen in self._watched.items() if stem in found}
+        self._calm = {stem: calm for stem, calm in self._calm.items() if stem in found}
+        self._warn_of_long_names()
+        return self._summary(answers)
+
+    def claim(self, stem: str) -> admit.Claim | None:
+        """Take a ready job for a worker; None when it cannot be had just now. Raises `OSError`."""
+        record = self._records.get(stem)
+        self._calm.pop(stem, None)
+        if record is None:
+            return None
+        claimed = admit.claim(self._spool, record)
+        if claimed is not None:
+            self._records[stem] = claimed.record
+        return claimed
+
+    def put_back(self, stem: str, *, why: str, wait: float) -> None:
+        """A claimed job whose worker could not be started (its lock is free again) waits some seconds more."""
+        record = self._records[stem]
+        if record is not None:
+            later = Again(source=State.RUNNING, tries=record.tries, deaths=record.deaths, next_try=time.time() + wait, why=why)
+            self._records[stem] = moves.again(self._spool, record, later)
+
+    def worker_ended(self, stem: str, ending: Ending) -> None:
+        """A worker was reaped: the next round asks how, should it have left no outcome."""
+        self._endings[stem] = ending
+
+    def busy(self) -> tuple[JobRecord, ...]:
+        """Records of jobs that are running as far as we know."""
+        return tuple(record for record in self._records.values() if record is not None and record.state is State.RUNNING)
+
+    def _load(self) -> None:
+        for name in sorted(os.listdir(self._spool.state_folder)):
+            stem, dot, extension = name.rpartition(".")
+            if dot and stem and not stem.startswith(".") and extension == "json":
+                self._record(stem)
+
+    def _record(self, stem: str) -> JobRecord | NewerRecord | None:
+        if stem in self._records:
+            return self._records[stem]
+        record = read_record(self._spool.record(stem))
+        if isinstance(record, NewerRecord):
+            self._say_once(stem, f"its record is of version {record.version}, newer than this program: left alone")
+            return record
+        self._records[stem] = record
+        return record
+
+    def _settle(self, stem: str, files: Files, policy: Policy, *, renamed_in: bool) -> Action:
+        """Act on one stem until it is at rest."""
+        calm = self._calm.get(stem)
+        if calm is not None and calm[0] == files:
+            return calm[1]
+        self._watch(stem, files, renamed_in=renamed_in)
+        for _ in range(_MOST_STEPS):
+            record = self._record(stem)
+            if isinstance(record, NewerRecord):
+                return Nothing()
+            action = reconcile(self._facts(stem, files, record))
+            if isinstance(action, Nothing | Ready | Live | Cancel):
+                if isinstance(action, Ready) or action == Nothing(why=getattr(action, "why", "")):
+                    self._calm[stem] = (files, action)
+                return action
+            waits = self._act(stem, record, action, policy)
+            if waits is not None:
+                return waits
+            files = self._reader.look(stem)
+            self._watch(stem, files, renamed_in=False)
+        return Nothing(after=_LOOK_AGAIN)
+
+    def _act(self, stem: str, record: JobRecord | None, action: Examine | Moves, policy: Policy) -> Nothing | None:
+        """Do it; something to wait for if it could not be done now."""
+        try:
+            if isinstance(action, Examine):
+                return self._examine(stem, record, action, policy)
+            self._records[stem] = moves.apply(self._spool, stem, record, action)
+        except (FileNotFoundError, FileExistsError):
+            return None  # somebody was quicker: look again
+        except OSError as error:
+            self._say_once(stem, f"{type(action).__name__}: {error}")
+            return Nothing(after=_AFTER_TROUBLE)
+        self._told(stem, record, action)
+        return None
+
+    def _examine(self, stem: str, record: JobRecord | None, action: Examine, policy: Policy) -> Nothing | None:
+        if not policy.open:
+            return Nothing(why="the queue is disabled")
+        path = self._spool.control(stem, State.WAITING)
+        found = door.examine(path, judge=policy.judge, submitters=policy.submitters)
+        if isinstance(found, door.NotYet):
+            self._watched.pop(stem, None)
+            return Nothing(after=_LOOK_AGAIN, why=found.why)
+        if isinstance(found, door.Accepted):
+            self._records[stem] = admit.accept(self._spool, stem, record, action, found)
+            _log.info("accepted", extra={"job": printable(stem), "submitter": printable(found.seen.submitter)})
+        else:
+            self._records[stem] = admit.reject(self._spool, stem, record, action, found)
+            _log.warning("rejected", extra={"job": printable(stem), "why": found.error.message})
+        return None
+
+    def _told(self, stem: str, before: JobRecord | None, action: Moves) -> None:
+        """What the daemon's own log and the service hear of a change of state."""
+        after = self._records.get(stem)
+        if isinstance(action, Again) and after is None:
+            # It stepped aside under a new name, of which we may believe that it has no record.
+            self._records = {name: record for name, record in self._records.items() if record is not None}
+        if before is not None and before.state is State.RUNNING and (after is None or after.state is not State.RUNNING):
+            self._endings.pop(stem, None)
+        if isinstance(action, Withdraw | Forget):
+            word = "withdrawn" if isinstance(action, Withdraw) else "forgotten"
+            _log.info(word, extra={"job": printable(stem), "why": "its control file was removed"})
+        elif isinstance(action, Again):
+            _log.info("waits again", extra={"job": printable(stem), "why": action.why})
+        elif isinstance(action, End) and after is not None:
+            _log.info(action.state.meaning, extra={"job": printable(stem), "why": action.reason})
+        if before is not None and (isinstance(action, Withdraw) or (isinstance(action, End) and after is not None)):
+            self._ended(after or before)
+
+    def _facts(self, stem: str, files: Files, record: JobRecord | None) -> Facts:
+        runs = State.RUNNING in files or (record is not None and record.state is State.RUNNING)
+        held = runs and lock_is_held(self._spool.lock(stem))
+        # The lock is asked first: a worker writes its outcome before it lets the lock go.
+        ended = record is not None and record.state is State.RUNNING and not held
+        watched = self._watched.get(stem)
+        ending = self._endings.get(stem)
+        return Facts(
+            files=files,
+            record=record,
+            lock_held=held,
+            outcome=self._outcome(record) if ended and record is not None else None,
+            how_ended=ending.how if ending else "",
+            stop_asked=ending.stop_asked if ending else False,
+            still=_still(watched) if watched else 0.0,
+            renamed_in=watched.renamed_in if watched else False,
+            now=time.time(),
+        )
+
+    def _outcome(self, record: JobRecord) -> Outcome | None:
+        status = read_status(self._spool.status(record.stem))
+        outcome = status.outcome if status else None
+        return outcome if outcome is not None and outcome.attempt == record.attempt else None
+
+    def _watch(self, stem: str, files: Files, *, renamed_in: bool) -> None:
+        file = files.get(State.WAITING)
+        if file is None:
+            self._watched.pop(stem, None)
+            return
+        seen = self._watched.get(stem)
+        if seen is None or seen.file != file:
+            self._watched[stem] = _Watched(file=file, since=time.monotonic(), renamed_in=renamed_in)
+        elif renamed_in:
+            seen.renamed_in = True
+        if file.kind is Kind.OTHER:
+            self._say_once(stem, f"{printable(self._spool.control(stem, State.WAITING).name)} is no file: left alone")
+
+    def _summary(self, answers: list[tuple[str, Action]]) -> Round:
+        def of(kind: type[Action]) -> tuple[JobRecord, ...]:
+            records = (self._records.get(stem) for stem, action in answers if isinstance(action, kind))
+            return tuple(record for record in records if record is not None)
+
+        dues = [action.after for _, action in answers if isinstance(action, Nothing) and action.after is not None]
+        return Round(ready=of(Ready), live=of(Live), cancel=of(Cancel), after=min(dues, default=None))
+
+    def _warn_of_long_names(self) -> None:
+        for name in self._reader.too_long_names():
+            self._say_once(name, "the name is longer than 200 bytes: left alone. Rename it to something shorter")
+
+    def _say_once(self, stem: str, what: str) -> None:
+        if (stem, what) not in self._said:
+            self._said.add((stem, what))
+            _log.warning("left alone", extra={"job": printable(stem), "why": what})
+
+
+def _still(watched: _Watched) -> float:
+    """For how many seconds the file has not changed: as we saw it, or as its own times say."""
+    seen = time.monotonic() - watched.since
+    by_clock = time.time() - watched.file.ctime_ns / 1e9
+    return max(seen, by_clock)

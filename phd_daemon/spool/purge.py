@@ -1,0 +1,62 @@
+"""Removes what ended long ago: finished jobs, rotated ones, and logs whose job is gone. Never anything that may still run.
+
+Age counts from the end of the job: the time in its status file; where there is none, the newest time any of its files
+has. The record goes when the keeper sees that the control file is gone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+
+from phd_daemon.spool.layout import FINAL, Spool, State, parse_name, side_file
+from phd_daemon.spool.status_file import read_status
+from restore_core import durable
+
+
+def finished(spool: Spool) -> list[str]:
+    """Stems under which only finished things lie: final control files, logs, status files."""
+    stems: set[str] = set()
+    unfinished: set[str] = set()
+    for name in os.listdir(spool.folder):
+        parsed = parse_name(name)
+        if parsed is not None and parsed[1] not in FINAL:
+            unfinished.add(parsed[0])
+        elif (stem := parsed[0] if parsed is not None else side_file(name)) is not None:
+            stems.add(stem)
+    return sorted(stems - unfinished)
+
+
+def purge(spool: Spool, *, older_than: float, now: float, busy: Collection[str]) -> list[str]:
+    """Remove what ended more than `older_than` seconds before `now`; the stems that went. Raises `OSError`.
+
+    `busy` are stems that are running, wherever their control file may be at this moment.
+    """
+    gone = [stem for stem in finished(spool) if stem not in busy and now - ended_at(spool, stem) > older_than]
+    for stem in gone:
+        remove(spool, stem)
+    return gone
+
+
+def ended_at(spool: Spool, stem: str) -> float:
+    """When the job ended, in seconds since the epoch; 0 if nothing of it is there."""
+    status = read_status(spool.status(stem))
+    if status is not None and status.finished_at is not None:
+        return status.finished_at
+    times = []
+    for path in (*(spool.control(stem, state) for state in FINAL), spool.log(stem), spool.status(stem)):
+        try:
+            found = os.lstat(path)
+        except FileNotFoundError:
+            continue
+        times.append(found.st_ctime if path.suffix[1:] in _STATES else found.st_mtime)
+    return max(times, default=0.0)
+
+
+def remove(spool: Spool, stem: str) -> None:
+    """Remove the final control files first, so that a crash never leaves a job without its reason but with its name."""
+    for path in (*(spool.control(stem, state) for state in FINAL), spool.log(stem), spool.status(stem)):
+        durable.remove(path, durable=False)
+
+
+_STATES = {state.value for state in State}

@@ -1,0 +1,118 @@
+"""`.state/JOB.json`: what the daemon alone knows of a job it has accepted. Root only, versioned.
+
+The text is the copy made at the door: what runs is this, whatever becomes of the control file. The identity says
+which file it was: inode and generation, since ext4 gives a freed inode number away at once. The device is left out:
+all control files lie in one folder, and device numbers change over a reboot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import struct
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from phd_daemon.spool.control_file import ControlFile, parse_control_file
+from phd_daemon.spool.layout import State
+from restore_core import durable
+from restore_core.errors import BadControlFile
+
+VERSION = 1
+_MAX_BYTES = 1 << 20
+_FS_IOC_GETVERSION = 0x80087601
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Which file a name stands for. `generation` is 0 where the file system keeps none or it could not be read."""
+
+    inode: int
+    generation: int
+
+    def same(self, other: Identity) -> bool:
+        """The same file; an unknown generation is no evidence against it."""
+        unknown = 0 in (self.generation, other.generation)
+        return self.inode == other.inode and (unknown or self.generation == other.generation)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRecord:
+    """One accepted (or rejected) job.
+
+    `size` and `mtime_ns` are those of the control file when last compared with `text`; `arrived_ns` is its place in
+    the queue; times are seconds since the epoch. `attempt` counts runs, `tries` those that ended with "try again",
+    `deaths` workers that died without an outcome. `control` is None for a rejected one, whose text may be anything.
+    """
+
+    stem: str
+    state: State
+    identity: Identity
+    size: int
+    mtime_ns: int
+    arrived_ns: int
+    accepted_at: float
+    uid: int
+    submitter: str
+    text: str = ""
+    control: ControlFile | None = None
+    attempt: int = 0
+    tries: int = 0
+    deaths: int = 0
+    next_try: float | None = None
+    why_waiting: str = ""
+    finished_at: float | None = None
+
+    def with_(self, **changes: Any) -> JobRecord:
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewerRecord:
+    """Written by a newer version of this program: the job is left alone until that version runs again."""
+
+    version: int
+
+
+def write_record(path: Path, record: JobRecord, *, durable_now: bool = True) -> None:
+    """Replace the record. Raises `OSError`."""
+    document: dict[str, Any] = {"version": VERSION}
+    for name in record.__slots__:
+        if name != "control":
+            document[name] = getattr(record, name)
+    document["state"] = record.state.value
+    document["identity"] = asdict(record.identity)
+    durable.write_whole(path, json.dumps(document, indent=1).encode() + b"\n", mode=0o600, durable=durable_now)
+
+
+def read_record(path: Path) -> JobRecord | NewerRecord | None:
+    """The record, or None when there is none or it is damaged: then the control file is simply accepted again."""
+    try:
+        with path.open("rb") as file:
+            data = json.loads(file.read(_MAX_BYTES))
+        version = data.pop("version")
+        if version != VERSION:
+            return NewerRecord(version=version)
+        data["state"] = State(data["state"])
+        data["identity"] = Identity(**data["identity"])
+        control = parse_control_file(data["text"].encode()) if data["state"] is not State.REJECTED else None
+        return JobRecord(**data, control=control)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, BadControlFile):
+        return None
+
+
+def generation(fd: int) -> int:
+    """The inode's generation number, 0 where the file system has none (tmpfs, FUSE)."""
+    with contextlib.suppress(OSError):
+        answer = fcntl.ioctl(fd, _FS_IOC_GETVERSION, bytes(struct.calcsize("l")))
+        return int(struct.unpack("l", answer)[0]) & 0xFFFFFFFF
+    return 0
+
+
+def identity_of(fd: int) -> Identity:
+    """The identity of an open file."""
+    return Identity(inode=os.fstat(fd).st_ino, generation=generation(fd))

@@ -1,0 +1,93 @@
+"""Whether a folder may be a spool at all: nobody else may rename in it, and kernel locks and events work there."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from phd_daemon.spool.layout import Spool
+from restore_core import durable
+from restore_core.errors import ConfigurationError
+from restore_core.naming import printable
+
+_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "9p", "glusterfs", "lustre", "ncpfs", "coda", "ocfs2", "gfs2"}
+_NETWORK_FUSE = {
+    "sshfs",
+    "glusterfs",
+    "ceph",
+    "rclone",
+    "s3fs",
+    "curlftpfs",
+    "davfs2",
+    "davfs",
+    "mergerfs-nfs",
+    "juicefs",
+    "gcsfuse",
+}
+
+
+def check_spool(spool: Spool) -> None:
+    """Refuse a folder that cannot be a spool, and make its `.state`. Raises `ConfigurationError`, or `OSError`."""
+    folder = spool.folder
+    name = printable(str(folder))
+    try:
+        found = os.stat(folder)
+    except OSError as error:
+        raise ConfigurationError(
+            f"queue.spool: {name}: {error.strerror}",
+            remedy=f"Make the folder (install -d -m 0700 {name}), or name another one in phd.toml.",
+        ) from error
+    if not stat.S_ISDIR(found.st_mode):
+        raise ConfigurationError(f"queue.spool: {name} is not a folder", remedy="Name a folder in phd.toml.")
+    _refuse_foreign(found, name)
+    kind = file_system(folder)
+    if kind in _NETWORK or kind.removeprefix("fuse.") in _NETWORK_FUSE:
+        raise ConfigurationError(
+            f"queue.spool: {name} is on a network file system ({kind}): locks and events of other machines are not seen there",
+            remedy="Put the spool on a local disk. Archives and datastores may lie on the network, the spool may not.",
+        )
+    _make_state_folder(spool)
+
+
+def file_system(path: Path) -> str:
+    """The type of the file system a path is on ("ext4", "nfs4", "fuse.sshfs"); empty when /proc does not say."""
+    real = os.path.realpath(path)
+    best, kind = "", ""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        left, _, right = line.partition(" - ")
+        point = left.split()[4].encode("utf-8", "surrogateescape").decode("unicode_escape")  # a space is written \040
+        if (real == point or real.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):
+            best, kind = point, right.split()[0]
+    return kind
+
+
+def _refuse_foreign(found: os.stat_result, name: str) -> None:
+    if found.st_uid not in (0, os.geteuid()):
+        raise ConfigurationError(
+            f"queue.spool: {name} belongs to user {found.st_uid}, who could change every job in it",
+            remedy=f"Give it to the user the daemon runs as: chown {os.geteuid()} {name}.",
+        )
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX:
+        raise ConfigurationError(
+            f"queue.spool: {name} may be written by others (mode {stat.S_IMODE(found.st_mode):04o}): they could rename each other's jobs",
+            remedy=f"chmod 0700 {name}; or, for a drop box, chmod 1730 or 3730 and a group of its own.",
+        )
+
+
+def _make_state_folder(spool: Spool) -> None:
+    folder = spool.state_folder
+    try:
+        os.mkdir(folder, 0o700)
+        durable.sync_folder(spool.folder)
+    except FileExistsError:
+        found = os.lstat(folder)
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
+            raise ConfigurationError(
+                f"{printable(str(folder))} is not a folder of the daemon alone",
+                remedy="Look at what is in it. The daemon makes it anew (mode 0700) when it is gone.",
+            ) from None
