@@ -13,8 +13,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import secrets
+import stat
 from pathlib import Path
 
 _RENAME_NOREPLACE = 1
@@ -56,8 +58,7 @@ def write_whole(
 
     With `durable=False` the replacement is atomic but may be lost in a power cut (progress, caches).
     """
-    folder, name = os.path.split(path)
-    part = os.path.join(folder, f".{name[:200]}.{secrets.token_hex(4)}.tmp")
+    part = os.path.join(os.path.dirname(path), f".phd-{secrets.token_hex(8)}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(part, flags, mode, dir_fd=dir_fd)
     try:
@@ -77,6 +78,35 @@ def write_whole(
         with contextlib.suppress(FileNotFoundError):
             os.unlink(part, dir_fd=dir_fd)
         raise
+
+
+def take_part(name: str, *, dir_fd: int, mode: int = 0o600) -> int:
+    """An empty part file that is ours alone while the returned descriptor is open (a lock of the kernel, dies with us).
+
+    A leftover of a crash is taken over. Raises `BlockingIOError` when a live process is writing that very file.
+    """
+    _remove_unless_plain(name, dir_fd)
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    fd = os.open(name, flags, mode, dir_fd=dir_fd)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        there, ours = os.stat(name, dir_fd=dir_fd, follow_symlinks=False), os.fstat(fd)
+        if (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
+            raise BlockingIOError(errno.EAGAIN, "another process has just finished this file")
+        os.ftruncate(fd, 0)
+        os.fchmod(fd, mode)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _remove_unless_plain(name: str, dir_fd: int) -> None:
+    """A link, a FIFO or a hard link of something else in the place of a part file was planted there: it is not written to."""
+    with contextlib.suppress(FileNotFoundError):
+        facts = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+        if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1:
+            os.unlink(name, dir_fd=dir_fd)
 
 
 def remove(path: str | Path, *, dir_fd: int | None = None, durable: bool = True) -> bool:

@@ -4,6 +4,7 @@
     ├── UsageError                     2   never   the command line cannot mean anything
     ├── BadData                       65   never   what lies there is not what it must be
     │   ├── BadArchive                             an archive, or a section of one
+    │   │   ├── NotThisFull                        a Full, but of another Delta
     │   │   └── BlockMismatch                      one block whose digest differs
     │   ├── BadControlFile                         a control file, with its line
     │   └── BadRule                                a line of vmdks.auto
@@ -73,6 +74,10 @@ class BadData(PhdError):
 
 class BadArchive(BadData):
     """An archive is truncated, damaged, of an unknown version, or not the one that was asked for."""
+
+
+class NotThisFull(BadArchive):
+    """A Full, perhaps sound, but not the one that the Delta was made against."""
 
 
 class BlockMismatch(BadArchive):
@@ -169,7 +174,8 @@ class Stopped(PhdError):
 
 
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
-_CANNOT_WRITE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EFBIG}
+_NO_SUCH_PLACE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENAMETOOLONG}
+_CANNOT_WRITE = _NO_SUCH_PLACE | {errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
 
 
 def from_os_error(error: OSError, *, doing: str, where: str) -> PhdError:

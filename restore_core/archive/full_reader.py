@@ -14,7 +14,7 @@ from restore_core.archive.digests import Buffer
 from restore_core.archive.frames import GZIP_MAGIC, MAX_MEMBER_HEAD, FullIdentity, decode, parse_identity
 from restore_core.archive.gunzip import plain_stream
 from restore_core.archive.index_map import FULL, MapPage
-from restore_core.errors import BadArchive, BlockMismatch
+from restore_core.errors import BadArchive, BlockMismatch, NotThisFull
 from restore_core.targets.base import ByteSource
 
 _PROBE_BLOCKS = 8
@@ -47,11 +47,11 @@ class FullReader:
         found = self.identity.archive_id.hex() if self.identity else ""
         if found != header.full_id:
             remedy = _RECOMPRESSED if not found else "Restore with the Full of that id; 'phd backups' lists what the targets hold."
-            raise BadArchive(
+            raise NotThisFull(
                 f"{self.where}: not the Full of this Delta: id {found or 'none'}, needed {header.full_id or 'none'}", remedy=remedy
             )
         if self.source.size != header.full_size:
-            raise BadArchive(
+            raise NotThisFull(
                 f"{self.where}: not the Full of this Delta: {self.source.size} bytes, needed {header.full_size}",
                 remedy=_RECOMPRESSED,
             )

@@ -13,7 +13,7 @@ import os
 
 from restore_core import durable
 from restore_core.disk.destination import Destination
-from restore_core.errors import NoSpace, from_os_error
+from restore_core.errors import DestinationInUse, NoSpace, from_os_error
 from restore_core.naming import printable
 
 _KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE = 0x01, 0x02, 0x10
@@ -50,18 +50,17 @@ def refuse_if_no_space(destination: Destination, *, needed: int, reserved: int, 
 def create_part(destination: Destination, *, size: int, thick: bool, mode: int) -> tuple[int, str | None]:
     """A fresh part file of `size` zero bytes: its descriptor, open for reading and writing, and a note for the log or None.
 
-    An old part file is removed first. Thick allocates every block now. After any error the part file is gone: `NoSpace`
-    if it did not fit, else the error of `from_os_error`.
+    The leftover of an old part file is emptied first; one that is being written raises `DestinationInUse`. Thick allocates every
+    block now. After any other error the part file is gone: `NoSpace` if it did not fit, else the error of `from_os_error`.
     """
     where = printable(str(destination.path))
     try:
-        durable.remove(destination.part_name, dir_fd=destination.folder_fd, durable=False)
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(destination.part_name, flags, 0o600, dir_fd=destination.folder_fd)
+        fd = durable.take_part(destination.part_name, dir_fd=destination.folder_fd, mode=mode)
+    except BlockingIOError as error:
+        raise DestinationInUse(f"{where}: another restore is writing this disk", remedy="Wait for it, or cancel it.") from error
     except OSError as error:
         raise from_os_error(error, doing="making the part file", where=where) from error
     try:
-        os.fchmod(fd, mode)
         os.ftruncate(fd, size)
         return fd, _allocate(fd, size) if thick else None
     except BaseException as error:

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from restore_core import naming
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.full_reader import FullReader
-from restore_core.errors import ArchiveAbsent, BadArchive, PhdError, TargetUnavailable
+from restore_core.errors import ArchiveAbsent, BadArchive, NotThisFull, PhdError, TargetUnavailable
 from restore_core.restore.request import Reporter
 from restore_core.targets import TargetSet
 from restore_core.targets.base import LOCAL, ArchiveRef, ListedFile, Target, TargetSpec
@@ -20,8 +20,9 @@ from restore_core.targets.local import LocalTarget
 def open_proven_full(delta: DeltaReader, asked: ArchiveRef | None, targets: TargetSet, reporter: Reporter) -> FullReader | None:
     """The opened Full that `delta` needs, None when no block comes from it.
 
-    With `asked` only that one is tried, and its error is raised. Otherwise every candidate that fails its proof is noted,
-    and `ArchiveAbsent` (or `TargetUnavailable`, when a target that may hold it did not answer) ends the search.
+    With `asked` only that one is tried, and its error is raised. Otherwise every candidate that fails its proof is noted, and
+    when none is left: `TargetUnavailable` if a target that may hold it did not answer, `BadArchive` if it was found damaged
+    or another lies under its name, `ArchiveAbsent` if there is none.
     """
     header = delta.header
     if header.blocks_full == 0:
@@ -30,11 +31,8 @@ def open_proven_full(delta: DeltaReader, asked: ArchiveRef | None, targets: Targ
     if asked is not None:
         return _prove(delta, asked, targets)
     silent: list[TargetUnavailable] = []
-    tried: list[str] = []
-    for ref in _candidates(delta, targets, silent):
-        if str(ref) in tried:
-            continue
-        tried.append(str(ref))
+    refused: list[BadArchive] = []
+    for ref in _once(_candidates(delta, targets, silent)):
         try:
             return _prove(delta, ref, targets)
         except ArchiveAbsent:
@@ -43,11 +41,15 @@ def open_proven_full(delta: DeltaReader, asked: ArchiveRef | None, targets: Targ
             silent.append(error)
         except BadArchive as error:
             reporter.note(f"not taken: {error.message}")
+            if ref.name == header.full_name or not isinstance(error, NotThisFull):
+                refused.append(error)
     wanted = f"the Full {naming.printable(header.full_name)} ({header.full_size} bytes, id {header.full_id or 'none'})"
     if silent:
         raise TargetUnavailable(
             f"{wanted} was not found, and not every target answers: {silent[0].message}", remedy=silent[0].remedy
         )
+    if refused:
+        raise BadArchive(f"{refused[0].message}; no other copy of it was found", remedy=refused[0].remedy)
     raise ArchiveAbsent(
         f"{wanted} of {delta.where} is on no target", remedy='Bring it back to a target, or name it: full = "NAME:path" (--full).'
     )
@@ -78,6 +80,15 @@ def _candidates(delta: DeltaReader, targets: TargetSet, silent: list[TargetUnava
             silent.append(TargetUnavailable(error.message, remedy=error.remedy))
             continue
         yield from _matching(_listed(target, silent), header.full_name, header.full_size)
+
+
+def _once(refs: Iterator[ArchiveRef]) -> Iterator[ArchiveRef]:
+    """Each candidate once, lazily: a listing is asked for only when those before it did not prove."""
+    seen: set[ArchiveRef] = set()
+    for ref in refs:
+        if ref not in seen:
+            seen.add(ref)
+            yield ref
 
 
 def _matching(files: Iterator[tuple[ArchiveRef, int]], name: str, size: int) -> Iterator[ArchiveRef]:

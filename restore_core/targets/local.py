@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import stat as stat_module
 import urllib.parse
@@ -87,7 +86,7 @@ class LocalNewFile:
         self._folder_fd, self._name, self._ref = folder_fd, name, ref
         self._part = name + PART_SUFFIX
         try:
-            self._fd = _take_part(self._part, folder_fd)
+            self._fd = durable.take_part(self._part, dir_fd=folder_fd)
         except OSError as error:
             os.close(folder_fd)
             raise _write_error(error, ref) from error
@@ -231,21 +230,6 @@ def create_local_file(path: str) -> NewFile:
     except OSError as error:
         raise _write_error(error, ref) from error
     return LocalNewFile(fd, name, ref)
-
-
-def _take_part(part: str, folder_fd: int) -> int:
-    """An empty part file that is ours alone. A leftover of a crash is taken over; one that a live writer holds is not."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    fd = os.open(part, flags, 0o600, dir_fd=folder_fd)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(fd).st_ino != os.stat(part, dir_fd=folder_fd, follow_symlinks=False).st_ino:
-            raise BlockingIOError(errno.EAGAIN, "another backup has just finished this file")
-        os.ftruncate(fd, 0)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
 
 
 def _make_folder(name: str, parent_fd: int) -> None:
