@@ -60,7 +60,8 @@ class PidLock:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.ftruncate(self._fd, 0)
+        if self._fd >= 0:
+            os.ftruncate(self._fd, 0)
         self.release()
 
 

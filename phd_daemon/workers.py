@@ -36,6 +36,10 @@ class Worker:
     child: subprocess.Popen[bytes] | None
     stop_asked: bool = field(default=False)
 
+    def close(self) -> None:
+        """Close the pidfd, once nothing waits for it any more."""
+        os.close(self.pidfd)
+
 
 class Workers:
     """The workers this daemon knows of, by job. `command` is how one is started."""
@@ -108,12 +112,11 @@ class Workers:
             _send(worker, signal.SIGKILL)
 
     def reap(self) -> list[tuple[Worker, str]]:
-        """Take leave of those that have ended; with each, in words, how."""
+        """Those that have ended, with each, in words, how. Their pidfds stay open until `worker.close`."""
         ended = []
         for worker in self.all():
             if select.select([worker.pidfd], [], [], 0)[0]:
                 how = _how(worker.child.wait()) if worker.child else "ended without an outcome"
-                os.close(worker.pidfd)
                 del self._known[worker.job]
                 ended.append((worker, how))
         return ended

@@ -16,15 +16,17 @@ from restore_core import durable
 
 def finished(spool: Spool) -> list[str]:
     """Stems under which only finished things lie: final control files, logs, status files."""
-    stems: set[str] = set()
+    finals: set[str] = set()
+    sides: set[str] = set()
     unfinished: set[str] = set()
     for name in os.listdir(spool.folder):
         parsed = parse_name(name)
-        if parsed is not None and parsed[1] not in FINAL:
-            unfinished.add(parsed[0])
-        elif (stem := parsed[0] if parsed is not None else side_file(name)) is not None:
-            stems.add(stem)
-    return sorted(stems - unfinished)
+        if parsed is not None:
+            (finals if parsed[1] in FINAL else unfinished).add(parsed[0])
+        elif (stem := side_file(name)) is not None:
+            sides.add(stem)
+    orphans = (stem for stem in sides - finals - unfinished if not _being_cancelled(spool, stem))
+    return sorted((finals - unfinished) | set(orphans))
 
 
 def purge(spool: Spool, *, older_than: float, now: float, busy: Collection[str]) -> list[str]:
@@ -57,6 +59,12 @@ def remove(spool: Spool, stem: str) -> None:
     """Remove the final control files first, so that a crash never leaves a job without its reason but with its name."""
     for path in (*(spool.control(stem, state) for state in FINAL), spool.log(stem), spool.status(stem)):
         durable.remove(path, durable=False)
+
+
+def _being_cancelled(spool: Spool, stem: str) -> bool:
+    """Its .running file was taken away, and its worker has not ended yet."""
+    status = read_status(spool.status(stem))
+    return status is not None and status.state == State.RUNNING.meaning
 
 
 _STATES = {state.value for state in State}

@@ -73,8 +73,9 @@ def _refuse_foreign(found: os.stat_result, name: str) -> None:
             remedy=f"Give it to the user the daemon runs as: chown {os.geteuid()} {name}.",
         )
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX:
+        mode = f"{stat.S_IMODE(found.st_mode):04o}"
         raise ConfigurationError(
-            f"queue.spool: {name} may be written by others (mode {stat.S_IMODE(found.st_mode):04o}): they could rename each other's jobs",
+            f"queue.spool: {name} may be written by others (mode {mode}): they could rename each other's jobs",
             remedy=f"chmod 0700 {name}; or, for a drop box, chmod 1730 or 3730 and a group of its own.",
         )
 

@@ -1,0 +1,88 @@
+"""What the configuration means for one job: who may submit what, and the order its worker gets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable
+from pathlib import Path
+
+from phd_daemon.config import Config, SubmitterLimits
+from phd_daemon.spool.admit import Claim
+from phd_daemon.spool.control_file import ControlFile, check_policy, parse_control_file
+from phd_daemon.spool.door import groups_of
+from phd_daemon.spool.keeper import Policy
+from phd_daemon.spool.layout import Spool
+from phd_daemon.spool.order import WorkOrder
+from phd_daemon.spool.record import JobRecord
+from restore_core import durable
+from restore_core.disk.destination import destination_key, open_destination
+from restore_core.errors import PhdError
+
+
+def door_policy(config: Config) -> Policy:
+    """How the door judges under this configuration."""
+    names = tuple(spec.name for spec in config.targets)
+
+    def judge(text: bytes, submitter: str) -> ControlFile:
+        control = parse_control_file(text)
+        limits = _limits(config, submitter)
+        check_policy(control, roots=config.datastores.roots, target_names=names, submitter=submitter, limits=limits)
+        return control
+
+    return Policy(judge=judge, submitters=config.queue.submitters, open=config.queue.enabled)
+
+
+def work_order(config: Config, spool: Spool, claim: Claim) -> WorkOrder:
+    """Everything the worker of a claimed job needs."""
+    record, control = claim.record, claim.record.control
+    if control is None:
+        raise AssertionError(f"{record.stem}: claimed without having been accepted")
+    return WorkOrder(
+        job=record.stem,
+        attempt=record.attempt,
+        spool=os.fspath(spool.folder),
+        lock_fd=claim.lock_fd,
+        delta=str(control.delta),
+        restore_to=os.fspath(control.restore_to),
+        full=str(control.full) if control.full else None,
+        overwrite=control.overwrite,
+        provision=control.provision.value,
+        vmx=control.vmx.value,
+        readback=control.readback,
+        roots=tuple(os.fspath(root) for root in config.datastores.roots),
+        mode=config.datastores.mode,
+        reserved=0,
+        targets=config.targets,
+    )
+
+
+def disk_key(path: Path, roots: tuple[Path, ...]) -> Hashable:
+    """Equal for two paths to one disk. Where the folder is not there yet, or may not be looked at, the path itself."""
+    try:
+        return destination_key(path, roots) or path
+    except (OSError, PhdError):
+        return path  # the worker will say what is wrong with it
+
+
+def drop_part(record: JobRecord, roots: tuple[Path, ...]) -> bool:
+    """Remove what attempts of a job that will not be tried again left unfinished at its destination.
+
+    The worker does that itself when it lives to see the end; this is for jobs that were cancelled while they waited,
+    or whose workers died. True if something was removed.
+    """
+    if record.control is None:
+        return False
+    try:
+        with open_destination(record.control.restore_to, roots=roots, make_folders=False) as destination:
+            return durable.remove(destination.part_name, dir_fd=destination.folder_fd)
+    except (OSError, PhdError):
+        return False  # no folder, no datastore: then there is nothing to tidy up
+
+
+def _limits(config: Config, submitter: str) -> SubmitterLimits | None:
+    """Those of the user, else those of the first of his groups that has some."""
+    limits = config.queue.submitter_limits
+    if submitter in limits:
+        return limits[submitter]
+    mine = groups_of(submitter)
+    return next((limit for name, limit in limits.items() if name.startswith("@") and name[1:] in mine), None)

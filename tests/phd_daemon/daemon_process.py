@@ -1,0 +1,36 @@
+"""A real daemon in a process of its own, with the fake worker. `python daemon_process.py PHD.TOML`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+FAKE_WORKER = Path(__file__).resolve().parent / "spool" / "fake_worker.py"
+sys.path.insert(0, str(ROOT))
+
+
+def main() -> int:
+    from phd_daemon import logs, service
+    from phd_daemon.cli import show
+    from phd_daemon.config import load_config
+    from phd_daemon.notify import Notifier
+    from restore_core.errors import PhdError
+
+    for setting in os.environ.get("TEST_SETTINGS", "").split():
+        name, _, value = setting.partition("=")
+        setattr(service, name, float(value))
+    try:
+        config = load_config(Path(sys.argv[1]))
+        lock = service.open_spool(config)
+        logs.log_to_stderr()
+        daemon = service.Service(config, lock=lock, notifier=Notifier(os.environ), command=(sys.executable, str(FAKE_WORKER)))
+        return daemon.run()
+    except PhdError as error:
+        show.complain(str(error))
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
