@@ -81,6 +81,7 @@ class Pipeline:
             raise
         if self._failed is not None:
             raise self._failed
+        stop()
 
     def _units(self) -> Iterator[Unit]:
         per_frame = self._header.frame_size // self._header.block_size

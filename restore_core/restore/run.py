@@ -149,6 +149,7 @@ class _Attempt:
             report.phase(Phase.READBACK)
             publish.read_back(delta, fd, where, self.stop)
         report.phase(Phase.PUBLISH)
+        self.stop()
 
 
 class _Progress:
