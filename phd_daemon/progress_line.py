@@ -13,6 +13,7 @@ from phd_daemon.spool.status_file import LiveProgress
 from restore_core.restore.request import Phase, Progress
 
 _MB = 1 << 20
+_MOVING = (Phase.RESTORE, Phase.VERIFY)
 
 
 def live(progress: Progress, *, now: float) -> LiveProgress:
@@ -22,7 +23,7 @@ def live(progress: Progress, *, now: float) -> LiveProgress:
     left = progress.to_move - progress.moved
     remaining = left / rate if rate > 0 else None
     if left <= 0:
-        remaining = 0.0 if progress.phase in (Phase.RESTORE, Phase.PUBLISH) else None
+        remaining = 0.0 if progress.phase in (*_MOVING, Phase.PUBLISH) else None
     return LiveProgress(
         phase=progress.phase.value,
         percent=round(_percent(progress.done, progress.disk_size), 1),
@@ -52,7 +53,7 @@ def _line(progress: Progress, *, elapsed: float, rate: float, remaining: float |
     delta = int(_percent(progress.delta_done, progress.delta_total))
     full = int(_percent(progress.full_done, progress.full_total))
     amount = f"Delta: {delta}% Full: {full}%, {progress.done // _MB} mb of {progress.disk_size // _MB} mb"
-    if progress.phase is not Phase.RESTORE:
+    if progress.phase not in _MOVING:
         return f"{amount}, {progress.phase.value}, Elapsed: {clock(elapsed)}s"
     left = "--:--" if remaining is None else clock(remaining)
     return f"{amount}, at {int(rate) // _MB} meg/sec, Elapsed: {clock(elapsed)}s Remain: {left}s"

@@ -28,6 +28,7 @@ from phd_daemon.spool.order import WorkOrder, from_json
 from phd_daemon.spool.status_file import JobStatus, Outcome, Result, read_status, write_status
 from phd_daemon.worker_report import WorkerReport
 from restore_core.errors import ExitCode, PhdError, Stopped, from_os_error
+from restore_core.naming import printable
 from restore_core.restore.request import Reporter, RestoreOutcome, RestoreRequest, Stop
 from restore_core.restore.run import restore_delta
 from restore_core.targets import TargetSet
@@ -106,7 +107,7 @@ def attempt(order: WorkOrder, stop: StopSign, *, restore: Restore = restore_delt
     began = time.time()
     report = WorkerReport(log=log, path=path, status=_first_status(order, path, began))
     report.write()
-    log.line(_asked(order))
+    log.line(f"attempt {order.attempt}")
     targets = TargetSet(order.targets)
     try:
         done = restore(
@@ -171,16 +172,10 @@ def _first_status(order: WorkOrder, path: Path, now: float) -> JobStatus:
     return known.with_(attempt=order.attempt, started_at=now, pid=os.getpid(), plan=None, progress=None, outcome=None)
 
 
-def _asked(order: WorkOrder) -> str:
-    options = [order.provision, *(["overwrite"] if order.overwrite else []), *(["read back"] if order.readback else [])]
-    full = f", Full {order.full}" if order.full else ""
-    vmx = ", with its VMX" if order.vmx != "none" else ""
-    return f"attempt {order.attempt}: restoring {order.delta} to {order.restore_to} ({', '.join(options)}{full}{vmx})"
-
-
 def _achieved(done: RestoreOutcome) -> str:
-    vmx = f", VMX {done.vmx}" if done.vmx else ""
-    return f"{done.destination}: {done.disk_size} bytes verified and durable in {clock(done.seconds)} ({done.way}{vmx})"
+    vmx = f", VMX {printable(done.vmx.name)}" if done.vmx else ""
+    where = printable(str(done.destination))
+    return f"{where}: {done.disk_size} bytes verified and durable in {clock(done.seconds)} ({done.way}{vmx})"
 
 
 if __name__ == "__main__":

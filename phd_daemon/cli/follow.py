@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from phd_daemon.spool.actions import states
 from phd_daemon.spool.layout import Spool, State
 from restore_core.errors import UsageError
 from restore_core.naming import printable
@@ -17,12 +19,12 @@ _CHUNK = 1 << 16
 
 
 def state_of(spool: Spool, stem: str) -> State | None:
-    """Where the job is, None when there is no such job. Asked twice: a rename in between hides it from one look."""
-    for _ in range(2):
-        for state in State:
-            if os.path.lexists(spool.control(stem, state)):
-                return state
-    return None
+    """Where the job is, None when there is no such job. Asked twice: a rename in between hides it from one look.
+
+    Where a new file of that name waits beside a finished one, it is the new one that counts.
+    """
+    found = states(spool.folder, stem) or states(spool.folder, stem)
+    return found[0] if found else None
 
 
 def known_job(spool: Spool, stem: str) -> State | None:
@@ -35,13 +37,13 @@ def known_job(spool: Spool, stem: str) -> State | None:
 
 def follow(spool: Spool, stem: str) -> Iterator[str]:
     """Pieces of the log, from its first line on, until the job is final or gone."""
-    log = _Log(spool.log(stem))
-    while True:
-        state = state_of(spool, stem)  # before the log is read: what ends a job stands in the log before its last rename
-        yield from log.news()
-        if state is None or state.final:
-            return
-        time.sleep(_POLL)
+    with contextlib.closing(_Log(spool.log(stem))) as log:
+        while True:
+            state = state_of(spool, stem)  # before the log is read: a job's last line is written before its last rename
+            yield from log.news()
+            if state is None or state.final:
+                return
+            time.sleep(_POLL)
 
 
 class _Log:
@@ -66,9 +68,12 @@ class _Log:
             return False
         return (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino)
 
-    def _reopen(self) -> None:
+    def close(self) -> None:
         if self._file is not None:
             self._file.close()
+
+    def _reopen(self) -> None:
+        self.close()
         try:
             self._file = self._path.open("rb")
         except FileNotFoundError:

@@ -8,8 +8,7 @@ import click
 
 from phd_daemon.cli import show
 from phd_daemon.cli.follow import follow, known_job
-from phd_daemon.cli.options import config_option, read_config
-from phd_daemon.spool.layout import Spool
+from phd_daemon.cli.options import config_option, read_config, spool_of
 from restore_core.errors import UsageError
 from restore_core.naming import unprintable
 
@@ -20,7 +19,7 @@ from restore_core.naming import unprintable
 @config_option
 def log(job: str, live: bool, config: Path | None) -> None:
     """Show the log of JOB."""
-    spool, stem = Spool(folder=read_config(config).queue.spool), unprintable(job)
+    spool, stem = spool_of(read_config(config)), unprintable(job)
     state = known_job(spool, stem)
     if not live:
         _print_whole(spool.log(stem))

@@ -84,7 +84,7 @@ def run(arguments: Sequence[str]) -> int:
         return error.exit_code
     except OSError as error:
         # What a command met outside of a restore: the spool, a file to print. Typed like any other.
-        typed = from_os_error(error, doing="not possible", where=os.fsdecode(error.filename or "this system"))
+        typed = from_os_error(error, doing="cannot be used", where=os.fsdecode(error.filename or "this system"))
         show.complain(str(typed))
         return typed.exit_code
     except Exception:  # noqa: BLE001  the last place that can say it

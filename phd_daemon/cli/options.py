@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from restore_core.errors import UsageError
+from phd_daemon.spool.layout import Spool
+from restore_core.errors import ConfigurationError, UsageError
 from restore_core.naming import printable
 from restore_core.targets import parse_ref
 from restore_core.targets.base import LOCAL, ArchiveRef
@@ -48,6 +49,16 @@ def read_config(path: Path | None) -> Config:
     from phd_daemon.config import load_config
 
     return load_config(path)
+
+
+def spool_of(config: Config) -> Spool:
+    """The spool of this installation; `ConfigurationError` when its folder is not there."""
+    folder = config.queue.spool
+    if not folder.is_dir():
+        name = printable(str(folder))
+        remedy = f"Make it (install -d -m 0700 {name}), or name another one in phd.toml."
+        raise ConfigurationError(f"queue.spool: {name}: there is no such folder", remedy=remedy)
+    return Spool(folder=folder)
 
 
 def archive_ref(text: str, targets: Collection[str]) -> ArchiveRef:

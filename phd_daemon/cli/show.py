@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
@@ -23,6 +24,17 @@ def on_a_terminal(stream: TextIO | None = None) -> bool:
 def say(text: str = "", *, end: str = "\n") -> None:
     """One or more lines on standard output."""
     _write(sys.stdout, text, end)
+
+
+def redraw(text: str) -> None:
+    """One line drawn over the last one; on a terminal only. Cut to its width, or the next one would not cover it."""
+    width = shutil.get_terminal_size().columns - 1
+    _put(sys.stdout, f"\r{harmless(text)[:width]:<{width}}")
+
+
+def clear() -> None:
+    """An empty screen on a terminal, an empty line elsewhere."""
+    _put(sys.stdout, "\x1b[H\x1b[2J" if on_a_terminal() else "\n")
 
 
 def complain(text: str) -> None:
@@ -67,8 +79,12 @@ def finish() -> None:
 
 
 def _write(stream: TextIO, text: str, end: str) -> None:
+    _put(stream, "\n".join(map(harmless, text.split("\n"))) + end)
+
+
+def _put(stream: TextIO, text: str) -> None:
     try:
-        stream.write("\n".join(map(harmless, text.split("\n"))) + end)
+        stream.write(text)
         stream.flush()
     except BrokenPipeError:
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -84,4 +100,5 @@ def _rich_table(titles: Sequence[str], rows: list[list[str]]) -> None:
     drawn = Table(*titles, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         drawn.add_row(*(Text(cell) for cell in row))
-    Console(highlight=False).print(drawn)
+    # As wide as it needs to be: a name that is folded cannot be copied into the next command.
+    Console(highlight=False, width=1000).print(drawn)

@@ -16,7 +16,7 @@ import click
 
 from phd_daemon.cli import show
 from phd_daemon.cli.follow import follow, state_of
-from phd_daemon.cli.options import archive_ref, config_option, destination, read_config, restore_options
+from phd_daemon.cli.options import archive_ref, config_option, destination, read_config, restore_options, spool_of
 from phd_daemon.cli.times import parse_time
 from phd_daemon.spool.control_file import ControlFile, check_policy, parse_control_file, render_control_file
 from phd_daemon.spool.layout import Spool, State, too_long
@@ -47,7 +47,8 @@ _WITHOUT_OUTCOME = {
 @click.option("--name", help="The job's name; default: that of the disk.")
 @click.option("--wait", is_flag=True, help="Follow the job to its end, and exit with its code.")
 @config_option
-def submit(  # noqa: PLR0917  click hands over every option by its name
+def submit(
+    *,
     delta: str,
     to: str,
     full: str | None,
@@ -67,6 +68,7 @@ def submit(  # noqa: PLR0917  click hands over every option by its name
     DELTA is NAME:folder/file on a target, or a local file. A Full cannot be queued: name its empty Delta.
     """
     settings = read_config(config)
+    spool = spool_of(settings)
     names = [spec.name for spec in settings.targets]
     control = ControlFile(
         delta=archive_ref(delta, names),
@@ -81,21 +83,17 @@ def submit(  # noqa: PLR0917  click hands over every option by its name
     )
     start = parse_time(not_before, dt.datetime.now().astimezone()) if not_before else None
     text = render_control_file(control).encode()
-    check_policy(
-        parse_control_file(text), roots=settings.datastores.roots, target_names=names, submitter="", limits=None
-    )  # what is refused here would only be refused by the daemon later; who may do what, only the daemon can tell
-    stem = drop(Spool(folder=settings.queue.spool), text, stem=name, disk=control.restore_to, not_before=start)
+    # What is refused here the daemon would only refuse later. Who may do what is for the daemon alone to tell.
+    check_policy(parse_control_file(text), roots=settings.datastores.roots, target_names=names, submitter="", limits=None)
+    stem = drop(spool, text, stem=name, disk=control.restore_to, not_before=start)
     until = f" until {start:%Y-%m-%d %H:%M}" if start else ""
-    show.say(f"{printable(stem)}: waiting in {printable(str(settings.queue.spool))}{until}")
+    show.say(f"{printable(stem)}: waiting in {printable(str(spool.folder))}{until}")
     _warn_if_off(settings)
-    return wait_for(Spool(folder=settings.queue.spool), stem) if wait else ExitCode.DONE
+    return wait_for(spool, stem) if wait else ExitCode.DONE
 
 
 def drop(spool: Spool, text: bytes, *, stem: str | None, disk: Path, not_before: dt.datetime | None) -> str:
     """Put a control file into the spool and return the job's name. A name that was not given is made unique."""
-    if not spool.folder.is_dir():
-        remedy = "Start 'phd daemon' once, or see queue.spool in phd.toml."
-        raise UsageError(f"{printable(str(spool.folder))}: there is no spool", remedy=remedy)
     part = spool.folder / f".{os.getpid()}.{os.urandom(4).hex()}.tmp"
     try:
         durable.write_whole(part, text, mode=0o644, durable=True)

@@ -1,0 +1,32 @@
+"""`phd clean [JOB...]`: removes finished jobs with their logs; never anything that waits or runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from phd_daemon.cli import show
+from phd_daemon.cli.options import config_option, read_config, spool_of
+from phd_daemon.spool import actions
+from restore_core.errors import UsageError
+from restore_core.naming import printable, unprintable
+
+
+@click.command()
+@click.argument("jobs", nargs=-1, metavar="[JOB...]")
+@click.option("--older-than", metavar="DAYS", type=click.FloatRange(min=0), help="Only jobs that ended so many days ago.")
+@config_option
+def clean(jobs: Sequence[str], older_than: float | None, config: Path | None) -> None:
+    """Remove finished jobs with their logs: those named, or all of them."""
+    if jobs and older_than is not None:
+        raise UsageError("--older-than goes without names", remedy="Name the jobs, or give an age, not both.")
+    spool = spool_of(read_config(config)).folder
+    age = None if older_than is None else older_than * 86400
+    gone = actions.clean(spool, [unprintable(job) for job in jobs], older_than=age, now=time.time())
+    for job in gone:
+        show.say(f"{printable(job)}: removed")
+    if not gone:
+        show.say("nothing to remove")

@@ -1,0 +1,64 @@
+"""`phd hold`, `release`, `cancel` and `retry`: the renames a person could do with `mv`, by name of the job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import click
+
+from phd_daemon.cli import show
+from phd_daemon.cli.options import config_option, read_config, spool_of
+from phd_daemon.spool import actions
+from restore_core.errors import ExitCode, PhdError
+from restore_core.naming import unprintable
+
+_Action = Callable[[Path, str], None]
+jobs_argument = click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
+
+
+@click.command()
+@jobs_argument
+@config_option
+def hold(jobs: Sequence[str], config: Path | None) -> int:
+    """Park waiting jobs until they are released."""
+    return each(jobs, config, actions.hold, "held")
+
+
+@click.command()
+@jobs_argument
+@config_option
+def release(jobs: Sequence[str], config: Path | None) -> int:
+    """Let held jobs wait for their turn again."""
+    return each(jobs, config, actions.release, "released")
+
+
+@click.command()
+@jobs_argument
+@config_option
+def cancel(jobs: Sequence[str], config: Path | None) -> int:
+    """Cancel jobs that wait or run; what a running one has written is removed."""
+    return each(jobs, config, actions.cancel, "cancelled")
+
+
+@click.command()
+@jobs_argument
+@config_option
+def retry(jobs: Sequence[str], config: Path | None) -> int:
+    """Run finished or rejected jobs again, with the same log."""
+    return each(jobs, config, actions.retry, "waits again")
+
+
+def each(jobs: Sequence[str], config: Path | None, action: _Action, done: str) -> int:
+    """Do it to every job; one that cannot be does not keep the others from it. The exit code of the last refusal, or 0."""
+    spool = spool_of(read_config(config)).folder
+    code = ExitCode.DONE
+    for job in jobs:
+        try:
+            action(spool, unprintable(job))
+        except PhdError as error:
+            show.complain(str(error))
+            code = error.exit_code
+        else:
+            show.say(f"{job}: {done}")
+    return code

@@ -1,0 +1,79 @@
+"""`phd queue [--watch]`: the spool as a table. It reads the folder and the status files, so it is right with the daemon down."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from phd_daemon.cli import show
+from phd_daemon.cli.options import config_option, json_option, read_config, spool_of
+from phd_daemon.spool.layout import State
+from phd_daemon.status import JobView, daemon_running, snapshot
+from restore_core.errors import UsageError
+from restore_core.naming import printable
+
+_EVERY = 1.0
+_TITLES = ("JOB", "STATE", "PRIO", "BY", "SINCE", "TO", "WHAT")
+
+
+@click.command()
+@click.option("--watch", is_flag=True, help="Show it again as it changes, until ^C.")
+@json_option
+@config_option
+def queue(*, watch: bool, as_json: bool, config: Path | None) -> None:
+    """Show all jobs: running, waiting in their order, held, and finished with the newest last."""
+    folder = spool_of(read_config(config)).folder
+    if watch and as_json:
+        raise UsageError("--watch and --json do not go together", remedy="Call it again and again, or read the .status files.")
+    if watch:
+        _watch(folder)
+        return
+    views = snapshot(folder, time.time())
+    if as_json:
+        show.as_json([_data(view) for view in views])
+        return
+    _print(views)
+    if any(view.state in (State.WAITING, State.RUNNING) for view in views) and _nobody_there(folder):
+        show.complain("no daemon is running on this spool: nothing will happen until 'phd daemon' is started")
+
+
+def _watch(folder: Path) -> None:
+    shown: object = None
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            views = snapshot(folder, time.time())
+            if views != shown:
+                shown = views
+                show.clear()
+                _print(views)
+            time.sleep(_EVERY)
+
+
+def _print(views: tuple[JobView, ...]) -> None:
+    if views:
+        show.table(_TITLES, [_row(view) for view in views])
+    else:
+        show.say("the queue is empty")
+
+
+def _row(view: JobView) -> tuple[str, ...]:
+    since = time.strftime("%Y-%m-%d %H:%M", time.localtime(view.since))
+    what = view.progress.line if view.progress else " ".join(view.why.split())
+    note = f" [{view.note}]" if view.note else ""
+    priority, to = str(view.priority), printable(view.restore_to)
+    return (printable(view.name), view.state.meaning, priority, printable(view.submitter), since, to, f"{what}{note}")
+
+
+def _data(view: JobView) -> dict[str, object]:
+    return {**asdict(view), "name": printable(view.name), "restore_to": printable(view.restore_to), "state": view.state.meaning}
+
+
+def _nobody_there(folder: Path) -> bool:
+    try:
+        return daemon_running(folder) is None
+    except OSError:
+        return False  # only its own user may look; then nothing is claimed

@@ -1,0 +1,139 @@
+"""`phd restore ARCHIVE --to PATH`: a Delta or a Full, in the foreground, with live progress."""
+
+from __future__ import annotations
+
+import sys
+import urllib.parse
+from pathlib import Path, PurePosixPath
+
+import click
+
+from phd_daemon.cli import show
+from phd_daemon.cli.interrupt import interruptible
+from phd_daemon.cli.live import FullLine, LiveReport, delta_line
+from phd_daemon.cli.options import archive_ref, config_option, destination, read_config, restore_options
+from phd_daemon.process import forbid_core_dumps, tune_malloc
+from phd_daemon.progress_line import clock
+from restore_core import __version__
+from restore_core.archive.delta_reader import DeltaReader
+from restore_core.archive.frames import GZIP_MAGIC
+from restore_core.errors import UsageError
+from restore_core.naming import printable
+from restore_core.restore.extras import restore_vmx
+from restore_core.restore.full import restore_full
+from restore_core.restore.request import Provision, RestoreOutcome, RestoreRequest, VmxChoice
+from restore_core.restore.run import restore_delta
+from restore_core.targets import TargetSet
+from restore_core.targets.base import LOCAL, ArchiveRef
+
+
+@click.command()
+@click.argument("archive")
+@restore_options
+@config_option
+def restore(
+    *,
+    archive: str,
+    to: str,
+    full: str | None,
+    overwrite: bool,
+    thin: bool,
+    vmx: str,
+    readback: bool,
+    config: Path | None,
+) -> None:
+    """Restore ARCHIVE now, and show how far it is.
+
+    ARCHIVE is a Delta or a Full: NAME:folder/file on a target, or a local file. A Delta is verified block by block; a
+    Full alone is checked by its own CRCs only, so a Delta is the better choice. ^C stops and cleans up.
+    """
+    settings = read_config(config)
+    targets = TargetSet(settings.targets)
+    request = RestoreRequest(
+        delta=archive_ref(archive, targets.specs),
+        destination=destination(to),
+        full=archive_ref(full, targets.specs) if full else None,
+        overwrite=overwrite,
+        provision=Provision.THIN if thin else Provision.THICK,
+        vmx=VmxChoice(vmx),
+        readback=readback,
+        mode=settings.datastores.mode,
+    )
+    forbid_core_dumps()
+    tune_malloc()
+    is_full, has_vmx = _look(request.delta, targets)
+    _refuse_what_a_full_has_not(is_full, request)
+    show.say("\n".join(header_block(request, targets, is_full=is_full)))
+    outcome = _run(request, targets, is_full=is_full)
+    vmx_text = f", VMX {printable(outcome.vmx.name)}" if outcome.vmx else ""
+    where = printable(str(outcome.destination))
+    checked = "restored" if is_full else "restored and verified"
+    show.say(f"{where}: {outcome.disk_size} bytes {checked} in {clock(outcome.seconds)} ({outcome.way}{vmx_text})")
+    if has_vmx and request.vmx is VmxChoice.NONE and sys.stdin.isatty() and show.on_a_terminal():
+        _offer_vmx(request, targets)
+
+
+def _run(request: RestoreRequest, targets: TargetSet, *, is_full: bool) -> RestoreOutcome:
+    report = LiveReport(FullLine() if is_full else delta_line)
+    with interruptible() as stop:
+        try:
+            if is_full:
+                return restore_full(request, targets, reporter=report, stop=stop)
+            return restore_delta(request, targets, reporter=report, stop=stop)
+        finally:
+            report.close()
+
+
+def header_block(request: RestoreRequest, targets: TargetSet, *, is_full: bool) -> list[str]:
+    """What is going to happen, in the words of 2007."""
+    kind = "FULL" if is_full else "DELTA"
+    path = PurePosixPath(request.delta.path)
+    to = request.destination
+    if request.delta.target == LOCAL:
+        location, source = str(path.parent.parent), "LOCAL"
+    else:
+        url = urllib.parse.urlsplit(targets.specs[request.delta.target].url)
+        location = urllib.parse.unquote(url.path, errors="surrogateescape") if url.scheme == "file" else f"{url.hostname}{url.path}"
+        source = "LOCAL" if url.scheme == "file" else f"NET {url.scheme.upper()}"
+    disk = [f" VMDK: {printable(to.name)}", f" FLAT: {printable(to.stem)}-flat.vmdk"] if to.suffix == ".vmdk" else []
+    return [
+        f"phd {__version__}, Doing {kind} Backup Restoration",
+        "",
+        f"Restore {kind} Backup from",
+        f" Location: {printable(location)}",
+        f" Folder  : {printable(path.parent.name)}",
+        f" File    : {printable(path.name)}",
+        "Restore to:",
+        f" VMFS: {printable(str(to.parent))}",
+        *(disk or [f" FILE: {printable(to.name)}"]),
+        "",
+        f"Restoring {kind} Backup from {source} Target",
+    ]
+
+
+def _look(ref: ArchiveRef, targets: TargetSet) -> tuple[bool, bool]:
+    """(is it a Full, does it hold a VMX)."""
+    with targets.open(ref) as source:
+        if source.read_at(0, min(2, source.size)) == GZIP_MAGIC:
+            return True, False
+        return False, DeltaReader(source).header.section("vmx") is not None
+
+
+def _refuse_what_a_full_has_not(is_full: bool, request: RestoreRequest) -> None:
+    if not is_full:
+        return
+    asked = {
+        "--full": request.full is not None,
+        "--vmx as-is": request.vmx is VmxChoice.AS_IS,
+        "--readback": request.readback,
+    }
+    if wrong := [option for option, given in asked.items() if given]:
+        remedy = "A Full is a gzip and nothing else. Restore its empty Delta to have these."
+        raise UsageError(f"{request.delta} is a Full: {', '.join(wrong)} cannot be done", remedy=remedy)
+
+
+def _offer_vmx(request: RestoreRequest, targets: TargetSet) -> None:
+    """Seed: after a Delta restore you are asked about the VMX. It is the copy from the backup, and is not edited."""
+    folder = request.destination.parent
+    if click.confirm(f"Restore the VMX file also, unedited, to {printable(str(folder))}?", default=False):
+        show.say(f"{printable(str(restore_vmx(request.delta, targets, folder)))}: check its paths and settings before you use it")

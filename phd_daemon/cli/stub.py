@@ -1,0 +1,18 @@
+"""`phd stub FLAT`: writes the descriptor (stub) that a flat file needs to be used as a VMDK."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from phd_daemon.cli import show
+from restore_core.naming import printable
+from restore_core.restore.extras import write_stub
+
+
+@click.command()
+@click.argument("flat", type=click.Path(path_type=Path))
+def stub(flat: Path) -> None:
+    """Write the descriptor for FLAT, a NAME-flat.vmdk, beside it as NAME.vmdk."""
+    show.say(f"{printable(str(write_stub(flat.absolute())))}: written")

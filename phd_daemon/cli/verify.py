@@ -1,0 +1,62 @@
+"""`phd verify ARCHIVE`: proves every byte of an archive, and of the Full it needs, without restoring."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from phd_daemon.cli import show
+from phd_daemon.cli.interrupt import interruptible
+from phd_daemon.cli.live import LiveReport
+from phd_daemon.cli.options import archive_ref, config_option, full_option, json_option, read_config
+from phd_daemon.process import forbid_core_dumps, tune_malloc
+from restore_core.restore.verify import verify_archive
+from restore_core.targets import TargetSet
+
+
+@click.command()
+@click.argument("archive")
+@full_option
+@json_option
+@config_option
+def verify(archive: str, full: str | None, as_json: bool, config: Path | None) -> None:
+    """Prove every byte of ARCHIVE, a Delta or a Full: exit code 0, or 65 and what is wrong."""
+    targets = TargetSet(read_config(config).targets)
+    forbid_core_dumps()
+    tune_malloc()
+    report = _Quiet() if as_json else LiveReport()
+    with interruptible() as stop:
+        try:
+            found = verify_archive(
+                archive_ref(archive, targets.specs),
+                targets,
+                full=archive_ref(full, targets.specs) if full else None,
+                reporter=report,
+                stop=stop,
+            )
+        finally:
+            report.close()
+    if as_json:
+        show.as_json(
+            {
+                "archive": str(found.archive),
+                "full": str(found.full) if found.full else None,
+                "by": found.by,
+                "bytes_checked": found.bytes_checked,
+                "disk_size": found.disk_size,
+            }
+        )
+        return
+    needs = f", with its Full {found.full}" if found.full and found.full != found.archive else ""
+    show.say(f"{found.archive}: good{needs} ({found.bytes_checked} bytes checked, by {found.by})")
+
+
+class _Quiet(LiveReport):
+    """Standard output belongs to the JSON document."""
+
+    def note(self, text: str) -> None:
+        show.complain(text)
+
+    def close(self) -> None:
+        pass

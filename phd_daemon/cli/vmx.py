@@ -1,0 +1,24 @@
+"""`phd vmx DELTA --to DIR`: restores only the VMX, the copy from when the backup was made, unedited."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from phd_daemon.cli import show
+from phd_daemon.cli.options import archive_ref, config_option, read_config
+from restore_core.naming import printable
+from restore_core.restore.extras import restore_vmx
+from restore_core.targets import TargetSet
+
+
+@click.command()
+@click.argument("delta")
+@click.option("--to", "folder", required=True, type=click.Path(path_type=Path), metavar="DIR", help="An existing folder.")
+@config_option
+def vmx(delta: str, folder: Path, config: Path | None) -> None:
+    """Restore only the VMX in DELTA into DIR. It is never edited, and never put over a file that is there."""
+    targets = TargetSet(read_config(config).targets)
+    written = restore_vmx(archive_ref(delta, targets.specs), targets, folder.absolute())
+    show.say(f"{printable(str(written))}: check its paths and settings before you use it")

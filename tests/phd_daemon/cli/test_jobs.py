@@ -1,0 +1,228 @@
+"""The commands that touch the spool do what a person could do with an editor, `mv` and `tail`, and nothing else."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from phd_daemon.cli.main import run
+from phd_daemon.spool.control_file import parse_control_file
+from phd_daemon.spool.job_log import JobLog
+from phd_daemon.spool.status_file import JobStatus, Outcome, Result, write_status
+from restore_core.errors import ExitCode
+from restore_core.restore.request import Provision, VmxChoice
+
+Say = pytest.CaptureFixture[str]
+DELTA = "nas1:2007.09.21-CRM.564d122a-0ed7-3b92-2f46-aee9456b2074/00-CRM.vmdk.delta-2007.09.21-0300-070920-1601.phd"
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Path:
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spool: Path) -> Path:
+    path = tmp_path / "phd.toml"
+    path.write_text(
+        f'[queue]\nspool = "{spool}"\n[datastores]\nroots = ["{tmp_path}/volumes"]\n[targets.nas1]\nurl = "file://{tmp_path}/nas"\n'
+    )
+    monkeypatch.setenv("PHD_CONFIG", str(path))
+    monkeypatch.chdir(tmp_path)
+    return path
+
+
+def names(spool: Path) -> list[str]:
+    return sorted(entry.name for entry in spool.iterdir())
+
+
+def submit(*more: str, to: str = "volumes/A/ronzo/CRM.vmdk") -> int:
+    return run(["submit", DELTA, "--to", to, *more])
+
+
+def test_submit_writes_what_the_daemon_reads(tmp_path: Path, spool: Path, capsys: Say) -> None:
+    options = ["--full", "nas1:f/00-CRM.vmdk.gz-070920-1601.phd", "--overwrite", "--thin", "--vmx", "as-is", "--readback"]
+    assert submit(*options, "--priority", "0", "--note", 'he said "now"') == 0
+    assert names(spool) == ["CRM.job"]
+    assert (spool / "CRM.job").stat().st_mode & 0o777 == 0o644
+    control = parse_control_file((spool / "CRM.job").read_bytes())
+    assert (str(control.delta), control.restore_to) == (DELTA, tmp_path / "volumes/A/ronzo/CRM.vmdk")
+    assert (control.overwrite, control.provision, control.vmx, control.readback) == (True, Provision.THIN, VmxChoice.AS_IS, True)
+    assert (control.priority, control.note, str(control.full)) == (0, 'he said "now"', "nas1:f/00-CRM.vmdk.gz-070920-1601.phd")
+    assert capsys.readouterr().out == f"CRM: waiting in {spool}\n"
+
+
+@pytest.mark.parametrize("taken", ["CRM.job", "CRM.running", "CRM.done", "CRM.held"])
+def test_a_name_that_was_not_given_is_made_unique(spool: Path, taken: str) -> None:
+    (spool / taken).write_text("")
+    assert submit() == 0
+    assert names(spool) == sorted([taken, "CRM-2.job"])
+
+
+def test_a_name_that_was_given_is_kept_or_refused(spool: Path, capsys: Say) -> None:
+    (spool / "monday.done").write_text("")
+    assert submit("--name", "monday") == 0
+    assert submit("--name", "monday") == ExitCode.USAGE
+    assert names(spool) == ["monday.done", "monday.job"]
+    for bad in ("a/b", ".hidden", "x" * 300):
+        assert submit("--name", bad) == ExitCode.USAGE
+    assert "a job 'monday' is waiting already" in capsys.readouterr().err
+
+
+def test_not_before_is_the_time_of_the_file_when_it_appears(spool: Path, capsys: Say) -> None:
+    assert submit("--not-before", "2031-01-02 22:00") == 0
+    assert (spool / "CRM.job").stat().st_mtime == dt.datetime.fromisoformat("2031-01-02 22:00").astimezone().timestamp()
+    assert "until 2031-01-02 22:00" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["nas1:f/00-CRM.vmdk.gz-070920-1601.phd", "--to", "volumes/A/x.vmdk"], 65, "A Full cannot be queued"),
+        ([DELTA, "--to", "/etc/x.vmdk"], 73, "is not in a datastore"),
+        (["nas2:a/b.phd", "--to", "volumes/A/x.vmdk"], 65, "no target is named 'nas2'"),
+        ([DELTA, "--to", "volumes/A/x.vmdk", "--note", "a\nb"], 65, "note: must be one line"),
+        ([DELTA, "--to", "volumes/A/x-flat.vmdk"], 65, "names a flat file"),
+        ([DELTA, "--to", "volumes/A/x.vmdk", "--not-before", "soon"], 2, "'soon' is not a time"),
+        ([DELTA], 2, "Missing option '--to'"),
+        ([DELTA, "--to", "x.vmdk", "--priority", "10"], 2, "--priority"),
+    ],
+)
+def test_what_would_be_rejected_is_refused_at_once(spool: Path, capsys: Say, arguments: list[str], code: int, said: str) -> None:
+    assert run(["submit", *arguments]) == code
+    assert said in capsys.readouterr().err
+    assert names(spool) == []
+
+
+def test_no_spool_and_a_queue_that_is_off(config: Path, spool: Path, capsys: Say) -> None:
+    config.write_text(config.read_text().replace("[queue]", "[queue]\nenabled = false"))
+    assert submit() == 0
+    assert "switched off" in capsys.readouterr().err
+    (spool / "CRM.job").unlink()
+    spool.rmdir()
+    assert submit() == ExitCode.CONFIGURATION
+    assert "there is no such folder" in capsys.readouterr().err
+
+
+def test_names_that_no_terminal_likes(spool: Path, capsys: Say) -> None:
+    assert submit(to="volumes/A/we\x1bird näme.vmdk") == 0
+    assert names(spool) == ["we_ird_n_me.job"]
+    assert b"we%1Bird" in (spool / "we_ird_n_me.job").read_bytes()
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def end_soon(spool: Path, stem: str, state: str, code: int) -> threading.Thread:
+    """A daemon that is as small as can be: takes the job, writes its log, status and final name."""
+
+    def work() -> None:
+        while not (spool / f"{stem}.job").exists():
+            time.sleep(0.01)
+        os.rename(spool / f"{stem}.job", spool / f"{stem}.running")
+        log = JobLog(spool / f"{stem}.log")
+        log.line("attempt 1")
+        outcome = Outcome(attempt=1, result=Result.FAILED if code else Result.DONE, exit_code=code, reason="x", finished_at=1.0)
+        status = JobStatus(job=stem, state=state, submitter="", delta="", restore_to="", priority=5, accepted_at=0, outcome=outcome)
+        write_status(spool / f"{stem}.status", status, durable_now=False)
+        log.line(f"{state}: the last line")
+        os.rename(spool / f"{stem}.running", spool / f"{stem}.{state}")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize(("state", "code"), [("done", 0), ("failed", 65), ("cancelled", 130), ("rejected", 73)])
+def test_wait_shows_the_log_and_exits_with_the_jobs_code(spool: Path, capsys: Say, state: str, code: int) -> None:
+    thread = end_soon(spool, "CRM", state, code)
+    assert submit("--wait") == code
+    thread.join()
+    assert capsys.readouterr().out.splitlines()[-1].endswith(f"{state}: the last line")
+
+
+def test_wait_for_a_job_that_is_withdrawn(spool: Path) -> None:
+    threading.Timer(0.5, (spool / "CRM.job").unlink).start()
+    assert submit("--wait") == ExitCode.INTERRUPTED
+
+
+def test_log_and_log_follow(spool: Path, capsys: Say) -> None:
+    assert run(["log", "CRM"]) == ExitCode.USAGE
+    (spool / "CRM.job").write_text("")
+    assert run(["log", "CRM"]) == 0
+    assert "no log yet" in capsys.readouterr().err
+    thread = end_soon(spool, "CRM", "done", 0)
+    assert run(["log", "CRM", "-f"]) == 0
+    thread.join()
+    followed = capsys.readouterr().out
+    assert run(["log", "CRM"]) == 0
+    assert capsys.readouterr().out == followed
+    assert followed.endswith("done: the last line\n")
+
+
+def test_a_log_that_is_replaced_while_it_is_followed(spool: Path, capsys: Say) -> None:
+    (spool / "CRM.running").write_text("")
+    (spool / "CRM.log").write_text("old\n")
+
+    def replace() -> None:
+        os.rename(spool / "CRM.log", spool / "CRM.~1.log")
+        (spool / "CRM.log").write_text("new\n")
+        os.rename(spool / "CRM.running", spool / "CRM.done")
+
+    threading.Timer(0.5, replace).start()
+    assert run(["log", "CRM", "-f"]) == 0
+    assert capsys.readouterr().out == "old\nnew\n"
+
+
+def test_control_c_leaves_the_viewer_only(spool: Path) -> None:
+    (spool / "CRM.running").write_text("")
+    (spool / "CRM.log").write_text("line\n")
+    command = [sys.executable, "-m", "phd_daemon.cli.main", "log", "CRM", "-f"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"line\n"
+        child.send_signal(2)
+        _, said = child.communicate()
+    assert (child.returncode, said) == (0, b"")
+    assert names(spool) == ["CRM.log", "CRM.running"]
+
+
+def test_hold_release_cancel_retry_are_renames(spool: Path, capsys: Say) -> None:
+    (spool / "a.job").write_text("")
+    for command, name in (("hold", "a.held"), ("release", "a.job"), ("cancel", "a.cancelled"), ("retry", "a.job")):
+        assert run([command, "a"]) == 0
+        assert names(spool) == [name]
+    os.rename(spool / "a.job", spool / "a.running")
+    assert run(["hold", "a", "b"]) == ExitCode.USAGE
+    assert run(["cancel", "a"]) == 0
+    assert names(spool) == ["a.cancelled"]
+    said = capsys.readouterr().err
+    assert "a cannot be held: it is running" in said
+    assert "b cannot be held: there is no such job" in said
+
+
+def test_one_job_that_cannot_be_does_not_keep_the_others(spool: Path) -> None:
+    (spool / "b.job").write_text("")
+    assert run(["hold", "a", "b"]) == ExitCode.USAGE
+    assert names(spool) == ["b.held"]
+
+
+def test_clean_removes_finished_jobs_and_nothing_else(spool: Path, capsys: Say) -> None:
+    for name in ("a.done", "a.log", "a.status", "b.running", "b.log", "c.failed", "d.job"):
+        (spool / name).write_text("")
+    assert run(["clean", "b"]) == ExitCode.USAGE
+    assert run(["clean", "--older-than", "1"]) == 0
+    assert "c.failed" in names(spool)
+    assert run(["clean", "c"]) == 0
+    assert "c.failed" not in names(spool)
+    assert run(["clean"]) == 0
+    assert names(spool) == ["b.log", "b.running", "d.job"]
+    assert run(["clean", "--older-than", "1", "d"]) == ExitCode.USAGE
+    capsys.readouterr()
