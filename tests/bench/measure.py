@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -68,22 +69,20 @@ def run(contender: Contender) -> Cost:
 
 def _run_process(contender: Contender) -> int:
     """Peak resident bytes. The kernel never counts less than this process had when it forked (some 20 MB)."""
-    said = Path(f"{contender.outputs[0]}.said") if contender.outputs else Path(os.devnull)
     with (
         (contender.stdin or Path(os.devnull)).open("rb") as stdin,
         (contender.stdout or Path(os.devnull)).open("wb") as stdout,
-        said.open("wb") as stderr,
+        tempfile.TemporaryFile() as stderr,
     ):
         process = subprocess.Popen(
             [*contender.command], stdin=stdin, stdout=stdout, stderr=stderr, cwd=contender.cwd, env={**os.environ, **contender.env}
         )
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-    tail = said.read_text(errors="replace")[-800:] if said.is_file() else ""
-    if said.is_file():
-        said.unlink()
-    if process.returncode != 0:
-        raise ContenderFailed(f"{contender.name}: {' '.join(contender.command)}: exit {process.returncode}\n{tail}")
+        if process.returncode != 0:
+            stderr.seek(0)
+            tail = stderr.read().decode(errors="replace")[-800:]
+            raise ContenderFailed(f"{contender.name}: {' '.join(contender.command)}: exit {process.returncode}\n{tail}")
     return usage.ru_maxrss * 1024
 
 

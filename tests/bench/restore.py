@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.bench.image import Images
 from tests.bench.installed import Installed, newest_delta, only_full, two_days
-from tests.bench.measure import MIB, Contender, ContenderFailed, best_of
+from tests.bench.measure import Contender, ContenderFailed, best_of
 from tests.bench.peers import PEERS, ready
 from tests.bench.report import Row, at_most, below
 
@@ -41,7 +41,7 @@ def restore_rows(phd: Installed, disks: Images, work: Path, rounds: int) -> list
         best = min(others, key=lambda peer: costs[peer.name].seconds)
         rows.append(at_most("", ours.seconds, costs[best.name].seconds, 0.42, f"best of {len(others)} peers: {best.name}"))
         rows += [_told(ours.seconds, costs[peer.name].seconds, peer.name) for peer in others if peer is not best]
-    return [*rows, below("its peak memory", ours.peak / MIB, MEMORY_LIMIT, "MiB")]
+    return [*rows, below("its peak memory", ours.peak / 1e6, MEMORY_LIMIT, "MB")]
 
 
 def contenders(phd: Installed, disks: Images, out: Path) -> list[Contender]:

@@ -39,9 +39,9 @@ def main() -> int:
     try:
         need_tools(shell)
         _fresh(folder)
-        _backups(shell)
+        first_day = _backups(shell)
         _restore(shell)
-        _look(shell)
+        _look(shell, first_day)
     except DemoFailed as failed:
         print(f"\nThe demo failed: {failed}", file=sys.stderr)
         return 1
@@ -62,8 +62,10 @@ def _fresh(folder: Path) -> None:
     show("export PHD_CONFIG=$PWD/phd.toml")
 
 
-def _backups(shell: Shell) -> None:
+def _backups(shell: Shell) -> str:
+    """Both backups; returns the SHA-256 of the disk on the first day."""
     make_vm(shell, shell.folder / "volumes" / "DS1" / "CRM")
+    first_day = shell.type(f"sha256sum < {ORIGINAL}-flat.vmdk")
     title("the first backup: a Full, and its empty Delta")
     shell.type(f"phd backup {ORIGINAL}.vmx --target nas1 --full")
     change_vm(shell, shell.folder / f"{ORIGINAL}-flat.vmdk")
@@ -71,12 +73,13 @@ def _backups(shell: Shell) -> None:
     shell.type(f"phd backup {ORIGINAL}.vmx --target nas1")
     shell.type("phd backups")
     shell.type("ls -lh nas1/*")
+    return first_day
 
 
 def _restore(shell: Shell) -> None:
     spool = shell.folder / "restore"
     title("the daemon, and a control file")
-    daemon = shell.start("phd daemon", shell.folder / "daemon.said")
+    daemon = shell.start("phd daemon", shell.folder / "daemon.said", ready="ready")
     try:
         delta = max(shell.folder.glob("nas1/*/*.delta-*.phd"), key=lambda path: path.stat().st_mtime_ns)
         lines = f'delta = "nas1:{delta.parent.name}/{delta.name}"\nrestore_to = "{shell.folder}/{RESTORED}.vmdk"\nvmx = "as-is"\n'
@@ -103,7 +106,7 @@ def _stop(daemon: subprocess.Popen[bytes]) -> None:
         raise DemoFailed(f"the daemon ended with {code}; it said what is in daemon.said")
 
 
-def _look(shell: Shell) -> None:
+def _look(shell: Shell, first_day: str) -> None:
     title("is it the same disk?")
     shell.type(f"cmp {ORIGINAL}-flat.vmdk {RESTORED}-flat.vmdk && echo same")
     if shutil.which("qemu-img") is None:
@@ -113,7 +116,8 @@ def _look(shell: Shell) -> None:
     shell.type(f"e2fsck -fn {RESTORED}-flat.vmdk 2>&1 | tail -n 1")
     shell.type(f"debugfs -R 'cat /etc-of-the-vm/hostname' {RESTORED}-flat.vmdk 2>>debugfs.said | head -n 1")
     title("and without any of our software: the Full is a gzip of the disk as it was on the first day")
-    shell.type("zcat nas1/*/*.gz-*.phd | wc -c")
+    if shell.type("zcat nas1/*/*.gz-*.phd | sha256sum") != first_day:
+        raise DemoFailed("the Full does not hold the disk of the first day")
     title("where everything lies")
     shell.type("ls -lsh volumes/DS1/CRM volumes/DS2/ronzo")
     print(f"backups    {shell.folder}/nas1\nspool      {shell.folder}/restore\nsettings   {shell.folder}/phd.toml")

@@ -48,8 +48,9 @@ PLAY_A_DAY = """\
 cd /etc-of-the-vm
 rm hostname
 write today.txt hostname
-mkdir /srv
-cd /srv
+cd /
+mkdir srv
+cd srv
 write today.txt orders.txt
 write orders.bin orders.bin
 quit
@@ -84,7 +85,9 @@ def change_vm(shell: Shell, flat: Path) -> None:
     (shell.folder / "play-a-day").write_text(PLAY_A_DAY)
     title("a day later: files inside the disk have changed")
     shell.type(f"debugfs -w -f play-a-day {flat.relative_to(shell.folder)} >debugfs.said 2>&1")
-    shell.type(f"debugfs -R 'ls -l /srv' {flat.relative_to(shell.folder)} 2>>debugfs.said")
+    listing = shell.type(f"debugfs -R 'ls -l /srv' {flat.relative_to(shell.folder)} 2>>debugfs.said")
+    if "orders.bin" not in listing:
+        raise DemoFailed("the change inside the disk did not happen; debugfs said what is in debugfs.said")
 
 
 def _collect_files(content: Path) -> None:
