@@ -74,8 +74,13 @@ class Workers:
                     os.close(stderr)
         finally:
             os.close(stdin)
-        # Not reaped yet, so the pid is still this child's.
-        worker = Worker(job=order.job, attempt=order.attempt, pid=child.pid, pidfd=os.pidfd_open(child.pid), child=child)
+        try:
+            pidfd = os.pidfd_open(child.pid)  # not reaped yet, so the pid is still this child's
+        except OSError:
+            child.kill()
+            child.wait()
+            raise
+        worker = Worker(job=order.job, attempt=order.attempt, pid=child.pid, pidfd=pidfd, child=child)
         self._known[order.job] = worker
         return worker
 

@@ -1,0 +1,74 @@
+"""Names: what is a job and in which state, what is nobody's."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from phd_daemon.spool.layout import FINAL, Spool, State, parse_name, rotated_of, side_file, too_long
+
+
+@pytest.mark.parametrize(
+    ("name", "parsed"),
+    [
+        ("crm.job", ("crm", State.WAITING)),
+        ("crm.held", ("crm", State.HELD)),
+        ("crm.running", ("crm", State.RUNNING)),
+        ("crm.done", ("crm", State.DONE)),
+        ("crm.failed", ("crm", State.FAILED)),
+        ("crm.cancelled", ("crm", State.CANCELLED)),
+        ("crm.rejected", ("crm", State.REJECTED)),
+        ("a.b.c.job", ("a.b.c", State.WAITING)),
+        ("99999999.job", ("99999999", State.WAITING)),
+        ("two words\nand a line.job", ("two words\nand a line", State.WAITING)),
+        (os.fsdecode(b"caf\xe9.job"), (os.fsdecode(b"caf\xe9"), State.WAITING)),
+        ("crm.~1.done", ("crm.~1", State.DONE)),
+    ],
+)
+def test_control_files(name: str, parsed: tuple[str, State]) -> None:
+    assert parse_name(name) == parsed
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".crm.job", ".job", "job", "crm", "crm.JOB", "crm.job~", "crm.job.tmp", "crm.job.swp", ".crm.job.swp", "#crm.job#",
+        ".#crm.job", "4913", "sedAbCdEf", "crm.log", "crm.status", "crm.jobs", ".state",
+    ],
+)  # fmt: skip
+def test_nobodys_jobs(name: str) -> None:
+    assert parse_name(name) is None
+
+
+def test_side_files() -> None:
+    assert side_file("crm.~2.log") == "crm.~2"
+    assert side_file("crm.status") == "crm"
+    assert side_file(".crm.status") is None
+    assert side_file("crm.job") is None
+
+
+def test_rotated() -> None:
+    assert rotated_of("crm.~12") == ("crm", 12)
+    assert rotated_of("crm.~0") is None
+    assert rotated_of("crm~1") is None
+    assert rotated_of("crm.~1.~2") == ("crm.~1", 2)
+
+
+def test_length_counts_bytes_and_leaves_room_for_rotation() -> None:
+    assert not too_long("x" * 200)
+    assert too_long("x" * 201)
+    assert too_long("é" * 101)
+    assert not too_long("x" * 200 + ".~123")
+
+
+def test_a_job_called_daemon_has_a_lock_of_its_own() -> None:
+    spool = Spool(folder=Path("/spool"))
+    assert spool.lock("daemon") != spool.daemon_lock
+    assert parse_name(spool.daemon_lock.name) is None
+
+
+def test_final_states() -> None:
+    assert {state for state in State if state.final} == FINAL
+    assert {state.meaning for state in State} == {"waiting", "held", "running", "done", "failed", "cancelled", "rejected"}
