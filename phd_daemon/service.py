@@ -64,7 +64,7 @@ class Service:
         self._config_seen = _look_of(config.source)
         self._policy = door_policy(config)
         self._spool = Spool(folder=config.queue.spool)
-        self._spool_seen = _folder_of(self._spool)
+        self._spool_seen = self._locked_folder = _folder_of(self._spool)
         self._lock = lock
         self._notifier = notifier
         self._workers = Workers(command)
@@ -265,16 +265,21 @@ class Service:
             _log.error("the spool is not the folder it was", extra={"spool": printable(str(self._spool.folder))})
         try:
             check_spool(self._spool)
-            lock = PidLock(self._spool.daemon_lock)
-            lock.acquire()
+            if seen != self._locked_folder:  # else it has come back, and we still hold its lock
+                self._change_lock()
+                self._locked_folder = seen
         except (PhdError, OSError) as error:
             self._notifier.status(f"no spool: {error}")
             return False
+        self._keeper = self._new_keeper()
+        _log.warning("serving the spool folder that is there now", extra={"spool": printable(str(self._spool.folder))})
+        return True
+
+    def _change_lock(self) -> None:
+        lock = PidLock(self._spool.daemon_lock)
+        lock.acquire()
         self._lock.release()
         self._lock = lock.__enter__()
-        self._keeper = self._new_keeper()
-        _log.warning("serving the new spool folder", extra={"spool": printable(str(self._spool.folder))})
-        return True
 
     def _new_keeper(self) -> Keeper:
         return Keeper(self._spool, ended=self._job_ended, tick=self._tick)
