@@ -29,12 +29,12 @@ def open_proven_full(delta: DeltaReader, asked: ArchiveRef | None, targets: Targ
         reporter.note("the Full is not needed: no block of the disk comes from it")
         return None
     if asked is not None:
-        return _prove(delta, asked, targets)
+        return _prove(delta, asked, targets, reporter)
     silent: list[TargetUnavailable] = []
     refused: list[BadArchive] = []
     for ref in _once(_candidates(delta, targets, silent)):
         try:
-            return _prove(delta, ref, targets)
+            return _prove(delta, ref, targets, reporter)
         except ArchiveAbsent:
             continue
         except TargetUnavailable as error:
@@ -55,7 +55,7 @@ def open_proven_full(delta: DeltaReader, asked: ArchiveRef | None, targets: Targ
     )
 
 
-def _prove(delta: DeltaReader, ref: ArchiveRef, targets: TargetSet) -> FullReader:
+def _prove(delta: DeltaReader, ref: ArchiveRef, targets: TargetSet, reporter: Reporter) -> FullReader:
     source = targets.open(ref)
     try:
         full = FullReader(source)
@@ -63,6 +63,7 @@ def _prove(delta: DeltaReader, ref: ArchiveRef, targets: TargetSet) -> FullReade
     except BaseException:
         source.close()
         raise
+    reporter.note(f"Full: {full.where}, proven by its id, its size and some of its blocks")
     return full
 
 

@@ -29,6 +29,9 @@ from restore_core.restore.request import Stop
 TICK = 0.25
 """Seconds between two looks at progress and at the stop sign."""
 
+_WRITE_BEHIND = 128 << 20
+"""Bytes after which the kernel is asked to begin writing, so that the final fsync finds little to do."""
+
 
 @dataclass(slots=True)
 class Moved:
@@ -54,6 +57,7 @@ class Pipeline:
         self.moved = Moved()
         self._lock = threading.Lock()
         self._failed: BaseException | None = None
+        self._unwritten = 0
 
     def run(self, tick: Callable[[Moved], None], stop: Stop) -> None:
         """Do all of it; `tick` and `stop` are called a few times a second from the calling thread.
@@ -178,3 +182,9 @@ class Pipeline:
                 self.moved.delta += written
             else:
                 self.moved.full += written
+            self._unwritten += written
+            due = self._unwritten >= _WRITE_BEHIND
+            if due:
+                self._unwritten = 0
+        if due and self._fd is not None:
+            durable.start_writing(self._fd)

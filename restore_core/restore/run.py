@@ -52,9 +52,7 @@ def plan_delta(request: RestoreRequest, targets: TargetSet, *, reporter: Reporte
     """What a restore would move, after the same checks of both archives that a restore makes; nothing is written."""
     with open_delta(request, targets) as delta:
         delta.check_metadata()
-        with _proven_full(delta, request, targets, reporter) as full:
-            if full is not None:
-                reporter.note(f"Full: {full.where}")
+        with _proven_full(delta, request, targets, reporter):
             return summary(delta)
 
 

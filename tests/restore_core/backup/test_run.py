@@ -38,7 +38,7 @@ def test_a_name_is_never_taken_twice(lab: Lab) -> None:
     lab.disk.write_bytes(b"x" * BLOCK)
     options = BackupOptions(asked=ASKED, full=True, at=NIGHT, scratch=lab.folder)
     names = [backup(lab.disk, lab.targets["t"], options, BackupReporter())[0].delta.name for _ in range(3)]
-    assert [name.split("-")[2] for name in names] == ["0300", "0301", "0302"]
+    assert [name.split("-")[3] for name in names] == ["0300", "0301", "0302"]
 
 
 def test_stamps_are_in_the_zone_of_the_target(lab: Lab) -> None:
