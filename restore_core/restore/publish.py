@@ -82,7 +82,9 @@ def publish(destination: Destination, request: RestoreRequest, fd: int, *, size:
     old, old_descriptor = destination.stat_disk(), destination.stat_descriptor()
     text = descriptor_text(destination, request, size, original)
     if old is not None:
-        os.fchown(fd, old.st_uid, old.st_gid)
+        ours = os.fstat(fd)
+        if (ours.st_uid, ours.st_gid) != (old.st_uid, old.st_gid):
+            os.fchown(fd, old.st_uid, old.st_gid)
         os.fchmod(fd, old.st_mode & 0o7777)
         if name is not None and old_descriptor is not None and old.st_size != size:
             durable.move(name, name + APPLYING_SUFFIX, replace=True, source_dir_fd=folder, to_dir_fd=folder)

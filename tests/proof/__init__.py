@@ -1,0 +1,1 @@
+"""The long proofs: `make proof`."""
