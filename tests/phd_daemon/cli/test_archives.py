@@ -6,10 +6,12 @@ import gzip
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,9 +23,21 @@ from restore_core.targets.base import ArchiveRef
 from tests.phd_daemon.small_backup import UUID, VMX, SmallBackup, small_backup
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> SmallBackup:
+    return small_backup(tmp_path_factory.mktemp("made") / "nas", size=24 << 20)
+
+
 @pytest.fixture
-def backup(tmp_path: Path) -> SmallBackup:
-    return small_backup(tmp_path / "nas", size=24 << 20)
+def backup(tmp_path: Path, made: SmallBackup) -> SmallBackup:
+    """A copy for each test: making one syncs files, which is slow on a busy machine."""
+    shutil.copytree(made.full_path.parents[1], tmp_path / "nas")
+    return replace(
+        made,
+        target=replace(made.target, url=f"file://{tmp_path}/nas"),
+        delta_path=tmp_path / "nas" / made.delta.path,
+        full_path=tmp_path / "nas" / made.full.path,
+    )
 
 
 @pytest.fixture

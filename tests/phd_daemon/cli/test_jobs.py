@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -124,8 +125,6 @@ def end_soon(spool: Path, stem: str, state: str, code: int) -> threading.Thread:
     """A daemon that is as small as can be: takes the job, writes its log, status and final name."""
 
     def work() -> None:
-        while not (spool / f"{stem}.job").exists():
-            time.sleep(0.01)
         os.rename(spool / f"{stem}.job", spool / f"{stem}.running")
         log = JobLog(spool / f"{stem}.log")
         log.line("attempt 1")
@@ -135,9 +134,7 @@ def end_soon(spool: Path, stem: str, state: str, code: int) -> threading.Thread:
         log.line(f"{state}: the last line")
         os.rename(spool / f"{stem}.running", spool / f"{stem}.{state}")
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    return thread
+    return once_there(spool / f"{stem}.job", work)
 
 
 @pytest.mark.parametrize(("state", "code"), [("done", 0), ("failed", 65), ("cancelled", 130), ("rejected", 73)])
@@ -148,9 +145,21 @@ def test_wait_shows_the_log_and_exits_with_the_jobs_code(spool: Path, capsys: Sa
     assert capsys.readouterr().out.splitlines()[-1].endswith(f"{state}: the last line")
 
 
+def once_there(path: Path, act: Callable[[], None]) -> threading.Thread:
+    def work() -> None:
+        while not path.exists():
+            time.sleep(0.01)
+        act()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
 def test_wait_for_a_job_that_is_withdrawn(spool: Path) -> None:
-    threading.Timer(0.5, (spool / "CRM.job").unlink).start()
+    thread = once_there(spool / "CRM.job", (spool / "CRM.job").unlink)
     assert submit("--wait") == ExitCode.INTERRUPTED
+    thread.join()
 
 
 def test_log_and_log_follow(spool: Path, capsys: Say) -> None:
@@ -167,18 +176,17 @@ def test_log_and_log_follow(spool: Path, capsys: Say) -> None:
     assert followed.endswith("done: the last line\n")
 
 
-def test_a_log_that_is_replaced_while_it_is_followed(spool: Path, capsys: Say) -> None:
+def test_a_log_that_is_replaced_while_it_is_followed(spool: Path) -> None:
     (spool / "CRM.running").write_text("")
     (spool / "CRM.log").write_text("old\n")
-
-    def replace() -> None:
+    with subprocess.Popen([sys.executable, "-m", "phd_daemon.cli.main", "log", "CRM", "-f"], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"old\n"
         os.rename(spool / "CRM.log", spool / "CRM.~1.log")
         (spool / "CRM.log").write_text("new\n")
         os.rename(spool / "CRM.running", spool / "CRM.done")
-
-    threading.Timer(0.5, replace).start()
-    assert run(["log", "CRM", "-f"]) == 0
-    assert capsys.readouterr().out == "old\nnew\n"
+        assert child.stdout.read() == b"new\n"
+    assert child.returncode == 0
 
 
 def test_control_c_leaves_the_viewer_only(spool: Path) -> None:
