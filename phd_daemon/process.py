@@ -15,10 +15,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def tune_malloc() -> None:
-    """Keep buffers of a frame on the heap.
+    """Keep the buffers of a frame on the heap from one frame to the next.
 
-    By default glibc maps and unmaps every buffer above 128 KiB, so each frame of 1 MiB costs 256 page faults: decoding
-    ran at half the speed. 32 MiB is the largest threshold glibc accepts.
+    By default glibc gives such buffers back to the kernel when they are freed, so each frame of 1 MiB costs 256 page
+    faults again: decoding ran at half the speed. 32 MiB is the largest threshold glibc accepts.
     """
     mallopt = getattr(_libc, "mallopt", None)
     if mallopt is not None:

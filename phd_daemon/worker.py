@@ -25,7 +25,7 @@ from phd_daemon.process import forbid_core_dumps, tune_malloc
 from phd_daemon.progress_line import clock
 from phd_daemon.spool.job_log import JobLog
 from phd_daemon.spool.order import WorkOrder, from_json
-from phd_daemon.spool.status_file import JobStatus, Outcome, Result, read_status, write_status
+from phd_daemon.spool.status_file import JobStatus, Outcome, Result, in_one_line, read_status, write_status
 from phd_daemon.worker_report import WorkerReport
 from restore_core.errors import ExitCode, PhdError, Stopped, from_os_error
 from restore_core.naming import printable
@@ -132,7 +132,7 @@ def attempt(order: WorkOrder, stop: StopSign, *, restore: Restore = restore_delt
 
 def outcome_line(outcome: Outcome) -> str:
     """The last line of an attempt: what came of it, why, and what to do."""
-    reason = " ".join(line.strip() for line in outcome.reason.splitlines())
+    reason = in_one_line(outcome.reason)
     match outcome.result:
         case Result.DONE | Result.FAILED:
             return f"{outcome.result.value}: {reason}"

@@ -15,7 +15,7 @@ import click
 from phd_daemon.cli import show
 from phd_daemon.cli.interrupt import interruptible
 from phd_daemon.cli.live import FullLine, LiveReport
-from phd_daemon.cli.options import archive_ref, config_option, read_config
+from phd_daemon.cli.options import archive_ref, config_option, read_config, scsi_option
 from phd_daemon.process import forbid_core_dumps, tune_malloc
 from restore_core.archive.delta_writer import DiskFacts
 from restore_core.archive.digests import BlockDigest
@@ -36,7 +36,7 @@ _OTHER_ENDINGS = (".phd", ".gz")
 @click.argument("full")
 @click.option("--vm", metavar="NAME", help="The VM's name; default: from the folder.")
 @click.option("--uuid", help="The VM's UUID; default: from the folder, else derived from the names.")
-@click.option("--scsi", metavar="00", help="The disk's SCSI id without the colon; default: from the name, else 00.")
+@scsi_option
 @config_option
 def adopt(*, full: str, vm: str | None, uuid: str | None, scsi: str | None, config: Path | None) -> None:
     """Make the empty Delta for FULL, so that it can be verified, queued, and restored block by block.

@@ -10,7 +10,7 @@ import click
 
 from phd_daemon.cli import show
 from phd_daemon.cli.interrupt import Interrupt, interruptible
-from phd_daemon.cli.options import config_option, json_option, read_config
+from phd_daemon.cli.options import config_option, json_option, read_config, scsi_option
 from phd_daemon.process import forbid_core_dumps, tune_malloc
 from restore_core.archive.frames import Effort
 from restore_core.backup.run import BackupOptions, BackupReporter, BackupResult
@@ -28,7 +28,7 @@ from restore_core.targets import TargetSet
 @click.option("--fast", is_flag=True, help="Compress less, in a fifth of the time.")
 @click.option("--vm", metavar="NAME", help="The VM's name; default: the folder that holds its VMX.")
 @click.option("--uuid", help="The VM's UUID; default: uuid.bios of its VMX.")
-@click.option("--scsi", metavar="00", help="The disk's SCSI id without the colon; default: from the VMX, else 00.")
+@scsi_option
 @click.option("--at", metavar="TIME", help='The stamp: "2026-11-24 03:00"; default: now.')
 @click.option("--live", is_flag=True, help="Also if the VM is running; such a backup is as after a power cut, at best.")
 @json_option

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from phd_daemon.config import Config
 
 _Command = TypeVar("_Command", bound=Callable[..., object])
+_SCSI = re.compile(r"(?:ide|sata|nvme)?\d{2,4}\Z")
 _NAMED = re.compile(r"[a-z][a-z0-9_-]*:")
 
 config_option = click.option(
@@ -28,6 +29,17 @@ config_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print data for programs.")
 to_option = click.option("--to", "to", required=True, metavar="PATH", help="The disk: NAME.vmdk, or another name for a raw image.")
 full_option = click.option("--full", metavar="ARCHIVE", help="The Full to use; default: found on the targets, proven by content.")
+
+
+def _scsi(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not _SCSI.match(value):
+        raise click.BadParameter("write the id without its colon: 00 is 0:0, 010 is 0:10; other buses in front: sata00")
+    return value
+
+
+scsi_option = click.option(
+    "--scsi", callback=_scsi, metavar="00", help="The disk's SCSI id without the colon; default: as it is known, else 00."
+)
 
 
 def restore_options(command: _Command) -> _Command:

@@ -12,6 +12,7 @@ import click
 from phd_daemon.cli import show
 from phd_daemon.cli.options import config_option, json_option, read_config, spool_of
 from phd_daemon.spool.layout import State
+from phd_daemon.spool.status_file import in_one_line
 from phd_daemon.status import JobView, daemon_running, snapshot
 from restore_core.errors import UsageError
 from restore_core.naming import printable
@@ -62,7 +63,7 @@ def _print(views: tuple[JobView, ...]) -> None:
 
 def _row(view: JobView) -> tuple[str, ...]:
     since = time.strftime("%Y-%m-%d %H:%M", time.localtime(view.since))
-    what = view.progress.line if view.progress else " ".join(view.why.split())
+    what = view.progress.line if view.progress else in_one_line(view.why)
     note = f" [{view.note}]" if view.note else ""
     priority, to = str(view.priority), printable(view.restore_to)
     return (printable(view.name), view.state.meaning, priority, printable(view.submitter), since, to, f"{what}{note}")

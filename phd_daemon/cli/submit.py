@@ -96,19 +96,37 @@ def drop(spool: Spool, text: bytes, *, stem: str | None, disk: Path, not_before:
     """Put a control file into the spool and return the job's name. A name that was not given is made unique."""
     part = spool.folder / f".{os.getpid()}.{os.urandom(4).hex()}.tmp"
     try:
-        durable.write_whole(part, text, mode=0o644, durable=True)
-        part.chmod(0o644)  # past the umask: the daemon may be another user, and must be able to read it
-        if not_before is not None:
-            os.utime(part, (not_before.timestamp(), not_before.timestamp()))
+        _write(part, text, not_before)
         for candidate in [_checked(stem)] if stem else _unused(spool, disk):
             try:
-                durable.move(part, spool.control(candidate, State.WAITING))
+                _appear(part, spool.control(candidate, State.WAITING))
                 return candidate
             except FileExistsError:
                 continue
         raise UsageError(f"a job '{printable(stem or '')}' is waiting already", remedy="Choose another --name, or cancel that one.")
     finally:
         durable.remove(part, durable=False)
+
+
+def _write(part: Path, text: bytes, not_before: dt.datetime | None) -> None:
+    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        os.fchmod(fd, 0o644)  # past the umask: the daemon may be another user, and must be able to read it
+        durable.write_all(fd, text)
+        if not_before is not None:
+            os.utime(fd, (not_before.timestamp(), not_before.timestamp()))
+        durable.sync_file(fd)
+    finally:
+        os.close(fd)
+
+
+def _appear(part: Path, final: Path) -> None:
+    try:
+        durable.move(part, final)
+    except PermissionError:
+        # A drop box (mode 1730) may be written but not read, so its folder cannot be opened to be synced.
+        if os.path.lexists(part):
+            raise
 
 
 def wait_for(spool: Spool, stem: str) -> int:

@@ -41,6 +41,12 @@ class Outcome:
     finished_at: float
 
 
+def in_one_line(reason: str) -> str:
+    """A reason and its remedy as sentences of one line, for logs and tables."""
+    lines = [line.strip() for line in reason.splitlines() if line.strip()]
+    return " ".join([line if line.endswith((".", "!", "?", ":", ";")) else f"{line}." for line in lines[:-1]] + lines[-1:])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveProgress:
     """What `phd queue` shows of a running job. Bytes, bytes a second, seconds; `remaining` is None while unknown."""

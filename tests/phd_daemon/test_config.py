@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import re
@@ -9,6 +10,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from phd_daemon.config import Config, load_config, needs_restart, parse_config
@@ -177,3 +180,13 @@ def test_settings_cannot_be_changed() -> None:
     config = parse("")
     with pytest.raises(ValueError, match="frozen"):
         config.queue.workers = 3
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+@example(b"[targets]\nx = 1\n")
+@example(b'[targets.a]\nurl = "file:///x"\nbandwidth = 99999999999999999999999999\n')
+@example(b"submitters = [[[[[[{a = nan}]]]]]]")
+@example(b"[queue]\nworkers = 1e400\npurge_after = 1979-05-27\n")
+def test_any_bytes_are_settings_or_one_error(text: bytes) -> None:
+    with contextlib.suppress(ConfigurationError):
+        assert parse_config(text, HERE).source == HERE

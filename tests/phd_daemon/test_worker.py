@@ -236,7 +236,7 @@ def test_our_own_bug_leaves_a_traceback_in_the_log(spool: Path, order: WorkOrder
 
 def test_the_reason_and_the_remedy_stand_in_one_line(order: WorkOrder) -> None:
     outcome, _ = run_stand(order, raising(BadArchive("one\ntwo", remedy="Do three.")))
-    assert outcome_line(outcome) == "failed: one two Do three."
+    assert outcome_line(outcome) == "failed: one. two. Do three."
 
 
 def test_stopped_is_judged_by_why() -> None:

@@ -150,6 +150,7 @@ def test_a_backup_made_by_the_command_comes_back(tmp_path: Path, capsys: Say) ->
     assert (tmp_path / "back.img").read_bytes() == disk.read_bytes()
     assert run(["verify", empty]) == 0
     assert run(["backup", "web.img", "--target", "nas1", "--at", "yesterday"]) == ExitCode.USAGE
+    assert run(["backup", "web.img", "--target", "nas1", "--scsi", "0:0"]) == ExitCode.USAGE
     assert run(["backup", "absent.img", "--target", "nas1"]) != 0
 
 

@@ -114,6 +114,19 @@ def test_no_spool_and_a_queue_that_is_off(config: Path, spool: Path, capsys: Say
     assert "there is no such folder" in capsys.readouterr().err
 
 
+def test_a_drop_box_that_may_be_written_but_not_read(spool: Path, monkeypatch: pytest.MonkeyPatch, capsys: Say) -> None:
+    def refuse(path: Path, **_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("restore_core.durable.sync_folder", refuse)
+    assert submit() == 0
+    assert names(spool) == ["CRM.job"]
+    monkeypatch.setattr("restore_core.durable.move", lambda *_: refuse(spool))
+    assert submit() == ExitCode.DESTINATION
+    assert names(spool) == ["CRM.job"]
+    capsys.readouterr()
+
+
 def test_names_that_no_terminal_likes(spool: Path, capsys: Say) -> None:
     assert submit(to="volumes/A/we\x1bird näme.vmdk") == 0
     assert names(spool) == ["we_ird_n_me.job"]
