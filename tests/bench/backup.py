@@ -28,7 +28,7 @@ def full_rows(phd: Installed, disks: Images, work: Path, rounds: int) -> list[Ro
     rows = []
     for name, _, theirs, times in pairs:
         pigz = _pigz_name(theirs)
-        rows.append(_speed(name, pigz, size=disks.size, ours=costs[name].seconds, theirs=costs[pigz].seconds, times=times))
+        rows.append(_speed(name, pigz, size=disks.size, ours=costs[name], theirs=costs[pigz], times=times))
         rows.append(_size(name, pigz, ours=sizes[name], theirs=sizes[pigz], must=not theirs))
     return rows
 
@@ -93,7 +93,7 @@ def delta_rows(phd: Installed, disks: Images, rounds: int) -> list[Row]:
     ours = Contender(name=name, command=phd.backup(disks.changed, "delta"), reads=(target, disks.changed), clear=forget)
     hashed = Contender(name=other, command=["sha256sum", str(disks.changed)], reads=(disks.changed,))
     costs = best_of([ours, hashed], rounds, after=weigh)
-    rows = [at_most(name, costs[name].seconds, costs[other].seconds, 0.4, other)]
+    rows = [at_most(name, costs[name], costs[other], 0.4, other)]
     return [
         *rows,
         Row(what=f"{name}: its size", ours=f"{sizes[0] / MIB:.1f} MiB", against=f"{disks.size * 0.02 / MIB:.1f} MiB changed"),

@@ -1,10 +1,11 @@
-"""How a contender is measured: one new process, wall seconds until its output is durable, peak memory from the kernel."""
+"""How a contender is measured: one new process, wall seconds until its output is durable. Peak memory is measured apart."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -33,57 +34,74 @@ class Contender:
     clear: Callable[[], None] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
-    """Wall seconds and peak resident memory in bytes."""
-
-    seconds: float
-    peak: int
-
-
-def best_of(contenders: Sequence[Contender], rounds: int, after: Callable[[Contender], None] | None = None) -> dict[str, Cost]:
-    """The fastest round of each, by name; `after` sees the outputs of the last round, one contender at a time."""
-    costs: dict[str, list[Cost]] = {contender.name: [] for contender in contenders}
+def best_of(contenders: Sequence[Contender], rounds: int, after: Callable[[Contender], None] | None = None) -> dict[str, float]:
+    """Seconds of the fastest round of each, by name; `after` sees the outputs of the last round, one contender at a time."""
+    costs: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     for turn in range(rounds):
         for contender in contenders:
             costs[contender.name].append(run(contender))
-            print(f"  round {turn + 1}/{rounds}  {contender.name:<34} {costs[contender.name][-1].seconds:8.2f} s", flush=True)
+            print(f"  round {turn + 1}/{rounds}  {contender.name:<34} {costs[contender.name][-1]:8.2f} s", flush=True)
             if after is not None and turn == rounds - 1:
                 after(contender)
             remove_outputs(contender)
-    return {name: min(all_, key=lambda cost: cost.seconds) for name, all_ in costs.items()}
+    return {name: min(seconds) for name, seconds in costs.items()}
 
 
-def run(contender: Contender) -> Cost:
-    """Once. Leaves the outputs where they are."""
+def run(contender: Contender) -> float:
+    """Once; its seconds. Leaves the outputs where they are."""
     remove_outputs(contender)
     for path in contender.reads:
         warm(path)
     os.sync()  # nobody pays for the dirty pages of the one before
     start = time.perf_counter()
-    peak = _run_process(contender)
+    _run_process(contender)
     for path in contender.outputs:
         _sync(path)
-    return Cost(seconds=time.perf_counter() - start, peak=peak)
+    return time.perf_counter() - start
 
 
-def _run_process(contender: Contender) -> int:
-    """Peak resident bytes. The kernel never counts less than this process had when it forked (some 20 MB)."""
+def _run_process(contender: Contender) -> None:
     with (
         (contender.stdin or Path(os.devnull)).open("rb") as stdin,
         (contender.stdout or Path(os.devnull)).open("wb") as stdout,
         tempfile.TemporaryFile() as stderr,
     ):
-        process = subprocess.Popen(
-            [*contender.command], stdin=stdin, stdout=stdout, stderr=stderr, cwd=contender.cwd, env={**os.environ, **contender.env}
+        env = {**os.environ, **contender.env}
+        ran = subprocess.run(
+            [*contender.command], stdin=stdin, stdout=stdout, stderr=stderr, cwd=contender.cwd, env=env, check=False
         )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode != 0:
+        if ran.returncode != 0:
             stderr.seek(0)
             tail = stderr.read().decode(errors="replace")[-800:]
-            raise ContenderFailed(f"{contender.name}: {' '.join(contender.command)}: exit {process.returncode}\n{tail}")
-    return usage.ru_maxrss * 1024
+            raise ContenderFailed(f"{contender.name}: {' '.join(contender.command)}: exit {ran.returncode}\n{tail}")
+
+
+_WATCHER = """
+import os, signal, sys, threading
+pid = os.fork()
+if pid == 0:
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 2)
+    os.dup2(quiet, 1)
+    os.execv(sys.argv[2], sys.argv[2:])
+if float(sys.argv[1]):
+    threading.Timer(float(sys.argv[1]), os.kill, (pid, signal.SIGINT)).start()
+_, status, usage = os.wait4(pid, 0)
+print(os.waitstatus_to_exitcode(status), usage.ru_maxrss, flush=True)
+os._exit(0)
+"""
+
+
+def peak(command: Sequence[str], *, expected: tuple[int, ...] = (0,), seconds: float = 0) -> int:
+    """Peak resident bytes of one process; after `seconds` it is sent what ^C sends.
+
+    The kernel never counts less than what the process that forked it had (here 70 MB), so a small one in between forks.
+    """
+    said = prepare([sys.executable, "-I", "-S", "-c", _WATCHER, str(seconds), *command]).split()
+    code, kib = int(said[0]), int(said[1])
+    if code not in expected:
+        raise ContenderFailed(f"{' '.join(command)}: exit {code}, expected {' or '.join(str(int(each)) for each in expected)}")
+    return kib * 1024
 
 
 def prepare(command: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:

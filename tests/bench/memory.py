@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 import shutil
-import signal
-import subprocess
-import threading
 from pathlib import Path
 
 from restore_core.archive.delta_writer import DeltaWriter, DiskFacts, FullFacts
@@ -19,7 +15,7 @@ from restore_core.archive.shell_lists import SEGMENT_SIZE
 from restore_core.errors import ExitCode
 from restore_core.targets.local import create_local_file
 from tests.bench.installed import UUID, Installed
-from tests.bench.measure import ContenderFailed, empty_folder
+from tests.bench.measure import empty_folder, peak
 from tests.bench.report import Row, below
 
 TIB = 1 << 40
@@ -49,23 +45,6 @@ def memory_rows(phd: Installed, work: Path) -> list[Row]:
     finally:
         shutil.rmtree(target)
     return rows
-
-
-def peak(command: list[str], *, expected: tuple[int, ...], seconds: float | None = None) -> int:
-    """Peak resident bytes of one process; after `seconds` it is sent what ^C sends."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    timer = threading.Timer(seconds, os.kill, (process.pid, signal.SIGINT)) if seconds else None
-    if timer is not None:
-        timer.start()
-    _, status, usage = os.wait4(process.pid, 0)
-    if timer is not None:
-        timer.cancel()
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode not in expected:
-        raise ContenderFailed(
-            f"{' '.join(command)}: exit {process.returncode}, expected {' or '.join(map(str, map(int, expected)))}"
-        )
-    return usage.ru_maxrss * 1024
 
 
 def make_archives(target: Path, size: int) -> Path:
