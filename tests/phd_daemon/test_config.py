@@ -145,11 +145,20 @@ def test_not_utf8_has_its_line() -> None:
         parse_config(b"# ok\n\xff", HERE)
 
 
-@pytest.mark.parametrize("url", ["sftp://u:canary@h/x", "file://u:canary@/x", "sftp://u:canary@[/x"])
-def test_a_password_in_a_url_is_refused_and_not_repeated(url: str) -> None:
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("sftp://u:canary@h/x", "a password stands in it"),
+        ("file://u:canary@/x", "a password stands in it"),
+        ("sftp://u:canary@[/x", "is not a URL"),
+    ],
+)
+def test_a_password_in_a_url_is_refused_and_not_repeated(url: str, why: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         parse(f'[targets.a]\nurl = "{url}"\n')
     assert "canary" not in str(caught.value)
+    assert why in str(caught.value)
+    assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
 
 

@@ -247,6 +247,7 @@ def test_a_foreign_gzip_is_adopted_and_then_restored_block_by_block(tmp_path: Pa
     assert run(["restore", empty, "--to", "back.img"]) == 0
     assert (tmp_path / "back.img").read_bytes() == content
     assert run(["verify", empty]) == 0
+    (tmp_path / name).write_bytes(b"\x1f\x8b not worth reading, its empty Delta is there")
     assert run(["adopt", name]) == ExitCode.DESTINATION
     assert "is there already" in capsys.readouterr().err
 

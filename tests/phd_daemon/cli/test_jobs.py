@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -50,6 +50,14 @@ def submit(*more: str, to: str = "volumes/A/ronzo/CRM.vmdk") -> int:
     return run(["submit", DELTA, "--to", to, *more])
 
 
+@pytest.fixture
+def private_umask() -> Iterator[None]:
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("private_umask")
 def test_submit_writes_what_the_daemon_reads(tmp_path: Path, spool: Path, capsys: Say) -> None:
     options = ["--full", "nas1:f/00-CRM.vmdk.gz-070920-1601.phd", "--overwrite", "--thin", "--vmx", "as-is", "--readback"]
     assert submit(*options, "--priority", "0", "--note", 'he said "now"') == 0
