@@ -32,13 +32,3 @@ def sha256(data: Buffer) -> bytes:
 
 def _blake3(data: Buffer) -> bytes:
     return blake3.blake3(data).digest()
-
-
-_ZEROS = bytes(1 << 20)
-
-
-def is_zero(data: bytes) -> bool:
-    """Whether all bytes are zero; such a block needs no digest. Two `bytes` compare by `memcmp`, which stops at a difference."""
-    if len(data) > len(_ZEROS):
-        return not data.strip(b"\0")
-    return data == _ZEROS[: len(data)]

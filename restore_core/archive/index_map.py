@@ -85,6 +85,11 @@ class MapPage:
         at = self.ranks[index] * DIGEST_BYTES
         return self.digests[at : at + DIGEST_BYTES]
 
+    def content(self) -> list[bytes | None]:
+        """What the page describes, wherever it comes from: the digest of each block, None for a zero one."""
+        digests, ranks = self.digests, self.ranks
+        return [digests[ranks[n] * 32 : ranks[n] * 32 + 32] if kind else None for n, kind in enumerate(self.kinds)]
+
 
 def parse_page(
     data: bytes, *, entry: PageEntry, first_block: int, blocks: int, digest: BlockDigest, delta_bytes: int, where: str

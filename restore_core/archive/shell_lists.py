@@ -17,6 +17,8 @@ from restore_core.errors import BadArchive
 from restore_core.targets.base import ArchiveRef
 
 SEGMENT_SIZE = 16 << 20
+"""Bytes of disk under one SHA-256; the unit in which a backup reads (restore_core.disk.scan)."""
+
 MAX_LINE = 128
 
 

@@ -9,14 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from restore_core.archive.delta_writer import DeltaWriter, DiskFacts, FullFacts
-from restore_core.archive.digests import BlockDigest, is_zero
+from restore_core.archive.digests import BlockDigest
 from restore_core.archive.full_reader import FullReader
 from restore_core.archive.gunzip import plain_stream
 from restore_core.archive.header import DeltaHeader
 from restore_core.archive.index_map import FULL, ZERO, block_size_for
 from restore_core.archive.shell_lists import SEGMENT_SIZE
 from restore_core.backup.full import Tick
-from restore_core.backup.scan import Segment
+from restore_core.disk.scan import Segment, is_zero
 from restore_core.errors import SourceRefused
 from restore_core.targets.base import NewFile
 

@@ -15,7 +15,7 @@ from restore_core.archive.header import DeltaHeader
 from restore_core.archive.index_map import BLOCKS_PER_PAGE, DELTA, FULL, ZERO
 from restore_core.archive.shell_lists import SEGMENT_SIZE
 from restore_core.backup.full import Tick
-from restore_core.backup.scan import Segment, in_order, read_segment, segments
+from restore_core.disk.scan import Segment, in_order, read_segment, segments
 from restore_core.targets.base import NewFile
 
 

@@ -14,7 +14,7 @@ from restore_core.archive.full_writer import FullWriter
 from restore_core.archive.header import DeltaHeader
 from restore_core.archive.index_map import FULL, ZERO, block_size_for
 from restore_core.archive.shell_lists import SEGMENT_SIZE
-from restore_core.backup.scan import Segment, in_order, read_segment, segments
+from restore_core.disk.scan import Segment, in_order, read_segment, segments
 from restore_core.targets.base import NewFile
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.full_reader import FullReader, block_length
@@ -10,21 +10,25 @@ from restore_core.archive.index_map import BLOCKS_PER_PAGE, FULL, MapPage
 from restore_core.errors import BadArchive
 
 
-def foreign_blocks(delta: DeltaReader, full: FullReader) -> Iterator[tuple[int, MapPage, bytes]]:
-    """(block, its page, its bytes) for every block that comes from the Full, in disk order; not yet checked.
+def foreign_blocks(
+    delta: DeltaReader, full: FullReader, wanted: Callable[[MapPage], bytes]
+) -> Iterator[tuple[int, MapPage, bytes]]:
+    """(block, its page, its bytes) for every block that `wanted` takes from the Full, in disk order; not yet checked.
 
-    Stops decoding after the last one. Raises `BadArchive` when the stream ends before.
+    Stops decoding after the last one that can come. Raises `BadArchive` when the stream ends before.
     """
     header = delta.header
     pieces = _pieces(full.plain(), header.block_size)
-    wanted = header.blocks_full
+    left = header.blocks_full
     for index in range(delta.pages):
-        page = delta.page(index) if wanted else None
+        page = delta.page(index) if left else None
+        kinds = wanted(page) if page is not None else b""
         for number in range(min(BLOCKS_PER_PAGE, header.blocks - index * BLOCKS_PER_PAGE)):
-            if page is None or not wanted:
+            if page is None or not left:
                 return
             data = next(pieces, b"")
-            if page.kinds[number] != FULL:
+            left -= page.kinds[number] == FULL
+            if kinds[number] != FULL:
                 continue
             block = page.first_block + number
             length = block_length(header.disk_size, header.block_size, block)
@@ -32,7 +36,6 @@ def foreign_blocks(delta: DeltaReader, full: FullReader) -> Iterator[tuple[int, 
                 raise BadArchive(
                     f"{full.where}: the disk in it ends before block {block}", remedy="This is not the Full of that Delta."
                 )
-            wanted -= 1
             yield block, page, data[:length]
 
 

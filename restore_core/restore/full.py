@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable
 
 from restore_core import durable
-from restore_core.archive.digests import is_zero
 from restore_core.archive.full_reader import FullReader
 from restore_core.disk.allocation import create_part, refuse_if_no_space
 from restore_core.disk.destination import open_destination
+from restore_core.disk.scan import is_zero
 from restore_core.errors import BadArchive, from_os_error
 from restore_core.restore import publish
 from restore_core.restore.request import Phase, PlanSummary, Progress, Provision, Reporter, RestoreOutcome, RestoreRequest, Stop

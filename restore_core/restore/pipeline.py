@@ -20,11 +20,12 @@ from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.digests import Buffer
 from restore_core.archive.frames import decode
 from restore_core.archive.full_reader import FullReader, block_length, check_block, frame_plain_size
-from restore_core.archive.index_map import FULL
+from restore_core.archive.index_map import FULL, MapPage
 from restore_core.errors import BadArchive, PhdError, from_os_error
 from restore_core.restore.foreign import foreign_blocks
 from restore_core.restore.plan import DeltaUnit, FullUnit, Unit, unit_bytes, units
 from restore_core.restore.request import Stop
+from restore_core.restore.survey import Survey
 
 TICK = 0.25
 """Seconds between two looks at progress and at the stop sign."""
@@ -44,14 +45,15 @@ class Moved:
 class Pipeline:
     """Writes the blocks of `delta` (and `full`) into the open file `fd`; every byte of it is verified first.
 
-    With `fd=None` nothing is written: that is `verify`.
+    With `fd=None` nothing is written: that is `verify`. With a `survey` only the blocks that it wants are fetched.
     """
 
     def __init__(
-        self, delta: DeltaReader, full: FullReader | None, fd: int | None, *, where: str, threads: int | None = None
+        self, delta: DeltaReader, full: FullReader | None, fd: int | None, *, where: str, survey: Survey | None = None
     ) -> None:
         self._delta, self._full, self._fd, self._where = delta, full, fd, where
-        self._threads = threads or min(4, max(1, len(os.sched_getaffinity(0))))
+        self._threads = min(4, max(1, len(os.sched_getaffinity(0))))
+        self._wanted: Callable[[MapPage], bytes] = survey.wanted if survey is not None else lambda page: page.kinds
         self._header = delta.header
         self._digest = delta.header.block_digest.of
         self.moved = Moved()
@@ -91,9 +93,10 @@ class Pipeline:
         per_frame = self._header.frame_size // self._header.block_size
         for index in range(self._delta.pages):
             page = self._delta.page(index)
-            uses_frames = per_frame and page.kinds.find(FULL) >= 0
+            wanted = self._wanted(page)
+            uses_frames = per_frame and wanted.find(FULL) >= 0
             frames = self._delta.full_frames(index) if uses_frames else None
-            yield from units(page, frames, per_frame)
+            yield from units(page, wanted, frames, per_frame)
 
     def _guard(self, job: Callable[[], None]) -> None:
         try:
@@ -167,7 +170,7 @@ class Pipeline:
         if self._full is None:
             return
         header = self._header
-        for block, page, data in foreign_blocks(self._delta, self._full):
+        for block, page, data in foreign_blocks(self._delta, self._full, self._wanted):
             if self._failed is not None:
                 return
             check_block(self._delta, page, block - page.first_block, data, self._full.where)

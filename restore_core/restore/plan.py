@@ -64,18 +64,19 @@ def summary(delta: DeltaReader) -> PlanSummary:
     )
 
 
-def units(page: MapPage, frames: tuple[list[int], list[int]] | None, blocks_per_frame: int) -> Iterator[Unit]:
+def units(page: MapPage, wanted: bytes, frames: tuple[list[int], list[int]] | None, blocks_per_frame: int) -> Iterator[Unit]:
     """The work of one page, in disk order of its kinds: frames of the Full first, then runs of the Delta.
 
-    `frames` are offsets and lengths of the Full's frames of this page; None when the Full is read as one stream.
+    `wanted` are the page's kinds, zero where nothing is to be fetched. `frames` are offsets and lengths of the Full's frames of
+    this page; None when the Full is read as one stream.
     """
     if frames is not None:
-        yield from _full_units(page, *frames, blocks_per_frame)
-    yield from _delta_units(page)
+        yield from _full_units(page, wanted, *frames, blocks_per_frame)
+    if wanted.find(DELTA) >= 0:
+        yield from _delta_units(page, wanted)
 
 
-def _full_units(page: MapPage, offsets: list[int], lengths: list[int], per_frame: int) -> Iterator[FullUnit]:
-    kinds = page.kinds
+def _full_units(page: MapPage, kinds: bytes, offsets: list[int], lengths: list[int], per_frame: int) -> Iterator[FullUnit]:
     block = kinds.find(FULL)
     while block >= 0:
         frame = block // per_frame
@@ -87,20 +88,27 @@ def _full_units(page: MapPage, offsets: list[int], lengths: list[int], per_frame
         block = kinds.find(FULL, end)
 
 
-def _delta_units(page: MapPage) -> Iterator[DeltaUnit]:
-    if not page.delta_lengths:
-        return
+def _delta_units(page: MapPage, wanted: bytes) -> Iterator[DeltaUnit]:
+    """Runs of neighbouring frames, so that one read brings several blocks."""
     offsets = list(accumulate(page.delta_lengths, initial=page.delta_base))
-    blocks = [index for index, kind in enumerate(page.kinds) if kind == DELTA]
-    for start in range(0, len(blocks), _DELTA_RUN):
-        end = min(start + _DELTA_RUN, len(blocks))
+    stored = [index for index, kind in enumerate(page.kinds) if kind == DELTA]
+    for run in _runs([rank for rank, index in enumerate(stored) if wanted[index] == DELTA]):
         yield DeltaUnit(
             page=page,
-            offset=offsets[start],
-            length=offsets[end] - offsets[start],
-            blocks=tuple(blocks[start:end]),
-            lengths=tuple(page.delta_lengths[start:end]),
+            offset=offsets[run.start],
+            length=offsets[run.stop] - offsets[run.start],
+            blocks=tuple(stored[run.start : run.stop]),
+            lengths=tuple(page.delta_lengths[run.start : run.stop]),
         )
+
+
+def _runs(ranks: list[int]) -> Iterator[range]:
+    """Neighbouring numbers together, at most `_DELTA_RUN` of them."""
+    start = 0
+    for at in range(1, len(ranks) + 1):
+        if at == len(ranks) or ranks[at] != ranks[at - 1] + 1 or at - start == _DELTA_RUN:
+            yield range(ranks[start], ranks[at - 1] + 1)
+            start = at
 
 
 def unit_bytes(unit: Unit, disk_size: int, block_size: int) -> int:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from restore_core import durable
 from restore_core.archive.delta_reader import DeltaReader
-from restore_core.archive.digests import is_zero
 from restore_core.archive.full_reader import block_length, check_block
 from restore_core.archive.index_map import ZERO
 from restore_core.disk.destination import Destination
 from restore_core.disk.locks import refuse_if_in_use
+from restore_core.disk.scan import is_zero
 from restore_core.disk.vmdk import render_descriptor
 from restore_core.errors import BadArchive, BlockMismatch, DestinationExists
 from restore_core.naming import printable

@@ -13,8 +13,8 @@ from restore_core.archive.digests import BlockDigest
 from restore_core.archive.frames import Effort
 from restore_core.archive.index_map import DELTA, FULL, ZERO
 from restore_core.backup.run import BackupOptions, BackupReporter, backup
-from restore_core.backup.scan import in_order, read_segment
 from restore_core.backup.subject import Asked
+from restore_core.disk.scan import in_order, read_segment
 from restore_core.errors import BadArchive, SourceRefused, UsageError
 from restore_core.targets import TargetSet
 from restore_core.targets.base import TargetSpec

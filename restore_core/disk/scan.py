@@ -11,10 +11,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from restore_core.archive.digests import is_zero
-from restore_core.archive.shell_lists import SEGMENT_SIZE
 from restore_core.errors import SourceRefused, TryAgainLater
 
+SEGMENT_SIZE = 16 << 20
+"""Bytes read and worked on in one go; a whole number of blocks of every size."""
+
+_ZEROS = bytes(1 << 20)
 T = TypeVar("T")
 R = TypeVar("R")
 THREADS = min(4, max(1, len(os.sched_getaffinity(0))))
@@ -23,6 +25,13 @@ THREADS = min(4, max(1, len(os.sched_getaffinity(0))))
 def segments(size: int) -> range:
     """The numbers of the segments of a disk of `size` bytes."""
     return range(-(-size // SEGMENT_SIZE))
+
+
+def is_zero(data: bytes) -> bool:
+    """Whether all bytes are zero. Two `bytes` compare by `memcmp`, which stops at the first difference."""
+    if len(data) > len(_ZEROS):
+        return not data.strip(b"\0")
+    return data == _ZEROS[: len(data)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,144 @@
+"""What is already on a disk, block by block, against what a Delta wants there. Reads only; decides nothing but keep, write, zero.
+
+The disk is hashed with all cores, its holes skipped; or, when a receipt proves that nobody wrote it since we did, the digests
+of that restore are compared and the disk is not read at all.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, islice, repeat
+from typing import Final, Protocol
+
+from restore_core.archive.delta_reader import DeltaReader
+from restore_core.archive.full_reader import block_length
+from restore_core.archive.index_map import BLOCKS_PER_PAGE, DELTA, FULL, ZERO, MapPage
+from restore_core.disk.scan import SEGMENT_SIZE, in_order, read_segment
+from restore_core.restore.request import PlanSummary, Stop
+
+KEEP: Final = 0
+WRITE: Final = 1
+CLEAR: Final = 2
+"""Data lies where zeros belong."""
+
+
+class KnownDigests(Protocol):
+    """Digests of a disk that are known without reading it."""
+
+    def page(self, index: int, blocks: int) -> list[bytes | None]:
+        """One digest a block of that page, None for a zero block."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What to do with each block, page by page, and what that comes to."""
+
+    actions: tuple[bytes, ...]
+    plan: PlanSummary
+    by: str
+    """How it is known: by hashing the disk, or from a receipt."""
+
+    def wanted(self, page: MapPage) -> bytes:
+        """The kinds of the page, zero where nothing has to be fetched."""
+        actions = self.actions[page.first_block // BLOCKS_PER_PAGE]
+        return bytes(kind if action == WRITE else ZERO for kind, action in zip(page.kinds, actions, strict=True))
+
+    def cleared(self, delta: DeltaReader) -> Iterator[tuple[int, int]]:
+        """(offset, length) of the runs that must become zero, in bytes of the disk."""
+        header, start, end = delta.header, 0, 0
+        for number, actions in enumerate(self.actions):
+            index = actions.find(CLEAR)
+            while index >= 0:
+                block = number * BLOCKS_PER_PAGE + index
+                offset = block * header.block_size
+                if offset != end:
+                    if end > start:
+                        yield start, end - start
+                    start = offset
+                end = offset + block_length(header.disk_size, header.block_size, block)
+                index = actions.find(CLEAR, index + 1)
+        if end > start:
+            yield start, end - start
+
+
+def survey_disk(delta: DeltaReader, fd: int, size: int, stop: Stop) -> Survey:
+    """Hash the `size` bytes behind `fd` and compare. Beyond its end there are zeros: that is what it grows with."""
+    found = _hashed(delta, fd, min(size, delta.header.disk_size), size)
+    return _compare(delta, found, stop, by="hashed what was there")
+
+
+def survey_known(delta: DeltaReader, known: KnownDigests, stop: Stop) -> Survey:
+    """Compare with digests that are known."""
+
+    def blocks() -> Iterator[bytes | None]:
+        for index in range(delta.pages):
+            yield from known.page(index, min(BLOCKS_PER_PAGE, delta.header.blocks - index * BLOCKS_PER_PAGE))
+
+    return _compare(delta, blocks(), stop, by="nobody wrote it since our last restore, whose digests are known")
+
+
+def _hashed(delta: DeltaReader, fd: int, limit: int, size: int) -> Iterator[bytes | None]:
+    """The digest of each block on the disk, None where it is zero or beyond the end.
+
+    A block that the disk's end cuts short is hashed as it will be once the disk has grown: with zeros behind it.
+    """
+    header = delta.header
+    per_segment = SEGMENT_SIZE // header.block_size
+
+    def work(number: int) -> list[bytes | None]:
+        segment = read_segment(fd, number, limit, header.block_size)
+        digests = [None if block is None else header.block_digest.of(block) for block in segment.blocks]
+        last = number * per_segment + len(segment.blocks) - 1
+        wanted = block_length(header.disk_size, header.block_size, last)
+        if segment.blocks and segment.blocks[-1] is not None and segment.lengths[-1] < wanted and limit == size:
+            digests[-1] = header.block_digest.of(segment.blocks[-1].ljust(wanted, b"\0"))
+        return digests + [None] * (per_segment - len(digests))
+
+    for digests in in_order(work, range(-(-limit // SEGMENT_SIZE))):
+        yield from digests
+
+
+def _compare(delta: DeltaReader, found: Iterator[bytes | None], stop: Stop, *, by: str) -> Survey:
+    actions = []
+    counts: Counter[tuple[int, int]] = Counter()
+    for number in range(delta.pages):
+        page = delta.page(number)
+        # None stands for zero on both sides; zip ends with the page, since the blocks found may go on.
+        pairs = zip(page.content(), chain(islice(found, len(page.kinds)), repeat(None)), strict=False)
+        decided = bytes(KEEP if wanted == there else WRITE if wanted is not None else CLEAR for wanted, there in pairs)
+        actions.append(decided)
+        counts.update(zip(page.kinds, decided, strict=True))
+        stop()
+    return Survey(actions=tuple(actions), plan=_plan(delta, actions, counts), by=by)
+
+
+def _plan(delta: DeltaReader, actions: list[bytes], counts: Counter[tuple[int, int]]) -> PlanSummary:
+    header = delta.header
+    blocks = {"keep": 0, "zero": 0, "full": 0, "delta": 0}
+    for (kind, action), count in counts.items():
+        blocks[_column(kind, action)] += count
+    sizes = {name: count * header.block_size for name, count in blocks.items()}
+    if header.blocks:
+        last = delta.page(delta.pages - 1).kinds[-1]
+        sizes[_column(last, actions[-1][-1])] -= header.blocks * header.block_size - header.disk_size
+    return PlanSummary(
+        block_size=header.block_size,
+        disk_size=header.disk_size,
+        keep_blocks=blocks["keep"],
+        zero_blocks=blocks["zero"],
+        full_blocks=blocks["full"],
+        delta_blocks=blocks["delta"],
+        keep_bytes=sizes["keep"],
+        zero_bytes=sizes["zero"],
+        full_bytes=sizes["full"],
+        delta_bytes=sizes["delta"],
+    )
+
+
+def _column(kind: int, action: int) -> str:
+    """Under what a block is counted: kept, to be zeroed, or where its bytes come from."""
+    if action == KEEP:
+        return "keep"
+    return {ZERO: "zero", FULL: "full", DELTA: "delta"}[kind]
