@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import time
@@ -52,6 +53,7 @@ class _Log:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: BinaryIO | None = None
+        self._decoder = _decoder()
 
     def news(self) -> Iterator[str]:
         if self._file is not None:
@@ -74,12 +76,17 @@ class _Log:
 
     def _reopen(self) -> None:
         self.close()
+        self._decoder = _decoder()
         try:
             self._file = self._path.open("rb")
         except FileNotFoundError:
             self._file = None
 
-    @staticmethod
-    def _rest(file: BinaryIO) -> Iterator[str]:
+    def _rest(self, file: BinaryIO) -> Iterator[str]:
         while data := file.read(_CHUNK):
-            yield data.decode("utf-8", "backslashreplace")
+            yield self._decoder.decode(data)
+
+
+def _decoder() -> codecs.IncrementalDecoder:
+    # Incremental: a character may be cut in two where one look ends and the next begins.
+    return codecs.getincrementaldecoder("utf-8")("backslashreplace")

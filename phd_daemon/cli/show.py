@@ -59,8 +59,8 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def harmless(text: str) -> str:
-    """Text without control characters; `%` stays, since names in it are already escaped with it."""
-    return text if text.isprintable() else "%".join(map(printable, text.split("%")))
+    """Text without control characters but tabs; `%` stays, since names in it are already escaped with it."""
+    return text if text.isprintable() else "".join(c if c in "%\t" else printable(c) for c in text)
 
 
 def size(count: float) -> str:

@@ -16,8 +16,8 @@ from phd_daemon.config.values import (
     AbsolutePath,
     BytesPerSecond,
     Mode,
-    NonEmptyPathList,
     PathList,
+    RootList,
     Seconds,
     Submitter,
     SubmitterList,
@@ -78,7 +78,7 @@ class Index(_Table):
 class Datastores(_Table):
     """`[datastores]`; a datastore is a direct child of a root."""
 
-    roots: NonEmptyPathList = (Path("/vmfs/volumes"),)
+    roots: RootList = (Path("/vmfs/volumes"),)
     mode: Mode = 0o600
 
 

@@ -64,6 +64,14 @@ def absolute_path(value: object) -> Path:
     return path
 
 
+def root(value: object) -> Path:
+    """A folder whose direct children are datastores."""
+    path = absolute_path(value)
+    if path == Path("/"):
+        raise ValueError("must not be /: every folder of the machine would be a datastore")
+    return path
+
+
 def _list(value: object) -> tuple[object, ...]:
     if not isinstance(value, list | tuple):
         raise ValueError('must be a list, like ["a", "b"]')  # noqa: TRY004  see _text
@@ -122,7 +130,8 @@ BytesPerSecond = Annotated[int, BeforeValidator(rate)]
 Mode = Annotated[int, BeforeValidator(mode)]
 AbsolutePath = Annotated[Path, BeforeValidator(absolute_path)]
 PathList = Annotated[tuple[AbsolutePath, ...], BeforeValidator(_list)]
-NonEmptyPathList = Annotated[PathList, Field(min_length=1)]
+Root = Annotated[Path, BeforeValidator(root)]
+RootList = Annotated[tuple[Root, ...], BeforeValidator(_list), Field(min_length=1)]
 Submitter = Annotated[str, BeforeValidator(submitter)]
 SubmitterList = Annotated[tuple[Submitter, ...], BeforeValidator(_list)]
 TargetName = Annotated[str, BeforeValidator(target_name)]

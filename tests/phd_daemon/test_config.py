@@ -132,6 +132,7 @@ def test_all_problems_at_once_each_with_its_line() -> None:
         ('[targets.a]\nurl = "file://host/x"\n', "/x/phd.toml:2: targets.a.url: a folder is written with three slashes"),
         ('[targets.a]\nurl = "file:///x"\ntimezone = "Mars"\n', "/x/phd.toml:3: targets.a.timezone: 'Mars' is not a time zone"),
         ('[index]\nmax_age = "0h"\n', "/x/phd.toml:2: index.max_age: must be a number and one of"),
+        ('[datastores]\nroots = ["/a", "/"]\n', "/x/phd.toml:2: datastores.roots.1: must not be /"),
         ('state_dir = "/a/../b"\n', "/x/phd.toml:1: state_dir: must be a path"),
     ],
 )

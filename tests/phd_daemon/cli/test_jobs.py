@@ -210,6 +210,18 @@ def test_a_log_that_is_replaced_while_it_is_followed(spool: Path) -> None:
     assert child.returncode == 0
 
 
+def test_a_character_that_was_cut_in_two(spool: Path) -> None:
+    (spool / "CRM.running").write_text("")
+    (spool / "CRM.log").write_bytes("a\tb\nn\u00e4".encode()[:-1])
+    with subprocess.Popen([sys.executable, "-m", "phd_daemon.cli.main", "log", "CRM", "-f"], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"a\tb\n"
+        with (spool / "CRM.log").open("ab") as log:
+            log.write("\u00e4".encode()[1:])
+        os.rename(spool / "CRM.running", spool / "CRM.done")
+        assert child.stdout.read() == "n\u00e4".encode()
+
+
 def test_control_c_leaves_the_viewer_only(spool: Path) -> None:
     (spool / "CRM.running").write_text("")
     (spool / "CRM.log").write_text("line\n")
