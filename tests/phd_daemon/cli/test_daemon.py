@@ -50,6 +50,14 @@ class Host:
             time.sleep(0.02)
 
 
+def alive(pid: int) -> bool:
+    """Not gone, and no zombie that nobody has reaped."""
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+
+
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
     host = Host(tmp_path)
@@ -76,13 +84,13 @@ def test_detached(host: Host) -> None:
     # The doorbell was started inside the daemon: an event is heard long before the next scan.
     (host.root / "new").write_bytes(b"not a control file")
     os.rename(host.root / "new", host.spool / "crm.job")
-    host.until(lambda: (host.spool / "crm.rejected").exists())
+    host.until((host.spool / "crm.rejected").exists)
     assert (host.spool / "crm.log").stat().st_mode & 0o077 == 0
 
     os.kill(pid, signal.SIGTERM)
     host.until(lambda: host.pid() == 0)
     host.until(lambda: '"stopped"' in log.read_text())
-    assert [json.loads(line)["event"] for line in log.read_text().splitlines()][0] == "ready"
+    assert next(json.loads(line)["event"] for line in log.read_text().splitlines()) == "ready"
 
 
 def test_detached_again_after_a_kill(host: Host) -> None:
@@ -90,9 +98,7 @@ def test_detached_again_after_a_kill(host: Host) -> None:
     host.until(lambda: host.pid() > 0)
     first = host.pid()
     os.kill(first, signal.SIGKILL)
-    host.until(
-        lambda: not Path(f"/proc/{first}").exists() or "Z" in Path(f"/proc/{first}/stat").read_text().rpartition(")")[2].split()[0]
-    )
+    host.until(lambda: not alive(first))
     assert host.run("--detach").returncode == 0
     host.until(lambda: host.pid() not in (0, first))
 
@@ -102,7 +108,7 @@ def test_the_real_worker_is_started(host: Host) -> None:
     (host.root / "ds").mkdir()
     (host.root / "new").write_text(f'delta = "{host.root}/absent.phd"\nrestore_to = "{host.root}/ds/crm.vmdk"\n')
     os.rename(host.root / "new", host.spool / "crm.job")
-    host.until(lambda: (host.spool / "crm.failed").exists())
+    host.until((host.spool / "crm.failed").exists)
     log = (host.spool / "crm.log").read_text()
     assert "accepted from" in log
     assert "attempt 1" in log
