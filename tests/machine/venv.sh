@@ -19,4 +19,4 @@ if ! [ -x "$venv/bin/pip" ] || ! "$venv/bin/python" -c '' 2>/dev/null; then
     fi
 fi
 echo "installing phd and its tools into $venv"
-"$venv/bin/pip" install --quiet --disable-pip-version-check --editable '.[dev]'
+"$venv/bin/pip" install -qq --disable-pip-version-check --editable '.[dev]'
