@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import time
 from pathlib import Path
 
@@ -11,12 +10,12 @@ import click
 from phd_daemon.cli import show
 from phd_daemon.cli.interrupt import Interrupt, interruptible
 from phd_daemon.cli.options import config_option, json_option, read_config, scsi_option
+from phd_daemon.cli.times import parse_date
 from phd_daemon.process import forbid_core_dumps, tune_malloc
 from restore_core.archive.frames import Effort
 from restore_core.backup.run import BackupOptions, BackupReporter, BackupResult
 from restore_core.backup.run import backup as back_up
 from restore_core.backup.subject import Asked
-from restore_core.errors import UsageError
 from restore_core.naming import printable
 from restore_core.targets import TargetSet
 
@@ -53,7 +52,7 @@ def backup(
         asked=Asked(vm=vm, uuid=uuid, scsi=scsi, live=live),
         full=full,
         effort=Effort.FAST if fast else Effort.NORMAL,
-        at=_stamp(at) if at else None,
+        at=parse_date(at) if at else None,
         scratch=settings.backup.staging_dir,
     )
     forbid_core_dumps()
@@ -105,14 +104,6 @@ class BackupReport(BackupReporter):
         """Leave the line that was drawn."""
         if self._drawn:
             show.say()
-
-
-def _stamp(text: str) -> dt.datetime:
-    try:
-        found = dt.datetime.fromisoformat(text)
-    except ValueError as error:
-        raise UsageError(f"'{printable(text)}' is not a date and a time", remedy='Write it as "2026-11-24 03:00".') from error
-    return found if found.tzinfo else found.astimezone()
 
 
 def _data(result: BackupResult) -> dict[str, object]:

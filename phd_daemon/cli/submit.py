@@ -9,6 +9,7 @@ import datetime as dt
 import itertools
 import os
 import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,15 +17,18 @@ import click
 
 from phd_daemon.cli import show
 from phd_daemon.cli.follow import follow, state_of
+from phd_daemon.cli.newest import newest_of_each_disk
 from phd_daemon.cli.options import archive_ref, config_option, destination, read_config, restore_options, spool_of
-from phd_daemon.cli.times import parse_time
+from phd_daemon.cli.times import parse_date, parse_time
 from phd_daemon.spool.control_file import ControlFile, check_policy, parse_control_file, render_control_file
 from phd_daemon.spool.layout import Spool, State, too_long
 from phd_daemon.spool.status_file import read_status
-from restore_core import durable
+from restore_core import catalog, durable
 from restore_core.errors import ExitCode, UsageError
-from restore_core.naming import printable
+from restore_core.naming import printable, unprintable
 from restore_core.restore.request import Provision, VmxChoice
+from restore_core.targets import TargetSet
+from restore_core.targets.base import ArchiveRef
 
 if TYPE_CHECKING:
     from phd_daemon.config import Config
@@ -39,8 +43,11 @@ _WITHOUT_OUTCOME = {
 
 
 @click.command()
-@click.argument("delta")
+@click.argument("delta", required=False)
 @restore_options
+@click.option("--vm", metavar="NAME", help="Instead of DELTA: every disk of this VM, to the folder given with --to.")
+@click.option("--uuid", help="Which VM, where several have that name.")
+@click.option("--at", metavar="TIME", help="With --vm: the newest backup at or before this time.")
 @click.option("--priority", type=click.IntRange(0, 9), default=5, show_default=True, help="0 first, 9 last.")
 @click.option("--not-before", metavar="TIME", help='Wait until then: 22:00, "2026-11-24 03:00", +2h.')
 @click.option("--note", default="", help="A line for the log and the queue.")
@@ -49,7 +56,10 @@ _WITHOUT_OUTCOME = {
 @config_option
 def submit(
     *,
-    delta: str,
+    delta: str | None,
+    vm: str | None,
+    uuid: str | None,
+    at: str | None,
     to: str,
     full: str | None,
     overwrite: bool,
@@ -63,17 +73,17 @@ def submit(
     wait: bool,
     config: Path | None,
 ) -> int:
-    """Put the restore of DELTA into the queue.
+    """Put the restore of DELTA, or of all disks of a VM, into the queue.
 
     DELTA is NAME:folder/file on a target, or a local file. A Full cannot be queued: name its empty Delta.
     """
+    _refuse_contradictions(delta, vm, only_one={"--full": full, "--name": name}, only_vm={"--uuid": uuid, "--at": at})
     settings = read_config(config)
     spool = spool_of(settings)
-    names = [spec.name for spec in settings.targets]
-    control = ControlFile(
-        delta=archive_ref(delta, names),
-        restore_to=destination(to),
-        full=archive_ref(full, names) if full else None,
+    wanted = _disks_of_vm(settings, vm, uuid, at, to) if vm is not None else [_one_disk(settings, delta or "", to)]
+    how = partial(
+        ControlFile,
+        full=archive_ref(full, _target_names(settings)) if full else None,
         overwrite=overwrite,
         vmx=VmxChoice(vmx),
         provision=Provision.THIN if thin else Provision.THICK,
@@ -82,14 +92,49 @@ def submit(
         note=note,
     )
     start = parse_time(not_before, dt.datetime.now().astimezone()) if not_before else None
-    text = render_control_file(control).encode()
-    # What is refused here the daemon would only refuse later. Who may do what is for the daemon alone to tell.
-    check_policy(parse_control_file(text), roots=settings.datastores.roots, target_names=names, submitter="", limits=None)
-    stem = drop(spool, text, stem=name, disk=control.restore_to, not_before=start)
+    texts = [_checked_text(settings, how(delta=ref, restore_to=path)) for ref, path in wanted]
+    stems = [drop(spool, text, stem=name, disk=path, not_before=start) for text, (_, path) in zip(texts, wanted, strict=True)]
     until = f" until {start:%Y-%m-%d %H:%M}" if start else ""
-    show.say(f"{printable(stem)}: waiting in {printable(str(spool.folder))}{until}")
+    for stem, (ref, path) in zip(stems, wanted, strict=True):
+        show.say(f"{printable(stem)}: waiting{until}, {ref} to {printable(str(path))}")
     _warn_if_off(settings)
-    return wait_for(spool, stem) if wait else ExitCode.DONE
+    codes = [wait_for(spool, stem) for stem in stems] if wait else []
+    return next((code for code in codes if code), ExitCode.DONE)
+
+
+def _refuse_contradictions(
+    delta: str | None, vm: str | None, *, only_one: dict[str, str | None], only_vm: dict[str, str | None]
+) -> None:
+    if (delta is None) == (vm is None):
+        raise UsageError("one DELTA, or --vm NAME, but not both", remedy="'phd submit --help' shows the two ways.")
+    for option, value in (only_vm if vm is None else only_one).items():
+        if value is not None:
+            raise UsageError(f"{option} {'goes with --vm' if vm is None else 'is for one DELTA'}", remedy=f"Leave {option} out.")
+
+
+def _target_names(settings: Config) -> list[str]:
+    return [spec.name for spec in settings.targets]
+
+
+def _one_disk(settings: Config, delta: str, to: str) -> tuple[ArchiveRef, Path]:
+    return archive_ref(delta, _target_names(settings)), destination(to)
+
+
+def _disks_of_vm(settings: Config, vm: str, uuid: str | None, at: str | None, to: str) -> list[tuple[ArchiveRef, Path]]:
+    """One Delta for each disk of a VM. A target that does not answer is an error: what it holds may be newer."""
+    targets = TargetSet(settings.targets)
+    known = [entry for name in targets.specs for entry in catalog.entries(targets[name])]
+    time = parse_date(at) if at else None
+    folder = Path(os.path.abspath(to))
+    return [(entry.ref, folder / entry.name.disk) for entry in newest_of_each_disk(known, vm=unprintable(vm), uuid=uuid, at=time)]
+
+
+def _checked_text(settings: Config, control: ControlFile) -> bytes:
+    """The text of the control file. What is refused here the daemon would only refuse later; who may do what, it alone can tell."""
+    text = render_control_file(control).encode()
+    names, roots = _target_names(settings), settings.datastores.roots
+    check_policy(parse_control_file(text), roots=roots, target_names=names, submitter="", limits=None)
+    return text
 
 
 def drop(spool: Spool, text: bytes, *, stem: str | None, disk: Path, not_before: dt.datetime | None) -> str:

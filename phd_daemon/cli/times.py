@@ -6,6 +6,7 @@ import datetime as dt
 import re
 
 from restore_core.errors import UsageError
+from restore_core.naming import printable
 
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})\Z")
 _AFTER = re.compile(r"\+(\d{1,6})([mhd])\Z")
@@ -22,7 +23,22 @@ def parse_time(text: str, now: dt.datetime) -> dt.datetime:
             today = now.replace(tzinfo=None, hour=int(match[1]), minute=int(match[2]), second=0, microsecond=0)
             wall = today if today > now.replace(tzinfo=None) else today + dt.timedelta(days=1)
             return wall.astimezone()
-        found = dt.datetime.fromisoformat(text)
-        return found if found.tzinfo else found.astimezone()
+        return _exact(text)
     except (ValueError, OverflowError):
-        raise UsageError(f"'{text}' is not a time", remedy='Write 22:00, "2026-11-24 03:00", or +90m, +2h, +1d from now.') from None
+        raise UsageError(
+            f"'{printable(text)}' is not a time", remedy='Write 22:00, "2026-11-24 03:00", or +90m, +2h, +1d from now.'
+        ) from None
+
+
+def parse_date(text: str) -> dt.datetime:
+    """A date with or without a time of day, as an aware time. Raises `UsageError`."""
+    try:
+        return _exact(text)
+    except (ValueError, OverflowError):
+        remedy = 'Write it as "2026-11-24 03:00".'
+        raise UsageError(f"'{printable(text)}' is not a date and a time", remedy=remedy) from None
+
+
+def _exact(text: str) -> dt.datetime:
+    found = dt.datetime.fromisoformat(text)
+    return found if found.tzinfo else found.astimezone()

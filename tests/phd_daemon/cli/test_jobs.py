@@ -67,7 +67,7 @@ def test_submit_writes_what_the_daemon_reads(tmp_path: Path, spool: Path, capsys
     assert (str(control.delta), control.restore_to) == (DELTA, tmp_path / "volumes/A/ronzo/CRM.vmdk")
     assert (control.overwrite, control.provision, control.vmx, control.readback) == (True, Provision.THIN, VmxChoice.AS_IS, True)
     assert (control.priority, control.note, str(control.full)) == (0, 'he said "now"', "nas1:f/00-CRM.vmdk.gz-070920-1601.phd")
-    assert capsys.readouterr().out == f"CRM: waiting in {spool}\n"
+    assert capsys.readouterr().out == f"CRM: waiting, {DELTA} to {tmp_path}/volumes/A/ronzo/CRM.vmdk\n"
 
 
 @pytest.mark.parametrize("taken", ["CRM.job", "CRM.running", "CRM.done", "CRM.held"])
@@ -90,7 +90,7 @@ def test_a_name_that_was_given_is_kept_or_refused(spool: Path, capsys: Say) -> N
 def test_not_before_is_the_time_of_the_file_when_it_appears(spool: Path, capsys: Say) -> None:
     assert submit("--not-before", "2031-01-02 22:00") == 0
     assert (spool / "CRM.job").stat().st_mtime == dt.datetime.fromisoformat("2031-01-02 22:00").astimezone().timestamp()
-    assert "until 2031-01-02 22:00" in capsys.readouterr().out
+    assert "waiting until 2031-01-02 22:00" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -103,6 +103,10 @@ def test_not_before_is_the_time_of_the_file_when_it_appears(spool: Path, capsys:
         ([DELTA, "--to", "volumes/A/x-flat.vmdk"], 65, "names a flat file"),
         ([DELTA, "--to", "volumes/A/x.vmdk", "--not-before", "soon"], 2, "'soon' is not a time"),
         ([DELTA], 2, "Missing option '--to'"),
+        (["--to", "x"], 2, "one DELTA, or --vm NAME"),
+        ([DELTA, "--vm", "CRM", "--to", "x"], 2, "one DELTA, or --vm NAME"),
+        ([DELTA, "--at", "22:00", "--to", "x"], 2, "--at goes with --vm"),
+        (["--vm", "CRM", "--name", "x", "--to", "x"], 2, "--name is for one DELTA"),
         ([DELTA, "--to", "x.vmdk", "--priority", "10"], 2, "--priority"),
     ],
 )
@@ -132,6 +136,30 @@ def test_a_drop_box_that_may_be_written_but_not_read(spool: Path, monkeypatch: p
     monkeypatch.setattr("restore_core.durable.move", lambda *_: refuse(spool))
     assert submit() == ExitCode.DESTINATION
     assert names(spool) == ["CRM.job"]
+    capsys.readouterr()
+
+
+VM = "2007.09.{day}-CRM.564d122a-0ed7-3b92-2f46-aee9456b2074/{scsi}-{disk}.delta-2007.09.{day}-0300-070901-0300.phd"
+
+
+def test_all_disks_of_a_vm_at_a_time(tmp_path: Path, spool: Path, capsys: Say) -> None:
+    for day, scsi, disk in (
+        ("20", "00", "CRM.vmdk"),
+        ("21", "00", "CRM.vmdk"),
+        ("21", "01", "data.vmdk"),
+        ("22", "01", "data.vmdk"),
+    ):
+        path = tmp_path / "nas" / VM.format(day=day, scsi=scsi, disk=disk)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    assert run(["submit", "--vm", "CRM", "--at", "2007-09-21 12:00+00:00", "--to", "volumes/A/copy"]) == 0
+    assert names(spool) == ["CRM.job", "data.job"]
+    control = parse_control_file((spool / "data.job").read_bytes())
+    assert str(control.delta) == "nas1:" + VM.format(day="21", scsi="01", disk="data.vmdk")
+    assert control.restore_to == tmp_path / "volumes/A/copy/data.vmdk"
+    assert run(["submit", "--vm", "CRN", "--to", "volumes/A/copy"]) == ExitCode.UNAVAILABLE
+    assert run(["submit", "--vm", "CRM", "--to", "/elsewhere"]) == ExitCode.DESTINATION
+    assert names(spool) == ["CRM.job", "data.job"]
     capsys.readouterr()
 
 

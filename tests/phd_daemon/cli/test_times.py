@@ -6,7 +6,7 @@ import datetime as dt
 
 import pytest
 
-from phd_daemon.cli.times import parse_time
+from phd_daemon.cli.times import parse_date, parse_time
 from restore_core.errors import UsageError
 
 NOW = dt.datetime.fromisoformat("2026-11-22 21:30:15").astimezone()
@@ -37,3 +37,10 @@ def test_a_time_with_its_zone() -> None:
 def test_what_is_no_time(text: str) -> None:
     with pytest.raises(UsageError, match="is not a time"):
         parse_time(text, NOW)
+
+
+def test_a_date_is_no_time_from_now() -> None:
+    assert parse_date("2026-11-24 03:00") == dt.datetime.fromisoformat("2026-11-24 03:00").astimezone()
+    for text in ("22:00", "+2h", "yesterday"):
+        with pytest.raises(UsageError, match="is not a date and a time"):
+            parse_date(text)
