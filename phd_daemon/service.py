@@ -129,8 +129,9 @@ class Service:
             dues.append(POLL_SECONDS)
         if self._notifier.watchdog_seconds is not None:
             dues.append(self._notifier.watchdog_seconds / 2)
-        # In a storm of events the rounds take at most half of the time.
-        return max(min(dues), min(now - started, 1.0) if now - started > 0.05 else 0.0)
+        # In a storm of events the rounds take at most half of the time; but there may be more to do already.
+        pause = min(now - started, 1.0) if now - started > 0.05 and found.after != 0.0 else 0.0
+        return max(min(dues), pause)
 
     def _start_what_can(self, keeper: Keeper, found: Round) -> Plan:
         for record in (*found.live, *found.cancel):

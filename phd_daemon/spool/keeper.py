@@ -41,6 +41,8 @@ _log = logging.getLogger(__name__)
 _MOST_STEPS = 8
 _LOOK_AGAIN = 2.0
 _AFTER_TROUBLE = 5.0
+_PATIENCE = 0.5
+"""For so long a round takes in new files: 10,000 that come at once must not keep finished workers waiting for seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,10 +94,12 @@ class Keeper:
         self._calm: dict[str, tuple[Files, Nothing | Ready]] = {}
         self._endings: dict[str, Ending] = {}
         self._said: set[tuple[str, str]] = set()
+        self._until = 0.0
         self._load()
 
     def round(self, policy: Policy, *, renamed_in: Collection[str] = ()) -> Round:
         """Look at everything once. `renamed_in` are names that were renamed into place. Raises `OSError` with the folder gone."""
+        self._until = time.monotonic() + _PATIENCE
         found = self._reader.scan()
         hints = {parsed[0] for name in renamed_in if (parsed := parse_name(name)) is not None and parsed[1] is State.WAITING}
         answers: list[tuple[str, Action]] = []
@@ -189,6 +193,8 @@ class Keeper:
     def _examine(self, stem: str, record: JobRecord | None, action: Examine, policy: Policy) -> Nothing | None:
         if not policy.open:
             return Nothing(why="the queue is disabled")
+        if time.monotonic() > self._until:
+            return Nothing(after=0.0, why="many have come at once")
         path = self._spool.control(stem, State.WAITING)
         found = door.examine(path, judge=policy.judge, submitters=policy.submitters)
         if isinstance(found, door.NotYet):

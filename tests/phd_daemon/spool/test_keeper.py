@@ -576,3 +576,13 @@ class TestCrashes:
 def test_free_rotation_counts_logs_too(desk: Desk) -> None:
     (desk.folder / "crm.~1.log").write_text("")
     assert moves.free_rotation(desk.spool, "crm") == "crm.~2"
+
+
+def test_a_flood_is_taken_in_over_several_rounds(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(5):
+        desk.drop(f"n{number}.job", control(f"n{number}"))
+    with monkeypatch.context() as patch:
+        patch.setattr("phd_daemon.spool.keeper._PATIENCE", -1.0)
+        found = desk.round()
+    assert (found.ready, found.after) == ((), 0.0)
+    assert len(desk.round().ready) == 5
