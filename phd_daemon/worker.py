@@ -141,7 +141,7 @@ def outcome_line(outcome: Outcome) -> str:
         case Result.CANCELLED:
             return "cancelled: what was written is removed"
         case Result.STOPPED:
-            return "stopped: the daemon is stopping; the job waits and goes on from here"
+            return "stopped: the daemon is stopping; the job waits and will be run again"
 
 
 def main() -> int:

@@ -12,10 +12,12 @@ from typing import BinaryIO
 
 from phd_daemon.spool.actions import states
 from phd_daemon.spool.layout import Spool, State
+from phd_daemon.spool.status_file import read_status
 from restore_core.errors import UsageError
 from restore_core.naming import printable
 
 _POLL = 0.2
+_PATIENCE = 5.0
 _CHUNK = 1 << 16
 
 
@@ -38,13 +40,29 @@ def known_job(spool: Spool, stem: str) -> State | None:
 
 def follow(spool: Spool, stem: str) -> Iterator[str]:
     """Pieces of the log, from its first line on, until the job is final or gone."""
+    patience = _PATIENCE
     with contextlib.closing(_Log(spool.log(stem))) as log:
         while True:
-            state = state_of(spool, stem)  # before the log is read: a job's last line is written before its last rename
+            # Before the log is read: a job's last line is written before its last rename.
+            over = _is_over(spool, stem)
             yield from log.news()
-            if state is None or state.final:
+            if over is True or patience <= 0:
                 return
+            patience = patience - _POLL if over is None else _PATIENCE
             time.sleep(_POLL)
+
+
+def _is_over(spool: Spool, stem: str) -> bool | None:
+    """Has the job ended; None when it is cancelled and its worker has not said its last word.
+
+    A person cancels a running job by giving it its final name, so here the rename comes first. Without a daemon the
+    last word may never come, so nobody waits long for it.
+    """
+    state = state_of(spool, stem)
+    if state is State.CANCELLED:
+        status = read_status(spool.status(stem))
+        return True if status is None or status.outcome is not None or status.pid is None else None
+    return state is None or state.final
 
 
 class _Log:

@@ -164,7 +164,7 @@ def test_sigterm_alone_keeps_the_part_file_and_the_job_waits_again(spool: Path, 
     sign.on_sigterm()
     outcome, kept = run_stand(order, lambda _reporter, stop: stop(), sign)
     assert (outcome.result, outcome.exit_code, kept) == (Result.STOPPED, ExitCode.INTERRUPTED, True)
-    assert log_lines(spool)[-1] == "stopped: the daemon is stopping; the job waits and goes on from here"
+    assert log_lines(spool)[-1] == "stopped: the daemon is stopping; the job waits and will be run again"
 
 
 @pytest.mark.parametrize("renamed_to", ["crm.cancelled", None])

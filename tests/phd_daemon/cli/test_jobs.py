@@ -250,6 +250,29 @@ def test_a_character_that_was_cut_in_two(spool: Path) -> None:
         assert child.stdout.read() == "n\u00e4".encode()
 
 
+@pytest.mark.parametrize("daemon_is_there", [True, False])
+def test_the_last_word_of_a_cancelled_worker_is_waited_for_but_not_for_ever(
+    spool: Path, monkeypatch: pytest.MonkeyPatch, capsys: Say, daemon_is_there: bool
+) -> None:
+    status = JobStatus(job="CRM", state="running", submitter="", delta="", restore_to="", priority=5, accepted_at=0, pid=7)
+    write_status(spool / "CRM.status", status, durable_now=False)
+    (spool / "CRM.log").write_text("restoring\n")
+    (spool / "CRM.cancelled").write_text("")
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if daemon_is_there:
+            (spool / "CRM.log").write_text("restoring\ncancelled\n")
+            outcome = Outcome(attempt=1, result=Result.CANCELLED, exit_code=130, reason="cancelled", finished_at=1.0)
+            write_status(spool / "CRM.status", status.with_(outcome=outcome), durable_now=False)
+
+    monkeypatch.setattr("phd_daemon.cli.follow.time.sleep", sleep)
+    assert run(["log", "CRM", "-f"]) == 0
+    assert capsys.readouterr().out == ("restoring\ncancelled\n" if daemon_is_there else "restoring\n")
+    assert len(slept) == 1 if daemon_is_there else 5 <= sum(slept) < 6
+
+
 def test_control_c_leaves_the_viewer_only(spool: Path) -> None:
     (spool / "CRM.running").write_text("")
     (spool / "CRM.log").write_text("line\n")
