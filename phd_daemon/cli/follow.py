@@ -56,12 +56,12 @@ def _is_over(spool: Spool, stem: str) -> bool | None:
     """Has the job ended; None when it is cancelled and its worker has not said its last word.
 
     A person cancels a running job by giving it its final name, so here the rename comes first. Without a daemon the
-    last word may never come, so nobody waits long for it.
+    last word may never come, so nobody waits long for it. The pid goes when the daemon has seen the worker end.
     """
     state = state_of(spool, stem)
     if state is State.CANCELLED:
         status = read_status(spool.status(stem))
-        return True if status is None or status.outcome is not None or status.pid is None else None
+        return True if status is None or status.pid is None else None
     return state is None or state.final
 
 
