@@ -68,15 +68,21 @@ def drop_part(record: JobRecord, roots: tuple[Path, ...]) -> bool:
     """Remove what attempts of a job that will not be tried again left unfinished at its destination.
 
     The worker does that itself when it lives to see the end; this is for jobs that were cancelled while they waited,
-    or whose workers died. True if something was removed.
+    or whose workers died. A part file that somebody is writing just now is locked, and stays. True if one was removed.
     """
-    if record.control is None:
+    if record.control is None or record.attempt == 0:
         return False
     try:
         with open_destination(record.control.restore_to, roots=roots, make_folders=False) as destination:
-            return durable.remove(destination.part_name, dir_fd=destination.folder_fd)
+            name, folder = destination.part_name, destination.folder_fd
+            os.stat(name, dir_fd=folder, follow_symlinks=False)
+            fd = durable.take_part(name, dir_fd=folder, keep=True)
+            try:
+                return durable.remove(name, dir_fd=folder)
+            finally:
+                os.close(fd)
     except (OSError, PhdError):
-        return False  # no folder, no datastore: then there is nothing to tidy up
+        return False  # no folder, no datastore, no part, or it is in use: then there is nothing to tidy up
 
 
 def _limits(config: Config, submitter: str) -> SubmitterLimits | None:

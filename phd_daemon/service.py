@@ -200,13 +200,8 @@ class Service:
                 self._keeper.worker_ended(worker.job, Ending(how=how, stop_asked=draining and worker.stop_asked))
 
     def _job_ended(self, record: JobRecord) -> None:
-        """A job has come to its end without a worker to tidy up after it; one that still runs there keeps its part."""
-        others = [other.control.restore_to for other in self._keeper.busy() if other.control] if self._keeper else []
-        roots = self._config.datastores.roots
-        if record.attempt == 0 or record.control is None or record.state is State.DONE:
-            return
-        mine = disk_key(record.control.restore_to, roots)
-        if all(disk_key(path, roots) != mine for path in others) and drop_part(record, roots):
+        """A job has come to its end, perhaps without a worker to tidy up after it."""
+        if record.state is not State.DONE and drop_part(record, self._config.datastores.roots):
             _log.info("unfinished disk removed", extra={"job": printable(record.stem)})
 
     def _told_to_stop(self) -> bool:
@@ -269,10 +264,10 @@ class Service:
             if seen != self._locked_folder:  # else it has come back, and we still hold its lock
                 self._change_lock()
                 self._locked_folder = seen
+            self._keeper = self._new_keeper()
         except (PhdError, OSError) as error:
             self._notifier.status(f"no spool: {error}")
             return False
-        self._keeper = self._new_keeper()
         _log.warning("serving the spool folder that is there now", extra={"spool": printable(str(self._spool.folder))})
         return True
 

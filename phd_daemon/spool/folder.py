@@ -44,15 +44,21 @@ class FolderReader:
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
         self._generations: dict[str, tuple[int, int, int]] = {}
+        self.too_long: frozenset[str] = frozenset()
+        """Names in the last scan that would be control files if they were shorter."""
 
     def scan(self) -> dict[str, Files]:
         """All stems that have a control file, those that are too long left out. Raises `OSError` with the folder gone."""
         found: dict[str, dict[State, FileFacts]] = {}
         names: set[str] = set()
+        too_long_names = []
         with os.scandir(self._spool.folder) as entries:
             for entry in entries:
                 parsed = parse_name(entry.name)
-                if parsed is None or too_long(parsed[0]):
+                if parsed is None:
+                    continue
+                if too_long(parsed[0]):
+                    too_long_names.append(entry.name)
                     continue
                 try:
                     facts = self._facts(entry.name, entry.stat(follow_symlinks=False))
@@ -60,6 +66,7 @@ class FolderReader:
                     continue
                 names.add(entry.name)
                 found.setdefault(parsed[0], {})[parsed[1]] = facts
+        self.too_long = frozenset(too_long_names)
         self._generations = {name: known for name, known in self._generations.items() if name in names}
         return dict(found)
 
@@ -80,11 +87,6 @@ class FolderReader:
             except FileNotFoundError:
                 continue
         return files
-
-    def too_long_names(self) -> list[str]:
-        """Names that would be control files if they were shorter."""
-        names = os.listdir(self._spool.folder)
-        return sorted(name for name in names if (parsed := parse_name(name)) is not None and too_long(parsed[0]))
 
     def _facts(self, name: str, found: os.stat_result) -> FileFacts:
         kind = Kind.REGULAR if stat.S_ISREG(found.st_mode) else Kind.SYMLINK if stat.S_ISLNK(found.st_mode) else Kind.OTHER

@@ -41,6 +41,7 @@ _log = logging.getLogger(__name__)
 _MOST_STEPS = 8
 _LOOK_AGAIN = 2.0
 _AFTER_TROUBLE = 5.0
+_AFTER_BUG = 30.0
 _PATIENCE = 0.5
 """For so long a round takes in new files: 10,000 that come at once must not keep finished workers waiting for seconds."""
 
@@ -105,11 +106,9 @@ class Keeper:
         answers: list[tuple[str, Action]] = []
         for stem in sorted(found.keys() | {stem for stem, record in self._records.items() if record is not None}):
             files = found.get(stem) or self._reader.look(stem)
-            answers.append((stem, self._settle(stem, files, policy, renamed_in=stem in hints)))
+            answers.append((stem, self._try(stem, files, policy, renamed_in=stem in hints)))
             self._tick()
-        self._watched = {stem: seen for stem, seen in self._watched.items() if stem in found}
-        self._calm = {stem: calm for stem, calm in self._calm.items() if stem in found}
-        self._warn_of_long_names()
+        self._tidy(found)
         return self._summary(answers)
 
     def claim(self, stem: str) -> admit.Claim | None:
@@ -154,6 +153,17 @@ class Keeper:
         self._records[stem] = record
         return record
 
+    def _try(self, stem: str, files: Files, policy: Policy, *, renamed_in: bool) -> Action:
+        """One stem's trouble, and even a bug that it brings to light, is no other's."""
+        try:
+            return self._settle(stem, files, policy, renamed_in=renamed_in)
+        except OSError as error:
+            self._say_once(stem, str(error))
+            return Nothing(after=_AFTER_TROUBLE)
+        except Exception:  # noqa: BLE001  whatever it is: the other jobs go on
+            _log.exception("a bug of ours; this job is left alone for a while", extra={"job": printable(stem)})
+            return Nothing(after=_AFTER_BUG)
+
     def _settle(self, stem: str, files: Files, policy: Policy, *, renamed_in: bool) -> Action:
         """Act on one stem until it is at rest."""
         calm = self._calm.get(stem)
@@ -184,9 +194,6 @@ class Keeper:
             self._records[stem] = moves.apply(self._spool, stem, record, action)
         except (FileNotFoundError, FileExistsError):
             return None  # somebody was quicker: look again
-        except OSError as error:
-            self._say_once(stem, f"{type(action).__name__}: {error}")
-            return Nothing(after=_AFTER_TROUBLE)
         self._told(stem, record, action)
         return None
 
@@ -271,9 +278,13 @@ class Keeper:
         dues = [action.after for _, action in answers if isinstance(action, Nothing) and action.after is not None]
         return Round(ready=of(Ready), live=of(Live), cancel=of(Cancel), after=min(dues, default=None))
 
-    def _warn_of_long_names(self) -> None:
-        for name in self._reader.too_long_names():
+    def _tidy(self, found: Collection[str]) -> None:
+        """Forget what was remembered of files that are gone."""
+        self._watched = {stem: seen for stem, seen in self._watched.items() if stem in found}
+        self._calm = {stem: calm for stem, calm in self._calm.items() if stem in found}
+        for name in self._reader.too_long:
             self._say_once(name, "the name is longer than 200 bytes: left alone. Rename it to something shorter")
+        self._said = {said for said in self._said if said[0] in found or said[0] in self._reader.too_long}
 
     def _say_once(self, stem: str, what: str) -> None:
         if (stem, what) not in self._said:

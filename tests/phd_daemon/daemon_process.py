@@ -11,13 +11,20 @@ FAKE_WORKER = Path(__file__).resolve().parent / "spool" / "fake_worker.py"
 sys.path.insert(0, str(ROOT))
 
 
+def no_inotify(**_: object) -> None:
+    raise OSError(24, "inotify instance limit reached")
+
+
 def main() -> int:
     from phd_daemon import logs, service
     from phd_daemon.cli import show
     from phd_daemon.config import load_config
     from phd_daemon.notify import Notifier
+    from phd_daemon.spool import watcher
     from restore_core.errors import PhdError
 
+    if "TEST_NO_INOTIFY" in os.environ:
+        setattr(watcher, "InotifyObserver", no_inotify)  # noqa: B010  a machine that has none left; mypy forbids the plain form
     for setting in os.environ.get("TEST_SETTINGS", "").split():
         name, _, value = setting.partition("=")
         setattr(service, name, float(value))

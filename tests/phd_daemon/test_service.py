@@ -383,6 +383,13 @@ def test_bad_entries_do_not_stop_it(host: Host) -> None:
     assert host.stop() == 0
 
 
+def test_without_inotify_it_polls(host: Host) -> None:
+    host.up(TEST_NO_INOTIFY="1")
+    host.drop("crm")
+    host.until_is("crm.done")
+    assert len(host.events("inotify cannot be had")) == 1
+
+
 def test_many_at_once(host: Host) -> None:
     host.configure("workers = 4")
     host.up()

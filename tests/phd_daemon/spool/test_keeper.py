@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from phd_daemon.spool import moves
+from phd_daemon.spool.control_file import ControlFile, parse_control_file
 from phd_daemon.spool.door import user_name
 from phd_daemon.spool.keeper import Policy
 from phd_daemon.spool.layout import State
@@ -586,3 +587,28 @@ def test_a_flood_is_taken_in_over_several_rounds(desk: Desk, monkeypatch: pytest
         found = desk.round()
     assert (found.ready, found.after) == ((), 0.0)
     assert len(desk.round().ready) == 5
+
+
+def test_one_jobs_bug_is_no_others(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    desk.drop("a.job", control("a"))
+    desk.drop("b.job", control("b"))
+    real = parse_control_file
+
+    def judge(text: bytes, _who: str) -> ControlFile:
+        if b"/a.phd" in text:
+            raise ZeroDivisionError
+        return real(text)
+
+    desk.policy = Policy(judge=judge, submitters=())
+    found = desk.round()
+    assert [record.stem for record in found.ready] == ["b"]
+    assert desk.has("a", State.WAITING)
+    assert any("a bug of ours" in line.message for line in caplog.records)
+
+
+def test_a_lock_that_cannot_be_asked_stops_only_its_job(running: Desk) -> None:
+    running.drop("b.job", control("b"))
+    os.unlink(running.spool.lock("crm"))
+    running.spool.lock("crm").symlink_to("crm.lock")
+    assert [record.stem for record in running.round().ready] == ["b"]
+    assert running.names() == ["b.job", "crm.running"]
