@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -449,3 +450,19 @@ def test_the_witness_sees_a_second_worker(tmp_path: Path) -> None:
         fcntl.flock(first, fcntl.LOCK_EX)
         with pytest.raises(BlockingIOError):
             fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_killed_again_and_again_every_job_runs_once(host: Host) -> None:
+    """Workers that live are adopted, whatever the moment; `fake_worker` dies of company, so twice at once would show."""
+    host.configure("workers = 4")
+    seed = random.Random(2007)
+    jobs = [f"n{number}" for number in range(24)]
+    for job in jobs:
+        host.drop(job, f"sleep={seed.random() * 0.5:.2f}")
+    for _ in range(8):
+        host.process = host.begin()
+        time.sleep(0.3 + seed.random() * 0.5)
+        host.kill()
+    host.up()
+    host.until_is(*(f"{job}.done" for job in jobs))
+    assert {job: host.log(job).count("fake worker") for job in jobs} == dict.fromkeys(jobs, 1)
