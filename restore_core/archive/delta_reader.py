@@ -77,6 +77,11 @@ class DeltaReader:
         _compare(section, hashlib.sha256(data), self.where)
         return data
 
+    def descriptor(self) -> bytes | None:
+        """The VMDK descriptor to go by: the one that was backed up, else the one made for it, so that all restores agree."""
+        original = self.text("descriptor")
+        return self.text("stub") if original is None else original
+
     def check_metadata(self) -> None:
         """Check every section but the frames against its SHA-256 (frames are checked block by block as they are used)."""
         for section in self.header.sections:

@@ -26,7 +26,10 @@ _IN_MEMORY = 4 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskFacts:
-    """What a backup is of. `disk` is the VMDK's name; `vmx` and `descriptor` are put back unedited."""
+    """What a backup is of. `disk` is the VMDK's name; `vmx` and `descriptor` are put back unedited.
+
+    `stub` is a descriptor ready for the restored disk, for those who have only a shell; None where there can be none.
+    """
 
     vm: str
     uuid: str
@@ -35,6 +38,7 @@ class DiskFacts:
     disk_size: int
     vmx: bytes | None = None
     descriptor: bytes | None = None
+    stub: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +151,8 @@ class DeltaWriter:
         self._add_section(sections, "runs", self._runs.file)
         if disk.descriptor is not None:
             self._add_section(sections, "descriptor", disk.descriptor)
+        if disk.stub is not None:
+            self._add_section(sections, "stub", disk.stub)
         if disk.vmx is not None:
             self._add_section(sections, "vmx", disk.vmx)
         return tuple(sections)

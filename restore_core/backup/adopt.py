@@ -16,6 +16,7 @@ from restore_core.archive.header import DeltaHeader
 from restore_core.archive.index_map import FULL, ZERO, block_size_for
 from restore_core.archive.shell_lists import SEGMENT_SIZE
 from restore_core.backup.full import Tick
+from restore_core.backup.ready_stub import with_ready_stub
 from restore_core.disk.scan import Segment, is_zero
 from restore_core.errors import SourceRefused
 from restore_core.targets.base import NewFile
@@ -47,7 +48,8 @@ def write_adopted(
     facts = FullFacts(
         archive_id="", name=name, size=full.source.size, sha256=sha.hexdigest(), disk_size=size, frame_size=0, time=time
     )
-    return writer.finish(delta_id=secrets.token_hex(16), disk=replace(disk, disk_size=size), full=facts, time=time)
+    whole = with_ready_stub(replace(disk, disk_size=size))
+    return writer.finish(delta_id=secrets.token_hex(16), disk=whole, full=facts, time=time)
 
 
 def _hashed(chunks: Iterator[bytes], sha: hashlib._Hash) -> Iterator[bytes]:

@@ -15,6 +15,7 @@ from restore_core.archive.header import DeltaHeader
 from restore_core.archive.index_map import BLOCKS_PER_PAGE, DELTA, FULL, ZERO
 from restore_core.archive.shell_lists import SEGMENT_SIZE
 from restore_core.backup.full import Tick
+from restore_core.backup.ready_stub import with_ready_stub
 from restore_core.disk.scan import Segment, in_order, read_segment, segments
 from restore_core.targets.base import NewFile
 
@@ -74,7 +75,7 @@ def write_delta(
         if sha256 is not None:
             writer.add_segment(number, sha256)
         tick(min((number + 1) * SEGMENT_SIZE, disk.disk_size))
-    return writer.finish(delta_id=secrets.token_hex(16), disk=disk, full=full_facts(base), time=time)
+    return writer.finish(delta_id=secrets.token_hex(16), disk=with_ready_stub(disk), full=full_facts(base), time=time)
 
 
 def _block(base: DeltaReader, segment: Segment, part: _Base, index: int, effort: Effort) -> _Block:

@@ -14,6 +14,7 @@ from restore_core.archive.full_writer import FullWriter
 from restore_core.archive.header import DeltaHeader
 from restore_core.archive.index_map import FULL, ZERO, block_size_for
 from restore_core.archive.shell_lists import SEGMENT_SIZE
+from restore_core.backup.ready_stub import with_ready_stub
 from restore_core.disk.scan import Segment, in_order, read_segment, segments
 from restore_core.targets.base import NewFile
 
@@ -72,7 +73,7 @@ def write_full(
         frame_size=FRAME_SIZE,
         time=time,
     )
-    return facts, delta.finish(delta_id=secrets.token_hex(16), disk=disk, full=facts, time=time)
+    return facts, delta.finish(delta_id=secrets.token_hex(16), disk=with_ready_stub(disk), full=facts, time=time)
 
 
 def _pack(segment: Segment, full: FullWriter, digest: BlockDigest, zero_member: bytes) -> _Packed:
