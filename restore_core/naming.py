@@ -75,7 +75,7 @@ class ArchiveName:
 def parse_folder(name: str) -> Folder:
     """Facts in a folder's name; never fails, since any other name is a version-2 host."""
     match = _FOLDER.match(name)
-    date = _date(match["date"], "%Y.%m.%d") if match else None
+    date = _date(match["date"]) if match else None
     if match is None or date is None:
         return Folder(vm=name, uuid=None, date=None)
     return Folder(vm=match["vm"], uuid=match["uuid"], date=date.date())
@@ -91,7 +91,7 @@ def parse_archive(name: str) -> ArchiveName | None:
     if len(name) > MAX_NAME_BYTES:
         return None
     if match := _DELTA.match(name):
-        stamp, base = _date(match["stamp"], "%Y.%m.%d-%H%M"), _short_stamp(match["base"])
+        stamp, base = _date(match["stamp"]), _short_stamp(match["base"])
         if stamp is None or base is None:
             return None
         return ArchiveName(type=ArchiveType.DELTA, scsi=match["scsi"], disk=match["disk"], stamp=stamp, base_stamp=base)
@@ -139,12 +139,16 @@ def _escape(character: str) -> str:
 
 
 def _short_stamp(text: str) -> dt.datetime | None:
-    # "%y" would turn 69..99 into 19xx; our years are 20YY.
-    return _date("20" + text, "%Y%m%d-%H%M")
+    # Our years are 20YY.
+    return _date("20" + text)
 
 
-def _date(text: str, form: str) -> dt.datetime | None:
+def _date(text: str) -> dt.datetime | None:
+    """Digits in the order of a date, and perhaps of a time. Not strptime: it took most of the time of a catalog of 100,000."""
+    digits = text.replace(".", "").replace("-", "")
     try:
-        return dt.datetime.strptime(text, form)  # noqa: DTZ007 - a stamp is local to the target; its zone is not in the name
+        year, month, day = int(digits[:4]), int(digits[4:6]), int(digits[6:8])
+        hour, minute = int(digits[8:10] or 0), int(digits[10:12] or 0)
+        return dt.datetime(year, month, day, hour, minute)  # noqa: DTZ001 - a stamp is local to the target; its zone is not in the name
     except ValueError:
         return None
