@@ -1,1 +1,8 @@
-"""Placeholder docstring, replaced by its owner."""
+"""Simple replication: which backup goes where. Pure decisions; nothing here starts a restore.
+
+rules      the text of vmdks.auto -> rules, and what is wrong with each other line
+ledger     restored.log: which restores were verified
+names      the names of jobs that come from a rule
+selection  (rules, catalog, ledger, jobs, destinations, now) -> one decision a rule, with its reason
+loading    the lines that 'phd rules load' appends
+"""

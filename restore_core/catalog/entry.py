@@ -1,7 +1,6 @@
-"""What the targets hold: their listings, read by name into facts. No database; a listing is the truth of its moment.
+"""One archive by its name, and one target as it is now.
 
-Files that are not ours by name are left out. A target that cannot be listed raises; the caller decides what that means
-for the others (never "it holds nothing").
+A target that cannot be listed raises; the caller decides what that means for the others (never "it holds nothing").
 """
 
 from __future__ import annotations
@@ -18,13 +17,17 @@ from restore_core.targets.base import ArchiveRef, FileStat, Target
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogEntry:
-    """One archive. `time` is the stamp in UTC, `scsi` as in the name ("00")."""
+    """One archive. `time` is the stamp in UTC, `scsi` as in the name ("00").
+
+    `settled` is False for a file so new that it may still be on its way to the target; such a one is not offered.
+    """
 
     ref: ArchiveRef
     folder: Folder
     name: ArchiveName
     stat: FileStat
     time: dt.datetime
+    settled: bool = True
 
     @property
     def disk_key(self) -> tuple[str, str, str]:
@@ -33,14 +36,22 @@ class CatalogEntry:
 
 
 def entries(target: Target) -> Iterator[CatalogEntry]:
-    """Every archive on one target."""
+    """Every archive on one target, asked of the target itself."""
     zone = ZoneInfo(target.spec.timezone)
     for listed in target.listing():
         ref = ArchiveRef(target=target.spec.name, path=listed.path)
-        name = naming.parse_archive(ref.name)
-        if name is not None and ref.folder:
-            folder = naming.parse_folder(ref.folder)
-            yield CatalogEntry(ref=ref, folder=folder, name=name, stat=listed.stat, time=name.time_in(zone))
+        found = entry_of(ref, listed.stat, zone)
+        if found is not None:
+            yield found
+
+
+def entry_of(ref: ArchiveRef, stat: FileStat, zone: ZoneInfo, *, settled: bool = True) -> CatalogEntry | None:
+    """The entry of one file, None if the file is not ours by name or lies in no folder."""
+    name = naming.parse_archive(ref.name)
+    if name is None or not ref.folder:
+        return None
+    folder = naming.parse_folder(ref.folder)
+    return CatalogEntry(ref=ref, folder=folder, name=name, stat=stat, time=name.time_in(zone), settled=settled)
 
 
 def newest_full_with_map(found: Iterable[CatalogEntry], disk_key: tuple[str, str, str]) -> tuple[CatalogEntry, CatalogEntry] | None:

@@ -1,0 +1,209 @@
+"""The cache of one target's listing: a text file that a person can grep and a program can read 100,000 lines of in 0.05 s.
+
+    {"phd_listing": 1, "url": "file:///nas", "began": 1795356000.1}
+    2147483648 1795269600.0 - 2007.09.21-CRM.564d122a-.../00-CRM.vmdk.gz-070920-1601.phd
+    ...
+    {"files": 2, "archives": 2, "finished": 1795356000.3}
+
+A line is size, mtime, mark, path; the path is written with `naming.printable`. The mark is `-`, or for a file that may
+still be on its way the second since when it has looked so. Files that are not ours are kept too, since a Full may have been
+renamed. A file without its last line is no listing (a crash, a full disk). Measured against sqlite for 100,000 archives:
+written 3 times as fast, filtered as fast, and nothing to open but a file.
+
+    NAME.listing   the last good listing          NAME.trouble   since when the target cannot be listed, and why
+    NAME.changed   newer than the listing: something was written to the target since
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from restore_core import durable
+from restore_core.naming import printable, unprintable
+from restore_core.targets.base import TargetSpec
+
+VERSION = 1
+SETTLED = "-"
+_TAIL = 512
+_PATH_LIMIT = 2000
+
+
+class Line(NamedTuple):
+    """One file as the cache has it; `path` is still escaped, `since` is None for a settled file."""
+
+    size: int
+    mtime: float
+    since: int | None
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What is known of a whole listing; times are seconds since the epoch."""
+
+    began: float
+    finished: float
+    files: int
+    archives: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """A target that cannot be listed: since when, and why."""
+
+    since: float
+    problem: str
+
+
+def listing_path(folder: Path, target: str) -> Path:
+    """Where the cache of a target lies."""
+    return folder / f"{target}.listing"
+
+
+def read_head(folder: Path, spec: TargetSpec) -> Head | None:
+    """What the cached listing of a target says of itself; None when there is none, it is torn, or of another URL."""
+    try:
+        with listing_path(folder, spec.name).open("rb") as file:
+            first = json.loads(file.readline())
+            file.seek(max(file.seek(0, os.SEEK_END) - _TAIL, 0))
+            last = file.read()
+        if first["phd_listing"] != VERSION or first["url"] != printable(spec.url) or not last.endswith(b"}\n"):
+            return None
+        end = json.loads(last.splitlines()[-1])
+        return Head(began=first["began"], finished=end["finished"], files=end["files"], archives=end["archives"])
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return None
+
+
+def read_texts(folder: Path, spec: TargetSpec) -> Iterator[str]:
+    """The lines of a cached listing as text, as it was when this began; nothing if there is no good one."""
+    if read_head(folder, spec) is None:
+        return
+    with listing_path(folder, spec.name).open(encoding="utf-8", newline="\n", errors="replace") as file:
+        next(file)
+        yield from file
+
+
+def parse_line(text: str) -> Line | None:
+    """One line of a listing; None for its last line, which is no file."""
+    parts = text.rstrip("\n").split(" ", 3)
+    if len(parts) != 4 or not parts[0].isdigit():
+        return None
+    size, mtime, mark, path = parts
+    return Line(int(size), float(mtime), None if mark == SETTLED else int(mark), path)
+
+
+def unsettled(folder: Path, spec: TargetSpec) -> dict[str, Line]:
+    """The files of the last listing that may have been on their way then, by their escaped path."""
+    found: dict[str, Line] = {}
+    for text in read_texts(folder, spec):
+        if f" {SETTLED} " not in text[:48] and (line := parse_line(text)) is not None and line.since is not None:
+            found[line.path] = line
+    return found
+
+
+def escaped(path: str) -> str:
+    """The path as the cache writes it; almost every one is plain, and `printable` looks at each character."""
+    return path if path.isascii() and path.isprintable() and "%" not in path else printable(path)
+
+
+def unescaped(path: str) -> str:
+    """The path on the target."""
+    return unprintable(path) if "%" in path else path
+
+
+def storable(path: str) -> bool:
+    """A plain path below a target and of sane length; anything else that a server tells us is dropped here."""
+    hidden = path.startswith((".", "/")) or "/." in path  # "..", and what begins with a dot is nobody's backup
+    return 0 < len(path) <= _PATH_LIMIT and not hidden and path.count("/") <= 1 and not path.endswith("/") and "\0" not in path
+
+
+class ListingWriter:
+    """A new listing, line by line; it takes the place of the old one only when complete. One writer a target at a time.
+
+    Raises `BlockingIOError` when another process is writing this very listing, `OSError` otherwise.
+    """
+
+    def __init__(self, folder: Path, spec: TargetSpec, *, began: float) -> None:
+        self._name = listing_path(folder, spec.name).name
+        self._part = f".{self._name}.part"
+        self._folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fd = durable.take_part(self._part, dir_fd=self._folder_fd)
+        except BaseException:
+            os.close(self._folder_fd)
+            raise
+        self._file = open(fd, "w", encoding="utf-8", newline="\n", buffering=1 << 20)  # noqa: SIM115 - closed by __exit__
+        self._file.write(json.dumps({"phd_listing": VERSION, "url": printable(spec.url), "began": began}) + "\n")
+        self._began = began
+        self._files = 0
+
+    def add(self, line: Line) -> None:
+        """One file more."""
+        mark = SETTLED if line.since is None else line.since
+        self._file.write(f"{line.size} {line.mtime!r} {mark} {line.path}\n")
+        self._files += 1
+
+    def publish(self, *, archives: int, finished: float) -> Head:
+        """Complete it and give it its name. It is a cache: one that a power cut tears is seen to be torn, and made anew."""
+        end = {"files": self._files, "archives": archives, "finished": finished}
+        self._file.write(json.dumps(end) + "\n")
+        self._file.flush()
+        durable.move(self._part, self._name, replace=True, source_dir_fd=self._folder_fd, to_dir_fd=self._folder_fd)
+        return Head(began=self._began, finished=finished, files=self._files, archives=archives)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None:
+            durable.remove(self._part, dir_fd=self._folder_fd, durable=False)
+        # A full disk makes the close fail too; the first error is the one to tell.
+        with contextlib.suppress(OSError) if error is not None else contextlib.nullcontext():
+            self._file.close()
+        os.close(self._folder_fd)
+
+
+def read_trouble(folder: Path, target: str) -> Trouble | None:
+    """Since when a target cannot be listed, None if it could be the last time."""
+    try:
+        data = json.loads((folder / f"{target}.trouble").read_bytes())
+        return Trouble(since=float(data["since"]), problem=str(data["problem"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_trouble(folder: Path, target: str, problem: str, *, now: float) -> Trouble:
+    """Remember that a target could not be listed; the time of the first failure stays."""
+    before = read_trouble(folder, target)
+    trouble = Trouble(since=before.since if before else now, problem=problem)
+    text = json.dumps({"since": trouble.since, "problem": problem}).encode()
+    durable.write_whole(folder / f"{target}.trouble", text, durable=False)
+    return trouble
+
+
+def clear_trouble(folder: Path, target: str) -> None:
+    """The target has been listed again."""
+    durable.remove(folder / f"{target}.trouble", durable=False)
+
+
+def mark_changed(folder: Path, target: str, *, now: float) -> None:
+    """Something was written to this target: a listing that began before is no longer fresh. Best effort, it is a cache."""
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        durable.write_whole(folder / f"{target}.changed", json.dumps(now).encode(), durable=False)
+
+
+def changed_at(folder: Path, target: str) -> float:
+    """When we last wrote to a target, 0.0 if never."""
+    try:
+        return float((folder / f"{target}.changed").read_bytes())
+    except (OSError, ValueError):
+        return 0.0

@@ -1,0 +1,121 @@
+"""Which archives of the cache are asked for, and reading only those.
+
+The cache is filtered as text, folder by folder: of 100,000 lines only the chosen ones become entries. A wildcard pattern
+(`*`, `?`, `[...]`) is compared with a name as it is and as it is printed, so that what `phd backups` shows can be typed.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import fnmatch
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from restore_core import naming
+from restore_core.catalog.entry import CatalogEntry, entry_of
+from restore_core.catalog.listing import parse_line, read_texts, unescaped
+from restore_core.naming import ArchiveType, printable
+from restore_core.targets.base import ArchiveRef, FileStat, TargetSpec
+
+_SHAPE = re.compile(
+    r"(?P<scsi>[a-z]{0,4}\d{2,4})-(?P<disk>.+)\.(?:gz-(?P<full>\d{6}-\d{4})|delta-20(?P<delta>\d\d\.\d\d\.\d\d-\d{4})-\d{6}-\d{4})\.phd\Z"
+)
+_WILD = re.compile(r"[*?]")
+_DAY = dt.timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """All conditions must hold; None asks for nothing. `since` and `until` are aware and inclusive, `vms` are exact names."""
+
+    vm: str | None = None
+    vms: frozenset[str] | None = None
+    vmdk: str | None = None
+    uuid: str | None = None
+    scsi: str | None = None
+    type: ArchiveType | None = None
+    since: dt.datetime | None = None
+    until: dt.datetime | None = None
+
+
+EVERYTHING = Query()
+
+
+def cached_entries(folder: Path, spec: TargetSpec, query: Query = EVERYTHING) -> Iterator[CatalogEntry]:
+    """The chosen archives of one target, out of the cache in `folder`. Nothing where there is no good listing."""
+    zone = ZoneInfo(spec.timezone)
+    literals = [piece for pattern in (query.vm, query.vmdk) if pattern and (piece := _literal(pattern))]
+    wanted_name = _name_test(query)
+    last_folder, folder_is_wanted = "", False
+    for text in read_texts(folder, spec):
+        if any(literal not in text for literal in literals):
+            continue
+        folder_text, slash, name = text.split(" ", 3)[-1].rstrip("\n").rpartition("/")
+        if not slash:
+            continue
+        if folder_text != last_folder:
+            last_folder, folder_is_wanted = folder_text, _folder_is_wanted(unescaped(folder_text), query)
+        if folder_is_wanted and wanted_name(name) and (line := parse_line(text)) is not None:
+            ref = ArchiveRef(target=spec.name, path=unescaped(line.path))
+            found = entry_of(ref, FileStat(size=line.size, mtime=line.mtime), zone, settled=line.since is None)
+            if found is not None and _in_time(found, query):
+                yield found
+
+
+def _literal(pattern: str) -> str:
+    """A piece that every line must hold whose name matches the pattern; empty if there is none that is quick to find."""
+    if "[" in pattern or "%" in pattern or not pattern.isprintable():
+        return ""
+    return max(_WILD.split(pattern), key=len)
+
+
+def matches(pattern: str | None, name: str) -> bool:
+    """A wildcard pattern against a name, as it is or as it is printed; no pattern takes every name."""
+    return pattern is None or fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(printable(name), pattern)
+
+
+def _folder_is_wanted(name: str, query: Query) -> bool:
+    if query.vm is None and query.vms is None and query.uuid is None:
+        return True
+    folder = naming.parse_folder(name)
+    if query.uuid is not None and not matches(query.uuid.lower(), (folder.uuid or "-").lower()):
+        return False
+    return (query.vms is None or folder.vm in query.vms) and matches(query.vm, folder.vm)
+
+
+def _name_test(query: Query) -> Callable[[str], bool]:
+    """A quick look at a file's name as text; it may let through what is no archive, never keep out one that is asked for."""
+    low = _stamp(query.since, -_DAY) if query.since else ""
+    high = _stamp(query.until, _DAY) if query.until else "~"
+    scsi = query.scsi.replace(":", "") if query.scsi else None
+
+    def wanted(name: str) -> bool:
+        shape = _SHAPE.match(name)
+        if shape is None:
+            return False
+        full = shape["full"]
+        if query.type is not None and (query.type is ArchiveType.FULL) is not (full is not None):
+            return False
+        stamp = full or shape["delta"].replace(".", "")
+        return (
+            low <= stamp <= high
+            and matches(scsi, shape["scsi"])
+            and (query.vmdk is None or matches(query.vmdk, unescaped(shape["disk"])))
+        )
+
+    return wanted
+
+
+def _in_time(entry: CatalogEntry, query: Query) -> bool:
+    return (query.since is None or entry.time >= query.since) and (query.until is None or entry.time <= query.until)
+
+
+def _stamp(time: dt.datetime, margin: dt.timedelta) -> str:
+    """A limit for stamps as text, in whatever zone the target writes them: a day of margin covers every zone."""
+    at = time.astimezone(dt.UTC)
+    if not 2001 <= at.year <= 2098:  # stamps are 20YY
+        return "" if at.year < 2001 else "~"
+    return f"{at + margin:%y%m%d-%H%M}"

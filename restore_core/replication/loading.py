@@ -1,0 +1,56 @@
+"""What `phd rules load` appends to vmdks.auto: every disk of the catalog that no line names yet, commented out or live."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from restore_core.catalog import CatalogEntry
+from restore_core.naming import printable
+from restore_core.replication.rules import Rule, names_disk, parse_rules, render_rule
+
+_OFF = "#"
+
+
+def new_lines(text: bytes, entries: Iterable[CatalogEntry], *, datastore: Path, active: bool) -> list[str]:
+    """The lines to append, in the order of VM and disk. A line that stands there commented out names its disk, too."""
+    known = _named(text)
+    taken = {rule.destination for rule in known}
+    disks = {(entry.folder.vm, entry.folder.uuid, entry.name.scsi, entry.name.disk) for entry in entries}
+    lines = []
+    for disk in sorted(disks, key=lambda disk: (disk[0], disk[1] or "", *disk[2:])):
+        vm, uuid, scsi, vmdk = disk
+        if any(names_disk(rule, vm=vm, uuid=uuid, scsi=scsi, vmdk=vmdk) for rule in known):
+            continue
+        destination = next(path for path in _places(datastore, *disk) if path not in taken)
+        taken.add(destination)
+        lines.append(("" if active else _OFF) + render_rule(vm=vm, uuid=uuid, scsi=scsi, vmdk=vmdk, destination=destination))
+    return lines
+
+
+def _named(text: bytes) -> list[Rule]:
+    """The disks that lines of the file name, whether the line is live or commented out, and whatever else is said of them."""
+    rules: list[Rule] = []
+    for line in text.split(b"\n"):
+        rules += parse_rules(line.lstrip(b"# \t"), roots=None).rules
+    return rules
+
+
+def _places(datastore: Path, vm: str, uuid: str | None, scsi: str, vmdk: str) -> Iterator[Path]:
+    """`DATASTORE/VM/VMDK`; where another disk has that place, with the SCSI id, then with the UUID too, then numbered."""
+    folder, disk = _component(vm), _disk(vmdk)
+    yield datastore / folder / disk
+    yield datastore / folder / f"{scsi}-{disk}"
+    for number in itertools.count(1):
+        yield datastore / f"{folder}.{uuid or 'v2'}{'' if number == 1 else f'.{number}'}" / f"{scsi}-{disk}"
+
+
+def _component(name: str) -> str:
+    """A name from a target as one folder of ours."""
+    return printable(name).replace("/", "_").lstrip(".") or "_"
+
+
+def _disk(name: str) -> str:
+    plain = printable(name).replace("/", "_").lstrip(".") or "_"
+    return plain.removesuffix("-flat.vmdk") + ".vmdk" if plain.endswith("-flat.vmdk") else plain

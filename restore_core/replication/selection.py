@@ -1,0 +1,294 @@
+"""Which backup each rule asks for now, and why. A pure function: no clock, no file, no queue of its own.
+
+For every rule, in this order; the first that holds decides:
+
+    no Delta of the disk on any target                      no backup
+    the rule fits two different disks                       ambiguous
+    no backup is old enough (-N)                            too new
+    the ledger names the destination, the disk is gone      gone        never made anew by itself
+    the newest fitting backup is in the ledger              up to date
+    a job writes to that destination or waits to            queued
+    it failed, or was cancelled                             failed      tried again later, or the next older one
+    its target does not answer                              silent
+    a disk lies there that we never wrote                   not ours
+    otherwise                                               restore
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from restore_core import naming
+from restore_core.catalog import CatalogEntry
+from restore_core.naming import ArchiveType, printable, scsi_colon
+from restore_core.replication.ledger import Ledger, LedgerLine
+from restore_core.replication.rules import Rule, names_disk
+from restore_core.targets.base import ArchiveRef
+
+_BAD_DATA = 65
+_DAY = dt.timedelta(hours=24)
+
+
+class Verdict(enum.Enum):
+    """What becomes of a rule in one pass."""
+
+    RESTORE = "restore"
+    CURRENT = "up to date"
+    QUEUED = "queued"
+    NO_BACKUP = "no backup"
+    TOO_NEW = "too new"
+    AMBIGUOUS = "ambiguous"
+    GONE = "gone"
+    FAILED = "failed"
+    SILENT = "target silent"
+    NOT_OURS = "not ours"
+
+
+class Phase(enum.Enum):
+    """Where a job is, as far as a rule cares."""
+
+    ACTIVE = "active"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueuedJob:
+    """One job of the queue, finished ones included; `finished` is aware, `state` the word for people."""
+
+    name: str
+    state: str
+    phase: Phase
+    archive: str
+    destination: Path
+    finished: dt.datetime | None = None
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """A disk as it is now: something lies there; a restore of ours is on record for it, other than in the ledger."""
+
+    exists: bool
+    ours: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """`retry` is the wait after a first failure; it doubles up to `retry_most`."""
+
+    storm_limit: int = 10
+    fall_back_to_older: bool = False
+    retry: dt.timedelta = dt.timedelta(hours=1)
+    retry_most: dt.timedelta = dt.timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """Everything a pass looks at. `silent` are targets whose listing is stale, with the reason; `now` is aware."""
+
+    entries: Iterable[CatalogEntry]
+    ledger: Ledger
+    jobs: Sequence[QueuedJob]
+    destinations: Mapping[Path, Destination]
+    now: dt.datetime
+    silent: Mapping[str, str] = field(default_factory=dict)
+    zones: Mapping[str, ZoneInfo] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """One rule in one pass. `wanted` is the time of the backup it asks for, `replica` that of the one restored last."""
+
+    rule: Rule
+    verdict: Verdict
+    reason: str
+    entry: CatalogEntry | None = None
+    overwrite: bool = False
+    held: bool = False
+    wanted: dt.datetime | None = None
+    replica: dt.datetime | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def lag(self) -> dt.timedelta | None:
+        """How far the replica is behind what its rule asks for; None if either is not known."""
+        if self.wanted is None or self.replica is None:
+            return None
+        return max(self.wanted - self.replica, dt.timedelta())
+
+
+def select(rules: Sequence[Rule], world: World, policy: Policy) -> tuple[Decision, ...]:
+    """One decision a rule, in their order. More new restores than the storm limit are all held for a person to look at."""
+    matcher = _Matcher(rules, world, policy)
+    decisions = tuple(matcher.decide(rule) for rule in rules)
+    new = sum(decision.verdict is Verdict.RESTORE for decision in decisions)
+    if new <= policy.storm_limit:
+        return decisions
+    return tuple(replace(one, held=True) if one.verdict is Verdict.RESTORE else one for one in decisions)
+
+
+class _Matcher:
+    """The world, sorted for looking things up."""
+
+    def __init__(self, rules: Sequence[Rule], world: World, policy: Policy) -> None:
+        self._world, self._policy = world, policy
+        wanted = {(rule.vm, rule.vmdk) for rule in rules}
+        self._by_name: dict[tuple[str, str], list[CatalogEntry]] = {}
+        for entry in world.entries:
+            key = (entry.folder.vm, entry.name.disk)
+            if key in wanted:
+                self._by_name.setdefault(key, []).append(entry)
+        self._restored = world.ledger.by_destination()
+        self._jobs: dict[Path, list[QueuedJob]] = {}
+        for job in world.jobs:
+            self._jobs.setdefault(job.destination, []).append(job)
+
+    def decide(self, rule: Rule) -> Decision:
+        """The verdict on one rule."""
+        restored = self._restored.get(rule.destination, ())
+        draft = Decision(rule=rule, verdict=Verdict.NO_BACKUP, reason="", replica=self._replica_time(restored))
+        found = [entry for entry in self._by_name.get((rule.vm, rule.vmdk), ()) if _fits(rule, entry)]
+        deltas = [entry for entry in found if entry.name.type is ArchiveType.DELTA]
+        if not deltas:
+            why = "only Fulls without a map: 'phd adopt' makes their empty Deltas" if found else "no backup of it is on any target"
+            return replace(draft, reason=why)
+        disks = sorted({(entry.folder.uuid or f"version 2 of {entry.folder.vm}", entry.name.scsi) for entry in deltas})
+        if len(disks) > 1:
+            named = "; ".join(f"{printable(uuid)} at {scsi_colon(scsi)}" for uuid, scsi in disks)
+            return replace(draft, verdict=Verdict.AMBIGUOUS, reason=f"it fits {len(disks)} different disks: {named}")
+        draft = replace(draft, warnings=self._warnings(deltas))
+        latest = self._world.now - rule.days * _DAY
+        offered = sorted(
+            (entry for entry in deltas if entry.settled and entry.time <= latest), key=lambda entry: entry.time, reverse=True
+        )
+        if not offered:
+            return replace(draft, verdict=Verdict.TOO_NEW, reason=_too_new(rule, deltas, self._world.now))
+        copies = [list(group) for _, group in groupby(offered, key=lambda entry: entry.time)]
+        return self._of_copies(draft, copies, restored)
+
+    def _of_copies(self, draft: Decision, copies: list[list[CatalogEntry]], restored: tuple[LedgerLine, ...]) -> Decision:
+        """`copies` are the fitting backups, newest first, each a list of the same backup on several targets."""
+        rule = draft.rule
+        draft = replace(draft, wanted=copies[0][0].time)
+        at = self._world.destinations.get(rule.destination, Destination(exists=False))
+        if restored and not at.exists:
+            last = restored[-1]
+            why = f"restored on {_date(last.time)}, and gone since. To have it made anew, delete its lines in the ledger"
+            return replace(draft, verdict=Verdict.GONE, reason=why)
+        entered = {line.archive for line in restored}
+        jobs = self._jobs.get(rule.destination, [])
+        fell_back = ""
+        for every in copies:
+            same = _best_copies(every, jobs, self._world.now)
+            if any(entry.ref in entered for entry in every):
+                why = f"the backup of {_date(same[0].time)} has been restored there"
+                verdict = Verdict.FAILED if fell_back else Verdict.CURRENT
+                return replace(draft, verdict=verdict, reason=fell_back + why, entry=same[0])
+            if fell_back and draft.replica is not None and same[0].time <= draft.replica:
+                return replace(draft, verdict=Verdict.FAILED, reason=fell_back + "the next older one is older than the replica")
+            refused = self._refused_by_jobs(same, jobs)
+            if refused is None:
+                return self._restore(draft, same, at, known=bool(restored), why=fell_back)
+            verdict, why, bad_data = refused
+            if not (bad_data and self._policy.fall_back_to_older):
+                return replace(draft, verdict=verdict, reason=fell_back + why, entry=same[0])
+            fell_back += f"the backup of {_date(same[0].time)} failed its check, so the next older one is taken: "
+        return replace(draft, verdict=Verdict.FAILED, reason=fell_back + "there is no older one")
+
+    def _refused_by_jobs(self, same: list[CatalogEntry], jobs: list[QueuedJob]) -> tuple[Verdict, str, bool] | None:
+        """Why the queue speaks against a restore, and whether it was the archive's fault."""
+        now = self._world.now
+        names = {str(entry.ref) for entry in same}
+        for job in jobs:
+            if job.phase is Phase.ACTIVE:
+                other = "" if job.archive in names else " with another backup"
+                return Verdict.QUEUED, f"job {printable(job.name)} is {job.state}{other}", False
+        mine = [
+            job
+            for job in jobs
+            if (job.phase is Phase.CANCELLED and job.archive in names) or any(_failed_on(job, entry, now) for entry in same)
+        ]
+        if not mine:
+            return None
+        last = max(mine, key=lambda job: (job.finished is not None, job.finished, job.name))
+        if last.phase is Phase.CANCELLED:
+            why = f"job {printable(last.name)} was cancelled by a person: 'phd retry' it, or remove it from the queue"
+            return Verdict.FAILED, why, False
+        failures = sum(job.phase is Phase.FAILED for job in mine)
+        times = "once" if failures == 1 else f"{failures} times"
+        what = f"job {printable(last.name)} {last.state} ({times})"
+        if last.exit_code == _BAD_DATA and self._policy.fall_back_to_older:
+            return Verdict.FAILED, what, True
+        wait = min(self._policy.retry * 2 ** min(failures - 1, 16), self._policy.retry_most)
+        # An end in the future: the clock was set back, and says nothing about how long ago it was.
+        if last.finished is None or not last.finished <= now < last.finished + wait:
+            return None
+        return Verdict.FAILED, f"{what}: not again before {_date(last.finished + wait)}", False
+
+    def _restore(self, draft: Decision, same: list[CatalogEntry], at: Destination, *, known: bool, why: str) -> Decision:
+        answering = sorted((entry for entry in same if entry.ref.target not in self._world.silent), key=lambda entry: entry.ref)
+        if not answering:
+            silent = self._world.silent[same[0].ref.target]
+            reason = f"the backup of {_date(same[0].time)} is on {same[0].ref.target}, which does not answer: {silent}"
+            return replace(draft, verdict=Verdict.SILENT, reason=why + reason, entry=same[0])
+        if at.exists and not (known or at.ours):
+            reason = "a disk lies there that no restore of ours is on record for: move it away, or restore over it once by hand"
+            return replace(draft, verdict=Verdict.NOT_OURS, reason=reason, entry=answering[0])
+        reason = f"{why}the backup of {_date(same[0].time)} is not in the ledger"
+        return replace(draft, verdict=Verdict.RESTORE, reason=reason, entry=answering[0], overwrite=at.exists)
+
+    def _warnings(self, deltas: Collection[CatalogEntry]) -> tuple[str, ...]:
+        warnings = []
+        future = [entry for entry in deltas if entry.time > self._world.now]
+        if future:
+            newest = max(future, key=lambda entry: entry.time)
+            warnings.append(f"{len(future)} skipped that are dated in the future, up to {_date(newest.time)}: check the clocks")
+        growing = sum(not entry.settled for entry in deltas)
+        if growing:
+            warnings.append(f"{growing} skipped that may still be on their way to the target")
+        return tuple(warnings)
+
+    def _replica_time(self, restored: tuple[LedgerLine, ...]) -> dt.datetime | None:
+        """The time of the backup that was restored last, from its name."""
+        return _time_of(restored[-1].archive, self._world.zones) if restored else None
+
+
+def _fits(rule: Rule, entry: CatalogEntry) -> bool:
+    return names_disk(rule, vm=entry.folder.vm, uuid=entry.folder.uuid, scsi=entry.name.scsi, vmdk=entry.name.disk)
+
+
+def _failed_on(job: QueuedJob, entry: CatalogEntry, now: dt.datetime) -> bool:
+    """A failure of this very archive, that does not belong to an earlier file of its name."""
+    replaced = job.finished is not None and job.finished.timestamp() < entry.stat.mtime <= now.timestamp()
+    return job.phase is Phase.FAILED and job.archive == str(entry.ref) and not replaced
+
+
+def _best_copies(same: list[CatalogEntry], jobs: list[QueuedJob], now: dt.datetime) -> list[CatalogEntry]:
+    """The copies of a backup but those that failed their check; all of them if none is left."""
+    bad = [job for job in jobs if job.exit_code == _BAD_DATA]
+    return [entry for entry in same if not any(_failed_on(job, entry, now) for job in bad)] or same
+
+
+def _time_of(archive: ArchiveRef, zones: Mapping[str, ZoneInfo]) -> dt.datetime | None:
+    name = naming.parse_archive(archive.name)
+    return name.time_in(zones.get(archive.target, ZoneInfo("UTC"))) if name else None
+
+
+def _too_new(rule: Rule, deltas: list[CatalogEntry], now: dt.datetime) -> str:
+    past = [entry for entry in deltas if entry.settled and entry.time <= now]
+    if not past:
+        return "no backup of it can be used yet"
+    oldest = min(past, key=lambda entry: entry.time)
+    return f"no backup of it is {rule.days} days old yet; the oldest is of {_date(oldest.time)}"
+
+
+def _date(time: dt.datetime) -> str:
+    return f"{time.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC"
