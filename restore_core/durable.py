@@ -90,10 +90,11 @@ def write_whole(
         raise
 
 
-def take_part(name: str, *, dir_fd: int, mode: int = 0o600) -> int:
-    """An empty part file that is ours alone while the returned descriptor is open (a lock of the kernel, dies with us).
+def take_part(name: str, *, dir_fd: int, mode: int = 0o600, keep: bool = False) -> int:
+    """A part file that is ours alone while the returned descriptor is open (a lock of the kernel, dies with us).
 
-    A leftover of a crash is taken over. Raises `BlockingIOError` when a live process is writing that very file.
+    A leftover of a crash is taken over: emptied, or, with `keep`, as it is. Raises `BlockingIOError` when a live process
+    is writing that very file.
     """
     _remove_unless_plain(name, dir_fd)
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -103,7 +104,8 @@ def take_part(name: str, *, dir_fd: int, mode: int = 0o600) -> int:
         there, ours = os.stat(name, dir_fd=dir_fd, follow_symlinks=False), os.fstat(fd)
         if (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
             raise BlockingIOError(errno.EAGAIN, "another process has just finished this file")
-        os.ftruncate(fd, 0)
+        if not keep:
+            os.ftruncate(fd, 0)
         os.fchmod(fd, mode)
     except BaseException:
         os.close(fd)

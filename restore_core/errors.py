@@ -9,10 +9,13 @@
     │   ├── BadControlFile                         a control file, with its line
     │   └── BadRule                                a line of vmdks.auto
     ├── TargetUnavailable             69   later   the target does not answer
-    │   └── ArchiveAbsent             69   never   the target answers: it is not there
+    │   ├── ArchiveAbsent             69   never   the target answers: it is not there
+    │   ├── TargetRefused             69   never   the target answers and does not let us in, or cannot serve us
+    │   └── TargetNotTrusted          69   never   another host key or certificate than the one we trust
     ├── SourceRefused                 65   never   a disk that cannot be backed up as asked
     ├── DestinationError              73   never   the disk cannot be written there
     │   ├── DestinationExists                      something lies there and overwrite is false
+    │   ├── Diverged                               a replica that somebody has written since
     │   ├── DestinationOutside                     not below a datastore
     │   ├── DestinationInUse          73   later   a running VM or another job holds it
     │   └── NoSpace                                needed and free bytes are in the text
@@ -121,6 +124,18 @@ class ArchiveAbsent(TargetUnavailable):
     try_again = False
 
 
+class TargetRefused(TargetUnavailable):
+    """Wrong password or key, no rights, or a server that cannot do what we need. Trying again would only lock the account."""
+
+    try_again = False
+
+
+class TargetNotTrusted(TargetUnavailable):
+    """Whoever answers cannot prove to be the server we trust. A person decides about that, with `phd targets trust`."""
+
+    try_again = False
+
+
 class DestinationError(PhdError):
     """The disk cannot be written where it should go."""
 
@@ -129,6 +144,10 @@ class DestinationError(PhdError):
 
 class DestinationExists(DestinationError):
     """Something lies at the destination already and nobody said to replace it."""
+
+
+class Diverged(DestinationError):
+    """Somebody has written the replica since we did: it may be the only copy of that work, and is left alone."""
 
 
 class DestinationOutside(DestinationError):

@@ -48,12 +48,18 @@ def restore_options(command: _Command) -> _Command:
         click.option("--readback", is_flag=True, help="Read the finished disk again before it gets its name."),
         click.option("--vmx", type=click.Choice(["none", "as-is"]), default="none", help="Put the VMX beside the disk, unedited."),
         click.option("--thin", is_flag=True, help="Leave holes where the disk is zero."),
-        click.option("--overwrite", is_flag=True, help="Replace a disk that exists."),
+        click.option("--overwrite", is_flag=True, help="Refresh or replace a disk that exists."),
         full_option,
         to_option,
     ):
         command = option(command)
     return command
+
+
+def receipts_folder(settings: Config) -> Path | None:
+    """Where restores are put on record: the daemon's folder, if it is there and this user may write it."""
+    folder = Spool(folder=settings.queue.spool).receipts
+    return folder if os.access(folder, os.W_OK | os.X_OK) else None
 
 
 def read_config(path: Path | None) -> Config:

@@ -9,7 +9,16 @@ import click
 
 from phd_daemon.cli import show
 from phd_daemon.cli.live import LiveReport
-from phd_daemon.cli.options import archive_ref, config_option, destination, full_option, json_option, read_config, to_option
+from phd_daemon.cli.options import (
+    archive_ref,
+    config_option,
+    destination,
+    full_option,
+    json_option,
+    read_config,
+    receipts_folder,
+    to_option,
+)
 from restore_core.restore.request import PlanSummary, RestoreRequest
 from restore_core.restore.run import plan_delta
 from restore_core.targets import TargetSet
@@ -23,11 +32,14 @@ from restore_core.targets import TargetSet
 @config_option
 def plan(delta: str, to: str, full: str | None, as_json: bool, config: Path | None) -> None:
     """Show what a restore of DELTA would move. Both archives are checked as a restore checks them."""
-    targets = TargetSet(read_config(config).targets)
+    settings = read_config(config)
+    targets = TargetSet(settings.targets)
     request = RestoreRequest(
         delta=archive_ref(delta, targets.specs),
         destination=destination(to),
         full=archive_ref(full, targets.specs) if full else None,
+        overwrite=True,
+        records=receipts_folder(settings),
     )
     report = _Silent() if as_json else LiveReport()
     found = plan_delta(request, targets, reporter=report)
@@ -40,7 +52,7 @@ def plan(delta: str, to: str, full: str | None, as_json: bool, config: Path | No
 
 def _rows(found: PlanSummary) -> list[tuple[str, str, str, str]]:
     parts = [
-        (found.keep_blocks, found.keep_bytes, "kept", "right on the destination already"),
+        (found.keep_blocks, found.keep_bytes, "kept", "right already on the disk that is there"),
         (found.zero_blocks, found.zero_bytes, "nowhere", "zero: neither fetched nor decoded"),
         (found.full_blocks, found.full_bytes, "Full", "not changed since the Full"),
         (found.delta_blocks, found.delta_bytes, "Delta", "changed since the Full"),

@@ -11,7 +11,7 @@ import click
 from phd_daemon.cli import show
 from phd_daemon.cli.interrupt import interruptible
 from phd_daemon.cli.live import FullLine, LiveReport, delta_line
-from phd_daemon.cli.options import archive_ref, config_option, destination, read_config, restore_options
+from phd_daemon.cli.options import archive_ref, config_option, destination, read_config, receipts_folder, restore_options
 from phd_daemon.process import forbid_core_dumps, tune_malloc
 from phd_daemon.progress_line import clock
 from restore_core import __version__
@@ -58,6 +58,7 @@ def restore(
         vmx=VmxChoice(vmx),
         readback=readback,
         mode=settings.datastores.mode,
+        records=receipts_folder(settings),
     )
     forbid_core_dumps()
     tune_malloc()

@@ -16,7 +16,7 @@ import stat
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeVar
 
 from phd_daemon.toml_text import NotToml, did_you_mean, key_lines, parse_toml
 from restore_core.errors import ArchiveAbsent, BadControlFile, DestinationOutside
@@ -28,18 +28,22 @@ from restore_core.targets.base import LOCAL, ArchiveRef, safe_parts
 MAX_BYTES = 64 << 10
 MAX_NOTE = 500
 _GZIP_MAGIC = b"\x1f\x8b"
+OURS: Final = "ours"
 _REMEDY = "Correct the file and rename it back to .job, or drop a new one. 'phd submit' writes one that is right."
 _Choice = TypeVar("_Choice", Provision, VmxChoice)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlFile:
-    """What a person asked for. `restore_to` is absolute and holds no `..`; `priority` is 0 (first) to 9 (last)."""
+    """What a person asked for. `restore_to` is absolute and holds no `..`; `priority` is 0 (first) to 9 (last).
+
+    `overwrite`: whether a disk that exists may be changed; "ours": only one that we wrote last, and nobody since.
+    """
 
     delta: ArchiveRef
     restore_to: Path
     full: ArchiveRef | None = None
-    overwrite: bool = False
+    overwrite: bool | Literal["ours"] = False
     vmx: VmxChoice = VmxChoice.NONE
     provision: Provision = Provision.THICK
     readback: bool = False
@@ -189,6 +193,12 @@ def _flag(value: object) -> bool:
     return value
 
 
+def _overwrite(value: object) -> bool | str:
+    if value == OURS or isinstance(value, bool):
+        return value if isinstance(value, bool) else OURS
+    raise ValueError('must be true or false, or "ours" for a disk that only we have written')
+
+
 def _priority(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 9:
         raise ValueError("must be a whole number from 0 (first) to 9 (last)")
@@ -241,7 +251,7 @@ _READERS: Mapping[str, Callable[[object], object]] = {
     "delta": _ref,
     "restore_to": _restore_to,
     "full": _ref,
-    "overwrite": _flag,
+    "overwrite": _overwrite,
     "vmx": _one_of(VmxChoice),
     "provision": _one_of(Provision),
     "readback": _flag,

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from phd_daemon.spool.control_file import MAX_BYTES, ControlFile
-from phd_daemon.spool.record import Identity, identity_of
+from restore_core.disk.identity import Identity, identity_of
 from restore_core.errors import BadControlFile, PhdError
 
 _OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from phd_daemon.spool.layout import Spool, State, parse_name, too_long
-from phd_daemon.spool.record import Identity, generation
+from restore_core.disk.identity import Identity, generation
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 

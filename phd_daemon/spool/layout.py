@@ -97,6 +97,11 @@ class Spool:
         return self.folder / STATE_FOLDER
 
     @property
+    def receipts(self) -> Path:
+        """Records of what restores wrote: which disks are ours, and what is in them."""
+        return self.state_folder / "receipts"
+
+    @property
     def daemon_lock(self) -> Path:
         """Held by the one daemon of this spool."""
         # The dot: a job may be called "daemon", but no stem begins with a dot.

@@ -16,9 +16,10 @@ from phd_daemon.spool import reconcile
 from phd_daemon.spool.control_file import MAX_BYTES
 from phd_daemon.spool.job_log import JobLog
 from phd_daemon.spool.layout import FINAL, Spool, State
-from phd_daemon.spool.record import Identity, JobRecord, identity_of, write_record
+from phd_daemon.spool.record import JobRecord, write_record
 from phd_daemon.spool.status_file import JobStatus, Outcome, Result, read_status, write_status
 from restore_core import durable
+from restore_core.disk.identity import Identity, identity_of
 from restore_core.naming import printable
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -28,12 +28,14 @@ class WorkOrder:
     restore_to: str
     full: str | None
     overwrite: bool
+    only_ours: bool
     provision: str
     vmx: str
     readback: bool
     roots: tuple[str, ...]
     mode: int
     reserved: int
+    records: str
     targets: tuple[TargetSpec, ...]
 
     def request(self) -> RestoreRequest:
@@ -49,6 +51,9 @@ class WorkOrder:
             readback=self.readback,
             mode=self.mode,
             reserved=self.reserved,
+            only_ours=self.only_ours,
+            records=Path(self.records),
+            again=self.attempt > 1,
         )
 
     def to_json(self) -> bytes:

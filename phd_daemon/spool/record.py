@@ -1,17 +1,12 @@
 """`.state/JOB.json`: what the daemon alone knows of a job it has accepted. Root only, versioned.
 
 The text is the copy made at the door: what runs is this, whatever becomes of the control file. The identity says
-which file it was: inode and generation, since ext4 gives a freed inode number away at once. The device is left out:
-all control files lie in one folder, and device numbers change over a reboot.
+which file it was.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
-import os
-import struct
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,24 +14,11 @@ from typing import Any
 from phd_daemon.spool.control_file import ControlFile, parse_control_file
 from phd_daemon.spool.layout import State
 from restore_core import durable
+from restore_core.disk.identity import Identity
 from restore_core.errors import BadControlFile
 
 VERSION = 1
 _MAX_BYTES = 1 << 20
-_FS_IOC_GETVERSION = 0x80087601
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """Which file a name stands for. `generation` is 0 where the file system keeps none or it could not be read."""
-
-    inode: int
-    generation: int
-
-    def same(self, other: Identity) -> bool:
-        """The same file; an unknown generation is no evidence against it."""
-        unknown = 0 in (self.generation, other.generation)
-        return self.inode == other.inode and (unknown or self.generation == other.generation)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,16 +85,3 @@ def read_record(path: Path) -> JobRecord | NewerRecord | None:
         return JobRecord(**data, control=control)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, BadControlFile):
         return None
-
-
-def generation(fd: int) -> int:
-    """The inode's generation number, 0 where the file system has none (tmpfs, FUSE)."""
-    with contextlib.suppress(OSError):
-        answer = fcntl.ioctl(fd, _FS_IOC_GETVERSION, bytes(struct.calcsize("l")))
-        return int(struct.unpack("l", answer)[0]) & 0xFFFFFFFF
-    return 0
-
-
-def identity_of(fd: int) -> Identity:
-    """The identity of an open file."""
-    return Identity(inode=os.fstat(fd).st_ino, generation=generation(fd))

@@ -81,10 +81,14 @@ def _refuse_foreign(found: os.stat_result, name: str) -> None:
 
 
 def _make_state_folder(spool: Spool) -> None:
-    folder = spool.state_folder
+    for folder in (spool.state_folder, spool.receipts):
+        _make_own_folder(folder)
+
+
+def _make_own_folder(folder: Path) -> None:
     try:
         os.mkdir(folder, 0o700)
-        durable.sync_folder(spool.folder)
+        durable.sync_folder(folder.parent)
     except FileExistsError:
         found = os.lstat(folder)
         if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:

@@ -7,12 +7,14 @@ becomes visible only by `publish` of the `NewFile` it is written to.
 from __future__ import annotations
 
 import array
+import contextlib
 import hashlib
 import tempfile
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import IO, cast
+from types import TracebackType
+from typing import IO, Self, cast
 
 from restore_core import __version__
 from restore_core.archive.digests import BlockDigest
@@ -55,12 +57,13 @@ class FullFacts:
 
 
 class DeltaWriter:
-    """Takes blocks, segments and the Full's frames in disk order; `finish` writes everything else."""
+    """Takes blocks, segments and the Full's frames in disk order; `finish` writes the rest. A context: it owns scratch files."""
 
     def __init__(self, out: NewFile, *, block_size: int, block_digest: BlockDigest, frame_size: int, scratch: Path) -> None:
         self._out, self._block_size, self._digest = out, block_size, block_digest
         self._frames_per_page = BLOCKS_PER_PAGE * block_size // frame_size if frame_size else 0
         self._scratch_folder = scratch
+        self._scratch_files = contextlib.ExitStack()
         self._map, self._frame_table = self._scratch(), self._scratch()
         self._segments, self._runs = GzipLines(self._scratch()), GzipLines(self._scratch())
         self._run_lines = RunLines(self._runs, block_size)
@@ -72,6 +75,12 @@ class DeltaWriter:
         self._blocks = 0
         self._new_page()
         out.write(b"\0" * HEAD_BYTES)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._scratch_files.close()
 
     def add_block(self, kind: int, digest: bytes = b"", *, frame: bytes = b"", length: int = 0, in_full: bool = False) -> None:
         """The next block. `frame` for a `DELTA`; `length` in bytes of disk; `in_full`: a `ZERO` that holds data in the Full."""
@@ -169,8 +178,6 @@ class DeltaWriter:
             sha.update(piece)
             length += len(piece)
             self._out.write(piece)
-        if not isinstance(data, bytes):
-            data.close()
         sections.append(Section(name=name, offset=offset, length=length, sha256=sha.hexdigest()))
 
     def _new_page(self) -> None:
@@ -198,8 +205,8 @@ class DeltaWriter:
         self._new_page()
 
     def _scratch(self) -> IO[bytes]:
-        file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(self._scratch_folder))  # noqa: SIM115 - closed with its section
-        return cast("IO[bytes]", file)
+        file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(self._scratch_folder))  # noqa: SIM115 - closed by __exit__
+        return cast("IO[bytes]", self._scratch_files.enter_context(file))
 
 
 def stub_script() -> str:

@@ -35,21 +35,21 @@ def write_adopted(
         )
     sha = hashlib.sha256()
     block_size = block_size_for(0)
-    writer = DeltaWriter(out, block_size=block_size, block_digest=block_digest, frame_size=0, scratch=scratch)
-    compressed = _hashed(full.source.stream(chunk=256 << 10), sha)
-    size = 0
-    for segment in _segments(plain_stream(compressed, full.source.ref), block_size):
-        for block in segment.blocks:
-            writer.add_block(ZERO) if block is None else writer.add_block(FULL, block_digest.of(block))
-        if (segment_sha := segment.sha256()) is not None:
-            writer.add_segment(segment.number, segment_sha)
-        size += sum(segment.lengths)
-        tick(size)
-    facts = FullFacts(
-        archive_id="", name=name, size=full.source.size, sha256=sha.hexdigest(), disk_size=size, frame_size=0, time=time
-    )
-    whole = with_ready_stub(replace(disk, disk_size=size))
-    return writer.finish(delta_id=secrets.token_hex(16), disk=whole, full=facts, time=time)
+    with DeltaWriter(out, block_size=block_size, block_digest=block_digest, frame_size=0, scratch=scratch) as writer:
+        compressed = _hashed(full.source.stream(chunk=256 << 10), sha)
+        size = 0
+        for segment in _segments(plain_stream(compressed, full.source.ref), block_size):
+            for block in segment.blocks:
+                writer.add_block(ZERO) if block is None else writer.add_block(FULL, block_digest.of(block))
+            if (segment_sha := segment.sha256()) is not None:
+                writer.add_segment(segment.number, segment_sha)
+            size += sum(segment.lengths)
+            tick(size)
+        facts = FullFacts(
+            archive_id="", name=name, size=full.source.size, sha256=sha.hexdigest(), disk_size=size, frame_size=0, time=time
+        )
+        whole = with_ready_stub(replace(disk, disk_size=size))
+        return writer.finish(delta_id=secrets.token_hex(16), disk=whole, full=facts, time=time)
 
 
 def _hashed(chunks: Iterator[bytes], sha: hashlib._Hash) -> Iterator[bytes]:

@@ -55,27 +55,27 @@ def write_delta(
 ) -> DeltaHeader:
     """Read the disk behind `fd` once and write its Delta against the Full whose empty Delta is `base`."""
     header = base.header
-    writer = DeltaWriter(
+    with DeltaWriter(
         out, block_size=header.block_size, block_digest=header.block_digest, frame_size=header.frame_size, scratch=scratch
-    )
-    if header.frame_size:
-        for page in range(base.pages):
-            writer.add_full_frames(base.full_frames(page)[1])
+    ) as writer:
+        if header.frame_size:
+            for page in range(base.pages):
+                writer.add_full_frames(base.full_frames(page)[1])
 
-    def work(part: _Base) -> tuple[list[_Block], bytes | None]:
-        segment = read_segment(fd, part.number, disk.disk_size, header.block_size)
-        blocks = [_block(base, segment, part, index, effort) for index in range(len(segment.blocks))]
-        # The SHA-256 of an untouched segment is known; without SHA instructions this saves most of the time.
-        untouched = part.same_length and all(block.kind != DELTA and not block.in_full for block in blocks)
-        return blocks, part.sha256 if untouched else segment.sha256()
+        def work(part: _Base) -> tuple[list[_Block], bytes | None]:
+            segment = read_segment(fd, part.number, disk.disk_size, header.block_size)
+            blocks = [_block(base, segment, part, index, effort) for index in range(len(segment.blocks))]
+            # The SHA-256 of an untouched segment is known; without SHA instructions this saves most of the time.
+            untouched = part.same_length and all(block.kind != DELTA and not block.in_full for block in blocks)
+            return blocks, part.sha256 if untouched else segment.sha256()
 
-    for number, (blocks, sha256) in enumerate(in_order(work, _base_segments(base, disk.disk_size))):
-        for block in blocks:
-            writer.add_block(block.kind, block.digest, frame=block.frame, length=block.length, in_full=block.in_full)
-        if sha256 is not None:
-            writer.add_segment(number, sha256)
-        tick(min((number + 1) * SEGMENT_SIZE, disk.disk_size))
-    return writer.finish(delta_id=secrets.token_hex(16), disk=with_ready_stub(disk), full=full_facts(base), time=time)
+        for number, (blocks, sha256) in enumerate(in_order(work, _base_segments(base, disk.disk_size))):
+            for block in blocks:
+                writer.add_block(block.kind, block.digest, frame=block.frame, length=block.length, in_full=block.in_full)
+            if sha256 is not None:
+                writer.add_segment(number, sha256)
+            tick(min((number + 1) * SEGMENT_SIZE, disk.disk_size))
+        return writer.finish(delta_id=secrets.token_hex(16), disk=with_ready_stub(disk), full=full_facts(base), time=time)
 
 
 def _block(base: DeltaReader, segment: Segment, part: _Base, index: int, effort: Effort) -> _Block:

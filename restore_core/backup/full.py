@@ -49,31 +49,31 @@ def write_full(
     block_size = block_size_for(disk.disk_size)
     identity = FullIdentity(archive_id=secrets.token_bytes(16), disk_size=disk.disk_size, frame_size=FRAME_SIZE)
     full = FullWriter(full_out, identity, effort)
-    delta = DeltaWriter(delta_out, block_size=block_size, block_digest=block_digest, frame_size=FRAME_SIZE, scratch=scratch)
-    zero_member = full.member(1, bytes(FRAME_SIZE))
+    with DeltaWriter(delta_out, block_size=block_size, block_digest=block_digest, frame_size=FRAME_SIZE, scratch=scratch) as delta:
+        zero_member = full.member(1, bytes(FRAME_SIZE))
 
-    def work(number: int) -> _Packed:
-        return _pack(read_segment(fd, number, disk.disk_size, block_size), full, block_digest, zero_member)
+        def work(number: int) -> _Packed:
+            return _pack(read_segment(fd, number, disk.disk_size, block_size), full, block_digest, zero_member)
 
-    for number, packed in enumerate(in_order(work, segments(disk.disk_size))):
-        full.add(b"".join(packed.members))
-        delta.add_full_frames([len(member) for member in packed.members])
-        for digest in packed.digests:
-            delta.add_block(ZERO) if digest is None else delta.add_block(FULL, digest)
-        if packed.sha256 is not None:
-            delta.add_segment(number, packed.sha256)
-        tick(min((number + 1) * SEGMENT_SIZE, disk.disk_size))
-    full.finish()
-    facts = FullFacts(
-        archive_id=identity.archive_id.hex(),
-        name=name,
-        size=full.size,
-        sha256=full.sha256,
-        disk_size=disk.disk_size,
-        frame_size=FRAME_SIZE,
-        time=time,
-    )
-    return facts, delta.finish(delta_id=secrets.token_hex(16), disk=with_ready_stub(disk), full=facts, time=time)
+        for number, packed in enumerate(in_order(work, segments(disk.disk_size))):
+            full.add(b"".join(packed.members))
+            delta.add_full_frames([len(member) for member in packed.members])
+            for digest in packed.digests:
+                delta.add_block(ZERO) if digest is None else delta.add_block(FULL, digest)
+            if packed.sha256 is not None:
+                delta.add_segment(number, packed.sha256)
+            tick(min((number + 1) * SEGMENT_SIZE, disk.disk_size))
+        full.finish()
+        facts = FullFacts(
+            archive_id=identity.archive_id.hex(),
+            name=name,
+            size=full.size,
+            sha256=full.sha256,
+            disk_size=disk.disk_size,
+            frame_size=FRAME_SIZE,
+            time=time,
+        )
+        return facts, delta.finish(delta_id=secrets.token_hex(16), disk=with_ready_stub(disk), full=facts, time=time)
 
 
 def _pack(segment: Segment, full: FullWriter, digest: BlockDigest, zero_member: bytes) -> _Packed:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 
 from restore_core import durable
@@ -16,6 +17,7 @@ from restore_core.disk.destination import Destination
 from restore_core.errors import DestinationInUse, NoSpace, from_os_error
 from restore_core.naming import printable
 
+_FICLONE = 0x40049409
 _KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE = 0x01, 0x02, 0x10
 _PIECE = bytes(1 << 20)
 _UNSUPPORTED = {errno.EOPNOTSUPP, errno.ENOSYS}
@@ -47,30 +49,46 @@ def refuse_if_no_space(destination: Destination, *, needed: int, reserved: int, 
         raise NoSpace(where=where, needed=needed, free=available)
 
 
-def create_part(destination: Destination, *, size: int, thick: bool, mode: int) -> tuple[int, str | None]:
-    """A fresh part file of `size` zero bytes: its descriptor, open for reading and writing, and a note for the log or None.
+def take_part(destination: Destination, *, mode: int, keep: bool = False) -> int:
+    """The part file of a destination, ours alone, open for reading and writing: empty, or, with `keep`, as a crash left it.
 
-    The leftover of an old part file is emptied first; one that is being written raises `DestinationInUse`. Thick allocates every
-    block now. After any other error the part file is gone: `NoSpace` if it did not fit, else the error of `from_os_error`.
+    One that is being written raises `DestinationInUse`, anything else the error of `from_os_error`.
     """
     where = printable(str(destination.path))
     try:
-        fd = durable.take_part(destination.part_name, dir_fd=destination.folder_fd, mode=mode)
+        return durable.take_part(destination.part_name, dir_fd=destination.folder_fd, mode=mode, keep=keep)
     except BlockingIOError as error:
         raise DestinationInUse(f"{where}: another restore is writing this disk", remedy="Wait for it, or cancel it.") from error
     except OSError as error:
         raise from_os_error(error, doing="making the part file", where=where) from error
+
+
+def size_part(destination: Destination, fd: int, *, size: int, thick: bool, keep: bool = False) -> str | None:
+    """Give the part file behind `fd` its size; a note for the log or None. Its bytes are zero, but for what `keep` leaves.
+
+    Thick allocates every block now. Raises `NoSpace` if it does not fit, else the error of `from_os_error`.
+    """
     try:
+        if not keep:
+            os.ftruncate(fd, 0)
         os.ftruncate(fd, size)
-        return fd, _allocate(fd, size) if thick else None
-    except BaseException as error:
-        os.close(fd)
-        durable.remove(destination.part_name, dir_fd=destination.folder_fd, durable=False)
-        if isinstance(error, OSError) and error.errno in _NO_SPACE:
+        return _allocate(fd, size, keep=keep) if thick else None
+    except OSError as error:
+        where = printable(str(destination.path))
+        if error.errno in _NO_SPACE:
             raise NoSpace(where=where, needed=size, free=free_bytes(destination.folder_fd)) from error
-        if isinstance(error, OSError):
-            raise from_os_error(error, doing=f"allocating {size} bytes", where=where) from error
+        raise from_os_error(error, doing=f"allocating {size} bytes", where=where) from error
+
+
+def clone(source: int, to: int) -> bool:
+    """Make `to` share all blocks of `source` (reflink); False where the file system cannot. Raises `OSError` for the rest."""
+    try:
+        fcntl.ioctl(to, _FICLONE, source)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS):
+            return False
         raise
+    return True
 
 
 def zero_range(fd: int, offset: int, length: int, *, thick: bool) -> None:
@@ -82,9 +100,11 @@ def zero_range(fd: int, offset: int, length: int, *, thick: bool) -> None:
         _write_zeros(fd, offset, length)
 
 
-def _allocate(fd: int, size: int) -> str | None:
+def _allocate(fd: int, size: int, *, keep: bool) -> str | None:
     if size == 0 or _fallocate(fd, 0, 0, size):
         return None
+    if keep:
+        return "this file system cannot preallocate, so the holes of the part file stay"
     _write_zeros(fd, 0, size)
     return "this file system cannot preallocate, so the disk was filled with zeros first"
 

@@ -13,6 +13,7 @@ The answer is of this moment only.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import glob
 import os
@@ -62,6 +63,19 @@ def refuse_if_in_use(path: Path | str, *, dir_fd: int | None = None) -> None:
             f"{printable(str(path))}: in use: {holder}",
             remedy="Power off the VM that uses this disk. If no VM does, remove the lock that is named here, by hand.",
         )
+
+
+def hold(fd: int, where: str) -> None:
+    """Take the lock that qemu looks for on a whole disk, for as long as `fd` is open; `DestinationInUse` if somebody has it."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    except BlockingIOError as error:
+        raise DestinationInUse(
+            f"{where}: somebody has just opened this disk", remedy="Power off the VM that uses it; the job is tried again."
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP):
+            raise  # those three: a file system without such locks, on which nobody can hold one
 
 
 def _holder(name: str, folder_fd: int, where: str) -> str | None:

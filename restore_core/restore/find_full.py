@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import urllib.parse
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import PurePosixPath
 
 from restore_core import naming
@@ -17,17 +18,28 @@ from restore_core.targets.base import LOCAL, ArchiveRef, ListedFile, Target, Tar
 from restore_core.targets.local import LocalTarget
 
 
-def open_proven_full(delta: DeltaReader, asked: ArchiveRef | None, targets: TargetSet, reporter: Reporter) -> FullReader | None:
-    """The opened Full that `delta` needs, None when no block comes from it.
+@contextmanager
+def proven_full(
+    delta: DeltaReader, asked: ArchiveRef | None, targets: TargetSet, reporter: Reporter, *, blocks: int
+) -> Iterator[FullReader | None]:
+    """The Full of a Delta, opened and proven; None, without a look at any target, when no block is wanted from it."""
+    if blocks == 0:
+        reporter.note("the Full is not needed: no block comes from it")
+        yield None
+        return
+    full = open_proven_full(delta, asked, targets, reporter)
+    with full.source:
+        yield full
+
+
+def open_proven_full(delta: DeltaReader, asked: ArchiveRef | None, targets: TargetSet, reporter: Reporter) -> FullReader:
+    """The opened Full that `delta` needs.
 
     With `asked` only that one is tried, and its error is raised. Otherwise every candidate that fails its proof is noted, and
     when none is left: `TargetUnavailable` if a target that may hold it did not answer, `BadArchive` if it was found damaged
     or another lies under its name, `ArchiveAbsent` if there is none.
     """
     header = delta.header
-    if header.blocks_full == 0:
-        reporter.note("the Full is not needed: no block of the disk comes from it")
-        return None
     if asked is not None:
         return _prove(delta, asked, targets, reporter)
     silent: list[TargetUnavailable] = []

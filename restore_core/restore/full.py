@@ -6,90 +6,101 @@ gzip the size is known only at the end.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from restore_core import durable
 from restore_core.archive.full_reader import FullReader
-from restore_core.disk.allocation import create_part, refuse_if_no_space
-from restore_core.disk.destination import open_destination
+from restore_core.disk.allocation import refuse_if_no_space, size_part
+from restore_core.disk.destination import Destination, open_destination
 from restore_core.disk.scan import is_zero
-from restore_core.errors import BadArchive, from_os_error
+from restore_core.errors import BadArchive
 from restore_core.restore import publish
+from restore_core.restore.part import held_part
 from restore_core.restore.request import Phase, PlanSummary, Progress, Provision, Reporter, RestoreOutcome, RestoreRequest, Stop
+from restore_core.restore.situation import refuse_existing
 from restore_core.targets import TargetSet
 
 
 def restore_full(request: RestoreRequest, targets: TargetSet, *, reporter: Reporter, stop: Stop) -> RestoreOutcome:
     """Restore the Full that `request.delta` names. Raises typed errors; nothing is left under the final name then."""
-    started = time.monotonic()
     with (
         targets.open(request.delta) as source,
         open_destination(request.destination, roots=request.roots, make_folders=True) as destination,
+        held_part(destination, mode=request.mode, keep_part=lambda _error: False) as part,
     ):
-        full = FullReader(source)
-        known = full.identity.disk_size if full.identity else None
-        publish.refuse_existing(destination, request)
+        return _FullRestore(request=request, reporter=reporter, stop=stop, full=FullReader(source)).run(destination, part)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _FullRestore:
+    """One Full, opened."""
+
+    request: RestoreRequest
+    reporter: Reporter
+    stop: Stop
+    full: FullReader
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def _known(self) -> int | None:
+        """The size of the disk, if the Full says it."""
+        return self.full.identity.disk_size if self.full.identity else None
+
+    def run(self, destination: Destination, part: int) -> RestoreOutcome:
+        request, known = self.request, self._known
+        refuse_existing(destination, request)
         if known is not None:
             publish.descriptor_text(destination, request, known, None)
-        refuse_if_no_space(destination, needed=known if known is not None else source.size, reserved=request.reserved)
-
-        def report(done: int) -> None:
-            stop()
-            total = known if known is not None else done
-            reporter.progress(
-                Progress(
-                    phase=Phase.RESTORE,
-                    disk_size=total,
-                    done=done,
-                    moved=done,
-                    delta_done=0,
-                    delta_total=0,
-                    full_done=done,
-                    full_total=total,
-                    started=started,
-                )
-            )
-
-        thick = request.provision is Provision.THICK
-        fd, note = create_part(destination, size=known or 0, thick=thick, mode=request.mode)
+        needed = known if known is not None else self.full.source.size
+        refuse_if_no_space(destination, needed=needed, reserved=request.reserved)
+        note = size_part(destination, part, size=known or 0, thick=request.provision is Provision.THICK)
         if note:
-            reporter.note(note)
-        try:
-            size = _copy(full, fd, known, request, report)
-            durable.sync_file(fd)
-            publish.publish(destination, request, fd, size=size, original=None)
-        except BaseException as error:
-            with contextlib.suppress(OSError):
-                durable.remove(destination.part_name, dir_fd=destination.folder_fd)
-            if isinstance(error, OSError):
-                raise from_os_error(error, doing="writing", where=str(request.destination)) from error
-            raise
-        finally:
-            os.close(fd)
+            self.reporter.note(note)
+        size = self._copy(part)
+        durable.sync_file(part)
+        if (old := destination.stat_disk()) is not None:
+            publish.keep_owner(part, old)
+        publish.publish(destination, request, size=size, original=None)
         return RestoreOutcome(
             destination=request.destination,
             disk_size=size,
             plan=PlanSummary(block_size=0, disk_size=size, full_bytes=size),
-            seconds=time.monotonic() - started,
+            seconds=time.monotonic() - self.started,
             way="Full, as a plain file: checked by its own CRCs only",
-            full=source.ref,
+            full=self.full.source.ref,
             vmx=None,
         )
 
+    def _copy(self, part: int) -> int:
+        """Decode into the part file; the number of bytes."""
+        known, where, done = self._known, self.full.where, 0
+        for data in self.full.plain():
+            if known is not None and done + len(data) > known:
+                raise BadArchive(f"{where}: holds more than the {known} bytes it promises", remedy="Use another copy.")
+            if self.request.provision is Provision.THICK or not is_zero(data):
+                durable.write_all_at(part, data, done)
+            done += len(data)
+            self._report(done)
+        if known is not None and done != known:
+            raise BadArchive(f"{where}: ends at {done} of {known} bytes", remedy="The file is truncated; use another copy.")
+        os.ftruncate(part, done)
+        return done
 
-def _copy(full: FullReader, fd: int, known: int | None, request: RestoreRequest, report: Callable[[int], None]) -> int:
-    done = 0
-    for data in full.plain():
-        if known is not None and done + len(data) > known:
-            raise BadArchive(f"{full.where}: holds more than the {known} bytes it promises", remedy="Use another copy.")
-        if request.provision is Provision.THICK or not is_zero(data):
-            durable.write_all_at(fd, data, done)
-        done += len(data)
-        report(done)
-    if known is not None and done != known:
-        raise BadArchive(f"{full.where}: ends at {done} of {known} bytes", remedy="The file is truncated; use another copy.")
-    os.ftruncate(fd, done)
-    return done
+    def _report(self, done: int) -> None:
+        self.stop()
+        total = self._known if self._known is not None else done
+        self.reporter.progress(
+            Progress(
+                phase=Phase.RESTORE,
+                disk_size=total,
+                done=done,
+                moved=done,
+                delta_done=0,
+                delta_total=0,
+                full_done=done,
+                full_total=total,
+                started=self.started,
+            )
+        )

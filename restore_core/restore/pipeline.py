@@ -5,7 +5,8 @@ the digest of each block (BLAKE3, GIL released) and only then writes it (`pwrite
 no queue and no copy in between. A Full that something else wrote has no frames to pick from; it is decoded as one
 stream by one thread, while another checks and writes.
 
-Memory: one unit a thread, one page of the map (about 150 KB), whatever the size of the disk.
+Memory: one unit a thread, a few pages of the map (about 150 KB each), whatever the size of the disk; and for each archive on a
+server what is on its way (`read_ahead`). Who fetches when is `feed`'s business.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from restore_core import durable
 from restore_core.archive.delta_reader import DeltaReader
@@ -21,11 +23,13 @@ from restore_core.archive.digests import Buffer
 from restore_core.archive.frames import decode
 from restore_core.archive.full_reader import FullReader, block_length, check_block, frame_plain_size
 from restore_core.archive.index_map import FULL, MapPage
-from restore_core.errors import BadArchive, PhdError, from_os_error
+from restore_core.errors import PhdError, from_os_error
+from restore_core.restore.feed import Feed
 from restore_core.restore.foreign import foreign_blocks
 from restore_core.restore.plan import DeltaUnit, FullUnit, Unit, unit_bytes, units
 from restore_core.restore.request import Stop
 from restore_core.restore.survey import Survey
+from restore_core.targets.read_ahead import Fetch
 
 TICK = 0.25
 """Seconds between two looks at progress and at the stop sign."""
@@ -60,15 +64,16 @@ class Pipeline:
         self._lock = threading.Lock()
         self._failed: BaseException | None = None
         self._unwritten = 0
+        self._facts = lru_cache(maxsize=4)(self._page_facts)
+        self._feed = Feed(self._units, delta, full)
 
     def run(self, tick: Callable[[Moved], None], stop: Stop) -> None:
         """Do all of it; `tick` and `stop` are called a few times a second from the calling thread.
 
         Raises the first error any thread met (`BlockMismatch`, `BadArchive`, destination errors) or `Stopped`.
         """
-        source = self._units()
         framed = bool(self._header.frame_size) or self._full is None
-        jobs: list[Callable[[], None]] = [lambda: self._drain(source)] * self._threads
+        jobs: list[Callable[[], None]] = [self._drain] * self._threads
         if not framed:
             jobs.append(self._drain_stream)
         threads = [threading.Thread(target=self._guard, args=(job,), name=f"phd-{n}") for n, job in enumerate(jobs)]
@@ -85,18 +90,23 @@ class Pipeline:
             for thread in threads:
                 thread.join()
             raise
+        finally:
+            self._feed.close()
         if self._failed is not None:
             raise self._failed
+        tick(self.moved)
         stop()
 
     def _units(self) -> Iterator[Unit]:
         per_frame = self._header.frame_size // self._header.block_size
         for index in range(self._delta.pages):
-            page = self._delta.page(index)
-            wanted = self._wanted(page)
-            uses_frames = per_frame and wanted.find(FULL) >= 0
-            frames = self._delta.full_frames(index) if uses_frames else None
-            yield from units(page, wanted, frames, per_frame)
+            yield from units(*self._facts(index), per_frame)
+
+    def _page_facts(self, index: int) -> tuple[MapPage, bytes, tuple[list[int], list[int]] | None]:
+        page = self._delta.page(index)
+        wanted = self._wanted(page)
+        uses_frames = self._header.frame_size and wanted.find(FULL) >= 0
+        return page, wanted, self._delta.full_frames(index) if uses_frames else None
 
     def _guard(self, job: Callable[[], None]) -> None:
         try:
@@ -110,31 +120,27 @@ class Pipeline:
         with self._lock:
             if self._failed is None:
                 self._failed = error
+        self._feed.interrupt()
 
-    def _drain(self, source: Iterator[Unit]) -> None:
+    def _drain(self) -> None:
         while self._failed is None:
-            with self._lock:
-                unit = next(source, None)
-            if unit is None:
+            taken = self._feed.take()
+            if taken is None:
                 return
+            unit, fetch = taken
             if isinstance(unit, FullUnit):
-                self._full_unit(unit)
+                self._full_unit(unit, fetch)
             else:
-                self._delta_unit(unit)
+                self._delta_unit(unit, fetch)
 
-    def _full_unit(self, unit: FullUnit) -> None:
+    def _full_unit(self, unit: FullUnit, fetch: Fetch) -> None:
         if self._full is None:
             raise PhdError(f"{self._where}: a block needs the Full, and no Full was opened")
         header, first = self._header, unit.page.first_block
         per_frame = header.frame_size // header.block_size
         number = first // per_frame + unit.frame
-        if unit.offset < 0:
-            raise BadArchive(
-                f"{self._delta.where}: frame {number} is not in the frame table", remedy="Use another copy of this Delta."
-            )
         where = f"{self._full.where}: frame {number}"
-        member = self._full.source.read_at(unit.offset, unit.length)
-        plain = memoryview(decode(member, frame_plain_size(self._delta, number), where))
+        plain = memoryview(decode(fetch(), frame_plain_size(self._delta, number), where))
         start = number * header.frame_size
         run_from = run_to = 0
         for index in unit.blocks:
@@ -152,9 +158,9 @@ class Pipeline:
         if self._fd is not None and len(data):
             durable.write_all_at(self._fd, data, offset)
 
-    def _delta_unit(self, unit: DeltaUnit) -> None:
+    def _delta_unit(self, unit: DeltaUnit, fetch: Fetch) -> None:
         header, first = self._header, unit.page.first_block
-        members = memoryview(self._delta.frames_at(unit.offset, unit.length))
+        members = memoryview(fetch())
         at = 0
         for index, length in zip(unit.blocks, unit.lengths, strict=True):
             block = first + index

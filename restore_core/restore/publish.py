@@ -10,31 +10,17 @@ from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.full_reader import block_length, check_block
 from restore_core.archive.index_map import ZERO
 from restore_core.disk.destination import Destination
-from restore_core.disk.locks import refuse_if_in_use
 from restore_core.disk.scan import is_zero
 from restore_core.disk.vmdk import render_descriptor
 from restore_core.errors import BadArchive, BlockMismatch, DestinationExists
 from restore_core.naming import printable
+from restore_core.restore.redo import APPLYING_SUFFIX
 from restore_core.restore.request import Provision, RestoreRequest, Stop, VmxChoice
-
-APPLYING_SUFFIX = ".phd-applying"
-
-
-def refuse_existing(destination: Destination, request: RestoreRequest) -> None:
-    """Refuse a destination that holds a disk without `overwrite`, or one that is in use."""
-    descriptor, disk = destination.stat_descriptor(), destination.stat_disk()
-    if (descriptor is not None or disk is not None) and not request.overwrite:
-        there = destination.descriptor_name if descriptor is not None else destination.disk_name
-        raise DestinationExists(
-            f"{printable(str(request.destination))}: {printable(there or '')} is there already",
-            remedy="Choose another name, or say that it may be replaced: overwrite = true (--overwrite).",
-        )
-    refuse_if_in_use(request.destination, dir_fd=destination.folder_fd)
 
 
 def refuse_contents(destination: Destination, request: RestoreRequest, delta: DeltaReader) -> None:
     """Refuse early what could not be published at the end: a descriptor that cannot be written, a VMX that cannot be put."""
-    descriptor_text(destination, request, delta.header.disk_size, delta.text("descriptor"))
+    descriptor_text(destination, request, delta.header.disk_size, delta.descriptor())
     if request.vmx is VmxChoice.AS_IS:
         _vmx_to_put(destination, delta)
 
@@ -72,27 +58,39 @@ def read_back(delta: DeltaReader, fd: int, where: str, stop: Stop) -> None:
                 stop()
 
 
-def publish(destination: Destination, request: RestoreRequest, fd: int, *, size: int, original: bytes | None) -> None:
+def publish(destination: Destination, request: RestoreRequest, *, size: int, original: bytes | None) -> None:
     """Give the durable part file its final name; the descriptor comes last, since it makes the disk usable.
 
-    A disk that is replaced keeps its owner and mode. If its size changes, the old descriptor is set aside first, so that no
-    moment shows a descriptor and a flat file that do not belong together.
+    If a disk is replaced by one of another size, the old descriptor is set aside first, so that no moment shows a descriptor
+    and a flat file that do not belong together.
     """
     folder, name = destination.folder_fd, destination.descriptor_name
     old, old_descriptor = destination.stat_disk(), destination.stat_descriptor()
-    text = descriptor_text(destination, request, size, original)
-    if old is not None:
-        ours = os.fstat(fd)
-        if (ours.st_uid, ours.st_gid) != (old.st_uid, old.st_gid):
-            os.fchown(fd, old.st_uid, old.st_gid)
-        os.fchmod(fd, old.st_mode & 0o7777)
-        if name is not None and old_descriptor is not None and old.st_size != size:
-            durable.move(name, name + APPLYING_SUFFIX, replace=True, source_dir_fd=folder, to_dir_fd=folder)
+    if old is not None and name is not None and old_descriptor is not None and old.st_size != size:
+        durable.move(name, name + APPLYING_SUFFIX, replace=True, source_dir_fd=folder, to_dir_fd=folder)
     durable.move(destination.part_name, destination.disk_name, replace=request.overwrite, source_dir_fd=folder, to_dir_fd=folder)
-    if name is not None and text is not None:
-        mode = old_descriptor.st_mode & 0o7777 if old_descriptor is not None else request.mode
-        durable.write_whole(name, text.encode("utf-8", "surrogateescape"), mode=mode, replace=request.overwrite, dir_fd=folder)
-        durable.remove(name + APPLYING_SUFFIX, dir_fd=folder)
+    put_descriptor(destination, request, size=size, original=original, mode=old_descriptor and old_descriptor.st_mode)
+
+
+def put_descriptor(
+    destination: Destination, request: RestoreRequest, *, size: int, original: bytes | None, mode: int | None = None
+) -> None:
+    """Write the descriptor of a finished disk; one that was set aside goes. Nothing for a raw image."""
+    name, text = destination.descriptor_name, descriptor_text(destination, request, size, original)
+    if name is None or text is None:
+        return
+    folder = destination.folder_fd
+    data = text.encode("utf-8", "surrogateescape")
+    durable.write_whole(name, data, mode=(mode or request.mode) & 0o7777, replace=request.overwrite, dir_fd=folder)
+    durable.remove(name + APPLYING_SUFFIX, dir_fd=folder)
+
+
+def keep_owner(fd: int, old: os.stat_result) -> None:
+    """A disk that is replaced keeps its owner and mode; the owner is only changed where it must be, since that is a privilege."""
+    ours = os.fstat(fd)
+    if (ours.st_uid, ours.st_gid) != (old.st_uid, old.st_gid):
+        os.fchown(fd, old.st_uid, old.st_gid)
+    os.fchmod(fd, old.st_mode & 0o7777)
 
 
 def put_vmx(destination: Destination, request: RestoreRequest, delta: DeltaReader) -> Path | None:

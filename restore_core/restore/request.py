@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -31,6 +32,7 @@ class Phase(enum.Enum):
     PREPARE = "preparing"
     RESTORE = "restoring"
     FLUSH = "making it durable"
+    APPLY = "changing the disk in place"
     READBACK = "reading it back"
     PUBLISH = "publishing"
     VERIFY = "verifying"
@@ -41,7 +43,9 @@ class RestoreRequest:
     """One Delta to one disk. `roots` confines the destination (None: a person's own restore, not confined).
 
     `mode` is the permission of a new disk; a replaced disk keeps owner and mode. `reserved` is how many bytes other
-    queued jobs will still take on the same datastore.
+    queued jobs will still take on the same datastore. With `only_ours` an existing disk is touched only if the last
+    restore wrote it and nobody has since. `records` is the folder of receipts (None: none are kept), `again` says that an
+    attempt before this one may have come to its end without saying so.
     """
 
     delta: ArchiveRef
@@ -54,6 +58,9 @@ class RestoreRequest:
     readback: bool = False
     mode: int = 0o600
     reserved: int = 0
+    only_ours: bool = False
+    records: Path | None = None
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +119,10 @@ class RestoreOutcome:
     """Which way was taken and why, e.g. "new disk" or "replaced"."""
     full: ArchiveRef | None
     vmx: Path | None
+
+
+KeepPart = Callable[[BaseException], bool]
+"""Whether the part file stays after this error, for an attempt that will come."""
 
 
 class Reporter(Protocol):

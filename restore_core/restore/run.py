@@ -1,41 +1,39 @@
 """The order of a Delta restore, from the first look to the final name.
 
-open the Delta, check head and metadata        BadArchive
-prove the Full, if any block comes from it     BadArchive, ArchiveAbsent, TargetUnavailable
-open the destination, refuse what it holds     DestinationOutside, DestinationExists, DestinationInUse
-enough space                                   NoSpace
----- nothing was written so far ----
-part file, allocated                           DestinationError
-fetch > decode > verify > write                BlockMismatch, BadArchive, TryAgainLater, Stopped
-fsync, read back on request
-publish: flat file first, descriptor last, then the VMX if it was asked for
+    open the Delta, check head and metadata        BadArchive
+    open the destination, complete what a crash    DestinationOutside
+      interrupted, refuse what must stay           DestinationExists, DestinationInUse, Diverged
+    survey what is there, choose the way           (situation, ways)
+    prove the Full, if any block comes from it     BadArchive, ArchiveAbsent, TargetUnavailable
+    enough space                                   NoSpace
+    ---- no disk was touched so far ----
+    fetch > decode > verify > write                BlockMismatch, BadArchive, TryAgainLater, Stopped
+    fsync, read back on request, put on record
+    publish: flat file first, descriptor last, then the VMX if it was asked for
+
+The part file is taken first of all and held to the end, so that two restores never work on one disk.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from restore_core import durable
 from restore_core.archive.delta_reader import DeltaReader
-from restore_core.archive.full_reader import FullReader
-from restore_core.disk.allocation import create_part, refuse_if_no_space
+from restore_core.disk.allocation import clone, refuse_if_no_space
 from restore_core.disk.destination import Destination, open_destination
-from restore_core.errors import from_os_error
-from restore_core.naming import printable
-from restore_core.restore import publish
-from restore_core.restore.find_full import open_proven_full
-from restore_core.restore.pipeline import Moved, Pipeline
+from restore_core.restore import publish, redo
+from restore_core.restore.find_full import proven_full
+from restore_core.restore.part import held_part
 from restore_core.restore.plan import summary
-from restore_core.restore.request import Phase, PlanSummary, Progress, Provision, Reporter, RestoreOutcome, RestoreRequest, Stop
+from restore_core.restore.request import KeepPart, PlanSummary, Provision, Reporter, RestoreOutcome, RestoreRequest, Stop
+from restore_core.restore.situation import look, refuse
+from restore_core.restore.ways import Decision, Way, by_clone
+from restore_core.restore.writer import Writer
 from restore_core.targets import TargetSet
-
-KeepPart = Callable[[BaseException], bool]
-"""Whether the part file stays after this error, for an attempt that will come."""
 
 
 def restore_delta(
@@ -49,11 +47,24 @@ def restore_delta(
 
 
 def plan_delta(request: RestoreRequest, targets: TargetSet, *, reporter: Reporter) -> PlanSummary:
-    """What a restore would move, after the same checks of both archives that a restore makes; nothing is written."""
+    """What a restore would move, after the same checks of both archives that a restore makes; nothing is written.
+
+    With `overwrite` a disk that is there is surveyed first, as a refresh does it.
+    """
     with open_delta(request, targets) as delta:
         delta.check_metadata()
-        with _proven_full(delta, request, targets, reporter):
-            return summary(delta)
+        plan = _surveyed(request, delta) if request.overwrite else None
+        plan = plan or summary(delta)
+        with proven_full(delta, request.full, targets, reporter, blocks=plan.full_blocks):
+            return plan
+
+
+def _surveyed(request: RestoreRequest, delta: DeltaReader) -> PlanSummary | None:
+    """The plan for the disk that is there, None if there is none."""
+    with open_destination(request.destination, roots=request.roots, make_folders=False) as destination:
+        if destination.stat_disk() is None:
+            return None
+        return look(destination, request, delta, -1, lambda: None).plan
 
 
 @contextmanager
@@ -61,18 +72,6 @@ def open_delta(request: RestoreRequest, targets: TargetSet) -> Iterator[DeltaRea
     """The Delta of a request, opened; `BadArchive` if it is anything else."""
     with targets.open(request.delta) as source:
         yield DeltaReader(source)
-
-
-@contextmanager
-def _proven_full(
-    delta: DeltaReader, request: RestoreRequest, targets: TargetSet, reporter: Reporter
-) -> Iterator[FullReader | None]:
-    full = open_proven_full(delta, request.full, targets, reporter)
-    try:
-        yield full
-    finally:
-        if full is not None:
-            full.source.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,97 +86,62 @@ class _Attempt:
 
     def run(self, targets: TargetSet) -> RestoreOutcome:
         request = self.request
-        with open_delta(request, targets) as delta:
+        with (
+            open_delta(request, targets) as delta,
+            open_destination(request.destination, roots=request.roots, make_folders=True) as destination,
+        ):
             delta.check_metadata()
-            plan = summary(delta)
-            with (
-                _proven_full(delta, request, targets, self.reporter) as full,
-                open_destination(request.destination, roots=request.roots, make_folders=True) as destination,
-            ):
-                replaced = self._preflight(destination, delta, plan)
-                self.reporter.planned(plan)
-                self._write(destination, delta, full, plan)
-                vmx = publish.put_vmx(destination, request, delta)
+            with held_part(destination, mode=request.mode, keep_part=self.keep_part) as part:
+                recovered = redo.recover(destination)
+                if recovered:
+                    self.reporter.note(recovered)
+                refuse(destination, request, delta.header.delta_id, recovered=recovered is not None)
+                publish.refuse_contents(destination, request, delta)
+                decision = look(destination, request, delta, part, self.stop)
+                decision = self._clone_if_possible(destination, decision, part)
+                with proven_full(delta, request.full, targets, self.reporter, blocks=decision.plan.full_blocks) as full:
+                    self._refuse_space(destination, decision, part)
+                    self.reporter.note(decision.describe())
+                    self.reporter.planned(decision.plan)
+                    Writer(
+                        request=request,
+                        reporter=self.reporter,
+                        stop=self.stop,
+                        started=self.started,
+                        destination=destination,
+                        delta=delta,
+                        full=full,
+                        decision=decision,
+                        part=part,
+                    ).write()
+                    full_ref = full.source.ref if full else None
+            vmx = publish.put_vmx(destination, request, delta)
         return RestoreOutcome(
             destination=request.destination,
-            disk_size=plan.disk_size,
-            plan=plan,
+            disk_size=decision.plan.disk_size,
+            plan=decision.plan,
             seconds=time.monotonic() - self.started,
-            way="replaced the disk that was there, as a whole" if replaced else "new disk",
-            full=full.source.ref if full else None,
+            way=decision.describe(),
+            full=full_ref,
             vmx=vmx,
         )
 
-    def _preflight(self, destination: Destination, delta: DeltaReader, plan: PlanSummary) -> bool:
-        """Refuse what cannot end well; whether a disk will be replaced."""
-        publish.refuse_existing(destination, self.request)
-        publish.refuse_contents(destination, self.request, delta)
-        thick = self.request.provision is Provision.THICK
-        needed = plan.disk_size if thick else plan.full_bytes + plan.delta_bytes
-        leftover = publish.allocated(destination, destination.part_name)
-        refuse_if_no_space(destination, needed=needed, reserved=self.request.reserved, reusable=leftover)
-        return destination.stat_disk() is not None
-
-    def _write(self, destination: Destination, delta: DeltaReader, full: FullReader | None, plan: PlanSummary) -> None:
-        request = self.request
-        fd, note = create_part(destination, size=plan.disk_size, thick=request.provision is Provision.THICK, mode=request.mode)
-        if note:
-            self.reporter.note(note)
+    def _clone_if_possible(self, destination: Destination, decision: Decision, part: int) -> Decision:
+        if decision.way is not Way.REDO:
+            return decision
+        disk = os.open(destination.disk_name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=destination.folder_fd)
         try:
-            self._fill(fd, delta, full, plan)
-            publish.publish(destination, request, fd, size=plan.disk_size, original=delta.text("descriptor"))
-        except BaseException as error:
-            if not self.keep_part(error):
-                with contextlib.suppress(OSError):
-                    durable.remove(destination.part_name, dir_fd=destination.folder_fd)
-            if isinstance(error, OSError):
-                raise from_os_error(error, doing="making the disk durable", where=printable(str(request.destination))) from error
-            raise
+            os.ftruncate(part, 0)
+            return by_clone(decision) if clone(disk, part) else decision
         finally:
-            os.close(fd)
+            os.close(disk)
 
-    def _fill(self, fd: int, delta: DeltaReader, full: FullReader | None, plan: PlanSummary) -> None:
-        """Every block, verified and durable."""
-        where = printable(str(self.request.destination))
-        report = _Progress(plan, self.reporter, self.started)
-        Pipeline(delta, full, fd, where=where).run(report.tick, self.stop)
-        report.phase(Phase.FLUSH)
-        durable.sync_file(fd)
-        if self.request.readback:
-            report.phase(Phase.READBACK)
-            publish.read_back(delta, fd, where, self.stop)
-        report.phase(Phase.PUBLISH)
-        self.stop()
-
-
-class _Progress:
-    """Turns what the pipeline moved into `Progress`. Zero blocks count as done from the start: they cost nothing."""
-
-    def __init__(self, plan: PlanSummary, reporter: Reporter, started: float) -> None:
-        self._plan, self._reporter, self._started = plan, reporter, started
-        self._moved = Moved()
-        self._phase = Phase.RESTORE
-
-    def tick(self, moved: Moved) -> None:
-        """Report."""
-        self._moved = moved
-        plan = self._plan
-        done = moved.delta + moved.full
-        self._reporter.progress(
-            Progress(
-                phase=self._phase,
-                disk_size=plan.disk_size,
-                done=plan.zero_bytes + plan.keep_bytes + done,
-                moved=done,
-                delta_done=moved.delta,
-                delta_total=plan.delta_bytes,
-                full_done=moved.full,
-                full_total=plan.full_bytes,
-                started=self._started,
-            )
-        )
-
-    def phase(self, phase: Phase) -> None:
-        """Enter a phase, and report."""
-        self._phase = phase
-        self.tick(self._moved)
+    def _refuse_space(self, destination: Destination, decision: Decision, part: int) -> None:
+        plan, facts = decision.plan, destination.stat_disk()
+        moved = plan.full_bytes + plan.delta_bytes
+        whole = decision.way in (Way.NEW, Way.RESUME, Way.WHOLE)
+        thick = whole and self.request.provision is Provision.THICK
+        grown = max(0, plan.disk_size - facts.st_size) if facts is not None and not whole else 0
+        taken = os.fstat(part).st_blocks * 512 if whole else 0
+        needed = plan.disk_size if thick else moved + grown
+        refuse_if_no_space(destination, needed=needed, reserved=self.request.reserved, reusable=taken)

@@ -13,7 +13,7 @@ from restore_core.archive.frames import GZIP_MAGIC
 from restore_core.archive.full_reader import FullReader
 from restore_core.errors import ArchiveAbsent, BadArchive
 from restore_core.naming import ArchiveType
-from restore_core.restore.find_full import open_proven_full
+from restore_core.restore.find_full import proven_full
 from restore_core.restore.pipeline import Moved, Pipeline
 from restore_core.restore.plan import summary
 from restore_core.restore.request import Phase, Progress, Reporter, Stop
@@ -55,11 +55,9 @@ def _verify_delta(
         stop()
     for _ in delta.segments():
         stop()
-    full = open_proven_full(delta, full_ref, targets, reporter)
     checked = source.size
-    with contextlib.ExitStack() as stack:
+    with proven_full(delta, full_ref, targets, reporter, blocks=delta.header.blocks_full) as full:
         if full is not None:
-            stack.enter_context(full.source)
             _check_whole(full, delta, stop)
             checked += full.source.size
         _check_blocks(delta, full, reporter, stop)

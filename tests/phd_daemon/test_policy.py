@@ -15,8 +15,9 @@ from phd_daemon.spool.admit import Claim
 from phd_daemon.spool.control_file import parse_control_file
 from phd_daemon.spool.layout import Spool, State
 from phd_daemon.spool.order import from_json
-from phd_daemon.spool.record import Identity, JobRecord
+from phd_daemon.spool.record import JobRecord
 from restore_core import durable
+from restore_core.disk.identity import Identity
 from restore_core.errors import BadControlFile, DestinationOutside
 
 ME = pwd.getpwuid(os.geteuid()).pw_name

@@ -36,8 +36,8 @@ def order(tmp_path: Path, spool: Path) -> WorkOrder:
     datastore.mkdir(parents=True)
     return WorkOrder(
         job="crm", attempt=1, spool=str(spool), lock_fd=-1, delta="nas1:a/b.phd", restore_to=str(datastore / "CRM.vmdk"), full=None,
-        overwrite=False, provision="thick", vmx="none", readback=False, roots=(str(tmp_path / "volumes"),), mode=0o600, reserved=0,
-        targets=(),
+        overwrite=False, only_ours=False, provision="thick", vmx="none", readback=False, roots=(str(tmp_path / "volumes"),),
+        mode=0o600, reserved=0, records=str(tmp_path), targets=(),
     )  # fmt: skip
 
 

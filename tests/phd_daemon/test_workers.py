@@ -35,7 +35,8 @@ class Yard:
         assert fd is not None
         order = WorkOrder(
             job="crm", attempt=1, spool=str(self.folder), lock_fd=fd, delta=f"/fake/{wishes}", restore_to="/ds/crm.vmdk", full=None,
-            overwrite=False, provision="thick", vmx="none", readback=False, roots=("/ds",), mode=0o600, reserved=0, targets=(),
+            overwrite=False, only_ours=False, provision="thick", vmx="none", readback=False, roots=("/ds",), mode=0o600,
+            reserved=0, records="", targets=(),
         )  # fmt: skip
         worker = self.workers.start(order, log=self.folder / "crm.log")
         os.close(fd)

@@ -30,8 +30,9 @@ from phd_daemon.spool.reconcile import (
     Withdraw,
     reconcile,
 )
-from phd_daemon.spool.record import Identity, JobRecord
+from phd_daemon.spool.record import JobRecord
 from phd_daemon.spool.status_file import Outcome, Result
+from restore_core.disk.identity import Identity
 from tests.phd_daemon.spool.desk import TEXT
 
 MINE, OTHER = 1, 2

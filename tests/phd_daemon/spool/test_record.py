@@ -10,7 +10,8 @@ import pytest
 
 from phd_daemon.spool.control_file import parse_control_file
 from phd_daemon.spool.layout import State
-from phd_daemon.spool.record import Identity, JobRecord, NewerRecord, identity_of, read_record, write_record
+from phd_daemon.spool.record import JobRecord, NewerRecord, read_record, write_record
+from restore_core.disk.identity import Identity, identity_of
 from tests.phd_daemon.spool.desk import TEXT
 
 

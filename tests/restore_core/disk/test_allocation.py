@@ -10,9 +10,20 @@ from pathlib import Path
 import pytest
 
 from restore_core.disk import allocation
-from restore_core.disk.allocation import create_part, free_bytes, refuse_if_no_space, zero_range
+from restore_core.disk.allocation import free_bytes, refuse_if_no_space, size_part, take_part, zero_range
 from restore_core.disk.destination import Destination, open_destination
 from restore_core.errors import DestinationError, NoSpace
+
+
+def create_part(destination: Destination, *, size: int, thick: bool, mode: int) -> tuple[int, str | None]:
+    """A fresh part file, as a restore makes it; its caller removes it when it cannot be sized."""
+    fd = take_part(destination, mode=mode)
+    try:
+        return fd, size_part(destination, fd, size=size, thick=thick)
+    except BaseException:
+        os.close(fd)
+        (destination.path.parent / destination.part_name).unlink()
+        raise
 
 
 @pytest.fixture
@@ -122,7 +133,8 @@ def test_a_size_the_file_system_cannot_have_is_final_and_leaves_nothing(destinat
 
 
 def test_any_other_end_of_allocating_leaves_nothing_either(destination: Destination, monkeypatch: pytest.MonkeyPatch):
-    def interrupted(_fd: int, _size: int) -> None:
+    def interrupted(_fd: int, _size: int, *, keep: bool) -> None:
+        del keep
         raise KeyboardInterrupt
 
     monkeypatch.setattr(allocation, "_allocate", interrupted)

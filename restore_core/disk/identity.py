@@ -1,0 +1,40 @@
+"""Which file a name stands for: inode and generation, since ext4 gives a freed inode number away at once.
+
+The device is left out: what is compared lies in one folder, and device numbers change over a reboot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import struct
+from dataclasses import dataclass
+
+_FS_IOC_GETVERSION = 0x80087601
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """One file. `generation` is 0 where the file system keeps none or it could not be read."""
+
+    inode: int
+    generation: int
+
+    def same(self, other: Identity) -> bool:
+        """The same file; an unknown generation is no evidence against it."""
+        unknown = 0 in (self.generation, other.generation)
+        return self.inode == other.inode and (unknown or self.generation == other.generation)
+
+
+def generation(fd: int) -> int:
+    """The inode's generation number, 0 where the file system has none (tmpfs, FUSE)."""
+    with contextlib.suppress(OSError):
+        answer = fcntl.ioctl(fd, _FS_IOC_GETVERSION, bytes(struct.calcsize("l")))
+        return int(struct.unpack("l", answer)[0]) & 0xFFFFFFFF
+    return 0
+
+
+def identity_of(fd: int) -> Identity:
+    """The identity of an open file."""
+    return Identity(inode=os.fstat(fd).st_ino, generation=generation(fd))

@@ -1,0 +1,41 @@
+"""The part file of a destination, held from the first refusal to the final name, so that two restores never work on one disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from restore_core import durable
+from restore_core.disk.allocation import take_part
+from restore_core.disk.destination import Destination
+from restore_core.errors import from_os_error
+from restore_core.naming import printable
+from restore_core.restore.request import KeepPart
+
+
+@contextmanager
+def held_part(destination: Destination, *, mode: int, keep_part: KeepPart) -> Iterator[int]:
+    """The part file, as an earlier attempt may have left it. Afterwards it is gone: published, or removed.
+
+    Only after an error for which `keep_part` says so it stays, if there is anything in it. An `OSError` leaves as a typed error.
+    """
+    fd = take_part(destination, mode=mode, keep=True)
+    try:
+        yield fd
+    except BaseException as error:
+        if not keep_part(error) or os.fstat(fd).st_blocks == 0:
+            _remove(destination)
+        if isinstance(error, OSError):
+            raise from_os_error(error, doing="writing the disk", where=printable(str(destination.path))) from error
+        raise
+    else:
+        _remove(destination)
+    finally:
+        os.close(fd)
+
+
+def _remove(destination: Destination) -> None:
+    with contextlib.suppress(OSError):
+        durable.remove(destination.part_name, dir_fd=destination.folder_fd, durable=False)

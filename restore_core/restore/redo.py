@@ -1,0 +1,279 @@
+"""Changes a disk in place so that a crash at any moment leaves the old disk, or one that the next start completes to the new.
+
+    X-flat.vmdk.phd-redo-part   being staged; nothing of the disk was touched; a crash leaves it to be thrown away
+    X-flat.vmdk.phd-redo        complete and durable; from here on there is no way back, only forward
+    X.vmdk.phd-applying         the descriptor, set aside so that nobody can start a half-applied disk
+    (raw image: the image itself is set aside under that suffix while it is changed)
+
+A redo file is a sparse image: every block that changes lies at its own offset. Behind it, at a multiple of 64 KiB, stand the
+tables (44 bytes a block: u64 offset, u32 length, 32 bytes digest; 16 bytes a cleared run: u64 offset, u64 length) and at
+the very end 64 KiB of JSON that say what belongs where, to which disk, and under which descriptor. Applying it twice does no harm.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+from restore_core import durable
+from restore_core.archive.delta_reader import DeltaReader
+from restore_core.archive.digests import BlockDigest
+from restore_core.archive.full_reader import block_length
+from restore_core.disk.allocation import zero_range
+from restore_core.disk.destination import Destination
+from restore_core.disk.identity import Identity, identity_of
+from restore_core.disk.locks import hold
+from restore_core.errors import BadData, TryAgainLater
+from restore_core.naming import printable
+from restore_core.restore.survey import WRITE, Survey
+
+REDO_SUFFIX = ".phd-redo"
+PART_SUFFIX = ".phd-redo-part"
+APPLYING_SUFFIX = ".phd-applying"
+_VERSION = 1
+_BLOCK = struct.Struct("<QI32s")
+_CLEAR = struct.Struct("<QQ")
+_FOOTER = 64 << 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedoFooter:
+    """What a redo file says of itself: to which disk it belongs (`inode`, `generation`), and its size in bytes before and after."""
+
+    inode: int
+    generation: int
+    size_before: int
+    size_after: int
+    thick: bool
+    delta_id: str
+    block_digest: str
+    blocks_at: int
+    blocks: int
+    clears: int
+    descriptor: str | None
+
+
+def stage(destination: Destination) -> int:
+    """A new redo file for the pipeline to write blocks into, each at its own offset; returns its descriptor."""
+    return durable.take_part(destination.disk_name + PART_SUFFIX, dir_fd=destination.folder_fd)
+
+
+def discard(destination: Destination) -> None:
+    """Throw away what was staged."""
+    durable.remove(destination.disk_name + PART_SUFFIX, dir_fd=destination.folder_fd)
+
+
+def seal(destination: Destination, fd: int, delta: DeltaReader, survey: Survey, *, descriptor: str | None) -> None:
+    """Write the tables and the footer, make it durable, and give it its name. Raises `OSError`."""
+    disk = os.open(destination.disk_name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=destination.folder_fd)
+    try:
+        old, facts = identity_of(disk), os.fstat(disk)
+    finally:
+        os.close(disk)
+    at = start = -(-max(delta.header.disk_size, facts.st_size) // _FOOTER) * _FOOTER
+    blocks = clears = 0
+    for data in _block_records(delta, survey):
+        durable.write_all_at(fd, data, at)
+        at, blocks = at + len(data), blocks + len(data) // _BLOCK.size
+    for offset, length in survey.cleared(delta):
+        durable.write_all_at(fd, _CLEAR.pack(offset, length), at)
+        at, clears = at + _CLEAR.size, clears + 1
+    footer = RedoFooter(
+        inode=old.inode,
+        generation=old.generation,
+        size_before=facts.st_size,
+        size_after=delta.header.disk_size,
+        thick=is_thick(facts),
+        delta_id=delta.header.delta_id,
+        block_digest=delta.header.block_digest.value,
+        blocks_at=start,
+        blocks=blocks,
+        clears=clears,
+        descriptor=descriptor,
+    )
+    durable.write_all_at(fd, json.dumps({"version": _VERSION, **asdict(footer)}).encode().ljust(_FOOTER), at)
+    durable.sync_file(fd)
+    name, folder = destination.disk_name, destination.folder_fd
+    durable.move(name + PART_SUFFIX, name + REDO_SUFFIX, replace=True, source_dir_fd=folder, to_dir_fd=folder)
+
+
+def pending(destination: Destination) -> bool:
+    """Whether a crash left a redo file for this disk."""
+    return _exists(destination, destination.disk_name + REDO_SUFFIX)
+
+
+def recover(destination: Destination) -> str | None:
+    """Complete what a crash interrupted, before anything else uses the disk; a note for the log, None if there was nothing.
+
+    The redo file stays, as the proof that the disk is ours, until the caller has that on record and calls `remove`.
+    A redo file that does not belong to the disk that lies there is thrown away: that disk was put there by somebody else.
+    """
+    if not pending(destination):
+        return None
+    put_back_image(destination)
+    fd = os.open(destination.disk_name + REDO_SUFFIX, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=destination.folder_fd)
+    try:
+        footer = _read_footer(fd)
+        if footer is None or not _belongs(destination, footer):
+            durable.remove(destination.disk_name + REDO_SUFFIX, dir_fd=destination.folder_fd)
+            return "threw away the redo file of a disk that is not there any more"
+        apply(destination, fd, footer)
+    finally:
+        os.close(fd)
+    return f"completed the refresh that was interrupted: {footer.blocks} blocks written again"
+
+
+def apply_staged(destination: Destination, check: Callable[[int], None]) -> None:
+    """Apply the redo file that `seal` has named; `check` may look at the open disk before it is shown. No cancel from here on."""
+    fd = os.open(destination.disk_name + REDO_SUFFIX, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=destination.folder_fd)
+    try:
+        footer = _read_footer(fd)
+        if footer is None:
+            raise TryAgainLater(f"{printable(str(destination.path))}: the redo file cannot be read back")
+        apply(destination, fd, footer, check)
+    finally:
+        os.close(fd)
+
+
+def apply(destination: Destination, redo: int, footer: RedoFooter, check: Callable[[int], None] = lambda _disk: None) -> None:
+    """Set the descriptor aside, write every block, zero every cleared run, make the disk durable, and put its descriptor back.
+
+    Each block is checked once more before it is written.
+    """
+    where = printable(str(destination.path))
+    aside = _set_aside(destination)
+    disk = os.open(aside, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=destination.folder_fd)
+    try:
+        hold(disk, where)
+        digest = BlockDigest(footer.block_digest).of
+        _resize(disk, footer)
+        for offset, length, expected in _blocks(redo, footer):
+            data = os.pread(redo, length, offset)
+            if digest(data) != expected:
+                durable.remove(destination.disk_name + REDO_SUFFIX, dir_fd=destination.folder_fd)
+                raise TryAgainLater(
+                    f"{where}: the redo file is damaged at {offset}; the disk is half new and its descriptor stays aside",
+                    remedy="Restore it again with overwrite; only what is missing will be fetched.",
+                )
+            durable.write_all_at(disk, data, offset)
+        for offset, length in _clears(redo, footer):
+            zero_range(disk, offset, length, thick=footer.thick)
+        durable.sync_file(disk)
+        check(disk)
+    finally:
+        os.close(disk)
+    put_back_image(destination)
+    _finish(destination, footer)
+
+
+def _finish(destination: Destination, footer: RedoFooter) -> None:
+    """The disk is new and durable: it gets its descriptor."""
+    folder, name = destination.folder_fd, destination.descriptor_name
+    if name is not None and footer.descriptor is not None:
+        mode = 0o600
+        with contextlib.suppress(FileNotFoundError):
+            mode = os.stat(name + APPLYING_SUFFIX, dir_fd=folder, follow_symlinks=False).st_mode & 0o7777
+        durable.write_whole(name, footer.descriptor.encode("utf-8", "surrogateescape"), mode=mode, dir_fd=folder)
+        durable.remove(name + APPLYING_SUFFIX, dir_fd=folder)
+
+
+def remove(destination: Destination) -> None:
+    """Nobody needs the redo file any more: the new disk is durable, has its descriptor, and is on record as ours."""
+    durable.remove(destination.disk_name + REDO_SUFFIX, dir_fd=destination.folder_fd)
+
+
+def is_thick(facts: os.stat_result) -> bool:
+    """Whether a disk has all of its blocks allocated; it stays as it is."""
+    return facts.st_blocks * 512 >= facts.st_size
+
+
+def put_back_image(destination: Destination) -> None:
+    """A raw image that was set aside gets its name again; harmless when there is none."""
+    aside = destination.disk_name + APPLYING_SUFFIX
+    if destination.raw and _exists(destination, aside):
+        folder = destination.folder_fd
+        durable.move(aside, destination.disk_name, source_dir_fd=folder, to_dir_fd=folder)
+
+
+def _set_aside(destination: Destination) -> str:
+    """Hide the disk from whoever might start it; the name under which its bytes lie meanwhile."""
+    folder, name = destination.folder_fd, destination.descriptor_name
+    if name is None:
+        aside = destination.disk_name + APPLYING_SUFFIX
+        durable.move(destination.disk_name, aside, source_dir_fd=folder, to_dir_fd=folder)
+        return aside
+    if destination.stat_descriptor() is not None:
+        durable.move(name, name + APPLYING_SUFFIX, replace=True, source_dir_fd=folder, to_dir_fd=folder)
+    return destination.disk_name
+
+
+def _resize(disk: int, footer: RedoFooter) -> None:
+    size = os.fstat(disk).st_size
+    if size != footer.size_after:
+        os.ftruncate(disk, footer.size_after)
+        if footer.thick and footer.size_after > size:
+            zero_range(disk, size, footer.size_after - size, thick=True)
+
+
+def _block_records(delta: DeltaReader, survey: Survey) -> Iterator[bytes]:
+    header = delta.header
+    for number, actions in enumerate(survey.actions):
+        if WRITE not in actions:
+            continue
+        page = delta.page(number)
+        records = []
+        for index, action in enumerate(actions):
+            if action == WRITE:
+                block = page.first_block + index
+                length = block_length(header.disk_size, header.block_size, block)
+                records.append(_BLOCK.pack(block * header.block_size, length, page.digest(index)))
+        yield b"".join(records)
+
+
+def _belongs(destination: Destination, footer: RedoFooter) -> bool:
+    """Whether the disk that lies there is the one the redo file was made for, and no other that took its name or its inode."""
+    try:
+        disk = os.open(destination.disk_name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=destination.folder_fd)
+    except FileNotFoundError:
+        return False
+    try:
+        return identity_of(disk).same(Identity(inode=footer.inode, generation=footer.generation))
+    finally:
+        os.close(disk)
+
+
+def _read_footer(fd: int) -> RedoFooter | None:
+    try:
+        data = json.loads(os.pread(fd, _FOOTER, os.fstat(fd).st_size - _FOOTER))
+        return RedoFooter(**data) if data.pop("version") == _VERSION else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _blocks(fd: int, footer: RedoFooter) -> Iterator[tuple[int, int, bytes]]:
+    yield from _records(fd, footer.blocks_at, footer.blocks, _BLOCK)
+
+
+def _clears(fd: int, footer: RedoFooter) -> Iterator[tuple[int, int]]:
+    yield from _records(fd, footer.blocks_at + footer.blocks * _BLOCK.size, footer.clears, _CLEAR)
+
+
+def _records(fd: int, at: int, count: int, form: struct.Struct) -> Iterator[tuple]:  # type: ignore[type-arg]  # as `form` says
+    for first in range(0, count, 4096):
+        number = min(4096, count - first)
+        data = os.pread(fd, number * form.size, at + first * form.size)
+        if len(data) != number * form.size:
+            raise BadData("the redo file is shorter than its footer says", remedy="Restore the disk again with overwrite.")
+        yield from form.iter_unpack(data)
+
+
+def _exists(destination: Destination, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=destination.folder_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
