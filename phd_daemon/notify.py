@@ -14,6 +14,7 @@ class Notifier:
 
     def __init__(self, environ: MutableMapping[str, str]) -> None:
         self._address = environ.pop("NOTIFY_SOCKET", "")
+        self._status = ""
         self.watchdog_seconds = _watchdog(environ)
         """How often systemd wants to hear that we live; None when it does not."""
 
@@ -22,8 +23,10 @@ class Notifier:
         self._send(f"READY=1\nSTATUS={status}")
 
     def status(self, status: str) -> None:
-        """One line for `systemctl status`."""
-        self._send(f"STATUS={status}")
+        """One line for `systemctl status`; said again only when it changes."""
+        if status != self._status:
+            self._status = status
+            self._send(f"STATUS={status}")
 
     def alive(self) -> None:
         """The loop has come round. Called by the loop and by nothing else."""
@@ -43,9 +46,11 @@ class Notifier:
             return
         # A leading @ stands for the NUL of an abstract socket. A dead socket is systemd's trouble, not ours.
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as to:
+        # A full one is not waited for either: the loop must go on, and the next turn says it again.
+        kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, kind) as to:
             to.connect(address)
-            to.sendall(message.encode())
+            to.send(message.encode())
 
 
 def _watchdog(environ: MutableMapping[str, str]) -> float | None:

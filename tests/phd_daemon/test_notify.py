@@ -48,3 +48,22 @@ def test_a_dead_socket_is_not_our_trouble(tmp_path: Path) -> None:
 
 def test_a_watchdog_for_another_process() -> None:
     assert Notifier({"WATCHDOG_USEC": "1000", "WATCHDOG_PID": "1"}).watchdog_seconds is None
+
+
+def test_a_socket_that_nobody_reads_never_stops_the_loop(tmp_path: Path) -> None:
+    """Seen once: the queue of the socket was full, and the daemon waited in `sendall` for ever."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "socket"))
+        notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "socket")})
+        for number in range(10_000):
+            notifier.status(f"turn {number}")
+
+
+def test_a_status_is_said_once(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "socket"))
+        systemd.settimeout(30)
+        notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "socket")})
+        for text in ("a", "a", "b"):
+            notifier.status(text)
+        assert [systemd.recv(100), systemd.recv(100)] == [b"STATUS=a", b"STATUS=b"]
