@@ -10,7 +10,7 @@ from restore_core.archive.header import HEAD_BYTES, DeltaHeader, Section, parse_
 from restore_core.archive.index_map import BLOCKS_PER_PAGE, ENTRY_BYTES, MapPage, PageEntry, parse_page, unpack_entries, unpack_u32
 from restore_core.archive.shell_lists import read_segments
 from restore_core.errors import BadArchive
-from restore_core.targets.base import ByteSource
+from restore_core.targets.base import ByteSource, Range
 
 MAX_TEXT_SECTION = 4 << 20
 
@@ -60,7 +60,11 @@ class DeltaReader:
 
     def frames_at(self, offset: int, length: int) -> bytes:
         """Compressed bytes of the frames section."""
-        return self._section_bytes("frames", offset, length)
+        return self.source.read_at(*self.frames_range(offset, length))
+
+    def frames_range(self, offset: int, length: int) -> Range:
+        """Where bytes of the frames section lie in the file."""
+        return self._section_range("frames", offset, length)
 
     def segments(self) -> Iterator[tuple[int, bytes]]:
         """(index, SHA-256) of each segment of the disk that is not all zero."""
@@ -140,12 +144,15 @@ class DeltaReader:
         return section
 
     def _section_bytes(self, name: str, offset: int, length: int) -> bytes:
+        return self.source.read_at(*self._section_range(name, offset, length))
+
+    def _section_range(self, name: str, offset: int, length: int) -> Range:
         section = self._section(name)
         if length < 0 or offset < 0 or offset + length > section.length:
             raise BadArchive(
                 f"{self.where}: section {name}: bytes {offset} to {offset + length} are out of range", remedy="Use another copy."
             )
-        return self.source.read_at(section.offset + offset, length)
+        return section.offset + offset, length
 
 
 def _compare(section: Section, found: hashlib._Hash, where: str) -> None:

@@ -27,9 +27,9 @@ class Feed:
         self._units = units()
         self._delta, self._full = delta, full
         self._from_delta = ReadAhead(delta.source, (self._delta_range(unit) for unit in units() if not isinstance(unit, FullUnit)))
-        self._from_full = full and ReadAhead(
-            full.source, (self._full_range(unit) for unit in units() if isinstance(unit, FullUnit))
-        )
+        self._from_full = None
+        if full is not None:
+            self._from_full = ReadAhead(full.source, (self._full_range(unit) for unit in units() if isinstance(unit, FullUnit)))
 
     def take(self) -> tuple[Unit, Fetch] | None:
         """The next unit, and what gives its bytes; None at the end. Raises what the archives raise."""

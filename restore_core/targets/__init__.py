@@ -3,21 +3,52 @@
 from __future__ import annotations
 
 import urllib.parse
+from collections.abc import Callable, Mapping
 
 from restore_core.errors import ArchiveAbsent, ConfigurationError
 from restore_core.naming import unprintable
 from restore_core.targets.base import LOCAL, ArchiveRef, ByteSource, Target, TargetSpec
+from restore_core.targets.limits import DEFAULT, Limits
 from restore_core.targets.local import LocalTarget, open_local_file
+from restore_core.targets.pace import Bandwidth
+from restore_core.targets.remote import RemoteTarget
+from restore_core.targets.retry import Retrying
+from restore_core.targets.server import Pool, address_of
 
-KINDS = {"file": LocalTarget}
-"""URL scheme -> class of the target."""
+
+def _ftp(spec: TargetSpec, limits: Limits) -> Target:
+    from restore_core.targets.ftp import FtpConnection
+
+    address, bandwidth = address_of(spec), Bandwidth(spec.bandwidth)
+    return _remote(spec, limits, Pool(spec.name, lambda: FtpConnection(spec, address, limits, bandwidth)))
+
+
+def _sftp(spec: TargetSpec, limits: Limits) -> Target:
+    from restore_core.targets.sftp_host import SftpHost
+
+    host = SftpHost(spec, address_of(spec), limits, Bandwidth(spec.bandwidth))
+    return _remote(spec, limits, Pool(spec.name, host.connect, host.close))
+
+
+def _remote(spec: TargetSpec, limits: Limits, pool: Pool) -> Target:
+    return RemoteTarget(spec, Retrying(pool, limits), limits)
+
+
+KINDS: Mapping[str, Callable[[TargetSpec, Limits], Target]] = {
+    "file": lambda spec, _limits: LocalTarget(spec),
+    "ftp": _ftp,
+    "ftps": _ftp,
+    "sftp": _sftp,
+}
+"""URL scheme -> how its target is put together: connections, pooled, tried again, made a `Target`."""
 
 
 class TargetSet:
     """The configured targets of one process, opened when first used. Not shared between processes."""
 
-    def __init__(self, specs: tuple[TargetSpec, ...]) -> None:
+    def __init__(self, specs: tuple[TargetSpec, ...], limits: Limits = DEFAULT) -> None:
         self.specs = {spec.name: spec for spec in specs}
+        self._limits = limits
         self._open: dict[str, Target] = {}
 
     def __getitem__(self, name: str) -> Target:
@@ -25,7 +56,7 @@ class TargetSet:
             if name not in self.specs:
                 known = ", ".join(sorted(self.specs)) or "none"
                 raise ArchiveAbsent(f"no target is named {name!r}; configured: {known}", remedy="Add [targets.NAME] to phd.toml.")
-            self._open[name] = make_target(self.specs[name])
+            self._open[name] = make_target(self.specs[name], self._limits)
         return self._open[name]
 
     def open(self, ref: ArchiveRef) -> ByteSource:
@@ -39,15 +70,15 @@ class TargetSet:
         self._open.clear()
 
 
-def make_target(spec: TargetSpec) -> Target:
+def make_target(spec: TargetSpec, limits: Limits = DEFAULT) -> Target:
     """The target behind a URL; `ConfigurationError` for a scheme nobody serves."""
     scheme = urllib.parse.urlsplit(spec.url).scheme
     if scheme not in KINDS:
         raise ConfigurationError(
             f"targets.{spec.name}.url: {scheme or 'no scheme'}: this version serves {', '.join(sorted(KINDS))}",
-            remedy="Write file:///folder, or mount the server and name the mounted folder.",
+            remedy="Write file:///folder, sftp://user@host/folder, ftps://user@host/folder or ftp://user@host/folder.",
         )
-    return KINDS[scheme](spec)
+    return KINDS[scheme](spec, limits)
 
 
 def parse_ref(text: str) -> ArchiveRef:

@@ -6,9 +6,11 @@ raises `ArchiveAbsent`: nothing outside the URL is ever reached. Rules for every
 
 * *absent* is not *unreachable*: a missing file raises `ArchiveAbsent`, a server that does not answer raises
   `TargetUnavailable`, a temporary error of the transport `TryAgainLater`. An empty listing means an empty folder.
-* `listing` yields regular files below the URL, one folder deep (that is where backups lie); links are not followed.
+  A server that answers and refuses us raises `TargetRefused`, one that is not the server we trust `TargetNotTrusted`.
+* `listing` yields regular files below the URL, one folder deep (that is where backups lie); links are not followed. A
+  listing is whole or raises. On an FTP server that only knows LIST its times are rough; `stat` gives the exact one.
 * `open` gives a `ByteSource` whose size is fixed at that moment; a file that changes later raises `BadArchive` or
-  shortens no answer: `read_at` returns exactly the bytes asked for or raises.
+  shortens no answer: `read_at` returns exactly the bytes asked for or raises. `ranges` is the fast way on a server.
 * `create` gives a `NewFile` under a temporary name; only `publish` makes it appear, complete and durable, and never
   over an existing name (`FileExistsError`). Anything else removes it.
 
@@ -17,11 +19,11 @@ Nothing that is read here is trusted: not a name, not a size, not a byte.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeAlias
 
 from restore_core.errors import ArchiveAbsent
 from restore_core.naming import printable
@@ -32,7 +34,11 @@ LOCAL = ""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetSpec:
-    """One `[targets.NAME]` of the configuration. Stamps in names are in `timezone`; `bandwidth` is bytes a second, 0: no limit."""
+    """One `[targets.NAME]` of the configuration. Stamps in names are in `timezone`; `bandwidth` is bytes a second, 0: no limit.
+
+    The files named here hold keys and passwords; none of those ever stands in this record, which is printed and passed on.
+    `staging_dir` is where a Delta is finished before it is sent to a server.
+    """
 
     name: str
     url: str
@@ -40,7 +46,10 @@ class TargetSpec:
     key_file: str | None = None
     password_file: str | None = None
     known_hosts: str | None = None
+    ca_file: str | None = None
+    tls_max: str | None = None
     bandwidth: int = 0
+    staging_dir: str = "/var/tmp"  # noqa: S108 - the shipped default; files there have no name while they are used
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -84,6 +93,11 @@ class ListedFile:
     stat: FileStat = field(compare=False)
 
 
+Buffer: TypeAlias = bytes | bytearray
+Range: TypeAlias = tuple[int, int]
+"""Offset and length, in bytes."""
+
+
 class ByteSource(Protocol):
     """The bytes of one archive. Safe to use from several threads."""
 
@@ -100,6 +114,16 @@ class ByteSource(Protocol):
 
     def stream(self, offset: int = 0, length: int | None = None, *, chunk: int = 1 << 20) -> Iterator[bytes]:
         """The bytes of a range in order, in pieces of about `chunk`; `length=None` reads to the end."""
+
+    def ranges(self, wanted: Iterator[Range]) -> Generator[Buffer]:
+        """The bytes of each range, exactly, in the order asked for; close it to stop early.
+
+        `wanted` is read ahead of what is delivered, by a bounded number of bytes. Meant for ascending ranges: neighbours then
+        travel as one stream.
+        """
+
+    def interrupt(self) -> None:
+        """Reads that wait in other threads end with an error now. Later ones work."""
 
     def close(self) -> None:
         """Give the file back."""

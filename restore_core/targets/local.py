@@ -7,14 +7,25 @@ import errno
 import os
 import stat as stat_module
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from types import TracebackType
 from typing import Self
 
 from restore_core import durable
 from restore_core.errors import ArchiveAbsent, BadArchive, PhdError, TargetUnavailable, TryAgainLater
 from restore_core.naming import printable
-from restore_core.targets.base import LOCAL, ArchiveRef, ByteSource, FileStat, ListedFile, NewFile, TargetSpec, safe_parts
+from restore_core.targets.base import (
+    LOCAL,
+    ArchiveRef,
+    Buffer,
+    ByteSource,
+    FileStat,
+    ListedFile,
+    NewFile,
+    Range,
+    TargetSpec,
+    safe_parts,
+)
 
 PART_SUFFIX = ".phd-part"
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
@@ -65,6 +76,14 @@ class LocalSource:
             data = self.read_at(offset, min(chunk, end - offset))
             offset += len(data)
             yield data
+
+    def ranges(self, wanted: Iterator[Range]) -> Generator[Buffer]:
+        """One read each."""
+        for offset, length in wanted:
+            yield self.read_at(offset, length)
+
+    def interrupt(self) -> None:
+        """A local read ends by itself."""
 
     def close(self) -> None:
         """Close the file; harmless when repeated."""

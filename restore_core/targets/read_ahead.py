@@ -1,0 +1,91 @@
+"""Ranges of one file in their order: cut from a stream that runs ahead of its reader, with bounded memory.
+
+`requests` and `cut` turn ranges into requests of a good size and back; a server's connection stands between them.
+`ReadAhead` is what a restore uses: it knows the ranges it will need before it needs them, and asks for them in order.
+
+    ReadAhead(source, ranges)          ranges: an iterator of its own over the plan, read ahead of `take`
+        take(range) -> fetch           called in the order of the ranges, under the caller's lock
+        fetch() -> bytes               called outside of it
+
+On a server `take` fetches and `fetch` only hands over: one stream, in order, while other threads decode. On a local file
+`take` does nothing and `fetch` is a `pread`, so that all threads read side by side. Nothing is held but what is on its way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from restore_core.errors import PhdError
+from restore_core.targets.base import Buffer, ByteSource, Range
+from restore_core.targets.local import LocalSource
+
+Fetch = Callable[[], Buffer]
+
+
+class ReadAhead:
+    """See the module. `take` is for one thread at a time."""
+
+    def __init__(self, source: ByteSource, ranges: Iterator[Range]) -> None:
+        self._source = source
+        self._bytes = None if isinstance(source, LocalSource) else source.ranges(ranges)
+        self._failed: BaseException | None = None
+
+    def take(self, wanted: Range) -> Fetch:
+        """The next range of the plan, or the error that ended the stream."""
+        if self._bytes is None:
+            return partial(self._source.read_at, *wanted)
+        if self._failed is not None:
+            raise self._failed
+        try:
+            data = next(self._bytes)
+        except StopIteration:
+            self._failed = PhdError(f"{self._source.ref}: bytes were taken that no range of the plan announced")
+            raise self._failed from None
+        except BaseException as error:
+            self._failed = error
+            raise
+        if len(data) != wanted[1]:
+            raise PhdError(f"{self._source.ref}: {len(data)} bytes came for the {wanted[1]} at {wanted[0]}")
+        return lambda: data
+
+    def close(self) -> None:
+        """Give the connection back. No thread may be in `take`."""
+        if self._bytes is not None:
+            self._bytes.close()
+
+
+def requests(ranges: Iterator[Range], *, size: int, gap: int) -> Iterator[Range]:
+    """Requests of at most `size` bytes that cover all ranges in order. Ranges at most `gap` bytes apart are asked for as one."""
+    start = end = 0
+    for offset, length in ranges:
+        if not length:
+            continue
+        if start < end and not end <= offset <= end + gap:
+            yield start, end - start
+            start = end
+        if start == end:
+            start = offset
+        end = offset + length
+        while end - start >= size:
+            yield start, size
+            start += size
+    if start < end:
+        yield start, end - start
+
+
+def cut(ranges: Iterator[Range], pieces: Iterator[tuple[int, bytes]]) -> Iterator[bytes]:
+    """The bytes of each range from pieces (offset, bytes) that cover them in order, as `requests` asked for them."""
+    at, held = 0, b""
+    for offset, length in ranges:
+        parts, position, missing = [], offset, length
+        while missing:
+            inside = position - at
+            if not 0 <= inside < len(held):
+                at, held = next(pieces)
+                continue
+            part = held[inside : inside + missing]
+            parts.append(part)
+            position += len(part)
+            missing -= len(part)
+        yield parts[0] if len(parts) == 1 else b"".join(parts)

@@ -1,0 +1,258 @@
+"""The SFTP protocol, version 3 (draft-ietf-secsh-filexfer-02), over an open channel.
+
+Requests go out at once, answers are collected by number, so any number of requests may be on their way.
+
+We speak it ourselves, over paramiko's channel, for three reasons. Its client reads a file twice when its prefetch is
+bounded, and buffers without bound when it is not. It cannot list a name that is not UTF-8. And it takes the channel's
+bytes in small pieces, each of which moves the rest of a large buffer.
+
+Nothing here believes a length: a packet is at most `MAX_PACKET` bytes, a field lies within its packet.
+"""
+
+from __future__ import annotations
+
+import enum
+import stat as stat_module
+import struct
+from dataclasses import dataclass
+from typing import Protocol
+
+from restore_core.targets.base import FileStat
+
+MAX_PACKET = 1 << 20
+_TAKE = 4 << 20
+_U32 = struct.Struct(">I")
+_HEAD = struct.Struct(">IBI")
+_SIZE, _OWNER, _MODE, _TIMES, _EXTENDED = 1, 2, 4, 8, 0x80000000
+
+
+class Ask(enum.IntEnum):
+    """Kinds of requests."""
+
+    INIT = 1
+    OPEN = 3
+    CLOSE = 4
+    READ = 5
+    WRITE = 6
+    LSTAT = 7
+    FSTAT = 8
+    OPENDIR = 11
+    READDIR = 12
+    REMOVE = 13
+    MKDIR = 14
+    RENAME = 18
+    EXTENDED = 200
+
+
+class Answer(enum.IntEnum):
+    """Kinds of answers."""
+
+    VERSION = 2
+    STATUS = 101
+    HANDLE = 102
+    DATA = 103
+    NAME = 104
+    ATTRS = 105
+    EXTENDED_REPLY = 201
+
+
+class Status(enum.IntEnum):
+    """Codes of a status answer that mean something to us."""
+
+    OK = 0
+    EOF = 1
+    NO_SUCH_FILE = 2
+    PERMISSION_DENIED = 3
+    FAILURE = 4
+    UNSUPPORTED = 8
+
+
+class Declined(Exception):
+    """The server said no; `code` is a `Status` or another number of the protocol."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+
+class ProtocolError(Exception):
+    """What came is not SFTP."""
+
+
+class Line(Protocol):
+    """The channel below."""
+
+    def recv(self, size: int) -> bytes:
+        """At least one byte and at most `size`; empty when the other side is gone."""
+
+    def sendall(self, data: bytes) -> None:
+        """All of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attributes:
+    """What the server says of a file. `mode` is 0 when it does not say."""
+
+    mode: int
+    stat: FileStat
+
+    @property
+    def regular(self) -> bool:
+        """A plain file."""
+        return stat_module.S_ISREG(self.mode)
+
+    @property
+    def folder(self) -> bool:
+        """A folder."""
+        return stat_module.S_ISDIR(self.mode)
+
+
+class Fields:
+    """Reads the fields of one packet in order."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._at = data, 0
+
+    def __bool__(self) -> bool:
+        return self._at < len(self._data)
+
+    def u32(self) -> int:
+        """A number of 4 bytes."""
+        return int.from_bytes(self._take(4), "big")
+
+    def u64(self) -> int:
+        """A number of 8 bytes."""
+        return int.from_bytes(self._take(8), "big")
+
+    def text(self) -> bytes:
+        """A string with its length before it."""
+        return self._take(self.u32())
+
+    def attributes(self) -> Attributes:
+        """A file's attributes; those the server leaves out are 0."""
+        flags = self.u32()
+        size = self.u64() if flags & _SIZE else 0
+        if flags & _OWNER:
+            self._take(8)
+        mode = self.u32() if flags & _MODE else 0
+        mtime = (self.u32(), self.u32())[1] if flags & _TIMES else 0
+        for _ in range(self.u32() if flags & _EXTENDED else 0):
+            self.text()
+            self.text()
+        return Attributes(mode=mode, stat=FileStat(size=size, mtime=float(mtime)))
+
+    def _take(self, count: int) -> bytes:
+        data = self._data[self._at : self._at + count]
+        if len(data) != count:
+            raise ProtocolError("a field is longer than its packet")
+        self._at += count
+        return data
+
+
+def string(data: bytes) -> bytes:
+    """A string as the protocol writes it."""
+    return _U32.pack(len(data)) + data
+
+
+class Wire:
+    """Requests and answers on one channel. For one thread at a time."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._number = 0
+        self._held, self._at = b"", 0
+        self._answers: dict[int, tuple[int, bytes]] = {}
+        self._dropped: set[int] = set()
+        self.extensions = self._start()
+
+    def ask(self, kind: Ask, body: bytes) -> int:
+        """Send a request; its number, for `answer` or `drop`."""
+        self._number = (self._number + 1) & 0xFFFFFFFF
+        self._line.sendall(_HEAD.pack(len(body) + 5, kind, self._number) + body)
+        return self._number
+
+    def drop(self, number: int) -> None:
+        """Its answer is not wanted any more."""
+        if self._answers.pop(number, None) is None:
+            self._dropped.add(number)
+
+    def answer(self, number: int, *kinds: Answer) -> bytes:
+        """The body of the answer to a request, of one of `kinds`. A status that is not OK raises `Declined`."""
+        while number not in self._answers:
+            kind, got, body = self._packet()
+            if got in self._dropped:
+                self._dropped.discard(got)
+            else:
+                self._answers[got] = (kind, body)
+        kind, body = self._answers.pop(number)
+        if kind == Answer.STATUS:
+            code, text = _status(body)
+            if code != Status.OK:
+                raise Declined(code, text)
+        if kind not in kinds:
+            raise ProtocolError(f"an answer of kind {kind}")
+        return body
+
+    def done(self, number: int) -> None:
+        """Wait until a request is done; `Declined` if it is not."""
+        self.answer(number, Answer.STATUS)
+
+    def data(self, number: int) -> bytes:
+        """The bytes of a read; empty at the end of the file."""
+        try:
+            return self.answer(number, Answer.DATA)
+        except Declined as no:
+            if no.code == Status.EOF:
+                return b""
+            raise
+
+    def _start(self) -> dict[bytes, bytes]:
+        self._line.sendall(_HEAD.pack(5, Ask.INIT, 3))
+        kind, version, body = self._packet()
+        if kind != Answer.VERSION or version < 3:
+            raise ProtocolError("not an SFTP server of version 3")
+        fields, found = Fields(body), {}
+        while fields:
+            name = fields.text()
+            found[name] = fields.text()
+        return found
+
+    def _packet(self) -> tuple[int, int, bytes]:
+        """Kind, number and body. Of DATA the body is the bytes alone: they are large, and not copied again."""
+        length, kind, number = _HEAD.unpack(self._take(_HEAD.size))
+        length -= _HEAD.size - 4
+        if not 0 <= length <= MAX_PACKET:
+            raise ProtocolError(f"a packet of {length} bytes")
+        if kind != Answer.DATA:
+            return kind, number, self._take(length)
+        count = int.from_bytes(self._take(4), "big")
+        if count > length - 4:
+            raise ProtocolError("data is longer than its packet")
+        data = self._take(count)
+        self._take(length - 4 - count)
+        return kind, number, data
+
+    def _take(self, count: int) -> bytes:
+        end = self._at + count
+        if end <= len(self._held):
+            found = self._held[self._at : end]
+            self._at = end
+            return found
+        parts = [self._held[self._at :]]
+        missing = count - len(parts[0])
+        while missing > 0:
+            # As much as there is: the channel's buffer is emptied and need not be moved.
+            data = self._line.recv(_TAKE)
+            if not data:
+                raise EOFError("the server closed the connection")
+            parts.append(data[:missing])
+            self._held, self._at = data, min(missing, len(data))
+            missing -= len(data)
+        return b"".join(parts)
+
+
+def _status(body: bytes) -> tuple[int, str]:
+    fields = Fields(body)
+    code = fields.u32()
+    return code, fields.text().decode("utf-8", "replace") if fields else ""

@@ -1,0 +1,136 @@
+"""`python -m tests.servers.pyftpd PORT FOLDER PASSWORD_FILE`: pyftpdlib, honest or lying.
+
+fin     5,000 bytes into a file it ends the transfer with 226
+flip    one bit of byte 5,000 of a file is wrong
+drip    a file comes 20 bytes at a time
+reset   5,000 bytes into a file the line is reset
+hole    5,000 bytes into a file nothing comes any more
+list    a listing ends in the middle of a line, with 226
+hostile a listing holds names that nobody may use
+once    as fin, but only the first time
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import socket
+import struct
+import time
+from pathlib import Path
+from typing import Any
+
+from pyftpdlib.authorizers import DummyAuthorizer
+from pyftpdlib.filesystems import AbstractedFS
+from pyftpdlib.handlers import DTPHandler, FTPHandler, TLS_FTPHandler
+from pyftpdlib.servers import FTPServer
+
+from tests.servers import USER
+
+LIE_AT = 5000
+_lied: list[str] = []
+
+
+class LyingFile:
+    """A file as the server's transfers read it."""
+
+    def __init__(self, file: Any, lie: str) -> None:
+        self._file, self._lie = file, lie
+        self.name, self.closed = file.name, False
+
+    def read(self, size: int) -> bytes:
+        at: int = self._file.tell()
+        if self._lie == "drip":
+            time.sleep(0.05)
+            size = 20
+        if self._lie in ("fin", "once", "hole", "reset") and at <= LIE_AT:
+            size = min(size, max(0, LIE_AT - at))
+            if not size:
+                self._end()
+        data: bytes = self._file.read(size)
+        if self._lie == "flip" and at <= LIE_AT < at + len(data):
+            data = data[: LIE_AT - at] + bytes((data[LIE_AT - at] ^ 1,)) + data[LIE_AT - at + 1 :]
+        return data
+
+    def _end(self) -> None:
+        _lied.append(self.name)
+        if self._lie == "once":
+            self._lie = ""
+            Handler.lie = ""
+        if self._lie == "hole":
+            time.sleep(3600)
+
+    def seek(self, *where: int) -> None:
+        self._file.seek(*where)
+
+    def fileno(self) -> int:
+        raise OSError
+
+    def close(self) -> None:
+        self._file.close()
+        self.closed = True
+
+
+class Transfers(DTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
+    """Resets the line instead of closing it, where asked to."""
+
+    def close(self) -> None:
+        if Handler.lie == "reset" and _lied:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            super().close()
+            return
+        super().close()
+
+
+class Folder(AbstractedFS):  # type: ignore[misc]  # pyftpdlib has no types
+    """Listings, and files, with the lie of the handler."""
+
+    def open(self, filename: str, mode: str) -> Any:
+        file = super().open(filename, mode)
+        return LyingFile(file, Handler.lie) if mode == "rb" and Handler.lie not in ("", "list", "hostile") else file
+
+    def format_mlsx(self, *args: Any, **options: Any) -> Any:
+        for line in super().format_mlsx(*args, **options):
+            yield line[: len(line) // 2] if Handler.lie == "list" else line
+        if Handler.lie == "hostile":
+            facts = b"type=file;size=1;perm=r;modify=20260301030000; "
+            for name in (b"..", b"../../etc/passwd", b"x" * 10_000, b"a\x1b[2J", b"\xff\xfe", b"line\r\nbreak", b"a/b"):
+                yield facts + name + b"\r\n"
+
+
+class Handler(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
+    lie = ""
+    use_sendfile = False
+    abstracted_fs = Folder
+    dtp_handler = Transfers
+    max_login_attempts = 1
+    auth_failed_timeout = 0
+
+
+class TlsHandler(TLS_FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
+    tls_control_required = tls_data_required = True
+    max_login_attempts = 1
+    auth_failed_timeout = 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("port", type=int)
+    parser.add_argument("folder")
+    parser.add_argument("password_file")
+    parser.add_argument("--lie", default="")
+    parser.add_argument("--certificate", default="")
+    asked = parser.parse_args()
+    logging.basicConfig(level=logging.CRITICAL)
+    authorizer = DummyAuthorizer()
+    authorizer.add_user(USER, Path(asked.password_file).read_text().rstrip("\n"), asked.folder, perm="elradfmwMT")
+    Handler.lie = asked.lie
+    handler: Any = Handler
+    if asked.certificate:
+        TlsHandler.certfile, handler = asked.certificate, TlsHandler
+    handler.authorizer = authorizer
+    FTPServer(("127.0.0.1", asked.port), handler).serve_forever()
+
+
+if __name__ == "__main__":
+    main()
