@@ -16,6 +16,7 @@ from phd_daemon.cli import show
 from phd_daemon.cli.interrupt import interruptible
 from phd_daemon.cli.live import FullLine, LiveReport
 from phd_daemon.cli.options import archive_ref, config_option, read_config, scsi_option
+from phd_daemon.known import written_to
 from phd_daemon.process import forbid_core_dumps, tune_malloc
 from restore_core.archive.delta_writer import DiskFacts
 from restore_core.archive.digests import BlockDigest
@@ -53,6 +54,8 @@ def adopt(*, full: str, vm: str | None, uuid: str | None, scsi: str | None, conf
     forbid_core_dumps()
     tune_malloc()
     _write(ref, empty, disk, targets, settings.backup.staging_dir)
+    if empty.target != LOCAL:
+        written_to(settings, empty.target)
     show.say(f"empty Delta {empty}")
 
 

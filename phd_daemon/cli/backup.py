@@ -11,6 +11,7 @@ from phd_daemon.cli import show
 from phd_daemon.cli.interrupt import Interrupt, interruptible
 from phd_daemon.cli.options import config_option, json_option, read_config, scsi_option
 from phd_daemon.cli.times import parse_date
+from phd_daemon.known import written_to
 from phd_daemon.process import forbid_core_dumps, tune_malloc
 from restore_core.archive.frames import Effort
 from restore_core.backup.run import BackupOptions, BackupReporter, BackupResult
@@ -63,6 +64,7 @@ def backup(
             results = back_up(disk, TargetSet(settings.targets)[name], options, report)
         finally:
             report.close()
+    written_to(settings, name)
     if as_json:
         show.as_json([_data(result) for result in results])
         return

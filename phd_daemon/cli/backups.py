@@ -1,62 +1,103 @@
-"""`phd backups`: what the targets hold, as they are now, newest last."""
+"""`phd backups`: what the targets hold, out of the catalog, newest last."""
 
 from __future__ import annotations
 
 import datetime as dt
-import fnmatch
-from collections.abc import Iterable
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from phd_daemon.cli import show
 from phd_daemon.cli.options import config_option, json_option, read_config
-from restore_core import catalog
+from phd_daemon.cli.times import parse_moment
+from phd_daemon.known import fresh_catalog
 from restore_core.catalog import CatalogEntry
-from restore_core.errors import ExitCode, TargetUnavailable
+from restore_core.catalog.query import Query
+from restore_core.errors import ExitCode, UsageError
 from restore_core.naming import ArchiveType, printable, scsi_colon
-from restore_core.targets import TargetSet
+
+if TYPE_CHECKING:
+    from restore_core.catalog.index import Indexed
+
+_TITLES = ("TARGET", "DATE (UTC)", "TYPE", "SIZE", "SCSI", "VM", "UUID", "VMDK", "ARCHIVE")
 
 
 @click.command()
-@click.option("--vm", metavar="NAME", help="Only this VM; * and ? are wildcards.")
-@click.option("--vmdk", metavar="NAME", help="Only this disk; * and ? are wildcards.")
+@click.option("--vm", metavar="NAME", help="Only this VM; * and ? are wildcards, here and below.")
+@click.option("--vmdk", metavar="NAME", help="Only this disk.")
+@click.option("--uuid", metavar="UUID", help="Only VMs with this UUID; '-' for version-2 backups, which have none.")
+@click.option("--scsi", metavar="ID", help="Only disks at this SCSI id: 00 or 0:0.")
 @click.option("--type", "wanted", type=click.Choice(["full", "delta"]), help="Only Fulls, or only Deltas.")
+@click.option("--since", metavar="TIME", help='Not older: "2026-11-24", "2026-11-24 03:00", 3d (days ago), 12h.')
+@click.option("--until", metavar="TIME", help="Not newer; a date alone means the end of that day.")
+@click.option("--target", "targets", metavar="NAME", multiple=True, help="Only on this target; may be repeated.")
 @json_option
 @config_option
-def backups(vm: str | None, vmdk: str | None, wanted: str | None, as_json: bool, config: Path | None) -> int:
-    """List the backups on all targets. Exit code 69 if a target does not answer; the others are listed all the same."""
-    targets = TargetSet(read_config(config).targets)
-    found: list[CatalogEntry] = []
-    silent = False
-    for name in targets.specs:
-        try:
-            found += catalog.entries(targets[name])
-        except TargetUnavailable as error:
-            silent = True
-            show.complain(str(error))
-    chosen = sorted(choose(found, vm=vm, vmdk=vmdk, wanted=wanted), key=lambda entry: (entry.time, entry.ref))
-    maps = {(entry.disk_key, entry.name.stamp) for entry in found if entry.name.empty_delta}
+def backups(
+    *,
+    vm: str | None,
+    vmdk: str | None,
+    uuid: str | None,
+    scsi: str | None,
+    wanted: str | None,
+    since: str | None,
+    until: str | None,
+    targets: tuple[str, ...],
+    as_json: bool,
+    config: Path | None,
+) -> int:
+    """List the backups on all targets. Exit code 69 if a target does not answer; its last listing is shown all the same."""
+    settings = read_config(config)
+    names = [spec.name for spec in settings.targets]
+    for name in targets:
+        if name not in names:
+            raise UsageError(f"no target is named '{printable(name)}'", remedy=f"Configured: {', '.join(names) or 'none'}.")
+    now = dt.datetime.now().astimezone()
+    query = Query(
+        vm=vm,
+        vmdk=vmdk,
+        uuid=uuid,
+        scsi=scsi,
+        since=parse_moment(since, now) if since else None,
+        until=parse_moment(until, now, end_of_day=True) if until else None,
+    )
+    with fresh_catalog(settings) as catalog:
+        everything = list(catalog.entries(query, targets=targets or None))
+        known = [one for one in catalog.known() if not targets or one.target in targets]
+    found = [entry for entry in everything if entry.settled]
+    maps = _maps(found)
+    kind = ArchiveType(wanted) if wanted else None
+    chosen = sorted((e for e in found if kind in (None, e.name.type)), key=lambda entry: (entry.time, entry.ref))
     if as_json:
         show.as_json([_data(entry, maps) for entry in chosen])
     else:
-        titles = ("TARGET", "DATE (UTC)", "TYPE", "SIZE", "SCSI", "VM", "UUID", "VMDK", "ARCHIVE")
-        show.table(titles, [_row(entry, maps) for entry in chosen])
-    return ExitCode.UNAVAILABLE if silent else ExitCode.DONE
-
-
-def choose(found: Iterable[CatalogEntry], *, vm: str | None, vmdk: str | None, wanted: str | None) -> list[CatalogEntry]:
-    """The entries a person asked for."""
-    return [
-        entry
-        for entry in found
-        if (vm is None or fnmatch.fnmatchcase(entry.folder.vm, vm))
-        and (vmdk is None or fnmatch.fnmatchcase(entry.name.disk, vmdk))
-        and (wanted is None or entry.name.type.value == wanted)
-    ]
+        show.table(_TITLES, [_row(entry, maps) for entry in chosen])
+    return _complain(known, len(everything) - len(found))
 
 
 _Maps = set[tuple[tuple[str, str, str], dt.datetime]]
+
+
+def _maps(found: list[CatalogEntry]) -> _Maps:
+    """Which Fulls have their empty Delta. One that is filtered away is so with its Full: they share all but the type."""
+    return {(entry.disk_key, entry.name.stamp) for entry in found if entry.name.empty_delta}
+
+
+def _complain(known: list[Indexed], growing: int) -> int:
+    """What the list does not show by itself."""
+    if growing:
+        show.complain(f"{growing} files are not shown: they are so new that they may still be on their way")
+    silent = [one for one in known if one.problem]
+    for one in silent:
+        as_of = f"shown as of {_clock(one.head.began)}" if one.head else "never listed"
+        show.complain(f"{one.problem}; {as_of}, no answer since {_clock(one.stale_since or time.time())}")
+    return ExitCode.UNAVAILABLE if silent else ExitCode.DONE
+
+
+def _clock(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
 def _type(entry: CatalogEntry, maps: _Maps) -> str:

@@ -34,6 +34,7 @@ COMMANDS: Mapping[str, str] = {
     "backup": "backup:backup",
     "adopt": "adopt:adopt",
     "targets": "targets:targets",
+    "index": "index:index",
     "backups": "backups:backups",
     "vmx": "vmx:vmx",
     "stub": "stub:stub",

@@ -1,4 +1,4 @@
-"""Times as a person types them: `22:00`, `2026-11-24 03:00`, `+90m`. Local time, as the clock on the wall."""
+"""Times as a person types them: `22:00`, `2026-11-24 03:00`, `+90m`, `3d` ago. Local time, as the clock on the wall."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from restore_core.naming import printable
 
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})\Z")
 _AFTER = re.compile(r"\+(\d{1,6})([mhd])\Z")
+_AGO = re.compile(r"(\d{1,6})([mhd])\Z")
 _MINUTES = {"m": 1, "h": 60, "d": 24 * 60}
 
 
@@ -42,3 +43,15 @@ def parse_date(text: str) -> dt.datetime:
 def _exact(text: str) -> dt.datetime:
     found = dt.datetime.fromisoformat(text)
     return found if found.tzinfo else found.astimezone()
+
+
+def parse_moment(text: str, now: dt.datetime, *, end_of_day: bool = False) -> dt.datetime:
+    """A time in the past as a person types it: a date, a date and a time, or `3d`, `12h` ago. Raises `UsageError`.
+
+    A date alone is the midnight it begins with, or with `end_of_day` its last moment.
+    """
+    if match := _AGO.match(text):
+        return now - dt.timedelta(minutes=int(match[1]) * _MINUTES[match[2]])
+    found = parse_date(text)
+    whole_day = end_of_day and len(text) <= len("2026-11-24")
+    return found + dt.timedelta(days=1) - dt.timedelta(microseconds=1) if whole_day else found

@@ -23,6 +23,8 @@ from restore_core.targets.base import Target, TargetSpec
 MOST_FILES = 5_000_000
 _SIDE_BY_SIDE = 8
 _WAIT_FOR_OTHER = 600.0
+_QUICK = 0.05
+_LEFT_ALONE = 60.0
 _LOOKS_OURS = re.compile(r"[^/]+/[a-z]{0,4}\d{2,4}-.+\.(?:gz|delta-\d{4}\.\d\d\.\d\d-\d{4})-\d{6}-\d{4}\.phd\Z")
 
 
@@ -59,7 +61,11 @@ class Catalog:
                 yield from cached_entries(self.folder, spec, query)
 
     def old(self, *, max_age: float, now: float) -> list[str]:
-        """Targets whose listing is older than `max_age` seconds, from the future, from before we wrote there, or not there."""
+        """Targets to look at before their listing is believed: older than `max_age` seconds, from the future, or not there.
+
+        Also one that we wrote to since, and one so quick to list that its listing need never be old. A target that has just
+        failed is left alone for a minute, so that a dead server does not make every question wait for its timeout.
+        """
         return [spec.name for spec in self.specs if not self._is_fresh(spec, max_age, now)]
 
     def index(self, open_target: Callable[[TargetSpec], Target], *, names: Collection[str] | None = None) -> tuple[Indexed, ...]:
@@ -81,8 +87,11 @@ class Catalog:
         )
 
     def _is_fresh(self, spec: TargetSpec, max_age: float, now: float) -> bool:
+        failed = listing.failed_at(self.folder, spec.name)
+        if failed is not None:
+            return 0 <= now - failed < _LEFT_ALONE
         head = listing.read_head(self.folder, spec)
-        if head is None or listing.read_trouble(self.folder, spec.name) is not None:
+        if head is None or head.finished - head.began < _QUICK:
             return False
         return 0 <= now - head.began <= max_age and head.began > listing.changed_at(self.folder, spec.name)
 
@@ -130,7 +139,7 @@ def _list(target: Target, writer: ListingWriter, young: Young) -> None:
                 continue
             path = listing.escaped(listed.path)
             archives += _LOOKS_OURS.match(path) is not None
-            line = Line(listed.stat.size, listed.stat.mtime, None, path)
+            line = Line(listed.stat.size, listed.stat.mtime, listing.OLD, path)
             if not young.hold_back(line):
                 writer.add(line)
         for line in young.settle(target):

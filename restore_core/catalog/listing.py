@@ -1,14 +1,15 @@
-"""The cache of one target's listing: a text file that a person can grep and a program can read 100,000 lines of in 0.05 s.
+"""The cache of one target's listing: a text file, one line a file on the target.
 
     {"phd_listing": 1, "url": "file:///nas", "began": 1795356000.1}
     2147483648 1795269600.0 - 2007.09.21-CRM.564d122a-.../00-CRM.vmdk.gz-070920-1601.phd
     ...
     {"files": 2, "archives": 2, "finished": 1795356000.3}
 
-A line is size, mtime, mark, path; the path is written with `naming.printable`. The mark is `-`, or for a file that may
-still be on its way the second since when it has looked so. Files that are not ours are kept too, since a Full may have been
-renamed. A file without its last line is no listing (a crash, a full disk). Measured against sqlite for 100,000 archives:
-written 3 times as fast, filtered as fast, and nothing to open but a file.
+A line is size, mtime, mark, path; the path is written with `naming.printable`. The mark is `-`; for a file so new that it
+may still be on its way the second since when it has looked so; or `+` for a new one that is proven to be whole. Files that
+are not ours are kept too, since a Full may have been renamed. A file without its last line is no listing (a crash, a full
+disk). 100,000 archives are written in 0.06 s (sqlite: 0.16 s) and filtered in 0.05 s (0.015 s): quick enough for
+both, a person can read it, and there is nothing to open, lock or repair.
 
     NAME.listing   the last good listing          NAME.trouble   since when the target cannot be listed, and why
     NAME.changed   newer than the listing: something was written to the target since
@@ -30,18 +31,23 @@ from restore_core.naming import printable, unprintable
 from restore_core.targets.base import TargetSpec
 
 VERSION = 1
-SETTLED = "-"
+OLD, PROVEN = "-", "+"
 _TAIL = 512
 _PATH_LIMIT = 2000
 
 
 class Line(NamedTuple):
-    """One file as the cache has it; `path` is still escaped, `since` is None for a settled file."""
+    """One file as the cache has it; `path` is still escaped, `mark` as the module says."""
 
     size: int
     mtime: float
-    since: int | None
+    mark: str
     path: str
+
+    @property
+    def settled(self) -> bool:
+        """It does not grow any more."""
+        return self.mark in (OLD, PROVEN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,17 +100,20 @@ def read_texts(folder: Path, spec: TargetSpec) -> Iterator[str]:
 def parse_line(text: str) -> Line | None:
     """One line of a listing; None for its last line, which is no file."""
     parts = text.rstrip("\n").split(" ", 3)
-    if len(parts) != 4 or not parts[0].isdigit():
-        return None
-    size, mtime, mark, path = parts
-    return Line(int(size), float(mtime), None if mark == SETTLED else int(mark), path)
+    try:
+        size, mtime, mark, path = parts
+        if mark in (OLD, PROVEN) or mark.isdecimal():
+            return Line(int(size), float(mtime), mark, path)
+    except ValueError:
+        pass
+    return None
 
 
-def unsettled(folder: Path, spec: TargetSpec) -> dict[str, Line]:
-    """The files of the last listing that may have been on their way then, by their escaped path."""
+def young_lines(folder: Path, spec: TargetSpec) -> dict[str, Line]:
+    """The files that were new in the last listing, by their escaped path."""
     found: dict[str, Line] = {}
     for text in read_texts(folder, spec):
-        if f" {SETTLED} " not in text[:48] and (line := parse_line(text)) is not None and line.since is not None:
+        if f" {OLD} " not in text[:48] and (line := parse_line(text)) is not None:
             found[line.path] = line
     return found
 
@@ -147,8 +156,7 @@ class ListingWriter:
 
     def add(self, line: Line) -> None:
         """One file more."""
-        mark = SETTLED if line.since is None else line.since
-        self._file.write(f"{line.size} {line.mtime!r} {mark} {line.path}\n")
+        self._file.write(f"{line.size} {line.mtime!r} {line.mark} {line.path}\n")
         self._files += 1
 
     def publish(self, *, archives: int, finished: float) -> Head:
@@ -187,6 +195,14 @@ def write_trouble(folder: Path, target: str, problem: str, *, now: float) -> Tro
     text = json.dumps({"since": trouble.since, "problem": problem}).encode()
     durable.write_whole(folder / f"{target}.trouble", text, durable=False)
     return trouble
+
+
+def failed_at(folder: Path, target: str) -> float | None:
+    """When the last look at a target failed, None if it did not."""
+    try:
+        return os.stat(folder / f"{target}.trouble").st_mtime
+    except OSError:
+        return None
 
 
 def clear_trouble(folder: Path, target: str) -> None:

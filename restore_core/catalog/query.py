@@ -60,7 +60,7 @@ def cached_entries(folder: Path, spec: TargetSpec, query: Query = EVERYTHING) ->
             last_folder, folder_is_wanted = folder_text, _folder_is_wanted(unescaped(folder_text), query)
         if folder_is_wanted and wanted_name(name) and (line := parse_line(text)) is not None:
             ref = ArchiveRef(target=spec.name, path=unescaped(line.path))
-            found = entry_of(ref, FileStat(size=line.size, mtime=line.mtime), zone, settled=line.since is None)
+            found = entry_of(ref, FileStat(size=line.size, mtime=line.mtime), zone, settled=line.settled)
             if found is not None and _in_time(found, query):
                 yield found
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from restore_core import naming
 from restore_core.archive.header import HEAD_BYTES, DeltaHeader, parse_head
-from restore_core.catalog.listing import Line, unescaped, unsettled
+from restore_core.catalog.listing import PROVEN, Line, unescaped, young_lines
 from restore_core.errors import PhdError
 from restore_core.naming import ArchiveType
 from restore_core.targets.base import Target, TargetSpec
@@ -27,7 +27,7 @@ class Young:
 
     def __init__(self, folder: Path, spec: TargetSpec, *, began: float) -> None:
         self._began = began
-        self._before = unsettled(folder, spec)
+        self._before = young_lines(folder, spec)
         self._held: dict[str, Line] = {}
 
     def hold_back(self, line: Line) -> bool:
@@ -35,22 +35,23 @@ class Young:
         if self._began - line.mtime >= SETTLE_SECONDS:
             return False
         before = self._before.get(line.path)
-        same = before is not None and before.since is not None and (before.size, before.mtime) == (line.size, line.mtime)
-        since = before.since if same and before is not None and before.since is not None else int(self._began)
-        if self._began - since >= SETTLE_SECONDS:
-            return False
-        self._held[line.path] = line._replace(since=since)
+        mark = str(int(self._began))
+        if before is not None and (before.size, before.mtime) == (line.size, line.mtime):
+            if not before.settled and self._began - int(before.mark) >= SETTLE_SECONDS:
+                return False
+            mark = before.mark
+        self._held[line.path] = line._replace(mark=mark)
         return True
 
     def settle(self, target: Target) -> Iterator[Line]:
         """The held ones, those settled that are proven complete by a header."""
         complete = self._proven(target)
         for path, line in self._held.items():
-            yield line._replace(since=None) if path in complete else line
+            yield line._replace(mark=PROVEN) if path in complete else line
 
     def _proven(self, target: Target) -> set[str]:
         proven: set[str] = set()
-        deltas = [line for line in self._held.values() if _type(line) is ArchiveType.DELTA]
+        deltas = [line for line in self._held.values() if not line.settled and _type(line) is ArchiveType.DELTA]
         for line in deltas[:_MOST_PROBES]:
             header = _header(target, unescaped(line.path))
             if header is None or header.file_size != line.size:

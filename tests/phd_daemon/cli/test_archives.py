@@ -43,7 +43,9 @@ def backup(tmp_path: Path, made: SmallBackup) -> SmallBackup:
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backup: SmallBackup) -> Path:
     path = tmp_path / "phd.toml"
-    path.write_text(f'state_dir = "{tmp_path}/state"\n[targets.nas1]\nurl = "{backup.target.url}"\n[backup]\nstaging_dir = "{tmp_path}"\n')
+    path.write_text(
+        f'state_dir = "{tmp_path}/state"\n[targets.nas1]\nurl = "{backup.target.url}"\n[backup]\nstaging_dir = "{tmp_path}"\n'
+    )
     monkeypatch.setenv("PHD_CONFIG", str(path))
     monkeypatch.chdir(tmp_path)
     return path

@@ -1,0 +1,53 @@
+"""The catalog of this installation: the cache in state_dir, looked at anew when it is too old for what is asked."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from restore_core.catalog.index import Catalog
+from restore_core.catalog.listing import mark_changed
+from restore_core.targets import make_target
+
+if TYPE_CHECKING:
+    from phd_daemon.config import Config
+
+
+def catalog_folder(config: Config) -> Path:
+    """Where the cache lies; it may be deleted at any time."""
+    return config.state_dir / "catalog"
+
+
+def catalog_of(config: Config) -> Catalog:
+    """The cache as it is, without a look at any target."""
+    return Catalog(catalog_folder(config), config.targets)
+
+
+@contextlib.contextmanager
+def fresh_catalog(config: Config, *, look: Collection[str] | None = ()) -> Iterator[Catalog]:
+    """The catalog for a person: targets whose listing is too old are looked at first, and those in `look` (None: all).
+
+    Where state_dir cannot be written, all targets are looked at for this once, into a folder that goes with the context.
+    """
+    catalog = catalog_of(config)
+    old = set(catalog.old(max_age=config.index.max_age, now=time.time()))
+    names = None if look is None else old | set(look)
+    try:
+        if names is None or names:
+            catalog.index(make_target, names=names)
+    except OSError:
+        with tempfile.TemporaryDirectory(prefix="phd-catalog-") as folder:
+            catalog = Catalog(Path(folder), config.targets)
+            catalog.index(make_target)
+            yield catalog
+    else:
+        yield catalog
+
+
+def written_to(config: Config, target: str) -> None:
+    """A backup was put there: the next question about it is not answered from before."""
+    mark_changed(catalog_folder(config), target, now=time.time())
