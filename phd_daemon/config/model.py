@@ -5,12 +5,14 @@ Nothing here reads a file. Durations are seconds, rates bytes a second, all obje
 
 from __future__ import annotations
 
+import os
+import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from phd_daemon.config.values import (
     AbsolutePath,
@@ -24,10 +26,13 @@ from phd_daemon.config.values import (
     TargetName,
     TargetUrl,
     Timezone,
+    TlsVersion,
 )
 from restore_core.targets.base import TargetSpec
 
 DEFAULT_PATH = Path("/etc/phd/phd.toml")
+_CREDENTIALS = "CREDENTIALS_DIRECTORY"
+"""Where systemd puts what LoadCredential= names, for the service alone (systemd.exec(5))."""
 
 
 class _Table(BaseModel):
@@ -95,19 +100,49 @@ class TargetTable(_Table):
     key_file: AbsolutePath | None = None
     password_file: AbsolutePath | None = None
     known_hosts: AbsolutePath | None = None
+    ca_file: AbsolutePath | None = None
+    tls_max: TlsVersion | None = None
     timezone: Timezone = "UTC"
     bandwidth: BytesPerSecond = 0
 
-    def spec(self, name: str) -> TargetSpec:
-        """The same for the library."""
+    @model_validator(mode="after")
+    def _fits_its_scheme(self) -> Self:
+        """What a login needs is there, and no key that could not work. A folder needs none of them."""
+        parsed = urllib.parse.urlsplit(self.url)
+        problems = []
+        if parsed.scheme == "sftp":
+            if self.known_hosts is None:
+                problems.append("sftp needs known_hosts, the file in which 'phd targets trust' records the server's key")
+            if not (self.key_file or self.password_file or os.environ.get(_CREDENTIALS)):
+                problems.append("sftp needs key_file or password_file")
+        elif parsed.scheme != "file":
+            if self.key_file:
+                problems.append(f"{parsed.scheme} knows no keys: use password_file")
+            if self.password_file and not parsed.username:
+                problems.append(f"password_file without a user: write {parsed.scheme}://user@host/folder")
+        if parsed.scheme != "file" and self.key_file and self.password_file:
+            problems.append("key_file or password_file, not both")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def spec(self, name: str, staging_dir: Path) -> TargetSpec:
+        """The same for the library. A target without a secret of its own takes the service's credential of its name."""
+        password_file = self.password_file
+        credentials = os.environ.get(_CREDENTIALS)
+        if credentials and not self.key_file and not password_file and os.path.isfile(os.path.join(credentials, name)):
+            password_file = Path(credentials, name)
         return TargetSpec(
             name=name,
             url=self.url,
             timezone=self.timezone,
             key_file=str(self.key_file) if self.key_file else None,
-            password_file=str(self.password_file) if self.password_file else None,
+            password_file=str(password_file) if password_file else None,
             known_hosts=str(self.known_hosts) if self.known_hosts else None,
+            ca_file=str(self.ca_file) if self.ca_file else None,
+            tls_max=self.tls_max,
             bandwidth=self.bandwidth,
+            staging_dir=str(staging_dir),
         )
 
 
@@ -148,7 +183,7 @@ def from_file(file: ConfigFile, source: Path | None) -> Config:
         index=file.index,
         datastores=file.datastores,
         backup=file.backup,
-        targets=tuple(table.spec(name) for name, table in file.targets.items()),
+        targets=tuple(table.spec(name, file.backup.staging_dir) for name, table in file.targets.items()),
     )
 
 

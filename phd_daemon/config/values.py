@@ -106,13 +106,38 @@ def target_url(value: object) -> str:
         raise ValueError("a password stands in it; secrets never stand in the configuration: use password_file")
     if url.scheme not in KINDS:
         served = ", ".join(f"{kind}://" for kind in sorted(KINDS))
-        raise ValueError(
-            f"{printable(url.scheme) or 'no scheme'}: this version serves {served} only; "
-            "mount the server and name the mounted folder, like file:///mnt/nas1"
-        )
-    if url.scheme == "file" and (url.netloc not in ("", "localhost") or not PurePosixPath(url.path).is_absolute()):
-        raise ValueError("a folder is written with three slashes: file:///folder")
+        raise ValueError(f"{printable(url.scheme) or 'no scheme'}: this version serves {served} only")
+    if url.query or url.fragment:
+        raise ValueError("holds a ? or a #; written as %3F and %23 they are part of a path")
+    if url.scheme == "file":
+        if url.netloc not in ("", "localhost") or not PurePosixPath(url.path).is_absolute():
+            raise ValueError("a folder is written with three slashes: file:///folder")
+        return text
+    _check_server(url)
     return text
+
+
+def _check_server(url: urllib.parse.SplitResult) -> None:
+    try:
+        port = url.port
+    except ValueError:
+        port = 0
+    if not url.hostname or port == 0:
+        raise ValueError("a server is written SCHEME://user@host/folder, or SCHEME://user@host:port/folder")
+    if not url.path.startswith("/"):
+        raise ValueError("names no folder; the path after the host is absolute on the server: sftp://user@host/backups")
+    if url.scheme == "sftp" and not url.username:
+        raise ValueError("names no user: sftp://user@host/folder")
+    plain = urllib.parse.unquote(url.path, errors="surrogateescape") + urllib.parse.unquote(url.username or "")
+    if any(character < " " or character == "\x7f" for character in plain) or ".." in PurePosixPath(url.path).parts:
+        raise ValueError("holds a control character, or '..'")
+
+
+def tls_version(value: object) -> str:
+    """The one limit that is of use: some servers fail with TLS 1.3 where they demand that sessions are reused."""
+    if value != "1.2":
+        raise ValueError('must be "1.2", or left out')
+    return "1.2"
 
 
 def timezone(value: object) -> str:
@@ -136,4 +161,5 @@ Submitter = Annotated[str, BeforeValidator(submitter)]
 SubmitterList = Annotated[tuple[Submitter, ...], BeforeValidator(_list)]
 TargetName = Annotated[str, BeforeValidator(target_name)]
 TargetUrl = Annotated[str, BeforeValidator(target_url)]
+TlsVersion = Annotated[str, BeforeValidator(tls_version)]
 Timezone = Annotated[str, BeforeValidator(timezone)]

@@ -128,7 +128,22 @@ def test_all_problems_at_once_each_with_its_line() -> None:
         ("queue = 3\n", "/x/phd.toml:1: queue: must be a table"),
         ("[queue]\nworkers = true\n", "/x/phd.toml:2: queue.workers: must be a whole number"),
         ("[queue]\nworkers = 0\n", "/x/phd.toml:2: queue.workers: must be at least 1"),
-        ('[targets.a]\nurl = "sftp://h/x"\n', "/x/phd.toml:2: targets.a.url: sftp: this version serves file:// only"),
+        (
+            '[targets.a]\nurl = "smb://h/x"\n',
+            "/x/phd.toml:2: targets.a.url: smb: this version serves file://, ftp://, ftps://, sftp:// only",
+        ),
+        ('[targets.a]\nurl = "sftp://h/x"\n', "/x/phd.toml:2: targets.a.url: names no user"),
+        ('[targets.a]\nurl = "ftp:///x"\n', "/x/phd.toml:2: targets.a.url: a server is written"),
+        ('[targets.a]\nurl = "ftp://h:99999/x"\n', "/x/phd.toml:2: targets.a.url: a server is written"),
+        ('[targets.a]\nurl = "ftp://h"\n', "/x/phd.toml:2: targets.a.url: names no folder"),
+        ('[targets.a]\nurl = "ftp://h/x?y"\n', "/x/phd.toml:2: targets.a.url: holds a ? or a #"),
+        ('[targets.a]\nurl = "ftp://h/x%0d%0aDELE%20y"\n', "/x/phd.toml:2: targets.a.url: holds a control character"),
+        ('[targets.a]\nurl = "ftp://h/../y"\n', "/x/phd.toml:2: targets.a.url: holds a control character, or '..'"),
+        ('[targets.a]\nurl = "sftp://u@h/x"\nkey_file = "/k"\n', "/x/phd.toml:1: targets.a: sftp needs known_hosts"),
+        ('[targets.a]\nurl = "sftp://u@h/x"\nknown_hosts = "/k"\n', "/x/phd.toml:1: targets.a: sftp needs key_file or password"),
+        ('[targets.a]\nurl = "ftps://u@h/x"\nkey_file = "/k"\n', "/x/phd.toml:1: targets.a: ftps knows no keys"),
+        ('[targets.a]\nurl = "ftp://h/x"\npassword_file = "/k"\n', "/x/phd.toml:1: targets.a: password_file without a user"),
+        ('[targets.a]\nurl = "ftps://h/x"\ntls_max = "1.1"\n', '/x/phd.toml:3: targets.a.tls_max: must be "1.2", or left out'),
         ('[targets.a]\nurl = "file://host/x"\n', "/x/phd.toml:2: targets.a.url: a folder is written with three slashes"),
         ('[targets.a]\nurl = "file:///x"\ntimezone = "Mars"\n', "/x/phd.toml:3: targets.a.timezone: 'Mars' is not a time zone"),
         ('[index]\nmax_age = "0h"\n', "/x/phd.toml:2: index.max_age: must be a number and one of"),
@@ -139,6 +154,34 @@ def test_all_problems_at_once_each_with_its_line() -> None:
 def test_one_problem(text: str, expected: str) -> None:
     (found,) = problems(text)
     assert found.startswith(expected)
+
+
+def test_servers_and_what_they_need() -> None:
+    config = parse(
+        """
+        [backup]
+        staging_dir = "/big"
+        [targets.a]
+        url = "sftp://me@nas:2222/back%20ups"
+        key_file = "/k"
+        known_hosts = "/h"
+        [targets.b]
+        url = "ftps://nas/x"
+        ca_file = "/c"
+        tls_max = "1.2"
+        """
+    )
+    a, b = config.targets
+    assert (a.key_file, a.known_hosts, a.password_file, a.staging_dir) == ("/k", "/h", None, "/big")
+    assert (b.ca_file, b.tls_max) == ("/c", "1.2")
+
+
+def test_a_credential_of_the_service_is_the_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = '[targets.a]\nurl = "sftp://me@nas/x"\nknown_hosts = "/h"\n[targets.b]\nurl = "ftp://me@nas/x"\npassword_file = "/p"\n'
+    (tmp_path / "a").write_text("secret")
+    (tmp_path / "b").write_text("secret")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert [target.password_file for target in parse(text).targets] == [str(tmp_path / "a"), "/p"]
 
 
 def test_not_utf8_has_its_line() -> None:
