@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from restore_core import durable
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.digests import Buffer
 from restore_core.archive.frames import decode
 from restore_core.archive.full_reader import FullReader, block_length, check_block, frame_plain_size
 from restore_core.archive.index_map import FULL, MapPage
+from restore_core.disk.sink import Sink
 from restore_core.errors import PhdError, from_os_error
 from restore_core.restore.feed import Feed
 from restore_core.restore.foreign import foreign_blocks
@@ -34,10 +34,6 @@ from restore_core.targets.read_ahead import Fetch
 TICK = 0.25
 """Seconds between two looks at progress and at the stop sign."""
 
-_WRITE_BEHIND = 128 << 20
-"""Bytes after which the kernel is asked to begin writing, so that the final fsync finds little to do."""
-
-
 @dataclass(slots=True)
 class Moved:
     """Bytes of the disk written so far, from the Delta and from the Full."""
@@ -47,23 +43,22 @@ class Moved:
 
 
 class Pipeline:
-    """Writes the blocks of `delta` (and `full`) into the open file `fd`; every byte of it is verified first.
+    """Writes the blocks of `delta` (and `full`) into a sink; every byte of it is verified first.
 
-    With `fd=None` nothing is written: that is `verify`. With a `survey` only the blocks that it wants are fetched.
+    Without a sink nothing is written: that is `verify`. With a `survey` only the blocks that it wants are fetched.
     """
 
     def __init__(
-        self, delta: DeltaReader, full: FullReader | None, fd: int | None, *, where: str, survey: Survey | None = None
+        self, delta: DeltaReader, full: FullReader | None, sink: Sink | None, *, where: str, survey: Survey | None = None
     ) -> None:
-        self._delta, self._full, self._fd, self._where = delta, full, fd, where
-        self._threads = min(4, max(1, len(os.sched_getaffinity(0))))
+        self._delta, self._full, self._sink, self._where = delta, full, sink, where
+        self._threads = min(4, len(os.sched_getaffinity(0))) + (sink is not None and sink.waits)
         self._wanted: Callable[[MapPage], bytes] = survey.wanted if survey is not None else lambda page: page.kinds
         self._header = delta.header
         self._digest = delta.header.block_digest.of
         self.moved = Moved()
         self._lock = threading.Lock()
         self._failed: BaseException | None = None
-        self._unwritten = 0
         self._facts = lru_cache(maxsize=4)(self._page_facts)
         self._feed = Feed(self._units, delta, full)
 
@@ -155,8 +150,8 @@ class Pipeline:
         self._count(unit)
 
     def _write(self, data: Buffer, offset: int) -> None:
-        if self._fd is not None and len(data):
-            durable.write_all_at(self._fd, data, offset)
+        if self._sink is not None and len(data):
+            self._sink.write(data, offset)
 
     def _delta_unit(self, unit: DeltaUnit, fetch: Fetch) -> None:
         header, first = self._header, unit.page.first_block
@@ -191,9 +186,3 @@ class Pipeline:
                 self.moved.delta += written
             else:
                 self.moved.full += written
-            self._unwritten += written
-            due = self._unwritten >= _WRITE_BEHIND
-            if due:
-                self._unwritten = 0
-        if due and self._fd is not None:
-            durable.start_writing(self._fd)

@@ -11,6 +11,7 @@ from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.full_reader import FullReader
 from restore_core.disk.allocation import size_part, zero_range
 from restore_core.disk.destination import Destination
+from restore_core.disk.sink import BufferedFile, DirectFile, Sink
 from restore_core.naming import printable
 from restore_core.restore import publish, receipt, redo
 from restore_core.restore.pipeline import Pipeline
@@ -79,7 +80,7 @@ class Writer:
         staged = redo.stage(self.destination)
         try:
             report = self._progress()
-            Pipeline(self.delta, self.full, staged, where=self._where, survey=self.decision.survey).run(report.tick, self.stop)
+            self._run(BufferedFile(staged), report)
             report.phase(Phase.FLUSH)
             text = publish.descriptor_text(self.destination, self.request, self._size, self._original)
             if self.decision.survey is not None:
@@ -100,7 +101,8 @@ class Writer:
         if survey is not None:
             for offset, length in survey.cleared(self.delta):
                 zero_range(fd, offset, length, thick=thick)
-        Pipeline(self.delta, self.full, fd, where=self._where, survey=survey).run(report.tick, self.stop)
+        # Past the cache only into allocated blocks: elsewhere the file system lays out better what it may collect first.
+        self._run(DirectFile(fd) if thick else BufferedFile(fd), report)
         report.phase(Phase.FLUSH)
         durable.sync_file(fd)
         if self.request.readback:
@@ -108,6 +110,13 @@ class Writer:
         self._read_back(fd)
         report.phase(Phase.PUBLISH)
         self.stop()
+
+    def _run(self, sink: Sink, report: ProgressReport) -> None:
+        try:
+            survey = self.decision.survey
+            Pipeline(self.delta, self.full, sink, where=self._where, survey=survey).run(report.tick, self.stop)
+        finally:
+            sink.close()
 
     def _read_back(self, fd: int) -> None:
         if self.request.readback:
