@@ -17,11 +17,14 @@ def new_lines(text: bytes, entries: Iterable[CatalogEntry], *, datastore: Path, 
     """The lines to append, in the order of VM and disk. A line that stands there commented out names its disk, too."""
     known = _named(text)
     taken = {rule.destination for rule in known}
+    by_name: dict[tuple[str, str], list[Rule]] = {}
+    for rule in known:
+        by_name.setdefault((rule.vm, rule.vmdk), []).append(rule)
     disks = {(entry.folder.vm, entry.folder.uuid, entry.name.scsi, entry.name.disk) for entry in entries}
     lines = []
     for disk in sorted(disks, key=lambda disk: (disk[0], disk[1] or "", *disk[2:])):
         vm, uuid, scsi, vmdk = disk
-        if any(names_disk(rule, vm=vm, uuid=uuid, scsi=scsi, vmdk=vmdk) for rule in known):
+        if any(names_disk(rule, vm=vm, uuid=uuid, scsi=scsi, vmdk=vmdk) for rule in by_name.get((vm, vmdk), ())):
             continue
         destination = next(path for path in _places(datastore, *disk) if path not in taken)
         taken.add(destination)
@@ -30,10 +33,10 @@ def new_lines(text: bytes, entries: Iterable[CatalogEntry], *, datastore: Path, 
 
 
 def _named(text: bytes) -> list[Rule]:
-    """The disks that lines of the file name, whether the line is live or commented out, and whatever else is said of them."""
+    """The disks that lines of the file name, live or commented out as we write it; `# RESTORE:` is an example in prose."""
     rules: list[Rule] = []
     for line in text.split(b"\n"):
-        rules += parse_rules(line.lstrip(b"# \t"), roots=None).rules
+        rules += parse_rules(line.lstrip(b"#"), roots=None).rules
     return rules
 
 

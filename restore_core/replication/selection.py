@@ -5,12 +5,12 @@ For every rule, in this order; the first that holds decides:
     no Delta of the disk on any target                      no backup
     the rule fits two different disks                       ambiguous
     no backup is old enough (-N)                            too new
+    a job is to write to that destination                   queued
     the ledger names the destination, the disk is gone      gone        never made anew by itself
     the newest fitting backup is in the ledger              up to date
-    a job writes to that destination or waits to            queued
     it failed, or was cancelled                             failed      tried again later, or the next older one
     its target does not answer                              silent
-    a disk lies there that we never wrote                   not ours
+    a disk lies there that we did not write last            diverged    it may be the only copy of somebody's work
     otherwise                                               restore
 """
 
@@ -32,6 +32,9 @@ from restore_core.replication.rules import Rule, names_disk
 from restore_core.targets.base import ArchiveRef
 
 _BAD_DATA = 65
+_WRITTEN_SINCE = (
+    "somebody has written this disk since it was last restored: it is left alone. To replace it, restore by hand with overwrite"
+)
 _DAY = dt.timedelta(hours=24)
 
 
@@ -47,7 +50,7 @@ class Verdict(enum.Enum):
     GONE = "gone"
     FAILED = "failed"
     SILENT = "target silent"
-    NOT_OURS = "not ours"
+    DIVERGED = "diverged"
 
 
 class Phase(enum.Enum):
@@ -74,7 +77,7 @@ class QueuedJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """A disk as it is now: something lies there; a restore of ours is on record for it, other than in the ledger."""
+    """A disk as it is now: something lies there; a restore of ours has left it so, and nobody has written it since."""
 
     exists: bool
     ours: bool = False
@@ -111,7 +114,6 @@ class Decision:
     verdict: Verdict
     reason: str
     entry: CatalogEntry | None = None
-    overwrite: bool = False
     held: bool = False
     wanted: dt.datetime | None = None
     replica: dt.datetime | None = None
@@ -179,12 +181,19 @@ class _Matcher:
         rule = draft.rule
         draft = replace(draft, wanted=copies[0][0].time)
         at = self._world.destinations.get(rule.destination, Destination(exists=False))
+        jobs = self._jobs.get(rule.destination, [])
+        entered = {line.archive for line in restored}
+        active = next((job for job in jobs if job.phase is Phase.ACTIVE), None)
+        if active is not None and not any(entry.ref in entered for entry in copies[0]):
+            other = "" if active.archive in {str(entry.ref) for entry in copies[0]} else " with another backup"
+            why = f"job {printable(active.name)} is {active.state}{other}"
+            return replace(draft, verdict=Verdict.QUEUED, reason=why, entry=copies[0][0])
         if restored and not at.exists:
             last = restored[-1]
             why = f"restored on {_date(last.time)}, and gone since. To have it made anew, delete its lines in the ledger"
             return replace(draft, verdict=Verdict.GONE, reason=why)
-        entered = {line.archive for line in restored}
-        jobs = self._jobs.get(rule.destination, [])
+        if restored and not at.ours:
+            draft = replace(draft, warnings=(*draft.warnings, _WRITTEN_SINCE))
         fell_back = ""
         for every in copies:
             same = _best_copies(every, jobs, self._world.now)
@@ -207,10 +216,6 @@ class _Matcher:
         """Why the queue speaks against a restore, and whether it was the archive's fault."""
         now = self._world.now
         names = {str(entry.ref) for entry in same}
-        for job in jobs:
-            if job.phase is Phase.ACTIVE:
-                other = "" if job.archive in names else " with another backup"
-                return Verdict.QUEUED, f"job {printable(job.name)} is {job.state}{other}", False
         mine = [
             job
             for job in jobs
@@ -239,11 +244,11 @@ class _Matcher:
             silent = self._world.silent[same[0].ref.target]
             reason = f"the backup of {_date(same[0].time)} is on {same[0].ref.target}, which does not answer: {silent}"
             return replace(draft, verdict=Verdict.SILENT, reason=why + reason, entry=same[0])
-        if at.exists and not (known or at.ours):
-            reason = "a disk lies there that no restore of ours is on record for: move it away, or restore over it once by hand"
-            return replace(draft, verdict=Verdict.NOT_OURS, reason=reason, entry=answering[0])
+        if at.exists and not at.ours:
+            reason = _WRITTEN_SINCE if known else "a disk lies there that no restore of ours is on record for: it is not touched"
+            return replace(draft, verdict=Verdict.DIVERGED, reason=why + reason, entry=answering[0])
         reason = f"{why}the backup of {_date(same[0].time)} is not in the ledger"
-        return replace(draft, verdict=Verdict.RESTORE, reason=reason, entry=answering[0], overwrite=at.exists)
+        return replace(draft, verdict=Verdict.RESTORE, reason=reason, entry=answering[0])
 
     def _warnings(self, deltas: Collection[CatalogEntry]) -> tuple[str, ...]:
         warnings = []

@@ -74,7 +74,7 @@ def decide(
         entries=entries,
         ledger=entered or Ledger(lines=(), bad=()),
         jobs=[*jobs],
-        destinations={HOME: there or Destination(exists=entered is not None)},
+        destinations={HOME: there or Destination(exists=entered is not None, ours=True)},
         now=now,
         silent=silent or {},
     )

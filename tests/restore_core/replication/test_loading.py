@@ -29,7 +29,8 @@ def test_twice_adds_nothing() -> None:
     for active in (False, True):
         first = "\n".join(lines(*entries, active=active)).encode()
         assert lines(*entries, text=first, active=active) == []
-        assert lines(*entries, text=b"# " + first.replace(b"\n", b"\n# "), active=active) == []
+        assert lines(*entries, text=b"##" + first.replace(b"\n", b"\n##"), active=active) == []
+        assert len(lines(*entries, text=b"# " + first.replace(b"\n", b"\n# ").replace(b"# #", b"# "), active=active)) == 3
 
 
 def test_what_is_named_already_is_left_out() -> None:

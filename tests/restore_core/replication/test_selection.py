@@ -16,7 +16,8 @@ from restore_core.targets.base import ArchiveRef
 from tests.restore_core.replication.facts import HOME, NOW, OTHER, UUID, decide, delta, ledger, rule
 
 MON, TUE = delta("2026-03-09 03:00"), delta("2026-03-10 03:00")
-HERE = Destination(exists=True)
+HERE = Destination(exists=True, ours=True)
+FOREIGN = Destination(exists=True)
 
 
 def job(
@@ -36,7 +37,7 @@ def job(
 
 def test_the_newest_backup_is_restored() -> None:
     found = decide([MON, TUE])
-    assert (found.verdict, found.entry, found.overwrite, found.held) == (Verdict.RESTORE, TUE, False, False)
+    assert (found.verdict, found.entry, found.held) == (Verdict.RESTORE, TUE, False)
     assert "2026-03-10 03:00 UTC" in found.reason
     assert found.lag is None
 
@@ -93,15 +94,22 @@ def test_up_to_date_and_the_lag() -> None:
     current = decide([MON, TUE], entered=ledger(MON, TUE))
     assert (current.verdict, current.lag) == (Verdict.CURRENT, dt.timedelta())
     behind = decide([MON, TUE], entered=ledger(MON))
-    assert (behind.verdict, behind.entry, behind.overwrite) == (Verdict.RESTORE, TUE, True)
+    assert (behind.verdict, behind.entry) == (Verdict.RESTORE, TUE)
     assert behind.lag == dt.timedelta(days=1)
 
 
-def test_a_deleted_line_makes_its_restore_eligible_when_the_disk_is_known_to_be_ours() -> None:
-    assert decide([TUE], entered=ledger(), there=HERE).verdict is Verdict.NOT_OURS
-    found = decide([TUE], entered=ledger(), there=Destination(exists=True, ours=True))
-    assert (found.verdict, found.overwrite) == (Verdict.RESTORE, True)
+def test_a_deleted_line_makes_its_restore_eligible() -> None:
+    assert decide([TUE], entered=ledger(), there=HERE).verdict is Verdict.RESTORE
     assert decide([MON, TUE], entered=ledger(MON), there=HERE).verdict is Verdict.RESTORE
+
+
+def test_a_disk_that_we_did_not_write_last_is_left_alone() -> None:
+    never = decide([TUE], there=FOREIGN)
+    assert (never.verdict, "no restore of ours is on record" in never.reason) == (Verdict.DIVERGED, True)
+    since = decide([MON, TUE], entered=ledger(MON), there=FOREIGN)
+    assert (since.verdict, "somebody has written" in since.reason) == (Verdict.DIVERGED, True)
+    current = decide([TUE], entered=ledger(TUE), there=FOREIGN)
+    assert (current.verdict, len(current.warnings)) == (Verdict.CURRENT, 1)
 
 
 def test_a_destination_that_is_gone_is_not_made_anew() -> None:
@@ -241,7 +249,7 @@ def test_whatever_the_clock_does_one_backup_is_restored_once(stamps: list[str], 
     restored: list[object] = []
     entered = ledger()
     for now in nows:
-        found = decide(entries, rules=[rule(days)], now=now, entered=entered, there=Destination(exists=bool(restored)))
+        found = decide(entries, rules=[rule(days)], now=now, entered=entered, there=Destination(exists=bool(restored), ours=True))
         if found.verdict is Verdict.RESTORE:
             assert found.entry is not None
             assert found.entry.time <= now - dt.timedelta(days=days)
