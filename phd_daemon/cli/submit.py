@@ -21,9 +21,10 @@ from phd_daemon.cli.newest import newest_of_each_disk
 from phd_daemon.cli.options import archive_ref, config_option, destination, read_config, restore_options, spool_of
 from phd_daemon.cli.times import parse_date, parse_time
 from phd_daemon.spool.control_file import ControlFile, check_policy, parse_control_file, render_control_file
+from phd_daemon.spool.drop import drop as into_spool
 from phd_daemon.spool.layout import Spool, State, too_long
 from phd_daemon.spool.status_file import read_status
-from restore_core import catalog, durable
+from restore_core import catalog
 from restore_core.errors import ExitCode, UsageError
 from restore_core.naming import printable, unprintable
 from restore_core.restore.request import Provision, VmxChoice
@@ -139,39 +140,11 @@ def _checked_text(settings: Config, control: ControlFile) -> bytes:
 
 def drop(spool: Spool, text: bytes, *, stem: str | None, disk: Path, not_before: dt.datetime | None) -> str:
     """Put a control file into the spool and return the job's name. A name that was not given is made unique."""
-    part = spool.folder / f".{os.getpid()}.{os.urandom(4).hex()}.tmp"
-    try:
-        _write(part, text, not_before)
-        for candidate in [_checked(stem)] if stem else _unused(spool, disk):
-            try:
-                _appear(part, spool.control(candidate, State.WAITING))
-                return candidate
-            except FileExistsError:
-                continue
+    names = [_checked(stem)] if stem else _unused(spool, disk)
+    dropped = into_spool(spool, text, names=names, not_before=not_before.timestamp() if not_before else None)
+    if dropped is None:
         raise UsageError(f"a job '{printable(stem or '')}' is waiting already", remedy="Choose another --name, or cancel that one.")
-    finally:
-        durable.remove(part, durable=False)
-
-
-def _write(part: Path, text: bytes, not_before: dt.datetime | None) -> None:
-    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-    try:
-        os.fchmod(fd, 0o644)  # past the umask: the daemon may be another user, and must be able to read it
-        durable.write_all(fd, text)
-        if not_before is not None:
-            os.utime(fd, (not_before.timestamp(), not_before.timestamp()))
-        durable.sync_file(fd)
-    finally:
-        os.close(fd)
-
-
-def _appear(part: Path, final: Path) -> None:
-    try:
-        durable.move(part, final)
-    except PermissionError:
-        # A drop box (mode 1730) may be written but not read, so its folder cannot be opened to be synced.
-        if os.path.lexists(part):
-            raise
+    return dropped
 
 
 def wait_for(spool: Spool, stem: str) -> int:

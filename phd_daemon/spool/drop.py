@@ -1,0 +1,55 @@
+"""Putting a control file into the spool: complete and durable before it gets its name, and never over another one.
+
+It does nothing a person could not do with an editor and `mv`: the daemon judges the file at its door.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from phd_daemon.spool.layout import Spool, State
+from restore_core import durable
+
+
+def drop(
+    spool: Spool, text: bytes, *, names: Iterable[str], state: State = State.WAITING, not_before: float | None = None
+) -> str | None:
+    """Put a control file there under the first name that is free; that name, or None if all are taken. Raises `OSError`.
+
+    `not_before` is the time the job waits for, in seconds since the epoch. `State.HELD` parks it for a person to release.
+    """
+    part = spool.folder / f".{os.getpid()}.{os.urandom(4).hex()}.tmp"
+    try:
+        _write(part, text, not_before)
+        for name in names:
+            try:
+                _appear(part, spool.control(name, state))
+                return name
+            except FileExistsError:
+                continue
+        return None
+    finally:
+        durable.remove(part, durable=False)
+
+
+def _write(part: Path, text: bytes, not_before: float | None) -> None:
+    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        os.fchmod(fd, 0o644)  # past the umask: the daemon may be another user, and must be able to read it
+        durable.write_all(fd, text)
+        if not_before is not None:
+            os.utime(fd, (not_before, not_before))
+        durable.sync_file(fd)
+    finally:
+        os.close(fd)
+
+
+def _appear(part: Path, final: Path) -> None:
+    try:
+        durable.move(part, final)
+    except PermissionError:
+        # A drop box (mode 1730) may be written but not read, so its folder cannot be opened to be synced.
+        if os.path.lexists(part):
+            raise
