@@ -1,61 +1,160 @@
-"""`phd targets`: the configured targets, and which of them answer."""
+"""`phd targets`: which targets answer, how fast, and what they hold. `phd targets trust NAME`: whose server it is."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
 
 from phd_daemon.cli import show
 from phd_daemon.cli.options import config_option, json_option, read_config
+from phd_daemon.known import catalog_of
 from restore_core import catalog
-from restore_core.errors import ExitCode, PhdError
+from restore_core.errors import ExitCode, PhdError, UsageError
 from restore_core.naming import printable
 from restore_core.targets import make_target
-from restore_core.targets.base import TargetSpec
+from restore_core.targets.base import Target, TargetSpec
+
+_PROBE_BYTES = 16 << 20
+_PROBE_SECONDS = 3.0
+_CLEAR_TEXT = "clear text: whoever listens reads the backups and the password; ftps:// or sftp:// if the server has it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reached:
-    """What a look at one target found; `problem` is empty when it answered."""
+    """What a look at one target found; `problem` is empty when it answered.
+
+    `bytes_per_second` is that of a short read, None where there was nothing to read; `indexed` is when the catalog was made.
+    """
 
     name: str
     url: str
+    answers: bool
     archives: int
-    seconds: float
+    bytes_per_second: float | None
+    indexed: float | None
     problem: str
+    remedy: str
+    seconds: float
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @json_option
 @config_option
-def targets(as_json: bool, config: Path | None) -> int:
-    """Look at every target: does it answer, and how many archives does it hold. Exit code 69 if one does not."""
-    found = [reach(spec) for spec in read_config(config).targets]
+@click.pass_context
+def targets(context: click.Context, as_json: bool, config: Path | None) -> int | None:
+    """Look at every target: does it answer, how fast, how many archives are on it. Exit code 69 if one does not answer."""
+    if context.invoked_subcommand is not None:
+        context.obj = config
+        return None
+    settings = read_config(config)
+    indexed = {known.target: known.head.finished for known in catalog_of(settings).known() if known.head}
+    with ThreadPoolExecutor(max(1, min(8, len(settings.targets)))) as pool:
+        found = list(pool.map(lambda spec: reach(spec, indexed.get(spec.name)), settings.targets))
     if as_json:
-        show.as_json(
-            [
-                {"name": one.name, "url": one.url, "answers": not one.problem, "archives": one.archives, "problem": one.problem}
-                for one in found
-            ]
-        )
+        show.as_json([asdict(one) for one in found])
     elif not found:
         show.say("no targets: add [targets.NAME] to phd.toml")
     else:
-        rows = [
-            (one.name, one.problem or f"answers in {one.seconds:.2f} s", str(one.archives), printable(one.url)) for one in found
-        ]
-        show.table(("TARGET", "STATE", "ARCHIVES", "URL"), rows)
-    return ExitCode.UNAVAILABLE if any(one.problem for one in found) else ExitCode.DONE
+        _print(found)
+    return ExitCode.DONE if all(one.answers for one in found) else ExitCode.UNAVAILABLE
 
 
-def reach(spec: TargetSpec) -> Reached:
-    """List one target; any error of it is the finding."""
-    began, archives, problem = time.monotonic(), 0, ""
+@targets.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Record it without a question; only where the fingerprint was compared before.")
+@config_option
+@click.pass_context
+def trust(context: click.Context, name: str, yes: bool, config: Path | None) -> None:
+    """Show the fingerprint of the server of target NAME, and trust it from now on if you say so."""
+    from restore_core.targets.trust import offered, record
+
+    specs = {spec.name: spec for spec in read_config(config or context.obj).targets}
+    if name not in specs:
+        known = ", ".join(sorted(specs)) or "none"
+        raise UsageError(
+            f"no target is named {printable(name)}; configured: {known}", remedy="Name one of [targets.NAME] in phd.toml."
+        )
+    spec = specs[name]
+    shown = offered(spec)
+    show.say(f"{printable(spec.url)} shows the {shown.kind}\n  {shown.fingerprint}")
+    if shown.trusted:
+        show.say(f"which is the one in {printable(shown.file)}: nothing to do")
+        return
+    if shown.known:
+        show.say(f"BUT {printable(shown.file)} HAS ANOTHER ONE FOR IT:\n  {', '.join(shown.known)}")
+        show.say("Either the server was set up anew, or somebody stands between you and it. Ask whoever runs it.")
+    else:
+        show.say(
+            f"and {printable(shown.file)} has none for it yet. Compare it with what the server itself says of its {shown.kind}."
+        )
+    if not yes and not click.confirm("Trust it from now on?", default=False):
+        raise click.Abort
+    record(spec, shown)
+    show.say(f"recorded in {printable(shown.file)}")
+
+
+def reach(spec: TargetSpec, indexed: float | None) -> Reached:
+    """List one target and read a little of it; any error of it is the finding."""
+    began, archives, speed, problem, remedy = time.monotonic(), 0, None, "", ""
+    target = None
     try:
-        archives = sum(1 for _ in catalog.entries(make_target(spec)))
+        target = make_target(spec)
+        largest: tuple[int, str] = (0, "")
+        for entry in catalog.entries(target):
+            archives += 1
+            largest = max(largest, (entry.stat.size, entry.ref.path))
+        listed = time.monotonic() - began
+        speed = _probe(target, *largest)
     except PhdError as error:
-        problem = error.message
-    return Reached(name=spec.name, url=spec.url, archives=archives, seconds=time.monotonic() - began, problem=problem)
+        problem, remedy, listed = error.message, error.remedy, time.monotonic() - began
+    finally:
+        if target is not None:
+            target.close()
+    return Reached(
+        name=spec.name,
+        url=spec.url,
+        answers=not problem,
+        archives=archives,
+        bytes_per_second=speed,
+        indexed=indexed,
+        problem=problem,
+        remedy=remedy,
+        seconds=listed,
+    )
+
+
+def _probe(target: Target, size: int, path: str) -> float | None:
+    """Bytes a second of a short read of the largest archive, None where there is none."""
+    if not size:
+        return None
+    moved, began = 0, time.monotonic()
+    with target.open(path) as source:
+        for data in source.stream(0, min(size, _PROBE_BYTES), chunk=256 << 10):
+            moved += len(data)
+            if time.monotonic() - began > _PROBE_SECONDS:
+                break
+    return moved / max(1e-6, time.monotonic() - began)
+
+
+def _age(seconds: float) -> str:
+    minutes = max(0, int(seconds / 60))
+    return f"{minutes} min ago" if minutes < 120 else f"{minutes // 60} h ago" if minutes < 48 * 60 else f"{minutes // 1440} d ago"
+
+
+def _print(found: list[Reached]) -> None:
+    rows = []
+    for one in found:
+        speed = f"{show.size(one.bytes_per_second)}/s" if one.bytes_per_second else "-"
+        age = _age(time.time() - one.indexed) if one.indexed else "never"
+        state = f"answers in {one.seconds:.2f} s" if one.answers else "does not answer"
+        rows.append((one.name, state, str(one.archives) if one.answers else "-", speed, age, printable(one.url)))
+    show.table(("TARGET", "STATE", "ARCHIVES", "SPEED", "INDEXED", "URL"), rows)
+    for one in found:
+        if one.problem:
+            show.say(f"\n{one.name}: {one.problem}\n  {one.remedy}")
+        elif one.url.startswith("ftp:"):
+            show.say(f"\n{one.name}: {_CLEAR_TEXT}")
