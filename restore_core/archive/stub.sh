@@ -1,40 +1,586 @@
-# What this is and how to restore it. Only `sh THIS_FILE` for a person runs this text; phd itself never does.
-fact() { sed -n "1,/^#: end\$/s/^#: $1=//p" "$0" | head -n 1; }
-place() { sed -n "1,/^#: end\$/s/^#: section $1 \\([0-9]*\\) \\([0-9]*\\) .*/\\$2/p" "$0" | head -n 1; }
-if [ ! -f "$0" ]; then
-    echo "Run this file by its name: sh ./NAME.phd" >&2
-    exit 2
+# shellcheck shell=sh disable=SC2015,SC2317,SC2030,SC2031
+# (SC2015: in "A && B || C" C is meant for both; SC2317: functions are called through "$@"; SC203x: subshells are meant.)
+#
+# This archive restores itself. It needs a POSIX shell and the usual small tools (dd with iflag=fullblock, gzip, awk, sed,
+# od, tr, tee, find, df; openssl, sha256sum or shasum); busybox alone has them all. Nothing behind these 64 KiB is run.
+#
+# What holds: a disk gets its final name only when the SHA-256 was right of this head, of every section of this file, of
+# the compressed Full and of each 16 MiB of the finished disk. Until then it is NAME.phd-part, and that is removed when
+# anything ends badly. There is no other temporary file: what is needed in two places at once goes through pipes.
+#
+# How it counts: in blocks of the disk (256 KiB or 1 MiB) and the bytes left over, since some shells have 32 bits only;
+# awk does the divisions. Texts of the header are printed, never run, and none of them is a path.
+#
+# Who does what: the main process owns the names and hears the signals; a worker behind it moves the bytes, and stops
+# within 64 MiB when the main process is gone.
+
+me=$0
+case $me in /*) ;; *) me=./$me ;; esac
+LC_ALL=C
+export LC_ALL
+unset GZIP PIGZ
+set -f
+umask 077
+full='' to='' thin='' overwrite='' secret='' worker='' part='' meter='' damaged=''
+case ${KSH_VERSION-} in
+*MIRBSD*) say() { print -r -- "$*"; } ;; # its printf is a program, and the arguments of programs can be seen by others
+*) say() { printf '%s\n' "$*"; } ;;
+esac
+die() { # die EXIT_CODE TEXT: 2 usage, 65 bad data, 69 no Full to be had, 73 cannot write there, 130 interrupted
+    say "$2" >&2
+    exit "$1"
+}
+have() { command -v "$1" >/dev/null 2>&1; }
+if have busybox; then # perhaps there is nothing else
+    for tool in awk cat date dd df find gzip mkfifo mv od rm sed sha256sum stty sync tee tr wget; do
+        have "$tool" || eval "$tool() { busybox $tool \"\$@\"; }"
+    done
 fi
-full=$(fact full-name)
-cat <<EOF
-This is a Delta backup made by phd.
+dd if=/dev/null iflag=fullblock status=none 2>/dev/null || die 2 "dd knows no iflag=fullblock: use the one of coreutils or busybox"
 
-  virtual machine   $(fact vm)   UUID $(fact uuid)
-  disk              $(fact vmdk)   SCSI id $(fact scsi)   $(fact disk-size) bytes
-  backup made       $(fact time)   (seconds since 1970, UTC)
-  needs the Full    $full
-                    $(fact full-size) bytes, SHA-256 $(fact full-sha256)
+# ---- the header ----
 
-Restore it with phd:
-  phd restore THIS_FILE --to /path/DISK.vmdk
+newline='
+'
+header=$newline$(sed -n '200q; /^#: end/q; s/^#: //p' "$me" 2>/dev/null)$newline
+field() {
+    value=${header#*"$newline$1="}
+    say "${value%%"$newline"*}"
+}
+case $header in
+*"${newline}format=1."*"${newline}file-size="*) ;;
+*"${newline}format="*) die 65 "$me: format $(field format); this script reads 1" ;;
+*) die 2 "Run this file by its name: sh ./NAME.phd (not: sh -s < NAME.phd)" ;;
+esac
+full_id=$(field full-id) full_name=$(field full-name) full_size=$(field full-size) full_sha256=$(field full-sha256)
+disk_size=$(field disk-size) full_disk_size=$(field full-disk-size) file_size=$(field file-size)
+block=$(field block-size) segment=$(field segment-size) blocks_full=$(field blocks-full) blocks_delta=$(field blocks-delta)
+vm=$(field vm) vmdk=$(field vmdk) sections=$(say "$header" | sed -n 's/^section //p')
+sha256() { # of standard input; its first word is the 64 digits
+    case $hasher in
+    openssl) openssl dgst -sha256 -r ;;
+    shasum) shasum -a 256 ;;
+    *) sha256sum ;;
+    esac
+}
+for hasher in openssl sha256sum shasum none; do # openssl first: it uses what the processor has for SHA
+    case $(sha256 </dev/null 2>/dev/null) in e3b0c44298fc1c149afbf4c8996fb924*) break ;; esac
+done
+[ "$hasher" != none ] || die 2 "none of openssl, sha256sum and shasum works here"
+found=$(dd if="$me" bs=65461 count=1 status=none | sha256)
+[ "$(dd if="$me" bs=1 skip=65461 count=75 status=none)" = "#= sha256 ${found%% *}" ] || damaged=yes
 
-Restore it by hand, with the Full beside it, gzip, head, tail and dd:
-  1. zcat "$full" > DISK-flat.vmdk
-  2. truncate -s $(fact disk-size) DISK-flat.vmdk
-  3. the changed bytes, one run after another:
-       tail -c +$(( $(place frames 1) + 1 )) THIS_FILE | head -c $(place frames 2) | gzip -dc > CHANGED
-  4. where they belong ("offset length delta|zero", in bytes):
-       tail -c +$(( $(place runs 1) + 1 )) THIS_FILE | head -c $(place runs 2) | gzip -dc > RUNS
-       Copy each "delta" run from CHANGED in order; write zeros over each "zero" run:
-       at=0; while read -r offset length kind; do
-         if [ "\$kind" = delta ]; then
-           dd if=CHANGED of=DISK-flat.vmdk bs=512 conv=notrunc iflag=skip_bytes,count_bytes oflag=seek_bytes \\
-              skip=\$at seek=\$offset count=\$length; at=\$((at + length))
-         else
-           dd if=/dev/zero of=DISK-flat.vmdk bs=512 conv=notrunc iflag=count_bytes oflag=seek_bytes seek=\$offset count=\$length
-         fi
-       done < RUNS
-  5. check each 16 MiB segment of the disk against its SHA-256 ("number digest"):
-       tail -c +$(( $(place segments 1) + 1 )) THIS_FILE | head -c $(place segments 2) | gzip -dc
-EOF
-exit 0
+# ---- bytes ----
+
+is_size() { [ -n "$(find -L "$1" -prune -type f -size "${2}c" -print 2>/dev/null)" ]; }
+split() { # split BYTES: into blocks and bytes
+    # shellcheck disable=SC2046 # two numbers
+    set -- $(awk -v n="$1" -v b="$block" 'BEGIN { q = int(n / b); printf "%.0f %.0f\n", q, n - q * b }')
+    blocks=$1 bytes=$2
+}
+copy() { # copy BLOCKS BYTES [GAP [CONV]]: so much from input to output, after a gap of blocks in the output
+    todo=$1 rest=$2 gap=${3:-0} conv=${4:-notrunc}
+    while [ "$todo" -gt 0 ]; do
+        piece=$((todo > batch ? batch : todo))
+        kill -0 $$ 2>/dev/null || return 1 # the main process is gone
+        dd bs="$block" count="$piece" seek="$gap" conv="$conv" iflag=fullblock status=none || return 1
+        todo=$((todo - piece)) gap=0
+        [ -z "$meter" ] || tick "$piece"
+    done
+    [ "$gap" = 0 ] || dd if=/dev/null bs="$block" seek="$gap" conv="$conv" status=none || return 1
+    [ "$rest" = 0 ] || dd bs="$rest" count=1 conv="$conv" iflag=fullblock status=none
+}
+place() { # where a section is; false if there is none
+    wanted=$1
+    # shellcheck disable=SC2086 # a list of words
+    set -- $sections
+    while [ $# -ge 4 ]; do
+        offset=$2 length=$3
+        [ "$1" != "$wanted" ] || return 0
+        shift 4
+    done
+    return 1
+}
+silent_copy() (meter='' && copy "$@")
+section() { # its bytes
+    place "$1" || return 0
+    split "$length"
+    [ -z "$meter" ] || measure "$meter" "$blocks"
+    { dd bs=1 skip="$offset" count=0 status=none && copy "$blocks" "$bytes"; } <"$me"
+}
+inflate() { # and read what stands behind the last member, so that whoever writes into this can finish
+    if have pigz; then pigz -dc; else gzip -dc; fi
+    [ $? -gt 128 ] || cat >/dev/null # above 128 a signal: nobody reads any more
+}
+inflated() { place "$1" && [ "$length" != 0 ] && section "$1" | inflate; }
+measure() { # measure WHAT BLOCKS: progress of long work, on a terminal only
+    meter=''
+    [ -t 2 ] && [ "$2" -ge "$batch" ] || return 0
+    meter=$1 meter_all=$2 meter_done=0 meter_next=0 meter_start=$(date +%s)
+}
+tick() {
+    meter_done=$((meter_done + $1))
+    [ "$meter_done" -ge "$meter_next" ] || return 0
+    meter_next=$((meter_done + batch > meter_all ? meter_all : meter_done + batch))
+    awk -v what="$meter" -v n="$meter_done" -v all="$meter_all" -v b="$block" -v s=$(($(date +%s) - meter_start)) '
+        function clock(t) { return sprintf("%02d:%02ds", int(t / 60), t % 60) }
+        BEGIN { mb = b / 1048576; rate = n * mb / (s ? s : 1)
+            printf "\r%s: %d%%, %d mb of %d mb, at %d meg/sec, Elapsed: %s Remain: %s ", what, 100 * n / all, n * mb, all * mb,
+                rate, clock(s), clock((all - n) * mb / rate)
+            if (n >= all) printf "\n" }' >&2
+}
+
+# ---- the Full ----
+
+decode() { # the name behind %HH
+    say "$1" | awk 'function hex(c) { return index("0123456789ABCDEF", toupper(c)) - 1 }
+        { while (match($0, /%[0-9A-Fa-f][0-9A-Fa-f]/)) {
+            printf "%s%c", substr($0, 1, RSTART - 1), hex(substr($0, RSTART + 1, 1)) * 16 + hex(substr($0, RSTART + 2, 1))
+            $0 = substr($0, RSTART + 3) }
+          printf "%s", $0 }'
+}
+right_full() { # whether a file is the Full by its size and id; its digest is checked when it is read
+    [ -r "$1" ] && is_size "$1" "$full_size" || return 1
+    case $(dd if="$1" bs=64 count=1 status=none | od -A n -v -t x1 | tr -d ' \n') in
+    1f8b*50491d0001"$full_id"*) [ -n "$full_id" ] ;;
+    1f8b*) [ -z "$full_id" ] ;;
+    *) return 1 ;;
+    esac
+}
+first_right() {
+    while IFS= read -r file; do
+        if right_full "$file"; then say "$file" && return; fi
+    done
+}
+look_for_full() { # beside this file and in the folders next door: by name, then by size and id
+    set +f
+    folder=${me%/*} name=$(decode "$full_name")
+    for file in "$folder/${name##*/}" "$folder"/../*/"${name##*/}"; do
+        [ -z "$full" ] && right_full "$file" && full=$file
+    done
+    [ -n "$full" ] || full=$(find -L "$folder/." "$folder"/../*/. ! -name . -prune -type f -size "${full_size}c" 2>/dev/null |
+        first_right)
+    set -f
+    [ -n "$full" ]
+}
+find_full() {
+    case $full in
+    '') look_for_full || die 69 "The Full $full_name is neither beside this file nor next door: say where, --full PATH_OR_URL" ;;
+    ftp://* | ftps://* | http://* | https://* | sftp://*) check_url ;;
+    *://*) die 2 "$full: only ftp, ftps, http, https and sftp are known" ;;
+    *)
+        case $full in /*) ;; *) full=./$full ;; esac
+        [ -f "$full" ] && [ -r "$full" ] || die 69 "$full: no such file, or it cannot be read"
+        right_full "$full" || die 65 "$full: not the Full of this Delta, which has $full_size bytes and the id ${full_id:-none}"
+        ;;
+    esac
+}
+check_url() {
+    server=${full#*://}
+    server=${server%%/*}
+    case $server in
+    *:*@*) die 2 "No password in a URL, others could see it: put it into ~/.netrc, or leave it out and be asked on a terminal" ;;
+    -*) die 2 "$server: not the name of a server" ;;
+    esac
+    case $full in sftp:* | *://"${server#*@}"/*) return 0 ;; esac # ssh asks by itself; no user, no password
+    have curl && [ -t 0 ] || return 0
+    printf 'Password of %s (Enter: as in ~/.netrc): ' "$server" >&2
+    stty -echo
+    IFS= read -r secret
+    stty echo
+    say '' >&2
+}
+quoted() { say "$1" | sed 's/[\\"]/\\&/g'; }
+fetch() { # the Full from a URL, on standard output; curl is told URL and password on standard input
+    case $full in
+    sftp:*) fetch_ssh ;;
+    *) if have curl; then
+        {
+            say "url = \"$(quoted "$full")\""
+            [ -z "$secret" ] || say "user = \"$(quoted "${server%%@*}:$secret")\""
+        } | curl -K - -fsSgL --netrc-optional --connect-timeout 30
+    elif have wget; then
+        wget -q -O - "$full"
+    elif have lynx; then
+        lynx -source "$full"
+    else
+        die 69 "none of curl, wget and lynx is here to fetch $full"
+    fi ;;
+    esac
+}
+fetch_ssh() { # sftp://[USER@]HOST[:PORT]/PATH, or /~/PATH for one below the home folder
+    path=$(decode "/${full#*://*/}")
+    path=$(say "${path#/~/}" | sed "s/'/'\\\\''/g")
+    case $server in *:*) port=${server##*:} ;; *) port='' ;; esac
+    # shellcheck disable=SC2029 # the path is quoted for the other side
+    ssh ${port:+-p "$port"} "${server%:*}" "cat -- '$path'"
+}
+full_bytes() { # as many as the Full has, and one more if there is one: then its digest differs
+    split "$full_size"
+    [ -z "$meter" ] || measure "$meter" "$blocks"
+    case $full in
+    *://*) { (fetch) || say 'not fetched' >&5; } | { copy "$blocks" "$bytes" && dd bs=1 count=1 status=none; } ;;
+    *) { copy "$blocks" "$bytes" && dd bs=1 count=1 status=none; } <"$full" ;;
+    esac
+}
+judge_full() { # by its digest, and what those said who read it and wrote the disk
+    case $1 in
+    *'not written'*) die 73 "$part: cannot be written" ;;
+    *"$full_sha256"*) ;;
+    *'not fetched'*) die 69 "$full: could not be fetched to its end" ;;
+    *) die 65 "$full: its SHA-256 is not $full_sha256: damaged, or not the Full of this Delta. Use another copy." ;;
+    esac
+}
+
+# ---- what a worker does ----
+
+check_delta() {
+    # shellcheck disable=SC2086 # a list of words
+    set -- $sections
+    while [ $# -ge 4 ]; do
+        found=$(meter=Delta && section "$1" | sha256)
+        [ "${found%% *}" = "$4" ] || die 65 "$me: section $1 is damaged: its SHA-256 differs. Use another copy of this Delta."
+        shift 4
+    done
+}
+check_full() {
+    meter=Full
+    judge_full "$({ full_bytes | sha256; } 5>&1)"
+}
+put_full() { # unpack it into the part file (6), its digest taken on the way: 4 leads to sha256, 5 to the report
+    judge_full "$({ {
+        if [ -p "$part.fifo" ]; then cat "$part.fifo" >&4 & fi
+        full_bytes | tee "$way" | inflate | (
+            split "$full_share"
+            measure Full "$blocks"
+            if copy "$blocks" "$bytes" 0 "$conv_full" >&6; then cat >/dev/null; else say 'not written' >&5; fi
+        )
+    } 4>&1 | sha256; } 5>&1)"
+}
+put_runs() { # write what the Delta holds, and zeros, over the unpacked Full (7); awk turns offsets into gaps between runs
+    inflated runs | awk -v b="$block" '{ q = int($2 / b)
+        printf "%.0f %.0f %.0f %s\n", q, $2 - q * b, ($1 - at) / b, $3; at = $1 + $2 }' | {
+        exec 3<&0
+        inflated frames | (
+            measure Delta "$blocks_delta"
+            while read -r blocks bytes skip kind <&3; do
+                case $kind in
+                delta) copy "$blocks" "$bytes" "$skip" >&7 ;;
+                *) silent_copy "$blocks" "$bytes" "$skip" </dev/zero >&7 ;;
+                esac || die 73 "$part: cannot be written"
+            done
+        )
+    }
+}
+check_disk() { # each segment (8) against its digest; those that are not in the list are zero. All of them have to be seen
+    inflated segments | awk -v b="$block" -v s="$segment" -v size="$disk_size" '
+        function line(digest) { n = size - at < s ? size - at : s; q = int(n / b); at += s
+            printf "%.0f %.0f %s\n", q, n - q * b, digest }
+        { while (at < $1 * s) line("zero"); line($2) }
+        END { while (at < size) line("zero"); print "end 0 0" }' | (
+        split "$disk_size"
+        measure Check "$blocks"
+        number=0 zeros='' shape=''
+        while read -r blocks bytes want; do
+            [ "$blocks" != end ] || exit 0
+            if [ "$want" = zero ]; then
+                [ "$shape" = "$blocks $bytes" ] || zeros=$(silent_copy "$blocks" "$bytes" </dev/zero | sha256)
+                want=${zeros%% *} shape="$blocks $bytes"
+            fi
+            found=$(silent_copy "$blocks" "$bytes" <&8 | sha256)
+            [ "${found%% *}" = "$want" ] || die 65 "segment $number (of 16 MiB) is not what was backed up: its SHA-256 differs"
+            number=$((number + 1))
+            [ -z "$meter" ] || tick "$blocks"
+        done
+        die 75 "the disk could not be checked to its end"
+    )
+}
+fill() {
+    if [ "$blocks_full" != 0 ]; then put_full || exit; fi
+    put_runs && check_disk || exit
+    dd if=/dev/null of="$part" conv=notrunc,fsync status=none || die 73 "$part: cannot be made durable"
+}
+
+# ---- what the main process does ----
+
+cleanup() { [ -z "$part" ] || rm -f "$part" "$part.fifo" "$text"; }
+stop() {
+    trap '' INT TERM HUP
+    [ -z "$worker" ] || kill "$worker" 2>/dev/null
+    stty echo 2>/dev/null
+    die 130 "Interrupted; nothing is left behind"
+}
+run() { # run STEP: in a worker, so that a signal is heard at once
+    "$@" &
+    worker=$!
+    wait "$worker"
+    status=$?
+    worker=''
+    [ "$status" = 0 ] || exit "$status"
+}
+name_files() { # from --to: the disk, and the descriptor if it is a VMDK
+    [ -n "$to" ] || die 2 "Where to? --to DIR/NAME.vmdk, or with another suffix for a raw image"
+    case $to in /*) ;; *) to=./$to ;; esac
+    name=${to##*/} disk=$to descriptor=''
+    [ ! -d "$to" ] && [ -n "$name" ] || die 2 "$to is a folder: add the name of the disk"
+    [ -d "${to%/*}/" ] || die 73 "${to%/*}: no such folder; make it first"
+    [ "$name" = "$(say "$name" | tr -d '\000-\037\177')" ] || die 73 "$to: control characters in the name"
+    case $(say "$name" | tr '[:upper:]' '[:lower:]') in
+    *-flat.vmdk) die 73 "$to: this names the data file of a VMDK; name its descriptor" ;;
+    *.phd-part) die 73 "$to: this suffix is kept for unfinished files" ;;
+    .vmdk | *\"*.vmdk) die 73 "$to: not a name for a VMDK" ;;
+    *.vmdk)
+        descriptor=$to stem=${to%?????}
+        disk=$stem-flat${to#"$stem"}
+        place stub || die 73 "$to: this disk of $disk_size bytes cannot be a VMDK; restore it to a raw name, such as DISK.img"
+        ;;
+    esac
+}
+may_write() { # may_write FILE...
+    for file in "$@"; do
+        [ ! -e "$file.lck" ] || die 73 "$file.lck: a VM holds this disk"
+        [ -h "$file" ] || [ -e "$file" ] || continue
+        [ -f "$file" ] && [ ! -h "$file" ] || die 73 "$file: not a plain file"
+        [ -n "$overwrite" ] || die 73 "$file is there already: choose another name, or say --overwrite"
+    done
+}
+replaceable() { # a VMDK that is there, only if its data is in the file that would be written
+    [ -n "$descriptor" ] && [ -e "$descriptor" ] || return 0
+    case $(dd if="$descriptor" bs=65536 count=1 status=none | tr -d '\000') in
+    *"\"${disk##*/}\""*) ;;
+    *) die 73 "$descriptor: not a VMDK with its data in ${disk##*/}; move it away first" ;;
+    esac
+}
+make_part() {
+    room=$(df -Pk "${to%/*}/" 2>/dev/null | awk -v n="$disk_size" 'END { if (NF >= 4 && $4 * 1024 < n) print $4 * 1024 }')
+    [ -n "$thin" ] || [ -z "$room" ] || die 73 "${to%/*}: not enough space: $disk_size bytes needed, $room bytes free"
+    [ ! -e "$disk.phd-part" ] || die 73 "$disk.phd-part: another restore writes it, or one was cut short. If none runs, remove it"
+    (set -C && : >"$disk.phd-part") 2>/dev/null || die 73 "${to%/*}: cannot be written"
+    part=$disk.phd-part text=$to.phd-part conv_full=notrunc way=/dev/fd/4
+    dd if=/dev/null of="$part" bs=1 seek="$disk_size" status=none || die 73 "$part: cannot be $disk_size bytes long"
+    # Blocks of zeros need not be written into what reads as zeros already: holes, or space that was set aside at once.
+    if [ -n "$thin" ] || fallocate -l "$disk_size" "$part" 2>/dev/null; then
+        ! dd if=/dev/null conv=sparse status=none 2>/dev/null || conv_full=notrunc,sparse
+    fi
+    [ -e /dev/fd/0 ] || way=/proc/self/fd/4
+    case ${KSH_VERSION-} in *93*) way=$part.fifo && mkfifo "$way" ;; esac # its pipes are sockets, which no name leads to
+}
+render() { # render FLAT: the descriptor that was made with the archive, for a data file of this name
+    section stub | while IFS= read -r line; do
+        case $line in 'RW '*) line="${line%%\"*}\"$1\"${line##*\"}" ;; esac
+        say "$line"
+    done
+    [ -z "$thin" ] || say 'ddb.thinProvisioned = "1"'
+}
+publish() { # data first, descriptor last: it is what makes a disk usable
+    [ -z "$descriptor" ] || render "${disk##*/}" >"$text" || die 73 "$text: cannot be written"
+    may_write "$disk" ${descriptor:+"$descriptor"}
+    [ -z "$descriptor" ] || rm -f "$descriptor"
+    mv -f "$part" "$disk" || die 73 "$disk: cannot get its name"
+    [ -z "$descriptor" ] || mv -f "$text" "$descriptor" || die 73 "$descriptor: cannot get its name"
+    sync "${to%/*}/" 2>/dev/null
+    say "$to: restored and verified, $disk_size bytes"
+}
+restore() {
+    name_files
+    may_write "$disk" ${descriptor:+"$descriptor"}
+    replaceable
+    [ "$blocks_full" = 0 ] || find_full
+    run check_delta
+    make_part
+    # shellcheck disable=SC2094 # three places in one file: for the Full, for the runs, for the check
+    run fill 6<>"$part" 7<>"$part" 8<"$part"
+    publish
+}
+verify_delta() {
+    run check_delta
+    say "$me: every section has its SHA-256"
+}
+verify_full() {
+    find_full
+    run check_full
+    say "$full: has its SHA-256, and is the Full of this Delta"
+}
+verify() {
+    verify_delta
+    if [ "$blocks_full" = 0 ]; then say "No block comes from the Full: it is not needed"; else verify_full; fi
+}
+put_text() { # put_text FILE COMMAND...: what the command prints, after this archive was checked
+    may_write "$1"
+    run check_delta
+    to=$1 part=$1.phd-part text=''
+    shift
+    { "$@" >"$part"; } 2>/dev/null && mv -f "$part" "$to" || die 73 "$to: cannot be written"
+    say "$to: written"
+}
+restore_vmx() {
+    place vmx || die 65 "$me: it holds no VMX; the disk was backed up without its VM"
+    [ -n "$to" ] || die 2 "Where to? --to DIR"
+    case $to in /*) ;; *) to=./$to ;; esac
+    [ ! -d "$to" ] || to=$to/$(file_name "$vm" vm).vmx
+    put_text "$to" section vmx
+}
+write_stub() {
+    name_files
+    [ -n "$descriptor" ] || die 2 "A stub is called NAME.vmdk"
+    [ ! -e "$disk" ] || is_size "$disk" "$disk_size" || die 73 "$disk: not this disk, which has $disk_size bytes"
+    put_text "$descriptor" render "${disk##*/}"
+}
+file_name() { # a label of the header as a name for a file
+    name=$(say "$1" | sed 's,[/"],_,g; s/^[.-]*//')
+    say "${name:-$2}"
+}
+
+# ---- what a person sees ----
+
+moment() { date -u -d "@$1" '+%Y-%m-%d %H:%M:%S UTC' 2>/dev/null || say "$1 seconds since 1970, UTC"; }
+summary() {
+    say "This is a Delta backup made by phd. It restores itself.
+
+  virtual machine   $vm   UUID $(field uuid)
+  disk              $vmdk   SCSI id $(field scsi)   $disk_size bytes
+  backup made       $(moment "$(field time)")
+  needs the Full    $full_name
+                    of $(moment "$(field full-time)"), $full_size bytes, id ${full_id:-none}"
+    [ "$blocks_full" != 0 ] || say "                    (no block of this disk comes from it)"
+    [ -z "$damaged" ] || say "  DAMAGED           the SHA-256 of this head differs: use another copy"
+}
+sound() {
+    [ -z "$damaged" ] || die 65 "$me: the head is damaged: its SHA-256 differs. Use another copy of this Delta."
+    is_size "$me" "$file_size" || die 65 "$me: not $file_size bytes long: truncated, or something was appended. Use another copy."
+}
+help() {
+    operands() { place "$1" && say "skip=$offset count=$length"; }
+    sed -n -e "s/@SIZE@/$disk_size/; s/@FRAMES@/$(operands frames)/; s/@RUNS@/$(operands runs)/" \
+        -e "s/@SEGMENTS@/$(operands segments)/; s/^#h \{0,1\}//p" "$me"
+}
+ask() { # ask QUESTION DEFAULT
+    printf '%s [%s]: ' "$1" "$2" >&2
+    IFS= read -r answer || exit 0
+    answer=${answer:-$2}
+}
+agreed() {
+    ask "$1 y or n" "$2"
+    case $answer in [Yy]*) ;; *) return 1 ;; esac
+}
+act() { # in a subshell: an error ends what was asked for, not the menu
+    (
+        trap cleanup EXIT
+        trap stop INT TERM HUP
+        "$@"
+    )
+}
+ask_full() {
+    [ -n "$full" ] || look_for_full || say "The Full was not found beside this file nor next door."
+    ask "Full: path or URL" "${full:-none}"
+    full=$answer
+}
+menu_restore() {
+    [ "$blocks_full" = 0 ] || ask_full
+    name=$(file_name "$vmdk" disk.img)
+    place stub || name=${name%.*}.img
+    ask "Restore to" "./$name"
+    to=$answer overwrite='' thin=''
+    if [ -e "$to" ]; then agreed "$to is there. Replace it?" n && overwrite=yes || return; fi
+    agreed "Leave holes for zeros (thin)?" n && thin=yes
+    agreed "Start?" y && act restore || return
+    choice=q
+    place vmx && agreed "Restore the VMX too, as ${to%.*}.vmx?" y || return
+    to=${to%.*}.vmx overwrite='' && act restore_vmx
+}
+menu() {
+    choice=1
+    summary
+    while :; do
+        say "
+  1  restore the VMDK
+  2  verify the Full
+  3  verify the Delta
+  4  restore the VMX
+  5  write a stub (VMDK descriptor)
+  6  show the header
+  h  help
+  q  quit
+"
+        ask "Choose" "$choice"
+        overwrite='' thin=''
+        case $answer in
+        1) menu_restore ;;
+        2) ask_full && act verify_full ;;
+        3) act verify_delta ;;
+        4) ask "Folder for the VMX" . && to=$answer && act restore_vmx ;;
+        5) ask "Stub" "./$(file_name "${vmdk%.*}" disk).vmdk" && to=$answer && act write_stub ;;
+        6) say "$header" ;;
+        [hH]*) help ;;
+        [qQ]*) exit 0 ;;
+        esac
+    done
+}
+
+command=${1-}
+[ $# = 0 ] || shift
+while [ $# -gt 0 ]; do
+    case $1 in
+    --thin) thin=yes ;;
+    --overwrite) overwrite=yes ;;
+    --full=*) full=${1#*=} ;;
+    --to=*) to=${1#*=} ;;
+    --full | --to)
+        [ $# -ge 2 ] || die 2 "$1 needs a value; sh $me --help tells more"
+        if [ "$1" = --to ]; then to=$2; else full=$2; fi
+        shift
+        ;;
+    *) die 2 "$1: unknown; sh $me --help tells more" ;;
+    esac
+    shift
+done
+# shellcheck disable=SC2046 # two numbers: what of the Full is within the disk, and blocks in 64 MiB
+set -- $(awk -v b="$block" -v n="$disk_size" -v f="$full_disk_size" 'BEGIN {
+    printf "%.0f %d", f + 0 < n + 0 ? f : n, b < 67108864 ? 67108864 / b : 1 }')
+full_share=$1 batch=$2
+trap cleanup EXIT
+trap stop INT TERM HUP
+case $command in '' | info | help | -h | --help) ;; *) sound ;; esac
+case $command in
+restore | verify) "$command" ;;
+verify-full) verify_full ;;
+vmx) restore_vmx ;;
+stub) write_stub ;;
+info) summary && say "$header" ;;
+help | -h | --help) help ;;
+'') if [ -t 0 ] && [ -t 1 ] && sound; then menu; else summary && help; fi ;;
+*) die 2 "$command: unknown; sh $me --help tells more" ;;
+esac
+exit
+#h
+#h   sh THIS_FILE                     a menu, on a terminal
+#h   sh THIS_FILE restore --to DIR/NAME.vmdk [--full PATH_OR_URL] [--thin] [--overwrite]
+#h   sh THIS_FILE verify [--full PATH_OR_URL]        every byte of this file and of its Full
+#h   sh THIS_FILE verify-full [--full PATH_OR_URL]
+#h   sh THIS_FILE vmx --to DIR        the VM's configuration, as it was
+#h   sh THIS_FILE stub --to NAME.vmdk     a VMDK descriptor for NAME-flat.vmdk
+#h   sh THIS_FILE info                what this is, and its header
+#h
+#h The Full is looked for beside this file and in the folders next door. PATH_OR_URL is a file, or ftp://, ftps://, http://
+#h or https:// (curl, wget or lynx), or sftp:// (ssh); a password comes from ~/.netrc, or is asked for on a terminal.
+#h NAME.vmdk makes a descriptor and NAME-flat.vmdk; any other suffix makes a raw image.
+#h Exit codes: 0 done and verified, 2 usage, 65 bad data, 69 no Full to be had, 73 cannot write there, 75 try again,
+#h 130 interrupted.
+#h
+#h By hand, with the Full beside this file (dd of coreutils or busybox):
+#h   1. zcat FULL > DISK-flat.vmdk
+#h   2. dd if=/dev/null of=DISK-flat.vmdk bs=1 seek=@SIZE@
+#h   3. the changed bytes, one run after another:
+#h        dd if=THIS_FILE bs=64k iflag=skip_bytes,count_bytes @FRAMES@ | gzip -dc > CHANGED
+#h   4. where they belong ("offset length delta|zero", in bytes), to be copied in order:
+#h        dd if=THIS_FILE bs=64k iflag=skip_bytes,count_bytes @RUNS@ | gzip -dc > RUNS
+#h        at=0; while read -r offset length kind; do
+#h          if [ "$kind" = delta ]; then
+#h            dd if=CHANGED of=DISK-flat.vmdk bs=64k conv=notrunc iflag=skip_bytes,count_bytes oflag=seek_bytes \
+#h               skip=$at seek=$offset count=$length; at=$((at + length))
+#h          else
+#h            dd if=/dev/zero of=DISK-flat.vmdk bs=64k conv=notrunc iflag=count_bytes oflag=seek_bytes seek=$offset count=$length
+#h          fi
+#h        done < RUNS
+#h   5. each 16 MiB of the disk has its SHA-256 ("number digest"); what is not in this list is all zero:
+#h        dd if=THIS_FILE bs=64k iflag=skip_bytes,count_bytes @SEGMENTS@ | gzip -dc

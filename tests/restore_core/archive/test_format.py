@@ -106,18 +106,25 @@ def test_members_tell_their_length(lab: Lab) -> None:
 
 
 def test_the_steps_the_script_prints(lab: Lab) -> None:
-    """`sh DELTA` prints commands; run as printed, they give the disk."""
+    """`sh DELTA --help` prints commands; run as printed, they give the disk."""
     old = os.urandom(3 * BLOCK) + bytes(BLOCK)
     full = lab.backup(old)
     new = old[:100] + b"x" + old[101 : 2 * BLOCK] + bytes(BLOCK) + os.urandom(2 * BLOCK) + b"odd end"
     delta = lab.backup(new)
     assert full.full is not None
     folder = lab.path(delta.delta).parent
-    printed = subprocess.run(["sh", lab.path(delta.delta)], capture_output=True, check=True, text=True).stdout
-    assert "virtual machine   CRM" in printed
-    start, end = printed.index("  1. ") + 5, printed.index("  5. check")
-    script = printed[start:end].replace("THIS_FILE", delta.delta.name)
-    lines = [line for line in script.splitlines() if not line.strip().startswith(("3. the", "4. where", "Copy each"))]
+    printed = subprocess.run(["sh", lab.path(delta.delta), "--help"], capture_output=True, check=True, text=True).stdout
+    start, end = printed.index("  1. ") + 5, printed.index("  5. each")
+    script = printed[start:end].replace("THIS_FILE", delta.delta.name).replace("FULL", full.full.name)
+    lines = [line for line in script.splitlines() if not line.strip().startswith(("3. the", "4. where"))]
     text = "\n".join(line.strip().removeprefix("2. ") for line in lines)
     subprocess.run(["bash", "-ec", text], cwd=folder, check=True, capture_output=True)
     assert (folder / "DISK-flat.vmdk").read_bytes() == new
+    digests = subprocess.run(
+        ["bash", "-c", printed[end:].splitlines()[1].replace("THIS_FILE", delta.delta.name)],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert digests == f"0 {hashlib.sha256(new).hexdigest()}\n"
