@@ -16,9 +16,12 @@ from tests.bench.installed import install
 from tests.bench.latency import latency_rows
 from tests.bench.measure import ContenderFailed
 from tests.bench.memory import memory_rows
+from tests.bench.network import network_rows
+from tests.bench.refresh import refresh_rows
 from tests.bench.restore import restore_rows
 
 ROOT = Path(__file__).resolve().parents[2]
+PARTS = "restore,refresh,network,full,delta,memory,latency"
 NEEDED = 25 << 30
 """Bytes for a first run of 4 GiB: disks 3.6, archives and stores of seven 5, one output of 4.3, and room."""
 
@@ -30,9 +33,11 @@ def main() -> int:
     size = asked.gib << 30
     _check_space(work, NEEDED * asked.gib // 4)
     disks = images(work, size)
-    phd = install(work / f"phd-{asked.gib}", "restore", "backup", "delta", "small")
+    phd = install(work / f"phd-{asked.gib}", "restore", "backup", "delta", "small", "network")
     parts: dict[str, Callable[[], list[report.Row]]] = {
         "restore": lambda: restore_rows(phd, disks, work / f"run-{asked.gib}", asked.rounds),
+        "network": lambda: network_rows(phd, disks, work / f"run-{asked.gib}", asked.rounds),
+        "refresh": lambda: refresh_rows(phd, disks, work / f"run-{asked.gib}", asked.rounds),
         "full": lambda: full_rows(phd, disks, work / f"run-{asked.gib}", asked.rounds),
         "delta": lambda: delta_rows(phd, disks, asked.rounds),
         "memory": lambda: memory_rows(phd, work),
@@ -56,7 +61,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--gib", type=int, default=4, help="size of the disk; only 4 is written into the README")
-    parser.add_argument("--only", default="", help="restore,full,delta,memory,latency: some of them; not written into the README")
+    parser.add_argument("--only", default="", help=f"some of {PARTS}; not written into the README")
     return parser.parse_args()
 
 

@@ -36,6 +36,11 @@ def at_most(what: str, ours: float, other: float, limit: float, against: str) ->
     )
 
 
+def told(what: str, ours: float, other: float, name: str) -> Row:
+    """A ratio that is shown and has no target."""
+    return Row(what=what, ours=f"{ours:.2f} s", against=f"{name} {other:.2f} s", ratio=f"{ours / other:.2f} x")
+
+
 def below(what: str, ours: float, limit: float, unit: str) -> Row:
     """A figure with a limit of its own."""
     return Row(what=what, ours=f"{ours:.4g} {unit}", target=f"<= {limit:g} {unit}", ok=ours <= limit)

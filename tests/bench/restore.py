@@ -9,7 +9,7 @@ from tests.bench.image import Images
 from tests.bench.installed import Installed, newest_delta, only_full, two_days
 from tests.bench.measure import Contender, ContenderFailed, best_of, peak, remove_outputs
 from tests.bench.peers import PEERS, ready
-from tests.bench.report import Row, at_most, below
+from tests.bench.report import Row, at_most, below, told
 
 OURS, SPARSE, COPY, ZCAT = "phd restore", "cp --sparse=always", "cp --sparse=never", "zcat FULL > file"
 MEMORY_LIMIT = 150
@@ -40,7 +40,7 @@ def restore_rows(phd: Installed, disks: Images, work: Path, rounds: int) -> list
     if others:
         best = min(others, key=lambda peer: costs[peer.name])
         rows.append(at_most("", ours, costs[best.name], 0.42, f"best of {len(others)} peers: {best.name}"))
-        rows += [_told(ours, costs[peer.name], peer.name) for peer in others if peer is not best]
+        rows += [told("", ours, costs[peer.name], peer.name) for peer in others if peer is not best]
     used = peak(own[0].command)
     remove_outputs(own[0])
     return [*rows, below("its peak memory", used / 1e6, MEMORY_LIMIT, "MB")]
@@ -64,7 +64,3 @@ def contenders(phd: Installed, disks: Images, out: Path) -> list[Contender]:
         Contender(name=COPY, command=never, outputs=(copied,), reads=(disks.changed,)),
         Contender(name=ZCAT, command=["zcat"], stdin=full, stdout=copied, outputs=(copied,), reads=(full,)),
     ]
-
-
-def _told(ours: float, other: float, name: str) -> Row:
-    return Row(what="", ours=f"{ours:.2f} s", against=f"{name} {other:.2f} s", ratio=f"{ours / other:.2f} x")

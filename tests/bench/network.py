@@ -1,0 +1,143 @@
+"""A Delta restore from a server against copying the same compressed bytes from it to a file, which is not yet a restore.
+
+Servers and clients run on this machine, over loopback: the network costs nothing, so what is measured is what each client
+makes of the processor. On any real network both wait for the line instead, and the ratio goes to 1.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import urllib.parse
+from contextlib import ExitStack
+from pathlib import Path
+
+from restore_core.targets.base import TargetSpec
+from tests import servers
+from tests.bench.image import Images
+from tests.bench.installed import Installed, newest_delta, only_full, two_days
+from tests.bench.measure import Contender, ContenderFailed, best_of, empty_folder, peak, remove_outputs
+from tests.bench.report import Row, at_most, below
+
+TARGET = "network"
+LIMIT = 1.25
+MEMORY_LIMIT = 150
+
+
+def network_rows(phd: Installed, disks: Images, work: Path, rounds: int) -> list[Row]:
+    """SFTP and FTP, each against the best of the programs that are here."""
+    two_days(phd, TARGET, disks.base, disks.changed)
+    store, out = phd.target(TARGET), work / "out"
+    out.mkdir(exist_ok=True)
+    rows: list[Row] = []
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="phd-bench-")))
+        try:
+            specs = [
+                stack.enter_context(server(_made(folder / name), store)).spec
+                for name, server in (("sftp", servers.sshd), ("ftp", servers.vsftpd))
+            ]
+        except servers.Missing as missing:
+            print(f"  left out: {missing}")
+            return []
+        for spec in specs:
+            rows += _against(phd, disks, spec, store, out, rounds)
+    return rows
+
+
+def _against(phd: Installed, disks: Images, spec: TargetSpec, store: Path, out: Path, rounds: int) -> list[Row]:
+    files = [only_full(store), newest_delta(store)]
+    ours = _ours(phd, spec, files[1].relative_to(store), out)
+    others = _clients(spec, files, out / "copies")
+
+    def compare(contender: Contender) -> None:
+        pairs = [(ours.outputs[0], disks.changed)] if contender is ours else list(zip(contender.outputs, files, strict=True))
+        if any(subprocess.run(["cmp", "-s", str(a), str(b)], check=False).returncode for a, b in pairs):
+            raise ContenderFailed(f"{contender.name}: what it brought is not what was asked for")
+
+    costs = best_of([ours, *others], rounds, after=compare)
+    mine = costs[ours.name]
+    best = min(others, key=lambda other: costs[other.name])
+    what = f"Delta restore of 4 GiB over {spec.name.upper()}"
+    rows = [at_most(what, mine, costs[best.name], LIMIT, f"best of {len(others)} that only copy: {best.name}")]
+    for other in others:
+        if other is not best:
+            theirs = costs[other.name]
+            rows.append(
+                Row(
+                    what="",
+                    ours=f"{mine:.2f} s",
+                    against=f"{other.name} {theirs:.2f} s",
+                    ratio=f"{mine / theirs:.2f} x",
+                )
+            )
+    remove_outputs(ours)
+    return [*rows, below("its peak memory", peak(ours.command) / 1e6, MEMORY_LIMIT, "MB")]
+
+
+def _ours(phd: Installed, spec: TargetSpec, delta: Path, out: Path) -> Contender:
+    config = phd.folder / f"{spec.name}.toml"
+    keys = {"url": spec.url, "key_file": spec.key_file, "known_hosts": spec.known_hosts}
+    table = "".join(f'{key} = "{value}"\n' for key, value in keys.items() if value)
+    config.write_text(f"{(phd.folder / 'phd.toml').read_text()}[targets.{spec.name}]\n{table}")
+    disk = out / "N.vmdk"
+    command = [phd.program, "restore", "--config", str(config), f"{spec.name}:{delta}", "--to", str(disk)]
+    return Contender(
+        name=f"phd restore, {spec.name}", command=command, outputs=(out / "N-flat.vmdk", disk), reads=(phd.target(TARGET),)
+    )
+
+
+def _clients(spec: TargetSpec, files: list[Path], to: Path) -> list[Contender]:
+    """Those that are installed. Each brings all files, into an empty folder."""
+    empty_folder(to)
+    outputs = tuple(to / file.name for file in files)
+    url = urllib.parse.urlsplit(spec.url)
+    port, names = str(url.port), [str(file) for file in files]
+    if spec.name == "sftp":
+        ssh = ["-i", str(spec.key_file), "-o", f"UserKnownHostsFile={spec.known_hosts}"]
+        fast = ["-c", "aes128-gcm@openssh.com"]
+        remote = [f"{url.username}@127.0.0.1:{name}" for name in names]
+        batch = to.with_name("batch")
+        batch.write_text("".join(f'get "{name}" "{to}/"\n' for name in names))
+        public = f"{spec.key_file}.pub"
+        curl = ["-k", "--key", str(spec.key_file), "--pubkey", public, "-u", f"{url.username}:"]
+        where = f":sftp,host=127.0.0.1,port={port},user={url.username},key_file={spec.key_file}:"
+        found = [
+            ("scp", ["scp", "-q", "-P", port, *ssh, *remote, str(to)]),
+            ("scp -c aes128-gcm", ["scp", "-q", *fast, "-P", port, *ssh, *remote, str(to)]),
+            ("sftp", ["sftp", "-q", "-P", port, *ssh, "-b", str(batch), f"{url.username}@127.0.0.1"]),
+        ]
+    else:
+        curl = []
+        where = f":ftp,host=127.0.0.1,port={port},user=anonymous,pass={_obscured()}:"
+        found = []
+    base = f"{url.scheme}://127.0.0.1:{port}{'/' if spec.name == 'ftp' else ''}"
+    urls = [
+        part for name, output in zip(names, outputs, strict=True) for part in (base + urllib.parse.quote(name), "-o", str(output))
+    ]
+    found.append((f"curl {spec.name}", ["curl", "-sS", "--fail", *curl, *urls]))
+    listed = ["--files-from-raw", str(_list_of(files, to.with_name("files")))]
+    source = f"{where}{files[0].parents[1]}"
+    moved = [to / file.relative_to(file.parents[1]) for file in files]
+    contenders = [Contender(name=name, command=command, outputs=outputs) for name, command in found if shutil.which(command[0])]
+    if shutil.which("rclone"):
+        command = ["rclone", "copy", "--config", "/dev/null", "-q", *listed, source, str(to)]
+        contenders.append(Contender(name=f"rclone {spec.name}", command=command, outputs=tuple(moved)))
+    return contenders
+
+
+def _list_of(files: list[Path], path: Path) -> Path:
+    path.write_text("".join(f"{file.relative_to(file.parents[1])}\n" for file in files))
+    return path
+
+
+def _obscured() -> str:
+    if not shutil.which("rclone"):
+        return ""
+    return subprocess.run(["rclone", "obscure", "x"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
