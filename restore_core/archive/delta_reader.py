@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from itertools import accumulate
 
+from restore_core.archive.frames import longest_member
 from restore_core.archive.header import HEAD_BYTES, DeltaHeader, Section, parse_head
 from restore_core.archive.index_map import BLOCKS_PER_PAGE, ENTRY_BYTES, MapPage, PageEntry, parse_page, unpack_entries, unpack_u32
 from restore_core.archive.shell_lists import read_segments
@@ -13,6 +14,8 @@ from restore_core.errors import BadArchive
 from restore_core.targets.base import ByteSource, Range
 
 MAX_TEXT_SECTION = 4 << 20
+MAX_PAGES_SECTION = 64 << 20
+"""Bytes of the page table, which is held whole: enough for 900 TiB in blocks of 256 KiB."""
 
 
 class DeltaReader:
@@ -38,7 +41,7 @@ class DeltaReader:
         """One page of the map, checked against the page table."""
         entry = self._entries[index]
         first = index * BLOCKS_PER_PAGE
-        return parse_page(
+        page = parse_page(
             self._section_bytes("map", entry.offset, entry.length),
             entry=entry,
             first_block=first,
@@ -47,6 +50,8 @@ class DeltaReader:
             delta_bytes=self._delta_end(index) - entry.delta_base,
             where=self.where,
         )
+        self._refuse_long_frames("map", index, page.delta_lengths, self.header.block_size)
+        return page
 
     def full_frames(self, index: int) -> tuple[list[int], list[int]]:
         """Offsets within the Full and lengths of the frames that page `index` covers."""
@@ -54,7 +59,10 @@ class DeltaReader:
         section = self._section("full-frames")
         start = index * per_page * 4
         length = max(0, min(per_page * 4, section.length - start))
+        if length % 4:
+            raise BadArchive(f"{self.where}: section full-frames ends within an entry", remedy="Use another copy of this Delta.")
         lengths = unpack_u32(self._section_bytes("full-frames", start, length)) if length else []
+        self._refuse_long_frames("full-frames", index, lengths, self.header.frame_size)
         offsets = list(accumulate(lengths, initial=self._entries[index].full_base))[:-1]
         return offsets, lengths
 
@@ -103,10 +111,18 @@ class DeltaReader:
         """The bytes of a section in order."""
         return self.source.stream(section.offset, section.length)
 
+    def _refuse_long_frames(self, section: str, page: int, lengths: list[int], plain: int) -> None:
+        """A length is memory that somebody will ask for: one that no frame can have is refused before anything is read."""
+        if lengths and max(lengths) > longest_member(plain):
+            raise BadArchive(
+                f"{self.where}: section {section}, page {page}: a frame of {max(lengths)} bytes for {plain} bytes of disk",
+                remedy="Use another copy of this Delta.",
+            )
+
     def _page_table(self) -> list[PageEntry]:
         pages = -(-self.header.blocks // BLOCKS_PER_PAGE)
         section = self._section("pages")
-        if section.length != pages * ENTRY_BYTES:
+        if section.length != pages * ENTRY_BYTES or section.length > MAX_PAGES_SECTION:
             raise BadArchive(f"{self.where}: section pages: {section.length} bytes for {pages} pages", remedy="Use another copy.")
         data = self.source.read_at(section.offset, section.length)
         _compare(section, hashlib.sha256(data), self.where)

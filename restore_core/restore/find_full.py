@@ -82,7 +82,8 @@ def _prove(delta: DeltaReader, ref: ArchiveRef, targets: TargetSet, reporter: Re
 def _candidates(delta: DeltaReader, targets: TargetSet, silent: list[TargetUnavailable]) -> Iterator[ArchiveRef]:
     """Beside the Delta by name; then on its own target, then on the others: by name first, by size after that."""
     ref, header = delta.source.ref, delta.header
-    yield ref.beside(header.full_name)
+    if _is_name(header.full_name):
+        yield ref.beside(header.full_name)
     if ref.target == LOCAL:
         yield from _matching(_next_door(ref), header.full_name, header.full_size)
     names = sorted(targets.specs, key=lambda name: name != ref.target)
@@ -93,6 +94,11 @@ def _candidates(delta: DeltaReader, targets: TargetSet, silent: list[TargetUnava
             silent.append(TargetUnavailable(error.message, remedy=error.remedy))
             continue
         yield from _matching(_listed(target, silent), header.full_name, header.full_size)
+
+
+def _is_name(text: str) -> bool:
+    """Whether an archive's word for its Full is a file's name at all, and no path."""
+    return text not in {"", ".", ".."} and "/" not in text and "\0" not in text
 
 
 def _once(refs: Iterator[ArchiveRef]) -> Iterator[ArchiveRef]:
