@@ -34,6 +34,7 @@ from restore_core.targets.read_ahead import Fetch
 TICK = 0.25
 """Seconds between two looks at progress and at the stop sign."""
 
+
 @dataclass(slots=True)
 class Moved:
     """Bytes of the disk written so far, from the Delta and from the Full."""

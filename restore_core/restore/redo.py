@@ -5,13 +5,17 @@
     X.vmdk.phd-applying         the descriptor, set aside so that nobody can start a half-applied disk
     (raw image: the image itself is set aside under that suffix while it is changed)
 
-A redo file is a sparse image: every block that changes lies at its own offset. Behind it, at a multiple of 64 KiB, stand the
-tables (44 bytes a block: u64 offset, u32 length, 32 bytes digest; 16 bytes a cleared run: u64 offset, u64 length) and at
-the very end 64 KiB of JSON that say what belongs where, to which disk, and under which descriptor. Applying it twice does no harm.
+A redo file holds the blocks that change, one after another in disk order, a block's size each. Behind them, at a multiple of
+64 KiB, stand the tables (44 bytes a block: u64 offset on the disk, u32 length, 32 bytes digest; 16 bytes a cleared run: u64
+offset, u64 length) and at the very end 64 KiB of JSON that say what belongs where, to which disk, and under which descriptor.
+Applying it twice does no harm. (A sparse image with each block at its own offset would be simpler, and was: to remove it took
+0.67 s for 327 blocks on ext4, packed it takes 0.09.)
 """
 
 from __future__ import annotations
 
+import array
+import bisect
 import contextlib
 import json
 import os
@@ -21,12 +25,13 @@ from dataclasses import asdict, dataclass
 
 from restore_core import durable
 from restore_core.archive.delta_reader import DeltaReader
-from restore_core.archive.digests import BlockDigest
+from restore_core.archive.digests import BlockDigest, Buffer
 from restore_core.archive.full_reader import block_length
 from restore_core.disk.allocation import zero_range
 from restore_core.disk.destination import Destination
 from restore_core.disk.identity import Identity, identity_of
 from restore_core.disk.locks import hold
+from restore_core.disk.sink import BufferedFile
 from restore_core.errors import BadData, TryAgainLater
 from restore_core.naming import printable
 from restore_core.restore.survey import WRITE, Survey
@@ -50,6 +55,7 @@ class RedoFooter:
     size_after: int
     thick: bool
     delta_id: str
+    block_size: int
     block_digest: str
     blocks_at: int
     blocks: int
@@ -58,8 +64,32 @@ class RedoFooter:
 
 
 def stage(destination: Destination) -> int:
-    """A new redo file for the pipeline to write blocks into, each at its own offset; returns its descriptor."""
+    """A new redo file for `StagedBlocks` to write into; returns its descriptor."""
     return durable.take_part(destination.disk_name + PART_SUFFIX, dir_fd=destination.folder_fd)
+
+
+class StagedBlocks:
+    """A sink that takes blocks by their place on the disk and packs them into a redo file."""
+
+    waits = False
+
+    def __init__(self, fd: int, delta: DeltaReader, survey: Survey) -> None:
+        self._file = BufferedFile(fd)
+        self._starts, self._packed = array.array("Q"), array.array("Q")
+        size, rank = delta.header.block_size, 0
+        for block, count in survey.written():
+            self._starts.append(block * size)
+            self._packed.append(rank * size)
+            rank += count
+
+    def write(self, data: Buffer, offset: int) -> None:
+        """`offset` is on the disk; `data` lies within one run of blocks that change."""
+        run = bisect.bisect_right(self._starts, offset) - 1
+        self._file.write(data, self._packed[run] + offset - self._starts[run])
+
+    def close(self) -> None:
+        """The file stays open."""
+        self._file.close()
 
 
 def discard(destination: Destination) -> None:
@@ -74,7 +104,8 @@ def seal(destination: Destination, fd: int, delta: DeltaReader, survey: Survey, 
         old, facts = identity_of(disk), os.fstat(disk)
     finally:
         os.close(disk)
-    at = start = -(-max(delta.header.disk_size, facts.st_size) // _FOOTER) * _FOOTER
+    plan = survey.plan
+    at = start = -(-(plan.full_blocks + plan.delta_blocks) * plan.block_size // _FOOTER) * _FOOTER
     blocks = clears = 0
     for data in _block_records(delta, survey):
         durable.write_all_at(fd, data, at)
@@ -89,6 +120,7 @@ def seal(destination: Destination, fd: int, delta: DeltaReader, survey: Survey, 
         size_after=delta.header.disk_size,
         thick=is_thick(facts),
         delta_id=delta.header.delta_id,
+        block_size=delta.header.block_size,
         block_digest=delta.header.block_digest.value,
         blocks_at=start,
         blocks=blocks,
@@ -151,8 +183,8 @@ def apply(destination: Destination, redo: int, footer: RedoFooter, check: Callab
         hold(disk, where)
         digest = BlockDigest(footer.block_digest).of
         _resize(disk, footer)
-        for offset, length, expected in _blocks(redo, footer):
-            data = os.pread(redo, length, offset)
+        for rank, (offset, length, expected) in enumerate(_blocks(redo, footer)):
+            data = os.pread(redo, length, rank * footer.block_size)
             if digest(data) != expected:
                 durable.remove(destination.disk_name + REDO_SUFFIX, dir_fd=destination.folder_fd)
                 raise TryAgainLater(
@@ -182,8 +214,15 @@ def _finish(destination: Destination, footer: RedoFooter) -> None:
 
 
 def remove(destination: Destination) -> None:
-    """Nobody needs the redo file any more: the new disk is durable, has its descriptor, and is on record as ours."""
-    durable.remove(destination.disk_name + REDO_SUFFIX, dir_fd=destination.folder_fd)
+    """Nobody needs the redo file any more: the new disk is durable, has its descriptor, and is on record as ours.
+
+    It must never come back after a power cut, when a VM may have written the disk. So it is first renamed to what is only
+    thrown away, durably; to make the unlink itself durable costs much more where freed blocks are discarded (0.19 s for 86 MB).
+    """
+    name, folder = destination.disk_name, destination.folder_fd
+    if pending(destination):
+        durable.move(name + REDO_SUFFIX, name + PART_SUFFIX, replace=True, source_dir_fd=folder, to_dir_fd=folder)
+    durable.remove(name + PART_SUFFIX, dir_fd=folder, durable=False)
 
 
 def is_thick(facts: os.stat_result) -> bool:

@@ -6,6 +6,7 @@ of that restore are compared and the disk is not read at all.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ KEEP: Final = 0
 WRITE: Final = 1
 CLEAR: Final = 2
 """Data lies where zeros belong."""
+
+_RUNS = re.compile(b"\x01+")
 
 
 class KnownDigests(Protocol):
@@ -44,6 +47,12 @@ class Survey:
         """The kinds of the page, zero where nothing has to be fetched."""
         actions = self.actions[page.first_block // BLOCKS_PER_PAGE]
         return bytes(kind if action == WRITE else ZERO for kind, action in zip(page.kinds, actions, strict=True))
+
+    def written(self) -> Iterator[tuple[int, int]]:
+        """(first block, number) of the runs of blocks that are to be written."""
+        for number, actions in enumerate(self.actions):
+            for run in _RUNS.finditer(actions):
+                yield number * BLOCKS_PER_PAGE + run.start(), run.end() - run.start()
 
     def cleared(self, delta: DeltaReader) -> Iterator[tuple[int, int]]:
         """(offset, length) of the runs that must become zero, in bytes of the disk."""

@@ -77,14 +77,16 @@ class Writer:
 
     def _in_place(self) -> None:
         """Stage, seal, apply. What was staged is thrown away on any error before the seal; after it there is only forward."""
+        survey = self.decision.survey
+        if survey is None:
+            raise AssertionError("a refresh in place rests on a survey")
         staged = redo.stage(self.destination)
         try:
             report = self._progress()
-            self._run(BufferedFile(staged), report)
+            self._run(redo.StagedBlocks(staged, self.delta, survey), report)
             report.phase(Phase.FLUSH)
             text = publish.descriptor_text(self.destination, self.request, self._size, self._original)
-            if self.decision.survey is not None:
-                redo.seal(self.destination, staged, self.delta, self.decision.survey, descriptor=text)
+            redo.seal(self.destination, staged, self.delta, survey, descriptor=text)
         except BaseException:
             redo.discard(self.destination)
             raise

@@ -17,6 +17,7 @@ from restore_core.errors import BadArchive, DestinationInUse, Diverged, PhdError
 from restore_core.restore import receipt, redo, run
 from restore_core.restore.request import RestoreOutcome, RestoreRequest
 from restore_core.targets.base import ArchiveRef
+from restore_core.targets.local import LocalSource
 from tests.lab import BLOCK, Lab, Witness, go_on
 
 SIZE = 24 * BLOCK
@@ -378,3 +379,28 @@ def test_any_disk_onto_any_other(
     replica.restore(second.delta, **kept)
     assert replica.bytes == data(new, tails[1])
     assert lab.leftovers() == ["r.img"]
+
+
+def test_bytes_fetched_are_those_of_the_frames_that_differ(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most 1.1 times the compressed size of the frames that hold what differs, and nothing else of the Full."""
+    old = os.urandom(SIZE)
+    monday = replica.lab.backup(old)
+    tuesday = replica.lab.backup(changed(old, [3, 4, 17]))
+    replica.restore(tuesday.delta)
+    assert monday.full is not None
+    full = monday.full
+    reads: list[int] = []
+    honest = LocalSource.read_at
+
+    def counted(self: LocalSource, offset: int, length: int) -> bytes:
+        if self.ref.path == full.path:
+            reads.append(length)
+        return honest(self, offset, length)
+
+    monkeypatch.setattr(LocalSource, "read_at", counted)
+    replica.restore(monday.delta)
+    assert replica.bytes == old
+    lengths = replica.lab.reader(monday.delta).full_frames(0)[1]
+    differing = lengths[0] + lengths[1] + lengths[4]
+    probes = max(lengths) + (64 << 10)  # the Full's first bytes, and one frame to prove it by
+    assert sum(reads) <= 1.1 * differing + probes
