@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from phd_daemon.spool.actions import states
-from phd_daemon.spool.layout import Spool, State
+from phd_daemon.spool.layout import Spool, State, is_stem
 from phd_daemon.spool.status_file import read_status
 from restore_core.errors import UsageError
 from restore_core.naming import printable
@@ -33,7 +33,7 @@ def state_of(spool: Spool, stem: str) -> State | None:
 def known_job(spool: Spool, stem: str) -> State | None:
     """The state of a job a person named; None when only its log is left. `UsageError` when there is nothing of it."""
     state = state_of(spool, stem)
-    if state is None and not spool.log(stem).is_file():
+    if state is None and not (is_stem(stem) and spool.log(stem).is_file()):
         raise UsageError(f"no job is named '{printable(stem)}'", remedy="'phd queue' lists them.")
     return state
 

@@ -13,7 +13,7 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from phd_daemon.spool.layout import Spool, State
+from phd_daemon.spool.layout import Spool, State, is_stem
 from phd_daemon.spool.purge import finished, purge, remove
 from restore_core import durable
 from restore_core.errors import UsageError
@@ -62,12 +62,12 @@ def clean(folder: Path, jobs: Collection[str] = (), *, older_than: float | None 
 def states(folder: Path, job: str) -> tuple[State, ...]:
     """The states in which a control file of this name lies there now; usually one."""
     spool = Spool(folder=folder)
-    return tuple(state for state in State if os.path.lexists(spool.control(job, state)))
+    return tuple(state for state in State if os.path.lexists(spool.control(job, state))) if is_stem(job) else ()
 
 
 def _rename(folder: Path, job: str, sources: Collection[State], to: State, *, verb: str) -> None:
     spool = Spool(folder=folder)
-    for source in sources:
+    for source in sources if is_stem(job) else ():
         try:
             durable.move(spool.control(job, source), spool.control(job, to))
             return

@@ -67,6 +67,11 @@ def parse_name(name: str) -> tuple[str, State] | None:
     return stem, state
 
 
+def is_stem(name: str) -> bool:
+    """Whether a job may be called so: a name in the spool, no path out of it and none of the daemon's own files."""
+    return bool(name) and not name.startswith(".") and "/" not in name and "\0" not in name
+
+
 def side_file(name: str) -> str | None:
     """The stem of a log or a status file; None for any other name."""
     stem, dot, extension = name.rpartition(".")
