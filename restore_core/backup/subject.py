@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import uuid as uuid_module
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,11 +69,17 @@ def _open_single(path: Path, asked: Asked) -> Subject:
     try:
         vm, uuid, scsi, vmx = _from_neighbour(path, source)
         vm = asked.vm or vm
-        uuid = asked.uuid or uuid or str(uuid_module.uuid5(_NAMESPACE, f"{vm}/{source.disk_name}"))
+        uuid = asked.uuid or uuid or _derived_uuid(f"{vm}/{source.disk_name}")
         return Subject(source=source, disk=_facts(source, vm, uuid, asked.scsi or scsi, vmx))
     except BaseException:
         source.close()
         raise
+
+
+def _derived_uuid(name: str) -> str:
+    """`uuid5` of a name, of any bytes: that of the standard library takes text in UTF-8 only."""
+    digest = hashlib.sha1(_NAMESPACE.bytes + os.fsencode(name), usedforsecurity=False).digest()
+    return str(uuid_module.UUID(bytes=digest[:16], version=5))
 
 
 def _from_neighbour(path: Path, source: DiskSource) -> tuple[str, str | None, str, bytes | None]:
