@@ -12,6 +12,8 @@ from restore_core.catalog import CatalogEntry
 from restore_core.errors import ArchiveAbsent, UsageError
 from restore_core.targets.base import Target
 
+_YEARS = (2000, 2099)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
@@ -34,9 +36,14 @@ def archive_paths(disk: DiskFacts, base: Base | None, stamp: dt.datetime) -> tup
 def free_stamp(target: Target, disks: list[tuple[DiskFacts, Base | None]], time: dt.datetime) -> dt.datetime:
     """The next minute under which no name of this run is taken, as local time of the target.
 
-    Raises `UsageError` when a whole day is taken: then something else is wrong.
+    Raises `UsageError` for a year that no name can hold, and when a whole day is taken: then something else is wrong.
     """
     stamp = time.astimezone(ZoneInfo(target.spec.timezone)).replace(tzinfo=None, second=0, microsecond=0)
+    if not _YEARS[0] <= stamp.year <= _YEARS[1]:
+        raise UsageError(
+            f"{stamp:%Y-%m-%d %H:%M} cannot be the time of a backup: names hold two digits of the year, {_YEARS[0]} to {_YEARS[1]}",
+            remedy="Set this machine's clock, or give the time with --at.",
+        )
     for _ in range(24 * 60):
         paths = [path for disk, base in disks for path in archive_paths(disk, base, stamp)]
         if not any(_exists(target, path) for path in paths):
