@@ -200,7 +200,7 @@ fetch() { # the Full from a URL, on standard output; curl is told URL and passwo
             [ -z "$secret" ] || say "user = \"$(quoted "${server%%@*}:$secret")\""
         } | curl -K - -fsSgL --netrc-optional --connect-timeout 30
     elif have wget; then
-        wget -q -O - "$full"
+        wget -q -t 2 -O - "$full"
     elif have lynx; then
         lynx -source "$full"
     else
@@ -308,6 +308,8 @@ stop() {
     trap '' INT TERM HUP
     [ -z "$worker" ] || kill "$worker" 2>/dev/null
     stty echo 2>/dev/null
+    cleanup
+    trap - EXIT # in mksh its status would become that of the script
     die 130 "Interrupted; nothing is left behind"
 }
 run() { # run STEP: in a worker, so that a signal is heard at once
