@@ -26,16 +26,19 @@ def held_part(destination: Destination, *, mode: int, keep_part: KeepPart) -> It
         yield fd
     except BaseException as error:
         if not keep_part(error) or os.fstat(fd).st_blocks == 0:
-            _remove(destination)
+            _remove(destination, fd)
         if isinstance(error, OSError):
             raise from_os_error(error, doing="writing the disk", where=printable(str(destination.path))) from error
         raise
     else:
-        _remove(destination)
+        _remove(destination, fd)
     finally:
         os.close(fd)
 
 
-def _remove(destination: Destination) -> None:
+def _remove(destination: Destination, fd: int) -> None:
+    """Remove it if it is still ours: once it was renamed, the next restore may have made one of that name."""
     with contextlib.suppress(OSError):
-        durable.remove(destination.part_name, dir_fd=destination.folder_fd, durable=False)
+        there = os.stat(destination.part_name, dir_fd=destination.folder_fd, follow_symlinks=False)
+        if os.path.samestat(there, os.fstat(fd)):
+            durable.remove(destination.part_name, dir_fd=destination.folder_fd, durable=False)
