@@ -7,8 +7,9 @@ raises `ArchiveAbsent`: nothing outside the URL is ever reached. Rules for every
 * *absent* is not *unreachable*: a missing file raises `ArchiveAbsent`, a server that does not answer raises
   `TargetUnavailable`, a temporary error of the transport `TryAgainLater`. An empty listing means an empty folder.
   A server that answers and refuses us raises `TargetRefused`, one that is not the server we trust `TargetNotTrusted`.
-* `listing` yields regular files below the URL, one folder deep (that is where backups lie); links are not followed. A
-  listing is whole or raises. On an FTP server that only knows LIST its times are rough; `stat` gives the exact one.
+* `listing` yields regular files below the URL, one folder deep (that is where backups lie); links are not followed
+  (an FTP server may show one as what it leads to). A listing is whole or raises. On an FTP server that only knows LIST its
+  times are rough; `stat` gives the exact one.
 * `open` gives a `ByteSource` whose size is fixed at that moment; a file that changes later raises `BadArchive` or
   shortens no answer: `read_at` returns exactly the bytes asked for or raises. `ranges` is the fast way on a server.
 * `create` gives a `NewFile` under a temporary name; only `publish` makes it appear, complete and durable, and never

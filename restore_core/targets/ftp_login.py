@@ -34,6 +34,7 @@ class FtpTls(ftplib.FTP_TLS):
 
 def log_in(spec: TargetSpec, address: Address, limits: Limits) -> ftplib.FTP:
     """A session in binary mode is up to the caller. Raises the errors of `Target`."""
+    password = read_password(spec.password_file, target=spec.name) if spec.password_file else ""
     ftp = _session(spec, address)
     where = f"target {spec.name} ({address.host}:{address.port})"
     try:
@@ -41,7 +42,7 @@ def log_in(spec: TargetSpec, address: Address, limits: Limits) -> ftplib.FTP:
         _keep_alive(ftp, limits)
         if isinstance(ftp, ftplib.FTP_TLS):
             ftp.auth()
-        _authenticate(ftp, spec, address, where)
+        _authenticate(ftp, spec, address.user or _ANONYMOUS, password, where)
         if isinstance(ftp, ftplib.FTP_TLS):
             ftp.prot_p()
         return ftp
@@ -85,9 +86,7 @@ def _keep_alive(ftp: ftplib.FTP, limits: Limits) -> None:
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
 
 
-def _authenticate(ftp: ftplib.FTP, spec: TargetSpec, address: Address, where: str) -> None:
-    user = address.user or _ANONYMOUS
-    password = read_password(spec.password_file, target=spec.name) if spec.password_file else ""
+def _authenticate(ftp: ftplib.FTP, spec: TargetSpec, user: str, password: str, where: str) -> None:
     try:
         ftp.login(user, password or ("phd@" if user == _ANONYMOUS else ""))
     except ftplib.error_perm as error:

@@ -69,8 +69,9 @@ class SftpConnection:
     def __init__(
         self, transport: paramiko.Transport, spec: TargetSpec, address: Address, limits: Limits, bandwidth: Bandwidth
     ) -> None:
-        self._spec, self._address = spec, address
+        self._spec, self._address, self._transport = spec, address, transport
         self._usable = True
+        self._aborted = False
         self._open: tuple[str, bytes] | None = None
         with self._typed(""):
             self._channel = transport.open_session(window_size=_WINDOW, timeout=limits.login)
@@ -170,7 +171,7 @@ class SftpConnection:
 
     def abort(self) -> None:
         """Close the channel; a thread that waits on it gets an error."""
-        self._usable = False
+        self._usable, self._aborted = False, True
         self._channel.close()
 
     def close(self) -> None:
@@ -262,6 +263,9 @@ class SftpConnection:
             if isinstance(error, FileExistsError):
                 raise
             self._usable = False
+            if not self._aborted:
+                # All channels are on one line: opening another one on a dead line would only wait again.
+                self._transport.close()
             what = "no answer in time" if isinstance(error, TimeoutError) else printable(str(error)) or "it was closed"
             raise TargetUnavailable(
                 f"{self._where(path)}: the connection to {self._address.host}:{self._address.port} broke: {what}",

@@ -1,8 +1,9 @@
 """Real servers on loopback, each its own process on a free port, started by whoever runs the tests, stopped with them.
 
-    sshd       OpenSSH's, with a key of its own
-    vsftpd     no MLSD; plain or inside TLS, where it demands that sessions are reused
-    pyftpd     pyftpdlib: MLSD; plain or inside TLS; and all the lies of pyftpd.py
+    sshd          OpenSSH's, with a key of its own
+    ssh_password  paramiko's own, with a password
+    vsftpd        no MLSD; plain or inside TLS, where it demands that sessions are reused
+    pyftpd        pyftpdlib: MLSD; plain or inside TLS; and all the lies of pyftpd.py
 
 Nothing here needs root, and nothing is left running.
 """
@@ -42,11 +43,11 @@ class Served:
 
     def pause(self) -> None:
         """Stop it and all of its children, as a machine that hangs."""
-        os.killpg(self.process.pid, signal.SIGSTOP)
+        _signal_all(self.process.pid, signal.SIGSTOP)
 
     def go_on(self) -> None:
         """Wake it."""
-        os.killpg(self.process.pid, signal.SIGCONT)
+        _signal_all(self.process.pid, signal.SIGCONT)
 
 
 def free_port() -> int:
@@ -76,12 +77,26 @@ def running(command: Sequence[str], port: int, log: Path) -> Iterator[subprocess
             yield process
         finally:
             for number in (signal.SIGCONT, signal.SIGTERM, signal.SIGKILL):
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, number)
+                _signal_all(process.pid, number)
                 if number == signal.SIGTERM:
                     with contextlib.suppress(subprocess.TimeoutExpired):
                         process.wait(1)
             process.wait()
+
+
+def _signal_all(pid: int, number: signal.Signals) -> None:
+    """A server and those it forked, whatever session they have made their own."""
+    parents: dict[int, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            parents[int(stat.parent.name)] = int(fields[1])
+    family = {pid}
+    while more := {child for child, parent in parents.items() if parent in family} - family:
+        family |= more
+    for member in family:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(member, number)
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -104,12 +119,12 @@ def write_password(folder: Path, text: str = PASSWORD) -> str:
 
 
 @contextlib.contextmanager
-def sshd(folder: Path) -> Iterator[Served]:
+def sshd(folder: Path, store: Path | None = None) -> Iterator[Served]:
     """OpenSSH, for the user who runs this, by a key made here."""
     sshd_, keygen, port = program("sshd"), program("ssh-keygen"), free_port()
     if os.geteuid() == 0:
         os.makedirs("/run/sshd", exist_ok=True)  # privilege separation wants it, and only root has that
-    store = _store(folder)
+    store = store or _store(folder)
     for name in ("host_key", "user_key"):
         subprocess.run([keygen, "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
     shutil.copy(folder / "user_key.pub", folder / "authorized_keys")
@@ -135,9 +150,29 @@ def sshd(folder: Path) -> Iterator[Served]:
 
 
 @contextlib.contextmanager
-def vsftpd(folder: Path, *, tls: bool = False) -> Iterator[Served]:
+def ssh_password(folder: Path) -> Iterator[Served]:
+    """An SSH server that asks for a password and knows no extension."""
+    port, store, known = free_port(), _store(folder), folder / "known_hosts"
+    subprocess.run([program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "host_key")], check=True)
+    kind, key = (folder / "host_key.pub").read_text().split()[:2]
+    known.write_text(f"[127.0.0.1]:{port} {kind} {key}\n")
+    password_file = write_password(folder)
+    spec = TargetSpec(
+        name="sftp",
+        url=f"sftp://{USER}@127.0.0.1:{port}/",
+        password_file=password_file,
+        known_hosts=str(known),
+        staging_dir=str(folder),
+    )
+    command = [sys.executable, "-m", "tests.servers.paramiko_sftp", str(port), str(store), password_file, str(folder / "host_key")]
+    with running(command, port, folder / "ssh.log") as process:
+        yield Served(spec=spec, store=store, process=process)
+
+
+@contextlib.contextmanager
+def vsftpd(folder: Path, store: Path | None = None, *, tls: bool = False) -> Iterator[Served]:
     """vsftpd, anonymous with the rights to write; run without root it knows real paths."""
-    command, port, store = program("vsftpd"), free_port(), _store(folder)
+    command, port, store = program("vsftpd"), free_port(), store or _store(folder)
     first = free_port()
     certificate = make_certificate(folder) if tls else None
     lines = [

@@ -1,0 +1,250 @@
+"""What every kind of target does alike: the contract of restore_core.targets.base, on real servers."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from restore_core.errors import ArchiveAbsent, BadArchive, TargetUnavailable
+from restore_core.targets import make_target
+from restore_core.targets.base import Target, TargetSpec
+from tests.restore_core.targets.conftest import QUICK
+
+FULL = "2026.03.01-A b%.c/00-C.vmdk.gz-260301-0300.phd"
+DELTA = "2026.03.01-A b%.c/00-C.vmdk.delta-2026.03.01-0300-260301-0300.phd"
+DATA = random.Random(1).randbytes(2_300_017)
+
+Place = tuple[TargetSpec, Path]
+
+
+@pytest.fixture
+def target(place: Place) -> Iterator[Target]:
+    made = make_target(place[0], QUICK)
+    yield made
+    made.close()
+
+
+def put(place: Place, path: str, data: bytes = DATA) -> Path:
+    file = place[1] / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(data)
+    return file
+
+
+def test_listing(place: Place, target: Target) -> None:
+    assert list(target.listing()) == []
+    put(place, FULL)
+    put(place, "a/x", b"12")
+    put(place, "root.txt", b"")
+    put(place, "a/deep/y")
+    put(place, ".hidden/z")
+    put(place, "a/half.phd-part")
+    (place[1] / "link").symlink_to("a")
+    (place[1] / "a/to-x").symlink_to("x")
+    os.mkfifo(place[1] / "a/pipe")
+    (place[1] / "empty").mkdir()
+    found = [(each.path, each.stat.size) for each in target.listing()]
+    if place[0].password_file and place[0].name.startswith("ftp"):
+        # pyftpdlib calls everything in a folder a file, and what a link leads to, too: it cannot be told apart.
+        found = [each for each in found if not each[0].startswith("link/") and each[0] not in ("a/to-x", "a/pipe")]
+    assert found == [("root.txt", 0), (FULL, len(DATA)), ("a/x", 2)]
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe.phd", "ä ö".encode(), b"tab\tname", b"esc\x1b[2J", b" leading", b"semi;colon"])
+def test_names_are_bytes(place: Place, target: Target, name: bytes) -> None:
+    folder = place[1] / "f"
+    folder.mkdir()
+    (folder / os.fsdecode(name)).write_bytes(b"abc")
+    if b"\xff" in name and place[0].name == "sftp" and place[0].password_file:
+        pytest.skip("paramiko's server cannot list such a name; sshd is asked for it")
+    (found,) = target.listing()
+    path = found.path
+    if path != "f/" + name.decode("utf-8", "surrogateescape"):
+        # vsftpd writes "?" for what it thinks unprintable: such a name is listed, and cannot be asked for.
+        assert "?" in path
+        return
+    with target.open(path) as source:
+        assert source.read_at(0, 3) == b"abc"
+
+
+@pytest.mark.parametrize("name", ["line\nbreak", "carriage\rreturn"])
+def test_a_name_with_a_line_break_hides_nothing(place: Place, target: Target, name: str) -> None:
+    put(place, f"f/{name}")
+    put(place, "f/x", b"1")
+    assert "f/x" in [found.path for found in target.listing()]
+    assert not any("/" in found.path.removeprefix("f/") for found in target.listing())
+
+
+def test_stat_and_times(place: Place, target: Target) -> None:
+    file = put(place, FULL)
+    os.utime(file, (1_700_000_000, 1_700_000_000))
+    assert (target.stat(FULL).size, target.stat(FULL).mtime) == (len(DATA), 1_700_000_000)
+    (found,) = target.listing()
+    assert abs(found.stat.mtime - 1_700_000_000) < 86400
+
+
+@pytest.mark.parametrize("path", ["none", "a/none", "none/x", "../x", "/etc/passwd", "a/../x", "", "a//x", "a/./x", "x\0y", "d"])
+def test_what_is_not_there_is_absent(place: Place, target: Target, path: str) -> None:
+    put(place, "a/x", b"1")
+    (place[1] / "d").mkdir(exist_ok=True)
+    with pytest.raises(ArchiveAbsent):
+        target.open(path)
+    with pytest.raises(ArchiveAbsent):
+        target.stat(path)
+
+
+def test_a_target_whose_folder_is_gone_is_unreachable(place: Place) -> None:
+    spec, _ = place
+    gone = dataclasses.replace(spec, url=spec.url.rstrip("/") + "/not/mounted")
+    target = make_target(gone, QUICK)
+    for attempt in (lambda: list(target.listing()), lambda: target.open("a/x"), lambda: target.create("a/x")):
+        with pytest.raises(TargetUnavailable) as caught:
+            attempt()
+        assert not isinstance(caught.value, ArchiveAbsent)
+        assert caught.value.try_again
+    target.close()
+
+
+def test_ranged_reads(place: Place, target: Target) -> None:
+    put(place, FULL)
+    with target.open(FULL) as source:
+        assert (source.size, str(source.ref)) == (len(DATA), f"{place[0].name}:{FULL.replace('%', '%25')}")
+        for offset, length in [(0, 0), (0, 1), (7, 100), (1_000_000, 700_001), (len(DATA) - 1, 1), (3, 5), (len(DATA), 0)]:
+            assert source.read_at(offset, length) == DATA[offset : offset + length]
+        for offset, length in [(len(DATA), 1), (0, len(DATA) + 1), (-1, 2), (len(DATA) + 5, 0)]:
+            with pytest.raises(BadArchive, match="ends at"):
+                source.read_at(offset, length)
+
+
+def test_streams(place: Place, target: Target) -> None:
+    put(place, FULL)
+    with target.open(FULL) as source:
+        assert b"".join(source.stream()) == DATA
+        pieces = list(source.stream(11, 300_000, chunk=7_000))
+        assert b"".join(pieces) == DATA[11:300_011]
+        assert max(map(len, pieces)) <= 7_000
+        abandoned = source.stream()
+        next(abandoned)
+        abandoned.close()  # type: ignore[attr-defined]  # an iterator that is a generator
+        assert source.read_at(5, 5) == DATA[5:10]
+
+
+def test_ranges_in_any_order(place: Place, target: Target) -> None:
+    put(place, FULL)
+    rng = random.Random(3)
+    plans = [
+        [(at, min(30_000, len(DATA) - at)) for at in range(0, len(DATA), 37_000)],
+        [(at, 10) for at in range(0, 2_000_000, 400_000)],
+        [(0, 100), (100, 0), (100, 5), (50, 100), (2_000_000, 9), (10, 1)],
+        [(start := rng.randrange(len(DATA)), rng.randrange(len(DATA) - start)) for _ in range(10)],
+    ]
+    with target.open(FULL) as source:
+        for plan in plans:
+            found = list(source.ranges(iter(plan)))
+            assert [bytes(data) for data in found] == [DATA[offset : offset + length] for offset, length in plan]
+        with pytest.raises(BadArchive, match="ends at"):
+            list(source.ranges(iter([(0, 5), (len(DATA), 1)])))
+
+
+def test_threads_side_by_side(place: Place, target: Target) -> None:
+    put(place, FULL)
+    wrong: list[object] = []
+
+    def read(seed: int) -> None:
+        rng = random.Random(seed)
+        for _ in range(20):
+            offset = rng.randrange(len(DATA) - 50_000)
+            if source.read_at(offset, 50_000) != DATA[offset : offset + 50_000]:
+                wrong.append(offset)
+
+    with target.open(FULL) as source:
+        threads = [threading.Thread(target=read, args=(seed,)) for seed in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+
+
+def test_an_empty_file(place: Place, target: Target) -> None:
+    put(place, "a/empty", b"")
+    with target.open("a/empty") as source:
+        assert (source.size, list(source.stream()), source.read_at(0, 0)) == (0, [], b"")
+
+
+def test_a_file_that_is_replaced_is_not_mixed(place: Place, target: Target) -> None:
+    if place[0].name == "file":
+        pytest.skip("an open local file stays what it was: there is nothing to mix")
+    file = put(place, FULL)
+    with target.open(FULL) as source:
+        file.unlink()
+        file.write_bytes(bytes(len(DATA)))
+        os.utime(file, (1_700_000_000, 1_700_000_000))
+        with pytest.raises(BadArchive, match="replaced"):
+            source.read_at(0, 10)
+
+
+@pytest.mark.parametrize("path", [FULL, DELTA, "one/two", "at-root"])
+def test_a_new_file(place: Place, target: Target, path: str) -> None:
+    out = target.create(path)
+    for at in range(0, len(DATA), 300_000):
+        out.write(DATA[at : at + 300_000])
+    if path != FULL:  # a Full is sent as it is made
+        out.write_at(b"HEAD", 0)
+    assert list(target.listing()) == []
+    out.publish()
+    out.discard()
+    expected = DATA if path == FULL else b"HEAD" + DATA[4:]
+    assert (place[1] / path).read_bytes() == expected
+    assert [found.path for found in target.listing()] == [path]
+    assert [p.name for p in place[1].rglob("*.phd-part")] == []
+
+
+@pytest.mark.parametrize("path", [FULL, DELTA])
+def test_never_over_an_existing_name(place: Place, target: Target, path: str) -> None:
+    out = target.create(path)
+    out.write(b"new")
+    put(place, path, b"old")
+    with pytest.raises(FileExistsError):
+        out.publish()
+    out.discard()
+    assert (place[1] / path).read_bytes() == b"old"
+    assert [p.name for p in place[1].rglob("*.phd-part")] == []
+
+
+@pytest.mark.parametrize("path", [FULL, DELTA])
+def test_discarded_is_gone(place: Place, target: Target, path: str) -> None:
+    out = target.create(path)
+    out.write(DATA)
+    out.discard()
+    out.discard()
+    assert [p for p in place[1].rglob("*") if p.is_file()] == []
+    out = target.create(path)
+    out.publish()
+    assert (place[1] / path).read_bytes() == b""
+
+
+def test_no_links_below_the_target(place: Place, target: Target) -> None:
+    if place[0].name.startswith("ftp"):
+        pytest.skip("FTP has no way to tell a link from a file when it is asked for one")
+    put(place, "a/x", b"1")
+    (place[1] / "l").symlink_to("a")
+    (place[1] / "a/y").symlink_to("x")
+    for path in ("l/x", "a/y"):
+        with pytest.raises(ArchiveAbsent):
+            target.open(path)
+
+
+def test_it_can_be_used_again_after_an_error(place: Place, target: Target) -> None:
+    put(place, FULL)
+    for _ in range(3):
+        with pytest.raises(ArchiveAbsent):
+            target.open("a/none")
+        with target.open(FULL) as source:
+            assert source.read_at(0, 4) == DATA[:4]

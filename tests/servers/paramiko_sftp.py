@@ -1,0 +1,107 @@
+"""`python -m tests.servers.paramiko_sftp PORT FOLDER PASSWORD_FILE KEY`: an SSH server with passwords.
+
+It has none of OpenSSH's extensions.
+OpenSSH checks passwords only as root and against the machine's own users; this one knows one user and one password.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import paramiko
+
+from tests.servers import USER
+
+
+class Session(paramiko.ServerInterface):  # type: ignore[misc]  # paramiko has no types
+    password = ""
+
+    def get_allowed_auths(self, username: str) -> str:
+        del username
+        return "password"
+
+    def check_auth_password(self, username: str, password: str) -> int:
+        right = (username, password) == (USER, self.password)
+        return int(paramiko.AUTH_SUCCESSFUL if right else paramiko.AUTH_FAILED)
+
+    def check_channel_request(self, kind: str, chanid: int) -> int:
+        del kind, chanid
+        return int(paramiko.OPEN_SUCCEEDED)
+
+
+class Folder(paramiko.SFTPServerInterface):  # type: ignore[misc]  # paramiko has no types
+    root = ""
+
+    def _real(self, path: str) -> str:
+        return f"{self.root}{self.canonicalize(path)}"
+
+    def list_folder(self, path: str) -> Any:
+        try:
+            found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in os.scandir(self._real(path))]
+        except OSError as error:
+            return paramiko.SFTPServer.convert_errno(error.errno)
+        return [paramiko.SFTPAttributes.from_stat(facts, name) for name, facts in found]
+
+    def lstat(self, path: str) -> Any:
+        try:
+            return paramiko.SFTPAttributes.from_stat(os.lstat(self._real(path)))
+        except OSError as error:
+            return paramiko.SFTPServer.convert_errno(error.errno)
+
+    def open(self, path: str, flags: int, attr: Any) -> Any:
+        del attr
+        try:
+            fd = os.open(self._real(path), flags, 0o600)
+        except OSError as error:
+            return paramiko.SFTPServer.convert_errno(error.errno)
+        file = os.fdopen(fd, "wb" if flags & os.O_WRONLY else "rb")
+        handle = paramiko.SFTPHandle(flags)
+        handle.readfile = handle.writefile = file
+        handle.stat = lambda: paramiko.SFTPAttributes.from_stat((file.flush() if file.writable() else None, os.fstat(fd))[1])
+        return handle
+
+    def mkdir(self, path: str, attr: Any) -> int:
+        del attr
+        return self._do(os.mkdir, path)
+
+    def remove(self, path: str) -> int:
+        return self._do(os.unlink, path)
+
+    def rename(self, oldpath: str, newpath: str) -> int:
+        os.rename(self._real(oldpath), self._real(newpath))
+        return int(paramiko.SFTP_OK)
+
+    def _do(self, call: Any, path: str) -> int:
+        try:
+            call(self._real(path))
+        except OSError as error:
+            return int(paramiko.SFTPServer.convert_errno(error.errno))
+        return int(paramiko.SFTP_OK)
+
+
+def main() -> None:
+    port, Folder.root, password_file, key = sys.argv[1:]
+    Session.password = Path(password_file).read_text().rstrip("\n")
+    with socket.create_server(("127.0.0.1", int(port))) as door:
+        while True:
+            line, _ = door.accept()
+            threading.Thread(target=serve, args=(line, key), daemon=True).start()
+
+
+def serve(line: socket.socket, key: str) -> None:
+    transport = paramiko.Transport(line)
+    transport.add_server_key(paramiko.PKey.from_path(key))
+    transport.set_subsystem_handler("sftp", paramiko.SFTPServer, Folder)
+    try:
+        transport.start_server(server=Session())
+    except (paramiko.SSHException, EOFError):  # somebody only looked whether the port is open
+        transport.close()
+
+
+if __name__ == "__main__":
+    main()
