@@ -11,7 +11,7 @@ from tests.lab import Lab
 
 
 def test_the_part_file_of_the_next_restore_is_not_removed(lab: Lab) -> None:
-    """It may be taken as soon as ours was renamed. Unlinked, a third restore could make it anew, and the second publish that one."""
+    """It may be taken as soon as ours was renamed. Were it unlinked, the next restore could publish a third one's."""
     with open_destination(lab.folder / "out" / "disk.img", roots=None, make_folders=True) as destination:
         with held_part(destination, mode=0o600, keep_part=lambda _error: False):
             os.rename(
@@ -23,7 +23,9 @@ def test_the_part_file_of_the_next_restore_is_not_removed(lab: Lab) -> None:
 
 
 def test_our_own_is(lab: Lab) -> None:
-    with open_destination(lab.folder / "out" / "disk.img", roots=None, make_folders=True) as destination:
-        with held_part(destination, mode=0o600, keep_part=lambda _error: False):
-            pass
+    with (
+        open_destination(lab.folder / "out" / "disk.img", roots=None, make_folders=True) as destination,
+        held_part(destination, mode=0o600, keep_part=lambda _error: False),
+    ):
+        assert lab.leftovers() == ["disk.img.phd-part"]
     assert lab.leftovers() == []
