@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
+import os
 import secrets
+import time as time_module
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from zoneinfo import ZoneInfo
 
+from restore_core import naming
 from restore_core.archive.delta_writer import DeltaWriter, DiskFacts, FullFacts
 from restore_core.archive.digests import BlockDigest
 from restore_core.archive.full_reader import FullReader
@@ -17,9 +22,49 @@ from restore_core.archive.index_map import FULL, ZERO, block_size_for
 from restore_core.archive.shell_lists import SEGMENT_SIZE
 from restore_core.backup.full import Tick
 from restore_core.backup.ready_stub import with_ready_stub
+from restore_core.backup.subject import Asked, check_names, derived_uuid
 from restore_core.disk.scan import Segment, is_zero
-from restore_core.errors import SourceRefused
-from restore_core.targets.base import NewFile
+from restore_core.errors import ArchiveAbsent, DestinationExists, SourceRefused
+from restore_core.targets import TargetSet
+from restore_core.targets.base import LOCAL, ArchiveRef, NewFile
+from restore_core.targets.local import create_local_file
+
+_OTHER_ENDINGS = (".phd", ".gz")
+
+
+def adopt_full(ref: ArchiveRef, targets: TargetSet, asked: Asked, *, scratch: Path, tick: Tick) -> ArchiveRef:
+    """Make the empty Delta for the gzip at `ref`, beside it; its reference.
+
+    Raises `DestinationExists` when it has one, `SourceRefused` for a Full of ours, `BadArchive` for what is no gzip.
+    """
+    stamp = _stamp(ref, targets)
+    disk = disk_of(ref, asked)
+    empty = ref.beside(naming.delta_name(scsi=disk.scsi, disk=disk.disk, stamp=stamp, base=stamp))
+    _refuse_taken(empty, targets)
+    with targets.open(ref) as source:
+        full = FullReader(source)
+        out = create_local_file(empty.path) if empty.target == LOCAL else targets[empty.target].create(empty.path)
+        now = int(time_module.time())
+        try:
+            write_adopted(
+                full=full, disk=disk, name=ref.name, out=out, time=now, block_digest=BlockDigest.BLAKE3, scratch=scratch, tick=tick
+            )
+            out.publish()
+        except FileExistsError as error:
+            raise _taken(empty) from error
+        finally:
+            out.discard()
+    return empty
+
+
+def disk_of(ref: ArchiveRef, asked: Asked) -> DiskFacts:
+    """Whose disk it is: what the person said, else what folder and name say, else the name itself. The size comes later."""
+    name, folder = naming.parse_archive(ref.name), naming.parse_folder(ref.folder)
+    disk = name.disk if name is not None else _without_endings(ref.name)
+    vm = asked.vm or folder.vm or PurePosixPath(disk).stem
+    uuid = asked.uuid or folder.uuid or derived_uuid(f"{vm}/{disk}")
+    check_names(vm, uuid)
+    return DiskFacts(vm=vm, uuid=uuid, scsi=asked.scsi or (name.scsi if name is not None else "00"), disk=disk, disk_size=0)
 
 
 def write_adopted(
@@ -75,3 +120,35 @@ def _segment(number: int, data: bytes, block_size: int) -> Segment:
     return Segment(
         number=number, blocks=[None if is_zero(piece) else piece for piece in pieces], lengths=[len(piece) for piece in pieces]
     )
+
+
+def _without_endings(name: str) -> str:
+    for ending in _OTHER_ENDINGS:
+        name = name.removesuffix(ending) or name
+    return name
+
+
+def _stamp(ref: ArchiveRef, targets: TargetSet) -> dt.datetime:
+    """The stamp in the Full's name, else the time of the file, local to its target."""
+    name = naming.parse_archive(ref.name)
+    if name is not None:
+        return name.stamp
+    with targets.open(ref):  # an archive that is not there is told as such, and not by its time
+        pass
+    if ref.target == LOCAL:
+        mtime, zone = os.stat(ref.path).st_mtime, "UTC"
+    else:
+        mtime, zone = targets[ref.target].stat(ref.path).mtime, targets.specs[ref.target].timezone
+    return dt.datetime.fromtimestamp(mtime, ZoneInfo(zone)).replace(tzinfo=None, second=0, microsecond=0)
+
+
+def _refuse_taken(empty: ArchiveRef, targets: TargetSet) -> None:
+    try:
+        targets.open(empty).close()
+    except ArchiveAbsent:
+        return
+    raise _taken(empty)
+
+
+def _taken(empty: ArchiveRef) -> DestinationExists:
+    return DestinationExists(f"{empty} is there already", remedy="Prove it with 'phd verify'; move it away if it is bad.")

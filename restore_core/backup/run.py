@@ -19,8 +19,8 @@ from restore_core.backup.delta import write_delta
 from restore_core.backup.full import write_full
 from restore_core.backup.names import Base, archive_paths, free_stamp
 from restore_core.backup.subject import Asked, Subject, open_subjects
-from restore_core.errors import TryAgainLater
-from restore_core.targets.base import ArchiveRef, NewFile, Target
+from restore_core.errors import BadArchive, TryAgainLater
+from restore_core.targets.base import ArchiveRef, ByteSource, NewFile, Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,10 +114,7 @@ class _Run:
     def delta(self, subject: Subject, base: Base) -> BackupResult:
         delta_ref = self._ref(archive_paths(subject.disk, base, self.stamp)[0])
         with self.target.open(base.empty_delta.ref.path) as source, self._new(delta_ref) as out:
-            known = DeltaReader(source)
-            known.check_metadata()
-            with self.target.open(base.full.ref.path) as full_source:
-                FullReader(full_source).prove(known)
+            known = self._sound(source, base)
             self.reporter.note(f"{naming.printable(subject.disk.disk)}: a Delta against {base.full.ref}")
             header = write_delta(
                 fd=subject.source.fd,
@@ -132,6 +129,17 @@ class _Run:
             subject.source.unchanged()
             out.publish()
         return BackupResult(delta=delta_ref, full=None, header=header, bytes_written=header.file_size)
+
+    def _sound(self, source: ByteSource, base: Base) -> DeltaReader:
+        """The empty Delta of the base; `BadArchive` if it or its Full is damaged: a Delta against it could not be restored."""
+        try:
+            known = DeltaReader(source)
+            known.check_metadata()
+            with self.target.open(base.full.ref.path) as full_source:
+                FullReader(full_source).prove(known)
+        except BadArchive as error:
+            raise BadArchive(error.message, remedy="Bring another copy of it, or begin anew with a Full (--full).") from error
+        return known
 
     def _ref(self, path: str) -> ArchiveRef:
         return ArchiveRef(target=self.target.spec.name, path=path)

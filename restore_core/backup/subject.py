@@ -69,14 +69,14 @@ def _open_single(path: Path, asked: Asked) -> Subject:
     try:
         vm, uuid, scsi, vmx = _from_neighbour(path, source)
         vm = asked.vm or vm
-        uuid = asked.uuid or uuid or _derived_uuid(f"{vm}/{source.disk_name}")
+        uuid = asked.uuid or uuid or derived_uuid(f"{vm}/{source.disk_name}")
         return Subject(source=source, disk=_facts(source, vm, uuid, asked.scsi or scsi, vmx))
     except BaseException:
         source.close()
         raise
 
 
-def _derived_uuid(name: str) -> str:
+def derived_uuid(name: str) -> str:
     """`uuid5` of a name, of any bytes: that of the standard library takes text in UTF-8 only."""
     digest = hashlib.sha1(_NAMESPACE.bytes + os.fsencode(name), usedforsecurity=False).digest()
     return str(uuid_module.UUID(bytes=digest[:16], version=5))
@@ -97,12 +97,17 @@ def _from_neighbour(path: Path, source: DiskSource) -> tuple[str, str | None, st
     return source.folder or Path(source.disk_name).stem, None, "00", None
 
 
-def _facts(source: DiskSource, vm: str, uuid: str, scsi: str, vmx: bytes | None) -> DiskFacts:
+def check_names(vm: str, uuid: str) -> None:
+    """Raise `UsageError` for a UUID or a VM name that could not stand in a folder's name."""
     if len(uuid) != 36 or "." in uuid or "/" in uuid:
         raise UsageError(
             f"{printable(uuid)!r} is not a UUID of 36 characters", remedy="Write it as 564d122a-0ed7-3b92-2f46-aee9456b2074."
         )
     if not vm or "/" in vm or "\0" in vm or vm.startswith("."):
         raise UsageError(f"{printable(vm)!r} cannot be the name of a VM's folder", remedy="Give another with --vm.")
+
+
+def _facts(source: DiskSource, vm: str, uuid: str, scsi: str, vmx: bytes | None) -> DiskFacts:
+    check_names(vm, uuid)
     descriptor = source.descriptor.encode("utf-8", "surrogateescape") if source.descriptor is not None else None
     return DiskFacts(vm=vm, uuid=uuid, scsi=scsi, disk=source.disk_name, disk_size=source.size, vmx=vmx, descriptor=descriptor)

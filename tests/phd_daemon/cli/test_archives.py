@@ -16,10 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from phd_daemon.cli.adopt import disk_of
 from phd_daemon.cli.main import run
 from restore_core.errors import ExitCode
-from restore_core.targets.base import ArchiveRef
 from tests.phd_daemon.small_backup import UUID, VMX, SmallBackup, small_backup
 
 
@@ -264,14 +262,3 @@ def test_what_cannot_be_adopted(tmp_path: Path, backup: SmallBackup, capsys: Say
     assert run(["adopt", "text.gz", "--uuid", "7"]) == ExitCode.USAGE
     assert not list(tmp_path.glob("*.delta*"))
     assert not list(backup.delta_path.parent.glob("*.delta*"))
-
-
-def test_whose_disk_an_adopted_gzip_is() -> None:
-    ours = disk_of(
-        ArchiveRef(target="t", path=f"2026.01.02-WEB.{UUID}/010-web.vmdk.gz-260102-0300.phd"), vm=None, uuid=None, scsi=None
-    )
-    assert (ours.vm, ours.uuid, ours.scsi, ours.disk) == ("WEB", UUID, "010", "web.vmdk")
-    other = disk_of(ArchiveRef(target="", path="/srv/images/web.img.gz"), vm=None, uuid=None, scsi=None)
-    assert (other.vm, other.scsi, other.disk, len(other.uuid)) == ("images", "00", "web.img", 36)
-    said = disk_of(ArchiveRef(target="t", path="web.gz"), vm="X", uuid=UUID, scsi="11")
-    assert (said.vm, said.uuid, said.scsi, said.disk) == ("X", UUID, "11", "web")
