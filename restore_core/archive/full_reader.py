@@ -22,6 +22,7 @@ _RECOMPRESSED = (
     "A Full that was compressed again holds the same disk in other bytes, and its Delta cannot use it. Bring the original back, "
     "or make a new empty Delta for this one with 'phd adopt'."
 )
+_CUT_SHORT = "The file is truncated, still being copied, or has something appended. Bring it again, or use another copy."
 
 
 class FullReader:
@@ -53,7 +54,7 @@ class FullReader:
         if self.source.size != header.full_size:
             raise NotThisFull(
                 f"{self.where}: not the Full of this Delta: {self.source.size} bytes, needed {header.full_size}",
-                remedy=_RECOMPRESSED,
+                remedy=_CUT_SHORT if found else _RECOMPRESSED,
             )
         if header.frame_size:
             self._probe_frames(delta)
