@@ -19,8 +19,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from phd_daemon.config import Config, load_config, needs_restart
+from phd_daemon.ledger_entry import enter
 from phd_daemon.loop import Sleep
 from phd_daemon.notify import Notifier
+from phd_daemon.passes import Passes
 from phd_daemon.pidlock import PidLock
 from phd_daemon.policy import disk_key, door_policy, drop_part, work_order
 from phd_daemon.scheduler import Candidate, Limits, Plan, schedule
@@ -78,6 +80,7 @@ class Service:
         with self._lock:
             self._sleep = Sleep(SIGNALS)
             self._doorbell = Doorbell(self._spool.folder, self._sleep.ring)
+            self._passes = Passes(watch=self._sleep.add, unwatch=self._sleep.remove)
             try:
                 self._keeper = self._new_keeper()
                 due = self._turn()
@@ -102,6 +105,7 @@ class Service:
             self._reload_if_changed()
         watched = self._doorbell.arm()
         self._reap()
+        next_pass = self._passes.turn(self._config)
         if not self._same_spool():
             return POLL_SECONDS
         keeper = self._keeper
@@ -116,7 +120,8 @@ class Service:
             _log.error("the spool cannot be served just now", extra={"why": str(error)})
             return POLL_SECONDS
         self._notifier.status(self._summary())
-        return self._due(found, plan, watched=watched, started=started)
+        due = self._due(found, plan, watched=watched, started=started)
+        return due if next_pass is None else min(due, next_pass)
 
     def _due(self, found: Round, plan: Plan, *, watched: bool, started: float) -> float:
         now = time.monotonic()
@@ -210,6 +215,7 @@ class Service:
             return True
         if signal.SIGHUP in noted:
             self._reload()
+            self._passes.trigger(self._config)
             self._sleep.ring()
         return False
 
@@ -218,6 +224,7 @@ class Service:
         self._notifier.stopping("stopping: waiting for workers to put their work down")
         _log.info("stopping", extra={"workers": len(self._workers)})
         end = time.monotonic() + DRAIN_SECONDS
+        self._passes.stop()
         for worker in self._workers.all():
             self._workers.stop(worker.job)
         while len(self._workers) and (left := end - time.monotonic()) > 0:
@@ -278,7 +285,10 @@ class Service:
         self._lock = lock.__enter__()
 
     def _new_keeper(self) -> Keeper:
-        return Keeper(self._spool, ended=self._job_ended, tick=self._tick)
+        return Keeper(self._spool, ended=self._job_ended, tick=self._tick, enter=self._enter)
+
+    def _enter(self, record: JobRecord, finished: float) -> None:
+        enter(record, finished, self._config.replication.ledger)
 
     def _purge(self, keeper: Keeper, started: float) -> None:
         self._purge_at = started + PURGE_SECONDS

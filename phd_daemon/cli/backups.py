@@ -64,17 +64,16 @@ def backups(
         until=parse_moment(until, now, end_of_day=True) if until else None,
     )
     with fresh_catalog(settings) as catalog:
-        everything = list(catalog.entries(query, targets=targets or None))
+        found = list(catalog.entries(query, targets=targets or None))
         known = [one for one in catalog.known() if not targets or one.target in targets]
-    found = [entry for entry in everything if entry.settled]
     maps = _maps(found)
     kind = ArchiveType(wanted) if wanted else None
-    chosen = sorted((e for e in found if kind in (None, e.name.type)), key=lambda entry: (entry.time, entry.ref))
+    chosen = sorted((entry for entry in found if kind in (None, entry.name.type)), key=lambda entry: (entry.time, entry.ref))
     if as_json:
         show.as_json([_data(entry, maps) for entry in chosen])
     else:
         show.table(_TITLES, [_row(entry, maps) for entry in chosen])
-    return _complain(known, len(everything) - len(found))
+    return _complain(known, sum(not entry.settled for entry in chosen))
 
 
 _Maps = set[tuple[tuple[str, str, str], dt.datetime]]
@@ -88,7 +87,7 @@ def _maps(found: list[CatalogEntry]) -> _Maps:
 def _complain(known: list[Indexed], growing: int) -> int:
     """What the list does not show by itself."""
     if growing:
-        show.complain(f"{growing} files are not shown: they are so new that they may still be on their way")
+        show.complain(f"{growing} of these are so new that they may still be on their way: they are not offered for a restore yet")
     silent = [one for one in known if one.problem]
     for one in silent:
         as_of = f"shown as of {_clock(one.head.began)}" if one.head else "never listed"
@@ -101,9 +100,10 @@ def _clock(seconds: float) -> str:
 
 
 def _type(entry: CatalogEntry, maps: _Maps) -> str:
+    arriving = "" if entry.settled else ", arriving"
     if entry.name.type is ArchiveType.DELTA:
-        return "empty Delta" if entry.name.empty_delta else "Delta"
-    return "Full" if (entry.disk_key, entry.name.stamp) in maps else "Full, no map"
+        return ("empty Delta" if entry.name.empty_delta else "Delta") + arriving
+    return ("Full" if (entry.disk_key, entry.name.stamp) in maps else "Full, no map") + arriving
 
 
 def _row(entry: CatalogEntry, maps: _Maps) -> tuple[str, ...]:

@@ -36,6 +36,8 @@ COMMANDS: Mapping[str, str] = {
     "targets": "targets:targets",
     "index": "index:index",
     "backups": "backups:backups",
+    "replicate": "replicate:replicate",
+    "rules": "rules:rules",
     "vmx": "vmx:vmx",
     "stub": "stub:stub",
 }

@@ -83,10 +83,21 @@ class _Watched:
 
 
 class Keeper:
-    """The rounds over one spool. `ended` is called with each record that has come to a final state."""
+    """The rounds over one spool. `ended` is called with each record that has come to a final state.
 
-    def __init__(self, spool: Spool, *, ended: Callable[[JobRecord], None], tick: Callable[[], None]) -> None:
+    `enter` is called before a job is called done, with its record and when it ended; while it raises `OSError`, it waits.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        *,
+        ended: Callable[[JobRecord], None],
+        tick: Callable[[], None],
+        enter: Callable[[JobRecord, float], None] = lambda _record, _finished: None,
+    ) -> None:
         self._spool = spool
+        self._enter = enter
         self._ended = ended
         self._tick = tick
         self._reader = FolderReader(spool)
@@ -188,6 +199,8 @@ class Keeper:
 
     def _act(self, stem: str, record: JobRecord | None, action: Examine | Moves, policy: Policy) -> Nothing | None:
         """Do it; something to wait for if it could not be done now."""
+        if record is not None and isinstance(action, End) and action.state is State.DONE and action.outcome is not None:
+            self._enter(record, action.outcome.finished_at)
         try:
             if isinstance(action, Examine):
                 return self._examine(stem, record, action, policy)

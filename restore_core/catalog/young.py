@@ -7,6 +7,7 @@ or when its own header says how large it is and that is its size: a Delta does, 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,9 +18,10 @@ from restore_core.errors import PhdError
 from restore_core.naming import ArchiveType
 from restore_core.targets.base import Target, TargetSpec
 
-SETTLE_SECONDS = 60.0
-_MOST_PROBES = 100
-"""Headers read in one index, 64 KiB each. A target that was copied anew as a whole settles by waiting."""
+SETTLE_SECONDS = 20.0
+_MOST_PROBES = 1000
+"""Headers read in one index. Where more are new, the target was filled anew as a whole, and settles by waiting."""
+_PROBE_SECONDS = 10.0
 
 
 class Young:
@@ -52,7 +54,10 @@ class Young:
     def _proven(self, target: Target) -> set[str]:
         proven: set[str] = set()
         deltas = [line for line in self._held.values() if not line.settled and _type(line) is ArchiveType.DELTA]
-        for line in deltas[:_MOST_PROBES]:
+        end = time.monotonic() + _PROBE_SECONDS
+        for line in deltas if len(deltas) <= _MOST_PROBES else ():
+            if time.monotonic() > end:
+                break
             header = _header(target, unescaped(line.path))
             if header is None or header.file_size != line.size:
                 continue

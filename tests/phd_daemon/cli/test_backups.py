@@ -85,12 +85,13 @@ def test_wrong_filters(capsys: Say) -> None:
     assert run(["backups", "--since", "soon"]) == ExitCode.USAGE
 
 
-def test_a_file_on_its_way_is_not_shown_and_that_is_said(tmp_path: Path, capsys: Say) -> None:
+def test_a_file_on_its_way_is_marked(tmp_path: Path, capsys: Say) -> None:
     put(tmp_path / "nas2", f"esx2/{FULL}", mtime=time.time())
     assert run(["backups", "--vm", "esx*"]) == 0
     said = capsys.readouterr()
-    assert "esx2" not in said.out
-    assert "1 files are not shown" in said.err
+    assert "Full, no map, arriving" in said.out
+    assert "1 of these are so new" in said.err
+    assert [one["type"] for one in listed(capsys, "--vm", "esx2")] == ["full, no map, arriving"]
 
 
 def test_a_target_that_is_gone_is_listed_as_it_was(tmp_path: Path, capsys: Say) -> None:

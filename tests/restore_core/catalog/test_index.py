@@ -75,7 +75,7 @@ def test_the_cache_holds_what_the_target_holds(tmp_path: Path) -> None:
     assert known.head is not None
     assert known.head.files == 7
     assert list(cache.entries()) == list(entries(make_target(cache.specs[0])))
-    assert cache.old(max_age=60, now=time.time()) == []
+    assert cache.old(max_age=60, now=time.time()) == ["nas1"]  # so quick to list that it need never be old
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,9 @@ def test_one_failing_target_hides_no_other_and_keeps_its_last_listing(tmp_path: 
     assert len(found(cache)) == 7
     again, _ = cache.index(make_target)
     assert again.stale_since == first.stale_since
-    assert cache.old(max_age=999, now=time.time()) == ["nas1"]
+    assert again.head == first.head
+    assert cache.old(max_age=999, now=time.time()) == ["nas2"]  # the failed one is left alone for a minute
+    assert cache.old(max_age=999, now=time.time() + 61) == ["nas1", "nas2"]
     (tmp_path / "away").rename(nas)
     assert [one.stale_since for one in cache.index(make_target)] == [None, None]
 
@@ -248,7 +250,8 @@ def test_a_torn_foreign_or_deleted_cache_is_no_listing(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("nas")
-def test_what_makes_a_listing_old(tmp_path: Path) -> None:
+def test_what_makes_a_listing_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("restore_core.catalog.index._QUICK", 0.0)
     cache = catalog(tmp_path)
     (known,) = cache.index(make_target)
     assert known.head is not None

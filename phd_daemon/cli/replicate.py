@@ -1,0 +1,101 @@
+"""`phd replicate [--dry-run]`: one pass now, with or without a daemon; what it did for each rule, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from phd_daemon.cli import show
+from phd_daemon.cli.options import config_option, json_option, read_config, spool_of
+from phd_daemon.pass_record import Pass
+from phd_daemon.status import daemon_running
+from restore_core.naming import printable
+from restore_core.replication.selection import Decision, Verdict
+
+_TITLES = ("LINE", "DISK", "TO", "DAYS", "WHAT", "LAG", "WHY")
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Show what a pass would do, per rule, and do nothing.")
+@json_option
+@config_option
+def replicate(*, dry_run: bool, as_json: bool, config: Path | None) -> int:
+    """Look at the targets now and queue what the rules ask for. Exit code 65 for bad lines, 69 for a silent target."""
+    from phd_daemon import replicate as passes
+
+    settings = read_config(config)
+    spool = spool_of(settings)
+    done = passes.dry_run(settings) if dry_run else passes.run_pass(settings, wait=True)
+    if as_json:
+        show.as_json(done.document())
+    else:
+        show_pass(done)
+        if done.jobs and _nobody_there(spool.folder):
+            show.complain("no daemon is running on this spool: nothing will happen until 'phd daemon' is started")
+    return passes.exit_code(done)
+
+
+def show_pass(done: Pass) -> None:
+    """Every rule with its decision, then what is wrong, then the summary."""
+    if done.findings.decisions:
+        show.table(_TITLES, [row(done, one) for one in done.findings.decisions])
+    show_troubles(done)
+    show.say(done.summary())
+
+
+def show_troubles(done: Pass, *, problems: bool = True) -> None:
+    """Whatever a person should mend; `problems` are those of single lines of the rules."""
+    found = done.findings
+    for note in found.notes:
+        show.complain(note)
+    for problem in found.problems if problems else ():
+        show.complain(f"rules, {problem}")
+    for bad in found.bad_lines:
+        show.complain(f"ledger, line {bad.number}: {bad.why}: it is not taken for a restore")
+    for target in found.targets:
+        if target.problem:
+            show.complain(f"{target.problem}: its last listing is used")
+    for one in found.decisions:
+        for warning in one.warnings:
+            show.complain(f"rules, line {one.rule.line}: {warning}")
+
+
+def row(done: Pass, one: Decision) -> tuple[str, ...]:
+    """One rule in the table."""
+    line = one.rule.line
+    return (
+        str(line),
+        f"{printable(one.rule.vm)}/{printable(one.rule.vmdk)}",
+        printable(str(one.rule.destination)),
+        f"-{one.rule.days}" if one.rule.days else "0",
+        _what(done, one),
+        _lag(one),
+        done.refused.get(line, one.reason),
+    )
+
+
+def _what(done: Pass, one: Decision) -> str:
+    if one.rule.line in done.refused:
+        return "refused"
+    if one.verdict is not Verdict.RESTORE:
+        return str(one.verdict.value)
+    held = ", held" if one.held else ""
+    return f"would be queued{held}" if done.dry_run else f"queued{held}"
+
+
+def _lag(one: Decision) -> str:
+    """How far the replica is behind what the rule asks for, in days and hours."""
+    if one.lag is None:
+        return "-"
+    hours, minutes = divmod(int(one.lag.total_seconds()) // 60, 60)
+    if hours >= 48:
+        return f"{hours // 24}d {hours % 24}h"
+    return f"{hours}h {minutes:02d}m" if one.lag else "none"
+
+
+def _nobody_there(folder: Path) -> bool:
+    try:
+        return daemon_running(folder) is None
+    except OSError:
+        return False  # only its own user may look; then nothing is claimed

@@ -1,0 +1,94 @@
+"""`vmdks.auto` on disk: read when it is still, and the last good copy when it cannot be read at all.
+
+A file that vanished or became unreadable never means "no rules": the last good ones are followed, and that is said. The copy
+lies in state_dir as `vmdks.auto.good`; without one there is nothing to fall back on.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from phd_daemon.config import Config
+from phd_daemon.policy import disk_key
+from restore_core import durable
+from restore_core.errors import BadRule, PhdError, TryAgainLater
+from restore_core.naming import printable
+from restore_core.replication.rules import MAX_BYTES, RuleSet, parse_rules
+
+_STILL_SECONDS = 2.0
+_PATIENCE = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedRules:
+    """The rules to follow. `trouble` is why they are not those of the file as it is now, empty if they are."""
+
+    found: RuleSet
+    trouble: str = ""
+
+
+def last_good(config: Config) -> Path:
+    """Where the last good copy lies."""
+    return config.state_dir / "vmdks.auto.good"
+
+
+def load_rules(config: Config, *, keep: bool) -> LoadedRules:
+    """The rules of this installation. With `keep` (a pass) a file just being saved is waited for, and a good one is kept.
+
+    Raises `BadRule` or `TryAgainLater` when the file cannot be read and no good copy is there. No file and no copy: no rules.
+    """
+    path = config.replication.rules
+    try:
+        data = _read(path, wait=keep)
+        found = _parse(data, config)
+    except FileNotFoundError:
+        trouble: PhdError = TryAgainLater(f"{printable(str(path))}: there is no such file")
+        if not last_good(config).exists():
+            return LoadedRules(found=RuleSet(rules=(), problems=()))
+    except OSError as error:
+        trouble = TryAgainLater(f"{printable(str(path))}: {error.strerror or error}")
+    except BadRule as error:
+        trouble = BadRule(f"{printable(str(path))}: {error.message}", remedy=error.remedy)
+    else:
+        if keep:
+            _keep(last_good(config), data)
+        return LoadedRules(found=found)
+    return _fall_back(config, trouble)
+
+
+def _fall_back(config: Config, trouble: PhdError) -> LoadedRules:
+    copy = last_good(config)
+    try:
+        data = copy.read_bytes()
+        of = time.strftime("%Y-%m-%d %H:%M", time.localtime(os.stat(copy).st_mtime))
+        return LoadedRules(
+            found=_parse(data, config), trouble=f"{trouble.message}: the last good rules are followed, those of {of}"
+        )
+    except (OSError, BadRule):
+        raise trouble from None
+
+
+def _parse(data: bytes, config: Config) -> RuleSet:
+    roots = config.datastores.roots
+    return parse_rules(data, roots=roots, key=lambda path: disk_key(path, roots))
+
+
+def _read(path: Path, *, wait: bool) -> bytes:
+    """The bytes of the file; a half-saved last line could name another disk, so a file that was just written is waited for."""
+    end = time.monotonic() + _PATIENCE
+    while wait and 0 <= time.time() - os.stat(path).st_mtime < _STILL_SECONDS and time.monotonic() < end:
+        time.sleep(0.2)
+    with path.open("rb") as file:
+        return file.read(MAX_BYTES + 1)
+
+
+def _keep(copy: Path, data: bytes) -> None:
+    try:
+        if copy.read_bytes() == data:
+            return
+    except OSError:
+        pass
+    durable.write_whole(copy, data)
