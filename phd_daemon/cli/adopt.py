@@ -11,13 +11,12 @@ import click
 from phd_daemon.cli import show
 from phd_daemon.cli.interrupt import interruptible
 from phd_daemon.cli.live import FullLine, LiveReport
-from phd_daemon.cli.options import archive_ref, config_option, read_config, scsi_option
+from phd_daemon.cli.options import archive_ref, config_option, open_targets, read_config, scsi_option
 from phd_daemon.known import written_to
 from phd_daemon.process import forbid_core_dumps, tune_malloc
 from restore_core.backup.adopt import adopt_full
 from restore_core.backup.subject import Asked
 from restore_core.restore.request import Phase, Progress
-from restore_core.targets import TargetSet
 from restore_core.targets.base import LOCAL
 
 
@@ -33,7 +32,7 @@ def adopt(*, full: str, vm: str | None, uuid: str | None, scsi: str | None, conf
     FULL is any gzip of a flat disk. Its Delta is put beside it.
     """
     settings = read_config(config)
-    targets = TargetSet(settings.targets)
+    targets = open_targets(settings)
     ref = archive_ref(full, targets.specs)
     forbid_core_dumps()
     tune_malloc()

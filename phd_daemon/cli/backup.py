@@ -9,7 +9,7 @@ import click
 
 from phd_daemon.cli import show
 from phd_daemon.cli.interrupt import Interrupt, interruptible
-from phd_daemon.cli.options import config_option, json_option, read_config, scsi_option
+from phd_daemon.cli.options import config_option, json_option, open_targets, read_config, scsi_option
 from phd_daemon.cli.times import parse_date
 from phd_daemon.known import written_to
 from phd_daemon.process import forbid_core_dumps, tune_malloc
@@ -18,7 +18,6 @@ from restore_core.backup.run import BackupOptions, BackupReporter, BackupResult
 from restore_core.backup.run import backup as back_up
 from restore_core.backup.subject import Asked
 from restore_core.naming import printable
-from restore_core.targets import TargetSet
 
 
 @click.command()
@@ -61,7 +60,7 @@ def backup(
     with interruptible() as stop:
         report = BackupReport(stop, quiet=as_json)
         try:
-            results = back_up(disk, TargetSet(settings.targets)[name], options, report)
+            results = back_up(disk, open_targets(settings)[name], options, report)
         finally:
             report.close()
     written_to(settings, name)

@@ -13,7 +13,7 @@ import click
 from phd_daemon.spool.layout import Spool
 from restore_core.errors import ConfigurationError, UsageError
 from restore_core.naming import printable
-from restore_core.targets import parse_ref
+from restore_core.targets import TargetSet, parse_ref
 from restore_core.targets.base import LOCAL, ArchiveRef
 
 if TYPE_CHECKING:
@@ -67,6 +67,13 @@ def read_config(path: Path | None) -> Config:
     from phd_daemon.config import load_config
 
     return load_config(path)
+
+
+def open_targets(config: Config) -> TargetSet:
+    """The configured targets, left when the command ends."""
+    targets = TargetSet(config.targets)
+    click.get_current_context().call_on_close(targets.close)
+    return targets
 
 
 def spool_of(config: Config) -> Spool:

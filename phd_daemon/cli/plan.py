@@ -15,13 +15,13 @@ from phd_daemon.cli.options import (
     destination,
     full_option,
     json_option,
+    open_targets,
     read_config,
     receipts_folder,
     to_option,
 )
 from restore_core.restore.request import PlanSummary, RestoreRequest
 from restore_core.restore.run import plan_delta
-from restore_core.targets import TargetSet
 
 
 @click.command()
@@ -33,7 +33,7 @@ from restore_core.targets import TargetSet
 def plan(delta: str, to: str, full: str | None, as_json: bool, config: Path | None) -> None:
     """Show what a restore of DELTA would move. Both archives are checked as a restore checks them."""
     settings = read_config(config)
-    targets = TargetSet(settings.targets)
+    targets = open_targets(settings)
     request = RestoreRequest(
         delta=archive_ref(delta, targets.specs),
         destination=destination(to),

@@ -11,7 +11,15 @@ import click
 from phd_daemon.cli import show
 from phd_daemon.cli.interrupt import interruptible
 from phd_daemon.cli.live import FullLine, LiveReport, delta_line
-from phd_daemon.cli.options import archive_ref, config_option, destination, read_config, receipts_folder, restore_options
+from phd_daemon.cli.options import (
+    archive_ref,
+    config_option,
+    destination,
+    open_targets,
+    read_config,
+    receipts_folder,
+    restore_options,
+)
 from phd_daemon.process import forbid_core_dumps, tune_malloc
 from phd_daemon.progress_line import clock
 from restore_core import __version__
@@ -48,7 +56,7 @@ def restore(
     Full alone is checked by its own CRCs only, so a Delta is the better choice. ^C stops and cleans up.
     """
     settings = read_config(config)
-    targets = TargetSet(settings.targets)
+    targets = open_targets(settings)
     request = RestoreRequest(
         delta=archive_ref(archive, targets.specs),
         destination=destination(to),

@@ -18,7 +18,7 @@ import click
 from phd_daemon.cli import show
 from phd_daemon.cli.follow import follow, state_of
 from phd_daemon.cli.newest import newest_of_each_disk
-from phd_daemon.cli.options import archive_ref, config_option, destination, read_config, restore_options, spool_of
+from phd_daemon.cli.options import archive_ref, config_option, destination, open_targets, read_config, restore_options, spool_of
 from phd_daemon.cli.times import parse_date, parse_time
 from phd_daemon.spool.control_file import ControlFile, check_policy, parse_control_file, render_control_file
 from phd_daemon.spool.drop import drop as into_spool
@@ -28,7 +28,6 @@ from restore_core import catalog
 from restore_core.errors import ExitCode, UsageError
 from restore_core.naming import printable, unprintable
 from restore_core.restore.request import Provision, VmxChoice
-from restore_core.targets import TargetSet
 from restore_core.targets.base import ArchiveRef
 
 if TYPE_CHECKING:
@@ -123,7 +122,7 @@ def _one_disk(settings: Config, delta: str, to: str) -> tuple[ArchiveRef, Path]:
 
 def _disks_of_vm(settings: Config, vm: str, uuid: str | None, at: str | None, to: str) -> list[tuple[ArchiveRef, Path]]:
     """One Delta for each disk of a VM. A target that does not answer is an error: what it holds may be newer."""
-    targets = TargetSet(settings.targets)
+    targets = open_targets(settings)
     known = [entry for name in targets.specs for entry in catalog.entries(targets[name])]
     time = parse_date(at) if at else None
     folder = Path(os.path.abspath(to))

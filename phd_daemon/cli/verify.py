@@ -9,10 +9,9 @@ import click
 from phd_daemon.cli import show
 from phd_daemon.cli.interrupt import interruptible
 from phd_daemon.cli.live import LiveReport
-from phd_daemon.cli.options import archive_ref, config_option, full_option, json_option, read_config
+from phd_daemon.cli.options import archive_ref, config_option, full_option, json_option, open_targets, read_config
 from phd_daemon.process import forbid_core_dumps, tune_malloc
 from restore_core.restore.verify import verify_archive
-from restore_core.targets import TargetSet
 
 
 @click.command()
@@ -22,7 +21,7 @@ from restore_core.targets import TargetSet
 @config_option
 def verify(archive: str, full: str | None, as_json: bool, config: Path | None) -> None:
     """Prove every byte of ARCHIVE, a Delta or a Full: exit code 0, or 65 and what is wrong."""
-    targets = TargetSet(read_config(config).targets)
+    targets = open_targets(read_config(config))
     forbid_core_dumps()
     tune_malloc()
     report = _Quiet() if as_json else LiveReport()

@@ -7,10 +7,9 @@ from pathlib import Path
 import click
 
 from phd_daemon.cli import show
-from phd_daemon.cli.options import archive_ref, config_option, read_config
+from phd_daemon.cli.options import archive_ref, config_option, open_targets, read_config
 from restore_core.naming import printable
 from restore_core.restore.extras import restore_vmx
-from restore_core.targets import TargetSet
 
 
 @click.command()
@@ -19,6 +18,6 @@ from restore_core.targets import TargetSet
 @config_option
 def vmx(delta: str, folder: Path, config: Path | None) -> None:
     """Restore only the VMX in DELTA into DIR. It is never edited, and never put over a file that is there."""
-    targets = TargetSet(read_config(config).targets)
+    targets = open_targets(read_config(config))
     written = restore_vmx(archive_ref(delta, targets.specs), targets, folder.absolute())
     show.say(f"{printable(str(written))}: check its paths and settings before you use it")
