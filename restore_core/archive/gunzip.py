@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from isal import igzip_lib
 
+from restore_core.archive.frames import GZIP_MAGIC
 from restore_core.errors import BadArchive
 from restore_core.targets.base import ArchiveRef
 
@@ -25,6 +26,8 @@ def plain_stream(chunks: Iterator[bytes], ref: ArchiveRef) -> Iterator[bytes]:
             data = b""  # zero padding, as tapes and block devices leave it; only padding may follow
             _only_padding(chunks, ref)
             return
+        if members:
+            data = _next_member(data, chunks, ref, members)
         decoder = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
         while not decoder.eof:
             if decoder.needs_input and not data:
@@ -42,6 +45,14 @@ def plain_stream(chunks: Iterator[bytes], ref: ArchiveRef) -> Iterator[bytes]:
         members += 1
     if not members:
         raise BadArchive(f"{ref}: the file is empty", remedy="The file is truncated; use another copy.")
+
+
+def _next_member(data: bytes, chunks: Iterator[bytes], ref: ArchiveRef, members: int) -> bytes:
+    """What follows a member, if it begins another one."""
+    data = data if len(data) > 1 else data + next(chunks, b"")
+    if data[:2] != GZIP_MAGIC:
+        raise _damaged(ref, members, "neither another member nor zero padding")
+    return data
 
 
 def _only_padding(chunks: Iterator[bytes], ref: ArchiveRef) -> None:
