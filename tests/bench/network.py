@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import urllib.parse
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -42,21 +43,26 @@ def network_rows(phd: Installed, disks: Images, work: Path, rounds: int) -> list
             print(f"  left out: {missing}")
             return []
         for spec in specs:
-            rows += _against(phd, disks, spec, store, out, rounds)
+            ours, others = _ours(phd, spec, newest_delta(store).relative_to(store), out), _clients(spec, store, out / "copies")
+            costs = best_of([ours, *others], rounds, after=_compare(disks, store))
+            rows += _rows(spec, ours, others, costs)
     return rows
 
 
-def _against(phd: Installed, disks: Images, spec: TargetSpec, store: Path, out: Path, rounds: int) -> list[Row]:
-    files = [only_full(store), newest_delta(store)]
-    ours = _ours(phd, spec, files[1].relative_to(store), out)
-    others = _clients(spec, files, out / "copies")
+def _compare(disks: Images, store: Path) -> Callable[[Contender], None]:
+    """The restored disk, or the copies, with what they must be."""
+    right = {path.name: path for path in (only_full(store), newest_delta(store))} | {"N-flat.vmdk": disks.changed}
 
     def compare(contender: Contender) -> None:
-        pairs = [(ours.outputs[0], disks.changed)] if contender is ours else list(zip(contender.outputs, files, strict=True))
-        if any(subprocess.run(["cmp", "-s", str(a), str(b)], check=False).returncode for a, b in pairs):
-            raise ContenderFailed(f"{contender.name}: what it brought is not what was asked for")
+        for output in contender.outputs:
+            expected = right.get(output.name)
+            if expected and subprocess.run(["cmp", "-s", str(output), str(expected)], check=False).returncode:
+                raise ContenderFailed(f"{contender.name}: what it brought is not what was asked for")
 
-    costs = best_of([ours, *others], rounds, after=compare)
+    return compare
+
+
+def _rows(spec: TargetSpec, ours: Contender, others: list[Contender], costs: dict[str, float]) -> list[Row]:
     mine = costs[ours.name]
     best = min(others, key=lambda other: costs[other.name])
     what = f"Delta restore of 4 GiB over {spec.name.upper()}"
@@ -64,14 +70,7 @@ def _against(phd: Installed, disks: Images, spec: TargetSpec, store: Path, out: 
     for other in others:
         if other is not best:
             theirs = costs[other.name]
-            rows.append(
-                Row(
-                    what="",
-                    ours=f"{mine:.2f} s",
-                    against=f"{other.name} {theirs:.2f} s",
-                    ratio=f"{mine / theirs:.2f} x",
-                )
-            )
+            rows.append(Row(what="", ours=f"{mine:.2f} s", against=f"{other.name} {theirs:.2f} s", ratio=f"{mine / theirs:.2f} x"))
     remove_outputs(ours)
     return [*rows, below("its peak memory", peak(ours.command) / 1e6, MEMORY_LIMIT, "MB")]
 
@@ -88,8 +87,9 @@ def _ours(phd: Installed, spec: TargetSpec, delta: Path, out: Path) -> Contender
     )
 
 
-def _clients(spec: TargetSpec, files: list[Path], to: Path) -> list[Contender]:
-    """Those that are installed. Each brings all files, into an empty folder."""
+def _clients(spec: TargetSpec, store: Path, to: Path) -> list[Contender]:
+    """Those that are installed. Each brings the Full and the Delta, into an empty folder."""
+    files = [only_full(store), newest_delta(store)]
     empty_folder(to)
     outputs = tuple(to / file.name for file in files)
     url = urllib.parse.urlsplit(spec.url)
