@@ -1,0 +1,48 @@
+"""A stamp that means two times is settled by the header; without one, by the later reading."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from restore_core.backup.run import BackupOptions
+from restore_core.backup.subject import Asked
+from restore_core.catalog.entry import CatalogEntry, entry_of
+from restore_core.catalog.exact import exact
+from restore_core.targets.base import ArchiveRef, FileStat
+from tests.lab import UUID, Lab
+
+VIENNA = ZoneInfo("Europe/Vienna")
+
+
+def entry(path: str) -> CatalogEntry:
+    found = entry_of(ArchiveRef(target="t", path=path), FileStat(size=1, mtime=1.0), VIENNA)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(("utc", "hour"), [("2026-10-25T00:30", 2), ("2026-10-25T01:30", 2), ("2026-10-25T02:30", 3)])
+def test_the_header_knows(tmp_path: Path, utc: str, hour: int) -> None:
+    lab = Lab(tmp_path)
+    at = dt.datetime.fromisoformat(utc).replace(tzinfo=dt.UTC)
+    asked = Asked(vm="CRM", uuid=UUID)
+    made = lab.backup(b"x" * 5000, options=BackupOptions(asked=asked, full=True, at=at, scratch=tmp_path))
+    # The lab's target is in UTC; the same archive as a target in Vienna would name it.
+    name = f"00-CRM.img.delta-2026.10.25-{hour:02d}30-261025-0{hour}30.phd"
+    path = lab.path(made.delta)
+    path.rename(path.with_name(name))
+    found = entry(f"{made.delta.folder}/{name}")
+    assert exact(found, VIENNA, lab.targets).time == at
+
+
+def test_without_a_header_the_later_reading(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    found = entry(f"2026.10.25-CRM.{UUID}/00-CRM.img.delta-2026.10.25-0230-261025-0230.phd")
+    assert exact(found, VIENNA, lab.targets).time == dt.datetime(2026, 10, 25, 1, 30, tzinfo=dt.UTC)
+    plain = entry(f"2026.10.25-CRM.{UUID}/00-CRM.img.delta-2026.10.25-0430-261025-0230.phd")
+    assert exact(plain, VIENNA, lab.targets) is plain
+    full = entry(f"2026.10.25-CRM.{UUID}/00-CRM.img.gz-261025-0230.phd")
+    assert exact(full, VIENNA, lab.targets) is full
