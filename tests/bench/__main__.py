@@ -19,9 +19,10 @@ from tests.bench.memory import memory_rows
 from tests.bench.network import network_rows
 from tests.bench.refresh import refresh_rows
 from tests.bench.restore import restore_rows
+from tests.bench.stub import stub_rows
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = "restore,refresh,network,full,delta,memory,latency"
+PARTS = "restore,refresh,network,stub,full,delta,memory,latency"
 NEEDED = 25 << 30
 """Bytes for a first run of 4 GiB: disks 3.6, archives and stores of seven 5, one output of 4.3, and room."""
 
@@ -33,11 +34,12 @@ def main() -> int:
     size = asked.gib << 30
     _check_space(work, NEEDED * asked.gib // 4)
     disks = images(work, size)
-    phd = install(work / f"phd-{asked.gib}", "restore", "backup", "delta", "small", "network")
+    phd = install(work / f"phd-{asked.gib}", "restore", "backup", "delta", "small", "network", "runs")
     parts: dict[str, Callable[[], list[report.Row]]] = {
         "restore": lambda: restore_rows(phd, disks, work / f"run-{asked.gib}", asked.rounds),
         "network": lambda: network_rows(phd, disks, work / f"run-{asked.gib}", asked.rounds),
         "refresh": lambda: refresh_rows(phd, disks, work / f"run-{asked.gib}", asked.rounds),
+        "stub": lambda: stub_rows(phd, disks, work / f"run-{asked.gib}", asked.rounds),
         "full": lambda: full_rows(phd, disks, work / f"run-{asked.gib}", asked.rounds),
         "delta": lambda: delta_rows(phd, disks, asked.rounds),
         "memory": lambda: memory_rows(phd, work),
