@@ -27,7 +27,7 @@ from restore_core.targets.base import LOCAL
 @scsi_option
 @config_option
 def adopt(*, full: str, vm: str | None, uuid: str | None, scsi: str | None, config: Path | None) -> None:
-    """Make the empty Delta for FULL, so that it can be verified, queued, and restored block by block.
+    """Make the empty Delta for FULL. With it the Full can be verified, queued, and restored block by block.
 
     FULL is any gzip of a flat disk. Its Delta is put beside it.
     """

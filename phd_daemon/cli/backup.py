@@ -24,7 +24,7 @@ from restore_core.naming import printable
 @click.argument("disk", type=click.Path(path_type=Path), metavar="DISK_OR_VMX")
 @click.option("--target", "name", required=True, metavar="NAME", help="Where the backup goes: a [targets.NAME] of phd.toml.")
 @click.option("--full", is_flag=True, help="A Full, also where a Delta would do.")
-@click.option("--fast", is_flag=True, help="Compress less, in a fifth of the time.")
+@click.option("--fast", is_flag=True, help="Compress less, in a third of the time.")
 @click.option("--vm", metavar="NAME", help="The VM's name; default: the folder that holds its VMX.")
 @click.option("--uuid", help="The VM's UUID; default: uuid.bios of its VMX.")
 @scsi_option
@@ -46,7 +46,7 @@ def backup(
     as_json: bool,
     config: Path | None,
 ) -> None:
-    """Back up a flat VMDK, a raw image or device, or all disks of a VMX."""
+    """Back up a flat VMDK, raw image, device, or all disks of a VMX."""
     settings = read_config(config)
     options = BackupOptions(
         asked=Asked(vm=vm, uuid=uuid, scsi=scsi, live=live),

@@ -17,10 +17,13 @@ from restore_core.naming import printable, unprintable
 
 @click.command()
 @click.argument("jobs", nargs=-1, metavar="[JOB...]")
-@click.option("--older-than", metavar="DAYS", type=click.FloatRange(min=0), help="Only jobs that ended so many days ago.")
+@click.option("--older-than", metavar="DAYS", type=click.FloatRange(min=0), help="Only jobs that ended at least so many days ago.")
 @config_option
 def clean(jobs: Sequence[str], older_than: float | None, config: Path | None) -> None:
-    """Remove finished jobs with their logs: those named, or all of them."""
+    """Remove finished jobs with their logs.
+
+    Without JOB all of them: done, failed, cancelled and rejected. Disks are never touched.
+    """
     if jobs and older_than is not None:
         raise UsageError("--older-than goes without names", remedy="Name the jobs, or give an age, not both.")
     spool = spool_of(read_config(config)).folder

@@ -24,7 +24,7 @@ UMASK = 0o077
 
 
 @click.command()
-@click.option("--detach", is_flag=True, help="Go to the background, with a pid file and a log file in state_dir.")
+@click.option("--detach", is_flag=True, help="Go to the background; phd-daemon.pid and daemon.log are in state_dir.")
 @config_option
 def daemon(*, detach: bool, config: Path | None) -> int:
     """Watch the spool and run the restores that are asked for there."""

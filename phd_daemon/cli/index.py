@@ -27,7 +27,7 @@ def index(*, as_json: bool, config: Path | None) -> int:
     if as_json:
         show.as_json([_data(one) for one in known])
     elif not known:
-        show.say("no targets: add [targets.NAME] to phd.toml")
+        show.say("no targets: add [targets.NAME] to the settings (--config FILE, else $PHD_CONFIG, else /etc/phd/phd.toml)")
     else:
         show.table(("TARGET", "STATE", "ARCHIVES", "FILES"), [_row(one) for one in known])
         show.say(f"{sum(one.archives for one in known)} archives on {len(known)} targets, in {seconds:.1f} s")

@@ -37,7 +37,7 @@ def release(jobs: Sequence[str], config: Path | None) -> int:
 @jobs_argument
 @config_option
 def cancel(jobs: Sequence[str], config: Path | None) -> int:
-    """Cancel jobs that wait or run; what a running one has written is removed."""
+    """Cancel jobs that wait or run. What a running one has written is removed."""
     return each(jobs, config, actions.cancel, "cancelled")
 
 

@@ -39,4 +39,4 @@ def _print_whole(path: Path) -> None:
             while piece := file.read(1 << 16):
                 show.say(piece, end="")
     except FileNotFoundError:
-        show.complain("there is no log yet: the daemon has not seen this job. Is it running?")
+        show.complain("there is no log yet: no daemon has taken this job. Is 'phd daemon' running?")

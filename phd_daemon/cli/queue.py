@@ -26,7 +26,7 @@ _TITLES = ("JOB", "STATE", "PRIO", "BY", "SINCE", "TO", "WHAT")
 @json_option
 @config_option
 def queue(*, watch: bool, as_json: bool, config: Path | None) -> None:
-    """Show all jobs: running, waiting in their order, held, and finished with the newest last."""
+    """Show all jobs. Running, waiting in their order, held, and finished with the newest last."""
     folder = spool_of(read_config(config)).folder
     if watch and as_json:
         raise UsageError("--watch and --json do not go together", remedy="Call it again and again, or read the .status files.")

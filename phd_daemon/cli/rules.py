@@ -18,14 +18,14 @@ from restore_core.replication.loading import new_lines
 
 @click.group()
 def rules() -> None:
-    """Check the rules of replication (vmdks.auto), or load all known VMDKs into them."""
+    """Check the rules of replication (vmdks.auto), or add to them."""
 
 
 @rules.command()
 @json_option
 @config_option
 def check(*, as_json: bool, config: Path | None) -> int:
-    """Show for each rule whether it holds, what it matches now, what would be restored, and how far the replica lags.
+    """Show what each rule matches now, and would restore. Also how far its replica lags behind.
 
     Exit code 65 if a line is wrong: it is named with line and column, and disables itself only.
     """
@@ -58,7 +58,7 @@ def check(*, as_json: bool, config: Path | None) -> int:
 @click.option("--active", is_flag=True, help="Append live rules; without it they are commented out, to be edited.")
 @config_option
 def load(*, active: bool, config: Path | None) -> int:
-    """Append every VMDK on the targets that no rule names yet, to be restored to default_datastore."""
+    """Append a rule for every VMDK that has none yet. Its destination is in default_datastore."""
     settings = read_config(config)
     path = settings.replication.rules
     with fresh_catalog(settings, look=None) as catalog:

@@ -14,5 +14,5 @@ from restore_core.restore.extras import write_stub
 @click.command()
 @click.argument("flat", type=click.Path(path_type=Path))
 def stub(flat: Path) -> None:
-    """Write the descriptor for FLAT, a NAME-flat.vmdk, beside it as NAME.vmdk."""
+    """Write NAME.vmdk, the descriptor of FLAT, beside it. FLAT is a NAME-flat.vmdk."""
     show.say(f"{printable(str(write_stub(flat.absolute())))}: written")

@@ -73,7 +73,7 @@ def submit(
     wait: bool,
     config: Path | None,
 ) -> int:
-    """Put the restore of DELTA, or of all disks of a VM, into the queue.
+    """Queue the restore of DELTA, or of all disks of a VM.
 
     DELTA is NAME:folder/file on a target, or a local file. A Full cannot be queued: name its empty Delta.
     """

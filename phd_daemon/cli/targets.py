@@ -46,7 +46,7 @@ class Reached:
 @config_option
 @click.pass_context
 def targets(context: click.Context, as_json: bool, config: Path | None) -> int | None:
-    """Look at every target: does it answer, how fast, how many archives are on it. Exit code 69 if one does not answer."""
+    """Look at every target. Does it answer, how fast, how many archives are on it. Exit code 69 if one does not answer."""
     if context.invoked_subcommand is not None:
         context.obj = config
         return None
@@ -57,7 +57,7 @@ def targets(context: click.Context, as_json: bool, config: Path | None) -> int |
     if as_json:
         show.as_json([asdict(one) for one in found])
     elif not found:
-        show.say("no targets: add [targets.NAME] to phd.toml")
+        show.say("no targets: add [targets.NAME] to the settings (--config FILE, else $PHD_CONFIG, else /etc/phd/phd.toml)")
     else:
         _print(found)
     return ExitCode.DONE if all(one.answers for one in found) else ExitCode.UNAVAILABLE
@@ -69,7 +69,7 @@ def targets(context: click.Context, as_json: bool, config: Path | None) -> int |
 @config_option
 @click.pass_context
 def trust(context: click.Context, name: str, yes: bool, config: Path | None) -> None:
-    """Show the fingerprint of the server of target NAME, and trust it from now on if you say so."""
+    """Show whose server target NAME is, and trust it. It shows the fingerprint, and asks."""
     from restore_core.targets.trust import offered, record
 
     specs = {spec.name: spec for spec in read_config(config or context.obj).targets}

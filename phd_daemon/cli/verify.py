@@ -20,7 +20,7 @@ from restore_core.restore.verify import verify_archive
 @json_option
 @config_option
 def verify(archive: str, full: str | None, as_json: bool, config: Path | None) -> None:
-    """Prove every byte of ARCHIVE, a Delta or a Full: exit code 0, or 65 and what is wrong."""
+    """Prove every byte of ARCHIVE, a Delta or a Full. Exit code 0, or 65 and what is wrong."""
     targets = open_targets(read_config(config))
     forbid_core_dumps()
     tune_malloc()
