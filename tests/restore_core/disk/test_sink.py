@@ -24,7 +24,7 @@ PIECES = [(0, 4096), (4096, 100), (8192, 5000), (12345, 8192), ((1 << 20) + 4096
 
 
 @pytest.mark.parametrize("kind", [BufferedFile, DirectFile])
-def test_every_alignment(fd: int, kind: type[BufferedFile] | type[DirectFile]) -> None:
+def test_every_alignment(fd: int, kind: type[BufferedFile | DirectFile]) -> None:
     sink, expected = kind(fd), bytearray(4 << 20)
     for offset, length in PIECES:
         data = random.Random(length).randbytes(length)
