@@ -18,11 +18,12 @@ from tests.bench.measure import ContenderFailed
 from tests.bench.memory import memory_rows
 from tests.bench.network import network_rows
 from tests.bench.refresh import refresh_rows
+from tests.bench.replication import replication_rows
 from tests.bench.restore import restore_rows
 from tests.bench.stub import stub_rows
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = "restore,refresh,network,stub,full,delta,memory,latency"
+PARTS = "restore,refresh,network,stub,full,delta,replication,memory,latency"
 NEEDED = 25 << 30
 """Bytes for a first run of 4 GiB: disks 3.6, archives and stores of seven 5, one output of 4.3, and room."""
 
@@ -42,6 +43,7 @@ def main() -> int:
         "stub": lambda: stub_rows(phd, disks, work / f"run-{asked.gib}", asked.rounds),
         "full": lambda: full_rows(phd, disks, work / f"run-{asked.gib}", asked.rounds),
         "delta": lambda: delta_rows(phd, disks, asked.rounds),
+        "replication": lambda: replication_rows(phd, asked.rounds),
         "memory": lambda: memory_rows(phd, work),
         "latency": lambda: latency_rows(phd, work),
     }
