@@ -13,7 +13,7 @@ from phd_daemon.status import daemon_running
 from restore_core.naming import printable
 from restore_core.replication.selection import Decision, Verdict
 
-_TITLES = ("LINE", "DISK", "TO", "DAYS", "WHAT", "LAG", "WHY")
+TITLES = ("LINE", "DISK", "TO", "DAYS", "MATCHES (UTC)", "WHAT", "LAG", "WHY")
 
 
 @click.command()
@@ -39,7 +39,7 @@ def replicate(*, dry_run: bool, as_json: bool, config: Path | None) -> int:
 def show_pass(done: Pass) -> None:
     """Every rule with its decision, then what is wrong, then the summary."""
     if done.findings.decisions:
-        show.table(_TITLES, [row(done, one) for one in done.findings.decisions])
+        show.table(TITLES, [row(done, one) for one in done.findings.decisions])
     show_troubles(done)
     show.say(done.summary())
 
@@ -69,6 +69,7 @@ def row(done: Pass, one: Decision) -> tuple[str, ...]:
         f"{printable(one.rule.vm)}/{printable(one.rule.vmdk)}",
         printable(str(one.rule.destination)),
         f"-{one.rule.days}" if one.rule.days else "0",
+        f"{one.entry.time:%Y-%m-%d %H:%M} on {one.entry.ref.target}" if one.entry else "-",
         _what(done, one),
         _lag(one),
         done.refused.get(line, one.reason),

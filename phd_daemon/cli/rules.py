@@ -30,7 +30,7 @@ def check(*, as_json: bool, config: Path | None) -> int:
     Exit code 65 if a line is wrong: it is named with line and column, and disables itself only.
     """
     from phd_daemon import replicate as passes
-    from phd_daemon.cli.replicate import row, show_troubles
+    from phd_daemon.cli.replicate import TITLES, row, show_troubles
     from phd_daemon.pass_record import Pass
 
     settings = read_config(config)
@@ -42,12 +42,12 @@ def check(*, as_json: bool, config: Path | None) -> int:
     if as_json:
         show.as_json(done.document())
         return passes.exit_code(done)
-    rows = [(one.rule.line, ("valid", *row(done, one))) for one in findings.decisions]
-    rows += [
-        (one.line, (f"not valid, column {one.column}", str(one.line), "", "", "", "", "", one.message)) for one in findings.problems
-    ]
+    rows: list[tuple[int, tuple[str, ...]]] = [(one.rule.line, ("valid", *row(done, one))) for one in findings.decisions]
+    for wrong in findings.problems:
+        empty = [""] * (len(TITLES) - 2)
+        rows.append((wrong.line, (f"not valid, column {wrong.column}", str(wrong.line), *empty, wrong.message)))
     if rows:
-        show.table(("RULE", "LINE", "DISK", "TO", "DAYS", "WHAT", "LAG", "WHY"), [cells for _, cells in sorted(rows)])
+        show.table(("RULE", *TITLES), [cells for _, cells in sorted(rows)])
     else:
         show.say(f"{printable(str(settings.replication.rules))} holds no rule")
     show_troubles(done, problems=False)
