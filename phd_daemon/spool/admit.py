@@ -7,6 +7,7 @@ that it is accepted once more. From the claim on every record is durable.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from dataclasses import dataclass
@@ -108,7 +109,7 @@ def reject(spool: Spool, stem: str, old: JobRecord | None, how: Examine, found: 
 def claim(spool: Spool, record: JobRecord) -> Claim | None:
     """Lock, rename, record, status: from here on the job runs or has died. None when it cannot be had just now.
 
-    Raises `OSError`; then the next round finds whatever was reached.
+    Raises `OSError`; then it waits on, or the next round finds whatever was reached.
     """
     stem = record.stem
     waiting = spool.control(stem, State.WAITING)
@@ -124,6 +125,8 @@ def claim(spool: Spool, record: JobRecord) -> Claim | None:
         write_record(spool.record(stem), running)
         write_status(spool.status(stem), status_of(running).with_(started_at=time.time()), durable_now=False)
     except BaseException:
+        with contextlib.suppress(OSError):  # it still waits; where even that cannot be said, the next round says it
+            move_exactly(spool.control(stem, State.RUNNING), waiting, record.identity)
         os.close(lock_fd)
         raise
     return Claim(record=running, lock_fd=lock_fd)

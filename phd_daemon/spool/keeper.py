@@ -105,6 +105,7 @@ class Keeper:
         self._watched: dict[str, _Watched] = {}
         self._calm: dict[str, tuple[Files, Nothing | Ready]] = {}
         self._endings: dict[str, Ending] = {}
+        self._resting: dict[str, float] = {}
         self._said: set[tuple[str, str]] = set()
         self._until = 0.0
         self._load()
@@ -123,12 +124,18 @@ class Keeper:
         return self._summary(answers)
 
     def claim(self, stem: str) -> admit.Claim | None:
-        """Take a ready job for a worker; None when it cannot be had just now. Raises `OSError`."""
+        """Take a ready job for a worker; None when it cannot be had just now. Raises `OSError`; then it rests a while."""
         record = self._records.get(stem)
         self._calm.pop(stem, None)
         if record is None:
             return None
-        claimed = admit.claim(self._spool, record)
+        try:
+            claimed = admit.claim(self._spool, record)
+        except FileNotFoundError:
+            raise  # somebody was quicker: there is news of it at once
+        except OSError:
+            self._resting[stem] = time.monotonic() + _AFTER_TROUBLE
+            raise
         if claimed is not None:
             self._records[stem] = claimed.record
         return claimed
@@ -166,6 +173,9 @@ class Keeper:
 
     def _try(self, stem: str, files: Files, policy: Policy, *, renamed_in: bool) -> Action:
         """One stem's trouble, and even a bug that it brings to light, is no other's."""
+        rest = self._resting.get(stem, 0.0) - time.monotonic()
+        if rest > 0:
+            return Nothing(after=rest, why="could not be started just now")
         try:
             return self._settle(stem, files, policy, renamed_in=renamed_in)
         except OSError as error:
@@ -295,6 +305,7 @@ class Keeper:
         """Forget what was remembered of files that are gone."""
         self._watched = {stem: seen for stem, seen in self._watched.items() if stem in found}
         self._calm = {stem: calm for stem, calm in self._calm.items() if stem in found}
+        self._resting = {stem: until for stem, until in self._resting.items() if stem in found}
         for name in self._reader.too_long:
             self._say_once(name, "the name is longer than 200 bytes: left alone. Rename it to something shorter")
         self._said = {said for said in self._said if said[0] in found or said[0] in self._reader.too_long}
