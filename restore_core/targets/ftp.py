@@ -18,7 +18,7 @@ import ftplib
 import socket
 import ssl
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 
 from restore_core.errors import ArchiveAbsent, BadArchive, PhdError, TargetRefused, TargetUnavailable
@@ -81,6 +81,15 @@ class FtpConnection:
                         raise
                     self._mlsd = False
             return self._listed("LIST", lambda data: parse_list(data, dt.datetime.now(dt.UTC)), budget)
+
+    def walk(self, folders: Iterable[str], budget: Budget) -> Iterator[tuple[str, list[Entry]]]:
+        """One after the other: FTP has no other way."""
+        for folder in folders:
+            try:
+                found = self.entries(folder, budget)
+            except ArchiveAbsent:
+                continue
+            yield folder, found
 
     def stat(self, path: str) -> FileStat:
         """SIZE and MDTM. A server without MDTM has no times: 0."""

@@ -109,11 +109,8 @@ class RemoteTarget:
         except ArchiveAbsent as error:
             raise self._no_root(error) from error
         yield from _files("", top)
-        for folder in sorted(entry.name for entry in top if entry.folder and not entry.name.startswith(".")):
-            try:
-                inside = self._server.entries(folder, budget)
-            except ArchiveAbsent:
-                continue  # removed since its parent was read: those backups are gone
+        folders = sorted(entry.name for entry in top if entry.folder and not entry.name.startswith("."))
+        for folder, inside in self._server.walk(folders, budget):
             yield from _files(folder, inside)
 
     def stat(self, path: str) -> FileStat:

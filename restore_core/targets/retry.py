@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from threading import Event
 from typing import TypeVar
@@ -33,6 +33,21 @@ class Retrying:
     def entries(self, folder: str, budget: Budget) -> list[Entry]:
         """Tried again from the folder's start."""
         return self._again(lambda: self._inner.entries(folder, budget))
+
+    def walk(self, folders: Iterable[str], budget: Budget) -> Iterator[tuple[str, list[Entry]]]:
+        """Goes on with the folder after the last one that was delivered."""
+        left, failures = deque(folders), 0
+        while True:
+            try:
+                for folder, found in self._inner.walk(tuple(left), budget):
+                    while left.popleft() != folder:  # those between were gone
+                        pass
+                    failures = 0
+                    yield folder, found
+                return
+            except PhdError as error:
+                failures += 1
+                self._pause_or_raise(error, failures)
 
     def stat(self, path: str) -> FileStat:
         """Tried again."""

@@ -13,7 +13,7 @@ import contextlib
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from threading import Event
 from typing import Protocol
@@ -129,6 +129,9 @@ class Connection(Protocol):
     def entries(self, folder: str, budget: Budget) -> list[Entry]:
         """What is in a folder; `ArchiveAbsent` if there is no such folder."""
 
+    def walk(self, folders: Iterable[str], budget: Budget) -> Iterator[tuple[str, list[Entry]]]:
+        """The entries of each folder, in the same order; those that are gone meanwhile are left out."""
+
     def stat(self, path: str) -> FileStat:
         """A regular file, not reached through a link where the server can tell."""
 
@@ -158,6 +161,9 @@ class Server(Protocol):
     """As `Connection`, for any number of threads."""
 
     def entries(self, folder: str, budget: Budget) -> list[Entry]:
+        """As `Connection`."""
+
+    def walk(self, folders: Iterable[str], budget: Budget) -> Iterator[tuple[str, list[Entry]]]:
         """As `Connection`."""
 
     def stat(self, path: str) -> FileStat:
@@ -199,6 +205,11 @@ class Pool:
         """What is in a folder."""
         with self._lend() as connection:
             return connection.entries(folder, budget)
+
+    def walk(self, folders: Iterable[str], budget: Budget) -> Iterator[tuple[str, list[Entry]]]:
+        """The entries of each folder."""
+        with self._lend() as connection:
+            yield from connection.walk(folders, budget)
 
     def stat(self, path: str) -> FileStat:
         """A regular file."""

@@ -10,7 +10,7 @@ import contextlib
 import struct
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from itertools import tee
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,8 @@ from restore_core.targets.base import Buffer, FileStat, Range, TargetSpec
 from restore_core.targets.limits import Limits
 from restore_core.targets.pace import Bandwidth, Pace
 from restore_core.targets.read_ahead import cut, requests
-from restore_core.targets.server import Address, Budget, CutShort, Entry, honest, replaced
+from restore_core.targets.server import Address, Budget, CutShort, Entry, replaced
+from restore_core.targets.sftp_folders import read_folders
 from restore_core.targets.sftp_wire import Answer, Ask, Attributes, Declined, Fields, ProtocolError, Status, Wire, string
 
 if TYPE_CHECKING:
@@ -94,19 +95,16 @@ class SftpConnection:
 
     def entries(self, folder: str, budget: Budget) -> list[Entry]:
         """OPENDIR and READDIR, which gives sizes and times with the names."""
-        found: list[Entry] = []
-        with self._typed(folder):
-            handle = self._handle_of(self._wire.ask(Ask.OPENDIR, string(self._path(folder))))
-            try:
-                while True:
-                    body = self._wire.answer(self._wire.ask(Ask.READDIR, string(handle)), Answer.NAME)
-                    budget.spend(entries=self._names(body, found), size=len(body))
-            except Declined as no:
-                if no.code != Status.EOF:
-                    raise
-            finally:
-                self._wire.drop(self._wire.ask(Ask.CLOSE, string(handle)))
-        return found
+        for _, found in self.walk([folder], budget):
+            return found
+        raise ArchiveAbsent(f"{self._where(folder)}: there is no such folder", remedy="See what there is with 'phd backups'.")
+
+    def walk(self, folders: Iterable[str], budget: Budget) -> Iterator[tuple[str, list[Entry]]]:
+        """Several folders at a time on one channel."""
+        with self._typed(""):
+            for name, found in read_folders(self._wire, ((name, self._path(name)) for name in folders), budget):
+                if found is not None:
+                    yield name, found
 
     def stat(self, path: str) -> FileStat:
         """LSTAT of the file and of the folders on the way to it: no link is followed below the target's folder."""
@@ -226,17 +224,6 @@ class SftpConnection:
         finally:
             for number, _, _ in flight:
                 wire.drop(number)
-
-    def _names(self, body: bytes, found: list[Entry]) -> int:
-        fields = Fields(body)
-        count = fields.u32()
-        for _ in range(count):
-            name = fields.text().decode("utf-8", "surrogateescape")
-            fields.text()  # the same as `ls -l` would print it
-            facts = fields.attributes()
-            if honest(name) and (facts.regular or facts.folder):
-                found.append(Entry(name=name, folder=facts.folder, stat=facts.stat))
-        return count
 
     def _attributes(self, number: int) -> Attributes:
         return Fields(self._wire.answer(number, Answer.ATTRS)).attributes()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from threading import Event
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -83,6 +83,26 @@ def test_a_stream_goes_on_at_the_first_range_not_delivered(ahead: int) -> None:
     assert [len(data) for data in found] == [10] * 9
     assert [asked[0] for asked in flaky.asked if asked] == [plan[at] for at in ((0, 2, 2, 5) if ahead else (0, 2, 5))]
     assert flaky.asked[-1] == plan[5:]
+
+
+def test_a_walk_goes_on_after_the_last_folder_delivered() -> None:
+    class Walker:
+        calls: ClassVar[list[tuple[str, ...]]] = []
+
+        def walk(self, folders: tuple[str, ...], budget: object) -> Iterator[tuple[str, list[object]]]:
+            del budget
+            self.calls.append(folders)
+            for folder in folders:
+                if folder == "gone":
+                    continue
+                yield folder, []
+                if folder in ("b", "c") and len(self.calls) < 3:
+                    raise TargetUnavailable("broke")
+
+    walker: Any = Walker()
+    found = [folder for folder, _ in retrying(walker).walk(["a", "gone", "b", "c", "gone", "d"], None)]  # type: ignore[arg-type]  # no budget is needed
+    assert found == ["a", "b", "c", "d"]
+    assert walker.calls[1:] == [("c", "gone", "d"), ("gone", "d")]
 
 
 def test_progress_earns_new_tries() -> None:
