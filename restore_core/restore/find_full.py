@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from restore_core import naming
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.full_reader import FullReader
-from restore_core.errors import ArchiveAbsent, BadArchive, NotThisFull, PhdError, TargetUnavailable
+from restore_core.errors import ArchiveAbsent, BadArchive, NotThisFull, PhdError, TargetRefused, TargetUnavailable
 from restore_core.restore.request import Reporter
 from restore_core.targets import TargetSet
 from restore_core.targets.base import LOCAL, ArchiveRef, ListedFile, Target, TargetSpec
@@ -57,9 +57,10 @@ def open_proven_full(delta: DeltaReader, asked: ArchiveRef | None, targets: Targ
                 refused.append(error)
     wanted = f"the Full {naming.printable(header.full_name)} ({header.full_size} bytes, id {header.full_id or 'none'})"
     if silent:
-        raise TargetUnavailable(
-            f"{wanted} was not found, and not every target answers: {silent[0].message}", remedy=silent[0].remedy
-        )
+        # One that may answer later is worth another attempt; one that refuses us is not: that would only lock the account.
+        first = next((error for error in silent if error.try_again), silent[0])
+        kind = TargetUnavailable if first.try_again else TargetRefused
+        raise kind(f"{wanted} was not found, and not every target answers: {first.message}", remedy=first.remedy)
     if refused:
         raise BadArchive(f"{refused[0].message}; no other copy of it was found", remedy=refused[0].remedy)
     raise ArchiveAbsent(
@@ -91,7 +92,7 @@ def _candidates(delta: DeltaReader, targets: TargetSet, silent: list[TargetUnava
         try:
             target = targets[name]
         except PhdError as error:
-            silent.append(TargetUnavailable(error.message, remedy=error.remedy))
+            silent.append(_as_silence(error))
             continue
         yield from _matching(_listed(target, silent), header.full_name, header.full_size)
 
@@ -119,8 +120,15 @@ def _listed(target: Target, silent: list[TargetUnavailable]) -> Iterator[tuple[A
     try:
         for listed in target.listing():
             yield ArchiveRef(target=target.spec.name, path=listed.path), listed.stat.size
-    except TargetUnavailable as error:
-        silent.append(error)
+    except PhdError as error:
+        silent.append(_as_silence(error))
+
+
+def _as_silence(error: PhdError) -> TargetUnavailable:
+    """A target that cannot be looked at hides its candidates, and no others: also one whose password file cannot be read."""
+    if isinstance(error, TargetUnavailable):
+        return error
+    return (TargetUnavailable if error.try_again else TargetRefused)(error.message, remedy=error.remedy)
 
 
 def _next_door(ref: ArchiveRef) -> Iterator[tuple[ArchiveRef, int]]:

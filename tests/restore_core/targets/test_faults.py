@@ -23,11 +23,12 @@ from restore_core.errors import (
     TargetRefused,
     TargetUnavailable,
 )
-from restore_core.targets import make_target, trust
+from restore_core.targets import TargetSet, make_target, trust
 from restore_core.targets.base import TargetSpec
 from restore_core.targets.limits import Limits
 from restore_core.targets.secret import read_password
 from tests import servers
+from tests.lab import Lab
 from tests.restore_core.targets.conftest import HASTY, KINDS
 from tests.servers import PASSWORD, Served, free_port
 from tests.servers.line import Line, line_to
@@ -256,6 +257,24 @@ def test_a_wrong_password_is_tried_once_and_never_told(tmp_path: Path, kind: str
         assert canary not in shown
         assert canary.replace("%", "%25") not in shown
         assert PASSWORD not in shown
+
+
+@pytest.mark.parametrize(("remedied", "expected"), [(True, TargetUnavailable), (False, TargetRefused)])
+def test_a_target_that_refuses_us_hides_only_its_own_fulls(
+    pyftpd: Served, tmp_path: Path, remedied: bool, expected: type[PhdError]
+) -> None:
+    lab = Lab(tmp_path)
+    made = lab.backup(b"x" * 500_000)
+    assert made.full is not None
+    lab.path(made.full).unlink()
+    wrong = dataclasses.replace(pyftpd.spec, name="w", password_file=servers.write_password(tmp_path, "wrong"))
+    unreadable = dataclasses.replace(pyftpd.spec, name="u", password_file=str(tmp_path / "none"))
+    later = dataclasses.replace(pyftpd.spec, name="l", url=f"ftp://{servers.USER}@127.0.0.1:{free_port()}/")
+    lab.targets = TargetSet((*lab.targets.specs.values(), wrong, unreadable, *([later] if remedied else [])), HASTY)
+    with pytest.raises(TargetUnavailable, match="not every target answers") as caught:
+        ends(lambda: lab.restore(made.delta))
+    assert type(caught.value) is expected
+    lab.targets.close()
 
 
 def test_a_password_that_the_server_repeats_is_not_told(tmp_path: Path) -> None:
