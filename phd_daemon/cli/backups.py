@@ -91,7 +91,9 @@ def _complain(known: list[Indexed], growing: int) -> int:
     silent = [one for one in known if one.problem]
     for one in silent:
         as_of = f"shown as of {_clock(one.head.began)}" if one.head else "never listed"
-        show.complain(f"{one.problem}; {as_of}, no answer since {_clock(one.stale_since or time.time())}")
+        show.complain(
+            f"{one.problem}; {as_of}, no answer since {_clock(one.stale_since or time.time())}\n  'phd index' looks again."
+        )
     return ExitCode.UNAVAILABLE if silent else ExitCode.DONE
 
 
