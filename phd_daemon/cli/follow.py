@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from phd_daemon.spool.actions import states
 from phd_daemon.spool.layout import Spool, State, is_stem
+from phd_daemon.spool.plain import open_plain
 from phd_daemon.spool.status_file import read_status
 from restore_core.errors import UsageError
 from restore_core.naming import printable
@@ -83,7 +84,7 @@ class _Log:
 
     def _replaced(self, file: BinaryIO) -> bool:
         try:
-            there, ours = self._path.stat(), os.fstat(file.fileno())
+            there, ours = self._path.lstat(), os.fstat(file.fileno())
         except FileNotFoundError:
             return False
         return (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino)
@@ -96,7 +97,7 @@ class _Log:
         self.close()
         self._decoder = _decoder()
         try:
-            self._file = self._path.open("rb")
+            self._file = open_plain(self._path)
         except FileNotFoundError:
             self._file = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ import click
 from phd_daemon.cli import show
 from phd_daemon.cli.follow import follow, known_job
 from phd_daemon.cli.options import config_option, read_config, spool_of
+from phd_daemon.spool.plain import open_plain
 from restore_core.errors import UsageError
 from restore_core.naming import unprintable
 
@@ -35,7 +37,7 @@ def log(job: str, live: bool, config: Path | None) -> None:
 
 def _print_whole(path: Path) -> None:
     try:
-        with path.open("r", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+        with io.TextIOWrapper(open_plain(path), encoding="utf-8", errors="backslashreplace", newline="\n") as file:
             while piece := file.read(1 << 16):
                 show.say(piece, end="")
     except FileNotFoundError:

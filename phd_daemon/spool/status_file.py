@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from phd_daemon.spool.plain import open_plain
 from restore_core import durable
 
 VERSION = 1
@@ -102,7 +103,7 @@ def write_status(path: Path, status: JobStatus, *, durable_now: bool, mode: int 
 def read_status(path: Path) -> JobStatus | None:
     """The document, or None when there is none or it cannot be read as one (it is a view, never the truth)."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             data = json.loads(file.read(MAX_STATUS_BYTES))
         data.pop("version")
         if data["outcome"] is not None:
