@@ -46,13 +46,17 @@ PRIORITY = 7
 """People's own jobs, whose default is 5, go first."""
 
 
+class AlreadyRunning(TryAgainLater):
+    """Another process is at a pass."""
+
+
 def record_file(config: Config) -> Path:
     """Holds one JSON document a pass."""
     return config.state_dir / "passes.jsonl"
 
 
 def run_pass(config: Config, *, wait: bool) -> Pass:
-    """One pass. With `wait` one that is running is waited for; without, it raises `TryAgainLater`.
+    """One pass. With `wait` one that is running is waited for; without, it raises `AlreadyRunning`.
 
     Raises typed errors when nothing can be decided at all (no spool, no ledger to be read, state_dir not writable), `OSError`.
     """
@@ -202,7 +206,7 @@ def _alone(path: Path, *, wait: bool) -> Iterator[None]:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
-            raise TryAgainLater("a replication pass is running already", remedy="Wait for its end.") from None
+            raise AlreadyRunning("a replication pass is running already", remedy="Wait for its end.") from None
         yield
     finally:
         os.close(fd)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,9 @@ from phd_daemon.pass_record import Pass
 from phd_daemon.status import daemon_running
 from restore_core.naming import printable
 from restore_core.replication.selection import Decision, Verdict
+
+if TYPE_CHECKING:
+    from phd_daemon.config import Config
 
 TITLES = ("LINE", "DISK", "TO", "DAYS", "MATCHES (UTC)", "WHAT", "LAG", "WHY")
 
@@ -26,7 +30,7 @@ def replicate(*, dry_run: bool, as_json: bool, config: Path | None) -> int:
 
     settings = read_config(config)
     spool = spool_of(settings)
-    done = passes.dry_run(settings) if dry_run else passes.run_pass(settings, wait=True)
+    done = passes.dry_run(settings) if dry_run else _run(settings)
     if as_json:
         show.as_json(done.document())
     else:
@@ -34,6 +38,17 @@ def replicate(*, dry_run: bool, as_json: bool, config: Path | None) -> int:
         if done.jobs and _nobody_there(spool.folder):
             show.complain("no daemon is running on this spool: nothing will happen until 'phd daemon' is started")
     return passes.exit_code(done)
+
+
+def _run(settings: Config) -> Pass:
+    """A pass of our own, after the one that may be running: its look at the targets is older than what was just asked."""
+    from phd_daemon import replicate as passes
+
+    try:
+        return passes.run_pass(settings, wait=False)
+    except passes.AlreadyRunning:
+        show.complain("another pass is running: waiting for its end")
+        return passes.run_pass(settings, wait=True)
 
 
 def show_pass(done: Pass) -> None:

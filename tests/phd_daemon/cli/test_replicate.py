@@ -167,3 +167,18 @@ def test_two_passes_at_once_queue_one_job(site: Path) -> None:
     both = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(2)]
     assert [one.wait(60) for one in both] == [0, 0]
     assert len(jobs(site)) == 8
+
+
+def test_a_pass_that_is_running_is_waited_for_and_that_is_said(site: Path, capsys: Say) -> None:
+    rules(site, rule(site, "CRM.vmdk"))
+    (site / "state").mkdir()
+    program = "import fcntl, sys, time; fcntl.flock(sys.stdin, fcntl.LOCK_EX); print('locked', flush=True); time.sleep(0.5)"
+    with (site / "state/replicate.lock").open("w+") as lock:
+        command = [sys.executable, "-c", program]
+        with subprocess.Popen(command, stdin=lock, stdout=subprocess.PIPE) as other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == b"locked\n"
+            lock.close()
+            assert run(["replicate"]) == 0
+    assert "another pass is running: waiting" in capsys.readouterr().err
+    assert len(jobs(site)) == 1
