@@ -98,6 +98,7 @@ class Keeper:
     ) -> None:
         self._spool = spool
         self._enter = enter
+        self._unentered: set[str] = set()
         self._ended = ended
         self._tick = tick
         self._reader = FolderReader(spool)
@@ -152,8 +153,9 @@ class Keeper:
         self._endings[stem] = ending
 
     def busy(self) -> tuple[JobRecord, ...]:
-        """Records of jobs that are running as far as we know."""
-        return tuple(record for record in self._records.values() if record is not None and record.state is State.RUNNING)
+        """Records of jobs that are running as far as we know; not those that have ended and only wait to be entered."""
+        records = (record for stem, record in self._records.items() if stem not in self._unentered)
+        return tuple(record for record in records if record is not None and record.state is State.RUNNING)
 
     def _load(self) -> None:
         for name in sorted(os.listdir(self._spool.state_folder)):
@@ -210,7 +212,9 @@ class Keeper:
     def _act(self, stem: str, record: JobRecord | None, action: Examine | Moves, policy: Policy) -> Nothing | None:
         """Do it; something to wait for if it could not be done now."""
         if record is not None and isinstance(action, End) and action.state is State.DONE and action.outcome is not None:
+            self._unentered.add(stem)
             self._enter(record, action.outcome.finished_at)
+            self._unentered.discard(stem)
         try:
             if isinstance(action, Examine):
                 return self._examine(stem, record, action, policy)

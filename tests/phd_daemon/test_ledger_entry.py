@@ -109,6 +109,7 @@ def test_while_the_ledger_cannot_be_written_it_is_not_called_done(desk: Desk, le
     run(desk, JOB)
     assert desk.round().after is not None
     assert desk.names() == [f"{JOB}.running"]
+    assert desk.keeper.busy() == ()  # it keeps no other job from its turn
     ledger.parent.mkdir()
     desk.round()
     assert desk.names() == [f"{JOB}.done"]
