@@ -7,8 +7,9 @@ import random
 import re
 import socket
 import threading
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from restore_core.errors import (
     BadArchive,
     ConfigurationError,
     PhdError,
+    Stopped,
     TargetNotTrusted,
     TargetRefused,
     TargetUnavailable,
 )
 from restore_core.targets import TargetSet, make_target, trust
-from restore_core.targets.base import TargetSpec
+from restore_core.targets.base import ArchiveRef, TargetSpec
 from restore_core.targets.limits import Limits
 from restore_core.targets.secret import read_password
 from tests import servers
@@ -233,6 +235,51 @@ def test_an_interrupted_read_ends_at_once(ssh: Served, tmp_path: Path) -> None:
         with pytest.raises(TargetUnavailable):
             ends(lambda: list(source.stream()))
         target.close()
+
+
+@pytest.fixture
+def backed_up(tmp_path: Path) -> Iterator[tuple[Lab, ArchiveRef, Served]]:
+    """A Delta and its Full on an SSH server: what is on it, the Delta, and the server."""
+    lab = Lab(tmp_path)
+    lab.backup(DATA)
+    made = lab.backup(DATA[:1000] + b"changed" + DATA[1007:])
+    (tmp_path / "ssh").mkdir()
+    try:
+        with servers.sshd(tmp_path / "ssh", lab.store) as served:
+            yield lab, made.delta, served
+    except servers.Missing as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.mark.parametrize("fault", ["hole", "reset", "fin"])
+def test_a_restore_goes_on_where_the_line_broke(backed_up: tuple[Lab, ArchiveRef, Served], tmp_path: Path, fault: str) -> None:
+    lab, delta, served = backed_up
+    with line_to(port_of(served), fault, after=1_500_000, times=1) as line:
+        lab.targets = TargetSet((dataclasses.replace(through(served, line, tmp_path), name="t"),), HASTY)
+        ends(lambda: lab.restore(delta))
+        assert line.connections == 2
+        lab.targets.close()
+    assert (lab.folder / "out" / "back.img").read_bytes() == DATA[:1000] + b"changed" + DATA[1007:]
+
+
+def test_a_restore_that_is_stopped_does_not_wait_for_the_server(
+    backed_up: tuple[Lab, ArchiveRef, Served], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab, delta, served = backed_up
+    patient = dataclasses.replace(HASTY, idle=3600.0, rate_window=3600.0)
+    with line_to(port_of(served), "hole", after=1_500_000) as line:
+        began = time.monotonic()
+
+        def stop() -> None:
+            if time.monotonic() > began + 3:
+                raise Stopped("cancelled")
+
+        monkeypatch.setattr("tests.lab.go_on", stop)
+        lab.targets = TargetSet((dataclasses.replace(through(served, line, tmp_path), name="t"),), patient)
+        with pytest.raises(Stopped):
+            ends(lambda: lab.restore(delta))
+        assert lab.leftovers() == []
+        lab.targets.close()
 
 
 def told(error: BaseException) -> str:
