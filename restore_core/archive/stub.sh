@@ -16,8 +16,7 @@
 
 me=$0
 case $me in /*) ;; *) me=./$me ;; esac
-LC_ALL=C
-export LC_ALL
+export LC_ALL=C
 unset GZIP PIGZ
 set -f
 umask 077
@@ -26,10 +25,7 @@ case ${KSH_VERSION-} in
 *MIRBSD*) say() { print -r -- "$*"; } ;; # its printf is a program, and the arguments of programs can be seen by others
 *) say() { printf '%s\n' "$*"; } ;;
 esac
-die() { # die EXIT_CODE TEXT: 2 usage, 65 bad data, 69 no Full to be had, 73 cannot write there, 130 interrupted
-    say "$2" >&2
-    exit "$1"
-}
+die() { say "$2" >&2; exit "$1"; } # 2 usage, 65 bad data, 69 no Full to be had, 73 cannot write there, 75 try again
 have() { command -v "$1" >/dev/null 2>&1; }
 if have busybox; then # perhaps there is nothing else
     for tool in awk cat date dd df find gzip mkfifo mv od rm sed sha256sum stty sync tee tr wget; do
@@ -43,10 +39,7 @@ dd if=/dev/null iflag=fullblock status=none 2>/dev/null || die 2 "dd knows no if
 newline='
 '
 header=$newline$(sed -n '200q; /^#: end/q; s/^#: //p' "$me" 2>/dev/null)$newline
-field() {
-    value=${header#*"$newline$1="}
-    say "${value%%"$newline"*}"
-}
+field() { value=${header#*"$newline$1="} && say "${value%%"$newline"*}"; }
 case $header in
 *"${newline}format=1."*"${newline}file-size="*) ;;
 *"${newline}format="*) die 65 "$me: format $(field format); this script reads 1" ;;
@@ -64,11 +57,17 @@ sha256() { # of standard input; its first word is the 64 digits
     esac
 }
 for hasher in openssl sha256sum shasum none; do # openssl first: it uses what the processor has for SHA
-    case $(sha256 </dev/null 2>/dev/null) in e3b0c44298fc1c149afbf4c8996fb924*) break ;; esac
+    case $(: | sha256 2>/dev/null) in e3b0c44298fc1c149afbf4c8996fb924*) break ;; esac
 done
 [ "$hasher" != none ] || die 2 "none of openssl, sha256sum and shasum works here"
 found=$(dd if="$me" bs=65461 count=1 status=none | sha256)
-[ "$(dd if="$me" bs=1 skip=65461 count=75 status=none)" = "#= sha256 ${found%% *}" ] || damaged=yes
+if [ "$(dd if="$me" bs=1 skip=65461 count=75 status=none)" != "#= sha256 ${found%% *}" ]; then
+    damaged="  DAMAGED           the SHA-256 of this head differs: use another copy"
+    case ${1-} in # at once, before any line further down can be a damaged one
+    info | help | -h | --help) ;;
+    *) die 65 "$me: the head is damaged: its SHA-256 differs. Use another copy of this Delta." ;;
+    esac
+fi
 
 # ---- bytes ----
 
@@ -147,11 +146,7 @@ right_full() { # whether a file is the Full by its size and id; its digest is ch
     *) return 1 ;;
     esac
 }
-first_right() {
-    while IFS= read -r file; do
-        if right_full "$file"; then say "$file" && return; fi
-    done
-}
+first_right() { while IFS= read -r file; do right_full "$file" && say "$file" && break; done; }
 look_for_full() { # beside this file and in the folders next door: by name, then by size and id
     set +f
     folder=${me%/*} name=$(decode "$full_name")
@@ -243,10 +238,7 @@ check_delta() {
         shift 4
     done
 }
-check_full() {
-    meter=Full
-    judge_full "$({ full_bytes | sha256; } 5>&1)"
-}
+check_full() { meter=Full && judge_full "$({ full_bytes | sha256; } 5>&1)"; }
 put_full() { # unpack it into the part file (6), its digest taken on the way: 4 leads to sha256, 5 to the report
     judge_full "$({ {
         if [ -p "$part.fifo" ]; then cat "$part.fifo" >&4 & fi
@@ -394,15 +386,8 @@ restore() {
     run fill 6<>"$part" 7<>"$part" 8<"$part"
     publish
 }
-verify_delta() {
-    run check_delta
-    say "$me: every section has its SHA-256"
-}
-verify_full() {
-    find_full
-    run check_full
-    say "$full: has its SHA-256, and is the Full of this Delta"
-}
+verify_delta() { run check_delta && say "$me: every section has its SHA-256"; }
+verify_full() { find_full && run check_full && say "$full: has its SHA-256, and is the Full of this Delta"; }
 verify() {
     verify_delta
     if [ "$blocks_full" = 0 ]; then say "No block comes from the Full: it is not needed"; else verify_full; fi
@@ -428,10 +413,7 @@ write_stub() {
     [ ! -e "$disk" ] || is_size "$disk" "$disk_size" || die 73 "$disk: not this disk, which has $disk_size bytes"
     put_text "$descriptor" render "${disk##*/}"
 }
-file_name() { # a label of the header as a name for a file
-    name=$(say "$1" | sed 's,[/"],_,g; s/^[.-]*//')
-    say "${name:-$2}"
-}
+file_name() { name=$(say "$1" | sed 's,[/"],_,g; s/^[.-]*//') && say "${name:-$2}"; } # a label of the header as a name for a file
 
 # ---- what a person sees ----
 
@@ -445,11 +427,7 @@ summary() {
   needs the Full    $full_name
                     of $(moment "$(field full-time)"), $full_size bytes, id ${full_id:-none}"
     [ "$blocks_full" != 0 ] || say "                    (no block of this disk comes from it)"
-    [ -z "$damaged" ] || say "  DAMAGED           the SHA-256 of this head differs: use another copy"
-}
-sound() {
-    [ -z "$damaged" ] || die 65 "$me: the head is damaged: its SHA-256 differs. Use another copy of this Delta."
-    is_size "$me" "$file_size" || die 65 "$me: not $file_size bytes long: truncated, or something was appended. Use another copy."
+    [ -z "$damaged" ] || say "$damaged"
 }
 help() {
     operands() { place "$1" && say "skip=$offset count=$length"; }
@@ -461,17 +439,8 @@ ask() { # ask QUESTION DEFAULT
     IFS= read -r answer || exit 0
     answer=${answer:-$2}
 }
-agreed() {
-    ask "$1 y or n" "$2"
-    case $answer in [Yy]*) ;; *) return 1 ;; esac
-}
-act() { # in a subshell: an error ends what was asked for, not the menu
-    (
-        trap cleanup EXIT
-        trap stop INT TERM HUP
-        "$@"
-    )
-}
+agreed() { ask "$1 y or n" "$2" && [ "${answer#[Yy]}" != "$answer" ]; }
+act() (trap cleanup EXIT && trap stop INT TERM HUP && "$@") # in a subshell: an error ends what was asked for, not the menu
 ask_full() {
     [ -n "$full" ] || look_for_full || say "The Full was not found beside this file nor next door."
     ask "Full: path or URL" "${full:-none}"
@@ -525,13 +494,8 @@ while [ $# -gt 0 ]; do
     case $1 in
     --thin) thin=yes ;;
     --overwrite) overwrite=yes ;;
-    --full=*) full=${1#*=} ;;
-    --to=*) to=${1#*=} ;;
-    --full | --to)
-        [ $# -ge 2 ] || die 2 "$1 needs a value; sh $me --help tells more"
-        if [ "$1" = --to ]; then to=$2; else full=$2; fi
-        shift
-        ;;
+    --to) [ $# -ge 2 ] && to=$2 && shift || die 2 "--to needs a value" ;;
+    --full) [ $# -ge 2 ] && full=$2 && shift || die 2 "--full needs a value" ;;
     *) die 2 "$1: unknown; sh $me --help tells more" ;;
     esac
     shift
@@ -542,7 +506,10 @@ set -- $(awk -v b="$block" -v n="$disk_size" -v f="$full_disk_size" 'BEGIN {
 full_share=$1 batch=$2
 trap cleanup EXIT
 trap stop INT TERM HUP
-case $command in '' | info | help | -h | --help) ;; *) sound ;; esac
+case $command in
+'' | info | help | -h | --help) ;;
+*) is_size "$me" "$file_size" || die 65 "$me: not $file_size bytes long: truncated, or something was appended. Use another copy." ;;
+esac
 case $command in
 restore | verify) "$command" ;;
 verify-full) verify_full ;;
@@ -550,7 +517,7 @@ vmx) restore_vmx ;;
 stub) write_stub ;;
 info) summary && say "$header" ;;
 help | -h | --help) help ;;
-'') if [ -t 0 ] && [ -t 1 ] && sound; then menu; else summary && help; fi ;;
+'') if [ -t 0 ] && [ -t 1 ]; then menu; else summary && help; fi ;;
 *) die 2 "$command: unknown; sh $me --help tells more" ;;
 esac
 exit

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import servers
 from tests.lab import Lab
 from tests.restore_core.archive.stub_shell import SMALL_TOOLS, full_path, path_of, sh, small_case, two_backups
 
@@ -63,7 +64,7 @@ def server(case: tuple[Path, Path, bytes]) -> Iterator[str]:
 
 def need(*names: str) -> None:
     for name in names:
-        if shutil.which(name) is None:
+        if shutil.which(name, path=servers.PATH) is None:
             pytest.skip(f"{name} is not installed")
 
 
@@ -77,6 +78,46 @@ def test_http_by_each_tool(case: tuple[Path, Path, bytes], server: str, lab: Lab
     assert (lab.folder / "x.img").read_bytes() == new
     ran = sh(delta, "verify", "--full", f"http://{server}/full%20x.phd", env=env)
     assert (ran.returncode, ran.stdout.count("has its SHA-256")) == (0, 2)
+
+
+@pytest.mark.parametrize("tool", ["curl", "wget", "busybox"])
+def test_ftp_by_each_tool(case: tuple[Path, Path, bytes], lab: Lab, tool: str) -> None:
+    need(tool, "vsftpd")
+    delta, full, new = case
+    full.rename(full.with_name("full.phd"))
+    env = {"PATH": path_of(lab.folder / "bin", *SMALL_TOOLS, tool), "HOME": str(lab.folder)}
+    with servers.vsftpd(lab.folder, full.parent) as served:
+        url = "/".join(served.spec.url.split("/")[:3])  # a path in an FTP URL starts where the login leads
+        ran = sh(delta, "restore", "--to", lab.folder / "x.img", "--full", f"{url}/full.phd", env=env)
+        assert ran.returncode == 0, ran.stderr
+        assert sh(delta, "verify-full", "--full", f"{url}/nothing.phd", env=env).returncode == 69
+    assert (lab.folder / "x.img").read_bytes() == new
+
+
+@pytest.mark.parametrize("tool", ["curl", "wget"])
+def test_ftp_with_a_password_from_netrc(case: tuple[Path, Path, bytes], lab: Lab, tool: str) -> None:
+    need(tool)
+    env = {"PATH": path_of(lab.folder / "bin", *SMALL_TOOLS, tool), "HOME": str(lab.folder)}
+    with servers.pyftpd(lab.folder) as served:
+        shutil.copy(case[1], served.store / "full.phd")
+        url = f"{served.spec.url}full.phd"
+        assert sh(case[0], "verify-full", "--full", url, env=env).returncode == 69
+        (lab.folder / ".netrc").write_text(f"machine 127.0.0.1 login {servers.USER} password {servers.PASSWORD}\n")
+        ran = sh(case[0], "verify-full", "--full", url, env=env)
+        assert ran.returncode == 0, ran.stderr
+
+
+def test_sftp_from_a_real_server(case: tuple[Path, Path, bytes], lab: Lab) -> None:
+    need("ssh", "sshd")
+    delta, full, new = case
+    with servers.sshd(lab.folder, full.parent) as served:
+        env = {"PATH": path_of(lab.folder / "bin", *SMALL_TOOLS)}
+        options = f"-o UserKnownHostsFile={served.spec.known_hosts} -o BatchMode=yes -i {served.spec.key_file}"
+        (lab.folder / "bin" / "ssh").write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} {options} "$@"\n')
+        (lab.folder / "bin" / "ssh").chmod(0o755)
+        ran = sh(delta, "restore", "--to", lab.folder / "x.img", "--full", f"{served.spec.url}/full%20x.phd", env=env)
+    assert ran.returncode == 0, ran.stderr
+    assert (lab.folder / "x.img").read_bytes() == new
 
 
 @pytest.mark.parametrize("tool", ["curl", "wget", "lynx", "busybox"])
