@@ -369,6 +369,7 @@ render() { # render FLAT: the descriptor that was made with the archive, for a d
 publish() { # data first, descriptor last: it is what makes a disk usable
     [ -z "$descriptor" ] || render "${disk##*/}" >"$text" || die 73 "$text: cannot be written"
     may_write "$disk" ${descriptor:+"$descriptor"}
+    trap '' INT TERM HUP # no half of it
     [ -z "$descriptor" ] || rm -f "$descriptor"
     mv -f "$part" "$disk" || die 73 "$disk: cannot get its name"
     [ -z "$descriptor" ] || mv -f "$text" "$descriptor" || die 73 "$descriptor: cannot get its name"
@@ -395,6 +396,7 @@ verify() {
 put_text() { # put_text FILE COMMAND...: what the command prints, after this archive was checked
     may_write "$1"
     run check_delta
+    [ ! -e "$1.phd-part" ] || die 73 "$1.phd-part is in the way: remove it"
     to=$1 part=$1.phd-part text=''
     shift
     { "$@" >"$part"; } 2>/dev/null && mv -f "$part" "$to" || die 73 "$to: cannot be written"
