@@ -89,12 +89,13 @@ def look(config: Config, catalog: Catalog, *, keep: bool) -> Findings:
     rules = loaded.found.rules
     spool = Spool(folder=config.queue.spool)
     targets = catalog.known()
+    now = dt.datetime.now(dt.UTC)
     world = World(
-        entries=_entries(config, catalog, rules),
+        entries=_entries(config, catalog, rules, now),
         ledger=ledger,
         jobs=queued_jobs(spool),
         destinations={rule.destination: _destination(rule.destination, config, spool) for rule in rules},
-        now=dt.datetime.now(dt.UTC),
+        now=now,
         silent={one.target: one.problem for one in targets if one.problem},
         zones={spec.name: ZoneInfo(spec.timezone) for spec in config.targets},
     )
@@ -105,7 +106,7 @@ def look(config: Config, catalog: Catalog, *, keep: bool) -> Findings:
         retry_most=dt.timedelta(seconds=max(86400, config.replication.every)),
     )
     return Findings(
-        now=world.now,
+        now=now,
         decisions=select(rules, world, policy),
         problems=loaded.found.problems,
         bad_lines=ledger.bad,
@@ -122,13 +123,13 @@ def exit_code(done: Pass) -> ExitCode:
     return ExitCode.UNAVAILABLE if any(one.problem for one in found.targets) else ExitCode.DONE
 
 
-def _entries(config: Config, catalog: Catalog, rules: Iterable[Rule]) -> list[CatalogEntry]:
-    """The archives of the VMs that rules name, with exact times where a stamp can mean two."""
+def _entries(config: Config, catalog: Catalog, rules: Iterable[Rule], now: dt.datetime) -> list[CatalogEntry]:
+    """The archives of the VMs that rules name, with exact times where a stamp cannot be taken at its word."""
     query = Query(vms=frozenset(rule.vm for rule in rules))
     zones = {spec.name: ZoneInfo(spec.timezone) for spec in config.targets}
     targets = TargetSet(config.targets)
     try:
-        return [exact(entry, zones[entry.ref.target], targets) for entry in catalog.entries(query)]
+        return [exact(entry, zones[entry.ref.target], targets, now=now) for entry in catalog.entries(query)]
     finally:
         targets.close()
 

@@ -278,6 +278,18 @@ def test_the_hour_that_comes_twice(tmp_path: Path) -> None:
     assert "2026.10.25-0210" in decision.entry.ref.name
 
 
+def test_backups_made_within_one_minute_are_not_taken_for_the_future(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    now = f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M:%S}"
+    for seed in (1, 2, 3):
+        site.backup(disk(seed), now)
+    site.rules(site.rule(vmdk="CRM.img"))
+    (decision,) = site.run().findings.decisions
+    assert decision.entry is not None
+    newest = max(path.name for path in (site.targets / "nas1").rglob("*.delta-*.phd"))
+    assert (decision.entry.ref.name, decision.warnings) == (newest, ())
+
+
 def test_forty_rules_over_two_hundred_backups(site: Site) -> None:
     within = site.targets / "nas1" / f"2026.03.02-CRM.{UUID}"
     (delta,) = within.iterdir()

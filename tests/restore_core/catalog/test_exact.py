@@ -10,12 +10,13 @@ import pytest
 
 from restore_core.backup.run import BackupOptions
 from restore_core.backup.subject import Asked
-from restore_core.catalog.entry import CatalogEntry, entry_of
+from restore_core.catalog.entry import CatalogEntry, entries, entry_of
 from restore_core.catalog.exact import exact
 from restore_core.targets.base import ArchiveRef, FileStat
 from tests.lab import UUID, Lab
 
 VIENNA = ZoneInfo("Europe/Vienna")
+NOW = dt.datetime(2027, 1, 1, tzinfo=dt.UTC)
 
 
 def entry(path: str) -> CatalogEntry:
@@ -35,14 +36,35 @@ def test_the_header_knows(tmp_path: Path, utc: str, hour: int) -> None:
     path = lab.path(made.delta)
     path.rename(path.with_name(name))
     found = entry(f"{made.delta.folder}/{name}")
-    assert exact(found, VIENNA, lab.targets).time == at
+    assert exact(found, VIENNA, lab.targets, now=NOW).time == at
 
 
 def test_without_a_header_the_later_reading(tmp_path: Path) -> None:
     lab = Lab(tmp_path)
     found = entry(f"2026.10.25-CRM.{UUID}/00-CRM.img.delta-2026.10.25-0230-261025-0230.phd")
-    assert exact(found, VIENNA, lab.targets).time == dt.datetime(2026, 10, 25, 1, 30, tzinfo=dt.UTC)
+    assert exact(found, VIENNA, lab.targets, now=NOW).time == dt.datetime(2026, 10, 25, 1, 30, tzinfo=dt.UTC)
     plain = entry(f"2026.10.25-CRM.{UUID}/00-CRM.img.delta-2026.10.25-0430-261025-0230.phd")
-    assert exact(plain, VIENNA, lab.targets) is plain
+    assert exact(plain, VIENNA, lab.targets, now=NOW) is plain
     full = entry(f"2026.10.25-CRM.{UUID}/00-CRM.img.gz-261025-0230.phd")
-    assert exact(full, VIENNA, lab.targets) is full
+    assert exact(full, VIENNA, lab.targets, now=NOW) is full
+
+
+def test_a_stamp_that_took_the_next_free_minute(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    at = dt.datetime(2026, 3, 1, 12, 0, 30, tzinfo=dt.UTC)
+    options = BackupOptions(asked=Asked(vm="CRM", uuid=UUID), at=at, scratch=tmp_path)
+    first, second = lab.backup(b"x" * 5000, options=options), lab.backup(b"y" * 5000, options=options)
+    found = {entry.ref: entry for entry in entries(lab.targets["t"])}
+    utc = ZoneInfo("UTC")
+    ahead = found[second.delta]
+    assert ahead.time == dt.datetime(2026, 3, 1, 12, 1, tzinfo=dt.UTC)
+    assert exact(ahead, utc, lab.targets, now=at).time == at
+    third = lab.backup(b"z" * 5000, options=options)
+    thirds = entry_of(third.delta, ahead.stat, utc)
+    assert thirds is not None
+    assert ahead.time > exact(thirds, utc, lab.targets, now=at).time > at
+    assert exact(ahead, utc, lab.targets, now=ahead.time) is ahead
+    assert exact(found[first.delta], utc, lab.targets, now=at) is found[first.delta]
+    lab.path(second.delta).write_bytes(b"")
+    assert exact(ahead, utc, lab.targets, now=at).time == ahead.time
+    assert exact(ahead, utc, lab.targets, now=at - dt.timedelta(days=2)) is ahead
