@@ -418,6 +418,8 @@ def test_a_damaged_backup_falls_back_only_when_asked(tmp_path: Path, daemons: Ca
     site.rules(site.rule(vmdk="CRM.img"))
     daemon = daemons(site)
     daemon.until(lambda: len(site.names("failed")) == 1)
+    (log,) = [path.read_text() for path in site.spool.glob("auto-*.log")]
+    assert "The archive is damaged" in log, log
     config = ["--config", str(site.root / "phd.toml")]
     assert run(["replicate", *config]) == 0
     assert "not again before" in capsys.readouterr().out
