@@ -315,7 +315,7 @@ def _candidate(record: JobRecord) -> Candidate:
         name=record.stem,
         priority=record.control.priority,
         arrived_ns=record.arrived_ns,
-        not_before=record.mtime_ns / 1e9,
+        not_before=record.not_before_ns / 1e9,
         next_try=record.next_try,
         why_next_try=record.why_waiting,
         destination=record.control.restore_to,

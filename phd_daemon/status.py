@@ -80,6 +80,14 @@ def daemon_running(folder: Path) -> int | None:
     return pidlock.holder(Spool(folder=folder).daemon_lock)
 
 
+def nobody_serves(folder: Path) -> bool:
+    """Whether no daemon serves this spool. Where only its own user may look, nothing is claimed."""
+    try:
+        return daemon_running(folder) is None
+    except OSError:
+        return False
+
+
 def _main(files: dict[State, os.stat_result]) -> State:
     """The one of several control files of a name that log and status belong to."""
     order = (State.RUNNING, State.DONE, State.FAILED, State.CANCELLED, State.REJECTED, State.HELD, State.WAITING)
@@ -131,8 +139,9 @@ def _why(
 def _why_waiting(facts: os.stat_result, status: JobStatus | None, *, behind: State | None, now: float) -> tuple[str, float | None]:
     if behind in (State.RUNNING, State.HELD):
         return f"waits for the {behind.meaning} job of the same name", None
-    if facts.st_mtime > now:
-        return f"scheduled, waits until {clock(facts.st_mtime, now)}", facts.st_mtime
+    scheduled = max(facts.st_mtime, status.not_before or 0.0) if status is not None else facts.st_mtime
+    if scheduled > now:
+        return f"scheduled, waits until {clock(scheduled, now)}", scheduled
     if status is None:
         return "not accepted yet", None
     if status.next_try is not None and status.next_try > now:

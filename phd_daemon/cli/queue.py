@@ -13,7 +13,7 @@ from phd_daemon.cli import show
 from phd_daemon.cli.options import config_option, json_option, read_config, spool_of
 from phd_daemon.spool.layout import State
 from phd_daemon.spool.status_file import in_one_line
-from phd_daemon.status import JobView, daemon_running, snapshot
+from phd_daemon.status import JobView, nobody_serves, snapshot
 from restore_core.errors import UsageError
 from restore_core.naming import printable
 
@@ -38,7 +38,7 @@ def queue(*, watch: bool, as_json: bool, config: Path | None) -> None:
         show.as_json([_data(view) for view in views])
         return
     _print(views)
-    if any(view.state in (State.WAITING, State.RUNNING) for view in views) and _nobody_there(folder):
+    if any(view.state in (State.WAITING, State.RUNNING) for view in views) and nobody_serves(folder):
         show.complain("no daemon is running on this spool: nothing will happen until 'phd daemon' is started")
 
 
@@ -71,10 +71,3 @@ def _row(view: JobView) -> tuple[str, ...]:
 
 def _data(view: JobView) -> dict[str, object]:
     return {**asdict(view), "name": printable(view.name), "restore_to": printable(view.restore_to), "state": view.state.meaning}
-
-
-def _nobody_there(folder: Path) -> bool:
-    try:
-        return daemon_running(folder) is None
-    except OSError:
-        return False  # only its own user may look; then nothing is claimed

@@ -10,7 +10,7 @@ import click
 from phd_daemon.cli import show
 from phd_daemon.cli.options import config_option, json_option, read_config, spool_of
 from phd_daemon.pass_record import Pass
-from phd_daemon.status import daemon_running
+from phd_daemon.status import nobody_serves
 from restore_core.naming import printable
 from restore_core.replication.selection import Decision, Verdict
 
@@ -35,7 +35,7 @@ def replicate(*, dry_run: bool, as_json: bool, config: Path | None) -> int:
         show.as_json(done.document())
     else:
         show_pass(done)
-        if done.jobs and _nobody_there(spool.folder):
+        if done.jobs and nobody_serves(spool.folder):
             show.complain("no daemon is running on this spool: nothing will happen until 'phd daemon' is started")
     return passes.exit_code(done)
 
@@ -108,10 +108,3 @@ def _lag(one: Decision) -> str:
     if hours >= 48:
         return f"{hours // 24}d {hours % 24}h"
     return f"{hours}h {minutes:02d}m" if one.lag else "none"
-
-
-def _nobody_there(folder: Path) -> bool:
-    try:
-        return daemon_running(folder) is None
-    except OSError:
-        return False  # only its own user may look; then nothing is claimed

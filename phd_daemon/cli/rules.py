@@ -48,8 +48,10 @@ def check(*, as_json: bool, config: Path | None) -> int:
         rows.append((wrong.line, (f"not valid, column {wrong.column}", str(wrong.line), *empty, wrong.message)))
     if rows:
         show.table(("RULE", *TITLES), [cells for _, cells in sorted(rows)])
-    else:
+    elif settings.replication.rules.exists():
         show.say(f"{printable(str(settings.replication.rules))} holds no rule")
+    else:
+        show.say(f"{printable(str(settings.replication.rules))} is not there: no rules. 'phd rules load' begins one")
     show_troubles(done, problems=False)
     return passes.exit_code(done)
 

@@ -24,6 +24,7 @@ from phd_daemon.spool.control_file import ControlFile, check_policy, parse_contr
 from phd_daemon.spool.drop import drop as into_spool
 from phd_daemon.spool.layout import Spool, State, too_long
 from phd_daemon.spool.status_file import read_status
+from phd_daemon.status import nobody_serves
 from restore_core import catalog
 from restore_core.errors import ExitCode, UsageError
 from restore_core.naming import printable, unprintable
@@ -176,3 +177,5 @@ def _checked(stem: str) -> str:
 def _warn_if_off(settings: Config) -> None:
     if not settings.queue.enabled:
         show.complain("the restore queue is switched off (queue.enabled in phd.toml): the job waits until it is on")
+    elif nobody_serves(settings.queue.spool):
+        show.complain("no daemon serves this spool: the job waits until one does ('phd daemon', or systemctl start phd-daemon)")

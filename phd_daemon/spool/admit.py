@@ -46,6 +46,7 @@ def accept(spool: Spool, stem: str, old: JobRecord | None, how: Examine, found: 
         identity=seen.identity,
         size=seen.size,
         mtime_ns=seen.mtime_ns,
+        not_before_ns=seen.mtime_ns,
         arrived_ns=seen.ctime_ns,
         accepted_at=time.time(),
         uid=seen.uid,
@@ -76,6 +77,7 @@ def reject(spool: Spool, stem: str, old: JobRecord | None, how: Examine, found: 
         identity=seen.identity,
         size=seen.size,
         mtime_ns=seen.mtime_ns,
+        not_before_ns=seen.mtime_ns,
         arrived_ns=seen.ctime_ns,
         accepted_at=now,
         uid=seen.uid,
@@ -150,6 +152,6 @@ def _asked(record: JobRecord, control: ControlFile, *, replaced: bool) -> list[s
         *(["readback   the finished disk is read again before it gets its name"] if control.readback else []),
         *([f"note       {control.note}"] if control.note else []),
     ]
-    if record.mtime_ns > time.time_ns():
-        lines.append(f"scheduled: not before {clock(record.mtime_ns / 1e9)} (the file's time)")
+    if record.not_before_ns > time.time_ns():
+        lines.append(f"scheduled: not before {clock(record.not_before_ns / 1e9)} (the file's time)")
     return lines

@@ -68,6 +68,7 @@ def status_of(record: JobRecord) -> JobStatus:
         tries=record.tries,
         deaths=record.deaths,
         next_try=record.next_try,
+        not_before=record.not_before_ns / 1e9,
         why_waiting=record.why_waiting,
         finished_at=record.finished_at,
     )
@@ -186,10 +187,15 @@ def _compare(spool: Spool, record: JobRecord, state: State) -> JobRecord:
     log = JobLog(spool.log(record.stem))
     text = _text(spool.control(record.stem, state))
     now = _as_it_lies(spool, record, state)
-    if text is not None and text != record.text.encode():
+    edited = text is not None and text != record.text.encode()
+    if not edited or now.mtime_ns > time.time_ns():
+        now = now.with_(not_before_ns=now.mtime_ns)
+    if edited:
         log.line("the control file was edited after it was accepted: the edit changes nothing. Cancel the job and drop a new file.")
     elif state is State.WAITING and now.mtime_ns != record.mtime_ns and now.mtime_ns > time.time_ns():
         log.line(f"scheduled: not before {clock(now.mtime_ns / 1e9)} (the file's time)")
+    if state is State.WAITING and now.not_before_ns != record.not_before_ns:
+        write_status(spool.status(record.stem), status_of(now), durable_now=False)
     return _saved(spool, now)
 
 

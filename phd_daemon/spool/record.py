@@ -25,9 +25,10 @@ _MAX_BYTES = 1 << 20
 class JobRecord:
     """One accepted (or rejected) job.
 
-    `size` and `mtime_ns` are those of the control file when last compared with `text`; `arrived_ns` is its place in
-    the queue; times are seconds since the epoch. `attempt` counts runs, `tries` those that ended with "try again",
-    `deaths` workers that died without an outcome. `control` is None for a rejected one, whose text may be anything.
+    `size` and `mtime_ns` are those of the control file when last compared with `text`; `not_before_ns` is the schedule
+    that a person gave it by its time, which an edit does not take away; `arrived_ns` is its place in the queue; times
+    are seconds since the epoch. `attempt` counts runs, `tries` those that ended with "try again", `deaths` workers that
+    died without an outcome. `control` is None for a rejected one, whose text may be anything.
     """
 
     stem: str
@@ -35,6 +36,7 @@ class JobRecord:
     identity: Identity
     size: int
     mtime_ns: int
+    not_before_ns: int
     arrived_ns: int
     accepted_at: float
     uid: int

@@ -78,6 +78,7 @@ class JobStatus:
     tries: int = 0
     deaths: int = 0
     next_try: float | None = None
+    not_before: float | None = None
     why_waiting: str = ""
     started_at: float | None = None
     finished_at: float | None = None

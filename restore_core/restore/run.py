@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.disk.allocation import clone, refuse_if_no_space
 from restore_core.disk.destination import Destination, open_destination
-from restore_core.restore import publish, redo
+from restore_core.restore import publish, receipt, redo
 from restore_core.restore.find_full import proven_full
 from restore_core.restore.part import held_part
 from restore_core.restore.plan import summary
@@ -61,6 +61,8 @@ def plan_delta(request: RestoreRequest, targets: TargetSet, *, reporter: Reporte
 
 def _surveyed(request: RestoreRequest, delta: DeltaReader) -> PlanSummary | None:
     """The plan for the disk that is there, None if there is none."""
+    if not request.destination.parent.exists():
+        return None
     with open_destination(request.destination, roots=request.roots, make_folders=False) as destination:
         if destination.stat_disk() is None:
             return None
@@ -92,10 +94,12 @@ class _Attempt:
         ):
             delta.check_metadata()
             with held_part(destination, mode=request.mode, keep_part=self.keep_part) as part:
-                recovered = redo.recover(destination)
+                recovered = redo.recover(
+                    destination, lambda delta_id, disk: receipt.claim(request.records, destination, delta_id, os.fstat(disk))
+                )
                 if recovered:
                     self.reporter.note(recovered)
-                refuse(destination, request, delta.header.delta_id, recovered=recovered is not None)
+                refuse(destination, request, delta.header.delta_id)
                 publish.refuse_contents(destination, request, delta)
                 decision = look(destination, request, delta, part, self.stop)
                 decision = self._clone_if_possible(destination, decision, part)

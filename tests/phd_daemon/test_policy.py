@@ -37,8 +37,8 @@ def text(root: Path, *, delta: str = "nas1:x/d.phd", disk: str = "ds1/crm.vmdk",
 def record(root: Path, **changes: object) -> JobRecord:
     source = text(root, more='provision = "thin"\nvmx = "as-is"\nreadback = true\noverwrite = true\nfull = "nas1:x/f.phd"\n')
     return JobRecord(
-        stem="crm", state=State.CANCELLED, identity=Identity(inode=1, generation=1), size=1, mtime_ns=1, arrived_ns=1,
-        accepted_at=1.0, uid=0, submitter=ME, text=source.decode(), control=parse_control_file(source), attempt=2,
+        stem="crm", state=State.CANCELLED, identity=Identity(inode=1, generation=1), size=1, mtime_ns=1, not_before_ns=1,
+        arrived_ns=1, accepted_at=1.0, uid=0, submitter=ME, text=source.decode(), control=parse_control_file(source), attempt=2,
     ).with_(**changes)  # fmt: skip
 
 

@@ -108,9 +108,10 @@ def test_rules_check_shows_valid_and_not_valid_lines_in_their_order(site: Path, 
 
 def test_rules_check_without_rules(site: Path, capsys: Say) -> None:
     assert run(["rules", "check"]) == 0
-    assert "holds no rule" in capsys.readouterr().out
+    assert "is not there: no rules" in capsys.readouterr().out
     rules(site, "# nothing")
     assert run(["rules", "check"]) == 0
+    assert "holds no rule" in capsys.readouterr().out
 
 
 def test_rules_load_appends_every_disk_once(site: Path, capsys: Say) -> None:

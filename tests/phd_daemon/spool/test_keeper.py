@@ -224,6 +224,19 @@ class TestHands:
         assert abs(record.mtime_ns / 1e9 - later) < 1
         assert "edited" not in waiting.log()
 
+    def test_an_edit_takes_no_schedule_away(self, waiting: Desk) -> None:
+        later = time.time() + 3600
+        os.utime(waiting.folder / "crm.job", (later, later))
+        waiting.round()
+        with (waiting.folder / "crm.job").open("ab") as file:
+            file.write(b"priority = 1\n")
+        record = waiting.round().ready[0]
+        assert abs(record.not_before_ns / 1e9 - later) < 1
+        assert "edited" in waiting.log()
+        assert waiting.status().not_before == pytest.approx(later, abs=1)
+        os.utime(waiting.folder / "crm.job", (later + 60, later + 60))
+        assert waiting.round().ready[0].not_before_ns / 1e9 == pytest.approx(later + 60, abs=1)
+
     def test_a_waiting_one_replaced_by_a_new_file_is_the_new_one(self, waiting: Desk) -> None:
         waiting.drop("crm.job", control("other"))
         record = waiting.round().ready[0]

@@ -58,8 +58,8 @@ def lying(state: State) -> dict[str, Any]:
 
 def record(state: State, **changes: object) -> JobRecord:
     return JobRecord(
-        stem="crm", state=state, identity=Identity(inode=MINE, generation=7), size=10, mtime_ns=5, arrived_ns=5, accepted_at=1.0,
-        uid=0, submitter="root", text=TEXT.decode(), control=parse_control_file(TEXT), attempt=1,
+        stem="crm", state=state, identity=Identity(inode=MINE, generation=7), size=10, mtime_ns=5, not_before_ns=5, arrived_ns=5,
+        accepted_at=1.0, uid=0, submitter="root", text=TEXT.decode(), control=parse_control_file(TEXT), attempt=1,
     ).with_(**changes)  # fmt: skip
 
 

@@ -22,6 +22,7 @@ def record(state: State = State.WAITING) -> JobRecord:
         identity=Identity(inode=2**63, generation=7),
         size=len(TEXT),
         mtime_ns=2**62,
+        not_before_ns=0,
         arrived_ns=5,
         accepted_at=1.5,
         uid=0,
