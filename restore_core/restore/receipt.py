@@ -107,9 +107,7 @@ def save(records: Path | None, destination: Destination, delta: DeltaReader, fac
     """
     if records is None:
         return
-    wait = facts.st_mtime_ns + _TICK_NS - time.time_ns()
-    if 0 < wait <= _TICK_NS:
-        time.sleep(wait / 1e9)
+    _let_the_tick_pass(facts)
     key = _key(destination)
     receipt = Receipt(
         path=os.fspath(destination.path),
@@ -125,11 +123,37 @@ def save(records: Path | None, destination: Destination, delta: DeltaReader, fac
     _write(records, key, receipt, durable_now=True)
 
 
+def claim(records: Path | None, destination: Destination, delta_id: str, facts: os.stat_result) -> None:
+    """Record that a disk is ours as it is now, without its digests, which nobody has at hand. Failing costs that, and no more."""
+    if records is None:
+        return
+    _let_the_tick_pass(facts)
+    receipt = Receipt(
+        path=os.fspath(destination.path),
+        inode=facts.st_ino,
+        size=facts.st_size,
+        mtime_ns=facts.st_mtime_ns,
+        ctime_ns=0,
+        delta_id=delta_id,
+        block_size=0,
+        block_digest="",
+        digests="",
+    )
+    with contextlib.suppress(OSError):
+        _write(records, _key(destination), receipt, durable_now=True)
+
+
 def settle(records: Path | None, destination: Destination) -> None:
     """The disk has its final name: from now on its ctime tells whether anybody touched it. Losing this costs a hashing, no more."""
     receipt, facts = load(records, destination), destination.stat_disk()
     if records is not None and receipt is not None and facts is not None and receipt.ours(facts):
         _write(records, _key(destination), replace(receipt, ctime_ns=facts.st_ctime_ns), durable_now=False)
+
+
+def _let_the_tick_pass(facts: os.stat_result) -> None:
+    wait = facts.st_mtime_ns + _TICK_NS - time.time_ns()
+    if 0 < wait <= _TICK_NS:
+        time.sleep(wait / 1e9)
 
 
 def _write(records: Path, key: str, receipt: Receipt, *, durable_now: bool) -> None:

@@ -29,15 +29,15 @@ def refuse_existing(destination: Destination, request: RestoreRequest) -> None:
     refuse_if_in_use(request.destination, dir_fd=destination.folder_fd)
 
 
-def refuse(destination: Destination, request: RestoreRequest, delta_id: str, *, recovered: bool) -> None:
+def refuse(destination: Destination, request: RestoreRequest, delta_id: str) -> None:
     """Refuse what lies there and must not be touched.
 
-    Raises `Diverged` when only a disk of ours may be touched and this one is not (`recovered`: a redo file has just proven that
-    it is), and what `refuse_existing` raises, unless the very disk that is asked for lies there from an attempt before this.
+    Raises `Diverged` when only a disk of ours may be touched and this one is not, and what `refuse_existing` raises, unless the
+    very disk that is asked for lies there from an attempt before this.
     """
     facts = destination.stat_disk()
     receipt = receipts.load(request.records, destination)
-    ours = recovered or (facts is not None and receipt is not None and receipt.ours(facts))
+    ours = facts is not None and receipt is not None and receipt.ours(facts)
     if not (request.again and ours and receipt is not None and receipt.delta_id == delta_id):
         refuse_existing(destination, request)
     if request.only_ours and facts is not None and not ours:

@@ -93,8 +93,18 @@ class Writer:
         finally:
             os.close(staged)
         report.phase(Phase.APPLY)
-        redo.apply_staged(self.destination, self._read_back)
-        self._record_disk()
+        unrecorded: list[OSError] = []
+
+        def before_it_is_shown(disk: int) -> None:
+            self._read_back(disk, lambda: None)  # no cancel here: the disk would stay without its name
+            try:
+                receipt.save(self.request.records, self.destination, self.delta, os.fstat(disk))
+            except OSError as error:
+                unrecorded.append(error)  # nor for this
+
+        redo.apply_staged(self.destination, before_it_is_shown)
+        if unrecorded:
+            raise unrecorded[0]
 
     def _fill(self, fd: int, *, thick: bool) -> None:
         """Every block, verified and durable."""
@@ -109,7 +119,7 @@ class Writer:
         durable.sync_file(fd)
         if self.request.readback:
             report.phase(Phase.READBACK)
-        self._read_back(fd)
+        self._read_back(fd, self.stop)
         report.phase(Phase.PUBLISH)
         self.stop()
 
@@ -120,9 +130,9 @@ class Writer:
         finally:
             sink.close()
 
-    def _read_back(self, fd: int) -> None:
+    def _read_back(self, fd: int, stop: Stop) -> None:
         if self.request.readback:
-            publish.read_back(self.delta, fd, self._where, self.stop)
+            publish.read_back(self.delta, fd, self._where, stop)
 
     def _publish_part(self) -> None:
         if (old := self.destination.stat_disk()) is not None:
