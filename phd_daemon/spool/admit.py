@@ -12,7 +12,7 @@ import os
 import time
 from dataclasses import dataclass
 
-from phd_daemon.spool.control_file import ControlFile
+from phd_daemon.spool.control_file import OURS, ControlFile
 from phd_daemon.spool.door import Accepted, Refused
 from phd_daemon.spool.job_log import JobLog
 from phd_daemon.spool.layout import Spool, State
@@ -134,6 +134,12 @@ def claim(spool: Spool, record: JobRecord) -> Claim | None:
     return Claim(record=running, lock_fd=lock_fd)
 
 
+_OVERWRITES = {
+    True: "a disk that is there is refreshed or replaced",
+    OURS: "a disk that is there is refreshed if only we have written it",
+}
+
+
 def _asked(record: JobRecord, control: ControlFile, *, replaced: bool) -> list[str]:
     """What was asked, by whom, and when: how every log begins."""
     if replaced:
@@ -146,7 +152,7 @@ def _asked(record: JobRecord, control: ControlFile, *, replaced: bool) -> list[s
         f"restore    {control.delta}",
         f"to         {printable(str(control.restore_to))}",
         *([f"full       {control.full}"] if control.full else []),
-        *(["overwrite  what is there will be replaced"] if control.overwrite else []),
+        *([f"overwrite  {_OVERWRITES[control.overwrite]}"] if control.overwrite else []),
         *(["provision  thin"] if control.provision is Provision.THIN else []),
         *(["vmx        put beside the disk as it is"] if control.vmx is VmxChoice.AS_IS else []),
         *(["readback   the finished disk is read again before it gets its name"] if control.readback else []),
