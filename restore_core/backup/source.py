@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from restore_core.disk import vmdk
+from restore_core.disk.destination import half_applied, is_unfinished
 from restore_core.disk.locks import holder_of
 from restore_core.disk.vmx import MAX_VMX, VmxFile, parse_vmx
 from restore_core.errors import BadData, PhdError, SourceRefused, TryAgainLater
@@ -98,6 +99,8 @@ def open_disk(path: Path, *, live: bool) -> DiskSource:
     name = path.name
     if name.lower().endswith(".vmx"):
         raise SourceRefused(f"{where}: a VMX, not a disk", remedy="Name a disk of it, or back up the VMX with all its disks.")
+    if is_unfinished(name):
+        raise SourceRefused(f"{where}: an unfinished file of a restore, not a disk", remedy="Let the restore run again first.")
     try:
         if vmdk.is_flat_name(name):
             source = _open_flat(path)
@@ -170,6 +173,8 @@ def _open_flat(path: Path) -> DiskSource:
     real = Path(os.path.realpath(path))
     beside = real.with_name(vmdk.descriptor_name_for(real.name)) if vmdk.is_flat_name(real.name) else None
     if beside is None or not os.path.lexists(beside):
+        if (reason := half_applied(real)) is not None:
+            raise SourceRefused(reason, remedy="Restore onto it again, with overwrite: that completes it.")
         return _open_raw(path, judge=False)
     descriptor = _read_descriptor(beside)
     if vmdk.why_not_flat(descriptor) is None and descriptor.extents[0].file != real.name:

@@ -26,7 +26,8 @@ from restore_core.naming import MAX_NAME_BYTES, printable
 
 PART_SUFFIX = ".phd-part"
 _OWN_SUFFIX_ROOM = len(".phd-applying")
-_UNFINISHED = re.compile(r"\.phd-[a-z]+\Z")
+REDO_SUFFIX = ".phd-redo"
+_UNFINISHED = re.compile(r"\.phd-[a-z-]+\Z")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -132,6 +133,18 @@ def destination_key(path: Path, roots: tuple[Path, ...] | None) -> tuple[int, in
         os.close(walk.fd)
 
 
+def is_unfinished(name: str) -> bool:
+    """Whether the name is one of those that a restore gives to what is not a disk yet, or is none just now."""
+    return _UNFINISHED.search(name) is not None
+
+
+def half_applied(flat: Path) -> str | None:
+    """What to say of a flat file without a descriptor whose refresh was interrupted; None for any other."""
+    if not os.path.lexists(flat.with_name(flat.name + REDO_SUFFIX)):
+        return None
+    return f"{printable(str(flat))}: a refresh of it was interrupted; it is half old and half new"
+
+
 def _names(path: Path, *, confined: bool) -> tuple[str, str | None]:
     """The disk's and the descriptor's name for a path. Pure; `DestinationError` for a path that cannot be one."""
     where, name = printable(str(path)), path.name
@@ -145,7 +158,7 @@ def _names(path: Path, *, confined: bool) -> tuple[str, str | None]:
     if vmdk.is_flat_name(name):
         text = f"{where}: this names the data file of a VMDK"
         raise DestinationError(text, remedy=f"Name its descriptor instead: {printable(vmdk.descriptor_name_for(name))}.")
-    if _UNFINISHED.search(name):
+    if is_unfinished(name):
         raise DestinationError(f"{where}: this suffix is kept for unfinished files", remedy="Choose another name.")
     descriptor_name = name if vmdk.is_vmdk_name(name) else None
     disk_name = vmdk.flat_name_for(name) if descriptor_name else name

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from restore_core import durable
 from restore_core.archive.delta_reader import DeltaReader
+from restore_core.disk.destination import half_applied
 from restore_core.disk.vmdk import descriptor_name_for, is_flat_name, render_descriptor
 from restore_core.errors import BadArchive, DestinationError, DestinationExists, UsageError, from_os_error
 from restore_core.naming import printable
@@ -39,6 +40,8 @@ def write_stub(flat: Path) -> Path:
         raise from_os_error(error, doing="looking at the flat file", where=printable(str(flat))) from error
     if not stat_module.S_ISREG(facts.st_mode):
         raise DestinationError(f"{printable(str(flat))}: not a regular file", remedy="Name the flat file itself.")
+    if (reason := half_applied(flat)) is not None:
+        raise DestinationError(reason, remedy="Restore onto it again, with overwrite: that completes it and gives it its descriptor.")
     thin = facts.st_blocks * 512 < facts.st_size
     text = render_descriptor(flat_name=flat.name, size=facts.st_size, thin=thin, original=None)
     return _write_new(flat.with_name(descriptor_name_for(flat.name)), text.encode("utf-8", "surrogateescape"))

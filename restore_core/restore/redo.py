@@ -28,7 +28,7 @@ from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.digests import BlockDigest, Buffer
 from restore_core.archive.full_reader import block_length
 from restore_core.disk.allocation import zero_range
-from restore_core.disk.destination import Destination
+from restore_core.disk.destination import REDO_SUFFIX, Destination
 from restore_core.disk.identity import Identity, identity_of
 from restore_core.disk.locks import hold
 from restore_core.disk.sink import BufferedFile
@@ -36,7 +36,6 @@ from restore_core.errors import BadData, TryAgainLater
 from restore_core.naming import printable
 from restore_core.restore.survey import WRITE, Survey
 
-REDO_SUFFIX = ".phd-redo"
 PART_SUFFIX = ".phd-redo-part"
 APPLYING_SUFFIX = ".phd-applying"
 _VERSION = 1
