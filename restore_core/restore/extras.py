@@ -41,7 +41,9 @@ def write_stub(flat: Path) -> Path:
     if not stat_module.S_ISREG(facts.st_mode):
         raise DestinationError(f"{printable(str(flat))}: not a regular file", remedy="Name the flat file itself.")
     if (reason := half_applied(flat)) is not None:
-        raise DestinationError(reason, remedy="Restore onto it again, with overwrite: that completes it and gives it its descriptor.")
+        raise DestinationError(
+            reason, remedy="Restore onto it again, with overwrite: that completes it and gives it its descriptor."
+        )
     thin = facts.st_blocks * 512 < facts.st_size
     text = render_descriptor(flat_name=flat.name, size=facts.st_size, thin=thin, original=None)
     return _write_new(flat.with_name(descriptor_name_for(flat.name)), text.encode("utf-8", "surrogateescape"))
