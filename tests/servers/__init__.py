@@ -170,15 +170,16 @@ def ssh_password(folder: Path) -> Iterator[Served]:
 
 
 @contextlib.contextmanager
-def vsftpd(folder: Path, store: Path | None = None, *, tls: bool = False) -> Iterator[Served]:
+def vsftpd(folder: Path, store: Path | None = None, *, tls: bool = False, passive: range | None = None) -> Iterator[Served]:
     """vsftpd, anonymous with the rights to write; run without root it knows real paths."""
     command, port, store = program("vsftpd"), free_port(), store or _store(folder)
     first = free_port()
+    passive = passive or range(first, min(65535, first + 200))
     certificate = make_certificate(folder) if tls else None
     lines = [
         "listen=YES", "listen_address=127.0.0.1", f"listen_port={port}", "background=NO", "run_as_launching_user=YES",
         "anonymous_enable=YES", "no_anon_password=YES", "local_enable=NO", f"anon_root={store}", "connect_from_port_20=NO",
-        f"pasv_min_port={first}", f"pasv_max_port={min(65535, first + 200)}", f"secure_chroot_dir={folder}", "xferlog_enable=NO",
+        f"pasv_min_port={passive[0]}", f"pasv_max_port={passive[-1]}", f"secure_chroot_dir={folder}", "xferlog_enable=NO",
         f"vsftpd_log_file={folder}/vs.log", "seccomp_sandbox=NO", "use_localtime=NO", "write_enable=YES", "anon_upload_enable=YES",
         "anon_mkdir_write_enable=YES", "anon_other_write_enable=YES", "anon_umask=022", "anon_world_readable_only=NO",
     ]  # fmt: skip

@@ -21,6 +21,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from restore_core.targets.pace import Bandwidth
+
 
 @dataclass(slots=True)
 class Line:
@@ -33,6 +35,7 @@ class Line:
     port: int = 0
     connections: int = 0
     over: threading.Event = field(default_factory=threading.Event)
+    limit: Bandwidth = field(default_factory=lambda: Bandwidth(0))
 
     def serve(self, door: socket.socket) -> None:
         while not self.over.is_set():
@@ -59,6 +62,7 @@ class Line:
         left = self.after if fault != "whole" else 1 << 62
         with contextlib.suppress(OSError):
             while data := source.recv(min(65536, left)):
+                self.limit.spend(len(data))
                 to.sendall(data)
                 left -= len(data)
                 if not left:
@@ -96,3 +100,15 @@ def line_to(port: int, fault: str, *, after: int = 0, times: int = 1_000_000) ->
         line.over.set()
         with contextlib.suppress(OSError):
             door.shutdown(socket.SHUT_RDWR)
+
+
+@contextlib.contextmanager
+def slower(ports: range | list[int], limit: Bandwidth, host: str = "127.0.0.2") -> Iterator[None]:
+    """The same ports of another address of loopback, at a bandwidth that all of them share: a network between."""
+    with contextlib.ExitStack() as stack:
+        for port in ports:
+            line = Line(to=port, fault="whole", after=0, times=0, port=port, limit=limit)
+            door = stack.enter_context(socket.create_server((host, port)))
+            threading.Thread(target=line.serve, args=(door,), daemon=True).start()
+            stack.callback(door.shutdown, socket.SHUT_RDWR)
+        yield
