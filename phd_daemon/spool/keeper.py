@@ -34,7 +34,7 @@ from phd_daemon.spool.reconcile import (
     reconcile,
 )
 from phd_daemon.spool.record import JobRecord, NewerRecord, read_record
-from phd_daemon.spool.status_file import Outcome, read_status
+from phd_daemon.spool.status_file import Outcome, in_one_line, read_status
 from restore_core.naming import printable
 
 _log = logging.getLogger(__name__)
@@ -256,7 +256,8 @@ class Keeper:
         elif isinstance(action, Again):
             _log.info("waits again", extra={"job": printable(stem), "why": action.why})
         elif isinstance(action, End) and after is not None:
-            _log.info(action.state.meaning, extra={"job": printable(stem), "why": action.reason})
+            why = action.outcome.reason if action.outcome is not None else action.reason
+            _log.info(action.state.meaning, extra={"job": printable(stem), "why": in_one_line(why)})
         if before is not None and (isinstance(action, Withdraw) or (isinstance(action, End) and after is not None)):
             self._ended(after or before)
 

@@ -6,8 +6,11 @@ has. The record goes when the keeper sees that the control file is gone.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 from collections.abc import Collection
+from pathlib import Path
 
 from phd_daemon.spool.layout import FINAL, Spool, State, parse_name, side_file
 from phd_daemon.spool.status_file import read_status
@@ -30,13 +33,20 @@ def finished(spool: Spool) -> list[str]:
 
 
 def purge(spool: Spool, *, older_than: float, now: float, busy: Collection[str]) -> list[str]:
-    """Remove what ended more than `older_than` seconds before `now`; the stems that went. Raises `OSError`.
+    """Remove what ended more than `older_than` seconds before `now`; the stems that went. Raises `OSError` with the folder gone.
 
-    `busy` are stems that are running, wherever their control file may be at this moment.
+    `busy` are stems that are running, wherever their control file may be at this moment. What cannot be removed (somebody put a
+    folder there) stays. Halves of replacements that a killed process left go too.
     """
-    gone = [stem for stem in finished(spool) if stem not in busy and now - ended_at(spool, stem) > older_than]
-    for stem in gone:
-        remove(spool, stem)
+    gone = []
+    for stem in finished(spool):
+        if stem not in busy and now - ended_at(spool, stem) > older_than:
+            with contextlib.suppress(OSError):
+                remove(spool, stem)
+                gone.append(stem)
+    for folder in (spool.folder, spool.state_folder, spool.receipts):
+        with contextlib.suppress(OSError):
+            _remove_torn(folder, now)
     return gone
 
 
@@ -61,10 +71,20 @@ def remove(spool: Spool, stem: str) -> None:
         durable.remove(path, durable=False)
 
 
+def _remove_torn(folder: Path, now: float) -> None:
+    """No replacement takes an hour: an older half of one belongs to a process that was killed."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if _TORN.match(entry.name) and now - entry.stat(follow_symlinks=False).st_mtime > _TORN_SECONDS:
+                durable.remove(entry.path, durable=False)
+
+
 def _being_cancelled(spool: Spool, stem: str) -> bool:
     """Its .running file was taken away, and its worker has not ended yet."""
     status = read_status(spool.status(stem))
     return status is not None and status.state == State.RUNNING.meaning
 
 
+_TORN = re.compile(r"\.phd-[0-9a-f]{16}\.tmp\Z")
+_TORN_SECONDS = 3600.0
 _STATES = {state.value for state in State}
