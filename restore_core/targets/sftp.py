@@ -34,7 +34,7 @@ _SAFE_CHUNK = 32 << 10
 """Every server must answer a read of this size (the draft's §3); larger ones only if it says so."""
 
 _MAX_CHUNK = 256 << 10
-_NEAR, _FAR = 16, 64
+_NEAR, _FAR = 16, 32
 _FAR_SECONDS = 0.005
 """Requests on their way; more when the server is far, so that their answers fill the line."""
 
