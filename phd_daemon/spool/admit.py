@@ -136,7 +136,7 @@ def claim(spool: Spool, record: JobRecord) -> Claim | None:
 
 _OVERWRITES = {
     True: "a disk that is there is refreshed or replaced",
-    OURS: "a disk that is there is refreshed if only we have written it",
+    OURS: "a disk that only we have written is refreshed",
 }
 
 

@@ -27,26 +27,30 @@ def proven_full(
         reporter.note("the Full is not needed: no block comes from it")
         yield None
         return
-    full = open_proven_full(delta, asked, targets, reporter)
+    full = next(proven_copies(delta, asked, targets, reporter))
     with full.source:
         yield full
 
 
-def open_proven_full(delta: DeltaReader, asked: ArchiveRef | None, targets: TargetSet, reporter: Reporter) -> FullReader:
-    """The opened Full that `delta` needs.
+def proven_copies(delta: DeltaReader, asked: ArchiveRef | None, targets: TargetSet, reporter: Reporter) -> Iterator[FullReader]:
+    """The Full that `delta` needs, opened, one copy after another; another is looked for only when it is asked for.
 
     With `asked` only that one is tried, and its error is raised. Otherwise every candidate that fails its proof is noted, and
-    when none is left: `TargetUnavailable` if a target that may hold it did not answer, `BadArchive` if it was found damaged
-    or another lies under its name, `ArchiveAbsent` if there is none.
+    if there was none at all: `TargetUnavailable` if a target that may hold it did not answer, `BadArchive` if it was found
+    damaged or another lies under its name, `ArchiveAbsent` if there is none.
     """
     header = delta.header
     if asked is not None:
-        return _prove(delta, asked, targets, reporter)
+        yield _prove(delta, asked, targets, reporter)
+        return
     silent: list[TargetUnavailable] = []
     refused: list[BadArchive] = []
+    found = False
     for ref in _once(_candidates(delta, targets, silent)):
         try:
-            return _prove(delta, ref, targets, reporter)
+            full = _prove(delta, ref, targets, reporter)
+            found = True
+            yield full
         except ArchiveAbsent:
             continue
         except TargetUnavailable as error:
@@ -55,15 +59,21 @@ def open_proven_full(delta: DeltaReader, asked: ArchiveRef | None, targets: Targ
             reporter.note(f"not taken: {error.message}")
             if ref.name == header.full_name or not isinstance(error, NotThisFull):
                 refused.append(error)
+    if not found:
+        raise _not_found(delta, silent, refused)
+
+
+def _not_found(delta: DeltaReader, silent: list[TargetUnavailable], refused: list[BadArchive]) -> PhdError:
+    header = delta.header
     wanted = f"the Full {naming.printable(header.full_name)} ({header.full_size} bytes, id {header.full_id or 'none'})"
     if silent:
         # One that may answer later is worth another attempt; one that refuses us is not: that would only lock the account.
         first = next((error for error in silent if error.try_again), silent[0])
         kind = TargetUnavailable if first.try_again else TargetRefused
-        raise kind(f"{wanted} was not found, and not every target answers: {first.message}", remedy=first.remedy)
+        return kind(f"{wanted} was not found, and not every target answers: {first.message}", remedy=first.remedy)
     if refused:
-        raise BadArchive(f"{refused[0].message}; no other copy of it was found", remedy=refused[0].remedy)
-    raise ArchiveAbsent(
+        return BadArchive(f"{refused[0].message}; no other copy of it was found", remedy=refused[0].remedy)
+    return ArchiveAbsent(
         f"{wanted} of {delta.where} is on no target", remedy='Bring it back to a target, or name it: full = "NAME:path" (--full).'
     )
 

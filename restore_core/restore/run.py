@@ -16,6 +16,7 @@ The part file is taken first of all and held to the end, so that two restores ne
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator
@@ -23,17 +24,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from restore_core.archive.delta_reader import DeltaReader
+from restore_core.archive.full_reader import FullReader
 from restore_core.disk.allocation import clone, refuse_if_no_space
 from restore_core.disk.destination import Destination, open_destination
 from restore_core.restore import publish, receipt, redo
-from restore_core.restore.find_full import proven_full
+from restore_core.restore.find_full import proven_copies, proven_full
 from restore_core.restore.part import held_part
 from restore_core.restore.plan import summary
 from restore_core.restore.request import KeepPart, PlanSummary, Provision, Reporter, RestoreOutcome, RestoreRequest, Stop
 from restore_core.restore.situation import look, refuse
 from restore_core.restore.ways import Decision, Way, by_clone
-from restore_core.restore.writer import Writer
+from restore_core.restore.writer import CopyFailed, Writer
 from restore_core.targets import TargetSet
+from restore_core.targets.base import ArchiveRef
 
 
 def restore_delta(
@@ -101,24 +104,7 @@ class _Attempt:
                     self.reporter.note(recovered)
                 refuse(destination, request, delta.header.delta_id)
                 publish.refuse_contents(destination, request, delta)
-                decision = look(destination, request, delta, part, self.stop)
-                decision = self._clone_if_possible(destination, decision, part)
-                with proven_full(delta, request.full, targets, self.reporter, blocks=decision.plan.full_blocks) as full:
-                    self._refuse_space(destination, decision, part)
-                    self.reporter.note(decision.describe())
-                    self.reporter.planned(decision.plan)
-                    Writer(
-                        request=request,
-                        reporter=self.reporter,
-                        stop=self.stop,
-                        started=self.started,
-                        destination=destination,
-                        delta=delta,
-                        full=full,
-                        decision=decision,
-                        part=part,
-                    ).write()
-                    full_ref = full.source.ref if full else None
+                decision, full_ref = self._write(destination, delta, targets, part)
             vmx = publish.put_vmx(destination, request, delta)
         return RestoreOutcome(
             destination=request.destination,
@@ -128,6 +114,52 @@ class _Attempt:
             way=decision.describe(),
             full=full_ref,
             vmx=vmx,
+        )
+
+    def _write(
+        self, destination: Destination, delta: DeltaReader, targets: TargetSet, part: int
+    ) -> tuple[Decision, ArchiveRef | None]:
+        """Write the disk from the first copy of the Full that holds out; what was written from one is kept for the next."""
+        copies = proven_copies(delta, self.request.full, targets, self.reporter)
+        failed: CopyFailed | None = None
+        while True:
+            decision = look(destination, self.request, delta, part, self.stop)
+            decision = self._clone_if_possible(destination, decision, part)
+            full = self._next_copy(copies, failed, wanted=decision.plan.full_blocks > 0)
+            with full.source if full is not None else contextlib.nullcontext():
+                self._refuse_space(destination, decision, part)
+                self.reporter.note(decision.describe())
+                self.reporter.planned(decision.plan)
+                try:
+                    self._writer(destination, delta, full, decision, part).write()
+                except CopyFailed as error:
+                    self.reporter.note(f"{error.error.message}; looking for another copy of the Full")
+                    failed = failed or error
+                else:
+                    return decision, full.source.ref if full is not None else None
+
+    def _next_copy(self, copies: Iterator[FullReader], failed: CopyFailed | None, *, wanted: bool) -> FullReader | None:
+        if not wanted:
+            self.reporter.note("the Full is not needed: no block comes from it")
+            return None
+        full = next(copies, None)
+        if full is None and failed is not None:
+            raise failed.error
+        return full
+
+    def _writer(
+        self, destination: Destination, delta: DeltaReader, full: FullReader | None, decision: Decision, part: int
+    ) -> Writer:
+        return Writer(
+            request=self.request,
+            reporter=self.reporter,
+            stop=self.stop,
+            started=self.started,
+            destination=destination,
+            delta=delta,
+            full=full,
+            decision=decision,
+            part=part,
         )
 
     def _clone_if_possible(self, destination: Destination, decision: Decision, part: int) -> Decision:

@@ -12,12 +12,21 @@ from restore_core.archive.full_reader import FullReader
 from restore_core.disk.allocation import size_part, zero_range
 from restore_core.disk.destination import Destination
 from restore_core.disk.sink import BufferedFile, DirectFile, Sink
+from restore_core.errors import BadArchive, PhdError, TargetUnavailable, TryAgainLater
 from restore_core.naming import printable
 from restore_core.restore import publish, receipt, redo
 from restore_core.restore.pipeline import Pipeline
 from restore_core.restore.progress import ProgressReport
 from restore_core.restore.request import Phase, Provision, Reporter, RestoreRequest, Stop
 from restore_core.restore.ways import Decision, Way
+
+
+class CopyFailed(Exception):
+    """The copy of the Full that was used broke or is damaged; nothing of the disk was shown. `error` is what it said."""
+
+    def __init__(self, error: PhdError) -> None:
+        super().__init__(error.message)
+        self.error = error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +44,7 @@ class Writer:
     part: int
 
     def write(self) -> None:
-        """Write, make durable, put on record, publish."""
+        """Write, make durable, put on record, publish. Raises `CopyFailed` when another copy of the Full may do better."""
         way = self.decision.way
         if way is Way.NEW or way is Way.RESUME or way is Way.WHOLE:
             self._new_file()
@@ -127,6 +136,10 @@ class Writer:
         try:
             survey = self.decision.survey
             Pipeline(self.delta, self.full, sink, where=self._where, survey=survey).run(report.tick, self.stop)
+        except (BadArchive, TargetUnavailable, TryAgainLater) as error:
+            if self.full is not None and self.full.where in error.message:
+                raise CopyFailed(error) from error
+            raise
         finally:
             sink.close()
 

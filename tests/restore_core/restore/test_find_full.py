@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from restore_core.errors import ArchiveAbsent, BadArchive, NotThisFull, TargetUnavailable
+from restore_core.errors import ArchiveAbsent, BadArchive, NotThisFull, TargetUnavailable, TryAgainLater
 from restore_core.targets import TargetSet
 from restore_core.targets.base import LOCAL, ArchiveRef, TargetSpec
+from restore_core.targets.local import LocalSource
 from tests.lab import BLOCK, Lab
 
 
@@ -108,3 +109,39 @@ def test_a_listing_is_not_asked_for_when_the_name_proves(
     lab, _, delta, data = pair
     monkeypatch.setattr("restore_core.targets.local.LocalTarget.listing", lambda _self: pytest.fail("listed for nothing"))
     assert lab.restored(delta) == data
+
+
+@pytest.mark.parametrize("damage", ["flip", "drop"])
+def test_two_copies_and_one_breaks_midway(
+    pair: tuple[Lab, ArchiveRef, ArchiveRef, bytes], tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A block that fails its check on one copy, or a target that goes away, is made up for by the other copy."""
+    lab, _, _, _ = pair
+    data = os.urandom(40 * BLOCK)
+    made = lab.backup(data, full=True)
+    assert made.full is not None
+    path, other = lab.path(made.full), tmp_path / "other" / "box"
+    other.mkdir(parents=True)
+    (other / "copy.phd").write_bytes(path.read_bytes())
+    lab.targets = TargetSet((*lab.targets.specs.values(), TargetSpec(name="u", url=f"file://{tmp_path}/other")))
+    if damage == "flip":
+        whole = bytearray(path.read_bytes())
+        whole[len(whole) * 3 // 4] ^= 1
+        path.write_bytes(whole)
+    else:
+        honest, reads = LocalSource.read_at, []
+
+        def drops(self: LocalSource, offset: int, length: int) -> bytes:
+            if self.ref == made.full:
+                reads.append(offset)
+                if len(reads) > 6:
+                    raise TryAgainLater(f"{self.ref}: reading at {offset}: connection reset")
+            return honest(self, offset, length)
+
+        monkeypatch.setattr(LocalSource, "read_at", drops)
+    assert lab.restored(made.delta) == data
+    assert any("looking for another copy" in note for note in lab.witness.notes)
+    (other / "copy.phd").unlink()
+    with pytest.raises(BadArchive if damage == "flip" else TryAgainLater):
+        lab.restore(made.delta, "second.img")
+    assert lab.leftovers() == ["back.img"]
