@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 from collections.abc import Callable, Collection
@@ -63,10 +64,13 @@ def receipts_folder(settings: Config) -> Path | None:
 
 
 def read_config(path: Path | None) -> Config:
-    """The settings; pydantic is imported only now."""
+    """The settings; pydantic is imported only now. What was imported so far is not looked through by the garbage collector."""
     from phd_daemon.config import load_config
 
-    return load_config(path)
+    settings = load_config(path)
+    gc.freeze()
+    gc.enable()
+    return settings
 
 
 def open_targets(config: Config) -> TargetSet:

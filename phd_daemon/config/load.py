@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+# We use no plugins of pydantic; to look for some it reads the metadata of every installed package, 6 ms at each start.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
