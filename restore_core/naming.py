@@ -43,11 +43,6 @@ class Folder:
     uuid: str | None
     date: dt.date | None
 
-    @property
-    def version2(self) -> bool:
-        """Made by version 2, whose folders carry the host's name only."""
-        return self.uuid is None
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveName:

@@ -53,18 +53,6 @@ def _tick(report: LiveReport, stop: Callable[[], None]) -> Callable[[int], None]
 
     def tick(done: int) -> None:
         stop()
-        report.progress(
-            Progress(
-                phase=Phase.VERIFY,
-                disk_size=done,
-                done=done,
-                moved=done,
-                delta_done=0,
-                delta_total=0,
-                full_done=done,
-                full_total=done,
-                started=started,
-            )
-        )
+        report.progress(Progress.of_stream(Phase.VERIFY, done=done, total=done, started=started))
 
     return tick

@@ -66,10 +66,6 @@ class DeltaReader:
         offsets = list(accumulate(lengths, initial=self._entries[index].full_base))[:-1]
         return offsets, lengths
 
-    def frames_at(self, offset: int, length: int) -> bytes:
-        """Compressed bytes of the frames section."""
-        return self.source.read_at(*self.frames_range(offset, length))
-
     def frames_range(self, offset: int, length: int) -> Range:
         """Where bytes of the frames section lie in the file."""
         return self._section_range("frames", offset, length)

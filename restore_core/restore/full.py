@@ -91,16 +91,4 @@ class _FullRestore:
     def _report(self, done: int) -> None:
         self.stop()
         total = self._known if self._known is not None else done
-        self.reporter.progress(
-            Progress(
-                phase=Phase.RESTORE,
-                disk_size=total,
-                done=done,
-                moved=done,
-                delta_done=0,
-                delta_total=0,
-                full_done=done,
-                full_total=total,
-                started=self.started,
-            )
-        )
+        self.reporter.progress(Progress.of_stream(Phase.RESTORE, done=done, total=total, started=self.started))

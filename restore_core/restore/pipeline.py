@@ -56,7 +56,6 @@ class Pipeline:
         self._threads = min(4, len(os.sched_getaffinity(0))) + (sink is not None and sink.waits)
         self._wanted: Callable[[MapPage], bytes] = survey.wanted if survey is not None else lambda page: page.kinds
         self._header = delta.header
-        self._digest = delta.header.block_digest.of
         self.moved = Moved()
         self._lock = threading.Lock()
         self._failed: BaseException | None = None

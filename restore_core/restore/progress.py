@@ -9,10 +9,10 @@ from restore_core.restore.request import Phase, PlanSummary, Progress, Reporter
 class ProgressReport:
     """Turns what the pipeline moved into `Progress`. Zero blocks count as done from the start: they cost nothing."""
 
-    def __init__(self, plan: PlanSummary, reporter: Reporter, started: float) -> None:
+    def __init__(self, plan: PlanSummary, reporter: Reporter, started: float, phase: Phase = Phase.RESTORE) -> None:
         self._plan, self._reporter, self._started = plan, reporter, started
         self._moved = Moved()
-        self._phase = Phase.RESTORE
+        self._phase = phase
 
     def tick(self, moved: Moved) -> None:
         """Report."""

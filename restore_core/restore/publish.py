@@ -25,14 +25,6 @@ def refuse_contents(destination: Destination, request: RestoreRequest, delta: De
         _vmx_to_put(destination, delta)
 
 
-def allocated(destination: Destination, name: str) -> int:
-    """Bytes that a leftover of this name takes on the datastore."""
-    try:
-        return os.stat(name, dir_fd=destination.folder_fd, follow_symlinks=False).st_blocks * 512
-    except FileNotFoundError:
-        return 0
-
-
 def descriptor_text(destination: Destination, request: RestoreRequest, size: int, original: bytes | None) -> str | None:
     """The descriptor of a finished disk of `size` bytes, after the one that was backed up; None for a raw image."""
     if destination.descriptor_name is None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from restore_core.targets.base import ArchiveRef
 
@@ -100,6 +100,21 @@ class Progress:
     full_done: int
     full_total: int
     started: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def of_stream(cls, phase: Phase, *, done: int, total: int, started: float) -> Self:
+        """Of a Full that is read from its first byte to its last, without a map."""
+        return cls(
+            phase=phase,
+            disk_size=total,
+            done=done,
+            moved=done,
+            delta_done=0,
+            delta_total=0,
+            full_done=done,
+            full_total=total,
+            started=started,
+        )
 
     @property
     def to_move(self) -> int:

@@ -14,9 +14,10 @@ from restore_core.archive.full_reader import FullReader
 from restore_core.errors import ArchiveAbsent, BadArchive
 from restore_core.naming import ArchiveType
 from restore_core.restore.find_full import proven_full
-from restore_core.restore.pipeline import Moved, Pipeline
+from restore_core.restore.pipeline import Pipeline
 from restore_core.restore.plan import summary
-from restore_core.restore.request import Phase, Progress, Reporter, Stop
+from restore_core.restore.progress import ProgressReport
+from restore_core.restore.request import Phase, Reporter, Stop
 from restore_core.targets import TargetSet
 from restore_core.targets.base import ArchiveRef, ByteSource
 
@@ -112,25 +113,8 @@ def _check_whole(full: FullReader, delta: DeltaReader, stop: Stop) -> None:
 
 
 def _check_blocks(delta: DeltaReader, full: FullReader | None, reporter: Reporter, stop: Stop) -> None:
-    plan, started = summary(delta), time.monotonic()
-
-    def tick(moved: Moved) -> None:
-        done = moved.delta + moved.full
-        reporter.progress(
-            Progress(
-                phase=Phase.VERIFY,
-                disk_size=plan.disk_size,
-                done=plan.zero_bytes + done,
-                moved=done,
-                delta_done=moved.delta,
-                delta_total=plan.delta_bytes,
-                full_done=moved.full,
-                full_total=plan.full_bytes,
-                started=started,
-            )
-        )
-
-    Pipeline(delta, full, None, where=delta.where).run(tick, stop)
+    report = ProgressReport(summary(delta), reporter, time.monotonic(), Phase.VERIFY)
+    Pipeline(delta, full, None, where=delta.where).run(report.tick, stop)
 
 
 def _empty_delta(ref: ArchiveRef, targets: TargetSet) -> ArchiveRef | None:
