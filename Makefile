@@ -31,9 +31,10 @@ bench: $(STAMP) ## speed against others in one run; writes the table into README
 	@bash tests/machine/debian.sh bench
 	@$(VENV)/bin/python -m tests.bench
 
-proof: $(STAMP) ## the long proofs: bit flips, kills, awkward sizes
+proof: $(STAMP) ## the long proofs and the scoreboard; writes docs/scoreboard.md
 	@bash tests/machine/debian.sh test
 	$(VENV)/bin/pytest tests/proof
+	@$(VENV)/bin/python -m tests.proof
 
 clean: ## remove the environment and all scratch
 	rm -rf $(VENV) .work .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
