@@ -2,10 +2,14 @@
 
 The contract, for both:
 
-* Every question can be left: Esc, `q` or an empty answer gives None, and the flow goes back one step.
+* Every question can be left: Esc gives None, and the flow goes back one step. So does an empty answer where nothing is
+  proposed; where something is (`start`, `suggestion`, `default`), Enter takes it. On numbered lines `0` leaves too, and `q`
+  leaves whatever is no long list.
 * `?` shows the help of what is being asked, and asks again. A flow never sees it.
 * Texts come in already safe to print; a face adds no meaning, only place.
 * ^C in `watch` asks for a stop and waits until the work has ended; in `follow` it leaves the viewer; elsewhere the question.
+* `phd_daemon.console.plain` and `phd_daemon.console.screen` both offer `run(talk: Callable[[Face], None]) -> None`: it opens
+  the face, calls `talk` with it, and closes it when `talk` has returned or raised.
 * Errors of a flow (`restore_core.errors.PhdError`) are shown by the one who runs the menu, not by the face.
 """
 
@@ -29,14 +33,17 @@ class Row(Generic[T_co]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice(Generic[T_co]):
-    """A list to choose from. Long ones can be filtered (`/`), and jumped through: `b` or `q` to the bottom, `1` to the top."""
+    """A list to choose from. Long ones can be filtered (`/`), and jumped through: `b` or `q` to the bottom, `1` to the top.
+
+    A letter that is the `key` of a row chooses that row and does nothing else.
+    """
 
     title: str
     rows: Sequence[Row[T_co]]
     columns: tuple[str, ...] = ()
     intro: tuple[str, ...] = ()
     help: str = ""
-    start: int = 0  # the row that Enter takes at first
+    start: int | None = None  # the row that is proposed: a screen stands on it, numbered lines take it for Enter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +68,10 @@ class Page:
 
 
 class Stop(Protocol):
-    """What `watch` gives to its work: where to report a progress line, and whether the person asked for an end."""
+    """What `watch` gives to its work: where to report, and whether the person asked for an end. May be called from any thread."""
+
+    def note(self, line: str) -> None:
+        """Show this line above the progress; it stays."""
 
     def report(self, line: str) -> None:
         """Show this line in the place of the last one."""

@@ -1,0 +1,36 @@
+"""What every flow works with: the settings as they are now, the targets they name, and whether this process has to end."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from phd_daemon.cli.options import read_config
+from restore_core.targets import TargetSet
+
+if TYPE_CHECKING:
+    from phd_daemon.config import Config
+
+
+class Desk:
+    """One console session. `path` is the file given with --config, None for the usual one; `config.source` is the one read.
+
+    `leaving` is set when the terminal was closed or the process was told to end: work ends at its next block, menus at once.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self.config: Config = read_config(path)
+        self.targets = TargetSet(self.config.targets)
+        self.leaving = threading.Event()
+
+    def read_again(self) -> None:
+        """Take up what phd.toml says now; `ConfigurationError` leaves everything as it was."""
+        config = read_config(self._path)
+        self.targets.close()
+        self.config, self.targets = config, TargetSet(config.targets)
+
+    def close(self) -> None:
+        """Leave every target."""
+        self.targets.close()

@@ -1,0 +1,74 @@
+"""Walks the menu tree with a face. Errors of a flow are shown here, and the walk goes on in the menu they came from.
+
+choose an entry > a menu: walk that one; a flow: import it, call it with (face, desk) > back to the menu
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable
+from typing import cast
+
+from phd_daemon.console.desk import Desk
+from phd_daemon.console.face import Choice, Face, Page, Row
+from phd_daemon.console.tree import MAIN, Entry, Menu
+from phd_daemon.status import nobody_serves
+from restore_core import __version__
+from restore_core.errors import PhdError, Stopped, from_os_error
+
+Flow = Callable[[Face, Desk], None]
+NO_DAEMON = "No daemon serves the restore queue: jobs wait until one does. Restores in the foreground work."
+QUEUE_OFF = "The restore queue is switched off: jobs wait until it is on. Restores in the foreground work."
+
+
+def console(face: Face, desk: Desk) -> None:
+    """From the main menu until the person leaves it."""
+    walk(MAIN, face, desk)
+
+
+def walk(menu: Menu, face: Face, desk: Desk) -> None:
+    """Show one menu again and again until it is left."""
+    while not desk.leaving.is_set():
+        entry = face.choose(_choice(menu, desk))
+        if entry is None:
+            return
+        if isinstance(entry.leads_to, Menu):
+            walk(entry.leads_to, face, desk)
+        else:
+            call(entry.label, flow(entry.leads_to), face, desk)
+
+
+def call(title: str, what: Flow, face: Face, desk: Desk) -> None:
+    """One flow. What it raises on purpose, and what the system refused it, is a text on the screen; ^C is a way back."""
+    try:
+        what(face, desk)
+    except KeyboardInterrupt:
+        return
+    except Stopped as error:
+        if not desk.leaving.is_set():
+            face.show(Page(title=title, lines=str(error).split("\n")))
+    except PhdError as error:
+        face.show(Page(title=title, lines=str(error).split("\n")))
+    except OSError as error:
+        typed = from_os_error(error, doing="cannot be used", where=os.fsdecode(error.filename or "this system"))
+        face.show(Page(title=title, lines=str(typed).split("\n")))
+
+
+def flow(name: str) -> Flow:
+    """The function behind `module:function`, imported now."""
+    module, _, function = name.partition(":")
+    return cast("Flow", getattr(importlib.import_module(f"phd_daemon.console.{module}"), function))
+
+
+def queue_state(desk: Desk) -> str:
+    """Why a job in the queue would only wait; empty if it would run."""
+    if not desk.config.queue.enabled:
+        return QUEUE_OFF
+    return NO_DAEMON if nobody_serves(desk.config.queue.spool) else ""
+
+
+def _choice(menu: Menu, desk: Desk) -> Choice[Entry]:
+    intro = (f"phd {__version__} on {os.uname().nodename}", *filter(None, [queue_state(desk)])) if menu is MAIN else ()
+    rows = [Row(cells=(entry.label,), value=entry, key=entry.key) for entry in menu.entries]
+    return Choice(title=menu.title, rows=rows, intro=intro, help=menu.help)
