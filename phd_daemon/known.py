@@ -17,14 +17,9 @@ if TYPE_CHECKING:
     from phd_daemon.config import Config
 
 
-def catalog_folder(config: Config) -> Path:
-    """Where the cache lies; it may be deleted at any time."""
-    return config.state_dir / "catalog"
-
-
 def catalog_of(config: Config) -> Catalog:
     """The cache as it is, without a look at any target."""
-    return Catalog(catalog_folder(config), config.targets)
+    return Catalog(config.catalog_folder, config.targets)
 
 
 @contextlib.contextmanager
@@ -50,4 +45,4 @@ def fresh_catalog(config: Config, *, look: Collection[str] | None = ()) -> Itera
 
 def written_to(config: Config, target: str) -> None:
     """A backup was put there: the next question about it is not answered from before."""
-    mark_changed(catalog_folder(config), target, now=time.time())
+    mark_changed(config.catalog_folder, target, now=time.time())

@@ -54,6 +54,8 @@ def work_order(config: Config, spool: Spool, claim: Claim) -> WorkOrder:
         mode=config.datastores.mode,
         reserved=0,
         records=os.fspath(spool.receipts),
+        catalog=os.fspath(config.catalog_folder),
+        catalog_max_age=config.index.max_age,
         targets=config.targets,
     )
 

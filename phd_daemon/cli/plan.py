@@ -40,6 +40,8 @@ def plan(delta: str, to: str, full: str | None, as_json: bool, config: Path | No
         full=archive_ref(full, targets.specs) if full else None,
         overwrite=True,
         records=receipts_folder(settings),
+        catalog=settings.catalog_folder,
+        catalog_max_age=settings.index.max_age,
     )
     report = _Silent() if as_json else LiveReport()
     found = plan_delta(request, targets, reporter=report)

@@ -67,6 +67,8 @@ def restore(
         readback=readback,
         mode=settings.datastores.mode,
         records=receipts_folder(settings),
+        catalog=settings.catalog_folder,
+        catalog_max_age=settings.index.max_age,
     )
     forbid_core_dumps()
     tune_malloc()

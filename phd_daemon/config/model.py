@@ -172,6 +172,11 @@ class Config:
     backup: Backup
     targets: tuple[TargetSpec, ...]
 
+    @property
+    def catalog_folder(self) -> Path:
+        """Where the catalog's cache lies; it may be deleted at any time."""
+        return self.state_dir / "catalog"
+
 
 def from_file(file: ConfigFile, source: Path | None) -> Config:
     """The settings in the shape the program uses."""

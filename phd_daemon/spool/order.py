@@ -13,7 +13,7 @@ from restore_core.restore.request import Provision, RestoreRequest, VmxChoice
 from restore_core.targets import parse_ref
 from restore_core.targets.base import TargetSpec
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,8 @@ class WorkOrder:
     mode: int
     reserved: int
     records: str
+    catalog: str
+    catalog_max_age: float
     targets: tuple[TargetSpec, ...]
 
     def request(self) -> RestoreRequest:
@@ -54,6 +56,8 @@ class WorkOrder:
             only_ours=self.only_ours,
             records=Path(self.records),
             again=self.attempt > 1,
+            catalog=Path(self.catalog),
+            catalog_max_age=self.catalog_max_age,
         )
 
     def to_json(self) -> bytes:

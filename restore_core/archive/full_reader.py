@@ -8,6 +8,8 @@ every block is checked again as it is used.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
 
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.digests import Buffer
@@ -37,6 +39,12 @@ class FullReader:
                 f"{self.where}: not a gzip file", remedy="A Full is a gzip of the flat disk; 'phd backups' lists them."
             )
         self.identity: FullIdentity | None = parse_identity(head)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.source.close()
 
     def plain(self) -> Iterator[bytes]:
         """The disk from its first byte to its last, as the gzip holds it."""

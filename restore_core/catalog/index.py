@@ -15,16 +15,16 @@ from pathlib import Path
 from restore_core.catalog import listing
 from restore_core.catalog.entry import CatalogEntry
 from restore_core.catalog.listing import Head, Line, ListingWriter
-from restore_core.catalog.query import EVERYTHING, Query, cached_entries
+from restore_core.catalog.query import EVERYTHING, Query, cached_entries, files_of_size
 from restore_core.catalog.young import Young
 from restore_core.errors import PhdError, TargetUnavailable
-from restore_core.targets.base import Target, TargetSpec
+from restore_core.targets.base import ArchiveRef, FileStat, Target, TargetSpec
 
 MOST_FILES = 5_000_000
 _SIDE_BY_SIDE = 8
 _WAIT_FOR_OTHER = 600.0
 _QUICK = 0.05
-_LEFT_ALONE = 60.0
+LEFT_ALONE = 60.0
 _LOOKS_OURS = re.compile(r"[^/]+/[a-z]{0,4}\d{2,4}-.+\.(?:gz|delta-\d{4}\.\d\d\.\d\d-\d{4})-\d{6}-\d{4}\.phd\Z")
 
 
@@ -60,13 +60,19 @@ class Catalog:
             if targets is None or spec.name in targets:
                 yield from cached_entries(self.folder, spec, query)
 
-    def old(self, *, max_age: float, now: float) -> list[str]:
+    def of_size(self, size: int) -> Iterator[tuple[ArchiveRef, FileStat]]:
+        """Files of exactly this many bytes on all targets, those of stale listings too."""
+        for spec in self.specs:
+            for listed in files_of_size(self.folder, spec, size):
+                yield ArchiveRef(target=spec.name, path=listed.path), listed.stat
+
+    def old(self, *, max_age: float, now: float, left_alone: float = LEFT_ALONE) -> list[str]:
         """Targets to look at before their listing is believed: older than `max_age` seconds, from the future, or not there.
 
         Also one that we wrote to since, and one so quick to list that its listing need never be old. A target that has just
-        failed is left alone for a minute, so that a dead server does not make every question wait for its timeout.
+        failed is left alone for `left_alone` seconds, so that a dead server does not make every question wait for its timeout.
         """
-        return [spec.name for spec in self.specs if not self._is_fresh(spec, max_age, now)]
+        return [spec.name for spec in self.specs if not self._is_fresh(spec, max_age, now, left_alone)]
 
     def index(self, open_target: Callable[[TargetSpec], Target], *, names: Collection[str] | None = None) -> tuple[Indexed, ...]:
         """Look at all targets, or at those named, at once; what is known of every target then. Raises `OSError` for the cache."""
@@ -78,7 +84,7 @@ class Catalog:
         return self.known()
 
     def _known(self, spec: TargetSpec) -> Indexed:
-        trouble = listing.read_trouble(self.folder, spec.name)
+        trouble = listing.read_trouble(self.folder, spec)
         return Indexed(
             target=spec.name,
             head=listing.read_head(self.folder, spec),
@@ -86,10 +92,10 @@ class Catalog:
             problem=trouble.problem if trouble else "",
         )
 
-    def _is_fresh(self, spec: TargetSpec, max_age: float, now: float) -> bool:
-        failed = listing.failed_at(self.folder, spec.name)
+    def _is_fresh(self, spec: TargetSpec, max_age: float, now: float, left_alone: float) -> bool:
+        failed = listing.failed_at(self.folder, spec)
         if failed is not None:
-            return 0 <= now - failed < _LEFT_ALONE
+            return 0 <= now - failed < left_alone
         head = listing.read_head(self.folder, spec)
         if head is None or head.finished - head.began < _QUICK:
             return False
@@ -100,10 +106,10 @@ class Catalog:
         try:
             self._list_unless_done(spec, open_target, asked)
         except PhdError as error:
-            listing.write_trouble(self.folder, spec.name, error.message, now=asked)
+            listing.write_trouble(self.folder, spec, error.message, now=asked)
         except Exception as error:  # noqa: BLE001 - a bug met on one target must not hide what the others hold
             what = f"target {spec.name}: {type(error).__name__}: {error}"
-            listing.write_trouble(self.folder, spec.name, what, now=asked)
+            listing.write_trouble(self.folder, spec, what, now=asked)
         else:
             listing.clear_trouble(self.folder, spec.name)
 

@@ -179,28 +179,32 @@ class ListingWriter:
         os.close(self._folder_fd)
 
 
-def read_trouble(folder: Path, target: str) -> Trouble | None:
-    """Since when a target cannot be listed, None if it could be the last time."""
+def read_trouble(folder: Path, spec: TargetSpec) -> Trouble | None:
+    """Since when a target cannot be listed; None if it could be the last time, or its URL was another one then."""
     try:
-        data = json.loads((folder / f"{target}.trouble").read_bytes())
+        data = json.loads((folder / f"{spec.name}.trouble").read_bytes())
+        if data["url"] != printable(spec.url):
+            return None
         return Trouble(since=float(data["since"]), problem=str(data["problem"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def write_trouble(folder: Path, target: str, problem: str, *, now: float) -> Trouble:
+def write_trouble(folder: Path, spec: TargetSpec, problem: str, *, now: float) -> Trouble:
     """Remember that a target could not be listed; the time of the first failure stays."""
-    before = read_trouble(folder, target)
+    before = read_trouble(folder, spec)
     trouble = Trouble(since=before.since if before else now, problem=problem)
-    text = json.dumps({"since": trouble.since, "problem": problem}).encode()
-    durable.write_whole(folder / f"{target}.trouble", text, durable=False)
+    text = json.dumps({"since": trouble.since, "problem": problem, "url": printable(spec.url)}).encode()
+    durable.write_whole(folder / f"{spec.name}.trouble", text, durable=False)
     return trouble
 
 
-def failed_at(folder: Path, target: str) -> float | None:
+def failed_at(folder: Path, spec: TargetSpec) -> float | None:
     """When the last look at a target failed, None if it did not."""
+    if read_trouble(folder, spec) is None:
+        return None
     try:
-        return os.stat(folder / f"{target}.trouble").st_mtime
+        return os.stat(folder / f"{spec.name}.trouble").st_mtime
     except OSError:
         return None
 

@@ -18,7 +18,7 @@ from restore_core import naming
 from restore_core.catalog.entry import CatalogEntry, entry_of
 from restore_core.catalog.listing import parse_line, read_texts, unescaped
 from restore_core.naming import ArchiveType, printable
-from restore_core.targets.base import ArchiveRef, FileStat, TargetSpec
+from restore_core.targets.base import ArchiveRef, FileStat, ListedFile, TargetSpec
 
 _SHAPE = re.compile(
     r"(?P<scsi>[a-z]{0,4}\d{2,4})-(?P<disk>.+)\.(?:gz-(?P<full>\d{6}-\d{4})|delta-20(?P<delta>\d\d\.\d\d\.\d\d-\d{4})-\d{6}-\d{4})\.phd\Z"
@@ -63,6 +63,14 @@ def cached_entries(folder: Path, spec: TargetSpec, query: Query = EVERYTHING) ->
             found = entry_of(ref, FileStat(size=line.size, mtime=line.mtime), zone, settled=line.settled)
             if found is not None and _in_time(found, query):
                 yield found
+
+
+def files_of_size(folder: Path, spec: TargetSpec, size: int) -> Iterator[ListedFile]:
+    """Whatever of exactly this many bytes lies on one target, under any name, out of the cache: a Full may have been renamed."""
+    first = f"{size} "
+    for text in read_texts(folder, spec):
+        if text.startswith(first) and (line := parse_line(text)) is not None and line.settled:
+            yield ListedFile(path=unescaped(line.path), stat=FileStat(size=line.size, mtime=line.mtime))
 
 
 def _literal(pattern: str) -> str:

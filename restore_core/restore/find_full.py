@@ -2,65 +2,141 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import TypeAlias
 
 from restore_core import naming
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.full_reader import FullReader
 from restore_core.errors import ArchiveAbsent, BadArchive, NotThisFull, PhdError, TargetRefused, TargetUnavailable
+from restore_core.restore.copies import fastest_first, tell, try_all
 from restore_core.restore.request import Reporter
 from restore_core.targets import TargetSet
 from restore_core.targets.base import LOCAL, ArchiveRef, ListedFile, Target, TargetSpec
 from restore_core.targets.local import LocalTarget
 
+Known: TypeAlias = Callable[[int], Sequence[ArchiveRef]]
+"""Files of exactly this many bytes that the catalog knows of."""
+
+
+def no_copies(size: int) -> Sequence[ArchiveRef]:
+    """No catalog: nothing is known before it is looked for."""
+    del size
+    return ()
+
 
 @contextmanager
 def proven_full(
-    delta: DeltaReader, asked: ArchiveRef | None, targets: TargetSet, reporter: Reporter, *, blocks: int
+    delta: DeltaReader, asked: ArchiveRef | None, targets: TargetSet, reporter: Reporter, *, blocks: int, known: Known = no_copies
 ) -> Iterator[FullReader | None]:
     """The Full of a Delta, opened and proven; None, without a look at any target, when no block is wanted from it."""
     if blocks == 0:
         reporter.note("the Full is not needed: no block comes from it")
         yield None
         return
-    full = next(proven_copies(delta, asked, targets, reporter))
-    with full.source:
+    with contextlib.closing(proven_copies(delta, asked, targets, reporter, known=known)) as copies, next(copies) as full:
         yield full
 
 
-def proven_copies(delta: DeltaReader, asked: ArchiveRef | None, targets: TargetSet, reporter: Reporter) -> Iterator[FullReader]:
-    """The Full that `delta` needs, opened, one copy after another; another is looked for only when it is asked for.
+def proven_copies(
+    delta: DeltaReader, asked: ArchiveRef | None, targets: TargetSet, reporter: Reporter, *, known: Known = no_copies
+) -> Generator[FullReader]:
+    """The Full that `delta` needs, opened, one copy after another; the caller closes each.
 
-    With `asked` only that one is tried, and its error is raised. Otherwise every candidate that fails its proof is noted, and
-    if there was none at all: `TargetUnavailable` if a target that may hold it did not answer, `BadArchive` if it was found
-    damaged or another lies under its name, `ArchiveAbsent` if there is none.
+    With `asked` only that one is tried, and its error is raised. Otherwise copies that the catalog knows of on several targets
+    are proven side by side and come fastest first; after that the targets are searched, each only when those before did not
+    hold. Every candidate that fails its proof is noted, and if there was none at all: `TargetUnavailable` if a target that may
+    hold it did not answer, `BadArchive` if it was found damaged or another lies under its name, `ArchiveAbsent` if there is none.
     """
-    header = delta.header
     if asked is not None:
         yield _prove(delta, asked, targets, reporter)
         return
-    silent: list[TargetUnavailable] = []
-    refused: list[BadArchive] = []
-    found = False
-    for ref in _once(_candidates(delta, targets, silent)):
+    search = _Search(delta=delta, targets=targets, reporter=reporter)
+    yield from search.side_by_side(known(delta.header.full_size))
+    yield from search.one_by_one()
+    if not search.found:
+        raise _not_found(delta, search.silent, search.refused)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Search:
+    """One search for the Full of one Delta: what was found, and why the others were not taken."""
+
+    delta: DeltaReader
+    targets: TargetSet
+    reporter: Reporter
+    silent: list[TargetUnavailable] = field(default_factory=list)
+    refused: list[BadArchive] = field(default_factory=list)
+    tried: set[ArchiveRef] = field(default_factory=set)
+    found: bool = False
+
+    def side_by_side(self, known: Sequence[ArchiveRef]) -> Generator[FullReader]:
+        """Copies that are known on more than one target, fastest first."""
+        header = self.delta.header
+        beside = [self.delta.source.ref.beside(header.full_name)] if _is_name(header.full_name) else []
+        refs = [ref for ref in dict.fromkeys([*beside, *known]) if self._can_open(ref)]
+        if not known or len({ref.target for ref in refs}) < 2:
+            return
+        answered = try_all(refs, lambda ref: _prove(self.delta, ref, self.targets, None))
+        self.tried.update(one.ref for one in answered)
+        chosen = fastest_first(answered, own=self.delta.source.ref.target)
         try:
-            full = _prove(delta, ref, targets, reporter)
-            found = True
+            for one in answered:
+                if one.error is not None:
+                    self._not_taken(one.ref, one.error)
+            tell(chosen, self.reporter)
+            while chosen and (full := chosen.pop(0).full) is not None:
+                self.found = True
+                _note(full, self.reporter)
+                yield full
+        finally:
+            for left in chosen:
+                if left.full is not None:
+                    left.full.source.close()
+
+    def one_by_one(self) -> Generator[FullReader]:
+        """Every candidate not tried yet, in the order of likelihood; a target is listed only when those before did not prove."""
+        for ref in _candidates(self.delta, self.targets, self.silent):
+            if ref in self.tried:
+                continue
+            self.tried.add(ref)
+            try:
+                full = _prove(self.delta, ref, self.targets, self.reporter)
+            except PhdError as error:
+                self._not_taken(ref, error)
+                continue
+            self.found = True
             yield full
-        except ArchiveAbsent:
-            continue
-        except TargetUnavailable as error:
-            silent.append(error)
-        except BadArchive as error:
-            reporter.note(f"not taken: {error.message}")
-            if ref.name == header.full_name or not isinstance(error, NotThisFull):
-                refused.append(error)
-    if not found:
-        raise _not_found(delta, silent, refused)
+
+    def _can_open(self, ref: ArchiveRef) -> bool:
+        """Make the target here: the set of targets is for one thread."""
+        try:
+            return ref.target == LOCAL or self.targets[ref.target] is not None
+        except PhdError as error:
+            self.silent.append(_as_silence(error))
+            return False
+
+    def _not_taken(self, ref: ArchiveRef, error: BaseException) -> None:
+        """What a candidate that was not proven means for the end of the search."""
+        match error:
+            case ArchiveAbsent():
+                pass
+            case TargetUnavailable():
+                self.silent.append(error)
+            case BadArchive():
+                self.reporter.note(f"not taken: {error.message}")
+                if ref.name == self.delta.header.full_name or not isinstance(error, NotThisFull):
+                    self.refused.append(error)
+            case PhdError():
+                self.silent.append(_as_silence(error))
+            case _:
+                raise error
 
 
 def _not_found(delta: DeltaReader, silent: list[TargetUnavailable], refused: list[BadArchive]) -> PhdError:
@@ -78,7 +154,7 @@ def _not_found(delta: DeltaReader, silent: list[TargetUnavailable], refused: lis
     )
 
 
-def _prove(delta: DeltaReader, ref: ArchiveRef, targets: TargetSet, reporter: Reporter) -> FullReader:
+def _prove(delta: DeltaReader, ref: ArchiveRef, targets: TargetSet, reporter: Reporter | None) -> FullReader:
     source = targets.open(ref)
     try:
         full = FullReader(source)
@@ -86,8 +162,13 @@ def _prove(delta: DeltaReader, ref: ArchiveRef, targets: TargetSet, reporter: Re
     except BaseException:
         source.close()
         raise
-    reporter.note(f"Full: {full.where}, proven by its id, its size and some of its blocks")
+    if reporter is not None:
+        _note(full, reporter)
     return full
+
+
+def _note(full: FullReader, reporter: Reporter) -> None:
+    reporter.note(f"Full: {full.where}, {full.source.size} bytes, proven by its id, its size and some of its blocks")
 
 
 def _candidates(delta: DeltaReader, targets: TargetSet, silent: list[TargetUnavailable]) -> Iterator[ArchiveRef]:
@@ -110,15 +191,6 @@ def _candidates(delta: DeltaReader, targets: TargetSet, silent: list[TargetUnava
 def _is_name(text: str) -> bool:
     """Whether an archive's word for its Full is a file's name at all, and no path."""
     return text not in {"", ".", ".."} and "/" not in text and "\0" not in text
-
-
-def _once(refs: Iterator[ArchiveRef]) -> Iterator[ArchiveRef]:
-    """Each candidate once, lazily: a listing is asked for only when those before it did not prove."""
-    seen: set[ArchiveRef] = set()
-    for ref in refs:
-        if ref not in seen:
-            seen.add(ref)
-            yield ref
 
 
 def _matching(files: Iterator[tuple[ArchiveRef, int]], name: str, size: int) -> Iterator[ArchiveRef]:

@@ -45,7 +45,8 @@ class RestoreRequest:
     `mode` is the permission of a new disk; a replaced disk keeps owner and mode. `reserved` is how many bytes other
     queued jobs will still take on the same datastore. With `only_ours` an existing disk is touched only if the last
     restore wrote it and nobody has since. `records` is the folder of receipts (None: none are kept), `again` says that an
-    attempt before this one may have come to its end without saying so.
+    attempt before this one may have come to its end without saying so. `catalog` is the folder of the catalog's cache (None:
+    it is not asked), which is looked at anew when older than `catalog_max_age` seconds.
     """
 
     delta: ArchiveRef
@@ -61,6 +62,8 @@ class RestoreRequest:
     only_ours: bool = False
     records: Path | None = None
     again: bool = False
+    catalog: Path | None = None
+    catalog_max_age: float = 5 * 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

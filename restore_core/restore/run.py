@@ -29,6 +29,7 @@ from restore_core.disk.allocation import clone, refuse_if_no_space
 from restore_core.disk.destination import Destination, open_destination
 from restore_core.restore import publish, receipt, redo
 from restore_core.restore.find_full import proven_copies, proven_full
+from restore_core.restore.known import copies_in_catalog
 from restore_core.restore.part import held_part
 from restore_core.restore.plan import summary
 from restore_core.restore.request import KeepPart, PlanSummary, Provision, Reporter, RestoreOutcome, RestoreRequest, Stop
@@ -58,7 +59,8 @@ def plan_delta(request: RestoreRequest, targets: TargetSet, *, reporter: Reporte
         delta.check_metadata()
         plan = _surveyed(request, delta) if request.overwrite else None
         plan = plan or summary(delta)
-        with proven_full(delta, request.full, targets, reporter, blocks=plan.full_blocks):
+        known = copies_in_catalog(request, targets, reporter)
+        with proven_full(delta, request.full, targets, reporter, blocks=plan.full_blocks, known=known):
             return plan
 
 
@@ -120,13 +122,19 @@ class _Attempt:
         self, destination: Destination, delta: DeltaReader, targets: TargetSet, part: int
     ) -> tuple[Decision, ArchiveRef | None]:
         """Write the disk from the first copy of the Full that holds out; what was written from one is kept for the next."""
-        copies = proven_copies(delta, self.request.full, targets, self.reporter)
+        known = copies_in_catalog(self.request, targets, self.reporter)
+        with contextlib.closing(proven_copies(delta, self.request.full, targets, self.reporter, known=known)) as copies:
+            return self._write_from(copies, destination, delta, part)
+
+    def _write_from(
+        self, copies: Iterator[FullReader], destination: Destination, delta: DeltaReader, part: int
+    ) -> tuple[Decision, ArchiveRef | None]:
         failed: CopyFailed | None = None
         while True:
             decision = look(destination, self.request, delta, part, self.stop)
             decision = self._clone_if_possible(destination, decision, part)
             full = self._next_copy(copies, failed, wanted=decision.plan.full_blocks > 0)
-            with full.source if full is not None else contextlib.nullcontext():
+            with full or contextlib.nullcontext():
                 self._refuse_space(destination, decision, part)
                 self.reporter.note(decision.describe())
                 self.reporter.planned(decision.plan)

@@ -48,7 +48,7 @@ class TargetSet:
 
     def __init__(self, specs: tuple[TargetSpec, ...], limits: Limits = DEFAULT) -> None:
         self.specs = {spec.name: spec for spec in specs}
-        self._limits = limits
+        self.limits = limits
         self._open: dict[str, Target] = {}
 
     def __getitem__(self, name: str) -> Target:
@@ -56,7 +56,7 @@ class TargetSet:
             if name not in self.specs:
                 known = ", ".join(sorted(self.specs)) or "none"
                 raise ArchiveAbsent(f"no target is named {name!r}; configured: {known}", remedy="Add [targets.NAME] to phd.toml.")
-            self._open[name] = make_target(self.specs[name], self._limits)
+            self._open[name] = make_target(self.specs[name], self.limits)
         return self._open[name]
 
     def open(self, ref: ArchiveRef) -> ByteSource:

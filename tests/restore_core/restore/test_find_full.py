@@ -142,6 +142,6 @@ def test_two_copies_and_one_breaks_midway(
     assert lab.restored(made.delta) == data
     assert any("looking for another copy" in note for note in lab.witness.notes)
     (other / "copy.phd").unlink()
-    with pytest.raises(BadArchive if damage == "flip" else TryAgainLater):
+    with pytest.raises(BadArchive if damage == "flip" else TargetUnavailable):
         lab.restore(made.delta, "second.img")
     assert lab.leftovers() == ["back.img"]
