@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,7 @@ def backups(
     with fresh_catalog(settings) as catalog:
         found = list(catalog.entries(query, targets=targets or None))
         known = [one for one in catalog.known() if not targets or one.target in targets]
-    maps = _maps(found)
+    maps = maps_of(found)
     kind = ArchiveType(wanted) if wanted else None
     chosen = sorted((entry for entry in found if kind in (None, entry.name.type)), key=lambda entry: (entry.time, entry.ref))
     if as_json:
@@ -76,10 +77,10 @@ def backups(
     return _complain(known, sum(not entry.settled for entry in chosen))
 
 
-_Maps = set[tuple[tuple[str, str, str], dt.datetime]]
+Maps = set[tuple[tuple[str, str, str], dt.datetime]]
 
 
-def _maps(found: list[CatalogEntry]) -> _Maps:
+def maps_of(found: Iterable[CatalogEntry]) -> Maps:
     """Which Fulls have their empty Delta. One that is filtered away is so with its Full: they share all but the type."""
     return {(entry.disk_key, entry.name.stamp) for entry in found if entry.name.empty_delta}
 
@@ -101,18 +102,19 @@ def _clock(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
-def _type(entry: CatalogEntry, maps: _Maps) -> str:
+def type_of(entry: CatalogEntry, maps: Maps) -> str:
+    """Full or Delta in the words of the tables, with what a person has to know of it."""
     arriving = "" if entry.settled else ", arriving"
     if entry.name.type is ArchiveType.DELTA:
         return ("empty Delta" if entry.name.empty_delta else "Delta") + arriving
     return ("Full" if (entry.disk_key, entry.name.stamp) in maps else "Full, no map") + arriving
 
 
-def _row(entry: CatalogEntry, maps: _Maps) -> tuple[str, ...]:
+def _row(entry: CatalogEntry, maps: Maps) -> tuple[str, ...]:
     return (
         entry.ref.target,
         f"{entry.time:%Y-%m-%d %H:%M}",
-        _type(entry, maps),
+        type_of(entry, maps),
         show.size(entry.stat.size),
         scsi_colon(entry.name.scsi),
         printable(entry.folder.vm),
@@ -122,12 +124,12 @@ def _row(entry: CatalogEntry, maps: _Maps) -> tuple[str, ...]:
     )
 
 
-def _data(entry: CatalogEntry, maps: _Maps) -> dict[str, object]:
+def _data(entry: CatalogEntry, maps: Maps) -> dict[str, object]:
     return {
         "archive": str(entry.ref),
         "target": entry.ref.target,
         "time": entry.time.isoformat(),
-        "type": _type(entry, maps).lower(),
+        "type": type_of(entry, maps).lower(),
         "size": entry.stat.size,
         "scsi": entry.name.scsi,
         "vm": printable(entry.folder.vm),

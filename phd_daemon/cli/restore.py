@@ -76,10 +76,7 @@ def restore(
     _refuse_what_a_full_has_not(is_full, request)
     show.say("\n".join(header_block(request, targets, is_full=is_full)))
     outcome = _run(request, targets, is_full=is_full)
-    vmx_text = f", VMX {printable(outcome.vmx.name)}" if outcome.vmx else ""
-    where = printable(str(outcome.destination))
-    checked = "restored" if is_full else "restored and verified"
-    show.say(f"{where}: {outcome.disk_size} bytes {checked} in {clock(outcome.seconds)} ({outcome.way}{vmx_text})")
+    show.say(done_line(outcome, is_full=is_full))
     if has_vmx and request.vmx is VmxChoice.NONE and sys.stdin.isatty() and show.on_a_terminal():
         _offer_vmx(request, targets)
 
@@ -120,6 +117,14 @@ def header_block(request: RestoreRequest, targets: TargetSet, *, is_full: bool) 
         "",
         f"Restoring {kind} Backup from {source} Target",
     ]
+
+
+def done_line(outcome: RestoreOutcome, *, is_full: bool) -> str:
+    """What came of it, in one line."""
+    vmx_text = f", VMX {printable(outcome.vmx.name)}" if outcome.vmx else ""
+    where = printable(str(outcome.destination))
+    checked = "restored" if is_full else "restored and verified"
+    return f"{where}: {outcome.disk_size} bytes {checked} in {clock(outcome.seconds)} ({outcome.way}{vmx_text})"
 
 
 def _look(ref: ArchiveRef, targets: TargetSet) -> tuple[bool, bool]:

@@ -93,7 +93,7 @@ def submit(
         note=note,
     )
     start = parse_time(not_before, dt.datetime.now().astimezone()) if not_before else None
-    texts = [_checked_text(settings, how(delta=ref, restore_to=path)) for ref, path in wanted]
+    texts = [checked_text(settings, how(delta=ref, restore_to=path)) for ref, path in wanted]
     stems = [drop(spool, text, stem=name, disk=path, not_before=start) for text, (_, path) in zip(texts, wanted, strict=True)]
     until = f" until {start:%Y-%m-%d %H:%M}" if start else ""
     for stem, (ref, path) in zip(stems, wanted, strict=True):
@@ -130,7 +130,7 @@ def _disks_of_vm(settings: Config, vm: str, uuid: str | None, at: str | None, to
     return [(entry.ref, folder / entry.name.disk) for entry in newest_of_each_disk(known, vm=unprintable(vm), uuid=uuid, at=time)]
 
 
-def _checked_text(settings: Config, control: ControlFile) -> bytes:
+def checked_text(settings: Config, control: ControlFile) -> bytes:
     """The text of the control file. What is refused here the daemon would only refuse later; who may do what, it alone can tell."""
     text = render_control_file(control).encode()
     names, roots = _target_names(settings), settings.datastores.roots

@@ -91,7 +91,7 @@ def open_destination(path: Path, *, roots: tuple[Path, ...] | None, make_folders
     leaves its datastore, `DestinationError` for a name or a thing lying there that cannot become this disk, and the
     error of `from_os_error`. Existing flat disks are accepted: whether they may be replaced is decided elsewhere.
     """
-    disk_name, descriptor_name = _names(path, confined=roots is not None)
+    disk_name, descriptor_name = names_for(path, confined=roots is not None)
     where = printable(str(path))
     try:
         walk = confinement.walk_to(path.parent, roots)
@@ -122,7 +122,7 @@ def destination_key(path: Path, roots: tuple[Path, ...] | None) -> tuple[int, in
     taken at the same moment can be compared.
     """
     try:
-        disk_name, _descriptor = _names(path, confined=roots is not None)
+        disk_name, _descriptor = names_for(path, confined=roots is not None)
         walk = confinement.walk_to(path.parent, roots)
     except (PhdError, OSError):
         return None
@@ -145,7 +145,7 @@ def half_applied(flat: Path) -> str | None:
     return f"{printable(str(flat))}: a refresh of it was interrupted; it is half old and half new"
 
 
-def _names(path: Path, *, confined: bool) -> tuple[str, str | None]:
+def names_for(path: Path, *, confined: bool) -> tuple[str, str | None]:
     """The disk's and the descriptor's name for a path. Pure; `DestinationError` for a path that cannot be one."""
     where, name = printable(str(path)), path.name
     if not path.is_absolute() or "\0" in str(path):
