@@ -20,6 +20,7 @@ import stat
 from pathlib import Path
 
 _RENAME_NOREPLACE = 1
+_RENAME_EXCHANGE = 2
 _SYNC_FILE_RANGE_WRITE = 2
 _AT_FDCWD = -100
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -62,17 +63,27 @@ def move(
 
 
 def write_whole(
-    path: str | Path, data: bytes, *, mode: int = 0o600, replace: bool = True, durable: bool = True, dir_fd: int | None = None
+    path: str | Path,
+    data: bytes,
+    *,
+    mode: int = 0o600,
+    like: os.stat_result | None = None,
+    replace: bool = True,
+    durable: bool = True,
+    dir_fd: int | None = None,
 ) -> None:
     """Put `data` under `path` at once: a reader sees the old file or the new one, never a piece.
 
-    With `durable=False` the replacement is atomic but may be lost in a power cut (progress, caches).
+    With `durable=False` the replacement is atomic but may be lost in a power cut (progress, caches). `like` gives the new file
+    owner, group and mode of another one; `PermissionError` where that is not ours to give.
     """
     part = os.path.join(os.path.dirname(path), f".phd-{secrets.token_hex(8)}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(part, flags, mode, dir_fd=dir_fd)
     try:
         try:
+            if like is not None:
+                take_after(fd, like)
             write_all(fd, data)
             if durable:
                 sync_file(fd)
@@ -88,6 +99,22 @@ def write_whole(
         with contextlib.suppress(FileNotFoundError):
             os.unlink(part, dir_fd=dir_fd)
         raise
+
+
+def take_after(fd: int, like: os.stat_result) -> None:
+    """Give an open file owner, group and mode of another one. Raises `PermissionError` where that is not ours to give."""
+    own = os.fstat(fd)
+    if (own.st_uid, own.st_gid) != (like.st_uid, like.st_gid):
+        os.fchown(fd, like.st_uid, like.st_gid)
+    os.fchmod(fd, stat.S_IMODE(like.st_mode))  # past the umask, and after the owner: a change of it takes bits away
+
+
+def exchange(one: str | Path, other: str | Path) -> None:
+    """Swap two files of one folder, durably: both names exist at every moment. `FileNotFoundError` if one is not there."""
+    if _libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), os.fspath(one), None, os.fspath(other))
+    sync_folder(os.path.dirname(other) or ".")
 
 
 def take_part(name: str, *, dir_fd: int, mode: int = 0o600, keep: bool = False) -> int:
