@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from phd_daemon.cli import show
+from phd_daemon.cli.complete import target_names
 from phd_daemon.cli.interrupt import Interrupt, interruptible
 from phd_daemon.cli.options import config_option, json_option, open_targets, read_config, scsi_option
 from phd_daemon.cli.times import parse_date
@@ -22,7 +23,14 @@ from restore_core.naming import printable
 
 @click.command()
 @click.argument("disk", type=click.Path(path_type=Path), metavar="DISK_OR_VMX")
-@click.option("--target", "name", required=True, metavar="NAME", help="Where the backup goes: a [targets.NAME] of phd.toml.")
+@click.option(
+    "--target",
+    "name",
+    required=True,
+    metavar="NAME",
+    shell_complete=target_names,
+    help="Where the backup goes: a [targets.NAME] of phd.toml.",
+)
 @click.option("--full", is_flag=True, help="A Full, also where a Delta would do.")
 @click.option("--fast", is_flag=True, help="Compress less, in a third of the time.")
 @click.option("--vm", metavar="NAME", help="The VM's name; default: the folder that holds its VMX.")

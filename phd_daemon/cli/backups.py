@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from phd_daemon.cli import show
+from phd_daemon.cli.complete import target_names
 from phd_daemon.cli.options import config_option, json_option, read_config
 from phd_daemon.cli.times import parse_moment
 from phd_daemon.known import fresh_catalog
@@ -33,7 +34,14 @@ _TITLES = ("TARGET", "DATE (UTC)", "TYPE", "SIZE", "SCSI", "VM", "UUID", "VMDK",
 @click.option("--type", "wanted", type=click.Choice(["full", "delta"]), help="Only Fulls, or only Deltas.")
 @click.option("--since", metavar="TIME", help='Not older: "2026-11-24", "2026-11-24 03:00", 3d (days ago), 12h.')
 @click.option("--until", metavar="TIME", help="Not newer; a date alone means the end of that day.")
-@click.option("--target", "targets", metavar="NAME", multiple=True, help="Only on this target; may be repeated.")
+@click.option(
+    "--target",
+    "targets",
+    metavar="NAME",
+    multiple=True,
+    shell_complete=target_names,
+    help="Only on this target; may be repeated.",
+)
 @json_option
 @config_option
 def backups(

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
 from phd_daemon.cli import show
+from phd_daemon.cli.complete import jobs_in
 from phd_daemon.cli.options import config_option, read_config, spool_of
 from phd_daemon.spool import actions
+from phd_daemon.spool.layout import FINAL, State
 from restore_core.errors import ExitCode, PhdError
 from restore_core.naming import unprintable
 
 _Action = Callable[[Path, str], None]
-jobs_argument = click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
+_Command = TypeVar("_Command", bound=Callable[..., object])
+
+
+def jobs_argument(*states: State) -> Callable[[_Command], _Command]:
+    """Names of jobs; the shell offers those that are in one of these states."""
+    return click.argument("jobs", nargs=-1, required=True, metavar="JOB...", shell_complete=jobs_in(*states))
 
 
 @click.command()
-@jobs_argument
+@jobs_argument(State.WAITING)
 @config_option
 def hold(jobs: Sequence[str], config: Path | None) -> int:
     """Park waiting jobs until they are released."""
@@ -26,7 +34,7 @@ def hold(jobs: Sequence[str], config: Path | None) -> int:
 
 
 @click.command()
-@jobs_argument
+@jobs_argument(State.HELD)
 @config_option
 def release(jobs: Sequence[str], config: Path | None) -> int:
     """Let held jobs wait for their turn again."""
@@ -34,7 +42,7 @@ def release(jobs: Sequence[str], config: Path | None) -> int:
 
 
 @click.command()
-@jobs_argument
+@jobs_argument(State.WAITING, State.HELD, State.RUNNING)
 @config_option
 def cancel(jobs: Sequence[str], config: Path | None) -> int:
     """Cancel jobs that wait or run. What a running one has written is removed."""
@@ -42,7 +50,7 @@ def cancel(jobs: Sequence[str], config: Path | None) -> int:
 
 
 @click.command()
-@jobs_argument
+@jobs_argument(*FINAL)
 @config_option
 def retry(jobs: Sequence[str], config: Path | None) -> int:
     """Run finished or rejected jobs again, with the same log."""

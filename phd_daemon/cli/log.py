@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from phd_daemon.cli import show
+from phd_daemon.cli.complete import jobs_in
 from phd_daemon.cli.follow import follow, known_job
 from phd_daemon.cli.options import config_option, read_config, spool_of
 from phd_daemon.spool.plain import open_plain
@@ -16,7 +17,7 @@ from restore_core.naming import unprintable
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", shell_complete=jobs_in())
 @click.option("-f", "--follow", "live", is_flag=True, help="Go on until the job is final. ^C leaves the viewer only.")
 @config_option
 def log(job: str, live: bool, config: Path | None) -> None:

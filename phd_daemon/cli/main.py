@@ -39,6 +39,7 @@ COMMANDS: Mapping[str, str] = {
     "backups": "backups:backups",
     "replicate": "replicate:replicate",
     "rules": "rules:rules",
+    "options": "settings:options",
     "vmx": "vmx:vmx",
     "stub": "stub:stub",
 }

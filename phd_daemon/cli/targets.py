@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from phd_daemon.cli import show
+from phd_daemon.cli.complete import target_names
 from phd_daemon.cli.options import config_option, json_option, read_config
 from phd_daemon.known import catalog_of
 from restore_core import catalog
@@ -64,7 +65,7 @@ def targets(context: click.Context, as_json: bool, config: Path | None) -> int |
 
 
 @targets.command()
-@click.argument("name")
+@click.argument("name", shell_complete=target_names)
 @click.option("--yes", is_flag=True, help="Record it without a question; only where the fingerprint was compared before.")
 @config_option
 @click.pass_context

@@ -3,6 +3,7 @@
     values   the kinds of values and how they are written
     model    the keys, their defaults, and `Config`
     load     file -> Config, or one error with every problem in it
+    edit     one value changed in the file, its comments kept
 
 This package imports pydantic (20 MB, 70 ms): only processes that read the configuration import it, never a worker.
 """

@@ -68,6 +68,15 @@ def parse_config(data: bytes, source: Path) -> Config:
         raise ConfigurationError(_list_problems(name, error.errors(include_url=False), key_lines(text)), remedy=_REMEDY) from None
 
 
+def what_is_wrong(tables: Mapping[str, Any]) -> str:
+    """What is wrong with these tables, as one line without a place; empty if nothing is. For values that stand in no file yet."""
+    try:
+        ConfigFile.model_validate(tables)
+    except ValidationError as error:
+        return "; ".join(line.partition(": ")[2] for line in _list_problems("", error.errors(include_url=False), {}).split("\n"))
+    return ""
+
+
 def _list_problems(name: str, errors: Iterable[ErrorDetails], lines: Mapping[KeyPath, int]) -> str:
     found = []
     for error in errors:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from phd_daemon.config import load_config
+from phd_daemon.config.edit import SettingsFile, find
 from phd_daemon.spool.locks import lock_is_held
 from phd_daemon.spool.status_file import JobStatus, read_status
 from phd_daemon.status import daemon_running
@@ -306,6 +308,17 @@ def test_reload(host: Host) -> None:
     assert (host.spool / "b.job").exists()
     host.configure("workers = 2")
     host.process.send_signal(signal.SIGHUP)
+    host.until_is("b.running")
+
+
+def test_a_changed_file_is_read_again_by_itself(host: Host) -> None:
+    host.up(TEST_SETTINGS="RESCAN_SECONDS=0.2")
+    host.drop("a", "sleep=60")
+    host.until_is("a.running")
+    host.drop("b", "sleep=60")
+    host.until(lambda: host.status("b") is not None)
+    settings = SettingsFile(load_config(host.root / "phd.toml"))
+    settings.change(find("queue.workers"), "2")
     host.until_is("b.running")
 
 

@@ -1,0 +1,73 @@
+"""What the shell offers after <Tab>: jobs, targets, options. Asked of this installation; silent where it cannot answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from click.shell_completion import CompletionItem
+
+from phd_daemon.spool.layout import State
+from restore_core.errors import PhdError
+from restore_core.naming import printable
+
+if TYPE_CHECKING:
+    from phd_daemon.config import Config
+
+Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+def jobs_in(*states: State) -> Completer:
+    """Names of jobs that are in one of these states, all of them without a state."""
+
+    def complete(context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+        from phd_daemon.spool.layout import parse_name
+
+        config = _config(context)
+        try:
+            names = sorted(entry.name for entry in config.queue.spool.iterdir()) if config is not None else []
+        except OSError:
+            return []
+        found = {known[0]: known[1] for known in map(parse_name, names) if known is not None and (known[1] in states or not states)}
+        given = context.params.get("jobs") or ()
+        items = [(printable(name), state.meaning) for name, state in found.items()]
+        return _matching([item for item in items if item[0] not in given], begun)
+
+    return complete
+
+
+def target_names(context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Names of the targets in phd.toml."""
+    config = _config(context)
+    return _matching([(spec.name, printable(spec.url)) for spec in config.targets], begun) if config is not None else []
+
+
+def option_names(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """What `phd options` knows."""
+    from phd_daemon.config.edit import OPTIONS
+
+    return _matching([(option.name, option.meaning) for option in OPTIONS], begun)
+
+
+def option_values(context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """On and off, where that is what the option takes."""
+    from phd_daemon.config.edit import OPTIONS, Kind
+
+    switch = any(option.name == context.params.get("key") and option.kind is Kind.SWITCH for option in OPTIONS)
+    return _matching([("on", ""), ("off", "")] if switch else [], begun)
+
+
+def _config(context: click.Context) -> Config | None:
+    from phd_daemon.config import load_config
+
+    given = context.params.get("config")
+    try:
+        return load_config(Path(given) if given else None)
+    except PhdError:
+        return None
+
+
+def _matching(items: Iterable[tuple[str, str]], begun: str) -> list[CompletionItem]:
+    return [CompletionItem(value, help=text or None) for value, text in items if value.startswith(begun)]

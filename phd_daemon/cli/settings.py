@@ -1,0 +1,64 @@
+"""`phd options [KEY [VALUE]]`: the settings of queue and replication, shown and written back into phd.toml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from phd_daemon.cli import show
+from phd_daemon.cli.complete import option_names, option_values
+from phd_daemon.cli.options import config_option, json_option, read_config
+from restore_core.errors import UsageError
+from restore_core.naming import printable
+
+if TYPE_CHECKING:
+    from phd_daemon.config.edit import Option, Setting, SettingsFile
+
+TAKEN_UP = "a running daemon takes it up within 30 s"
+
+
+@click.command()
+@click.argument("key", required=False, shell_complete=option_names)
+@click.argument("value", required=False, shell_complete=option_values)
+@json_option
+@config_option
+def options(*, key: str | None, value: str | None, as_json: bool, config: Path | None) -> None:
+    """Show the options of queue and replication, or set KEY to VALUE.
+
+    The value is written into phd.toml, whose comments stay. A running daemon takes it up by itself.
+    """
+    from phd_daemon.config.edit import SettingsFile, find
+
+    wanted = find(key) if key is not None else None
+    file = SettingsFile(read_config(config))
+    if wanted is not None and value is not None:
+        if as_json:
+            raise UsageError("--json goes without a VALUE", remedy="Set it, then show it.")
+        _set(file, wanted, value)
+    elif as_json:
+        found = file.settings() if wanted is None else (file.setting(wanted),)
+        show.as_json([_data(one) for one in found])
+    elif wanted is not None:
+        show.say(file.setting(wanted).value)
+    else:
+        rows = [(one.option.name, one.value, "" if one.in_file else "default", one.option.meaning) for one in file.settings()]
+        show.table(("OPTION", "VALUE", "", "MEANING"), rows)
+        show.say(f"in {printable(str(file.path))}; 'phd options KEY VALUE' changes one")
+
+
+def _set(file: SettingsFile, option: Option, value: str) -> None:
+    before = file.setting(option).value
+    warnings = file.change(option, value)
+    now = file.setting(option).value
+    if now == before:
+        show.say(f"{option.name} = {now}: as it was")
+    else:
+        show.say(f"{option.name} = {now} (was {before}) in {printable(str(file.path))}; {TAKEN_UP}")
+    for warning in warnings:
+        show.complain(warning)
+
+
+def _data(one: Setting) -> dict[str, object]:
+    return {"option": one.option.name, "value": one.value, "in_file": one.in_file, "meaning": one.option.meaning}
