@@ -72,7 +72,11 @@ class DeltaReader:
 
     def segments(self) -> Iterator[tuple[int, bytes]]:
         """(index, SHA-256) of each segment of the disk that is not all zero."""
-        return read_segments(self.section_stream(self._section("segments")), self.source.ref)
+        last = -(-self.header.disk_size // self.header.segment_size) - 1
+        for index, digest in read_segments(self.section_stream(self._section("segments")), self.source.ref):
+            if index > last:
+                raise BadArchive(f"{self.where}: section segments: segment {index} is beyond the disk", remedy="Use another copy.")
+            yield index, digest
 
     def text(self, name: str) -> bytes | None:
         """A section that is put back as a file (`vmx`, `descriptor`), checked; None where there is none."""

@@ -127,6 +127,11 @@ def check_block(delta: DeltaReader, page: MapPage, index: int, data: Buffer, whe
     header = delta.header
     length = block_length(header.disk_size, header.block_size, page.first_block + index)
     data = data[:length]
+    if len(data) != length:
+        raise BadArchive(
+            f"{where}: holds {len(data)} of the {length} bytes of block {page.first_block + index}",
+            remedy="The archive is damaged, or this is not its Full. Run 'phd verify' on it, and restore from another copy.",
+        )
     found, expected = header.block_digest.of(data), page.digest(index)
     if found != expected:
         block = page.first_block + index

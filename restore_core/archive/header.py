@@ -14,13 +14,14 @@ A header line is a comment for the shell, so nothing in it can run; a value hold
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from dataclasses import dataclass
 from typing import Any, Final
 
 from restore_core.archive.digests import BlockDigest, sha256
 from restore_core.errors import BadArchive
-from restore_core.naming import printable, unprintable
+from restore_core.naming import printable, scsi_colon, unprintable
 
 HEAD_BYTES: Final = 64 << 10
 FORMAT = "1.0"
@@ -83,9 +84,24 @@ class DeltaHeader:
         """The empty Delta that is made with every Full: nothing changed and the times are the same."""
         return self.blocks_delta == 0 and self.time == self.full_time
 
+    def describe(self) -> str:
+        """Which disk it restores, as of when, in one line."""
+        return (
+            f"{utc(self.time)}, VM {printable(self.vm)}, UUID {printable(self.uuid) or 'none'}, "
+            f"SCSI {scsi_colon(self.scsi)}, {printable(self.disk)}, {self.disk_size} bytes of disk"
+        )
+
     def section(self, name: str) -> Section | None:
         """A section by name; unknown optional sections are simply never asked for."""
         return next((section for section in self.sections if section.name == name), None)
+
+
+def utc(seconds: int) -> str:
+    """A time of a header for people; it may be any number."""
+    try:
+        return f"{dt.datetime.fromtimestamp(seconds, dt.UTC):%Y-%m-%d %H:%M:%S UTC}"
+    except (OverflowError, OSError, ValueError):
+        return f"{seconds} s after 1970"
 
 
 _TEXT_KEYS = {"vm": "vm", "uuid": "uuid", "scsi": "scsi", "vmdk": "disk", "full-name": "full_name", "made-by": "made_by"}
@@ -172,6 +188,8 @@ def _lines(head: bytes, where: str) -> tuple[dict[str, str], list[str]]:
             section_lines.append(line.removeprefix("#: section "))
         elif line.startswith("#: "):
             key, _, value = line.removeprefix("#: ").partition("=")
+            if key in fields:  # two readers could each believe another one
+                raise BadArchive(f"{where}: the header says {printable(key)} twice", remedy="Use another copy of this Delta.")
             fields[key] = value
     raise BadArchive(f"{where}: the header has no end", remedy="The file is truncated; use another copy.")
 

@@ -99,6 +99,8 @@ def parse_page(
     Raises `BadArchive` when digest, counts, kinds or lengths disagree with the entry.
     """
     if entry.length == 0:
+        if entry.full or entry.delta:
+            raise _bad(where, first_block, "it is empty, and the page table says that it is not all zero")
         return MapPage(
             first_block=first_block,
             kinds=bytes(blocks),

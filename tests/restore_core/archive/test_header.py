@@ -80,6 +80,7 @@ HOSTILE = {
     "frame below block": (b"frame-size=1048576", b"frame-size=65536"),
     "digest unknown": (b"block-digest=blake3", b"block-digest=md5"),
     "key missing": (b"#: scsi=", b"#: iscs="),
+    "a key twice": (b"#: vm=", b"#: scsi=00\n#: vm="),
     "other major": (b"#: format=1.0", b"#: format=2.0"),
     "feature": (b"#: requires=", b"#: requires=encryption"),
     "short digest": (b" " + b"3" * 64, b" " + b"3" * 63),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import array
 import hashlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -61,6 +62,8 @@ def test_an_empty_page_is_all_zero() -> None:
     entry = PageEntry(offset=0, length=0, zero=4096, full=0, delta=0, delta_base=0, full_base=0, digest=bytes(32))
     page = parsed(b"", entry, 4096, 0)
     assert page.kinds == bytes(4096)
+    with pytest.raises(BadArchive, match="not all zero"):
+        parsed(b"", replace(entry, zero=4095, full=1), 4096, 0)
 
 
 @pytest.mark.parametrize("change", ["digest", "counts", "kind", "lengths"])
