@@ -1,4 +1,4 @@
-"""`phd hold`, `release`, `cancel` and `retry`: the renames a person could do with `mv`, by name of the job."""
+"""`phd hold`, `release`, `cancel`, `retry` and `priority`: the renames a person could do with `mv`, by name of the job."""
 
 from __future__ import annotations
 
@@ -50,11 +50,26 @@ def cancel(jobs: Sequence[str], config: Path | None) -> int:
 
 
 @click.command()
-@jobs_argument(*FINAL)
+@jobs_argument(State.WAITING, *FINAL)
 @config_option
 def retry(jobs: Sequence[str], config: Path | None) -> int:
-    """Run finished or rejected jobs again, with the same log."""
+    """Run finished or rejected jobs again, with the same log; those that wait for their next try, now."""
     return each(jobs, config, actions.retry, "waits again")
+
+
+@click.command()
+@click.argument("job", shell_complete=jobs_in(State.WAITING))
+@click.argument("number", metavar="N", type=click.IntRange(0, 9))
+@config_option
+def priority(job: str, number: int, config: Path | None) -> None:
+    """Give the waiting JOB the priority N, 0 (first) to 9 (last).
+
+    It keeps its place among jobs of the same priority, its tries and its log.
+    """
+    from phd_daemon.spool.priority import set_priority
+
+    before = set_priority(spool_of(read_config(config)).folder, unprintable(job), number)
+    show.say(f"{job}: priority {number}" + (", as it was" if before == number else f" (was {before})"))
 
 
 def each(jobs: Sequence[str], config: Path | None, action: _Action, done: str) -> int:

@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, str] = {
     "release": "job_control:release",
     "cancel": "job_control:cancel",
     "retry": "job_control:retry",
+    "priority": "job_control:priority",
     "clean": "clean:clean",
     "queue": "queue:queue",
     "daemon": "daemon:daemon",
@@ -42,6 +43,7 @@ COMMANDS: Mapping[str, str] = {
     "options": "settings:options",
     "vmx": "vmx:vmx",
     "stub": "stub:stub",
+    "doctor": "doctor:doctor",
 }
 """Command -> module below phd_daemon.cli, and the click command in it."""
 

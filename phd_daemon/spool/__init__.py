@@ -22,7 +22,7 @@ A crash between two of these steps leaves a row of the table or a mix of two nei
     layout     names and states            record     .state/crm.json         folder     what a scan sees
     reconcile  facts -> one action (pure)  door       open, check, accept     moves      the actions, each a few calls
     keeper     one round: scan, decide, act            watcher    the doorbell          actions    what people may do
-    plain      logs and statuses, read with care
+    plain      logs and statuses, read with care         priority   another priority for a waiting job
 
 Not guaranteed: that the log holds every line after a power cut, that an edit within the clock tick of the acceptance
 is noticed, and the order of two files that came in the same clock tick (then it is by name).

@@ -1,7 +1,7 @@
 """What a person may do to a job, for the command line and the console alike: a rename, or an unlink, and nothing else.
 
     hold      .job -> .held              cancel    .job, .held, .running -> .cancelled
-    release   .held -> .job              retry     .done, .failed, .cancelled, .rejected -> .job
+    release   .held -> .job              retry     .done, .failed, .cancelled, .rejected -> .job; a touch where it waits for a try
     clean     unlink finished jobs with their logs
 
 The daemon sees it and does the rest; when it is not running, as soon as it is.
@@ -10,11 +10,13 @@ The daemon sees it and does the rest; when it is not running, as soon as it is.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Collection
 from pathlib import Path
 
 from phd_daemon.spool.layout import Spool, State, is_stem
 from phd_daemon.spool.purge import finished, purge, remove
+from phd_daemon.spool.status_file import read_status
 from restore_core import durable
 from restore_core.errors import UsageError
 from restore_core.naming import printable
@@ -36,7 +38,13 @@ def cancel(folder: Path, job: str) -> None:
 
 
 def retry(folder: Path, job: str) -> None:
-    """Let a finished or rejected job wait again. Raises `UsageError` when it is neither, `OSError`."""
+    """Let a finished or rejected job wait again, and one that waits for its next try not wait for it any longer.
+
+    Raises `UsageError` when it is neither, `OSError`.
+    """
+    if is_stem(job) and _in_back_off(Spool(folder=folder), job):
+        os.utime(Spool(folder=folder).control(job, State.WAITING))
+        return
     finals = (State.FAILED, State.CANCELLED, State.REJECTED, State.DONE)
     _rename(folder, job, finals, State.WAITING, verb="tried again")
 
@@ -52,7 +60,9 @@ def clean(folder: Path, jobs: Collection[str] = (), *, older_than: float | None 
     done = finished(spool)
     for job in jobs:
         if job not in done:
-            raise UsageError(f"{printable(job)} cannot be cleaned up: {_is(spool, job)}", remedy="Only finished jobs can be.")
+            raise UsageError(
+                f"{printable(job)} cannot be cleaned up: {described(folder, job)}", remedy="Only finished jobs can be."
+            )
     gone = list(jobs) or done
     for job in gone:
         remove(spool, job)
@@ -63,6 +73,12 @@ def states(folder: Path, job: str) -> tuple[State, ...]:
     """The states in which a control file of this name lies there now; usually one."""
     spool = Spool(folder=folder)
     return tuple(state for state in State if os.path.lexists(spool.control(job, state))) if is_stem(job) else ()
+
+
+def _in_back_off(spool: Spool, job: str) -> bool:
+    status = read_status(spool.status(job))
+    waits = status is not None and status.next_try is not None and status.next_try > time.time()
+    return waits and states(spool.folder, job) == (State.WAITING,)
 
 
 def _rename(folder: Path, job: str, sources: Collection[State], to: State, *, verb: str) -> None:
@@ -82,9 +98,10 @@ def _rename(folder: Path, job: str, sources: Collection[State], to: State, *, ve
                 remedy=f"Remove or rename that one first ('phd clean {printable(job)}' removes finished jobs).",
             ) from None
     may = " or ".join(state.meaning for state in sources)
-    raise UsageError(f"{printable(job)} cannot be {verb}: {_is(spool, job)}", remedy=f"It must be {may}; see 'phd queue'.")
+    raise UsageError(f"{printable(job)} cannot be {verb}: {described(folder, job)}", remedy=f"It must be {may}; see 'phd queue'.")
 
 
-def _is(spool: Spool, job: str) -> str:
-    found = states(spool.folder, job)
+def described(folder: Path, job: str) -> str:
+    """The states of a job in words, as the end of a sentence that says why something cannot be done to it."""
+    found = states(folder, job)
     return "it is " + " and ".join(state.meaning for state in found) if found else "there is no such job"

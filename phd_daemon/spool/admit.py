@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from phd_daemon.spool.control_file import OURS, ControlFile
 from phd_daemon.spool.door import Accepted, Refused
@@ -20,7 +20,7 @@ from phd_daemon.spool.locks import take_lock
 from phd_daemon.spool.moves import clock, free_rotation, move_exactly, rotate, status_of
 from phd_daemon.spool.reconcile import Examine
 from phd_daemon.spool.record import JobRecord, write_record
-from phd_daemon.spool.status_file import Outcome, Result, write_status
+from phd_daemon.spool.status_file import Outcome, Result, read_status, write_status
 from restore_core import durable
 from restore_core.naming import printable
 from restore_core.restore.request import Provision, VmxChoice
@@ -39,6 +39,9 @@ def accept(spool: Spool, stem: str, old: JobRecord | None, how: Examine, found: 
     if how.rotate:
         rotate(spool, stem)
     seen = found.seen
+    replaced = old is not None and not how.retry and not how.rotate
+    if replaced and old is not None and _differs_in_priority_alone(old, found):
+        return _prioritize(spool, old, found)
     again = old if how.retry else None
     record = JobRecord(
         stem=stem,
@@ -55,11 +58,37 @@ def accept(spool: Spool, stem: str, old: JobRecord | None, how: Examine, found: 
         control=found.control,
         attempt=again.attempt if again else 0,
     )
-    JobLog(spool.log(stem)).line(
-        "\n".join(_asked(record, found.control, replaced=old is not None and not how.retry and not how.rotate))
-    )
+    JobLog(spool.log(stem)).line("\n".join(_asked(record, found.control, replaced=replaced)))
     write_status(spool.status(stem), status_of(record), durable_now=False)
     write_record(spool.record(stem), record, durable_now=False)
+    return record
+
+
+def _differs_in_priority_alone(old: JobRecord, found: Accepted) -> bool:
+    """The same person asks for the same, only sooner or later: that is the job that waits, not another one."""
+    if old.state is not State.WAITING or old.control is None or old.uid != found.seen.uid:
+        return False
+    here, there = old.control.priority, found.control.priority
+    return here != there and replace(found.control, priority=here) == old.control
+
+
+def _prioritize(spool: Spool, old: JobRecord, found: Accepted) -> JobRecord:
+    """It keeps its place among its equals, its tries, and its log. Raises `OSError`."""
+    seen = found.seen
+    record = old.with_(
+        identity=seen.identity,
+        size=seen.size,
+        mtime_ns=seen.mtime_ns,
+        not_before_ns=seen.mtime_ns,
+        text=found.text.decode(),
+        control=found.control,
+    )
+    lines = [f"priority {found.control.priority} from now on", *_schedule(record if seen.mtime_ns != old.not_before_ns else None)]
+    JobLog(spool.log(old.stem)).line("\n".join(lines))
+    status = read_status(spool.status(old.stem)) or status_of(record)
+    now = status.with_(priority=found.control.priority, not_before=record.not_before_ns / 1e9)
+    write_status(spool.status(old.stem), now, durable_now=False)
+    write_record(spool.record(old.stem), record)
     return record
 
 
@@ -158,6 +187,10 @@ def _asked(record: JobRecord, control: ControlFile, *, replaced: bool) -> list[s
         *(["readback   the finished disk is read again before it gets its name"] if control.readback else []),
         *([f"note       {control.note}"] if control.note else []),
     ]
-    if record.not_before_ns > time.time_ns():
-        lines.append(f"scheduled: not before {clock(record.not_before_ns / 1e9)} (the file's time)")
-    return lines
+    return [*lines, *_schedule(record)]
+
+
+def _schedule(record: JobRecord | None) -> list[str]:
+    if record is None or record.not_before_ns <= time.time_ns():
+        return []
+    return [f"scheduled: not before {clock(record.not_before_ns / 1e9)} (the file's time)"]

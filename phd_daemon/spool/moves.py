@@ -194,7 +194,11 @@ def _compare(spool: Spool, record: JobRecord, state: State) -> JobRecord:
         log.line("the control file was edited after it was accepted: the edit changes nothing. Cancel the job and drop a new file.")
     elif state is State.WAITING and now.mtime_ns != record.mtime_ns and now.mtime_ns > time.time_ns():
         log.line(f"scheduled: not before {clock(now.mtime_ns / 1e9)} (the file's time)")
-    if state is State.WAITING and now.not_before_ns != record.not_before_ns:
+    if not edited and record.next_try is not None:
+        # Whoever touches the file says when it may run: the next try is not waited for any longer.
+        now = now.with_(next_try=None, why_waiting="")
+        log.line("its next try need not wait any longer: the file was touched")
+    if state is State.WAITING and (now.not_before_ns, now.next_try) != (record.not_before_ns, record.next_try):
         write_status(spool.status(record.stem), status_of(now), durable_now=False)
     return _saved(spool, now)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from phd_daemon.spool.layout import Spool
@@ -29,25 +30,32 @@ _NETWORK_FUSE = {
 
 def check_spool(spool: Spool) -> None:
     """Refuse a folder that cannot be a spool, and make its `.state`. Raises `ConfigurationError`, or `OSError`."""
-    folder = spool.folder
+    for fault in faults(spool.folder):
+        raise fault
+    _make_state_folder(spool)
+
+
+def faults(folder: Path) -> Iterator[ConfigurationError]:
+    """Everything that forbids a folder to be a spool. Only looks."""
     name = printable(str(folder))
     try:
         found = os.stat(folder)
     except OSError as error:
-        raise ConfigurationError(
+        yield ConfigurationError(
             f"queue.spool: {name}: {error.strerror}",
             remedy=f"Make the folder (install -d -m 0700 {name}), or name another one in phd.toml.",
-        ) from error
+        )
+        return
     if not stat.S_ISDIR(found.st_mode):
-        raise ConfigurationError(f"queue.spool: {name} is not a folder", remedy="Name a folder in phd.toml.")
-    _refuse_foreign(found, name)
+        yield ConfigurationError(f"queue.spool: {name} is not a folder", remedy="Name a folder in phd.toml.")
+        return
+    yield from _open_to_others(folder, found, name)
     kind = file_system(folder)
     if kind in _NETWORK or kind.removeprefix("fuse.") in _NETWORK_FUSE:
-        raise ConfigurationError(
+        yield ConfigurationError(
             f"queue.spool: {name} is on a network file system ({kind}): locks and events of other machines are not seen there",
             remedy="Put the spool on a local disk. Archives and datastores may lie on the network, the spool may not.",
         )
-    _make_state_folder(spool)
 
 
 def file_system(path: Path) -> str:
@@ -66,15 +74,22 @@ def file_system(path: Path) -> str:
     return kind
 
 
-def _refuse_foreign(found: os.stat_result, name: str) -> None:
-    if found.st_uid not in (0, os.geteuid()):
-        raise ConfigurationError(
+def _open_to_others(folder: Path, found: os.stat_result, name: str) -> Iterator[ConfigurationError]:
+    mine = (0, os.geteuid())
+    link = os.lstat(folder)
+    if stat.S_ISLNK(link.st_mode) and link.st_uid not in mine:
+        yield ConfigurationError(
+            f"queue.spool: {name} is a link that belongs to user {link.st_uid}, who can make it lead elsewhere",
+            remedy="Name the folder itself in phd.toml.",
+        )
+    if found.st_uid not in mine:
+        yield ConfigurationError(
             f"queue.spool: {name} belongs to user {found.st_uid}, who could change every job in it",
             remedy=f"Give it to the user the daemon runs as: chown {os.geteuid()} {name}.",
         )
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX:
         mode = f"{stat.S_IMODE(found.st_mode):04o}"
-        raise ConfigurationError(
+        yield ConfigurationError(
             f"queue.spool: {name} may be written by others (mode {mode}): they could rename each other's jobs",
             remedy=f"chmod 0700 {name}; or, for a drop box, chmod 1730 or 3730 and a group of its own.",
         )

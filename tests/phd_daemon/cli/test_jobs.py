@@ -318,3 +318,16 @@ def test_clean_removes_finished_jobs_and_nothing_else(spool: Path, capsys: Say) 
     assert names(spool) == ["b.log", "b.running", "d.job"]
     assert run(["clean", "--older-than", "1", "d"]) == ExitCode.USAGE
     capsys.readouterr()
+
+
+def test_priority(spool: Path, capsys: Say) -> None:
+    assert submit("--priority", "5") == 0
+    capsys.readouterr()
+    assert run(["priority", "CRM", "0"]) == 0
+    assert capsys.readouterr().out == "CRM: priority 0 (was 5)\n"
+    assert parse_control_file((spool / "CRM.job").read_bytes()).priority == 0
+    assert run(["priority", "CRM", "0"]) == 0
+    assert capsys.readouterr().out == "CRM: priority 0, as it was\n"
+    assert run(["priority", "CRM", "10"]) == ExitCode.USAGE
+    assert run(["priority", "nobody", "1"]) == ExitCode.USAGE
+    assert "there is no such job" in capsys.readouterr().err
