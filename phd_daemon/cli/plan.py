@@ -1,4 +1,4 @@
-"""`phd plan DELTA --to PATH`: what a restore would move, where from, and why. Nothing is written."""
+"""`phd plan DELTA --to PATH`: which Fulls there are, what a restore would move, where from, and why. No disk is written."""
 
 from __future__ import annotations
 
@@ -20,8 +20,12 @@ from phd_daemon.cli.options import (
     receipts_folder,
     to_option,
 )
+from phd_daemon.known import fresh_catalog
+from restore_core.archive.header import DeltaHeader
+from restore_core.naming import printable
+from restore_core.restore.candidates import Candidate, candidates
 from restore_core.restore.request import PlanSummary, RestoreRequest
-from restore_core.restore.run import plan_delta
+from restore_core.restore.run import open_delta, plan_delta
 
 
 @click.command()
@@ -31,7 +35,7 @@ from restore_core.restore.run import plan_delta
 @json_option
 @config_option
 def plan(delta: str, to: str, full: str | None, as_json: bool, config: Path | None) -> None:
-    """Show what a restore of DELTA would move. Both archives are checked as a restore checks them."""
+    """Show what a restore of DELTA would move, and from which Full. Both archives are checked as a restore checks them."""
     settings = read_config(config)
     targets = open_targets(settings)
     request = RestoreRequest(
@@ -44,12 +48,47 @@ def plan(delta: str, to: str, full: str | None, as_json: bool, config: Path | No
         catalog_max_age=settings.index.max_age,
     )
     report = _Silent() if as_json else LiveReport()
+    with open_delta(request, targets) as opened, fresh_catalog(settings) as catalog:
+        head = opened.header
+        fulls = candidates(opened, catalog, targets) if head.blocks_full else []
     found = plan_delta(request, targets, reporter=report)
     if as_json:
-        show.as_json(asdict(found))
+        show.as_json({**asdict(found), "delta": _delta_data(request, head), "fulls": [_full_data(one) for one in fulls]})
         return
-    show.say(f"{found.disk_size} bytes of disk in blocks of {found.block_size} bytes")
+    show.say(f"\nDelta: {request.delta}\n  of {head.describe()}")
+    _show_fulls(fulls)
+    show.say(f"\n{found.disk_size} bytes of disk in blocks of {found.block_size} bytes")
     show.table(("BLOCKS", "BYTES", "FROM", "WHY"), _rows(found))
+
+
+def _show_fulls(fulls: list[Candidate]) -> None:
+    """The candidates, `*` at those that are proven. The first of them is what a restore takes, or a copy that comes faster."""
+    if not fulls:
+        show.say("Full: not needed, or not known to the catalog")
+        return
+    show.say("Fulls of this disk; * is proven to be the one of this Delta:")
+    rows = [
+        ("*" if one.proven else "", show.size(one.size), f"{one.time:%Y-%m-%d %H:%M}" if one.time else "-", str(one.ref), one.why)
+        for one in fulls
+    ]
+    show.table(("", "SIZE", "DATE", "FULL", "WHY"), rows)
+
+
+def _delta_data(request: RestoreRequest, head: DeltaHeader) -> dict[str, object]:
+    return {
+        "archive": str(request.delta),
+        "size": head.file_size,
+        "time": head.time,
+        "vm": printable(head.vm),
+        "uuid": printable(head.uuid),
+        "scsi": printable(head.scsi),
+        "vmdk": printable(head.disk),
+    }
+
+
+def _full_data(one: Candidate) -> dict[str, object]:
+    stamp = f"{one.time:%Y-%m-%dT%H:%M}" if one.time else None
+    return {"archive": str(one.ref), "size": one.size, "stamp": stamp, "proven": one.proven, "why": one.why}
 
 
 def _rows(found: PlanSummary) -> list[tuple[str, str, str, str]]:

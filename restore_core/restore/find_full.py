@@ -14,6 +14,7 @@ from typing import TypeAlias
 from restore_core import naming
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.full_reader import FullReader
+from restore_core.archive.header import utc
 from restore_core.errors import ArchiveAbsent, BadArchive, NotThisFull, PhdError, TargetRefused, TargetUnavailable
 from restore_core.restore.copies import fastest_first, tell, try_all
 from restore_core.restore.request import Reporter
@@ -55,7 +56,9 @@ def proven_copies(
     hold it did not answer, `BadArchive` if it was found damaged or another lies under its name, `ArchiveAbsent` if there is none.
     """
     if asked is not None:
-        yield _prove(delta, asked, targets, reporter)
+        full = prove(delta, asked, targets)
+        _note(delta, full, reporter)
+        yield full
         return
     search = _Search(delta=delta, targets=targets, reporter=reporter)
     yield from search.side_by_side(known(delta.header.full_size))
@@ -83,7 +86,7 @@ class _Search:
         refs = [ref for ref in dict.fromkeys([*beside, *known]) if self._can_open(ref)]
         if not known or len({ref.target for ref in refs}) < 2:
             return
-        answered = try_all(refs, lambda ref: _prove(self.delta, ref, self.targets, None))
+        answered = try_all(refs, lambda ref: prove(self.delta, ref, self.targets))
         self.tried.update(one.ref for one in answered)
         chosen = fastest_first(answered, own=self.delta.source.ref.target)
         try:
@@ -93,7 +96,7 @@ class _Search:
             tell(chosen, self.reporter)
             while chosen and (full := chosen.pop(0).full) is not None:
                 self.found = True
-                _note(full, self.reporter)
+                _note(self.delta, full, self.reporter)
                 yield full
         finally:
             for left in chosen:
@@ -107,10 +110,11 @@ class _Search:
                 continue
             self.tried.add(ref)
             try:
-                full = _prove(self.delta, ref, self.targets, self.reporter)
+                full = prove(self.delta, ref, self.targets)
             except PhdError as error:
                 self._not_taken(ref, error)
                 continue
+            _note(self.delta, full, self.reporter)
             self.found = True
             yield full
 
@@ -154,7 +158,8 @@ def _not_found(delta: DeltaReader, silent: list[TargetUnavailable], refused: lis
     )
 
 
-def _prove(delta: DeltaReader, ref: ArchiveRef, targets: TargetSet, reporter: Reporter | None) -> FullReader:
+def prove(delta: DeltaReader, ref: ArchiveRef, targets: TargetSet) -> FullReader:
+    """The Full at `ref`, opened; `BadArchive` if it is not the one of `delta`, and whatever the target raises."""
     source = targets.open(ref)
     try:
         full = FullReader(source)
@@ -162,13 +167,12 @@ def _prove(delta: DeltaReader, ref: ArchiveRef, targets: TargetSet, reporter: Re
     except BaseException:
         source.close()
         raise
-    if reporter is not None:
-        _note(full, reporter)
     return full
 
 
-def _note(full: FullReader, reporter: Reporter) -> None:
-    reporter.note(f"Full: {full.where}, {full.source.size} bytes, proven by its id, its size and some of its blocks")
+def _note(delta: DeltaReader, full: FullReader, reporter: Reporter) -> None:
+    made = utc(delta.header.full_time)
+    reporter.note(f"Full: {full.where}, {full.source.size} bytes, of {made}, proven by its id, its size and some of its blocks")
 
 
 def _candidates(delta: DeltaReader, targets: TargetSet, silent: list[TargetUnavailable]) -> Iterator[ArchiveRef]:
@@ -177,7 +181,7 @@ def _candidates(delta: DeltaReader, targets: TargetSet, silent: list[TargetUnava
     if _is_name(header.full_name):
         yield ref.beside(header.full_name)
     if ref.target == LOCAL:
-        yield from _matching(_next_door(ref), header.full_name, header.full_size)
+        yield from _matching(next_door(ref), header.full_name, header.full_size)
     names = sorted(targets.specs, key=lambda name: name != ref.target)
     for name in names:
         try:
@@ -213,7 +217,7 @@ def _as_silence(error: PhdError) -> TargetUnavailable:
     return (TargetUnavailable if error.try_again else TargetRefused)(error.message, remedy=error.remedy)
 
 
-def _next_door(ref: ArchiveRef) -> Iterator[tuple[ArchiveRef, int]]:
+def next_door(ref: ArchiveRef) -> Iterator[tuple[ArchiveRef, int]]:
     """Files beside a local Delta, and in the folders next to its own when that is a backup folder."""
     folder = PurePosixPath(os.path.abspath(ref.path)).parent
     backup_folder = naming.parse_folder(folder.name).uuid is not None

@@ -23,6 +23,7 @@ def held_part(destination: Destination, *, mode: int, keep_part: KeepPart) -> It
     """
     fd = take_part(destination, mode=mode, keep=True)
     try:
+        remove_small_parts(destination)
         yield fd
     except BaseException as error:
         if not keep_part(error) or os.fstat(fd).st_blocks == 0:
@@ -41,4 +42,12 @@ def _remove(destination: Destination, fd: int) -> None:
     with contextlib.suppress(OSError):
         there = os.stat(destination.part_name, dir_fd=destination.folder_fd, follow_symlinks=False)
         if os.path.samestat(there, os.fstat(fd)):
+            remove_small_parts(destination)
             durable.remove(destination.part_name, dir_fd=destination.folder_fd, durable=False)
+
+
+def remove_small_parts(destination: Destination) -> None:
+    """Halves of descriptor and VMX that a crash left; only for whoever holds the part file. They harm nobody: an error ends here."""
+    for name in destination.small_parts:
+        with contextlib.suppress(OSError):
+            durable.remove(name, dir_fd=destination.folder_fd, durable=False)

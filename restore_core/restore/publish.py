@@ -9,7 +9,7 @@ from restore_core import durable
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.full_reader import block_length, check_block
 from restore_core.archive.index_map import ZERO
-from restore_core.disk.destination import Destination
+from restore_core.disk.destination import PART_SUFFIX, Destination
 from restore_core.disk.scan import is_zero
 from restore_core.disk.vmdk import render_descriptor
 from restore_core.errors import BadArchive, BlockMismatch, DestinationExists
@@ -73,7 +73,8 @@ def put_descriptor(
         return
     folder = destination.folder_fd
     data = text.encode("utf-8", "surrogateescape")
-    durable.write_whole(name, data, mode=(mode or request.mode) & 0o7777, replace=request.overwrite, dir_fd=folder)
+    part = name + PART_SUFFIX
+    durable.write_whole(name, data, mode=(mode or request.mode) & 0o7777, replace=request.overwrite, dir_fd=folder, part=part)
     durable.remove(name + APPLYING_SUFFIX, dir_fd=folder)
 
 
@@ -91,7 +92,8 @@ def put_vmx(destination: Destination, request: RestoreRequest, delta: DeltaReade
         return None
     name, data = _vmx_to_put(destination, delta)
     if data is not None:
-        durable.write_whole(name, data, mode=request.mode, replace=False, dir_fd=destination.folder_fd)
+        folder = destination.folder_fd
+        durable.write_whole(name, data, mode=request.mode, replace=False, dir_fd=folder, part=name + PART_SUFFIX)
     return request.destination.with_name(name)
 
 
@@ -100,7 +102,7 @@ def _vmx_to_put(destination: Destination, delta: DeltaReader) -> tuple[str, byte
     data = delta.text("vmx")
     if data is None:
         raise BadArchive(f"{delta.where}: it holds no VMX", remedy='Restore without the VMX (vmx = "none").')
-    name = Path(destination.descriptor_name or destination.disk_name).stem + ".vmx"
+    name = destination.vmx_name
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=destination.folder_fd)
     except FileNotFoundError:

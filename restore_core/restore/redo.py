@@ -28,6 +28,7 @@ from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.digests import BlockDigest, Buffer
 from restore_core.archive.full_reader import block_length
 from restore_core.disk.allocation import zero_range
+from restore_core.disk.destination import PART_SUFFIX as DESCRIPTOR_PART
 from restore_core.disk.destination import REDO_SUFFIX, Destination
 from restore_core.disk.identity import Identity, identity_of
 from restore_core.disk.locks import hold
@@ -212,7 +213,8 @@ def _finish(destination: Destination, footer: RedoFooter) -> None:
         mode = 0o600
         with contextlib.suppress(FileNotFoundError):
             mode = os.stat(name + APPLYING_SUFFIX, dir_fd=folder, follow_symlinks=False).st_mode & 0o7777
-        durable.write_whole(name, footer.descriptor.encode("utf-8", "surrogateescape"), mode=mode, dir_fd=folder)
+        text = footer.descriptor.encode("utf-8", "surrogateescape")
+        durable.write_whole(name, text, mode=mode, dir_fd=folder, part=name + DESCRIPTOR_PART)
         durable.remove(name + APPLYING_SUFFIX, dir_fd=folder)
 
 

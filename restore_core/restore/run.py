@@ -98,6 +98,7 @@ class _Attempt:
             open_destination(request.destination, roots=request.roots, make_folders=True) as destination,
         ):
             delta.check_metadata()
+            self.reporter.note(f"Delta: {delta.where}, {delta.source.size} bytes, of {delta.header.describe()}")
             with held_part(destination, mode=request.mode, keep_part=self.keep_part) as part:
                 recovered = redo.recover(
                     destination, lambda delta_id, disk: receipt.claim(request.records, destination, delta_id, os.fstat(disk))

@@ -121,6 +121,24 @@ def test_plan_shows_blocks_and_why(backup: SmallBackup, capsys: Say) -> None:
     assert json.loads(capsys.readouterr().out)["full_bytes"] == 16 << 20
 
 
+def test_plan_lists_the_fulls_with_a_star_at_the_proven_one(backup: SmallBackup, capsys: Say) -> None:
+    other = backup.full_path.with_name("00-CRM.vmdk.gz-070919-1601.phd")
+    other.write_bytes(backup.full_path.read_bytes()[:-1])
+    capsys.readouterr()
+    assert run(["plan", str(backup.delta), "--to", "a.vmdk"]) == 0
+    text = capsys.readouterr().out
+    assert f"VM CRM, UUID {UUID}, SCSI 0:0, CRM.vmdk, {24 << 20} bytes of disk" in text
+    (star,) = [line for line in text.splitlines() if line.startswith("*")]
+    assert str(backup.full) in star
+    assert f"another backup: {backup.full_path.stat().st_size - 1} bytes" in text
+    assert run(["plan", str(backup.delta), "--to", "a.vmdk", "--json"]) == 0
+    fulls = json.loads(capsys.readouterr().out)["fulls"]
+    assert [(one["archive"], one["proven"]) for one in fulls] == [
+        (str(backup.full), True),
+        (str(backup.full).replace("070920", "070919"), False),
+    ]
+
+
 @pytest.mark.parametrize("which", ["delta", "full"])
 def test_verify_finds_one_flipped_bit(backup: SmallBackup, capsys: Say, which: str) -> None:
     path = backup.delta_path if which == "delta" else backup.full_path
