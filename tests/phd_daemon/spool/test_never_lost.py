@@ -6,6 +6,7 @@ The model knows only this: which texts were dropped, and which of them a person 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -20,8 +21,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from phd_daemon.spool.door import user_name
 from phd_daemon.spool.layout import State
 from phd_daemon.spool.locks import lock_is_held
+from phd_daemon.spool.priority import set_priority
 from phd_daemon.spool.record import JobRecord, read_record
 from phd_daemon.spool.status_file import Result, read_status
+from restore_core.errors import BadControlFile, UsageError
 from tests.phd_daemon.spool.desk import Desk, control
 
 STEMS = ("a", "b")
@@ -52,9 +55,11 @@ class Hands(RuleBasedStateMachine):
         """A person is about to destroy what lies under this name."""
         path = self.desk.folder / name
         if path.exists():
-            text = path.read_bytes()
-            self.alive.discard(text)
-            self.gone.add(text)
+            self.destroyed_text(path.read_bytes())
+
+    def destroyed_text(self, text: bytes) -> None:
+        self.alive.discard(text)
+        self.gone.add(text)
 
     @rule(stem=stems)
     def drop(self, stem: str) -> None:
@@ -86,6 +91,15 @@ class Hands(RuleBasedStateMachine):
             name = self.desk.names()[number]
             self.destroyed(name)
             self.desk.rm(name)
+
+    @rule(stem=stems, priority=numbers)
+    def another_priority(self, stem: str, priority: int) -> None:
+        path = self.desk.folder / f"{stem}.job"
+        before = path.read_bytes() if path.exists() else b""
+        with contextlib.suppress(UsageError, BadControlFile):
+            set_priority(self.desk.folder, stem, priority)
+            self.destroyed_text(before)
+            self.alive.add(path.read_bytes())
 
     @rule()
     def look(self) -> None:
