@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 MIB = 1 << 20
+_QUIET = 0.5
+_LONGEST_SETTLE = 20.0
 
 
 class ContenderFailed(Exception):
@@ -52,12 +54,26 @@ def run(contender: Contender) -> float:
     remove_outputs(contender)
     for path in contender.reads:
         warm(path)
-    os.sync()  # nobody pays for the dirty pages of the one before
+    settle()  # nobody pays for the dirty pages or the freed blocks of the one before
     start = time.perf_counter()
     _run_process(contender)
     for path in contender.outputs:
         _sync(path)
     return time.perf_counter() - start
+
+
+def settle() -> None:
+    """Return when all that was written is on the disks, and the disks have had nothing to do for half a second.
+
+    A file system that discards freed blocks does so after the sync, and 4 GiB of that disturb whatever comes next.
+    """
+    os.sync()
+    last, still_since, end = "", time.monotonic(), time.monotonic() + _LONGEST_SETTLE
+    while time.monotonic() < min(end, still_since + _QUIET):
+        found = Path("/proc/diskstats").read_text()
+        if found != last:
+            last, still_since = found, time.monotonic()
+        time.sleep(0.05)
 
 
 def _run_process(contender: Contender) -> None:
