@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,12 +26,26 @@ class Desk:
         self.config: Config = read_config(path)
         self.targets = TargetSet(self.config.targets)
         self.leaving = threading.Event()
+        self.busy = False
 
     def read_again(self) -> None:
         """Take up what phd.toml says now; `ConfigurationError` leaves everything as it was."""
         config = read_config(self._path)
         self.targets.close()
         self.config, self.targets = config, TargetSet(config.targets)
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """While this is open, `leaving` ends the work and what was begun is cleaned up; else the process ends at once."""
+        self.busy = True
+        try:
+            yield
+        finally:
+            self.busy = False
+
+    def let_go(self) -> None:
+        """Somebody did not wait for an answer of a target: what comes next does not use that connection."""
+        self.targets = TargetSet(self.config.targets)
 
     def close(self) -> None:
         """Leave every target."""

@@ -29,7 +29,7 @@ def console(face: Face, desk: Desk) -> None:
 
 def walk(menu: Menu, face: Face, desk: Desk) -> None:
     """Show one menu again and again until it is left."""
-    while not desk.leaving.is_set():
+    while True:
         entry = face.choose(_choice(menu, desk))
         if entry is None:
             return
@@ -40,14 +40,18 @@ def walk(menu: Menu, face: Face, desk: Desk) -> None:
 
 
 def call(title: str, what: Flow, face: Face, desk: Desk) -> None:
-    """One flow. What it raises on purpose, and what the system refused it, is a text on the screen; ^C is a way back."""
+    """One flow. What it raises on purpose, and what the system refused it, is a text on the screen; ^C is a way back.
+
+    Raises `Stopped` when this process has to end.
+    """
     try:
         what(face, desk)
     except KeyboardInterrupt:
-        return
+        desk.let_go()
     except Stopped as error:
-        if not desk.leaving.is_set():
-            face.show(Page(title=title, lines=str(error).split("\n")))
+        if desk.leaving.is_set():
+            raise
+        face.show(Page(title=title, lines=str(error).split("\n")))
     except PhdError as error:
         face.show(Page(title=title, lines=str(error).split("\n")))
     except OSError as error:

@@ -1,0 +1,112 @@
+"""The way to one backup: machine or VMDK name > a date or All Dates > the list.
+
+Every list is left one step back. What is chosen last is handed to a function, and the list stands there again when that
+returns, so that the next disk of a machine can be chosen at once.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from phd_daemon.cli.backups import Maps, maps_of
+from phd_daemon.console import holdings
+from phd_daemon.console.desk import Desk
+from phd_daemon.console.face import Choice, Face, Row
+from phd_daemon.console.holdings import Group
+from phd_daemon.console.run import call
+from phd_daemon.known import fresh_catalog
+from restore_core.catalog import CatalogEntry
+from restore_core.errors import ArchiveAbsent, ConfigurationError
+from restore_core.naming import ArchiveType
+
+Then = Callable[[CatalogEntry, Face, Desk], None]
+_GROUPS_HELP = """\
+What the targets held when they were last looked at; older looks than index.max_age are made anew by themselves, (I) does it now.
+Machines of the same name stand apart by their UUID. Version-2 backups stand under the name of their host."""
+_BACKUPS_HELP = """\
+Choose a Delta rather than a Full: all of its blocks are checked, and it knows the name of its disk. The empty Delta has the
+very disk of the Full it was made with. A filter is compared with all columns: delta 0:0 nas1 shows that disk's Deltas there."""
+
+
+class _Again(enum.Enum):
+    AGAIN = "look at the targets again"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """Everything the targets hold, newest first, and what is to be said of those that do not answer."""
+
+    entries: tuple[CatalogEntry, ...]
+    maps: Maps
+    troubles: tuple[str, ...]
+
+
+def browse_machines(face: Face, desk: Desk, then: Then, *, only: ArchiveType | None = None) -> None:
+    """From the list of virtual machines to `then`, until the list is left."""
+    _browse(face, desk, then, title="Virtual Machines", columns=holdings.MACHINE_COLUMNS, group=holdings.by_machine, only=only)
+
+
+def browse_vmdks(face: Face, desk: Desk, then: Then) -> None:
+    """From the list of VMDK names to `then`, until the list is left."""
+    _browse(face, desk, then, title="VMDK Names", columns=holdings.VMDK_COLUMNS, group=holdings.by_vmdk, only=None)
+
+
+def _browse(
+    face: Face,
+    desk: Desk,
+    then: Then,
+    *,
+    title: str,
+    columns: tuple[str, ...],
+    group: Callable[[Sequence[CatalogEntry]], list[Row[Group]]],
+    only: ArchiveType | None,
+) -> None:
+    held = _look(face, desk, look=(), only=only)
+    while True:
+        again: Row[Group | _Again] = Row(cells=("Look at the backup targets again",), value=_Again.AGAIN, key="i")
+        rows: list[Row[Group | _Again]] = [*group(held.entries), again]
+        start = 0 if len(rows) == 2 else None
+        chosen = face.choose(Choice(title=title, rows=rows, columns=columns, intro=held.troubles, help=_GROUPS_HELP, start=start))
+        if chosen is None:
+            return
+        if isinstance(chosen, Group):
+            _days(face, desk, then, chosen, held.maps)
+        else:
+            held = _look(face, desk, look=None, only=only)
+
+
+def _days(face: Face, desk: Desk, then: Then, group: Group, maps: Maps) -> None:
+    rows = holdings.by_day(group)
+    title = f"{group.title}: a date or All Dates"
+    while (chosen := face.choose(Choice(title=title, rows=rows, help=_BACKUPS_HELP, start=1))) is not None:
+        _backups(face, desk, then, chosen, maps)
+
+
+def _backups(face: Face, desk: Desk, then: Then, group: Group, maps: Maps) -> None:
+    rows = holdings.backups(group, maps)
+    columns = holdings.BACKUP_COLUMNS + ("VIRTUAL MACHINE",) * (len(rows[0].cells) - len(holdings.BACKUP_COLUMNS))
+    title, start = f"Backups of {group.title}", holdings.proposed(group.entries)
+    while (entry := face.choose(Choice(title=title, rows=rows, columns=columns, help=_BACKUPS_HELP, start=start))) is not None:
+        call(title, partial(then, entry), face, desk)
+
+
+def _look(face: Face, desk: Desk, *, look: Collection[str] | None, only: ArchiveType | None) -> Held:
+    """The catalog, and the targets themselves where it is too old (`look`: also those, None: all of them)."""
+    if not desk.config.targets:
+        raise ConfigurationError("no backup target is configured", remedy="Add [targets.NAME] to phd.toml.")
+
+    def work() -> Held:
+        with fresh_catalog(desk.config, look=look) as catalog:
+            found = tuple(catalog.entries())
+            silent = tuple(f"{one.problem}; shown as it was last seen" for one in catalog.known() if one.problem)
+        wanted = [entry for entry in found if only in (None, entry.name.type)]
+        return Held(entries=holdings.newest_first(wanted), maps=maps_of(found), troubles=silent)
+
+    held = face.wait("Looking at the backup targets", work)
+    if not held.entries:
+        what = "; ".join(held.troubles) or "the targets answer and hold none"
+        raise ArchiveAbsent(f"no backups were found: {what}", remedy="'phd targets' shows which targets answer.")
+    return held

@@ -1,0 +1,177 @@
+"""Where the disk goes: over one that lies on a datastore already, or elsewhere: datastore > folder > name.
+
+What stands there already is never proposed; whoever wants to write over it says so, twice. Enter leads to the default
+datastore, a folder called like the machine, and the name that the disk had.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from phd_daemon.cli import show
+from phd_daemon.console import places
+from phd_daemon.console.check_backup import Checked
+from phd_daemon.console.desk import Desk
+from phd_daemon.console.face import Choice, Face, Question, Row
+from phd_daemon.console.places import Datastore, Place
+from restore_core.disk.locks import holder_of
+from restore_core.errors import PhdError
+from restore_core.naming import printable, unprintable
+
+_PLACE_HELP = """\
+The disks of this name on the datastores of this host, two folders deep. One that a virtual machine holds cannot be chosen: power
+it off first. A disk that is chosen is refreshed, or replaced, once the backup was verified; until then it stays as it is."""
+_STORE_HELP = """\
+The datastores are the folders directly below datastores.roots in phd.toml. Jobs of the queue restore to nowhere else; a restore in
+the foreground may go to any folder."""
+
+
+class _Elsewhere(enum.Enum):
+    ANOTHER_PLACE = "elsewhere"
+    ANOTHER_FOLDER = "a folder that is not listed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """The disk to write. `overwrite`: something lies there, and the person said that it may be changed."""
+
+    path: Path
+    overwrite: bool
+    on_datastore: bool
+
+
+def choose_place(backup: Checked, face: Face, desk: Desk) -> Chosen | None:
+    """Ask until a place is chosen that can take the disk; None to go back."""
+    roots, name = desk.config.datastores.roots, backup.disk_name
+
+    def work() -> tuple[list[Datastore], list[Place]]:
+        stores = places.datastores(roots)
+        return stores, places.existing(stores, name, roots)
+
+    stores, found = face.wait("Looking at the datastores", work)
+    rows: list[Row[Place | _Elsewhere]] = [_place_row(place) for place in found]
+    rows.append(Row(cells=("Elsewhere: choose datastore, folder and name",), value=_Elsewhere.ANOTHER_PLACE, key="e"))
+    choice = Choice(
+        title=f"Where to restore {printable(name)}",
+        rows=rows,
+        columns=("IT LIES AT", "SIZE", "FREE THERE", "") if found else (),
+        help=_PLACE_HELP,
+        start=len(rows) - 1,
+    )
+    while (taken := face.choose(choice)) is not None:
+        chosen = _over(taken.path, face, on_datastore=True) if isinstance(taken, Place) else _elsewhere(stores, backup, face, desk)
+        if chosen is not None:
+            return chosen
+    return None
+
+
+def choose_folder(stores: list[Datastore], vm: str, face: Face, desk: Desk) -> Path | None:
+    """A folder on a datastore, or any other; it may be missing yet."""
+    while (store := _choose_store(stores, face, desk)) is not None:
+        folder = _other_folder(face) if isinstance(store, _Elsewhere) else _choose_folder(store.path, vm, face)
+        if folder is not None:
+            return folder
+    return None
+
+
+def _elsewhere(stores: list[Datastore], backup: Checked, face: Face, desk: Desk) -> Chosen | None:
+    vm = backup.entry.folder.vm
+    while (folder := choose_folder(stores, vm, face, desk)) is not None:
+        on_datastore = any(folder.is_relative_to(store.path) for store in stores)
+        chosen = _choose_name(folder, backup, face, on_datastore=on_datastore)
+        if chosen is not None:
+            return chosen
+    return None
+
+
+def _choose_store(stores: list[Datastore], face: Face, desk: Desk) -> Datastore | _Elsewhere | None:
+    rows: list[Row[Datastore | _Elsewhere]] = [
+        Row(cells=(printable(str(store.path)), show.size(store.free), show.size(store.size)), value=store) for store in stores
+    ]
+    rows.append(Row(cells=("A folder that is not listed (in the foreground only)",), value=_Elsewhere.ANOTHER_FOLDER, key="o"))
+    default = desk.config.replication.default_datastore
+    start = next((index for index, store in enumerate(stores) if store.path == default), 0)
+    columns = ("DATASTORE", "FREE", "SIZE") if stores else ()
+    return face.choose(Choice(title="Datastore", rows=rows, columns=columns, help=_STORE_HELP, start=start))
+
+
+def _choose_folder(store: Path, vm: str, face: Face) -> Path | None:
+    """A folder on that datastore, the one called like the machine proposed, whether it is there or not."""
+    proposed = vm.replace("/", "_").lstrip(".") or "restored"
+    there = places.folders(store)
+    rows: list[Row[str | _Elsewhere]] = []
+    if places.wrong_folder(store, proposed) is None:
+        rows.append(Row(cells=(printable(proposed), "" if proposed in there else "new"), value=proposed))
+    rows += [Row(cells=(printable(name), ""), value=name) for name in there if name != proposed]
+    rows.append(Row(cells=("The datastore itself", ""), value="", key="d"))
+    rows.append(Row(cells=("Another folder", ""), value=_Elsewhere.ANOTHER_FOLDER, key="n"))
+    title = f"Folder on {printable(str(store))}"
+    while (taken := face.choose(Choice(title=title, rows=rows, start=0))) is not None:
+        if isinstance(taken, str):
+            return store / taken
+        question = Question(
+            title=title, prompt="Name of the folder", check=lambda text: places.wrong_folder(store, unprintable(text))
+        )
+        if (name := face.ask(question)) is not None:
+            return store / unprintable(name)
+    return None
+
+
+def _wrong_folder(store: Path, text: str) -> str | None:
+    return places.wrong_folder(store, unprintable(text))
+
+
+def _other_folder(face: Face) -> Path | None:
+    def check(text: str) -> str | None:
+        if not text.startswith("/") or ".." in Path(text).parts:
+            return "Write the whole path, from / on, without '..'."
+        return None
+
+    answer = face.ask(Question(title="Another folder", prompt="Path of the folder", check=check))
+    return None if answer is None else Path(os.path.normpath(unprintable(answer)))
+
+
+def _choose_name(folder: Path, backup: Checked, face: Face, *, on_datastore: bool) -> Chosen | None:
+    """The name of the VMDK: known of a Delta, guessed of a Full. Asked again when a disk there shall stay as it is."""
+    knows = "the Delta knows this name" if backup.header else "a guess, from the name of the backup"
+    question = Question(
+        title=f"Name of the VMDK in {printable(str(folder))}",
+        prompt="Name",
+        suggestion=printable(backup.disk_name),
+        intro=(f"Suggested is {printable(backup.disk_name)}: {knows}.",),
+        help="NAME.vmdk makes a descriptor and NAME-flat.vmdk. Another suffix makes a raw image alone.",
+        check=lambda text: places.wrong_name(folder, unprintable(text), confined=on_datastore) or _held(folder / unprintable(text)),
+    )
+    while (answer := face.ask(question)) is not None:
+        path = folder / unprintable(answer)
+        if not places.is_there(path):
+            return Chosen(path=path, overwrite=False, on_datastore=on_datastore)
+        chosen = _over(path, face, on_datastore=on_datastore)
+        if chosen is not None:
+            return chosen
+    return None
+
+
+def _held(path: Path) -> str | None:
+    """By whom a disk is in use."""
+    try:
+        holder = holder_of(path)
+    except PhdError as error:
+        return str(error)
+    return f"{printable(path.name)} is in use: {holder}" if holder else None
+
+
+def _over(path: Path, face: Face, *, on_datastore: bool) -> Chosen | None:
+    lines = [f"{printable(str(path))} is there already.", "It will be refreshed or replaced. What it holds now is lost then."]
+    if face.confirm("Write over this disk?", lines, default=False):
+        return Chosen(path=path, overwrite=True, on_datastore=on_datastore)
+    return None
+
+
+def _place_row(place: Place) -> Row[Place | _Elsewhere]:
+    use = "in use" if place.held else "cannot be replaced" if place.refused else "not in use"
+    cells = (printable(str(place.path)), show.size(place.size), show.size(place.store.free), use)
+    return Row(cells=cells, value=place, refused=place.refused)

@@ -1,0 +1,152 @@
+"""A list on numbered lines, as pure functions: what stands on the page, and what an answer means.
+
+    3, v        choose that row (a letter where the row has one)
+    Enter       the proposed row; where none is proposed, back. With a filter on: all rows again
+    0, Esc      back; in a short list also q
+    b, q        the bottom of a long list; 1 its top; n and p the next and the previous page
+    /words      only rows that hold all of these words; / alone shows all again
+    ?           help
+
+Numbers count the rows that are shown, from 1, those with a letter left out. So 1 means the top only where that row is not seen.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from phd_daemon.console.face import Choice, Row
+
+T = TypeVar("T")
+ESCAPE = "\x1b"
+
+
+class Said(enum.Enum):
+    """Answers that choose nothing and show no other page."""
+
+    BACK = "back"
+    HELP = "help"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What of a list is shown: rows that hold all words of `words`, from the row number `top` of those on."""
+
+    words: str = ""
+    top: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numbered(Generic[T]):
+    """One list with its rows as they can be called: `labels` are numbers and letters, the same index as `rows`."""
+
+    choice: Choice[T]
+    height: int
+    rows: tuple[Row[T], ...]
+    labels: tuple[str, ...]
+    words: str
+
+    @property
+    def long(self) -> bool:
+        """More rows than a page has lines."""
+        return len(self.rows) > self.height
+
+    @property
+    def last_top(self) -> int:
+        """Where the last page begins."""
+        return max(0, len(self.rows) - self.height)
+
+
+def numbered(choice: Choice[T], view: View, height: int) -> Numbered[T]:
+    """The rows of a view; `height` is how many of them a page has."""
+    wanted = view.words.casefold().split()
+    rows = tuple(row for row in choice.rows if row.key or _holds(row, wanted)) if wanted else tuple(choice.rows)
+    number, labels = 0, []
+    for row in rows:
+        number += not row.key
+        labels.append(row.key.upper() if row.key else str(number))
+    return Numbered(choice=choice, height=height, rows=rows, labels=tuple(labels), words=view.words)
+
+
+def first_view(choice: Choice[T], height: int) -> View:
+    """The page on which the proposed row stands."""
+    start = choice.start or 0
+    return View(top=0 if start < height else min(start, max(0, len(choice.rows) - height)))
+
+
+def page(shown: Numbered[T], view: View) -> list[str]:
+    """The lines of one page: titles, rows, and where in the list they are."""
+    here = range(view.top, min(view.top + shown.height, len(shown.rows)))
+    margin = max(map(len, shown.labels), default=1)
+    titles = shown.choice.columns
+    widths = _widths(titles, shown.rows)
+    lines = ["  ".join([" " * (margin + 1), *_padded(titles, widths)]).rstrip()] if titles else []
+    lines += ["  ".join([f"{shown.labels[i]:>{margin}})", *_padded(shown.rows[i].cells, widths)]).rstrip() for i in here]
+    if shown.words:
+        lines.append(f"only rows with: {shown.words} ({len(shown.rows)} of {len(shown.choice.rows)}; / shows all)")
+    if shown.long:
+        lines.append(
+            f"rows {here.start + 1} to {here.stop} of {len(shown.rows)}: n next, p previous, b bottom, 1 top, /words filter"
+        )
+    return lines
+
+
+def understood(shown: Numbered[T], view: View, answer: str) -> Row[T] | View | Said | str:
+    """What an answer means: a row, another page, back or help; a text says why it means nothing."""
+    text = answer.strip()
+    if text.startswith(ESCAPE) or text == "0":
+        return Said.BACK
+    if not text:
+        return _empty(shown)
+    if text == "?":
+        return Said.HELP
+    if text.startswith("/"):
+        return View(words=text[1:].strip())
+    label = text.upper()
+    if label == "1" and _place(shown, "1") not in range(view.top, view.top + shown.height):
+        return replace(view, top=0)
+    if label in shown.labels:
+        row = shown.rows[_place(shown, label)]
+        return f"This cannot be chosen: {row.refused}" if row.refused else row
+    return _movement(shown, view, label)
+
+
+def _empty(shown: Numbered[T]) -> Row[T] | View | Said | str:
+    if shown.words:
+        return View()
+    if shown.choice.start is None:
+        return Said.BACK
+    row = shown.choice.rows[shown.choice.start]
+    return f"This cannot be chosen: {row.refused}" if row.refused else row
+
+
+def _movement(shown: Numbered[T], view: View, label: str) -> View | Said | str:
+    if shown.long:
+        tops = {"B": shown.last_top, "Q": shown.last_top, "N": view.top + shown.height, "P": view.top - shown.height}
+        if label in tops:
+            return replace(view, top=min(max(0, tops[label]), shown.last_top))
+    elif label == "Q":
+        return Said.BACK
+    return f"There is no {label} here; ? explains."
+
+
+def _place(shown: Numbered[T], label: str) -> int:
+    return shown.labels.index(label) if label in shown.labels else 0
+
+
+def _holds(row: Row[T], wanted: Sequence[str]) -> bool:
+    text = " ".join(row.cells).casefold()
+    return all(word in text for word in wanted)
+
+
+def _widths(titles: Sequence[str], rows: Sequence[Row[T]]) -> list[int]:
+    columns = max([len(titles), *(len(row.cells) for row in rows)])
+    cells = [titles, *(row.cells for row in rows if len(row.cells) == columns)]
+    return [max((len(each[i]) for each in cells if i < len(each)), default=0) for i in range(columns)]
+
+
+def _padded(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
+    """Cells in their columns; a row with fewer cells than there are columns says something else and is not aligned."""
+    return [cell.ljust(width) for cell, width in zip(cells, widths, strict=False)] if len(cells) == len(widths) else list(cells)

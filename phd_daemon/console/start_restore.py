@@ -1,0 +1,157 @@
+"""The end of the way: a final verify, then the job goes into the queue or runs here, then the VMX.
+
+What runs is what `phd submit` and `phd restore` run. A Full, and a disk outside the datastores, cannot be queued.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from phd_daemon.cli.live import FullLine, Line, delta_line
+from phd_daemon.cli.options import receipts_folder, spool_of
+from phd_daemon.cli.restore import done_line, header_block
+from phd_daemon.cli.submit import checked_text, drop
+from phd_daemon.console.check_backup import Checked
+from phd_daemon.console.choose_full import FullChoice
+from phd_daemon.console.choose_place import Chosen
+from phd_daemon.console.desk import Desk
+from phd_daemon.console.face import Face, Page, Stop
+from phd_daemon.console.run import queue_state
+from phd_daemon.process import forbid_core_dumps, tune_malloc
+from phd_daemon.spool.control_file import ControlFile
+from restore_core.errors import Stopped
+from restore_core.naming import printable
+from restore_core.restore.extras import restore_vmx
+from restore_core.restore.full import restore_full
+from restore_core.restore.request import PlanSummary, Progress, RestoreOutcome, RestoreRequest, VmxChoice
+from restore_core.restore.run import restore_delta
+
+_REDRAW_EVERY = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """All that was chosen."""
+
+    backup: Checked
+    full: FullChoice
+    place: Chosen
+
+
+def start(order: Order, face: Face, desk: Desk) -> bool:
+    """Ask for the last time, and do it. False if the person went back and nothing was begun."""
+    request = _request(order, desk)
+    lines = header_block(request, desk.targets, is_full=order.backup.is_full)[2:-2]
+    if order.place.overwrite:
+        lines.append(" The disk that lies there is refreshed or replaced.")
+    if not face.confirm("Start this restore?", lines, default=True):
+        return False
+    queued = _ask_for_queue(order, face, desk)
+    if queued is None:
+        return False
+    if queued:
+        return _submit(order, face, desk)
+    _restore_here(order, request, face, desk)
+    return True
+
+
+def _request(order: Order, desk: Desk) -> RestoreRequest:
+    config = desk.config
+    return RestoreRequest(
+        delta=order.backup.entry.ref,
+        destination=order.place.path,
+        full=order.full.ref,
+        overwrite=order.place.overwrite,
+        mode=config.datastores.mode,
+        records=receipts_folder(config),
+        catalog=config.catalog_folder,
+        catalog_max_age=config.index.max_age,
+    )
+
+
+def _ask_for_queue(order: Order, face: Face, desk: Desk) -> bool | None:
+    """Whether it goes into the queue; None to go back."""
+    if order.backup.is_full or not order.place.on_datastore:
+        why = "A Full cannot be queued" if order.backup.is_full else "A disk outside the datastores cannot be queued"
+        lines = [f"{why}: it is restored in the foreground.", "Do not close this terminal while it runs."]
+        return False if face.confirm("Restore it now, in the foreground?", lines, default=True) else None
+    waits = queue_state(desk)
+    lines = [*filter(None, [waits]), "No restores it now, in the foreground: do not close this terminal while it runs then."]
+    return face.confirm("Submit this restore job to the background restore queue?", lines, default=not waits)
+
+
+def _submit(order: Order, face: Face, desk: Desk) -> bool:
+    vmx = VmxChoice.NONE
+    if order.backup.has_vmx:
+        folder = printable(str(order.place.path.parent))
+        wanted = face.confirm("Restore the VMX file also, unedited?", [f"It is put beside the disk, in {folder}."], default=False)
+        if wanted is None:
+            return False
+        vmx = VmxChoice.AS_IS if wanted else VmxChoice.NONE
+    place, ref = order.place, order.backup.entry.ref
+    control = ControlFile(delta=ref, restore_to=place.path, full=order.full.ref, overwrite=place.overwrite, vmx=vmx)
+    stem = drop(spool_of(desk.config), checked_text(desk.config, control), stem=None, disk=place.path, not_before=None)
+    lines = [f"{printable(stem)}: waiting, {ref}", f"to {printable(str(place.path))}", *filter(None, [queue_state(desk)])]
+    face.show(
+        Page(title="Submitted to the restore queue", lines=[*lines, "Backup Restore Status in the main menu shows how far it is."])
+    )
+    return True
+
+
+def _restore_here(order: Order, request: RestoreRequest, face: Face, desk: Desk) -> None:
+    """In the foreground, until it is done, is stopped with ^C, or the terminal goes away: nothing half-made stays behind."""
+    forbid_core_dumps()
+    tune_malloc()
+    is_full = order.backup.is_full
+
+    def work(stop: Stop) -> RestoreOutcome:
+        def go_on() -> None:
+            if stop.asked or desk.leaving.is_set():
+                raise Stopped("stopped: nothing was left behind")
+
+        restore = restore_full if is_full else restore_delta
+        return restore(request, desk.targets, reporter=_Told(stop, FullLine() if is_full else delta_line), stop=go_on)
+
+    title = header_block(request, desk.targets, is_full=is_full)[-1]
+    with desk.working():
+        outcome = face.watch(title, work)
+    face.show(Page(title="Restored", lines=[done_line(outcome, is_full=is_full)]))
+    if order.backup.has_vmx:
+        offer_vmx(order.backup, order.place.path.parent, face, desk)
+
+
+def offer_vmx(backup: Checked, folder: Path, face: Face, desk: Desk) -> None:
+    """Seed: after a Delta was restored you are asked about the VMX. It is the copy from the backup."""
+    lines = [
+        f"It is written to {printable(str(folder))}, as it was when the backup was made.",
+        "Its paths and settings are not changed.",
+    ]
+    if face.confirm("Restore the VMX file also?", lines, default=False):
+        written = restore_vmx(backup.entry.ref, desk.targets, folder)
+        text = f"{printable(str(written))}: check its paths and settings before you use it"
+        face.show(Page(title="VMX restored", lines=[text]))
+
+
+class _Told:
+    """The `Reporter` of a restore that a face watches."""
+
+    def __init__(self, stop: Stop, line: Line) -> None:
+        self._stop, self._line = stop, line
+        self._at = 0.0
+
+    def note(self, text: str) -> None:
+        """One line of what was decided."""
+        self._stop.note(text)
+
+    def planned(self, plan: PlanSummary) -> None:
+        """The plan."""
+        self._stop.note(f"Planned: {plan.describe()}")
+
+    def progress(self, progress: Progress) -> None:
+        """How far it is; called far more often than anybody can read."""
+        now = time.monotonic()
+        if now - self._at >= _REDRAW_EVERY or progress.done >= progress.disk_size:
+            self._at = now
+            self._stop.report(self._line(progress, now))

@@ -1,0 +1,37 @@
+"""Restores a VMX file only: a Delta that holds one > a folder. It is never edited, and never put over a file that is there."""
+
+from __future__ import annotations
+
+from phd_daemon.console import places
+from phd_daemon.console.check_backup import check, summary
+from phd_daemon.console.choose_backup import browse_machines
+from phd_daemon.console.choose_place import choose_folder
+from phd_daemon.console.desk import Desk
+from phd_daemon.console.face import Face, Page
+from restore_core.catalog import CatalogEntry
+from restore_core.errors import BadArchive
+from restore_core.naming import ArchiveType, printable
+from restore_core.restore.extras import restore_vmx
+
+
+def vmx_only(face: Face, desk: Desk) -> None:
+    """Choose a Delta, and where its VMX goes. Fulls hold none and are not listed."""
+    browse_machines(face, desk, _restore_vmx, only=ArchiveType.DELTA)
+
+
+def _restore_vmx(entry: CatalogEntry, face: Face, desk: Desk) -> None:
+    if not face.confirm("Restore the VMX file of this backup?", summary(entry, desk.targets), default=True):
+        return
+    backup = check(entry, face, desk)
+    if not backup.has_vmx:
+        raise BadArchive(
+            f"{entry.ref}: it holds no VMX", remedy="The disk was backed up without its VM; make a VMX for it by hand."
+        )
+    stores = face.wait("Looking at the datastores", lambda: places.datastores(desk.config.datastores.roots))
+    folder = choose_folder(stores, entry.folder.vm, face, desk)
+    if folder is None:
+        return
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    written = restore_vmx(entry.ref, desk.targets, folder)
+    text = f"{printable(str(written))}: check its paths and settings before you use it"
+    face.show(Page(title="VMX restored", lines=[text]))
