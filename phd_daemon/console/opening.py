@@ -1,0 +1,75 @@
+"""Opens the console: chooses the face, and makes sure that a closed terminal or a `kill` leaves nothing half-made.
+
+Numbered lines are for --plain, TERM=dumb or unset, a serial line, and where there is no terminal. Any other has Textual.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import FrameType
+
+from phd_daemon.console.desk import Desk
+from phd_daemon.console.face import Face
+from phd_daemon.console.run import console
+from restore_core.errors import ExitCode, Stopped
+
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+_Run = Callable[[Callable[[Face], None]], None]
+_SERIAL = ("/dev/ttyS", "/dev/ttyUSB", "/dev/ttyACM", "/dev/ttyAMA", "/dev/hvc")
+
+
+def open_console(path: Path | None, *, plain: bool) -> int:
+    """The console, from its main menu until it is left. Raises `ConfigurationError`, and `Stopped` when the terminal went away."""
+    with closing(Desk(path)) as desk, _ended_by_signals(desk):
+        run = _plain() if plain or needs_plain(os.environ.get("TERM", ""), _terminal()) else _screen()
+        run(lambda face: console(face, desk))
+        if desk.leaving.is_set():
+            raise Stopped("the console was ended from outside")
+    return ExitCode.DONE
+
+
+def needs_plain(term: str, terminal: str | None) -> bool:
+    """Whether a screen cannot be drawn, or not well: TERM says so, a serial line is slow, None is no terminal at all."""
+    return term in ("", "dumb", "unknown") or terminal is None or terminal.startswith(_SERIAL)
+
+
+def _plain() -> _Run:
+    from phd_daemon.console import plain
+
+    return plain.run
+
+
+def _screen() -> _Run:
+    from phd_daemon.console import screen
+
+    return screen.run
+
+
+def _terminal() -> str | None:
+    """The terminal's device, if questions come from one and answers go there."""
+    try:
+        return os.ttyname(sys.stdin.fileno()) if sys.stdin.isatty() and sys.stdout.isatty() else None
+    except OSError:  # a terminal of another mount namespace has no name here
+        return ""
+
+
+@contextmanager
+def _ended_by_signals(desk: Desk) -> Iterator[None]:
+    """SIGTERM and SIGHUP end a restore at its next block, and everything else at once."""
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        desk.leaving.set()
+        if not desk.busy:
+            raise Stopped("the console was ended from outside")
+
+    before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
