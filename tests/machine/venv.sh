@@ -19,4 +19,5 @@ if ! [ -x "$venv/bin/pip" ] || ! "$venv/bin/python" -c '' 2>/dev/null; then
     fi
 fi
 echo "installing phd and its tools into $venv"
-"$venv/bin/pip" install -qq --disable-pip-version-check --editable '.[dev]'
+# compat: a line in a .pth file, as quick to start from as an installed package; the default looks every import up first.
+"$venv/bin/pip" install -qq --disable-pip-version-check --config-settings editable_mode=compat --editable '.[dev]'
