@@ -17,6 +17,7 @@ from phd_daemon.spool.record import JobRecord
 from restore_core import durable
 from restore_core.disk.destination import destination_key, open_destination
 from restore_core.errors import PhdError
+from restore_core.restore.part import remove_small_parts
 
 
 def door_policy(config: Config) -> Policy:
@@ -79,14 +80,16 @@ def drop_part(record: JobRecord, roots: tuple[Path, ...]) -> bool:
     try:
         with open_destination(record.control.restore_to, roots=roots, make_folders=False) as destination:
             name, folder = destination.part_name, destination.folder_fd
-            os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if not {name, *destination.small_parts} & set(os.listdir(folder)):
+                return False
             fd = durable.take_part(name, dir_fd=folder, keep=True)
             try:
+                remove_small_parts(destination)
                 return durable.remove(name, dir_fd=folder)
             finally:
                 os.close(fd)
     except (OSError, PhdError):
-        return False  # no folder, no datastore, no part, or it is in use: then there is nothing to tidy up
+        return False  # no folder, no datastore, or it is in use: then there is nothing to tidy up
 
 
 def _limits(config: Config, submitter: str) -> SubmitterLimits | None:

@@ -71,13 +71,18 @@ def write_whole(
     replace: bool = True,
     durable: bool = True,
     dir_fd: int | None = None,
+    part: str | None = None,
 ) -> None:
     """Put `data` under `path` at once: a reader sees the old file or the new one, never a piece.
 
     With `durable=False` the replacement is atomic but may be lost in a power cut (progress, caches). `like` gives the new file
-    owner, group and mode of another one; `PermissionError` where that is not ours to give.
+    owner, group and mode of another one; `PermissionError` where that is not ours to give. A crash leaves the unfinished file
+    behind: who is alone with `path` may name it, `part`, and so find it again. One that is there already is replaced.
     """
-    part = os.path.join(os.path.dirname(path), f".phd-{secrets.token_hex(8)}.tmp")
+    if part is None:
+        part = os.path.join(os.path.dirname(path), f".phd-{secrets.token_hex(8)}.tmp")
+    else:
+        remove(part, dir_fd=dir_fd, durable=False)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(part, flags, mode, dir_fd=dir_fd)
     try:

@@ -55,6 +55,16 @@ class Destination:
         """The disk's name while it is not finished."""
         return self.disk_name + PART_SUFFIX
 
+    @property
+    def vmx_name(self) -> str:
+        """The VMX beside the disk, if one is asked for."""
+        return f"{Path(self.descriptor_name or self.disk_name).stem}.vmx"
+
+    @property
+    def small_parts(self) -> tuple[str, ...]:
+        """Descriptor and VMX while they are not finished."""
+        return tuple(name + PART_SUFFIX for name in (self.descriptor_name, self.vmx_name) if name)
+
     def stat_disk(self) -> os.stat_result | None:
         """The flat or raw file that is there now, None if there is none. A link is not followed."""
         return self._stat(self.disk_name)

@@ -1,0 +1,189 @@
+"""A whole installation below one folder, served by this process: the real door, keeper and ledger; each worker is a process.
+
+It is the daemon's own turn, cut into its steps, so that a row can stop the world between any two of them: `settle` is what
+the daemon does at every ring, `begin` what it does when it starts a job, `recover` what a new daemon does at its start.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import re
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from phd_daemon import worker
+from phd_daemon.config import load_config
+from phd_daemon.ledger_entry import enter
+from phd_daemon.policy import door_policy, drop_part, work_order
+from phd_daemon.spool.drop import drop
+from phd_daemon.spool.keeper import Ending, Keeper
+from phd_daemon.spool.layout import Spool, State, parse_name
+from phd_daemon.spool.record import JobRecord
+from phd_daemon.spool.safety import check_spool
+from restore_core.targets.base import ArchiveRef
+from tests.lab import BLOCK, Lab
+from tests.phd_daemon.small_backup import small_backup
+
+DISK = "CRM.vmdk"
+FLAT = "CRM-flat.vmdk"
+_OURS = re.compile(r"[^/]+\.(job|held|running|done|failed|cancelled|rejected|log|status)\Z")
+_STATE = re.compile(r"([^/]+\.(json|lock)|\.daemon\.lock|receipts|receipts/[0-9a-f]{32}\.(json|digests))\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stock:
+    """The backups of a row: a disk of yesterday, the same one today (two blocks changed, one is zero now), and one with a VMX."""
+
+    folder: Path
+    yesterday: ArchiveRef
+    today: ArchiveRef
+    with_vmx: ArchiveRef
+    bytes_of: dict[ArchiveRef, bytes]
+
+
+def stock(folder: Path, dice: random.Random, *, blocks: int = 8) -> Stock:
+    """Make them below `folder`; the target is `folder/target`."""
+    lab = Lab(folder)
+    old = b"".join(bytes(BLOCK) if n % 3 == 2 else dice.randbytes(4096) * (BLOCK // 4096) for n in range(blocks)) + b"odd sect" * 64
+    new = dice.randbytes(BLOCK) + bytes(BLOCK) + old[2 * BLOCK : 4 * BLOCK] + dice.randbytes(BLOCK) + old[5 * BLOCK :]
+    yesterday, today = lab.backup(old).delta, lab.backup(new).delta
+    small = small_backup(lab.store / "vmx", size=BLOCK)
+    vmx = ArchiveRef(target="t", path=f"vmx/{small.delta.path}")
+    return Stock(
+        folder=lab.store,
+        yesterday=yesterday,
+        today=today,
+        with_vmx=vmx,
+        bytes_of={yesterday: old, today: new, vmx: small.content},
+    )
+
+
+class Host:
+    """One installation. `stock` may lie elsewhere; everything a restore or the queue writes lies below `folder`."""
+
+    def __init__(self, folder: Path, goods: Stock, *, queue: str = "workers = 4") -> None:
+        self.folder, self.goods = folder, goods
+        self.datastore = folder / "volumes" / "ds"
+        self.ledger = folder / "restored.log"
+        self.spool = Spool(folder=folder / "spool")
+        self.settings = folder / "phd.toml"
+        self.datastore.mkdir(parents=True, exist_ok=True)
+        self.spool.folder.mkdir(mode=0o700, exist_ok=True)
+        if not self.settings.exists():
+            self.settings.write_text(
+                f'state_dir = "{folder}/state"\n'
+                f'[queue]\nspool = "{self.spool.folder}"\n{queue}\n'
+                f'[replication]\nenabled = false\nledger = "{self.ledger}"\nrules = "{folder}/vmdks.auto"\n'
+                f'[datastores]\nroots = ["{folder}/volumes"]\n'
+                f'[targets.t]\nurl = "file://{goods.folder}"\n'
+            )
+        self.config = load_config(self.settings)
+        self.policy = door_policy(self.config)
+        check_spool(self.spool)
+        self.recover()
+
+    def recover(self) -> None:
+        """What a daemon that has just been started knows: nothing but what lies on disk."""
+        self.keeper = Keeper(self.spool, ended=self._ended, tick=lambda: None, enter=self._enter)
+
+    def _ended(self, record: JobRecord) -> None:
+        if record.state is not State.DONE:
+            drop_part(record, self.config.datastores.roots)
+
+    def _enter(self, record: JobRecord, finished: float) -> None:
+        enter(record, finished, self.ledger)
+
+    def submit(self, name: str, delta: ArchiveRef, *, disk: str = DISK, more: str = "") -> None:
+        """Queue a restore, as `phd submit` does: when this returns the job is acknowledged."""
+        text = f'delta = "{delta}"\nrestore_to = "{self.datastore / disk}"\n{more}'.encode()
+        if drop(self.spool, text, names=[name]) is None:
+            raise AssertionError(f"{name} is taken")
+
+    def settle(self) -> tuple[JobRecord, ...]:
+        """Rounds over the spool until nothing is left to do but to run; the jobs that are ready, their back-off left out."""
+        before: list[str] = []
+        while True:
+            names = sorted(os.listdir(self.spool.folder))
+            found = self.keeper.round(self.policy, renamed_in=[name for name in names if name.endswith(".job")])
+            if names == before and found.after != 0.0:
+                return found.ready
+            before = names
+
+    def begin(self, job: str, *, held: bool = False) -> int:
+        """Claim a job and start its worker; the pid. With `held` it waits for SIGCONT before its first step."""
+        claim = self.keeper.claim(job)
+        if claim is None:
+            raise AssertionError(f"{job} cannot be claimed")
+        order = work_order(self.config, self.spool, claim)
+        sys.stdout.flush()
+        pid = os.fork()
+        if pid == 0:
+            _be_the_worker(order.to_json(), self.spool.log(job), held=held)
+        os.close(claim.lock_fd)
+        return pid
+
+    def ended(self, job: str, status: int) -> None:
+        """Tell the keeper how a worker ended."""
+        how = (
+            f"killed by signal {os.WTERMSIG(status)}"
+            if os.WIFSIGNALED(status)
+            else f"ended with {os.waitstatus_to_exitcode(status)}"
+        )
+        self.keeper.worker_ended(job, Ending(how=how, stop_asked=False))
+
+    def run(self, job: str) -> None:
+        """One whole attempt, undisturbed."""
+        self.ended(job, os.waitpid(self.begin(job), 0)[1])
+
+    def run_all(self, *, most: int = 20) -> None:
+        """Go on until no job is waiting."""
+        for _ in range(most):
+            ready = self.settle()
+            if not ready:
+                return
+            for record in ready:
+                self.run(record.stem)
+        raise AssertionError("jobs that never end")
+
+    def states(self) -> dict[str, State]:
+        """Every control file by stem."""
+        return dict(filter(None, map(parse_name, os.listdir(self.spool.folder))))
+
+    def disk(self, name: str = DISK) -> bytes | None:
+        """The bytes of a disk that people can see and start; None while there is none."""
+        flat = self.datastore / name.replace(".vmdk", "-flat.vmdk")
+        if not (self.datastore / name).exists():
+            return None
+        return flat.read_bytes() if flat.exists() else b"a descriptor without its disk"
+
+    def stray(self, *allowed: str) -> list[str]:
+        """Files that nobody will ever need again: in the spool, its records, and the datastore but for `allowed`."""
+        found = [
+            str(path.relative_to(self.spool.folder))
+            for path in self.spool.folder.rglob("*")
+            if not (_STATE if ".state" in path.parts else _OURS).fullmatch(
+                str(path.relative_to(self.spool.state_folder if ".state" in path.parts else self.spool.folder))
+            )
+        ]
+        found = [name for name in found if name != ".state"]
+        return sorted(found + [path.name for path in self.datastore.iterdir() if path.name not in allowed])
+
+
+def _be_the_worker(order: bytes, log: Path, *, held: bool) -> None:
+    """The child: what `python -m phd_daemon.worker` is once it has been loaded."""
+    code = 1
+    try:
+        os.setsid()
+        os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644), 2)
+        sys.stdin = io.TextIOWrapper(io.BytesIO(order))
+        if held:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        code = worker.main()
+    except BaseException:  # noqa: BLE001  the traceback is what the interpreter would print
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(code)
