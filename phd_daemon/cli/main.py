@@ -13,6 +13,7 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import click
 
@@ -69,11 +70,24 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 @click.group(cls=_Lazy, invoke_without_command=True, context_settings=_SETTINGS)
 @click.version_option(package_name="phd-daemon", prog_name="phd")
+@click.option("--plain", is_flag=True, help="The console menu as numbered lines, for any terminal.")
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Settings of the console menu.")
 @click.pass_context
-def phd(context: click.Context) -> None:
-    """Put virtual disks back: restores flat VMDKs from Full and Delta backups that lie as plain files."""
-    if context.invoked_subcommand is None:
+def phd(context: click.Context, *, plain: bool, config: Path | None) -> int:
+    """Put virtual disks back: restores flat VMDKs from Full and Delta backups that lie as plain files.
+
+    Alone on a terminal it opens the console menu.
+    """
+    if context.invoked_subcommand is not None:
+        if plain or config is not None:
+            raise click.UsageError("--plain is for the console alone, and --config goes after the name of a command", context)
+        return ExitCode.DONE
+    if not plain and not (sys.stdin.isatty() and sys.stdout.isatty()):
         show.say(context.get_help())
+        return ExitCode.DONE
+    from phd_daemon.console.opening import open_console
+
+    return open_console(config, plain=plain)
 
 
 def run(arguments: Sequence[str]) -> int:
