@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,19 +62,19 @@ def show_pass(done: Pass) -> None:
 
 def show_troubles(done: Pass, *, problems: bool = True) -> None:
     """Whatever a person should mend; `problems` are those of single lines of the rules."""
+    for trouble in troubles(done, problems=problems):
+        show.complain(trouble)
+
+
+def troubles(done: Pass, *, problems: bool = True) -> Iterator[str]:
+    """The same as texts."""
     found = done.findings
-    for note in found.notes:
-        show.complain(note)
-    for problem in found.problems if problems else ():
-        show.complain(f"rules, {problem}")
-    for bad in found.bad_lines:
-        show.complain(f"ledger, line {bad.number}: {bad.why}: it is not taken for a restore")
-    for target in found.targets:
-        if target.problem:
-            show.complain(f"{target.problem}: its last listing is used")
+    yield from found.notes
+    yield from (f"rules, {problem}" for problem in found.problems if problems)
+    yield from (f"ledger, line {bad.number}: {bad.why}: it is not taken for a restore" for bad in found.bad_lines)
+    yield from (f"{target.problem}: its last listing is used" for target in found.targets if target.problem)
     for one in found.decisions:
-        for warning in one.warnings:
-            show.complain(f"rules, line {one.rule.line}: {warning}")
+        yield from (f"rules, line {one.rule.line}: {warning}" for warning in one.warnings)
 
 
 def row(done: Pass, one: Decision) -> tuple[str, ...]:
