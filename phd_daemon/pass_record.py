@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from phd_daemon.words import counted
 from restore_core import durable
 from restore_core.catalog.index import Indexed
 from restore_core.naming import printable
@@ -53,12 +54,12 @@ class Pass:
         current = counts.pop(Verdict.CURRENT, 0)
         matched = sum(one.wanted is not None for one in found.decisions)
         did = f"{new} would be queued" if self.dry_run else f"{len(self.jobs)} queued"
-        parts = [f"{len(found.decisions)} rules", f"{matched} matched", did + (f" ({held} held)" if held else "")]
+        parts = [counted(len(found.decisions), "rule"), f"{matched} matched", did + (f" ({held} held)" if held else "")]
         parts += [f"{current} up to date", f"{sum(counts.values()) + len(self.refused)} skipped{_by_verdict(counts)}"]
         silent = sum(bool(one.problem) for one in found.targets)
-        parts.append(f"{len(found.targets)} targets" + (f" ({silent} silent)" if silent else ""))
-        for count, what in ((len(found.problems), "bad lines in the rules"), (len(found.bad_lines), "bad lines in the ledger")):
-            parts += [f"{count} {what}"] if count else []
+        parts.append(counted(len(found.targets), "target") + (f" ({silent} silent)" if silent else ""))
+        for count, where in ((len(found.problems), "rules"), (len(found.bad_lines), "ledger")):
+            parts += [f"{counted(count, 'bad line')} in the {where}"] if count else []
         return f"pass: {', '.join(parts)}, {self.seconds:.1f} s"
 
     def document(self) -> dict[str, Any]:

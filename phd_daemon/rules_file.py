@@ -43,7 +43,7 @@ def load_rules(config: Config, *, keep: bool) -> LoadedRules:
     path = config.replication.rules
     try:
         data = _read(path, wait=keep)
-        found = _parse(data, config)
+        found = parse(data, config)
     except FileNotFoundError:
         trouble: PhdError = TryAgainLater(f"{printable(str(path))}: there is no such file")
         if not last_good(config).exists():
@@ -65,13 +65,14 @@ def _fall_back(config: Config, trouble: PhdError) -> LoadedRules:
         data = copy.read_bytes()
         of = time.strftime("%Y-%m-%d %H:%M", time.localtime(os.stat(copy).st_mtime))
         return LoadedRules(
-            found=_parse(data, config), trouble=f"{trouble.message}: the last good rules are followed, those of {of}"
+            found=parse(data, config), trouble=f"{trouble.message}: the last good rules are followed, those of {of}"
         )
     except (OSError, BadRule):
         raise trouble from None
 
 
-def _parse(data: bytes, config: Config) -> RuleSet:
+def parse(data: bytes, config: Config) -> RuleSet:
+    """The rules in these bytes, as this installation understands them. Raises `BadRule` for bytes that are no rules at all."""
     roots = config.datastores.roots
     return parse_rules(data, roots=roots, key=lambda path: disk_key(path, roots))
 

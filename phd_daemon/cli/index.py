@@ -10,6 +10,7 @@ import click
 from phd_daemon.cli import show
 from phd_daemon.cli.options import config_option, json_option, read_config
 from phd_daemon.known import fresh_catalog
+from phd_daemon.words import counted
 from restore_core.catalog.index import Indexed
 from restore_core.errors import ExitCode
 
@@ -30,7 +31,7 @@ def index(*, as_json: bool, config: Path | None) -> int:
         show.say("no targets: add [targets.NAME] to the settings (--config FILE, else $PHD_CONFIG, else /etc/phd/phd.toml)")
     else:
         show.table(("TARGET", "STATE", "ARCHIVES", "FILES"), [_row(one) for one in known])
-        show.say(f"{sum(one.archives for one in known)} archives on {len(known)} targets, in {seconds:.1f} s")
+        show.say(f"{counted(sum(one.archives for one in known), 'archive')} on {counted(len(known), 'target')}, in {seconds:.1f} s")
     return ExitCode.UNAVAILABLE if any(one.problem for one in known) else ExitCode.DONE
 
 

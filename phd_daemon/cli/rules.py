@@ -1,24 +1,30 @@
-"""`phd rules check` and `phd rules load`: the rules of replication, looked at and extended."""
+"""`phd rules check`, `edit` and `load`: the rules of replication, looked at, changed and extended."""
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from phd_daemon.cli import show
 from phd_daemon.cli.options import config_option, json_option, read_config
 from phd_daemon.known import fresh_catalog
-from restore_core import durable
+from phd_daemon.words import counted
 from restore_core.errors import ExitCode
-from restore_core.naming import ArchiveType, printable
-from restore_core.replication.loading import new_lines
+from restore_core.naming import printable
+
+if TYPE_CHECKING:
+    from phd_daemon.config import Config
+    from phd_daemon.pass_record import Pass
+    from phd_daemon.rules_edit import Answer, Checked
 
 
 @click.group()
 def rules() -> None:
-    """Check the rules of replication (vmdks.auto), or add to them."""
+    """Check or edit the rules of replication (vmdks.auto), or add to them."""
 
 
 @rules.command()
@@ -30,30 +36,91 @@ def check(*, as_json: bool, config: Path | None) -> int:
     Exit code 65 if a line is wrong: it is named with line and column, and disables itself only.
     """
     from phd_daemon import replicate as passes
-    from phd_daemon.cli.replicate import TITLES, row, show_troubles
-    from phd_daemon.pass_record import Pass
+    from phd_daemon.cli.replicate import show_troubles
 
     settings = read_config(config)
+    done = preview(settings)
+    if as_json:
+        show.as_json(done.document())
+        return passes.exit_code(done)
+    titles, rows = table(done)
+    if rows:
+        show.table(titles, rows)
+    else:
+        show.say(no_rules(settings))
+    show_troubles(done, problems=False)
+    return passes.exit_code(done)
+
+
+def preview(settings: Config) -> Pass:
+    """What a pass would do by the catalog as it is; targets whose listing is too old are looked at first."""
+    from phd_daemon import replicate as passes
+    from phd_daemon.pass_record import Pass
+
     began = time.monotonic()
     with fresh_catalog(settings) as catalog:
         findings = passes.look(settings, catalog, keep=False)
     refused = passes.refusals(settings, findings)
-    done = Pass(findings=findings, seconds=time.monotonic() - began, dry_run=True, jobs={}, refused=refused)
-    if as_json:
-        show.as_json(done.document())
-        return passes.exit_code(done)
-    rows: list[tuple[int, tuple[str, ...]]] = [(one.rule.line, ("valid", *row(done, one))) for one in findings.decisions]
-    for wrong in findings.problems:
+    return Pass(findings=findings, seconds=time.monotonic() - began, dry_run=True, jobs={}, refused=refused)
+
+
+def table(done: Pass) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Titles and one row for each line of the file that is a rule, or should be one, in the order of the file."""
+    from phd_daemon.cli.replicate import TITLES, row
+
+    rows: list[tuple[int, tuple[str, ...]]] = [(one.rule.line, ("valid", *row(done, one))) for one in done.findings.decisions]
+    for wrong in done.findings.problems:
         empty = [""] * (len(TITLES) - 2)
         rows.append((wrong.line, (f"not valid, column {wrong.column}", str(wrong.line), *empty, wrong.message)))
-    if rows:
-        show.table(("RULE", *TITLES), [cells for _, cells in sorted(rows)])
-    elif settings.replication.rules.exists():
-        show.say(f"{printable(str(settings.replication.rules))} holds no rule")
+    return ("RULE", *TITLES), [cells for _, cells in sorted(rows)]
+
+
+def no_rules(settings: Config) -> str:
+    """Why there is no row."""
+    path = settings.replication.rules
+    if path.exists():
+        return f"{printable(str(path))} holds no rule"
+    return f"{printable(str(path))} is not there: no rules. 'phd rules load' begins one"
+
+
+@rules.command()
+@config_option
+def edit(*, config: Path | None) -> int:
+    """Edit the rules with $VISUAL, $EDITOR, nano or vi; they are checked before they take effect.
+
+    You edit a copy. Bad lines are shown with line and column, and you decide; without a terminal they change nothing.
+    Exit code 65 if bad lines were found in the end.
+    """
+    from phd_daemon.cli.editor import edit_file
+    from phd_daemon.rules_edit import edit as edit_rules
+
+    settings = read_config(config)
+    done = edit_rules(settings, editor=edit_file, decide=_decide)
+    path, checked = printable(str(settings.replication.rules)), done.checked
+    if done.installed:
+        show.say(f"{path}: {holds(checked)}")
     else:
-        show.say(f"{printable(str(settings.replication.rules))} is not there: no rules. 'phd rules load' begins one")
-    show_troubles(done, problems=False)
-    return passes.exit_code(done)
+        show.say(f"{path}: nothing was changed")
+    return ExitCode.BAD_DATA if checked.problems else ExitCode.DONE
+
+
+def holds(checked: Checked) -> str:
+    """What a checked file holds, in words."""
+    bad = len(checked.problems)
+    also = f", {counted(bad, 'bad line')}" if bad else ""
+    return f"{counted(checked.rules, 'rule')}{also}"
+
+
+def _decide(checked: Checked) -> Answer:
+    from phd_daemon.rules_edit import Answer
+
+    for problem in checked.problems:
+        show.complain(problem)
+    if not sys.stdin.isatty():
+        return Answer.THROW_AWAY
+    letters = {answer.value[0]: answer for answer in checked.answers}
+    show.say(", ".join(f"({letter}) {answer.value}" for letter, answer in letters.items()))
+    return letters[click.prompt("What now?", type=click.Choice(list(letters)), default="e")]
 
 
 @rules.command()
@@ -61,17 +128,12 @@ def check(*, as_json: bool, config: Path | None) -> int:
 @config_option
 def load(*, active: bool, config: Path | None) -> int:
     """Append a rule for every VMDK that has none yet. Its destination is in default_datastore."""
+    from phd_daemon.rules_edit import preload
+
     settings = read_config(config)
-    path = settings.replication.rules
-    with fresh_catalog(settings, look=None) as catalog:
-        found = [entry for entry in catalog.entries() if entry.name.type is ArchiveType.DELTA]
-        silent = [one for one in catalog.known() if one.problem]
-    text = path.read_bytes() if path.exists() else b""
-    lines = new_lines(text, found, datastore=settings.replication.default_datastore, active=active)
-    if lines:
-        durable.append_line(path, "\n".join(lines).encode())
-    how = "" if active else ", commented out: remove the # of those you want"
-    show.say(f"{printable(str(path))}: {len(lines)} VMDKs added{how if lines else ''}")
-    for one in silent:
-        show.complain(f"{one.problem}: its VMDKs are those of its last listing")
-    return ExitCode.UNAVAILABLE if silent else ExitCode.DONE
+    done = preload(settings, active=active)
+    how = "" if active or not done.added else ", commented out: remove the # of those you want"
+    show.say(f"{printable(str(settings.replication.rules))}: {counted(done.added, 'VMDK')} added{how}")
+    for problem in done.silent:
+        show.complain(f"{problem}: its VMDKs are those of its last listing")
+    return ExitCode.UNAVAILABLE if done.silent else ExitCode.DONE

@@ -118,7 +118,7 @@ def test_the_record_of_a_pass(site: Site) -> None:
     began = time.time()
     done = site.run()
     assert done.summary().startswith(
-        "pass: 2 rules, 1 matched, 1 queued, 0 up to date, 1 skipped (1 too new), 1 targets, 1 bad lines in the rules, "
+        "pass: 2 rules, 1 matched, 1 queued, 0 up to date, 1 skipped (1 too new), 1 target, 1 bad line in the rules, "
     )
     (record,) = [json.loads(line) for line in replicate.record_file(site.config).read_text().splitlines()]
     assert (record["rules"], record["matched"], record["queued"], record["dry_run"]) == (2, 1, 1, False)
@@ -242,7 +242,7 @@ def test_bad_lines_of_the_ledger_are_reported(site: Site) -> None:
     site.ledger_file.write_text("2026-03-01T00:00:00Z|nas1:x|/y|z|0000000000000000\n")
     done = site.run()
     assert [one.verdict for one in done.findings.decisions] == [Verdict.RESTORE]
-    assert "1 bad lines in the ledger" in done.summary()
+    assert "1 bad line in the ledger" in done.summary()
     assert replicate.exit_code(done) is ExitCode.BAD_DATA
 
 
@@ -256,7 +256,7 @@ def test_one_pass_at_a_time(site: Site) -> None:
         ran = subprocess.run(program, capture_output=True, text=True, check=False)
         assert (ran.returncode, ran.stdout) == (ExitCode.TRY_AGAIN, "no pass: a replication pass is running already\n")
     ran = subprocess.run(program, capture_output=True, text=True, check=False)
-    assert (ran.returncode, ran.stdout.startswith("pass: 1 rules, 1 matched, 1 queued")) == (0, True)
+    assert (ran.returncode, ran.stdout.startswith("pass: 1 rule, 1 matched, 1 queued")) == (0, True)
 
 
 def test_a_disk_that_we_never_wrote_is_left_alone(site: Site) -> None:

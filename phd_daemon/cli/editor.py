@@ -1,0 +1,57 @@
+"""The person's own editor: $VISUAL, else $EDITOR, else nano or vi, whichever is there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from restore_core.errors import UsageError
+from restore_core.naming import printable
+
+_FALLBACKS = ("nano", "vi")
+
+
+def edit_file(path: Path) -> None:
+    """Let the person edit a file; returns when the editor has ended. Raises `UsageError` when there is none, or it failed."""
+    command = _command()
+    try:
+        with _interrupts_are_the_editors():
+            code = subprocess.call([*command, os.fspath(path)])  # noqa: S603  the person's own choice, as git and crontab do
+    except OSError as error:
+        raise UsageError(f"the editor {printable(command[0])}: {error.strerror}", remedy="Set VISUAL or EDITOR.") from error
+    if code != 0:
+        raise UsageError(f"the editor {printable(command[0])} ended with code {code}: nothing was changed")
+
+
+def _command() -> list[str]:
+    for variable in ("VISUAL", "EDITOR"):
+        try:
+            words = shlex.split(os.environ.get(variable, ""))
+        except ValueError as error:
+            raise UsageError(f"${variable} cannot be understood: {error}", remedy=f"Set {variable} to an editor.") from error
+        if words:
+            return words
+    found = next((name for name in _FALLBACKS if shutil.which(name)), None)
+    if found is None:
+        raise UsageError("there is no editor: neither nano nor vi is installed", remedy="Set VISUAL or EDITOR to one.")
+    return [found]
+
+
+@contextlib.contextmanager
+def _interrupts_are_the_editors() -> Iterator[None]:
+    """^C while it runs means something to it, not to us. Not ignored, which it would inherit."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
