@@ -7,6 +7,7 @@ from collections.abc import Hashable
 from pathlib import Path
 
 from phd_daemon.config import Config, SubmitterLimits
+from phd_daemon.set_aside import set_aside
 from phd_daemon.spool.admit import Claim
 from phd_daemon.spool.control_file import OURS, ControlFile, check_policy, parse_control_file
 from phd_daemon.spool.door import groups_of
@@ -53,7 +54,7 @@ def work_order(config: Config, spool: Spool, claim: Claim) -> WorkOrder:
         readback=control.readback,
         roots=tuple(os.fspath(root) for root in config.datastores.roots),
         mode=config.datastores.mode,
-        reserved=0,
+        reserved=set_aside(spool, record.stem, control.restore_to, config.datastores.roots),
         records=os.fspath(spool.receipts),
         catalog=os.fspath(config.catalog_folder),
         catalog_max_age=config.index.max_age,
