@@ -6,6 +6,7 @@ reader that went away (`phd queue | head`) is no error, and never stops a restor
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -86,7 +87,9 @@ def _put(stream: TextIO, text: str) -> None:
     try:
         stream.write(text)
         stream.flush()
-    except BrokenPipeError:
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EIO):  # EIO: a terminal that was closed
+            raise
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
