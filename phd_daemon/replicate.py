@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from phd_daemon import pass_record, timers
+from phd_daemon import pass_record, sandbox, timers
 from phd_daemon.config import Config, load_config
 from phd_daemon.known import catalog_of, fresh_catalog
 from phd_daemon.pass_record import Findings, Pass
@@ -214,10 +214,14 @@ def _alone(path: Path, *, wait: bool) -> Iterator[None]:
 
 
 def main() -> int:
-    """The child process of the daemon: one pass, its summary on standard output, and an exit code."""
+    """The child process of the daemon, confined: one pass, its summary on standard output, and an exit code."""
     source = Path(sys.argv[1]) if len(sys.argv) > 1 else None
     try:
-        done = run_pass(load_config(source), wait=False)
+        config = load_config(source)
+        config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with sandbox.opened([config.state_dir, config.queue.spool]) as folders:
+            sandbox.confine(folders)
+        done = run_pass(config, wait=False)
     except PhdError as error:
         sys.stdout.write(f"no pass: {error.message}\n")
         return error.exit_code

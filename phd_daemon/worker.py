@@ -1,17 +1,19 @@
 """The child's side of a job: one attempt, from the work order on standard input to the outcome in `JOB.status`.
 
-    read the order -> restore_core.restore -> outcome durable in JOB.status -> one line in JOB.log -> exit code
+    read the order -> confined -> restore_core.restore -> outcome durable in JOB.status -> one line in JOB.log -> exit code
 
-The worker reads no configuration, no control file and no environment, and executes nothing. It holds the job's lock by
-having inherited it; its death frees the lock, so whatever happens here, the daemon sees the truth. It is told to stop in
-two ways: SIGTERM, and `JOB.running` being gone. Where both are true the job was cancelled; SIGTERM alone means that the
-daemon is stopping, and the part file stays for the next attempt.
+The worker reads no configuration, no control file and no environment. Before it looks at a single byte of an archive it
+gives up, for good, executing anything, and writing anywhere but in the spool, the catalog and the folder of the disk
+(`sandbox`). It holds the job's lock by having inherited it; its death frees the lock, so whatever happens here, the daemon
+sees the truth. It is told to stop in two ways: SIGTERM, and `JOB.running` being gone. Where both are true the job was
+cancelled; SIGTERM alone means that the daemon is stopping, and the part file stays for the next attempt.
 
 Errors become an outcome in one place, `judge`. Imported here: the standard library, restore_core, and the job's files.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -21,12 +23,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from phd_daemon import sandbox
 from phd_daemon.process import forbid_core_dumps, tune_malloc
 from phd_daemon.progress_line import clock
 from phd_daemon.spool.job_log import JobLog
 from phd_daemon.spool.order import WorkOrder, from_json
 from phd_daemon.spool.status_file import JobStatus, Outcome, Result, in_one_line, read_status, write_status
 from phd_daemon.worker_report import WorkerReport
+from restore_core.disk.confinement import walk_to
 from restore_core.errors import ExitCode, PhdError, Stopped, from_os_error
 from restore_core.naming import printable
 from restore_core.restore.request import Reporter, RestoreOutcome, RestoreRequest, Stop
@@ -100,14 +104,17 @@ def judge(error: BaseException, order: WorkOrder, *, cancelled: bool) -> tuple[R
             return Result.FAILED, ExitCode.OUR_BUG, f"this is a bug of ours: {what}"
 
 
-def attempt(order: WorkOrder, stop: StopSign, *, restore: Restore = restore_delta) -> Outcome:
-    """Run the order to its end and write the outcome. Raises `OSError` only when the outcome cannot be written."""
+def attempt(order: WorkOrder, stop: StopSign, *, restore: Restore = restore_delta, confined: str = "") -> Outcome:
+    """Run the order to its end and write the outcome; `confined`, what the process may still do, goes into the log.
+
+    Raises `OSError` only when the outcome cannot be written.
+    """
     spool = Path(order.spool)
     log, path = JobLog(spool / f"{order.job}.log"), spool / f"{order.job}.status"
     began = time.time()
     report = WorkerReport(log=log, path=path, status=_first_status(order, path, began))
     report.write()
-    log.line(f"attempt {order.attempt}")
+    log.line(f"attempt {order.attempt}" + (f"\n{confined}" if confined else ""))
     targets = TargetSet(order.targets)
     try:
         done = restore(
@@ -144,6 +151,23 @@ def outcome_line(outcome: Outcome) -> str:
             return "stopped: the daemon is stopping; the job waits and will be run again"
 
 
+def confine(order: WorkOrder) -> sandbox.Confinement:
+    """From here on this process executes nothing, and writes only in the spool, the catalog and the folder of the disk.
+
+    Where that folder is not there yet it is the nearest one above it, in the datastore. For a destination that cannot be, none
+    is opened: the attempt itself says what is wrong with it.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            os.makedirs(order.catalog, mode=0o700, exist_ok=True)  # later it could not be made any more
+        folders = list(stack.enter_context(sandbox.opened([order.spool, order.records, order.catalog])))
+        with contextlib.suppress(PhdError, OSError):
+            walk = walk_to(Path(order.restore_to).parent, tuple(Path(root) for root in order.roots))
+            stack.callback(os.close, walk.fd)
+            folders.append(walk.fd)
+        return sandbox.confine(folders)
+
+
 def main() -> int:
     """The process: `python -m phd_daemon.worker`, work order on standard input, exit code that of the outcome."""
     # ^C in the terminal of a foreground daemon, and the end of that terminal, are for the daemon to act on.
@@ -154,7 +178,8 @@ def main() -> int:
     order = from_json(sys.stdin.buffer.read())
     stop = StopSign(Path(order.spool), order.job)
     signal.signal(signal.SIGTERM, stop.on_sigterm)
-    return attempt(order, stop).exit_code
+    confined = confine(order)  # while there is one thread
+    return attempt(order, stop, confined=confined.describe()).exit_code
 
 
 def _first_status(order: WorkOrder, path: Path, now: float) -> JobStatus:
