@@ -1,0 +1,46 @@
+"""`phd doctor`: what is wrong with this installation, and how to mend it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from phd_daemon.cli import show
+from phd_daemon.cli.options import config_option, json_option
+from phd_daemon.doctor.finding import Finding, Report
+from restore_core.errors import ExitCode
+
+
+@click.command()
+@json_option
+@config_option
+def doctor(*, as_json: bool, config: Path | None) -> int:
+    """Look for what is wrong with this installation. Exit code 1 if there is anything to mend."""
+    from phd_daemon.doctor.examination import examine
+
+    report = examine(config)
+    if as_json:
+        show.as_json(asdict(report))
+    else:
+        _print(report)
+    return ExitCode.FINDINGS if report.findings else ExitCode.DONE
+
+
+def _print(report: Report) -> None:
+    for one in report.findings:
+        _print_finding(one)
+    for fact in report.facts:
+        show.say(f"ok: {fact}")
+    for what in report.unseen:
+        show.say(f"not looked at: {what}")
+    count = len(report.findings)
+    show.say("nothing to mend was found" if not count else f"{count} thing{'s' if count > 1 else ''} to mend")
+
+
+def _print_finding(one: Finding) -> None:
+    show.say(f"{one.where}: {one.what}  [{one.check}]")
+    show.say(f"  why   {one.why}")
+    show.say(f"  mend  {one.mend}")
+    show.say()

@@ -1,0 +1,13 @@
+"""`phd doctor`: what is wrong with this installation, where, why it matters, and how to mend it.
+
+    settings     config-invalid, settings-writable, secret-readable
+    spool        spool-unsafe, daemon-down, queue-disabled
+    targets      target-unreachable, host-key-unknown
+    replication  rule-bad, rule-matches-nothing, rule-ambiguous, replica-gone, replica-diverged, ledger-line-bad
+    leftovers    partial-file-stale, refresh-interrupted
+    machine      disk-nearly-full, clock-wrong, not-confined
+    systemd      unit-not-hardened
+
+It changes nothing but the catalog's cache. What it could not look at (another user's files, a unit where there is no
+systemd) it says: no finding is not the same as nothing wrong. Not looked at: the archives themselves ('phd verify').
+"""

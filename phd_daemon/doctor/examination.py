@@ -1,0 +1,128 @@
+"""All checks in one go. Each stands alone: what one cannot see keeps none of the others from looking."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from phd_daemon import replicate, sandbox
+from phd_daemon.config import Config, load_config
+from phd_daemon.doctor import leftovers, machine, rules, spool, targets, unit
+from phd_daemon.doctor.finding import Finding, Report
+from phd_daemon.known import catalog_of
+from phd_daemon.queue_view import queued_jobs
+from phd_daemon.spool.layout import Spool
+from restore_core.errors import ConfigurationError, PhdError
+from restore_core.naming import printable
+from restore_core.replication.ledger import read_ledger
+from restore_core.replication.selection import Phase
+from restore_core.targets import make_target
+
+
+def examine(path: Path | None) -> Report:
+    """Everything about the installation whose settings are in `path` (None: where they are by default)."""
+    try:
+        config = load_config(path)
+    except ConfigurationError as error:
+        return Report(findings=(_invalid(error),), unseen=("everything that the settings name",)) + unit.examine() + _confinement()
+    reached = targets.reachable(config.targets)
+    secrets = Report(findings=tuple(targets.secrets(config.targets, config.source)))
+    parts = (
+        secrets,
+        spool.examine(config.queue.spool, enabled=config.queue.enabled),
+        reached,
+        _replication(config, reached),
+        _leftovers(config),
+        _machine(config),
+        unit.examine(),
+        _confinement(),
+    )
+    return sum(parts, Report())
+
+
+def _invalid(error: ConfigurationError) -> Finding:
+    return Finding(
+        check="config-invalid",
+        what=error.message,
+        where="phd.toml",
+        why="A daemon that runs keeps its old settings; one that is started does not come up.",
+        mend=error.remedy,
+    )
+
+
+def _replication(config: Config, reached: Report) -> Report:
+    """Rules and the catalog. A target that has just not answered is not asked again: its last listing is used."""
+    silent = {one.where.removeprefix("targets.") for one in reached.findings}
+    catalog = catalog_of(config)
+    old = set(catalog.old(max_age=config.index.max_age, now=time.time())) - silent
+    unseen: tuple[str, ...] = ()
+    if old:
+        try:
+            catalog.index(make_target, names=old)
+        except OSError as error:
+            unseen = (f"what {', '.join(sorted(old))} hold now: state_dir cannot be written ({error.strerror})",)
+    found: list[Finding] = list(rules.from_the_future(catalog.entries(), dt.datetime.now(dt.UTC)))
+    where, ledger = printable(str(config.replication.rules)), printable(str(config.replication.ledger))
+    try:
+        found += rules.findings(replicate.look(config, catalog, keep=False), rules=where, ledger=ledger)
+    except PhdError as error:
+        found.append(
+            Finding(
+                check="rule-bad",
+                what=error.message,
+                where=where,
+                why="No rule can be followed: nothing is replicated.",
+                mend=error.remedy or "Make the file readable.",
+            )
+        )
+    except OSError as error:
+        unseen += (f"the rules: {error.strerror} ({printable(str(error.filename or where))})",)
+    return Report(findings=tuple(found), unseen=unseen)
+
+
+def _leftovers(config: Config) -> Report:
+    try:
+        jobs = queued_jobs(Spool(folder=config.queue.spool))
+    except OSError as error:
+        return Report(unseen=(f"leftovers of restores: the queue cannot be read ({error.strerror})",))
+    owned = [job.destination for job in jobs if job.phase is Phase.ACTIVE]
+    folders = [*_datastores(config), config.queue.spool, config.state_dir, *leftovers.local_folders(config.targets)]
+    return leftovers.examine(folders, owned=owned, now=time.time())
+
+
+def _machine(config: Config) -> Report:
+    places = {config.queue.spool: "spool", config.state_dir: "state_dir"}
+    found = [*machine.full({**places, **dict.fromkeys(_datastores(config), "datastore")})]
+    # The spool's own corner, so that nobody is woken up by the file.
+    found += machine.clocks([Spool(folder=config.queue.spool).state_folder, config.state_dir])
+    with contextlib.suppress(PhdError, OSError):
+        newest = max((line.time.timestamp() for line in read_ledger(config.replication.ledger).lines), default=0.0)
+        found += machine.backwards(newest, time.time(), printable(str(config.replication.ledger)))
+    return Report(findings=tuple(found))
+
+
+def _confinement() -> Report:
+    have = sandbox.available()
+    fact = Report(facts=(f"workers: {have.describe()}",))
+    if have.execution_denied:
+        return fact
+    return fact + Report(
+        findings=(
+            Finding(
+                check="not-confined",
+                what="this kernel offers neither Landlock nor seccomp",
+                where="workers",
+                why="Nothing but our own code keeps a worker from running a program.",
+                mend="Use a kernel of 5.13 or later with CONFIG_SECURITY_LANDLOCK, or one with CONFIG_SECCOMP_FILTER.",
+            ),
+        )
+    )
+
+
+def _datastores(config: Config) -> Iterator[Path]:
+    for root in config.datastores.roots:
+        with contextlib.suppress(OSError):
+            yield from (folder for folder in sorted(root.iterdir()) if folder.is_dir())

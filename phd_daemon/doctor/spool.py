@@ -1,0 +1,77 @@
+"""The spool and its daemon: is it safe to keep jobs there, and does anybody serve it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from phd_daemon.doctor.finding import Finding, Report
+from phd_daemon.spool.safety import faults
+from phd_daemon.status import daemon_running
+from restore_core.naming import printable
+
+
+def examine(folder: Path, *, enabled: bool) -> Report:
+    """Both checks of one spool."""
+    unsafe = tuple(_unsafe(folder))
+    where = printable(str(folder))
+    try:
+        pid = daemon_running(folder)
+    except OSError as error:
+        return Report(findings=unsafe, unseen=(f"whether a daemon serves {where}: {error.strerror}; ask as root",))
+    if pid is None:
+        return Report(findings=(*unsafe, _down(where)))
+    fact = f"a daemon serves {where}" + (f" (pid {pid})" if pid else "")
+    return Report(findings=unsafe if enabled else (*unsafe, _disabled(where)), facts=(fact,))
+
+
+def _down(where: str) -> Finding:
+    return Finding(
+        check="daemon-down",
+        what="no daemon serves the spool",
+        where=where,
+        why="Jobs that are dropped there wait, and no replica is refreshed.",
+        mend="Start it: systemctl start phd-daemon, or 'phd daemon --detach'. If it does not stay up, its log says why.",
+    )
+
+
+def _disabled(where: str) -> Finding:
+    return Finding(
+        check="queue-disabled",
+        what="the queue is switched off",
+        where=where,
+        why="The daemon runs, but starts no job.",
+        mend="Set enabled = true below [queue] in phd.toml, when that is wanted.",
+    )
+
+
+def _unsafe(folder: Path) -> Iterator[Finding]:
+    for fault in faults(folder):
+        yield _finding(folder, fault.message, fault.remedy)
+    yield from (_finding(folder, what, mend) for what, mend in _weak_folders_above(folder))
+
+
+def _finding(folder: Path, what: str, mend: str) -> Finding:
+    return Finding(
+        check="spool-unsafe",
+        what=what.removeprefix("queue.spool: "),
+        where=printable(str(folder)),
+        why="Whoever can change the spool decides what is restored, and where to. Where it is unsafe the daemon does not start.",
+        mend=mend,
+    )
+
+
+def _weak_folders_above(folder: Path) -> Iterator[tuple[str, str]]:
+    """Folders on the way in which somebody else could put another folder in the spool's place."""
+    for above in Path(os.path.realpath(folder)).parents:
+        try:
+            found = os.stat(above)
+        except OSError:
+            continue
+        name, mode = printable(str(above)), stat.S_IMODE(found.st_mode)
+        if found.st_uid not in (0, os.geteuid()):
+            yield f"{name}, above it, belongs to user {found.st_uid}", f"chown root {name}, or put the spool elsewhere."
+        elif mode & 0o022 and not mode & stat.S_ISVTX:
+            yield f"{name}, above it, may be written by others (mode {mode:04o})", f"chmod go-w {name}."

@@ -1,0 +1,95 @@
+"""Backup targets: does each answer, is it who it was, and can nobody else read what we log in with."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from phd_daemon.doctor.finding import Finding, Report
+from restore_core.errors import ConfigurationError, PhdError, TargetNotTrusted
+from restore_core.naming import printable
+from restore_core.targets import make_target
+from restore_core.targets.base import Target, TargetSpec
+from restore_core.targets.limits import Limits
+from restore_core.targets.secret import check_private
+
+HASTY = Limits(connect=8.0, login=10.0, idle=10.0, tries=1)
+"""A person waits for the answer; and whether it answers at the fourth try is not the question."""
+
+
+def reachable(specs: Collection[TargetSpec], make: Callable[[TargetSpec, Limits], Target] = make_target) -> Report:
+    """Log in to every target, side by side, and begin to list it."""
+    if not specs:
+        return Report(facts=("no target is configured: only archives on this machine can be restored",))
+    with ThreadPoolExecutor(min(8, len(specs))) as pool:
+        troubles = list(pool.map(lambda spec: _trouble(spec, make), specs))
+    answered = tuple(f"target {spec.name} answers" for spec, error in zip(specs, troubles, strict=True) if error is None)
+    found = (_finding(spec, error) for spec, error in zip(specs, troubles, strict=True) if error is not None)
+    return Report(findings=tuple(found), facts=answered)
+
+
+def _trouble(spec: TargetSpec, make: Callable[[TargetSpec, Limits], Target]) -> PhdError | None:
+    target = None
+    try:
+        target = make(spec, HASTY)
+        next(iter(target.listing()), None)
+    except PhdError as error:
+        return error
+    finally:
+        if target is not None:
+            target.close()
+    return None
+
+
+def _finding(spec: TargetSpec, error: PhdError) -> Finding:
+    if isinstance(error, TargetNotTrusted):
+        check = "host-key-unknown"
+        why = "Whoever answers may be somebody else, who hands out other backups. No server is ever trusted by itself."
+    else:
+        check = "target-unreachable"
+        why = "Nothing on it can be restored, and its replicas grow old."
+    return Finding(check=check, what=error.message, where=f"targets.{spec.name}", why=why, mend=error.remedy)
+
+
+def secrets(specs: Collection[TargetSpec], source: Path | None) -> Iterator[Finding]:
+    """Keys and passwords that others can read, and settings and lists of trusted servers that others can write."""
+    for spec in specs:
+        for key, path in (("key_file", spec.key_file), ("password_file", spec.password_file)):
+            if path is not None:
+                yield from _secret(path, f"targets.{spec.name}.{key}")
+        for key, path in (("known_hosts", spec.known_hosts), ("ca_file", spec.ca_file)):
+            if path is not None:
+                yield from _writable(Path(path), f"targets.{spec.name}.{key}", "Whoever writes it decides which server is trusted.")
+    if source is not None:
+        yield from _writable(source, "phd.toml", "Whoever writes it decides what is restored, and from where.")
+
+
+def _secret(path: str, key: str) -> Iterator[Finding]:
+    try:
+        check_private(path, key)
+    except ConfigurationError as error:
+        yield Finding(
+            check="secret-readable",
+            what=error.message.removeprefix(f"{key}: "),
+            where=key,
+            why="Whoever reads it can log in to the backups as we do. A secret that others can read is not used.",
+            mend=error.remedy,
+        )
+
+
+def _writable(path: Path, key: str, why: str) -> Iterator[Finding]:
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return  # what is missing is said by whoever needs it
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        name = printable(str(path))
+        yield Finding(
+            check="settings-writable",
+            what=f"{name} may be written by others (mode {stat.S_IMODE(mode):04o})",
+            where=key,
+            why=why,
+            mend=f"chmod go-w {name}.",
+        )

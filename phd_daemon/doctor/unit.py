@@ -1,0 +1,78 @@
+"""The systemd unit: does the daemon run as confined as the one that we ship. Skipped where systemd does not run."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from phd_daemon.doctor.finding import Finding, Report
+
+NAME = "phd-daemon.service"
+BOOTED = Path("/run/systemd/system")
+"""There when the machine was booted with systemd (sd_booted(3))."""
+
+EXPECTED: Mapping[str, str] = {
+    "CapabilityBoundingSet": "",
+    "AmbientCapabilities": "",
+    "NoNewPrivileges": "yes",
+    "ProtectSystem": "strict",
+    "ProtectHome": "yes",
+    "PrivateTmp": "yes",
+    "PrivateDevices": "yes",
+    "ProtectKernelTunables": "yes",
+    "ProtectKernelModules": "yes",
+    "ProtectKernelLogs": "yes",
+    "ProtectControlGroups": "yes",
+    "ProtectClock": "yes",
+    "ProtectHostname": "yes",
+    "ProtectProc": "invisible",
+    "LockPersonality": "yes",
+    "RestrictRealtime": "yes",
+    "RestrictSUIDSGID": "yes",
+    "MemoryDenyWriteExecute": "yes",
+    "KillMode": "process",
+    "OOMPolicy": "continue",
+    "LimitCORE": "0",
+}
+"""As `systemctl show` prints what the shipped unit says."""
+
+_ANY = ("SystemCallFilter", "RestrictNamespaces", "WatchdogUSec", "IPAddressDeny")
+"""Must be set to something: systemd prints them in a form of its own."""
+_UNSET = {"", "no", "0", "infinity"}
+
+
+def show_unit() -> str:
+    """What systemd says of the unit. Raises `OSError`, or `subprocess.SubprocessError` when it does not answer."""
+    names = ["LoadState", *EXPECTED, *_ANY]
+    command = ["systemctl", "show", NAME, *(f"--property={name}" for name in names)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603  no part of it is from outside
+    return ran.stdout
+
+
+def examine(show: Callable[[], str] = show_unit, *, booted: Path | None = None) -> Report:
+    """How the unit differs from ours."""
+    if not (booted or BOOTED).is_dir():
+        return Report(unseen=("whether the unit is hardened: this machine does not run systemd",))
+    try:
+        said = show()
+    except (OSError, subprocess.SubprocessError) as error:
+        return Report(unseen=(f"whether the unit is hardened: systemctl: {type(error).__name__}",))
+    found = dict(line.partition("=")[::2] for line in said.splitlines())
+    if found.get("LoadState") != "loaded":
+        return Report(unseen=(f"whether the unit is hardened: {NAME} is not installed here",))
+    return Report(findings=tuple(differences(found)))
+
+
+def differences(found: Mapping[str, str]) -> Iterator[Finding]:
+    """One finding for all settings that are looser than ours. A property this systemd does not know is not looked at."""
+    loose = [f"{key}={found[key]}, not {value or 'empty'}" for key, value in EXPECTED.items() if found.get(key, value) != value]
+    loose += [f"{key} is not set" for key in _ANY if found.get(key, "?") in _UNSET]
+    if loose:
+        yield Finding(
+            check="unit-not-hardened",
+            what="; ".join(loose),
+            where=NAME,
+            why="The daemon reads what servers and users write. What it may do is what a mistake in it could do.",
+            mend="Install the shipped unit; keep changes in a drop-in (systemctl edit phd-daemon), and as small as they can be.",
+        )
