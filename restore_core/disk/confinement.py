@@ -4,8 +4,9 @@
     root            datastore   folders
 
 With roots: the datastore is a direct child of a root, must exist, is never made, and may be a link, which is resolved
-once, when it is opened; below it no link is followed. Without roots (a person's own restore) links in the folders'
-names are followed. Missing folders are made one by one in the folder held open, mode 0700, durably.
+once, when it is opened; below it no link is followed: the kernel itself is told so (openat2), or where it cannot be, the
+folders are opened one by one (O_NOFOLLOW). Without roots (a person's own restore) links in the folders' names are followed.
+Missing folders are made one by one in the folder held open, mode 0700, durably.
 
 Not guaranteed: that a datastore is mounted. An empty mount point looks like a datastore.
 """
@@ -13,9 +14,11 @@ Not guaranteed: that a datastore is mounted. An empty mount point looks like a d
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import stat as stat_module
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +28,9 @@ from restore_core.naming import printable
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NO_FOLDER = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
+_OPENAT2 = 437
+_NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH = 2, 4, 8
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,8 +71,12 @@ class Walk:
         return self.fd
 
     def descend(self) -> None:
-        """Open folder after folder, following no link, up to the first that is missing. Closed after an error."""
-        while self.missing:
+        """Open what exists of the missing folders, following no link, up to the first that is missing. Closed after an error."""
+        whole = open_beneath(self.fd, self.missing) if self.missing else None
+        if whole is not None:
+            os.close(self.fd)
+            self.fd, self.missing = whole, ()
+        while self.missing:  # something is missing, is a link, or the kernel is old: this finds out which, and where
             try:
                 inner = os.open(self.missing[0], _FOLDER | os.O_NOFOLLOW, dir_fd=self.fd)
             except FileNotFoundError:
@@ -88,6 +98,17 @@ class Walk:
             if not stat_module.S_ISDIR(mode):
                 return DestinationError(f"{self.where}: {printable(name)} is not a folder", remedy="Choose another path.")
         return None
+
+
+def open_beneath(fd: int, names: tuple[str, ...]) -> int | None:
+    """The folder at the end of these names, below an open one, in one call in which no link is followed and nothing left.
+
+    None when it cannot be had so, for whatever reason: an old kernel, a missing folder, a link.
+    """
+    how = struct.pack("=QQQ", _FOLDER | os.O_NOFOLLOW, 0, _BENEATH | _NO_MAGICLINKS | _NO_SYMLINKS)
+    path = os.fsencode("/".join(names))
+    found = int(_libc.syscall(_OPENAT2, fd, ctypes.c_char_p(path), how, ctypes.c_size_t(len(how))))
+    return found if found >= 0 else None
 
 
 def walk_to(folder: Path, roots: tuple[Path, ...] | None) -> Walk:
