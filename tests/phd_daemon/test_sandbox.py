@@ -6,6 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from phd_daemon import sandbox
 from phd_daemon.spool.order import WorkOrder
 from phd_daemon.spool.status_file import Result, read_status
 from restore_core.errors import ExitCode
+from tests import servers
 from tests.phd_daemon.small_backup import small_backup
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -185,6 +189,28 @@ def test_the_log_of_a_job_says_what_is_in_force(tmp_path: Path) -> None:
     assert sandbox.available().describe() in (tmp_path / "spool" / "crm.log").read_text()
     assert (tmp_path / "volumes/A/new/CRM-flat.vmdk").exists()
     assert list((tmp_path / "spool/.state/receipts").iterdir())
+
+
+@pytest.mark.parametrize(
+    "start", [servers.sshd, servers.ssh_password, servers.pyftpd, lambda folder: servers.pyftpd(folder, tls=True)],
+    ids=["sftp", "sftp-password", "ftp", "ftps"],
+)  # fmt: skip
+def test_a_confined_worker_restores_from_servers(
+    tmp_path: Path, start: Callable[[Path], AbstractContextManager[servers.Served]]
+) -> None:
+    order = order_in(tmp_path)
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="phd-"))
+        try:
+            served = stack.enter_context(start(Path(folder)))
+        except servers.Missing as missing:
+            pytest.skip(str(missing))
+        backup = small_backup(served.store)
+        order = replace(order, delta=str(backup.delta), targets=(replace(served.spec, name="nas1"),))
+        command = [sys.executable, "-m", "phd_daemon.worker"]
+        ran = subprocess.run(command, cwd=ROOT, input=order.to_json(), capture_output=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, b""), (tmp_path / "spool" / "crm.log").read_text()
+    assert (tmp_path / "volumes/A/new/CRM-flat.vmdk").read_bytes() == backup.content
 
 
 @pytest.mark.parametrize("what", ["os.execv('/bin/sh', ['sh', '-c', 'exit 3'])", "open(PLANTED, 'w')"])
