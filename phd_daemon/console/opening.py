@@ -13,21 +13,20 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 
+from phd_daemon.cli import show
 from phd_daemon.console.desk import Desk
 from phd_daemon.console.face import Face
 from phd_daemon.console.run import console
 from restore_core.errors import ExitCode, Stopped
 
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
-_Run = Callable[[Callable[[Face], None]], None]
 _SERIAL = ("/dev/ttyS", "/dev/ttyUSB", "/dev/ttyACM", "/dev/ttyAMA", "/dev/hvc")
 
 
 def open_console(path: Path | None, *, plain: bool) -> int:
     """The console, from its main menu until it is left. Raises `ConfigurationError`, and `Stopped` when the terminal went away."""
-    with closing(Desk(path)) as desk, _ended_by_signals(desk):
-        run = _plain() if plain or needs_plain(os.environ.get("TERM", ""), _terminal()) else _screen()
-        run(lambda face: console(face, desk))
+    with closing(Desk(path)) as desk, ended_by_signals(desk):
+        _run(lambda face: console(face, desk), plain=plain or needs_plain(os.environ.get("TERM", ""), _terminal()))
         if desk.leaving.is_set():
             raise Stopped("the console was ended from outside")
     return ExitCode.DONE
@@ -38,16 +37,19 @@ def needs_plain(term: str, terminal: str | None) -> bool:
     return term in ("", "dumb", "unknown") or terminal is None or terminal.startswith(_SERIAL)
 
 
-def _plain() -> _Run:
-    from phd_daemon.console import plain
+def _run(talk: Callable[[Face], None], *, plain: bool) -> None:
+    """Talk with the face that fits; with numbered lines also where the screen does not open."""
+    if not plain:
+        from phd_daemon.console import screen
 
-    return plain.run
+        try:
+            screen.run(talk)
+            return
+        except screen.NoScreen as error:
+            show.complain(f"{error}; going on with numbered lines")
+    from phd_daemon.console.plain import run
 
-
-def _screen() -> _Run:
-    from phd_daemon.console import screen
-
-    return screen.run
+    run(talk)
 
 
 def _terminal() -> str | None:
@@ -59,7 +61,7 @@ def _terminal() -> str | None:
 
 
 @contextmanager
-def _ended_by_signals(desk: Desk) -> Iterator[None]:
+def ended_by_signals(desk: Desk) -> Iterator[None]:
     """SIGTERM and SIGHUP end a restore at its next block, and everything else at once."""
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:

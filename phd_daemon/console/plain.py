@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import TypeVar
@@ -31,6 +30,20 @@ to the bottom, 1 to the top."""
 def run(talk: Callable[[Face], None]) -> None:
     """Open the face and talk; nothing has to be put back afterwards."""
     talk(Plain())
+
+
+class _Presses:
+    """^C while work goes on: remembered, and an exception only while a question stands there, and only once."""
+
+    def __init__(self) -> None:
+        self.pressed, self.asking = False, False
+
+    def on_interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        """The handler."""
+        if self.asking:
+            self.asking = False
+            raise KeyboardInterrupt
+        self.pressed = True
 
 
 class Plain:
@@ -108,19 +121,14 @@ class Plain:
         """The work in a thread of its own, so that a question can stand here while it goes on."""
         self._head(title, ("^C asks whether to stop.",))
         watched = Watched(work, redraw=show.redraw if show.on_a_terminal() else None, say=show.say)
-        pressed = threading.Event()
-
-        def on_interrupt(_number: int, _frame: FrameType | None) -> None:
-            pressed.set()
-
-        before = signal.signal(signal.SIGINT, on_interrupt)
+        presses = _Presses()
+        before = signal.signal(signal.SIGINT, presses.on_interrupt)
         try:
             watched.start()
             while not watched.ended(within=0.1):
-                if pressed.is_set() and not watched.asked:
-                    self._ask_to_stop(watched)
-                    signal.signal(signal.SIGINT, on_interrupt)
-                    pressed.clear()
+                if presses.pressed and not watched.asked:
+                    presses.pressed = False
+                    self._ask_to_stop(watched, presses)
         finally:
             signal.signal(signal.SIGINT, before)
         return watched.result()
@@ -145,19 +153,19 @@ class Plain:
             elif not isinstance(said, Said):
                 return (said.value,)
 
-    def _ask_to_stop(self, watched: Watched[T]) -> None:
+    def _ask_to_stop(self, watched: Watched[T], presses: _Presses) -> None:
         """Enter goes on; a second ^C, and an input that has ended, mean yes: there must be a way to stop."""
         watched.pause()
+        show.say()
         try:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            show.say()
+            presses.asking = True
             answer = self._line("Stop it? Nothing half-made will stay. yes or [N]o: ")
-            stop = answer is None or answer.casefold().startswith("y")
+            presses.asking = False
         except KeyboardInterrupt:
-            stop = True
-        if stop:
+            answer = None
+        if answer is None or answer.casefold().startswith("y"):
             watched.ask()
-            show.say("stopping ...")
+        show.say("stopping ..." if watched.asked else "It goes on.")
         watched.go_on()
 
     def _head(self, title: str, lines: Sequence[str]) -> None:

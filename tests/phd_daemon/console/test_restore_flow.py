@@ -1,0 +1,276 @@
+"""Restore through the console, question by question: what is shown, what is refused, what comes of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from phd_daemon.console import restore_flow, stub_flow, vmx_flow
+from phd_daemon.console.run import NO_DAEMON
+from phd_daemon.spool.control_file import ControlFile, parse_control_file
+from restore_core.errors import ConfigurationError, PhdError, Stopped
+from restore_core.restore.request import VmxChoice
+from tests.phd_daemon.console.conftest import Place
+from tests.phd_daemon.console.scripted import BACK, ENTER, Answer, Scripted
+from tests.phd_daemon.small_backup import UUID, VMX
+
+Script = list[tuple[str, Answer]]
+TO_BACKUP: Script = [("Virtual Machines", ENTER), ("a date or All Dates", ENTER)]
+TO_PLACE: Script = [*TO_BACKUP, ("Backups of CRM", ENTER), ("Restore this backup?", ENTER), ("The Full", ENTER)]
+ELSEWHERE: Script = [("Where to restore", ENTER), ("Datastore", ENTER), ("Folder on", ENTER), ("Name of the VMDK", ENTER)]
+HERE: Script = [("Start this restore?", ENTER), ("Submit this restore job", "n")]
+OUT: Script = [("Backups of CRM", BACK), ("a date or All Dates", BACK), ("Virtual Machines", BACK)]
+
+
+def control_of(place: Place, name: str) -> ControlFile:
+    return parse_control_file((place.spool / f"{name}.job").read_bytes())
+
+
+def test_enter_alone_restores_the_newest_delta_to_the_default_datastore(place: Place) -> None:
+    face = Scripted(*TO_PLACE, *ELSEWHERE, ("Start", ENTER), ("Submit", ENTER), ("Restore the VMX file also?", ENTER), *OUT)
+    restore_flow.by_vm(face, place.desk)
+    assert place.restored() == place.backup.content
+    assert not place.disk.with_suffix(".vmx").exists()
+    assert NO_DAEMON in face.seen
+    assert "* nas1" in face.text()
+    assert f"Full path       : {place.backup.delta_path}" in face.seen
+
+
+def test_the_vmx_afterwards(place: Place) -> None:
+    face = Scripted(*TO_PLACE, *ELSEWHERE, *HERE, ("Restore the VMX file also?", "y"), *OUT)
+    restore_flow.by_vm(face, place.desk)
+    assert (place.disk.parent / "CRM.vmx").read_bytes() == VMX
+
+
+def test_into_the_queue_and_at_once_the_next_one(place: Place) -> None:
+    submit: Script = [("Start", ENTER), ("Submit", "y"), ("Restore the VMX file also, unedited?", "y")]
+    again: Script = [("Backups of CRM", ENTER), ("Restore this backup?", ENTER), ("The Full", ENTER)]
+    face = Scripted(*TO_PLACE, *ELSEWHERE, *submit, *again, *ELSEWHERE, *submit, *OUT)
+    restore_flow.by_vm(face, place.desk)
+    for name in ("CRM", "CRM-2"):
+        control = control_of(place, name)
+        assert (control.delta, control.restore_to, control.vmx) == (place.backup.delta, place.disk, VmxChoice.AS_IS)
+        assert (control.overwrite, control.full) == (False, None)
+    assert not place.disk.parent.exists()
+
+
+def test_by_the_name_of_the_vmdk(place: Place) -> None:
+    shutil.copytree(place.backup.full_path.parent, place.folder / "nas" / "esx7")
+    face = Scripted(
+        ("VMDK Names", "CRM.vmdk"), ("a date", "a"), ("Backups of CRM.vmdk", BACK), ("a date", BACK), ("VMDK Names", BACK)
+    )
+    restore_flow.by_vmdk(face, place.desk)
+    assert any(f"CRM.vmdk CRM ({UUID})" in line for line in face.seen)
+    assert any("CRM.vmdk esx7 (version 2, by host)" in line for line in face.seen)
+
+
+def test_machines_of_one_name_stand_apart_and_version_2_under_its_host(place: Place) -> None:
+    folder = place.backup.full_path.parent
+    other = UUID.replace("564d", "99ff")
+    shutil.copytree(folder, folder.with_name(folder.name.replace(UUID, other)))
+    shutil.copytree(folder, place.folder / "nas" / "esx7")
+    face = Scripted(
+        ("Virtual Machines", other), (other, "a"), (f"Backups of CRM ({other})", BACK), (other, BACK), ("Virtual", BACK)
+    )
+    restore_flow.by_vm(face, place.desk)
+    assert any(line.startswith(f"CRM {UUID} 1 2 ") for line in face.seen)
+    assert any(line.startswith(f"CRM {other} 1 2 ") for line in face.seen)
+    assert any(line.startswith("esx7 version 2, by host 1 2 ") for line in face.seen)
+
+
+def test_a_full_is_restored_in_the_foreground_and_its_name_is_a_guess(place: Place) -> None:
+    face = Scripted(
+        *TO_BACKUP,
+        ("Backups of CRM", "Full"),
+        ("Restore this backup?", ENTER),
+        *ELSEWHERE,
+        ("Start", ENTER),
+        ("Restore it now, in the foreground?", ENTER),
+        *OUT,
+    )
+    restore_flow.by_vm(face, place.desk)
+    assert place.restored() == place.backup.content
+    assert "A Full cannot be queued" in face.text()
+    assert "a guess, from the name of the backup" in face.text()
+
+
+def test_a_disk_in_use_says_by_whom_and_one_that_is_not_is_replaced_only_when_said_so(place: Place) -> None:
+    for name in ("held", "free"):
+        (place.datastore / name).mkdir()
+        shutil.copy(place.folder / "nas" / place.backup.full.path, place.datastore / name / "CRM-flat.vmdk")
+    (place.datastore / "held" / "CRM.vmdk.lck").write_text("esx1")
+    face = Scripted(
+        *TO_PLACE,
+        ("Where to restore", "free"),
+        ("Write over this disk?", ENTER),
+        ("Where to restore", "free"),
+        ("Write over this disk?", "y"),
+        *HERE,
+        ("Restore the VMX", ENTER),
+        *OUT,
+    )
+    restore_flow.by_vm(face, place.desk)
+    held = next(line for line in face.seen if line.startswith(str(place.datastore / "held" / "CRM.vmdk")))
+    assert " in use in use: CRM.vmdk.lck (a lock file of " in held
+    assert "it says: esx1" in held
+    assert (place.datastore / "free" / "CRM-flat.vmdk").read_bytes() == place.backup.content
+    assert (place.datastore / "held" / "CRM-flat.vmdk").read_bytes() == place.backup.full_path.read_bytes()
+
+
+def test_names_that_cannot_be_are_refused_with_the_reason(place: Place) -> None:
+    names = ["a/b.vmdk", "CRM-flat.vmdk", 'a"b.vmdk', ".vmdk", "x" * 250 + ".vmdk", "%0A.vmdk", "CRM.vmdk.phd-part", BACK]
+    asked: Script = [("Name of the VMDK", name) for name in names]
+    back: Script = [("Folder on", BACK), ("Datastore", BACK), ("Where to restore", BACK), ("The Full", BACK)]
+    face = Scripted(*TO_PLACE, *ELSEWHERE[:-1], *asked, *back[1:3], *back[3:], *OUT)
+    restore_flow.by_vm(face, place.desk)
+    reasons = ("cannot stand in a name", "data file of a VMDK", "cannot carry this name", "needs a name", "bytes too long")
+    for reason in (*reasons, "not a name for a disk", "kept for unfinished files"):
+        assert reason in face.text()
+
+
+def test_a_name_that_the_file_system_does_not_take_is_refused(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    really = os.open
+
+    def like_vfat(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if ":" in str(path):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
+        return really(path, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", like_vfat)
+    folders: Script = [("Folder on", "n"), ("Folder on", "a:b"), ("Folder on", "ab")]
+    names: Script = [("Name of the VMDK", "c:d.vmdk"), ("Name of the VMDK", "cd.vmdk")]
+    face = Scripted(*TO_PLACE, *ELSEWHERE[:2], *folders, *names, *HERE, ("Restore the VMX", ENTER), *OUT)
+    restore_flow.by_vm(face, place.desk)
+    assert face.text().count("cannot be made there: Invalid argument") == 2
+    assert (place.datastore / "ab" / "cd-flat.vmdk").read_bytes() == place.backup.content
+    assert not list(place.folder.rglob("*.phd-try"))
+
+
+def test_outside_of_the_datastores_it_cannot_be_queued(place: Place) -> None:
+    face = Scripted(
+        *TO_PLACE,
+        ("Where to restore", ENTER),
+        ("Datastore", "o"),
+        ("Another folder", "relative"),
+        ("Another folder", str(place.folder / "own")),
+        ("Name of the VMDK", "disk.img"),
+        ("Start", ENTER),
+        ("Restore it now, in the foreground?", ENTER),
+        ("Restore the VMX", ENTER),
+        *OUT,
+    )
+    restore_flow.by_vm(face, place.desk)
+    assert (place.folder / "own" / "disk.img").read_bytes() == place.backup.content
+    assert "Write the whole path" in face.text()
+
+
+def test_stopped_it_leaves_nothing_and_the_list_stands_there_again(place: Place) -> None:
+    face = Scripted(*TO_PLACE, *ELSEWHERE, *HERE, *OUT)
+    face.stop_at_once = True
+    restore_flow.by_vm(face, place.desk)
+    assert "stopped: nothing was left behind" in face.text()
+    assert list(place.disk.parent.iterdir()) == []
+
+
+def test_a_process_that_has_to_end_stops_its_restore_and_asks_nothing_more(place: Place) -> None:
+    face = Scripted(*TO_PLACE, *ELSEWHERE, *HERE)
+    place.desk.leaving.set()
+    with pytest.raises(Stopped):
+        restore_flow.by_vm(face, place.desk)
+    assert list(place.disk.parent.iterdir()) == []
+    assert not place.desk.busy
+
+
+def test_an_error_is_shown_and_the_next_backup_can_be_chosen(place: Place) -> None:
+    place.backup.delta_path.write_bytes(b"#!/bin/sh\n" + bytes(70_000))
+    os.utime(place.backup.delta_path, (0, 0))
+    face = Scripted(*TO_BACKUP, ("Backups of CRM", ENTER), ("Restore this backup?", ENTER), *OUT)
+    restore_flow.by_vm(face, place.desk)
+    assert "not a Delta" in face.text() or "no Delta" in face.text(), face.text()
+
+
+def test_a_flipped_bit_ends_the_restore_and_says_so(place: Place) -> None:
+    data = bytearray(place.backup.full_path.read_bytes())
+    data[len(data) // 2] ^= 1
+    place.backup.full_path.write_bytes(data)
+    face = Scripted(
+        *TO_BACKUP, ("Backups of CRM", ENTER), ("Restore this backup?", ENTER), ("The Full", ENTER), *ELSEWHERE, *HERE, *OUT
+    )
+    restore_flow.by_vm(face, place.desk)
+    assert list(place.disk.parent.iterdir()) == []
+    assert "block" in face.text()
+
+
+def test_without_a_full_a_job_can_wait_for_it(place: Place) -> None:
+    place.backup.full_path.rename(place.folder / "away")
+    face = Scripted(
+        *TO_BACKUP,
+        ("Backups of CRM", ENTER),
+        ("Restore this backup?", ENTER),
+        *ELSEWHERE,
+        ("Start", ENTER),
+        ("Submit", "y"),
+        ("Restore the VMX", "n"),
+        *OUT,
+    )
+    restore_flow.by_vm(face, place.desk)
+    assert control_of(place, "CRM").full is None
+
+
+def test_no_target_and_no_backup_say_what_to_do(place: Place) -> None:
+    shutil.rmtree(place.folder / "nas")
+    (place.folder / "nas").mkdir()
+    with pytest.raises(PhdError, match="no backups were found"):
+        restore_flow.by_vm(Scripted(), place.desk)
+    config = place.folder / "phd.toml"
+    config.write_text(config.read_text().partition("[targets")[0])
+    place.desk.read_again()
+    with pytest.raises(ConfigurationError, match="no backup target"):
+        restore_flow.by_vm(Scripted(), place.desk)
+
+
+def test_new_backups_are_seen_when_asked_for(place: Place) -> None:
+    away = place.folder / "away"
+    place.backup.full_path.parent.rename(away)
+    shutil.copytree(away, place.folder / "nas" / "esx7")
+    look_again = ("Virtual Machines", "i")
+    face = Scripted(look_again, ("Virtual Machines", BACK))
+    restore_flow.by_vm(face, place.desk)
+    assert face.seen.count("Looking at the backup targets") == 2
+
+
+def test_vmx_only(place: Place) -> None:
+    face = Scripted(
+        *TO_BACKUP,
+        ("Backups of CRM", ENTER),
+        ("Restore the VMX file of this", ENTER),
+        ("Datastore", ENTER),
+        ("Folder", ENTER),
+        *OUT,
+    )
+    vmx_flow.vmx_only(face, place.desk)
+    assert (place.datastore / "CRM" / "CRM.vmx").read_bytes() == VMX
+    assert not any(" Full " in line for line in face.seen if line.startswith("nas1"))
+
+
+def test_stub(place: Place) -> None:
+    flat = place.datastore / "CRM" / "CRM-flat.vmdk"
+    flat.parent.mkdir()
+    flat.write_bytes(bytes(1 << 20))
+    (flat.parent / "whole-flat.vmdk").write_bytes(bytes(512))
+    (flat.parent / "whole.vmdk").write_text("there")
+    face = Scripted(("Flat files without a STUB", str(flat)))
+    stub_flow.stub(face, place.desk)
+    assert 'RW 2048 VMFS "CRM-flat.vmdk"' in (flat.parent / "CRM.vmdk").read_text()
+    assert "whole" not in face.text()
+
+
+def test_a_stub_of_any_flat_file(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "a-flat.vmdk").write_bytes(bytes(512))
+    face = Scripted(("Flat files", "o"), ("Create a STUB", "a-flat.vmdk"), ("Create a STUB", str(tmp_path / "a-flat.vmdk")))
+    stub_flow.stub(face, place.desk)
+    assert (tmp_path / "a.vmdk").exists()
