@@ -88,7 +88,7 @@ def check(data: bytes, config: Config) -> Checked:
     try:
         found = parse(data, config)
     except BadRule as error:
-        return Checked(rules=0, problems=(str(error),), readable=False)
+        return Checked(rules=0, problems=(error.message,), readable=False)
     return Checked(rules=len(found.rules), problems=tuple(map(str, found.problems)), readable=True)
 
 
@@ -100,7 +100,7 @@ class Preloaded:
     silent: tuple[str, ...]
 
 
-def preload(config: Config, *, active: bool) -> Preloaded:
+def preload_rules(config: Config, *, active: bool) -> Preloaded:
     """Look at all targets and append a rule for every VMDK that has none, commented out unless `active`. Raises `OSError`."""
     path = config.replication.rules
     with fresh_catalog(config, look=None) as catalog:

@@ -25,9 +25,9 @@ _ORDER = {State.RUNNING: 0, State.WAITING: 1, State.HELD: 2}
 class JobView:
     """One control file, with what its status file says of it.
 
-    `since` is when it came (waiting, held), began (running) or ended. `why` is why it waits, or how it ended; `until`
-    the time it waits for. `accepted` is False for one the daemon has not taken yet. `rotated` marks the older ones of
-    a name that was used again (`crm.~1`).
+    `since` is when it came (waiting, held), began (running) or ended. `why` is why it waits, or how it ended; `until` the
+    time it waits for, `next_try` that of its next try. `accepted` is False for one the daemon has not taken yet. `rotated`
+    marks the older ones of a name that was used again (`crm.~1`).
     """
 
     name: str
@@ -42,6 +42,7 @@ class JobView:
     since: float
     why: str
     until: float | None
+    next_try: float | None
     progress: LiveProgress | None
     exit_code: int | None
     rotated: bool
@@ -109,6 +110,7 @@ def _view(stem: str, state: State, facts: os.stat_result, status: JobStatus | No
         since=_since(state, facts, status),
         why=why,
         until=until,
+        next_try=status.next_try if status and state is State.WAITING else None,
         progress=status.progress if status and state is State.RUNNING else None,
         exit_code=status.outcome.exit_code if status and status.outcome and state.final else None,
         rotated=rotated_of(stem) is not None,

@@ -39,7 +39,7 @@ def check(*, as_json: bool, config: Path | None) -> int:
     from phd_daemon.cli.replicate import show_troubles
 
     settings = read_config(config)
-    done = preview(settings)
+    done = preview_pass(settings)
     if as_json:
         show.as_json(done.document())
         return passes.exit_code(done)
@@ -52,7 +52,7 @@ def check(*, as_json: bool, config: Path | None) -> int:
     return passes.exit_code(done)
 
 
-def preview(settings: Config) -> Pass:
+def preview_pass(settings: Config) -> Pass:
     """What a pass would do by the catalog as it is; targets whose listing is too old are looked at first."""
     from phd_daemon import replicate as passes
     from phd_daemon.pass_record import Pass
@@ -128,10 +128,10 @@ def _decide(checked: Checked) -> Answer:
 @config_option
 def load(*, active: bool, config: Path | None) -> int:
     """Append a rule for every VMDK that has none yet. Its destination is in default_datastore."""
-    from phd_daemon.rules_edit import preload
+    from phd_daemon.rules_edit import preload_rules
 
     settings = read_config(config)
-    done = preload(settings, active=active)
+    done = preload_rules(settings, active=active)
     how = "" if active or not done.added else ", commented out: remove the # of those you want"
     show.say(f"{printable(str(settings.replication.rules))}: {counted(done.added, 'VMDK')} added{how}")
     for problem in done.silent:

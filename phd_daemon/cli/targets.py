@@ -12,6 +12,7 @@ import click
 from phd_daemon.cli import show
 from phd_daemon.cli.complete import target_names
 from phd_daemon.cli.options import config_option, json_option, read_config
+from phd_daemon.cli.times import age
 from phd_daemon.known import catalog_of
 from restore_core import catalog
 from restore_core.errors import ExitCode, PhdError, UsageError
@@ -141,18 +142,13 @@ def _probe(target: Target, size: int, path: str) -> float | None:
     return moved / max(1e-6, time.monotonic() - began)
 
 
-def _age(seconds: float) -> str:
-    minutes = max(0, int(seconds / 60))
-    return f"{minutes} min ago" if minutes < 120 else f"{minutes // 60} h ago" if minutes < 48 * 60 else f"{minutes // 1440} d ago"
-
-
 def _print(found: list[Reached]) -> None:
     rows = []
     for one in found:
         speed = f"{show.size(one.bytes_per_second)}/s" if one.bytes_per_second else "-"
-        age = _age(time.time() - one.indexed) if one.indexed else "never"
+        indexed = f"{age(time.time() - one.indexed)} ago" if one.indexed else "never"
         state = f"answers in {one.seconds:.2f} s" if one.answers else "does not answer"
-        rows.append((one.name, state, str(one.archives) if one.answers else "-", speed, age, printable(one.url)))
+        rows.append((one.name, state, str(one.archives) if one.answers else "-", speed, indexed, printable(one.url)))
     show.table(("TARGET", "STATE", "ARCHIVES", "SPEED", "INDEXED", "URL"), rows)
     for one in found:
         if one.problem:

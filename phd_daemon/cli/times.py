@@ -55,3 +55,9 @@ def parse_moment(text: str, now: dt.datetime, *, end_of_day: bool = False) -> dt
     found = parse_date(text)
     whole_day = end_of_day and len(text) <= len("2026-11-24")
     return found + dt.timedelta(days=1) - dt.timedelta(microseconds=1) if whole_day else found
+
+
+def age(seconds: float) -> str:
+    """How long something took or is ago, short: `7 min`, `3 h`, `12 d`."""
+    minutes = max(0, int(seconds / 60))
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h" if minutes < 48 * 60 else f"{minutes // 1440} d"

@@ -110,6 +110,14 @@ class SettingsFile:
         """One of them."""
         return next(one for one in self.settings() if one.option is option)
 
+    def refusal(self, option: Option, text: str) -> str | None:
+        """Why this cannot be the value; None if it can."""
+        table, key = option.keys
+        try:
+            return what_is_wrong({table: {key: _value(option, text)}}) or None
+        except ValueError as error:
+            return f"{option.name}: {error}"
+
     def change(self, option: Option, text: str) -> tuple[str, ...]:
         """Set one value; what a person should think about. Nothing is written where it has that value.
 
@@ -117,10 +125,10 @@ class SettingsFile:
         `TryAgainLater` if the file has changed since it was read, `OSError`.
         """
         table, key = option.keys
-        value = _value(option, text)
-        problem = what_is_wrong({table: {key: value}})
-        if problem:
+        problem = self.refusal(option, text)
+        if problem is not None:
             raise UsageError(problem, remedy=f"Give {option.kind.value}.")
+        value = _value(option, text)
         new = _changed(self._data, table, key, value)
         config = parse_config(new, self.path)
         if new != self._data:
@@ -175,15 +183,16 @@ def _changed(data: bytes, table: str, key: str, value: object) -> bytes:
 
 
 def _value(option: Option, text: str) -> object:
+    """As TOML has it. Raises `ValueError`."""
     match option.kind:
         case Kind.SWITCH:
             words = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}
             if text.lower() not in words:
-                raise UsageError(f"{option.name}: '{printable(text)}' is neither on nor off")
+                raise ValueError(f"'{printable(text)}' is neither on nor off")
             return words[text.lower()]
         case Kind.NUMBER:
             if not text.strip().isdecimal():
-                raise UsageError(f"{option.name}: '{printable(text)}' is not a whole number")
+                raise ValueError(f"'{printable(text)}' is not a whole number")
             return int(text[:20])
         case Kind.DURATION | Kind.FOLDER:
             return text.strip()

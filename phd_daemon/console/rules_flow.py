@@ -1,0 +1,132 @@
+"""Replication Action: edit vmdks.auto, preload it, see what each rule would restore, and run a pass now or dry.
+
+Everything here is what `phd rules edit`, `load` and `check` and `phd replicate` do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from phd_daemon import replicate
+from phd_daemon.cli.editor import edit_file
+from phd_daemon.cli.replicate import TITLES, troubles
+from phd_daemon.cli.rules import holds, no_rules, preview_pass, table
+from phd_daemon.console.desk import Desk
+from phd_daemon.console.face import Choice, Face, Page, Row
+from phd_daemon.console.run import queue_state
+from phd_daemon.rules_edit import Answer, Checked, preload_rules
+from phd_daemon.rules_edit import edit as edit_rules
+from phd_daemon.words import counted
+from restore_core.naming import printable
+
+if TYPE_CHECKING:
+    from phd_daemon.pass_record import Pass
+
+_MOST_PROBLEMS = 8
+_COLUMNS = ("LINE", "DISK", "WHAT", "LAG", "TO")
+_HELP = """\
+One row a line of vmdks.auto: what a pass does with it, and how far its replica lags behind the backup that the rule asks for.
+Choose a row for all there is to say of it. A line that is wrong disables itself only."""
+
+
+def edit(face: Face, desk: Desk) -> None:
+    """The rules in the person's editor; a copy, put in place when it was checked."""
+    path = printable(str(desk.config.replication.rules))
+
+    def decide(checked: Checked) -> Answer:
+        return _decide(face, checked)
+
+    done = edit_rules(desk.config, editor=lambda copy: face.lend(lambda: edit_file(copy)), decide=decide)
+    line = f"{path}: {holds(done.checked)}" if done.installed else f"{path}: nothing was changed"
+    face.show(Page(title="Edit vmdks.auto", lines=[line]))
+
+
+def _decide(face: Face, checked: Checked) -> Answer:
+    """Esc alone throws nothing away that somebody typed; twice, or where nobody answers any more, it does."""
+    rows = [Row(cells=(answer.value,), value=answer, key=answer.value[0]) for answer in checked.answers]
+    shown = checked.problems[:_MOST_PROBLEMS]
+    more = len(checked.problems) - len(shown)
+    intro = (*shown, *([f"and {more} more"] if more else []))
+    help_ = "A pass follows the rules that hold. A line that is wrong disables itself only."
+    chosen = face.choose(Choice(title="Not all lines of vmdks.auto are right", rows=rows, intro=intro, help=help_, start=0))
+    if chosen is None:
+        kept = face.confirm("Throw your changes away?", [], default=False)
+        return Answer.AGAIN if kept is False else Answer.THROW_AWAY
+    return chosen
+
+
+def preload(face: Face, desk: Desk) -> None:
+    """Append a line for every VMDK on the targets that has none."""
+    rows = [
+        Row(cells=("Commented out: remove the # of those you want",), value=False),
+        Row(cells=("Live: the next pass restores them all",), value=True),
+    ]
+    datastore = printable(str(desk.config.replication.default_datastore))
+    intro = (f"Every VMDK on the backup targets that no line names gets one, to be restored to {datastore}.",)
+    active = face.choose(Choice(title="Preload vmdks.auto", rows=rows, intro=intro, start=0))
+    if active is None:
+        return
+    done = face.wait("Looking at the backup targets", lambda: preload_rules(desk.config, active=active))
+    path = printable(str(desk.config.replication.rules))
+    silent = [f"{problem}: its VMDKs are those of its last listing" for problem in done.silent]
+    face.show(Page(title="Preload vmdks.auto", lines=[f"{path}: {counted(done.added, 'VMDK')} added", *silent]))
+
+
+def preview(face: Face, desk: Desk) -> None:
+    """What each rule would restore by what is known of the targets, and how far behind it is."""
+    _decisions(face, desk, face.wait("Looking at rules and targets", lambda: preview_pass(desk.config)), title="Preview")
+
+
+def run_pass(face: Face, desk: Desk) -> None:
+    """A pass now, or what one would do."""
+    rows = [
+        Row(cells=("Dry: show what a pass would do, and do nothing",), value=True, key="d"),
+        Row(cells=("Now: queue what the rules ask for",), value=False, key="n"),
+    ]
+    intro = tuple(filter(None, [queue_state(desk)]))
+    dry = face.choose(Choice(title="Run a replication pass", rows=rows, intro=intro, start=0))
+    if dry is None:
+        return
+    done = face.wait("Looking at the backup targets", lambda: replicate.dry_run(desk.config)) if dry else _run(face, desk)
+    _decisions(face, desk, done, title=done.summary())
+
+
+def _run(face: Face, desk: Desk) -> Pass:
+    try:
+        return face.wait("Looking at the backup targets", lambda: replicate.run_pass(desk.config, wait=False))
+    except replicate.AlreadyRunning:
+        # Its look at the targets is older than what was just asked.
+        wait = "Another pass is running: waiting for its end"
+        return face.wait(wait, lambda: replicate.run_pass(desk.config, wait=True))
+
+
+def _decisions(face: Face, desk: Desk, done: Pass, *, title: str) -> None:
+    """One row a line of the rules; a page with everything for the one that is chosen."""
+    titles, found = table(done)
+    wrong = list(troubles(done, problems=False))
+    rows = [Row(cells=_cells(cells), value=_all_of(titles, cells)) for cells in found]
+    if wrong:
+        rows.append(Row(cells=("", f"{counted(len(wrong), 'warning')}", "", "", ""), value=wrong, key="w"))
+    if not rows:
+        face.show(Page(title=title, lines=[no_rules(desk.config)]))
+        return
+    at: int = 0
+    while not desk.leaving.is_set():
+        chosen = face.choose(Choice(title=title, rows=rows, columns=_COLUMNS, help=_HELP, start=at))
+        if chosen is None:
+            return
+        at = next(number for number, row in enumerate(rows) if row.value is chosen)
+        face.show(Page(title=title, lines=chosen))
+
+
+def _cells(cells: Sequence[str]) -> tuple[str, ...]:
+    """What is wrong stands in the place of what would be done."""
+    by_title = dict(zip(("RULE", *TITLES), cells, strict=True))
+    if by_title["RULE"] != "valid":
+        return by_title["LINE"], "", f"{by_title['RULE']}: {by_title['WHY']}", "", ""
+    return tuple(by_title[title] for title in _COLUMNS)
+
+
+def _all_of(titles: Sequence[str], cells: Sequence[str]) -> list[str]:
+    return [f"{title.capitalize():<14} {cell}" for title, cell in zip(titles, cells, strict=True) if cell]
