@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from phd_daemon.spool.job_log import open_log
 from phd_daemon.spool.order import WorkOrder
 from restore_core.naming import printable
 
 _log = logging.getLogger(__name__)
-_LOG_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CLOCK_SLACK = 3.0
 
 
@@ -150,7 +150,7 @@ def _readable(data: bytes) -> int:
 
 def _open_log(path: Path) -> int:
     try:
-        return os.open(path, _LOG_FLAGS, 0o644)
+        return open_log(path)
     except OSError:
         return subprocess.DEVNULL
 

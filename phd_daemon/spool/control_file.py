@@ -155,7 +155,10 @@ def _refuse_beyond_limits(control: ControlFile, submitter: str, limits: Limits) 
 
 def _starts_like_gzip(path: str) -> bool:
     try:
-        # O_NONBLOCK: a FIFO under that name must not hold the daemon.
+        # A device may do something when it is only opened (a tape, a watchdog): whoever drops jobs must not have us do that.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return False
+        # O_NONBLOCK: a FIFO that takes its name now must not hold the daemon.
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return False  # the attempt itself will say what is wrong with it

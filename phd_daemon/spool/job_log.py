@@ -9,6 +9,8 @@ administrator reads beside it. A log is a view: failing to write it never fails 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import stat
 import time
@@ -19,7 +21,9 @@ from restore_core import durable, naming
 CAP_BYTES = 8 << 20
 """A job that prints for ever stops here; what ends an attempt is still written (FAULTS.md F60)."""
 _MARK = "log truncated: it has reached its limit of {} MiB"
-_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NO_FILE = (errno.ELOOP, errno.ENXIO)
+"""What opening a link, or a FIFO that nobody reads, ends with."""
 
 
 class JobLog:
@@ -44,12 +48,9 @@ class JobLog:
             return False
 
     def _append(self, data: bytes, *, past_cap: bool) -> bool:
-        # O_NONBLOCK and S_ISREG: a FIFO put there under the log's name must not stop the daemon.
-        fd = os.open(self.path, _FLAGS, 0o644)
+        fd = open_log(self.path)
         try:
             found = os.fstat(fd)
-            if not stat.S_ISREG(found.st_mode):
-                return False
             if not past_cap and found.st_size + len(data) > self._cap:
                 data = self._cut(data, self._cap - found.st_size)
             durable.write_all(fd, data)
@@ -63,6 +64,33 @@ class JobLog:
             return b""
         mark = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {_MARK.format(self._cap >> 20)}\n"
         return data[:room].rstrip(b"\n") + b"\n" + mark.encode()
+
+
+def open_log(path: Path) -> int:
+    """The log, open for appending, made if it is not there. Raises `OSError`.
+
+    In a drop box anybody may have put anything under its name: a FIFO to stop us, a link or a hard link to have us write into
+    another file, a file of their own to read and change what we say of somebody else's job. That is removed, not used.
+    """
+    for _ in range(3):
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                fd = os.open(path, _FLAGS)
+            except OSError as error:
+                if error.errno not in _NO_FILE:
+                    raise
+            else:
+                if _ours(os.fstat(fd)):
+                    return fd
+                os.close(fd)
+            os.unlink(path)
+        with contextlib.suppress(FileExistsError):
+            return os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o644)
+    raise FileExistsError(errno.EEXIST, "somebody puts other things under its name", os.fspath(path))
+
+
+def _ours(found: os.stat_result) -> bool:
+    return stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid in (0, os.geteuid())
 
 
 def _harmless(line: str) -> str:

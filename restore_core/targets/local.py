@@ -36,9 +36,11 @@ class LocalSource:
 
     def __init__(self, fd: int, ref: ArchiveRef) -> None:
         facts = os.fstat(fd)
-        if not stat_module.S_ISREG(facts.st_mode):
+        try:
+            _refuse_no_file(facts, ref)
+        except ArchiveAbsent:
             os.close(fd)
-            raise ArchiveAbsent(f"{ref}: not a regular file", remedy="An archive is a plain file; name that file itself.")
+            raise
         self._fd = fd
         self._ref = ref
         self._size = facts.st_size
@@ -231,10 +233,17 @@ class LocalTarget:
         return fd
 
 
+def _refuse_no_file(facts: os.stat_result, ref: ArchiveRef) -> None:
+    if not stat_module.S_ISREG(facts.st_mode):
+        raise ArchiveAbsent(f"{ref}: not a regular file", remedy="An archive is a plain file; name that file itself.")
+
+
 def open_local_file(path: str) -> ByteSource:
     """A local archive by its own path (`/path` in a control file or on the command line); links are the caller's own."""
     ref = ArchiveRef(target=LOCAL, path=path)
     try:
+        # Asked before: a device (a tape, a watchdog) may do something when it is only opened, and who drops jobs names this path.
+        _refuse_no_file(os.stat(path), ref)
         return LocalSource(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), ref)
     except OSError as error:
         raise _read_error(error, ref) from error

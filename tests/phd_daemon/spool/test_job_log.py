@@ -6,6 +6,8 @@ import os
 import re
 from pathlib import Path
 
+import pytest
+
 from phd_daemon.spool.job_log import JobLog
 
 STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d "
@@ -46,11 +48,36 @@ def test_a_line_longer_than_the_room_left_still_leaves_one_mark(tmp_path: Path) 
     assert path.read_text().count("log truncated") == 1
 
 
-def test_symlink_fifo_and_missing_folder_are_not_followed(tmp_path: Path) -> None:
-    (tmp_path / "victim").write_text("safe")
-    (tmp_path / "a.log").symlink_to(tmp_path / "victim")
-    os.mkfifo(tmp_path / "b.log")
-    assert not JobLog(tmp_path / "a.log").line("x")
-    assert not JobLog(tmp_path / "b.log").line("x")
+def test_what_else_lies_under_its_name_is_not_written_to_but_replaced(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("safe")
+    (tmp_path / "link.log").symlink_to(victim)
+    os.link(victim, tmp_path / "hard.log")
+    os.mkfifo(tmp_path / "fifo.log")
+    reader = os.open(tmp_path / "fifo.log", os.O_RDONLY | os.O_NONBLOCK)
+    os.mkfifo(tmp_path / "unread.log")
+    for name in ("link", "hard", "fifo", "unread"):
+        assert JobLog(tmp_path / f"{name}.log").line(name)
+        assert (tmp_path / f"{name}.log").read_text().endswith(f"{name}\n")
+        assert (tmp_path / f"{name}.log").is_file()
+    assert os.read(reader, 100) == b""
+    os.close(reader)
+    assert victim.read_text() == "safe"
+
+
+def test_nowhere_to_write_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "folder.log").mkdir()
+    assert not JobLog(tmp_path / "folder.log").line("x")
     assert not JobLog(tmp_path / "none" / "c.log").line("x")
-    assert (tmp_path / "victim").read_text() == "safe"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of other users")
+def test_a_log_of_somebody_else_is_not_written_to(tmp_path: Path) -> None:
+    path = tmp_path / "crm.log"
+    path.write_text("mine\n")
+    os.chown(path, 65534, 65534)
+    with path.open() as theirs:
+        assert JobLog(path).line("a name that is no business of theirs")
+        assert theirs.read() == "mine\n"
+    assert path.stat().st_uid == 0
+    assert "mine" not in path.read_text()

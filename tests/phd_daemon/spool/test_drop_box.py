@@ -1,0 +1,249 @@
+"""The opt-in drop box, mode 3730, with real users: who may drop, what they can do to each other, and what is narrowed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+import stat
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from phd_daemon.config import Config, parse_config
+from phd_daemon.policy import door_policy
+from phd_daemon.spool import keeper as keeper_module
+from phd_daemon.spool.drop import drop
+from phd_daemon.spool.keeper import Keeper
+from phd_daemon.spool.layout import Spool
+from phd_daemon.spool.record import JobRecord, read_record
+from phd_daemon.spool.safety import check_spool
+from phd_daemon.spool.status_file import JobStatus, Outcome, Result, write_status
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a drop box is for several users: only root can become them")
+
+GROUP = 61_234
+"""phd-submit, as far as this machine is concerned: a number is enough to write into the box."""
+
+
+def user(name: str) -> int:
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        pytest.skip(f"this system has no user {name}")
+
+
+def as_user(uid: int, do: Callable[[], object], *, member: bool = True) -> int:
+    """Do it as somebody else, in a child; 0, or the errno it ended with."""
+    child = os.fork()
+    if child == 0:
+        code = 255
+        try:
+            os.setgroups([GROUP] if member else [])
+            os.setgid(65534)
+            os.setuid(uid)
+            os.umask(0o077)
+            do()
+            code = 0
+        except OSError as error:
+            code = error.errno or 254
+        except BaseException:  # noqa: BLE001  a child of a test must not go on as the test
+            traceback.print_exc(file=sys.stderr)
+        os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+class Box:
+    """A drop box with its keeper: ann and bob are in the group, and ann may submit."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.root, self.folder = root, root / "restore"
+        self.folder.mkdir()
+        os.chown(self.folder, 0, GROUP)
+        self.folder.chmod(0o3730)
+        (root / "volumes" / "A" / "ann").mkdir(parents=True)
+        self.ann, self.bob = user("daemon"), user("bin")
+        self.spool = Spool(folder=self.folder)
+        check_spool(self.spool)
+        self.config = self.settings('submitters = ["daemon"]')
+        monkeypatch.setattr(keeper_module, "_still", lambda _watched: 10.0)
+        self.keeper = Keeper(self.spool, ended=lambda _: None, tick=lambda: None)
+
+    def settings(self, queue: str, more: str = "") -> Config:
+        return parse_config(
+            f'[queue]\n{queue}\n[datastores]\nroots = ["{self.root}/volumes"]\n'
+            f'[targets.nas1]\nurl = "file:///nas"\n{more}'.encode(),
+            self.root / "phd.toml",
+        )
+
+    def text(self, disk: str = "A/ann/crm.vmdk", more: str = "") -> bytes:
+        return f'delta = "nas1:x/d.phd"\nrestore_to = "{self.root}/volumes/{disk}"\n{more}'.encode()
+
+    def drop(self, uid: int, name: str = "crm", text: bytes | None = None) -> int:
+        """As `phd submit` does it."""
+        return as_user(uid, lambda: drop(self.spool, text or self.text(), names=[name]))
+
+    def round(self) -> None:
+        self.keeper.round(door_policy(self.config))
+
+    def log(self, name: str = "crm") -> str:
+        path = self.spool.log(name)
+        return path.read_text() if path.exists() else ""
+
+    def names(self) -> list[str]:
+        return sorted(name for name in os.listdir(self.folder) if not name.startswith("."))
+
+
+@pytest.fixture
+def box(monkeypatch: pytest.MonkeyPatch) -> Iterator[Box]:
+    # Not pytest's folder: only its own user may pass through that.
+    with tempfile.TemporaryDirectory(prefix="phd-box-") as folder:
+        Path(folder).chmod(0o755)
+        yield Box(Path(folder), monkeypatch)
+
+
+def test_a_submitter_drops_and_the_kernel_says_who(box: Box) -> None:
+    assert box.drop(box.ann) == 0
+    box.round()
+    record = read_record(box.spool.record("crm"))
+    assert isinstance(record, JobRecord)
+    assert (record.submitter, record.uid) == ("daemon", box.ann)
+    assert "accepted from daemon" in box.log()
+
+
+def test_root_only_unless_it_is_said(box: Box) -> None:
+    box.config = box.settings("enabled = true")
+    assert box.drop(box.ann) == 0
+    box.round()
+    assert box.names() == ["crm.log", "crm.rejected", "crm.status"]
+    assert "belongs to daemon, who may not submit jobs here" in box.log()
+
+
+def test_a_stranger_is_refused_even_in_the_group_and_stopped_outside_it(box: Box) -> None:
+    assert box.drop(box.bob) == 0
+    box.round()
+    assert "crm.rejected" in box.names()
+    assert as_user(box.bob, lambda: drop(box.spool, box.text(), names=["x"]), member=False) == errno.EACCES
+
+
+def test_a_group_of_submitters(box: Box) -> None:
+    import grp
+
+    box.config = box.settings(f'submitters = ["@{grp.getgrgid(pwd.getpwnam("daemon").pw_gid).gr_name}"]')
+    box.drop(box.ann, "one")
+    box.drop(box.bob, "two")
+    box.round()
+    assert {"one.job", "two.rejected"} <= set(box.names())
+
+
+def test_a_file_of_anothers_given_a_second_name_is_nobodys_request(box: Box) -> None:
+    """Where the kernel allows it, bob links ann's file into the box: by its owner it would be hers."""
+    anns = box.root / "anns"
+    anns.write_bytes(box.text())
+    os.chown(anns, box.ann, GROUP)
+    anns.chmod(0o666)
+    if as_user(box.bob, lambda: os.link(anns, box.folder / "crm.job")):
+        os.link(anns, box.folder / "crm.job")  # this kernel protects hard links; the door must not rely on it
+    box.round()
+    assert "crm.rejected" in box.names()
+    assert "2 names (hard links)" in box.log()
+
+
+def test_they_cannot_list_read_remove_or_rename_each_others(box: Box) -> None:
+    box.config = box.settings('submitters = ["daemon", "bin"]')
+    box.drop(box.ann)
+    box.round()
+    job = box.folder / "crm.job"
+    other = box.folder / "other.job"
+    tries: list[Callable[[], object]] = [
+        lambda: os.listdir(box.folder),
+        lambda: os.unlink(job),
+        lambda: os.rename(job, other),
+        lambda: os.rename(job, job.with_suffix(".cancelled")),
+        lambda: job.write_bytes(b"delta"),
+        lambda: os.unlink(box.spool.status("crm")),
+        lambda: os.listdir(box.spool.state_folder),
+        (box.spool.state_folder / "crm.json").read_bytes,
+        lambda: (box.spool.state_folder / "new").write_bytes(b""),
+        lambda: os.rename(box.spool.state_folder, box.folder / "state"),
+    ]
+    assert {as_user(box.bob, do) for do in tries} <= {errno.EACCES, errno.EPERM}
+    assert as_user(box.ann, lambda: os.rename(job, job.with_suffix(".held"))) == 0
+    box.round()
+    assert "crm.held" in box.names()
+
+
+def test_limits_of_a_submitter(box: Box) -> None:
+    box.config = box.settings(
+        'submitters = ["daemon", "bin"]', f'[submitters.daemon]\ndestinations = ["{box.root}/volumes/A/ann"]\n'
+    )
+    box.drop(box.ann, "inside")
+    box.drop(box.ann, "outside", box.text("A/crm.vmdk"))
+    box.drop(box.ann, "up", box.text("A/ann/../crm.vmdk"))
+    box.drop(box.ann, "over", box.text(more="overwrite = true\n"))
+    box.drop(box.ann, "ours", box.text(more='overwrite = "ours"\n'))
+    box.drop(box.bob, "free", box.text("A/crm.vmdk", more="overwrite = true\n"))
+    box.round()
+    states = {name for name in box.names() if name.endswith((".job", ".rejected"))}
+    assert states == {"inside.job", "outside.rejected", "up.rejected", "over.rejected", "ours.rejected", "free.job"}
+    assert "daemon may not replace disks" in box.log("over")
+
+
+def test_what_ann_changes_after_it_was_accepted_changes_nothing(box: Box) -> None:
+    box.drop(box.ann)
+    box.round()
+    job = box.folder / "crm.job"
+    assert as_user(box.ann, lambda: job.write_bytes(box.text("A/bob.vmdk", "overwrite = true\n"))) == 0
+    box.round()
+    record = read_record(box.spool.record("crm"))
+    assert isinstance(record, JobRecord)
+    assert record.control is not None
+    assert record.control.restore_to == box.root / "volumes/A/ann/crm.vmdk"
+    assert "the edit changes nothing" in box.log()
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "hard link", "fifo"])
+def test_a_log_that_bob_has_put_there_before_is_not_written_to(box: Box, kind: str) -> None:
+    victim = box.root / "victim"
+    victim.write_text("safe\n")
+    log = box.spool.log("crm")
+    plant: dict[str, Callable[[], object]] = {
+        "file": lambda: os.close(os.open(log, os.O_CREAT | os.O_WRONLY, 0o666)),
+        "link": lambda: log.symlink_to(victim),
+        "hard link": lambda: os.link(victim, log),
+        "fifo": lambda: os.mkfifo(log, 0o666),
+    }
+    if as_user(box.bob, plant[kind]):
+        plant[kind]()  # where the kernel protects hard links root plays bob
+    box.drop(box.ann)
+    box.round()
+    found = log.lstat()
+    assert (stat.S_ISREG(found.st_mode), found.st_uid, found.st_nlink) == (True, 0, 1)
+    assert "accepted from daemon" in log.read_text()
+    assert victim.read_text() == "safe\n"
+
+
+def test_an_outcome_that_bob_has_put_there_is_not_believed(box: Box) -> None:
+    status = box.spool.status("crm")
+    outcome = Outcome(attempt=1, result=Result.DONE, exit_code=0, reason="bob says so", finished_at=1.0)
+    lie = JobStatus(
+        job="crm",
+        state="running",
+        submitter="root",
+        delta="x",
+        restore_to="y",
+        priority=0,
+        accepted_at=1.0,
+        attempt=1,
+        outcome=outcome,
+    )
+    assert as_user(box.bob, lambda: write_status(status, lie, durable_now=False)) == 0
+    assert as_user(box.bob, lambda: (box.folder / "crm.running").write_bytes(box.text())) == 0
+    box.round()
+    assert "crm.done" not in box.names()
+    assert "crm.rejected" in box.names()
+    assert "bob says so" not in box.log() + status.read_text()
