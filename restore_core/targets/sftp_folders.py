@@ -1,45 +1,56 @@
 """Folders over SFTP, several at a time: while one is read the next are being opened, and no round trip is waited for alone.
 
-Measured on loopback, 100,000 files in 2,000 folders: one after the other 1.4 s, so 1.0 s. Far away it is the difference
-between three round trips a folder and a fraction of one.
+Far away it is the difference between three round trips a folder and a fraction of one. Near by it is the number of messages
+that costs: requests travel together, and so do their answers.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator
+from typing import TypeAlias
 
 from restore_core.targets.server import Budget, Entry, honest
 from restore_core.targets.sftp_wire import Answer, Ask, Declined, Fields, Status, Wire, string
 
-_OPENING, _READING = 16, 8
+_TOGETHER = 16
+"""Folders whose requests travel in one message. Three times as many may be open: to be read, being read, being opened."""
+_MANY = 64
+"""An answer with so many names is one of several: OpenSSH sends 100 at a time."""
 
 
 def read_folders(wire: Wire, folders: Iterable[tuple[str, bytes]], budget: Budget) -> Iterator[tuple[str, list[Entry] | None]]:
     """(name, path on the server) -> (name, its entries), in the same order; None for a folder that is not there."""
     todo = iter(folders)
-    opening = deque[tuple[str, int]]()
-    reading = deque[tuple[str, bytes, list[int]]]()
+    opening, reading = _open_some(wire, todo), deque[_Reading]()
     try:
-        while True:
-            while len(opening) < _OPENING and (following := next(todo, None)) is not None:
-                opening.append((following[0], wire.ask(Ask.OPENDIR, string(following[1]))))
-            if opening:
-                name, number = opening.popleft()
+        while opening or reading:
+            before = len(reading)
+            while opening:
+                name, number = opening[0]
                 handle = _opened(wire, number)
+                opening.popleft()
                 # Twice at once: the second answer of most folders is that there is no more.
-                asked = [wire.ask(Ask.READDIR, string(handle)) for _ in range(2)] if handle is not None else []
-                reading.append((name, handle or b"", asked))
-            if not reading:
-                return
-            if len(reading) >= _READING or not opening:
+                asked = [wire.ask(Ask.READDIR, string(handle), later=True) for _ in range(2)] if handle is not None else []
+                reading.append((name, handle, asked))
+            opening = _open_some(wire, todo)
+            wire.flush()  # the server has the next ones to do while we look at those before
+            for _ in range(before or len(reading)):
                 name, handle, asked = reading[0]
-                found = _read(wire, handle, asked, budget) if handle else None
+                found = _read(wire, handle, asked, budget) if handle is not None else None
                 reading.popleft()
                 yield name, found
     finally:
         for number in (*(number for _, number in opening), *(number for _, _, asked in reading for number in asked)):
             wire.drop(number)
+
+
+_Reading: TypeAlias = tuple[str, bytes | None, list[int]]
+
+
+def _open_some(wire: Wire, todo: Iterator[tuple[str, bytes]]) -> deque[tuple[str, int]]:
+    return deque((name, wire.ask(Ask.OPENDIR, string(path), later=True)) for name, path in itertools.islice(todo, _TOGETHER))
 
 
 def _opened(wire: Wire, number: int) -> bytes | None:
@@ -55,16 +66,19 @@ def _read(wire: Wire, handle: bytes, asked: list[int], budget: Budget) -> list[E
     found: list[Entry] = []
     over = False
     while asked:
+        many = False
         try:
             body = wire.answer(asked.pop(0), Answer.NAME)
-            budget.spend(entries=_names(body, found), size=len(body))
+            names = _names(body, found)
+            budget.spend(entries=names, size=len(body))
+            many = names >= _MANY
         except Declined as no:
             if no.code != Status.EOF:
                 raise
             over = True
-        if not over:
-            asked.append(wire.ask(Ask.READDIR, string(handle)))
-    wire.drop(wire.ask(Ask.CLOSE, string(handle)))
+        if not over and (many or not asked):
+            asked.append(wire.ask(Ask.READDIR, string(handle), later=True))
+    wire.drop(wire.ask(Ask.CLOSE, string(handle), later=True))
     return found
 
 
@@ -73,8 +87,8 @@ def _names(body: bytes, found: list[Entry]) -> int:
     count = fields.u32()
     for _ in range(count):
         name = fields.text().decode("utf-8", "surrogateescape")
-        fields.text()  # the same as `ls -l` would print it
+        fields.skip()  # the same as `ls -l` would print it
         facts = fields.attributes()
-        if honest(name) and (facts.regular or facts.folder):
+        if (facts.regular or facts.folder) and honest(name):
             found.append(Entry(name=name, folder=facts.folder, stat=facts.stat))
     return count

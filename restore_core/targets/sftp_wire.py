@@ -22,9 +22,13 @@ from restore_core.targets.base import FileStat
 MAX_PACKET = 1 << 20
 _TAKE = 1 << 20
 """At most so much is taken from the channel at once. Four times as much is no faster, and 30 MB more memory."""
+_LATE = 16 << 10
 _U32 = struct.Struct(">I")
 _HEAD = struct.Struct(">IBI")
 _SIZE, _OWNER, _MODE, _TIMES, _EXTENDED = 1, 2, 4, 8, 0x80000000
+_USUAL = struct.Struct(">IQIIIII")
+"""Flags, size, user, group, mode, two times: what almost every server says of a file, taken in one step."""
+_USUAL_FLAGS = _SIZE | _OWNER | _MODE | _TIMES
 
 
 class Ask(enum.IntEnum):
@@ -130,8 +134,19 @@ class Fields:
         """A string with its length before it."""
         return self._take(self.u32())
 
+    def skip(self) -> None:
+        """Pass over a string."""
+        self._at += 4 + int.from_bytes(self._data[self._at : self._at + 4], "big")
+        if self._at > len(self._data):
+            raise ProtocolError("a field is longer than its packet")
+
     def attributes(self) -> Attributes:
         """A file's attributes; those the server leaves out are 0."""
+        if len(self._data) - self._at >= _USUAL.size:
+            flags, size, _user, _group, mode, _read, mtime = _USUAL.unpack_from(self._data, self._at)
+            if flags == _USUAL_FLAGS:
+                self._at += _USUAL.size
+                return Attributes(mode=mode, stat=FileStat(size=size, mtime=float(mtime)))
         flags = self.u32()
         size = self.u64() if flags & _SIZE else 0
         if flags & _OWNER:
@@ -163,15 +178,27 @@ class Wire:
         self._line = line
         self._number = 0
         self._held, self._at = b"", 0
+        self._late = bytearray()
         self._answers: dict[int, tuple[int, bytes]] = {}
         self._dropped: set[int] = set()
         self.extensions = self._start()
 
-    def ask(self, kind: Ask, body: bytes) -> int:
-        """Send a request; its number, for `answer` or `drop`."""
+    def ask(self, kind: Ask, body: bytes, *, later: bool = False) -> int:
+        """Send a request; its number, for `answer` or `drop`.
+
+        With `later` it waits for others, and goes with them when an answer is waited for: a message of its own costs 35 µs.
+        """
         self._number = (self._number + 1) & 0xFFFFFFFF
-        self._line.sendall(_HEAD.pack(len(body) + 5, kind, self._number) + body)
+        self._late += _HEAD.pack(len(body) + 5, kind, self._number) + body
+        if not later or len(self._late) >= _LATE:
+            self.flush()
         return self._number
+
+    def flush(self) -> None:
+        """Send the requests that wait for others."""
+        if self._late:
+            data, self._late = bytes(self._late), bytearray()
+            self._line.sendall(data)
 
     def drop(self, number: int) -> None:
         """Its answer is not wanted any more."""
@@ -181,6 +208,7 @@ class Wire:
     def answer(self, number: int, *kinds: Answer) -> bytes:
         """The body of the answer to a request, of one of `kinds`. A status that is not OK raises `Declined`."""
         while number not in self._answers:
+            self.flush()
             kind, got, body = self._packet()
             if got in self._dropped:
                 self._dropped.discard(got)

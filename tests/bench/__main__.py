@@ -14,6 +14,7 @@ from tests.bench.backup import delta_rows, full_rows
 from tests.bench.image import images
 from tests.bench.installed import install
 from tests.bench.latency import latency_rows
+from tests.bench.listing import listing_rows
 from tests.bench.measure import ContenderFailed
 from tests.bench.memory import memory_rows
 from tests.bench.network import network_rows
@@ -23,7 +24,7 @@ from tests.bench.restore import restore_rows
 from tests.bench.stub import stub_rows
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = "restore,refresh,network,stub,full,delta,replication,memory,latency"
+PARTS = "restore,network,refresh,stub,full,delta,replication,listing,memory,latency"
 NEEDED = 25 << 30
 """Bytes for a first run of 4 GiB: disks 3.6, archives and stores of seven 5, one output of 4.3, and room."""
 
@@ -44,6 +45,7 @@ def main() -> int:
         "full": lambda: full_rows(phd, disks, work / f"run-{asked.gib}", asked.rounds),
         "delta": lambda: delta_rows(phd, disks, asked.rounds),
         "replication": lambda: replication_rows(phd, asked.rounds),
+        "listing": lambda: listing_rows(phd, asked.rounds),
         "memory": lambda: memory_rows(phd, work),
         "latency": lambda: latency_rows(phd, work),
     }

@@ -56,6 +56,19 @@ def test_listing(place: Place, target: Target) -> None:
     assert found == [("root.txt", 0), (FULL, len(DATA)), ("a/x", 2)]
 
 
+def test_many_folders_and_many_files_in_one(place: Place, target: Target) -> None:
+    """More than travel together, and more in one folder than a server tells at a time."""
+    expected = []
+    for number in range(70):
+        folder = place[1] / f"f{number:03d}"
+        folder.mkdir()
+        for file in range(230 if number in (20, 69) else number % 4):
+            (folder / f"n{file:03d}").write_bytes(b"x" * (file % 5))
+            expected.append((f"{folder.name}/n{file:03d}", file % 5))
+    for _ in range(2):
+        assert [(each.path, each.stat.size) for each in target.listing()] == expected
+
+
 @pytest.mark.parametrize("name", [b"\xff\xfe.phd", "ä ö".encode(), b"tab\tname", b"esc\x1b[2J", b" leading", b"semi;colon"])
 def test_names_are_bytes(place: Place, target: Target, name: bytes) -> None:
     folder = place[1] / "f"
