@@ -28,7 +28,7 @@ from phd_daemon.process import forbid_core_dumps, tune_malloc
 from phd_daemon.progress_line import clock
 from phd_daemon.spool.job_log import JobLog
 from phd_daemon.spool.order import WorkOrder, from_json
-from phd_daemon.spool.status_file import JobStatus, Outcome, Result, in_one_line, read_status, write_status
+from phd_daemon.spool.status_file import JobStatus, Outcome, Result, in_one_line, read_status
 from phd_daemon.worker_report import WorkerReport
 from restore_core.disk.confinement import walk_to
 from restore_core.errors import ExitCode, PhdError, Stopped, from_os_error
@@ -62,23 +62,23 @@ class StopSign:
     def __init__(self, spool: Path, job: str) -> None:
         self._running = spool / f"{job}.running"
         self._state = spool / ".state"
-        self._terminated = False
+        self.terminated = False
         self._looked = 0.0
         self.cancelled = False
         """Why it stopped, decided once: part file and outcome must not disagree."""
 
     def on_sigterm(self, *_: object) -> None:
         """The handler; the restore hears of it at its next block."""
-        self._terminated = True
+        self.terminated = True
 
     def __call__(self) -> None:
         """Raise `Stopped` when the work must end. Looks at the spool about once a second."""
         now = time.monotonic()
-        if not self._terminated and now - self._looked < _LOOK_EVERY:
+        if not self.terminated and now - self._looked < _LOOK_EVERY:
             return
         self._looked = now
         self.cancelled = self._file_is_gone()
-        if self.cancelled or self._terminated:
+        if self.cancelled or self.terminated:
             raise Stopped("cancelled" if self.cancelled else "told to stop")
 
     def _file_is_gone(self) -> bool:
@@ -132,7 +132,7 @@ def attempt(order: WorkOrder, stop: StopSign, *, restore: Restore = restore_delt
     finally:
         targets.close()
     outcome = Outcome(attempt=order.attempt, result=result, exit_code=int(code), reason=reason, finished_at=time.time())
-    write_status(path, report.status.with_(outcome=outcome), durable_now=True)
+    report.ended(outcome, told_to_stop=lambda: stop.terminated)
     log.line(outcome_line(outcome), past_cap=True)
     return outcome
 

@@ -7,6 +7,7 @@ is written durably, by `worker` itself.
 from __future__ import annotations
 
 import contextlib
+import errno
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -14,11 +15,13 @@ from pathlib import Path
 
 from phd_daemon.progress_line import live
 from phd_daemon.spool.job_log import JobLog
-from phd_daemon.spool.status_file import JobStatus, write_status
+from phd_daemon.spool.status_file import JobStatus, Outcome, write_status
 from restore_core.restore.request import Phase, PlanSummary, Progress
 
 LOG_EVERY = 5.0
 STATUS_EVERY = 1.0
+ROOM_EVERY = 0.5
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _AFTER = (Phase.FLUSH, Phase.READBACK, Phase.PUBLISH)
 
 
@@ -58,6 +61,24 @@ class WorkerReport:
         if now - self._written >= STATUS_EVERY:
             self.status = self.status.with_(progress=live(progress, now=now))
             self.write()
+
+    def ended(self, outcome: Outcome, *, told_to_stop: Callable[[], bool]) -> None:
+        """Put the outcome on disk, durably. A spool without room is waited for: what was restored must not be forgotten.
+
+        Raises `OSError` for any other reason, and when the worker is told to stop meanwhile: the next attempt finds the disk.
+        """
+        said = False
+        while True:
+            try:
+                write_status(self._path, self.status.with_(outcome=outcome), durable_now=True)
+            except OSError as error:
+                if error.errno not in _NO_ROOM or told_to_stop():
+                    raise
+                if not said:
+                    said = self.log.line("the spool has no room to say how this ended: waiting for some", past_cap=True)
+                time.sleep(ROOM_EVERY)
+            else:
+                return
 
     def write(self) -> None:
         """Put the status on disk, not durably."""

@@ -27,6 +27,8 @@ from restore_core import durable
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.index_map import BLOCKS_PER_PAGE
 from restore_core.disk.destination import Destination
+from restore_core.errors import TryAgainLater
+from restore_core.naming import printable
 
 VERSION = 1
 _ZERO = bytes(32)
@@ -101,13 +103,23 @@ def load(records: Path | None, destination: Destination) -> Receipt | None:
 
 
 def save(records: Path | None, destination: Destination, delta: DeltaReader, facts: os.stat_result) -> None:
-    """Record, durably, a finished disk that `delta` describes, before it gets its final name. Raises `OSError`.
+    """Record, durably, a finished disk that `delta` describes, before it gets its final name. Raises `TryAgainLater`.
 
     The rename changes its ctime, so the digests are not trusted yet; `settle` makes them so.
     """
     if records is None:
         return
     _let_the_tick_pass(facts)
+    try:
+        _save(records, destination, delta, facts)
+    except OSError as error:
+        raise TryAgainLater(
+            f"{printable(str(records))}: the record of the finished disk cannot be written: {error.strerror or error}",
+            remedy="Free space there; what was written of the disk is kept.",
+        ) from error
+
+
+def _save(records: Path, destination: Destination, delta: DeltaReader, facts: os.stat_result) -> None:
     key = _key(destination)
     receipt = Receipt(
         path=os.fspath(destination.path),
@@ -147,7 +159,8 @@ def settle(records: Path | None, destination: Destination) -> None:
     """The disk has its final name: from now on its ctime tells whether anybody touched it. Losing this costs a hashing, no more."""
     receipt, facts = load(records, destination), destination.stat_disk()
     if records is not None and receipt is not None and facts is not None and receipt.ours(facts):
-        _write(records, _key(destination), replace(receipt, ctime_ns=facts.st_ctime_ns), durable_now=False)
+        with contextlib.suppress(OSError):
+            _write(records, _key(destination), replace(receipt, ctime_ns=facts.st_ctime_ns), durable_now=False)
 
 
 def _let_the_tick_pass(facts: os.stat_result) -> None:

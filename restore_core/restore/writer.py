@@ -102,13 +102,13 @@ class Writer:
         finally:
             os.close(staged)
         report.phase(Phase.APPLY)
-        unrecorded: list[OSError] = []
+        unrecorded: list[TryAgainLater] = []
 
         def before_it_is_shown(disk: int) -> None:
             self._read_back(disk, lambda: None)  # no cancel here: the disk would stay without its name
             try:
                 receipt.save(self.request.records, self.destination, self.delta, os.fstat(disk))
-            except OSError as error:
+            except TryAgainLater as error:
                 unrecorded.append(error)  # nor for this
 
         redo.apply_staged(self.destination, before_it_is_shown)

@@ -249,12 +249,43 @@ def test_stopped_is_judged_by_why() -> None:
 def test_the_outcome_is_durable_before_the_log_says_so(spool: Path, order: WorkOrder, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_path: Path, status: JobStatus, **_: object) -> None:
         if status.outcome is not None:
-            raise OSError(errno.ENOSPC, "no space")
+            raise OSError(errno.EIO, "broken")
 
-    monkeypatch.setattr("phd_daemon.worker.write_status", refuse)
-    with pytest.raises(OSError, match="no space"):
+    monkeypatch.setattr("phd_daemon.worker_report.write_status", refuse)
+    with pytest.raises(OSError, match="broken"):
         run_stand(order, lambda _reporter, _stop: None)
     assert not any(line.startswith("done") for line in log_lines(spool))
+
+
+def test_a_spool_without_room_for_the_outcome_is_waited_for(spool: Path, order: WorkOrder, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = [OSError(errno.ENOSPC, "full"), OSError(errno.EDQUOT, "full")]
+
+    def full_at_first(path: Path, status: JobStatus, *, durable_now: bool) -> None:
+        if status.outcome is not None and left:
+            raise left.pop()
+        write_status(path, status, durable_now=durable_now)
+
+    monkeypatch.setattr("phd_daemon.worker_report.write_status", full_at_first)
+    monkeypatch.setattr("phd_daemon.worker_report.ROOM_EVERY", 0.0)
+    assert run_stand(order, lambda _reporter, _stop: None)[0].result is Result.DONE
+    assert the_outcome(spool).result is Result.DONE
+    assert [line for line in log_lines(spool) if "has no room" in line] == [
+        "the spool has no room to say how this ended: waiting for some"
+    ]
+
+
+def test_a_spool_without_room_is_not_waited_for_when_told_to_stop(
+    spool: Path, order: WorkOrder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_path: Path, status: JobStatus, **_: object) -> None:
+        if status.outcome is not None:
+            raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr("phd_daemon.worker_report.write_status", full)
+    stop = StopSign(spool, order.job)
+    stop.on_sigterm()
+    with pytest.raises(OSError, match="full"):
+        attempt(order, stop, restore=lambda *_, **__: (_ for _ in ()).throw(ArchiveAbsent("gone")))
 
 
 def test_a_broken_order_is_our_bug_and_says_so(order: WorkOrder) -> None:
