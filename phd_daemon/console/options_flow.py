@@ -17,7 +17,7 @@ from phd_daemon.console.run import call
 from restore_core.naming import printable
 
 TITLE = "Replication / Restore Options"
-_COLUMNS = ("OPTION", "VALUE", "MEANING")
+_COLUMNS = ("OPTION", "MEANING", "VALUE")
 _HELP = """\
 The value you choose is written into phd.toml at once; its comments and all other values stay. A daemon that runs takes it up
 within half a minute. Everything else is set in that file with an editor. The same from a shell: phd options KEY VALUE."""
@@ -30,7 +30,7 @@ def options(face: Face, desk: Desk) -> None:
         file = SettingsFile(desk.config)
         settings = file.settings()
         start = next((at for at, one in enumerate(settings) if chosen is not None and one.option is chosen.option), 0)
-        rows = [Row(cells=(one.option.name, one.value, one.option.meaning), value=one) for one in settings]
+        rows = [Row(cells=(one.option.name, one.option.meaning, one.value), value=one) for one in settings]
         intro = (f"in {printable(os.fspath(file.path))}",)
         chosen = face.choose(Choice(title=TITLE, rows=rows, columns=_COLUMNS, intro=intro, help=_HELP, start=start))
         if chosen is None:
