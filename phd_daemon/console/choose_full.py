@@ -54,5 +54,12 @@ def choose_full(found: list[Candidate], face: Face) -> FullChoice | None:
 
 def _row(one: Candidate, *, first: bool) -> Row[FullChoice]:
     date = f"{one.time:%Y-%m-%d %H:%M}" if one.time else "-"
-    cells = ("*" if one.proven else "", one.ref.target, show.size(one.size), date, printable(one.ref.name), one.why)
+    cells = (
+        "*" if one.proven else "",
+        one.ref.target,
+        show.size(one.size),
+        date,
+        printable(one.ref.name),
+        one.why if one.proven else "",
+    )
     return Row(cells=cells, value=FullChoice(ref=None if first and one.proven else one.ref), refused="" if one.proven else one.why)

@@ -172,6 +172,5 @@ def _over(path: Path, face: Face, *, on_datastore: bool) -> Chosen | None:
 
 
 def _place_row(place: Place) -> Row[Place | _Elsewhere]:
-    use = "in use" if place.held else "cannot be replaced" if place.refused else "not in use"
-    cells = (printable(str(place.path)), show.size(place.size), show.size(place.store.free), use)
+    cells = (printable(str(place.path)), show.size(place.size), show.size(place.store.free), "" if place.refused else "not in use")
     return Row(cells=cells, value=place, refused=place.refused)

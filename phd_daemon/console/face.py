@@ -3,8 +3,8 @@
 The contract, for both:
 
 * Every question can be left: Esc gives None, and the flow goes back one step. So does an empty answer where nothing is
-  proposed; where something is (`start`, `suggestion`, `default`), Enter takes it. On numbered lines `0` leaves too, and `q`
-  leaves whatever is no long list.
+  proposed; where something is (`start`, `suggestion`, `default`), Enter takes it. On numbered lines `0` leaves a list, and `q`
+  one that is not long.
 * `?` shows the help of what is being asked, and asks again. A flow never sees it.
 * Texts come in already safe to print; a face adds no meaning, only place.
 * ^C in `watch` asks for a stop and waits until the work has ended; in `follow` it leaves the viewer; elsewhere the question.

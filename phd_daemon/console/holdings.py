@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from phd_daemon.cli import show
 from phd_daemon.cli.backups import Maps, type_of
 from phd_daemon.console.face import Row
+from phd_daemon.words import counted
 from restore_core.catalog import CatalogEntry
 from restore_core.naming import ArchiveType, printable, scsi_colon
 
@@ -52,10 +53,10 @@ def by_day(group: Group) -> list[Row[Group]]:
     for entry in group.entries:
         found.setdefault(f"{entry.time:%Y-%m-%d}", []).append(entry)
     days = [
-        Row(cells=(day, _count(mine, "backup")), value=Group(title=f"{group.title}, {day}", entries=tuple(mine)))
+        Row(cells=(day, counted(len(mine), "backup")), value=Group(title=f"{group.title}, {day}", entries=tuple(mine)))
         for day, mine in found.items()
     ]
-    return [Row(cells=("All Dates", _count(group.entries, "backup")), value=group, key="a"), *days]
+    return [Row(cells=("All Dates", counted(len(group.entries), "backup")), value=group, key="a"), *days]
 
 
 def backups(group: Group, maps: Maps) -> list[Row[CatalogEntry]]:
@@ -104,7 +105,3 @@ def _backup(entry: CatalogEntry, maps: Maps, *, several: bool) -> Row[CatalogEnt
     )
     whose = (f"{printable(entry.folder.vm)} ({printable(entry.folder.uuid or VERSION_2)})",) if several else ()
     return Row(cells=(*cells, *whose), value=entry, refused="" if entry.settled else ON_ITS_WAY)
-
-
-def _count(entries: Sequence[CatalogEntry], what: str) -> str:
-    return f"{len(entries)} {what}{'s' * (len(entries) != 1)}"

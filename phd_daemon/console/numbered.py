@@ -83,7 +83,10 @@ def page(shown: Numbered[T], view: View) -> list[str]:
     titles = shown.choice.columns
     widths = _widths(titles, shown.rows)
     lines = ["  ".join([" " * (margin + 1), *_padded(titles, widths)]).rstrip()] if titles else []
-    lines += ["  ".join([f"{shown.labels[i]:>{margin}})", *_padded(shown.rows[i].cells, widths)]).rstrip() for i in here]
+    lines += [
+        "  ".join([f"{shown.labels[i]:>{margin}})", *_padded(shown.rows[i].cells, widths)]).rstrip() + _why_not(shown.rows[i])
+        for i in here
+    ]
     if shown.words:
         lines.append(f"only rows with: {shown.words} ({len(shown.rows)} of {len(shown.choice.rows)}; / shows all)")
     if shown.long:
@@ -139,6 +142,10 @@ def _place(shown: Numbered[T], label: str) -> int:
 def _holds(row: Row[T], wanted: Sequence[str]) -> bool:
     text = " ".join(row.cells).casefold()
     return all(word in text for word in wanted)
+
+
+def _why_not(row: Row[T]) -> str:
+    return f"  [cannot be chosen: {row.refused}]" if row.refused else ""
 
 
 def _widths(titles: Sequence[str], rows: Sequence[Row[T]]) -> list[int]:

@@ -32,12 +32,11 @@ class Datastore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A disk that lies there. `refused` says why it cannot be written over (empty: it can), `held` that a VM has it open."""
+    """A disk that lies there. `refused` says why it cannot be written over, and by whom it is held; empty: it can."""
 
     path: Path
     store: Datastore
     size: int
-    held: bool
     refused: str
 
 
@@ -110,7 +109,7 @@ def _not_borne(folder: Path, name: str) -> str | None:
 
 
 def _place(path: Path, store: Datastore, roots: tuple[Path, ...]) -> Place:
-    size, holder, refused = 0, None, ""
+    size, refused = 0, ""
     try:
         with open_destination(path, roots=roots, make_folders=False) as destination:
             facts = destination.stat_disk()
@@ -119,9 +118,7 @@ def _place(path: Path, store: Datastore, roots: tuple[Path, ...]) -> Place:
             refused = f"in use: {holder}" if holder else ""
     except PhdError as error:
         refused = error.message
-    return Place(
-        path=path, store=store, size=size, held=holder is not None, refused=refused or (f"in use: {holder}" if holder else "")
-    )
+    return Place(path=path, store=store, size=size, refused=refused)
 
 
 def _is_there(path: Path) -> bool:

@@ -43,6 +43,7 @@ def test_enter_takes_what_is_proposed() -> None:
 def test_what_is_refused_says_why_also_when_proposed() -> None:
     choice = Choice(title="t", rows=[Row(cells=("a",), value=1, refused="in use: qemu")], start=0)
     assert said(choice, "1") == said(choice, "") == "This cannot be chosen: in use: qemu"
+    assert lines(choice, View()) == ["1)  a  [cannot be chosen: in use: qemu]"]
 
 
 @pytest.mark.parametrize("text", ["b", "q", "B", "Q"])

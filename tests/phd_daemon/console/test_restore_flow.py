@@ -115,7 +115,7 @@ def test_a_disk_in_use_says_by_whom_and_one_that_is_not_is_replaced_only_when_sa
     )
     restore_flow.by_vm(face, place.desk)
     held = next(line for line in face.seen if line.startswith(str(place.datastore / "held" / "CRM.vmdk")))
-    assert " in use in use: CRM.vmdk.lck (a lock file of " in held
+    assert "  in use: CRM.vmdk.lck (a lock file of " in held
     assert "it says: esx1" in held
     assert (place.datastore / "free" / "CRM-flat.vmdk").read_bytes() == place.backup.content
     assert (place.datastore / "held" / "CRM-flat.vmdk").read_bytes() == place.backup.full_path.read_bytes()
@@ -203,6 +203,17 @@ def test_a_flipped_bit_ends_the_restore_and_says_so(place: Place) -> None:
     restore_flow.by_vm(face, place.desk)
     assert list(place.disk.parent.iterdir()) == []
     assert "block" in face.text()
+
+
+def test_another_full_of_the_disk_is_listed_and_cannot_be_chosen(place: Place) -> None:
+    older = place.backup.full_path.with_name("00-CRM.vmdk.gz-070919-1601.phd")
+    older.write_bytes(b"\x1f\x8b of another day")
+    face = Scripted(*TO_PLACE[:-1], ("The Full", BACK), *OUT)
+    restore_flow.by_vm(face, place.desk)
+    listed = next(line for line in face.seen if older.name in line)
+    assert listed.endswith(f"  another backup: 17 bytes, needed {place.backup.full_path.stat().st_size}")
+    with pytest.raises(AssertionError, match="cannot be chosen: another backup"):
+        restore_flow.by_vm(Scripted(*TO_PLACE[:-1], ("The Full", older.name)), place.desk)
 
 
 def test_without_a_full_a_job_can_wait_for_it(place: Place) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from phd_daemon.status import daemon_running
+from tests import servers
 from tests.host import PHD, Host
 from tests.phd_daemon.console.terminal import Terminal
+from tests.servers import Served
 
 
 @pytest.fixture
@@ -104,7 +107,7 @@ def test_a_disk_in_use_cannot_be_chosen_and_one_that_is_there_is_never_proposed(
         terminal.answer("Backups of CRM")
         terminal.answer("Restore this backup?")
         terminal.answer("The Full for this Delta")
-        assert "not in use" not in terminal.answer("[E], 0 back", "1")
+        assert "not in use" not in terminal.answer("[cannot be chosen: in use: CRM.vmdk.lck", "1")
         terminal.answer("This cannot be chosen: in use: CRM.vmdk.lck (a lock folder of", "0")
         (host.datastore / "old" / "CRM.vmdk.lck").rmdir()
         terminal.answer("The Full for this Delta")
@@ -114,6 +117,61 @@ def test_a_disk_in_use_cannot_be_chosen_and_one_that_is_there_is_never_proposed(
         terminal.answer("Submit this restore job", "n")
         terminal.answer("Restore the VMX file also?", "n")
         leave(terminal)
+
+
+@pytest.fixture
+def slow(host: Host) -> Iterator[Served]:
+    """The same backups on a server, at a rate at which a restore takes most of a minute."""
+    host.backup()
+    with servers.pyftpd(host.folder) as served:
+        text = host.config.read_text().partition("[targets.")[0]
+        login = f'password_file = "{served.spec.password_file}"\nbandwidth = "128KB/s"\n'
+        host.config.write_text(f'{text}[targets.far]\nurl = "{served.spec.url}"\n{login}')
+        yield served
+
+
+def test_ctrl_c_in_the_foreground_asks_and_leaves_nothing_half_made(host: Host, slow: Served) -> None:
+    del slow
+    with console(host) as terminal:
+        to_the_backups(terminal)
+        through_the_questions(terminal)
+        terminal.answer("Submit this restore job to the background restore queue?")
+        terminal.expect("Planned: ")
+        terminal.keys("\x03")
+        terminal.answer("Stop it?", "n")
+        terminal.expect("It goes on.")
+        terminal.keys("\x03")
+        terminal.answer("Stop it?", "y")
+        terminal.expect("nothing was left behind")
+        leave(terminal)
+    assert list((host.datastore / "CRM").iterdir()) == []
+
+
+def test_a_closed_window_ends_a_restore_and_leaves_nothing_half_made(host: Host, slow: Served) -> None:
+    del slow
+    with console(host) as terminal:
+        to_the_backups(terminal)
+        through_the_questions(terminal)
+        terminal.answer("Submit this restore job to the background restore queue?")
+        terminal.expect("Planned: ")
+        terminal.hang_up()
+        assert terminal.ends() == 130
+    assert list((host.datastore / "CRM").iterdir()) == []
+
+
+def test_a_server_that_hangs_can_be_left_with_ctrl_c(host: Host, slow: Served) -> None:
+    with console(host) as terminal:
+        to_the_backups(terminal)
+        terminal.answer("Backups of CRM")
+        terminal.expect("Restore this backup?")
+        slow.pause()
+        try:
+            terminal.keys("\n")
+            terminal.expect("Connecting to far and checking the header of the backup ...")
+            terminal.keys("\x03")
+            leave(terminal)
+        finally:
+            slow.go_on()
 
 
 def test_a_closed_window_ends_the_console(host: Host) -> None:
