@@ -1,0 +1,166 @@
+"""The application: it holds the terminal, shows what the flow's thread asks, and lets go of that thread when it ends."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import App
+from textual.binding import BindingType
+from textual.message import Message
+
+from phd_daemon.console.screen.ask import AskScreen
+from phd_daemon.console.screen.asked import Asked, Reply
+
+if TYPE_CHECKING:
+    from phd_daemon.console.face import Face
+
+PULSE = 0.2
+"""Seconds between two looks at a log or at the progress of a restore."""
+
+
+class ConsoleApp(App[None], inherit_bindings=False):
+    """Runs `talk` with a face in a thread of its own, until it returns."""
+
+    ENABLE_COMMAND_PALETTE = False
+    BINDINGS: ClassVar[list[BindingType]] = []
+    TITLE = "phd"
+    # Styles and no colours: the terminal's own stay, and one without any shows the same.
+    CSS = """
+    Screen { layout: vertical; background: ansi_default; color: ansi_default; }
+    Bar { height: 1; width: 100%; }
+    #prompt { margin: 1 0 0 0; }
+    TextView, RowList { width: 100%; height: 1fr; min-height: 0; padding: 0 1; }
+    Line { width: 100%; height: 1; margin: 0 0 1 0; border: none; padding: 0 1; background: ansi_default; color: ansi_default; }
+    #keys { dock: bottom; }
+    """
+
+    def __init__(self, talk: Callable[[Face], None], *, pulse: float = PULSE) -> None:
+        super().__init__(ansi_color=True)
+        self.theme = "ansi-dark"
+        self.animation_level = "none"
+        self.pulse = pulse
+        self.error: BaseException | None = None
+        self.started = False
+        self._talk = talk
+        self._lock = threading.Lock()
+        self._gone = False
+        self._let_go: Reply | None = None
+        self._flow = threading.Thread(target=self._run_flow, name="flow", daemon=True)
+
+    def on_mount(self) -> None:
+        """The terminal is ours: let the flow begin."""
+        self.started = True
+        self._flow.start()
+
+    def _run_flow(self) -> None:
+        from phd_daemon.console.screen.face import ScreenFace
+
+        try:
+            self._talk(ScreenFace(self))
+        except BaseException as error:  # noqa: BLE001  carried to the main thread, which raises it there
+            self.error = error
+        self.post_message(Ended())
+
+    def put(self, make: Callable[[], Asked], let_go: Reply) -> None:
+        """Show this next. `let_go(None)` is called when the console ends before it was answered; by any thread."""
+        self._post(Put(make), let_go)
+
+    def mend(self, reason: str, reply: Reply) -> None:
+        """The last answer was refused: say so in the place where it was written, and take another."""
+        self._post(Refused(reason, reply), reply)
+
+    def lend(self, work: Callable[[], None], let_go: Reply) -> None:
+        """Run `work`, which raises nothing, with the terminal as it was before; nothing is drawn meanwhile."""
+        self._post(Lend(work), let_go)
+
+    def _post(self, message: Message, let_go: Reply) -> None:
+        with self._lock:
+            if not self._gone:
+                self._let_go = let_go
+                self.post_message(message)
+                return
+        let_go(None)
+
+    def let_go(self) -> None:
+        """End: the question on the screen is left, and so is every one after it."""
+        with self._lock:
+            self._gone = True
+            reply, self._let_go = self._let_go, None
+        if reply is not None:
+            reply(None)
+
+    def join(self) -> None:
+        """Wait until the flow has ended, which may be a restore that stops at its next block."""
+        self.let_go()
+        if self.started:
+            self._flow.join()
+
+    async def on_put(self, message: Put) -> None:
+        """Take away what stands over the last question, and replace that."""
+        while len(self.screen_stack) > 2:
+            await self.pop_screen()
+        screen = message.make()
+        if len(self.screen_stack) > 1:
+            await self.switch_screen(screen)
+        else:
+            await self.push_screen(screen)
+
+    def on_refused(self, message: Refused) -> None:
+        """To the question it is about."""
+        for screen in self.screen_stack:
+            if isinstance(screen, AskScreen):
+                screen.refused(message.reason, message.reply)
+
+    def on_ended(self) -> None:
+        """Nothing more to ask."""
+        self.exit()
+
+    def on_lend(self, message: Lend) -> None:
+        """In this thread, so that nothing is drawn until it ends."""
+        if self.is_headless:  # there is no terminal to lend
+            message.work()
+            return
+        with deaf_to_interrupts(), self.suspend():
+            message.work()
+
+
+@contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """^C is for the editor. Not ignored but handled by nothing, so that the editor itself starts with the default."""
+    before = signal.signal(signal.SIGINT, lambda _number, _frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class Put(Message):
+    """A question for the screen."""
+
+    def __init__(self, make: Callable[[], Asked]) -> None:
+        super().__init__()
+        self.make = make
+
+
+class Refused(Message):
+    """An answer that will not do."""
+
+    def __init__(self, reason: str, reply: Reply) -> None:
+        super().__init__()
+        self.reason, self.reply = reason, reply
+
+
+class Lend(Message):
+    """Work that needs the terminal."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        super().__init__()
+        self.work = work
+
+
+class Ended(Message):
+    """The flow has returned."""

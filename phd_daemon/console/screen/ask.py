@@ -1,0 +1,93 @@
+"""A line of text that is asked for; what is wrong with an answer stands below it, and the answer can be mended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
+from textual.events import Key, Resize
+from textual.widget import Widget
+from textual.widgets import Input
+
+from phd_daemon.console.face import Question
+from phd_daemon.console.screen.asked import PADDING, Asked, Bar, Reply
+from phd_daemon.console.screen.lines import clean
+from phd_daemon.console.screen.text_view import TextView
+
+_BARS = 6  # the title, free lines above and below the prompt, the prompt, the answer, the keys
+_REFUSAL = 3
+
+
+class Line(Input):
+    """The answer as it is written. `?` in a line that nobody has touched asks for help; a name may hold one."""
+
+    def __init__(self, suggestion: str) -> None:
+        super().__init__(value=suggestion, select_on_focus=False, compact=True)
+        self.cursor_blink = False
+        self.suggestion = suggestion
+
+    def on_key(self, event: Key) -> None:
+        """Before the line gets the key."""
+        screen = self.screen
+        if not isinstance(screen, Asked) or not event.is_printable:
+            return
+        wants_help = event.character == "?" and self.value in {"", self.suggestion}
+        if wants_help or not screen.open:
+            event.prevent_default()
+            event.stop()
+        if wants_help and screen.open:
+            screen.explain()
+
+
+class AskScreen(Asked):
+    """One question, with the suggestion already written."""
+
+    AUTO_FOCUS: ClassVar[str | None] = "Input"
+
+    def __init__(self, question: Question, reply: Reply) -> None:
+        super().__init__(question.title, reply, help_text=question.help)
+        self.text = TextView(question.intro)
+        self.prompt = Bar(question.prompt, "prompt")
+        self.line = Line(clean(question.suggestion))
+        self.refusal = TextView(())
+
+    def body(self) -> list[Widget]:
+        """The text, the prompt, the answer, and what is wrong with it."""
+        self.refusal.styles.height = _REFUSAL
+        return [self.text, self.prompt, self.line, self.refusal]
+
+    def on_resize(self, event: Resize) -> None:
+        """The text takes what it needs, if it is there."""
+        width, height = event.size
+        self.text.styles.height = min(self.text.lines_needed(width - PADDING), max(0, height - _BARS - _REFUSAL))
+        self.call_after_refresh(self._hint)
+
+    def _hint(self) -> None:
+        more = "PageUp/PageDown the text above  " if self.text.long else ""
+        self.hint.say(f"Enter take  Esc back  ^U clear  {more}? help")
+
+    def keys(self) -> Mapping[str, Callable[[], None]]:
+        """Those the line itself has no use for."""
+        text = self.text
+        return {
+            "escape": self.leave,
+            "f1": self.explain,
+            "pageup": lambda: text.scroll(-text.page),
+            "pagedown": lambda: text.scroll(text.page),
+        }
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Enter. An empty line goes back; a `?` alone asks for help."""
+        event.stop()
+        answer = event.value.strip()
+        if answer == "?":
+            self.line.value = self.line.suggestion
+            self.explain()
+        elif self.open:
+            self.refusal.show(())
+            self.answer(answer or None)
+
+    def refused(self, reason: str, reply: Reply) -> None:
+        """Say what is wrong, and take another answer."""
+        self.refusal.show([reason])
+        self.ask_again(reply)

@@ -1,0 +1,130 @@
+"""What all screens have in common: a title, a line of keys, one answer, and help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.events import Key
+from textual.screen import Screen
+from textual.strip import Strip
+from textual.widget import Widget
+
+from phd_daemon.console.screen.lines import clean, fit
+
+Reply = Callable[[Any], None]
+
+
+_PLAIN, _EDGE = Style(), Style(bold=True, reverse=True)
+PADDING = 2
+"""Columns of every line that stay free."""
+
+
+class Bar(Widget):
+    """One line of text, cut at the width."""
+
+    def __init__(self, text: str, name: str, style: Style = _PLAIN) -> None:
+        super().__init__(id=name)
+        self._text, self._style = clean(text), style
+
+    def say(self, text: str) -> None:
+        """Show this instead."""
+        if clean(text) != self._text:
+            self._text = clean(text)
+            self.refresh()
+
+    def render_line(self, _y: int) -> Strip:
+        """The only one."""
+        width = self.size.width
+        return Strip([Segment(fit(f" {self._text}", width), self.rich_style + self._style)], width)
+
+
+class Asked(Screen[None], inherit_bindings=False):
+    """One question. It is answered once; after that it only stands there until the next one takes its place."""
+
+    AUTO_FOCUS: ClassVar[str | None] = ""
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+c", "interrupted", priority=True, show=False)]
+
+    def __init__(self, title: str, reply: Reply, *, help_text: str = "") -> None:
+        super().__init__()
+        self.bar = Bar(title, "title", _EDGE)
+        self.hint = Bar("", "keys", _EDGE)
+        self._reply: Reply | None = reply
+        self._help = help_text
+
+    def body(self) -> list[Widget]:
+        """What stands between the title and the line of keys."""
+        raise NotImplementedError
+
+    def keys(self) -> Mapping[str, Callable[[], None]]:
+        """What the keys do, by Textual's names for them."""
+        raise NotImplementedError
+
+    def compose(self) -> ComposeResult:
+        """The title, the body, the keys."""
+        yield self.bar
+        yield from self.body()
+        yield self.hint
+
+    @property
+    def open(self) -> bool:
+        """Nobody has answered yet."""
+        return self._reply is not None
+
+    def answer(self, value: Any) -> None:
+        """Give the answer; a second one is no answer."""
+        if self._reply is not None:
+            reply, self._reply = self._reply, None
+            reply(value)
+
+    def ask_again(self, reply: Reply) -> None:
+        """Take another answer."""
+        self._reply = reply
+
+    def leave(self) -> None:
+        """Back, without an answer."""
+        self.answer(None)
+
+    def action_interrupted(self) -> None:
+        """^C: the same, wherever a screen does not say otherwise."""
+        self.leave()
+
+    def on_key(self, event: Key) -> None:
+        """A key that no widget of the screen wanted."""
+        if self.open and self.pressed(event):
+            event.stop()
+            event.prevent_default()
+
+    def pressed(self, event: Key) -> bool:
+        """Do what the key does; False when it does nothing here."""
+        action = self.keys().get(event.key)
+        if action is not None:
+            action()
+        return action is not None
+
+    def explain(self) -> None:
+        """`?`: what the flow has to say about this question, and the keys."""
+        from phd_daemon.console.screen.page import PageScreen
+
+        lines = [*self._help.split("\n"), ""] if self._help else []
+        self.app.push_screen(PageScreen("Help", [*lines, *KEYS], self._explained))
+
+    def _explained(self, _answer: object) -> None:
+        self.app.pop_screen()
+
+
+KEYS = (
+    "Up, Down, PageUp, PageDown, Home, End move; Left and Right slide long rows.",
+    "Enter      takes the row with the >, or the text as it is written",
+    "a letter   takes the row that has it in brackets",
+    "/          narrows a list as you type: rows that hold all of the words",
+    "1, b or q  jump to the top and the bottom of a list that does not fit",
+    "Esc        goes back one step; so does q where there is nothing to jump to",
+    "^C         goes back too; while a restore runs it asks whether to stop it",
+    "Tab        moves in the text above a list, if that does not fit",
+    "? or F1    this help",
+)

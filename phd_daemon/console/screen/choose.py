@@ -1,0 +1,158 @@
+"""A list to choose from: the text above it, the rows, the filter, and what the keys do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from textual.events import Key, Paste, Resize
+from textual.widget import Widget
+
+from phd_daemon.console.face import Choice
+from phd_daemon.console.screen.asked import PADDING, Asked, Bar, Reply
+from phd_daemon.console.screen.lines import clean
+from phd_daemon.console.screen.page import reading_keys
+from phd_daemon.console.screen.row_list import MARGIN, RowList
+from phd_daemon.console.screen.table import Table
+from phd_daemon.console.screen.text_view import TextView
+
+_BARS = 4  # the title, a free line below the text, the state, the keys
+_DETAIL = 3
+
+
+class ChoiceScreen(Asked):
+    """One list. Row keys are letters of their own; what is left of the alphabet moves."""
+
+    def __init__(self, choice: Choice[Any], reply: Reply) -> None:
+        super().__init__(choice.title, reply, help_text=choice.help)
+        self.text = TextView(choice.intro)
+        self.list = RowList(Table(choice), choice.start or 0)
+        self.detail = TextView(())
+        self.state = Bar("", "state")
+        self._words = ""
+        self._typing = False
+        self._reading = False
+
+    def body(self) -> list[Widget]:
+        """Text above, list below it, the whole of a row that is wider than the screen, and the filter."""
+        return [self.text, self.list, self.detail, self.state]
+
+    def on_resize(self, event: Resize) -> None:
+        """The list takes what it needs, the text above it the rest; neither less than a third."""
+        width, height = event.size
+        needed = self.text.lines_needed(width - PADDING)
+        wide = self.list.table.width + MARGIN > width - PADDING
+        room = max(2, height - _BARS - (_DETAIL if wide else 0) + (not needed))
+        text = min(needed, max(room - self.list.lines_needed(), room // 3))
+        self.text.styles.height = text
+        self.text.styles.margin = (0, 0, 1 if text else 0, 0)
+        self.detail.styles.height = _DETAIL if wide else 0
+        self.call_after_refresh(self.tell)
+
+    def tell(self) -> None:
+        """Say in the lines below where we are and what can be done."""
+        rows, index = self.list, self.list.index
+        self.detail.show([rows.table.lines[index]] if index is not None and rows.cut else [])
+        shown, of = len(rows.table.shown), len(rows.table.lines)
+        counted = f"{shown} of {of}" if self._words else f"{rows.place + 1} of {of}" if rows.long else ""
+        typed = f"Filter: {self._words}{'_' if self._typing else ''}   " if self._words or self._typing else ""
+        self.state.say(f"{typed}{counted}" if of else "Nothing to choose from.")
+        self.hint.say(self._keys_line())
+
+    def _keys_line(self) -> str:
+        if self._typing:
+            return "type to narrow the list  Up/Down move  Enter done  Esc show all again"
+        jumps = "1 top  b bottom  " if self.list.long else ""
+        tab = "Tab the text above  " if self.text.long else ""
+        side = "Right/Left more  " if self.list.cut else ""
+        back = "show all again" if self._words else "back"
+        narrow = "/ filter  " if self.list.long or self._words else ""
+        return f"Enter choose  Esc {back}  {narrow}{jumps}{side}{tab}? help"
+
+    def keys(self) -> Mapping[str, Callable[[], None]]:
+        """Those that move in the list, or in the text above it, and those that are no letters."""
+        rows = self.list
+        moves = {
+            "up": lambda: rows.move(-1),
+            "down": lambda: rows.move(1),
+            "pageup": lambda: rows.move(-rows.room),
+            "pagedown": lambda: rows.move(rows.room),
+            "home": lambda: rows.stand(0),
+            "end": lambda: rows.stand(len(rows.table.shown)),
+            "left": lambda: rows.slide(-8),
+            "right": lambda: rows.slide(8),
+            "f1": self.explain,
+        }
+        if self._typing:
+            return {**moves, "enter": self._typed, "escape": self._show_all, "backspace": self._erase, "ctrl+u": self._clear}
+        return {
+            **moves,
+            **(reading_keys(self.text) if self._reading else {}),
+            "tab": self._turn,
+            "enter": self._take,
+            "escape": self.leave if not self._words else self._show_all,
+            "slash": self._start_typing,
+            "question_mark": self.explain,
+            "1": lambda: rows.stand(0),
+            "b": self._jump,
+            "q": self._jump if rows.long else self.leave,
+        }
+
+    def pressed(self, event: Key) -> bool:
+        """A row's own letter first, then the keys."""
+        character = event.character if event.is_printable else None
+        if self._typing and character:
+            self._narrow(self._words + character)
+            return True
+        place = self.list.table.with_key(character) if character else None
+        if place is not None:
+            self.list.stand(place)
+            self.tell()
+            self._take()
+            return True
+        if event.key != "enter":
+            self.call_next(self.tell)
+        return super().pressed(event)
+
+    def on_paste(self, event: Paste) -> None:
+        """A name that was copied goes into the filter."""
+        if self._typing:
+            self._narrow(self._words + clean(event.text.replace("\n", " ")))
+
+    def _take(self) -> None:
+        index = self.list.index
+        if not self.list.table.lines:
+            self.leave()
+        elif index is not None and (reason := self.list.table.rows[index].refused):
+            self.state.say(f"This one cannot be chosen: {reason}")
+        elif index is not None:
+            self.answer(self.list.table.rows[index].value)
+
+    def _jump(self) -> None:
+        if self.list.long:
+            self.list.stand(len(self.list.table.shown))
+
+    def _turn(self) -> None:
+        self._reading = not self._reading and self.text.long
+
+    def _start_typing(self) -> None:
+        self._typing = True
+
+    def _typed(self) -> None:
+        self._typing = False
+        self.tell()
+
+    def _show_all(self) -> None:
+        self._typing = False
+        self._narrow("")
+
+    def _erase(self) -> None:
+        self._narrow(self._words[:-1])
+
+    def _clear(self) -> None:
+        self._narrow("")
+
+    def _narrow(self, words: str) -> None:
+        self._words = words
+        self.list.narrow(words)
+        self.tell()

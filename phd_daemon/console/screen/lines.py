@@ -1,0 +1,64 @@
+"""Texts cut and folded to the width of a terminal, in cells: a Chinese character takes two. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.cells import cell_len, chop_cells, set_cell_size
+
+from phd_daemon.cli.show import harmless
+
+_TAB = 8
+
+
+def clean(text: str) -> str:
+    """One line without control characters."""
+    return harmless(text.expandtabs(_TAB))
+
+
+def width_of(text: str) -> int:
+    """The cells a line takes."""
+    return len(text) if text.isascii() else cell_len(text)
+
+
+def fit(text: str, width: int) -> str:
+    """Exactly `width` cells: cut, or filled with spaces."""
+    return f"{text[:width]:<{width}}" if text.isascii() else set_cell_size(text, width)
+
+
+def fold(text: str, width: int) -> list[str]:
+    """The line in pieces of at most `width` cells, broken at a space where one stands in the second half."""
+    pieces = []
+    while width_of(text) > width > 1:
+        piece = text[:width] if text.isascii() else chop_cells(text, width)[0]
+        space = piece.rfind(" ")
+        if space > len(piece) // 2 and text[len(piece)] != " ":
+            piece = piece[: space + 1]
+        pieces.append(piece.rstrip())
+        text = text[len(piece) :].removeprefix(" ")
+    return [*pieces, text]
+
+
+def fold_all(lines: Iterable[str], width: int) -> list[str]:
+    """Every line, folded."""
+    return [piece for line in lines for piece in fold(line, width)]
+
+
+def clean_lines(lines: Iterable[str]) -> list[str]:
+    """Lines out of texts that may hold several each."""
+    return [clean(line) for text in lines for line in text.split("\n")]
+
+
+def columns(rows: Sequence[Sequence[str]], titles: Sequence[str]) -> list[int]:
+    """How wide each column must be for all of its cells; rows may have fewer cells than others."""
+    widths = [width_of(title) for title in titles]
+    for row in rows:
+        widths.extend(0 for _ in range(len(row) - len(widths)))
+        for index, cell in enumerate(row):
+            widths[index] = max(widths[index], width_of(cell))
+    return widths
+
+
+def row_text(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """The cells of a row under each other's columns, two spaces between."""
+    return "  ".join(fit(cell, width) for cell, width in zip(cells, widths, strict=False)).rstrip()

@@ -1,0 +1,88 @@
+"""Lines to read, folded to the width and drawn line by line; lines may come at the end while somebody reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.segment import Segment
+from textual.events import Resize
+from textual.strip import Strip
+from textual.widget import Widget
+
+from phd_daemon.console.screen.lines import clean_lines, fit, fold_all
+
+
+class TextView(Widget):
+    """A text, and how far down it is seen. `sticky`: stay at the end as lines come, until somebody scrolls up."""
+
+    def __init__(self, lines: Iterable[str], *, sticky: bool = False) -> None:
+        super().__init__()
+        self._lines = clean_lines(lines)
+        self._folded: list[str] = []
+        self._width = 0
+        self.top = 0
+        self.sticky = sticky
+
+    def show(self, lines: Iterable[str]) -> None:
+        """Another text, from its first line on."""
+        self._lines, self._folded, self.top = [], [], 0
+        self.add(lines)
+
+    def add(self, lines: Iterable[str]) -> None:
+        """More lines at the end."""
+        new = clean_lines(lines)
+        self._lines += new
+        if self._width:
+            self._folded += fold_all(new, self._width)
+        self.scroll(0)
+
+    def lines_needed(self, width: int) -> int:
+        """The height at which all of it is seen, at a width."""
+        self._fold(width)
+        return len(self._folded)
+
+    @property
+    def long(self) -> bool:
+        """There is more than is seen at once."""
+        return len(self._folded) > self.size.height
+
+    @property
+    def at_end(self) -> bool:
+        """The last line is seen."""
+        return self.top >= self._last_top
+
+    @property
+    def page(self) -> int:
+        """How far a page is: a line of the last one stays."""
+        return max(1, self.size.height - 1)
+
+    @property
+    def _last_top(self) -> int:
+        return max(0, len(self._folded) - self.size.height)
+
+    def scroll(self, step: int) -> None:
+        """Move down by so many lines, or up; at the end a sticky view sticks again."""
+        last = self._last_top
+        self.top = last if self.sticky and step == 0 else max(0, min(self.top + step, last))
+        if step:
+            self.sticky = self.top == last
+        self.refresh()
+
+    def on_resize(self, event: Resize) -> None:
+        """Fold anew; the same part of the text stays in sight."""
+        del event
+        part = self.top / max(1, len(self._folded))
+        self._fold(self.size.width)
+        self.top = int(part * len(self._folded))
+        self.scroll(0)
+
+    def _fold(self, width: int) -> None:
+        if width != self._width:
+            self._width = width
+            self._folded = fold_all(self._lines, width)
+
+    def render_line(self, y: int) -> Strip:
+        """One line on the screen."""
+        place = self.top + y
+        text = self._folded[place] if place < len(self._folded) else ""
+        return Strip([Segment(fit(text, self.size.width), self.rich_style)], self.size.width)

@@ -1,0 +1,148 @@
+"""Work that runs while somebody looks on: with a message only, or with its progress and a way to stop it."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from textual.events import Resize
+from textual.widget import Widget
+
+from phd_daemon.console.screen.asked import PADDING, Asked, Bar, Reply
+from phd_daemon.console.screen.text_view import TextView
+
+_BARS = 3  # the title, the sign of life, the keys
+_SIGNS = "|/-\\"
+
+
+class Work:
+    """The `Stop` of a screen: what the work says, read by the screen when it draws next; and what the person asked for."""
+
+    def __init__(self) -> None:
+        self.notes: deque[str] = deque()
+        self.line = ""
+        self._stop = threading.Event()
+
+    def note(self, line: str) -> None:
+        """A line that stays."""
+        self.notes.append(line)
+
+    def report(self, line: str) -> None:
+        """A line that takes the place of the last one."""
+        self.line = line
+
+    @property
+    def asked(self) -> bool:
+        """The person wants an end of it."""
+        return self._stop.is_set()
+
+    def stop(self, _answer: object = None) -> None:
+        """Ask for an end."""
+        self._stop.set()
+
+
+class WaitScreen(Asked):
+    """A message, and a sign of life that moves and counts. Leaving lets go of the work."""
+
+    def __init__(self, message: str, reply: Reply, *, pulse: float) -> None:
+        super().__init__("Please wait", reply)
+        self.text = TextView([message])
+        self.sign = Bar("", "sign")
+        self._pulse, self._beats = pulse, 0
+
+    def body(self) -> list[Widget]:
+        """The message and the sign of life."""
+        return [self.text, self.sign]
+
+    def on_mount(self) -> None:
+        """Begin to move."""
+        self.hint.say("Esc or ^C back, without waiting for it")
+        self.set_interval(self._pulse, self.beat)
+        self.beat()
+
+    def on_resize(self, event: Resize) -> None:
+        """The sign of life stands right below the message."""
+        width, height = event.size
+        self.text.styles.height = min(self.text.lines_needed(width - PADDING), height - _BARS)
+
+    def beat(self) -> None:
+        """One more."""
+        self.sign.say(f"{_SIGNS[self._beats % len(_SIGNS)]} {int(self._beats * self._pulse)} s")
+        self._beats += 1
+
+    def keys(self) -> Mapping[str, Callable[[], None]]:
+        """Only away."""
+        return {"escape": self.leave}
+
+
+class WatchScreen(Asked):
+    """Progress as it is reported. ^C asks; only a yes stops, and then the work ends in its own time."""
+
+    def __init__(self, title: str, work: Work, *, pulse: float) -> None:
+        super().__init__(title, work.stop)
+        self.work = work
+        self.text = TextView((), sticky=True)
+        self.line = TextView(())
+        self.sign = Bar("", "sign")
+        self._pulse, self._beats, self._asking = pulse, 0, False
+
+    def body(self) -> list[Widget]:
+        """Notes above, the progress below them, and what is asked."""
+        return [self.text, self.line, self.sign]
+
+    def on_mount(self) -> None:
+        """Draw what is reported, again and again."""
+        self.set_interval(self._pulse, self.look)
+        self.look()
+
+    def look(self) -> None:
+        """Take over what the work has said."""
+        notes = self.work.notes
+        if notes:
+            self.text.add([notes.popleft() for _ in range(len(notes))])
+        self.line.show([self.work.line])
+        self.arrange_lines()
+        self._beats += 1
+        life = _SIGNS[self._beats % len(_SIGNS)]
+        if not self.open:
+            self.sign.say(f"{life} Stopping; nothing half-made will stay.")
+            self.hint.say("")
+        elif self._asking:
+            self.sign.say(f"{life} Stop this?  (Y) stops it, (N) or Enter goes on")
+            self.hint.say("Y stop  N, Enter or Esc go on")
+        else:
+            self.sign.say(life)
+            self.hint.say("^C stop  (this window must stay open until the end)")
+
+    def on_resize(self, event: Resize) -> None:
+        """Other lines are needed at another width."""
+        del event
+        self.arrange_lines()
+
+    def arrange_lines(self) -> None:
+        """The progress stands right below the notes, of which the last ones are seen."""
+        width, height = self.size
+        line = self.line.lines_needed(width - PADDING)
+        self.line.styles.height = line
+        self.line.styles.margin = (1, 0)
+        self.text.styles.height = min(self.text.lines_needed(width - PADDING), max(0, height - _BARS - 2 - line))
+
+    def action_interrupted(self) -> None:
+        """^C asks first."""
+        self._ask(True)
+
+    def keys(self) -> Mapping[str, Callable[[], None]]:
+        """None, until ^C was pressed."""
+        if not self._asking:
+            return {"escape": lambda: self._ask(True)}
+        go_on = {key: lambda: self._ask(False) for key in ("n", "enter", "escape")}
+        return {**go_on, "y": self._stop}
+
+    def _ask(self, asking: bool) -> None:
+        self._asking = asking
+        self.look()
+
+    def _stop(self) -> None:
+        self.answer(None)
+        self.look()
