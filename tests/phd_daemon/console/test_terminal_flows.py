@@ -1,4 +1,4 @@
-"""Status, options and rules on a real pseudo-terminal with numbered lines: a log that grows, ^C, an editor that owns the terminal."""
+"""Status, options and rules on a real pseudo-terminal: a log that grows, ^C, an editor that owns the terminal."""
 
 from __future__ import annotations
 
