@@ -12,14 +12,16 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
 from phd_daemon.cli import show
 from restore_core.errors import ExitCode, PhdError, from_os_error
 
+_Command = TypeVar("_Command", bound=Callable[..., object])
 COMMANDS: Mapping[str, str] = {
     "submit": "submit:submit",
     "log": "log:log",
@@ -65,6 +67,27 @@ class _Lazy(click.Group):
         return command
 
 
+def _for_the_shell(option: str, action: str, text: str) -> Callable[[_Command], _Command]:
+    """An option of `phd` alone, with the name of a shell or without."""
+
+    def callback(context: click.Context, _option: click.Parameter, shell: str | None) -> None:
+        if shell is not None and not context.resilient_parsing:
+            completion = importlib.import_module("phd_daemon.cli.completion")
+            getattr(completion, action)(shell, context.command)
+            context.exit()
+
+    return click.option(
+        option,
+        is_flag=False,
+        flag_value="",
+        metavar="[bash|zsh]",
+        is_eager=True,
+        expose_value=False,
+        callback=callback,
+        help=text,
+    )
+
+
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -72,6 +95,8 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.version_option(package_name="phd-daemon", prog_name="phd")
 @click.option("--plain", is_flag=True, help="The console menu as numbered lines, for any terminal.")
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Settings of the console menu.")
+@_for_the_shell("--install-completion", "install", "Let your shell complete commands, jobs and targets.")
+@_for_the_shell("--show-completion", "print_script", "Print the script that makes it so.")
 @click.pass_context
 def phd(context: click.Context, *, plain: bool, config: Path | None) -> int:
     """Put virtual disks back: restores flat VMDKs from Full and Delta backups that lie as plain files.
