@@ -44,6 +44,7 @@ def start(order: Order, face: Face, desk: Desk) -> bool:
     """Ask for the last time, and do it. False if the person went back and nothing was begun."""
     request = _request(order, desk)
     lines = header_block(request, desk.targets, is_full=order.backup.is_full)[2:-2]
+    lines += _of_the_backup(order)
     if order.place.overwrite:
         lines.append(" The disk that lies there is refreshed or replaced.")
     if not face.confirm("Start this restore?", lines, default=True):
@@ -69,6 +70,15 @@ def _request(order: Order, desk: Desk) -> RestoreRequest:
         catalog=config.catalog_folder,
         catalog_max_age=config.index.max_age,
     )
+
+
+def _of_the_backup(order: Order) -> list[str]:
+    """What the header says of the disk, and the Full if it was not left to the restore."""
+    backup = order.backup
+    full = [f" FULL: {order.full.ref}"] if order.full.ref else []
+    if backup.header is not None:
+        return [f" DISK: {backup.header.describe()}", *full]
+    return [f" DISK: {backup.disk_size} bytes"] if backup.disk_size is not None else []
 
 
 def _ask_for_queue(order: Order, face: Face, desk: Desk) -> bool | None:
