@@ -179,6 +179,23 @@ def append_line(path: str | Path, line: bytes, *, mode: int = 0o644) -> None:
         sync_folder(os.path.dirname(path) or ".")
 
 
+def write_again(path: str | Path, line: bytes, offset: int) -> None:
+    """Make a line durable that stands in a file already, and perhaps in memory only: a crash or an error came before its fsync.
+
+    To fsync once more would prove nothing, see above; so the same bytes are written to the same place first. Raises
+    `BlockingIOError` when something else stands there by now.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        if os.pread(fd, len(line), offset) != line:
+            raise BlockingIOError(errno.EAGAIN, "somebody has just edited it", os.fspath(path))
+        write_all_at(fd, line + b"\n", offset)
+        sync_file(fd)
+    finally:
+        os.close(fd)
+    sync_folder(os.path.dirname(path) or ".")
+
+
 def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
     """`write` until nothing is left: the kernel may take less than it was given."""
     view = memoryview(data)

@@ -93,14 +93,23 @@ def parse_ledger(data: bytes) -> Ledger:
 
 def append(path: Path, line: LedgerLine) -> bool:
     """Enter a restore, durably. False if that very job's restore stands there already (a crash came between). Raises `OSError`."""
-    text = render(line)
+    text = render(line).encode()
+    at = _offset_of(text, path)
+    if at is None:
+        durable.append_line(path, text)
+        return True
+    durable.write_again(path, text, at)
+    return False
+
+
+def _offset_of(text: bytes, path: Path) -> int | None:
+    """Where a whole line lies in the ledger."""
     try:
-        if text.encode() in path.read_bytes().split(b"\n"):
-            return False
+        data = b"\n" + path.read_bytes() + b"\n"
     except FileNotFoundError:
-        pass
-    durable.append_line(path, text.encode())
-    return True
+        return None
+    found = data.find(b"\n" + text + b"\n")
+    return found if found >= 0 else None
 
 
 def render(line: LedgerLine) -> str:

@@ -47,7 +47,7 @@ def _remove(destination: Destination, fd: int) -> None:
 
 
 def remove_small_parts(destination: Destination) -> None:
-    """Halves of descriptor and VMX that a crash left; only for whoever holds the part file. They harm nobody: an error ends here."""
+    """Halves of descriptor and VMX that a crash left; for who holds the part file. They harm nobody: an error ends here."""
     for name in destination.small_parts:
         with contextlib.suppress(OSError):
             durable.remove(name, dir_fd=destination.folder_fd, durable=False)

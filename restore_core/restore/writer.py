@@ -53,6 +53,7 @@ class Writer:
         elif way is Way.REDO:
             self._in_place()
         elif way is Way.NOTHING:
+            self._make_sure()
             self._record_disk()
             if self.destination.descriptor_name and self.destination.stat_descriptor() is None:
                 publish.put_descriptor(self.destination, self.request, size=self._size, original=self._original)
@@ -152,6 +153,16 @@ class Writer:
             publish.keep_owner(self.part, old)
         receipt.save(self.request.records, self.destination, self.delta, os.fstat(self.part))
         publish.publish(self.destination, self.request, size=self._size, original=self._original)
+
+    def _make_sure(self) -> None:
+        """Bytes and name that lie there already may be in memory only: the attempt that wrote them was killed too early."""
+        folder = self.destination.folder_fd
+        disk = os.open(self.destination.disk_name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            durable.sync_file(disk)
+        finally:
+            os.close(disk)
+        durable.sync_folder(".", dir_fd=folder)
 
     def _record_disk(self) -> None:
         if (facts := self.destination.stat_disk()) is not None:

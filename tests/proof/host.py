@@ -6,7 +6,10 @@ the daemon does at every ring, `begin` what it does when it starts a job, `recov
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import io
+import logging
 import os
 import random
 import re
@@ -30,6 +33,9 @@ from tests.phd_daemon.small_backup import small_backup
 
 DISK = "CRM.vmdk"
 FLAT = "CRM-flat.vmdk"
+logging.getLogger().addHandler(logging.NullHandler())
+_libc = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
 _OURS = re.compile(r"[^/]+\.(job|held|running|done|failed|cancelled|rejected|log|status)\Z")
 _STATE = re.compile(r"([^/]+\.(json|lock)|\.daemon\.lock|receipts|receipts/[0-9a-f]{32}\.(json|digests))\Z")
 
@@ -86,6 +92,9 @@ class Host:
         check_spool(self.spool)
         self.recover()
 
+    def entered(self, job: str) -> None:
+        """A job of a rule, or any other that is done, has been entered: for rows that count them."""
+
     def recover(self) -> None:
         """What a daemon that has just been started knows: nothing but what lies on disk."""
         self.keeper = Keeper(self.spool, ended=self._ended, tick=lambda: None, enter=self._enter)
@@ -96,6 +105,7 @@ class Host:
 
     def _enter(self, record: JobRecord, finished: float) -> None:
         enter(record, finished, self.ledger)
+        self.entered(record.stem)
 
     def submit(self, name: str, delta: ArchiveRef, *, disk: str = DISK, more: str = "") -> None:
         """Queue a restore, as `phd submit` does: when this returns the job is acknowledged."""
@@ -113,16 +123,19 @@ class Host:
                 return found.ready
             before = names
 
-    def begin(self, job: str, *, held: bool = False) -> int:
-        """Claim a job and start its worker; the pid. With `held` it waits for SIGCONT before its first step."""
+    def begin(self, job: str, *, held: bool = False, together: bool = False) -> int:
+        """Claim a job and start its worker; the pid. With `held` it waits for SIGCONT before its first step.
+
+        With `together` it dies when we die, as in a power cut.
+        """
         claim = self.keeper.claim(job)
         if claim is None:
             raise AssertionError(f"{job} cannot be claimed")
         order = work_order(self.config, self.spool, claim)
         sys.stdout.flush()
-        pid = os.fork()
+        parent, pid = os.getpid(), os.fork()
         if pid == 0:
-            _be_the_worker(order.to_json(), self.spool.log(job), held=held)
+            _be_the_worker(order.to_json(), self.spool.log(job), held=held, parent=parent if together else 0)
         os.close(claim.lock_fd)
         return pid
 
@@ -135,18 +148,18 @@ class Host:
         )
         self.keeper.worker_ended(job, Ending(how=how, stop_asked=False))
 
-    def run(self, job: str) -> None:
+    def run(self, job: str, *, together: bool = False) -> None:
         """One whole attempt, undisturbed."""
-        self.ended(job, os.waitpid(self.begin(job), 0)[1])
+        self.ended(job, os.waitpid(self.begin(job, together=together), 0)[1])
 
-    def run_all(self, *, most: int = 20) -> None:
+    def run_all(self, *, most: int = 20, together: bool = False) -> None:
         """Go on until no job is waiting."""
         for _ in range(most):
             ready = self.settle()
             if not ready:
                 return
             for record in ready:
-                self.run(record.stem)
+                self.run(record.stem, together=together)
         raise AssertionError("jobs that never end")
 
     def states(self) -> dict[str, State]:
@@ -173,12 +186,17 @@ class Host:
         return sorted(found + [path.name for path in self.datastore.iterdir() if path.name not in allowed])
 
 
-def _be_the_worker(order: bytes, log: Path, *, held: bool) -> None:
+def _be_the_worker(order: bytes, log: Path, *, held: bool, parent: int) -> None:
     """The child: what `python -m phd_daemon.worker` is once it has been loaded."""
     code = 1
     try:
         os.setsid()
-        os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644), 2)
+        if parent:
+            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            if os.getppid() != parent:
+                os._exit(1)
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644), 2)
         sys.stdin = io.TextIOWrapper(io.BytesIO(order))
         if held:
             os.kill(os.getpid(), signal.SIGSTOP)

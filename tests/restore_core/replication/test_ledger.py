@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import os
 import random
 from pathlib import Path
 
 import pytest
 
+from restore_core import durable
 from restore_core.errors import TryAgainLater
 from restore_core.replication import ledger
 from restore_core.replication.ledger import LedgerLine, parse_ledger, read_ledger, render
@@ -105,6 +107,36 @@ def test_a_ledger_that_cannot_be_read_is_not_an_empty_one(tmp_path: Path) -> Non
         read_ledger(path)
     os.rmdir(path)
     assert read_ledger(path).lines == ()
+
+
+def test_a_line_whose_fsync_failed_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "restored.log"
+    synced: list[object] = []
+
+    def broken(_fd: int) -> None:
+        raise OSError(errno.EIO, "lost")
+
+    ledger.append(path, line(0))
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "sync_file", broken)
+        with pytest.raises(OSError, match="lost"):
+            ledger.append(path, line(1))
+    inode = path.stat().st_ino
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "sync_file", lambda fd: synced.append(os.pread(fd, 1 << 20, 0)))
+        patch.setattr(durable, "write_all_at", lambda *written: synced.append(written[1:]))
+        assert ledger.append(path, line(1)) is False
+    assert synced[0] == (render(line(1)).encode() + b"\n", len(render(line(0))) + 1)
+    assert len(synced) == 2
+    assert read_ledger(path).lines == (line(0), line(1))
+    assert path.stat().st_ino == inode
+
+
+def test_a_line_that_lacks_only_its_newline_is_not_entered_twice(tmp_path: Path) -> None:
+    path = tmp_path / "restored.log"
+    path.write_text(render(line(0)) + "\n" + render(line(1)))
+    assert ledger.append(path, line(1)) is False
+    assert path.read_text() == render(line(0)) + "\n" + render(line(1)) + "\n"
 
 
 def test_by_destination_keeps_the_order_of_the_file() -> None:

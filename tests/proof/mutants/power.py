@@ -1,0 +1,29 @@
+"""Bugs for R5 and R6: what must be durable before the next step is not."""
+
+from __future__ import annotations
+
+import time
+
+from phd_daemon.ledger_entry import enter
+from phd_daemon.spool import admit
+from phd_daemon.spool.layout import Spool
+from phd_daemon.spool.record import JobRecord
+from restore_core import durable
+
+
+def files_are_not_synced() -> None:
+    durable.sync_file = lambda _fd: None  # type: ignore[assignment]  # planted
+
+
+def folders_are_not_synced() -> None:
+    setattr(durable, "sync_folder", lambda *_, **__: None)  # noqa: B010  mypy forbids the plain form
+
+
+def ledger_before_the_disk() -> None:
+    claim = admit.claim
+
+    def entered_first(spool: Spool, record: JobRecord) -> admit.Claim | None:
+        enter(record, time.time(), spool.folder.parent / "restored.log")
+        return claim(spool, record)
+
+    setattr(admit, "claim", entered_first)  # noqa: B010  mypy forbids the plain form
