@@ -39,6 +39,9 @@ proof: compiled ## the long proofs and the scoreboard; writes docs/scoreboard.md
 	$(VENV)/bin/pytest tests/proof
 	@$(VENV)/bin/python -m tests.proof
 
+man: $(STAMP) ## docs/phd.1, out of the commands
+	@$(VENV)/bin/python -m tests.man_page
+
 clean: ## remove the environment and all scratch
 	rm -rf $(VENV) .work .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
 	find restore_core phd_daemon tests -name __pycache__ -type d -prune -exec rm -rf {} +
