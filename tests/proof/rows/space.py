@@ -219,6 +219,9 @@ def tight(folder: Path, dice: random.Random) -> Iterator[Tight]:
         yield Tight(daemon=daemon, delta=made.delta, slow=slow, data=lab.disk.read_bytes())
 
 
+ENDED = (State.WAITING, State.DONE, State.FAILED)
+
+
 def ledger_full(t: Tight) -> str:
     """A restore of a rule that is done and cannot be entered; people's own jobs go on."""
     daemon = t.daemon
@@ -250,7 +253,7 @@ def spool_full(t: Tight) -> str:
     if not daemon.alive or daemon.state_of("auto-b") is not State.RUNNING:
         return f"no room in the spool: daemon {daemon.alive}, {daemon.state_of('auto-b')}"
     ballast.unlink()
-    daemon.until(lambda: daemon.why("auto-b") != "" and daemon.state_of("auto-b") is not State.RUNNING, "told how it ended")
+    daemon.until(lambda: daemon.why("auto-b") != "" and daemon.state_of("auto-b") in ENDED, "told how it ended")
     if daemon.state_of("auto-b") is State.WAITING:
         if "record of the finished disk" not in daemon.why("auto-b"):
             return f"waits again: {daemon.why('auto-b')}"
@@ -316,7 +319,7 @@ def killed_while_full(t: Tight) -> str:
     time.sleep(1.0)
     alive = daemon.alive
     ballast.unlink()
-    daemon.until(lambda: daemon.why("auto-e") != "" and daemon.state_of("auto-e") is not State.RUNNING, "told how it ended")
+    daemon.until(lambda: daemon.why("auto-e") != "" and daemon.state_of("auto-e") in ENDED, "told how it ended")
     if daemon.state_of("auto-e") is State.WAITING:
         again(daemon, "auto-e")
     state = daemon.ends("auto-e")
