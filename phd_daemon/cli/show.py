@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
+from phd_daemon.cli.table import layout
 from restore_core.naming import printable
 
 
@@ -49,14 +50,13 @@ def as_json(data: Any) -> None:
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table: drawn by rich on a terminal, aligned columns for everything else."""
+    """A table: as wide as the terminal and no wider, with bold titles; plain columns, as wide as they are, for everything else."""
     safe = [[harmless(cell) for cell in row] for row in rows]
-    if on_a_terminal():
-        _rich_table(titles, safe)
+    if not on_a_terminal():
+        _put(sys.stdout, "\n".join([*layout(titles, safe, sys.maxsize), ""]))
         return
-    widths = [max(map(len, column)) for column in zip(titles, *safe, strict=True)]
-    for row in (titles, *safe):
-        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    head, *body = layout(titles, safe, shutil.get_terminal_size().columns)
+    _put(sys.stdout, "\n".join([f"\x1b[1m{head}\x1b[0m", *body, ""]))
 
 
 def harmless(text: str) -> str:
@@ -93,15 +93,3 @@ def _put(stream: TextIO, text: str) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
-
-
-def _rich_table(titles: Sequence[str], rows: list[list[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    drawn = Table(*titles, box=None, pad_edge=False, header_style="bold")
-    for row in rows:
-        drawn.add_row(*(Text(cell) for cell in row))
-    # As wide as it needs to be: a name that is folded cannot be copied into the next command.
-    Console(highlight=False, width=1000).print(drawn)

@@ -1,0 +1,69 @@
+"""Tables at any width: columns where they fit, else the widest below each row; nothing cut, nothing folded, nothing lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from phd_daemon.cli import show
+from phd_daemon.cli.table import layout
+
+Say = pytest.CaptureFixture[str]
+TITLES = ("JOB", "STATE", "TO", "WHAT")
+ROWS = (
+    ("crm", "running", "/vmfs/volumes/ISCSI02/ronzo/CRM.vmdk", "Delta: 67% Full: 32%, 1300 mb of 4096 mb, at 11 meg/sec"),
+    ("mail", "held", "/v/m.vmdk", ""),
+)
+
+
+def test_where_it_fits_it_is_columns() -> None:
+    assert layout(TITLES, ROWS, 200) == [
+        "JOB   STATE    TO                                    WHAT",
+        "crm   running  /vmfs/volumes/ISCSI02/ronzo/CRM.vmdk  Delta: 67% Full: 32%, 1300 mb of 4096 mb, at 11 meg/sec",
+        "mail  held     /v/m.vmdk",
+    ]
+
+
+def test_the_widest_columns_go_below_until_the_rest_fits() -> None:
+    assert layout(TITLES, ROWS, 80) == [
+        "JOB   STATE    TO",
+        "crm   running  /vmfs/volumes/ISCSI02/ronzo/CRM.vmdk",
+        "  WHAT  Delta: 67% Full: 32%, 1300 mb of 4096 mb, at 11 meg/sec",
+        "mail  held     /v/m.vmdk",
+    ]
+    assert layout(TITLES, ROWS, 40) == [
+        "JOB   STATE",
+        "crm   running",
+        "  TO    /vmfs/volumes/ISCSI02/ronzo/CRM.vmdk",
+        "  WHAT  Delta: 67% Full: 32%, 1300 mb of 4096 mb, at 11 meg/sec",
+        "mail  held",
+        "  TO    /v/m.vmdk",
+    ]
+
+
+@pytest.mark.parametrize("width", range(1, 130))
+def test_at_every_width_every_cell_stands_there_whole(width: int) -> None:
+    text = "\n".join(layout(TITLES, ROWS, width))
+    assert all(cell in text for row in (TITLES, *ROWS) for cell in row)
+
+
+def test_exactly_as_wide_as_the_terminal_fits() -> None:
+    full = max(map(len, layout(TITLES, ROWS, 1000)))
+    assert len(layout(TITLES, ROWS, full)) == 3
+    assert len(layout(TITLES, ROWS, full - 1)) == 4
+
+
+def test_characters_that_take_two_columns() -> None:
+    assert layout(("A", "B"), [("日本", "x"), ("ab", "y")], 80) == ["A     B", "日本  x", "ab    y"]
+
+
+def test_titles_without_rows() -> None:
+    assert layout(TITLES, (), 80) == ["JOB  STATE  TO  WHAT"]
+
+
+def test_on_a_terminal_titles_are_bold_and_the_width_is_its_own(monkeypatch: pytest.MonkeyPatch, capsys: Say) -> None:
+    monkeypatch.setattr(show, "on_a_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    show.table(TITLES, ROWS)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "\x1b[1mJOB   STATE\x1b[0m"
+    assert said[2] == "  TO    /vmfs/volumes/ISCSI02/ronzo/CRM.vmdk"
