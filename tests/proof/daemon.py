@@ -13,8 +13,10 @@ from pathlib import Path
 
 from phd_daemon.spool.layout import FINAL, State, parse_name
 from phd_daemon.spool.status_file import JobStatus, read_status
+from tests.proof.scoreboard import ROOT
 
 PHD = Path(sys.executable).with_name("phd")
+FAKED = ROOT / "tests" / "phd_daemon" / "daemon_process.py"
 PATIENCE = 60.0
 
 
@@ -43,12 +45,13 @@ class Daemon:
         )
         self.process: subprocess.Popen[bytes] | None = None
 
-    def up(self, *, wrap: tuple[str, ...] = (), environment: Mapping[str, str] | None = None) -> None:
-        """Start it and wait until it serves."""
+    def up(self, *, wrap: tuple[str, ...] = (), environment: Mapping[str, str] | None = None, fake: bool = False) -> None:
+        """Start it and wait until it serves. `fake`: its workers restore nothing and say that they did."""
+        program = [sys.executable, str(FAKED)] if fake else [str(PHD), "daemon", "--config"]
         said = len(self.said().split('"event": "ready"'))
         with (self.folder / "daemon.said").open("ab") as out:
             self.process = subprocess.Popen(
-                [*wrap, str(PHD), "daemon", "--config", str(self.settings)],
+                [*wrap, *program, str(self.settings)],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -121,9 +124,11 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def serving(daemon: Daemon, *, wrap: tuple[str, ...] = (), environment: Mapping[str, str] | None = None) -> Iterator[Daemon]:
+def serving(
+    daemon: Daemon, *, wrap: tuple[str, ...] = (), environment: Mapping[str, str] | None = None, fake: bool = False
+) -> Iterator[Daemon]:
     """A daemon that is up, and gone afterwards with its workers."""
-    daemon.up(wrap=wrap, environment=environment)
+    daemon.up(wrap=wrap, environment=environment, fake=fake)
     try:
         yield daemon
     finally:
