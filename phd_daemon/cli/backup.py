@@ -10,7 +10,7 @@ import click
 from phd_daemon.cli import show
 from phd_daemon.cli.complete import target_names
 from phd_daemon.cli.interrupt import Interrupt, interruptible
-from phd_daemon.cli.options import config_option, json_option, open_targets, read_config, scsi_option
+from phd_daemon.cli.options import config_option, json_option, known_target, open_targets, read_config, scsi_option
 from phd_daemon.cli.times import parse_date
 from phd_daemon.known import written_to
 from phd_daemon.process import forbid_core_dumps, tune_malloc
@@ -56,6 +56,8 @@ def backup(
 ) -> None:
     """Back up a flat VMDK, raw image, device, or all disks of a VMX."""
     settings = read_config(config)
+    targets = open_targets(settings)
+    target = targets[known_target(name, targets.specs)]
     options = BackupOptions(
         asked=Asked(vm=vm, uuid=uuid, scsi=scsi, live=live),
         full=full,
@@ -68,7 +70,7 @@ def backup(
     with interruptible() as stop:
         report = BackupReport(stop, quiet=as_json)
         try:
-            results = back_up(disk, open_targets(settings)[name], options, report)
+            results = back_up(disk, target, options, report)
         finally:
             report.close()
     written_to(settings, name)
@@ -120,10 +122,10 @@ def _data(result: BackupResult) -> dict[str, object]:
     return {
         "delta": str(result.delta),
         "full": str(result.full) if result.full else None,
-        "vm": header.vm,
+        "vm": printable(header.vm),
         "uuid": header.uuid,
         "scsi": header.scsi,
-        "vmdk": header.disk,
+        "vmdk": printable(header.disk),
         "disk_size": header.disk_size,
         "bytes_written": result.bytes_written,
     }

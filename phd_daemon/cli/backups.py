@@ -12,12 +12,12 @@ import click
 
 from phd_daemon.cli import show
 from phd_daemon.cli.complete import target_names
-from phd_daemon.cli.options import config_option, json_option, read_config
+from phd_daemon.cli.options import config_option, json_option, known_target, read_config
 from phd_daemon.cli.times import parse_moment
 from phd_daemon.known import fresh_catalog
 from restore_core.catalog import CatalogEntry
 from restore_core.catalog.query import Query
-from restore_core.errors import ExitCode, UsageError
+from restore_core.errors import ExitCode
 from restore_core.naming import ArchiveType, printable, scsi_colon
 
 if TYPE_CHECKING:
@@ -61,8 +61,7 @@ def backups(
     settings = read_config(config)
     names = [spec.name for spec in settings.targets]
     for name in targets:
-        if name not in names:
-            raise UsageError(f"no target is named '{printable(name)}'", remedy=f"Configured: {', '.join(names) or 'none'}.")
+        known_target(name, names)
     now = dt.datetime.now().astimezone()
     query = Query(
         vm=vm,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from phd_daemon.cli import show
 from phd_daemon.cli.options import config_option, read_config
 from restore_core.errors import ConfigurationError
 from restore_core.naming import printable
@@ -70,6 +71,8 @@ def _detached(service: Service, settings: Config, spool_lock: PidLock) -> int:
             signal.SIGTERM: signal.SIG_DFL,
         },
     )
+    log = settings.state_dir / "daemon.log"
+    show.say(f"going to the background; its pid is in {printable(str(pid_lock.path))}, its log is {printable(str(log))}")
     with context:
-        logs.log_to_file(settings.state_dir / "daemon.log")
+        logs.log_to_file(log)
         return service.run()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from phd_daemon.spool.layout import Spool
+from phd_daemon.toml_text import did_you_mean
 from restore_core.errors import ConfigurationError, UsageError
 from restore_core.naming import printable
 from restore_core.targets import TargetSet, parse_ref
@@ -90,9 +91,21 @@ def spool_of(config: Config) -> Spool:
     return Spool(folder=folder)
 
 
+def known_target(name: str, targets: Collection[str]) -> str:
+    """The name of a target as a person gave it. Raises `UsageError` when none is named so."""
+    if name not in targets:
+        known = ", ".join(map(printable, sorted(targets))) or "none"
+        raise UsageError(
+            f"no target is named '{printable(name)}'{did_you_mean(name, targets)}; configured: {known}",
+            remedy="Name one of [targets.NAME] in phd.toml.",
+        )
+    return name
+
+
 def archive_ref(text: str, targets: Collection[str]) -> ArchiveRef:
     """An archive as a person names it: `NAME:folder/file` of a target, or the path of a local file, relative or not."""
     if _NAMED.match(text) and (text.partition(":")[0] in targets or not os.path.lexists(text)):
+        known_target(text.partition(":")[0], targets)
         try:
             return parse_ref(text)
         except ValueError as error:

@@ -11,11 +11,11 @@ import click
 
 from phd_daemon.cli import show
 from phd_daemon.cli.complete import target_names
-from phd_daemon.cli.options import config_option, json_option, read_config
+from phd_daemon.cli.options import config_option, json_option, known_target, read_config
 from phd_daemon.cli.times import age
 from phd_daemon.known import catalog_of
 from restore_core import catalog
-from restore_core.errors import ExitCode, PhdError, UsageError
+from restore_core.errors import ExitCode, PhdError
 from restore_core.naming import printable
 from restore_core.targets import make_target
 from restore_core.targets.base import Target, TargetSpec
@@ -75,12 +75,7 @@ def trust(context: click.Context, name: str, yes: bool, config: Path | None) -> 
     from restore_core.targets.trust import offered, record
 
     specs = {spec.name: spec for spec in read_config(config or context.obj).targets}
-    if name not in specs:
-        known = ", ".join(sorted(specs)) or "none"
-        raise UsageError(
-            f"no target is named {printable(name)}; configured: {known}", remedy="Name one of [targets.NAME] in phd.toml."
-        )
-    spec = specs[name]
+    spec = specs[known_target(name, specs)]
     shown = offered(spec)
     show.say(f"{printable(spec.url)} shows the {shown.kind}\n  {shown.fingerprint}")
     if shown.trusted:

@@ -97,7 +97,7 @@ def test_what_a_full_has_not(backup: SmallBackup, capsys: Say) -> None:
 
 def test_exit_codes_of_a_restore(tmp_path: Path, backup: SmallBackup, capsys: Say) -> None:
     assert run(["restore", "nas1:a/b.phd", "--to", "a.vmdk"]) == ExitCode.UNAVAILABLE
-    assert run(["restore", "nas2:a/b.phd", "--to", "a.vmdk"]) == ExitCode.UNAVAILABLE
+    assert run(["restore", "nas2:a/b.phd", "--to", "a.vmdk"]) == ExitCode.USAGE
     assert run(["restore", str(backup.delta), "--to", str(tmp_path)]) == ExitCode.USAGE
     (tmp_path / "a-flat.vmdk").write_text("somebody's")
     assert run(["restore", str(backup.delta), "--to", "a.vmdk"]) == ExitCode.DESTINATION
@@ -170,6 +170,10 @@ def test_a_backup_made_by_the_command_comes_back(tmp_path: Path, capsys: Say) ->
     assert run(["backup", "web.img", "--target", "nas1", "--at", "yesterday"]) == ExitCode.USAGE
     assert run(["backup", "web.img", "--target", "nas1", "--scsi", "0:0"]) == ExitCode.USAGE
     assert run(["backup", "absent.img", "--target", "nas1"]) != 0
+    assert run(["backup", "web.img", "--target", "nas9"]) == ExitCode.USAGE
+    capsys.readouterr()
+    assert run(["backup", "web.img", "--target", "nas1", "--vm", "we\x1bb", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["vm"] == "we%1Bb"
 
 
 def test_backups_are_listed_with_all_that_tells_them_apart(backup: SmallBackup, capsys: Say) -> None:

@@ -69,6 +69,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
 def test_detached(host: Host) -> None:
     started = host.run("--detach")
     assert (started.returncode, started.stderr) == (0, "")
+    assert f"its pid is in {host.state}/phd-daemon.pid, its log is {host.state}/daemon.log" in started.stdout
     host.until(lambda: host.pid() > 0)
     pid = host.pid()
     assert os.getsid(pid) != os.getsid(0)

@@ -98,7 +98,7 @@ def test_not_before_is_the_time_of_the_file_when_it_appears(spool: Path, capsys:
     [
         (["nas1:f/00-CRM.vmdk.gz-070920-1601.phd", "--to", "volumes/A/x.vmdk"], 65, "A Full cannot be queued"),
         ([DELTA, "--to", "/etc/x.vmdk"], 73, "is not in a datastore"),
-        (["nas2:a/b.phd", "--to", "volumes/A/x.vmdk"], 65, "no target is named 'nas2'"),
+        (["nas2:a/b.phd", "--to", "volumes/A/x.vmdk"], 2, "no target is named 'nas2' (did you mean 'nas1'?)"),
         ([DELTA, "--to", "volumes/A/x.vmdk", "--note", "a\nb"], 65, "note: must be one line"),
         ([DELTA, "--to", "volumes/A/x-flat.vmdk"], 65, "names a flat file"),
         ([DELTA, "--to", "volumes/A/x.vmdk", "--not-before", "soon"], 2, "'soon' is not a time"),
