@@ -19,6 +19,7 @@ import pytest
 from phd_daemon.config import load_config
 from phd_daemon.config.edit import SettingsFile, find
 from phd_daemon.spool.locks import lock_is_held
+from phd_daemon.spool.priority import set_priority
 from phd_daemon.spool.status_file import JobStatus, read_status
 from phd_daemon.status import daemon_running
 
@@ -254,7 +255,7 @@ def test_cancelled_while_the_daemon_was_down(host: Host) -> None:
 
 
 def test_worker_killed_runs_again_and_fails_after_three(host: Host) -> None:
-    host.up()
+    host.up(TEST_NO_PAUSE="1")
     host.drop("crm", "die=9")
     host.until_is("crm.failed")
     log = host.log("crm")
@@ -263,7 +264,7 @@ def test_worker_killed_runs_again_and_fails_after_three(host: Host) -> None:
 
 
 def test_worker_that_ends_without_a_word(host: Host) -> None:
-    host.up()
+    host.up(TEST_NO_PAUSE="1")
     host.drop("crm", "mute=1")
     host.until_is("crm.failed")
     assert "ended with exit code 70 and no outcome" in host.log("crm")
@@ -320,6 +321,22 @@ def test_a_changed_file_is_read_again_by_itself(host: Host) -> None:
     settings = SettingsFile(load_config(host.root / "phd.toml"))
     settings.change(find("queue.workers"), "2")
     host.until_is("b.running")
+
+
+def test_another_priority_changes_the_order(host: Host) -> None:
+    host.up()
+    host.drop("a", "sleep=60")
+    host.until_is("a.running")
+    host.drop("b", "sleep=60")
+    host.until(lambda: host.status("b") is not None)
+    host.drop("c", "sleep=60")
+    host.until(lambda: host.status("c") is not None)
+    set_priority(host.spool, "c", 1)
+    host.until(lambda: (status := host.status("c")) is not None and status.priority == 1)
+    (host.spool / "a.running").rename(host.spool / "a.cancelled")
+    host.until_is("c.running")
+    assert (host.spool / "b.job").exists()
+    assert "priority 1 from now on" in host.log("c")
 
 
 def test_invalid_configuration_keeps_the_old_settings(host: Host) -> None:
