@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from phd_daemon.config import Config, load_config, needs_restart
+from phd_daemon.hung import HungWatch
 from phd_daemon.ledger_entry import enter
 from phd_daemon.loop import Sleep
 from phd_daemon.notify import Notifier
@@ -70,6 +71,7 @@ class Service:
         self._lock = lock
         self._notifier = notifier
         self._workers = Workers(command)
+        self._hung = HungWatch()
         self._keeper: Keeper | None = None
         self._waits: dict[str, str] = {}
         self._adopted: set[tuple[str, int]] = set()
@@ -103,6 +105,7 @@ class Service:
         if rescan:
             self._rescan_at = started + RESCAN_SECONDS
             self._reload_if_changed()
+            self._hung.look(self._workers, self._spool, deadline=self._config.queue.hung_after)
         watched = self._doorbell.arm()
         self._reap()
         next_pass = self._passes.turn(self._config)
@@ -202,7 +205,8 @@ class Service:
             self._sleep.remove(worker.pidfd)
             worker.close()
             if self._keeper is not None:
-                self._keeper.worker_ended(worker.job, Ending(how=how, stop_asked=draining and worker.stop_asked))
+                stop_asked = draining and worker.stop_asked and not worker.hung
+                self._keeper.worker_ended(worker.job, Ending(how=worker.hung or how, stop_asked=stop_asked, hung=bool(worker.hung)))
 
     def _job_ended(self, record: JobRecord) -> None:
         """A job has come to its end, perhaps without a worker to tidy up after it."""

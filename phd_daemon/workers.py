@@ -35,6 +35,8 @@ class Worker:
     pidfd: int
     child: subprocess.Popen[bytes] | None
     stop_asked: bool = field(default=False)
+    hung: str = field(default="")
+    """Why it was stopped, when it hung."""
 
     def close(self) -> None:
         """Close the pidfd, once nothing waits for it any more."""

@@ -53,6 +53,7 @@ class QueueTable(_Table):
     spool: AbsolutePath = Path("/etc/phd/restore")
     workers: Annotated[int, Field(ge=1, le=4)] = 1
     purge_after: Seconds = 30 * 86400
+    hung_after: Annotated[Seconds, Field(ge=60)] = 900
     submitters: SubmitterList = ("root",)
 
 

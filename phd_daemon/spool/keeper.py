@@ -57,10 +57,11 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How a worker of ours ended: in words, and whether we had told it to stop."""
+    """How a worker of ours ended: in words, whether we had told it to stop, and whether that was because it hung."""
 
     how: str
     stop_asked: bool
+    hung: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,6 +276,7 @@ class Keeper:
             outcome=self._outcome(record) if ended and record is not None else None,
             how_ended=ending.how if ending else "",
             stop_asked=ending.stop_asked if ending else False,
+            hung=ending.hung if ending else False,
             still=_still(watched) if watched else 0.0,
             renamed_in=watched.renamed_in if watched else False,
             now=time.time(),

@@ -105,7 +105,7 @@ def again(spool: Spool, record: JobRecord, action: reconcile.Again) -> JobRecord
     waits = record.with_(
         state=State.WAITING, tries=action.tries, deaths=action.deaths, next_try=action.next_try, why_waiting=action.why
     )
-    JobLog(spool.log(stem)).line(_why_again(action, waits), past_cap=True)
+    JobLog(spool.log(stem)).line(_why_again(action, waits, died=action.deaths > record.deaths), past_cap=True)
     if action.source is not State.WAITING:
         if os.path.lexists(spool.control(stem, State.WAITING)):
             step_aside(spool, stem, action.source, waits)
@@ -235,7 +235,9 @@ def _own_outcome(record: JobRecord, action: reconcile.End) -> Outcome:
     )
 
 
-def _why_again(action: reconcile.Again, waits: JobRecord) -> str:
+def _why_again(action: reconcile.Again, waits: JobRecord, *, died: bool) -> str:
+    if action.next_try is not None and died:
+        return f"waits until {clock(action.next_try)}, then gets worker {waits.deaths + 1} of {reconcile.MAX_DEATHS}: {action.why}"
     if action.next_try is not None:
         return f"waits until {clock(action.next_try)}, then try {waits.tries + 1} of {reconcile.MAX_TRIES}: {action.why}"
     return f"waits again: {action.why}" if action.why else "stopped with the daemon: waits again"

@@ -19,6 +19,7 @@ EMPTY_SECONDS = 60.0
 BACK_OFF_SECONDS = (60.0, 300.0, 900.0, 3600.0)
 MAX_TRIES = 5
 MAX_DEATHS = 3
+DEATH_PAUSES = (2.0, 60.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +27,7 @@ class Facts:
     """All that is known of one stem. `still` is for how many seconds the waiting file has not changed.
 
     `outcome` is that of the record's attempt, None when its worker wrote none. `how_ended` says how the worker ended
-    if it was our child. `stop_asked`: we told it to stop and it may have been killed for not listening.
+    if it was our child. `stop_asked`: we told it to stop and it may have been killed for not listening. `hung`: because it hung.
     """
 
     files: Files
@@ -35,6 +36,7 @@ class Facts:
     outcome: Outcome | None = None
     how_ended: str = ""
     stop_asked: bool = False
+    hung: bool = False
     still: float = 0.0
     renamed_in: bool = False
     now: float = 0.0
@@ -195,7 +197,7 @@ def _ended(facts: Facts, record: JobRecord) -> Action:
         case Result.TRY_AGAIN:
             return _try_again(record, here, outcome)
         case Result.STOPPED:
-            return _uncounted(record, here, why="")
+            return _died(facts, record, here) if facts.hung else _uncounted(record, here, why="")
 
 
 def _ended_by_hand(facts: Facts, record: JobRecord) -> Action:
@@ -224,7 +226,9 @@ def _died(facts: Facts, record: JobRecord, here: State) -> Action:
     if deaths >= MAX_DEATHS:
         reason = f"{how}; {deaths} workers died over this job"
         return End(state=State.FAILED, source=here, reason=reason, exit_code=ExitCode.TRY_AGAIN)
-    return Again(source=here, tries=record.tries, deaths=deaths, next_try=None, why=how)
+    # Our own child died under our eyes: what killed it is likely to be there still. After a crash of the machine there is no wait.
+    next_try = facts.now + DEATH_PAUSES[deaths - 1] if facts.how_ended else None
+    return Again(source=here, tries=record.tries, deaths=deaths, next_try=next_try, why=how)
 
 
 def _try_again(record: JobRecord, here: State, outcome: Outcome) -> Action:

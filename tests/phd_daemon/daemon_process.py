@@ -20,11 +20,13 @@ def main() -> int:
     from phd_daemon.cli import show
     from phd_daemon.config import load_config
     from phd_daemon.notify import Notifier
-    from phd_daemon.spool import watcher
+    from phd_daemon.spool import reconcile, watcher
     from restore_core.errors import PhdError
 
     if "TEST_NO_INOTIFY" in os.environ:
         setattr(watcher, "InotifyObserver", no_inotify)  # noqa: B010  a machine that has none left; mypy forbids the plain form
+    if "TEST_NO_PAUSE" in os.environ:
+        reconcile.DEATH_PAUSES = (0.0, 0.0)
     for setting in os.environ.get("TEST_SETTINGS", "").split():
         name, _, value = setting.partition("=")
         setattr(service, name, float(value))

@@ -186,13 +186,29 @@ class TestRunning:
         )
 
     def test_death_counts_to_three(self) -> None:
-        facts = Facts(files={R: file()}, record=record(R), how_ended="killed by signal 9 (perhaps out of memory)")
+        facts = Facts(files={R: file()}, record=record(R), how_ended="killed by signal 9 (perhaps out of memory)", now=1000.0)
         action = reconcile(facts)
-        assert action == Again(source=R, tries=0, deaths=1, next_try=None, why="worker killed by signal 9 (perhaps out of memory)")
+        assert action == Again(
+            source=R, tries=0, deaths=1, next_try=1002.0, why="worker killed by signal 9 (perhaps out of memory)"
+        )
+        second = reconcile(Facts(files={R: file()}, record=record(R, deaths=1), how_ended=facts.how_ended, now=1000.0))
+        assert isinstance(second, Again)
+        assert second.next_try == 1060.0
         last = reconcile(Facts(files={R: file()}, record=record(R, deaths=2), how_ended=facts.how_ended))
         assert isinstance(last, End)
         assert last.state is F
         assert last.reason.startswith("worker killed by signal 9 (perhaps out of memory)")
+
+    def test_a_death_that_nobody_saw_is_not_waited_for(self) -> None:
+        action = reconcile(Facts(files={R: file()}, record=record(R), now=1000.0))
+        assert isinstance(action, Again)
+        assert (action.deaths, action.next_try) == (1, None)
+
+    def test_one_that_hung_counts_as_dead_whatever_it_says_at_last(self) -> None:
+        said = outcome(Result.STOPPED)
+        stopped = reconcile(Facts(files={R: file()}, record=record(R), outcome=said, hung=True, how_ended="showed no sign of life"))
+        assert isinstance(stopped, Again)
+        assert (stopped.deaths, stopped.why) == (1, "worker showed no sign of life")
 
     def test_killed_because_it_would_not_stop_is_no_death(self) -> None:
         action = reconcile(Facts(files={R: file()}, record=record(R), stop_asked=True, how_ended="killed by signal 9"))
