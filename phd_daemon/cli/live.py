@@ -20,6 +20,11 @@ def delta_line(progress: Progress, now: float) -> str:
     return live(progress, now=now).line
 
 
+def at_the_end(progress: Progress) -> Progress:
+    """What the last line shows: what was published is a restore that is done, and no phase any more."""
+    return replace(progress, phase=Phase.RESTORE) if progress.phase is Phase.PUBLISH else progress
+
+
 class FullLine:
     """The line of a Full restore; it remembers the last one, for the current rate."""
 
@@ -61,10 +66,9 @@ class LiveReport:
             self._show(progress, now)
 
     def close(self) -> None:
-        """Show the last line once more; it stays. What was published is a restore that is done, and no phase any more."""
+        """Show the last line once more; it stays."""
         if self._last is not None:
-            last = replace(self._last, phase=Phase.RESTORE) if self._last.phase is Phase.PUBLISH else self._last
-            self._show(last, self._clock())
+            self._show(at_the_end(self._last), self._clock())
             if self._terminal:
                 show.say()
 

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from phd_daemon.cli.live import FullLine, Line, delta_line
+from phd_daemon.cli.live import FullLine, Line, at_the_end, delta_line
 from phd_daemon.cli.options import receipts_folder, spool_of
 from phd_daemon.cli.restore import done_line, header_block
 from phd_daemon.cli.submit import checked_text, drop
@@ -121,8 +121,11 @@ def _restore_here(order: Order, request: RestoreRequest, face: Face, desk: Desk)
             if stop.asked or desk.leaving.is_set():
                 raise Stopped("stopped: nothing was left behind")
 
-        restore = restore_full if is_full else restore_delta
-        return restore(request, desk.targets, reporter=_Told(stop, FullLine() if is_full else delta_line), stop=go_on)
+        told = _Told(stop, FullLine() if is_full else delta_line)
+        try:
+            return (restore_full if is_full else restore_delta)(request, desk.targets, reporter=told, stop=go_on)
+        finally:
+            told.close()
 
     title = header_block(request, desk.targets, is_full=is_full)[-1]
     with desk.working():
@@ -150,6 +153,7 @@ class _Told:
     def __init__(self, stop: Stop, line: Line) -> None:
         self._stop, self._line = stop, line
         self._at = 0.0
+        self._last: Progress | None = None
 
     def note(self, text: str) -> None:
         """One line of what was decided."""
@@ -162,6 +166,12 @@ class _Told:
     def progress(self, progress: Progress) -> None:
         """How far it is; called far more often than anybody can read."""
         now = time.monotonic()
-        if now - self._at >= _REDRAW_EVERY or progress.done >= progress.disk_size:
+        self._last = progress
+        if now - self._at >= _REDRAW_EVERY:
             self._at = now
             self._stop.report(self._line(progress, now))
+
+    def close(self) -> None:
+        """The last line, which stays."""
+        if self._last is not None:
+            self._stop.report(self._line(at_the_end(self._last), time.monotonic()))
