@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -214,6 +215,28 @@ def test_another_full_of_the_disk_is_listed_and_cannot_be_chosen(place: Place) -
     assert listed.endswith(f"  another backup: 17 bytes, needed {place.backup.full_path.stat().st_size}")
     with pytest.raises(AssertionError, match="cannot be chosen: another backup"):
         restore_flow.by_vm(Scripted(*TO_PLACE[:-1], ("The Full", older.name)), place.desk)
+
+
+def test_both_of_two_copies_are_proven_and_the_second_can_be_named(place: Place) -> None:
+    shutil.copytree(place.folder / "nas", place.folder / "vault")
+    config = place.folder / "phd.toml"
+    config.write_text(f'{config.read_text()}[targets.vault]\nurl = "file://{place.folder}/vault"\n')
+    place.desk.read_again()
+    face = Scripted(
+        *TO_BACKUP,
+        ("Backups of CRM", "nas1"),
+        ("Restore this backup?", ENTER),
+        ("The Full", "vault"),
+        *ELSEWHERE,
+        ("Start", ENTER),
+        ("Submit", "y"),
+        ("Restore the VMX", ENTER),
+        *OUT,
+    )
+    restore_flow.by_vm(face, place.desk)
+    assert control_of(place, "CRM").full == replace(place.backup.full, target="vault")
+    assert sum(line.startswith("* ") for line in face.seen) == 2
+    assert f" FULL: vault:{place.backup.full.path}" in face.seen
 
 
 def test_without_a_full_a_job_can_wait_for_it(place: Place) -> None:
