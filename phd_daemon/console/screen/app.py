@@ -30,15 +30,16 @@ class ConsoleApp(App[None], inherit_bindings=False):
     TITLE = "phd"
     # Styles and no colours: the terminal's own stay, and one without any shows the same.
     CSS = """
-    Screen { layout: vertical; background: ansi_default; color: ansi_default; }
+    Screen { layout: vertical; overflow: hidden; background: ansi_default; color: ansi_default; }
     Bar { height: 1; width: 100%; }
     #prompt { margin: 1 0 0 0; }
     TextView, RowList { width: 100%; height: 1fr; min-height: 0; padding: 0 1; }
     Line { width: 100%; height: 1; margin: 0 0 1 0; border: none; padding: 0 1; background: ansi_default; color: ansi_default; }
+    .low #prompt, .low Line { margin: 0; }
     #keys { dock: bottom; }
     """
 
-    def __init__(self, talk: Callable[[Face], None], *, pulse: float = PULSE) -> None:
+    def __init__(self, talk: Callable[[Face], object], *, pulse: float = PULSE) -> None:
         super().__init__(ansi_color=True)
         self.theme = "ansi-dark"
         self.animation_level = "none"

@@ -57,9 +57,10 @@ class AskScreen(Asked):
         return [self.text, self.prompt, self.line, self.refusal]
 
     def on_resize(self, event: Resize) -> None:
-        """The text takes what it needs, if it is there."""
+        """The text takes what it needs, if it is there; on a very low screen nothing is left free."""
         width, height = event.size
         self.text.styles.height = min(self.text.lines_needed(width - PADDING), max(0, height - _BARS - _REFUSAL))
+        self.set_class(height < _BARS + _REFUSAL, "low")
         self.call_after_refresh(self._hint)
 
     def _hint(self) -> None:

@@ -18,6 +18,7 @@ from phd_daemon.console.screen.text_view import TextView
 
 _BARS = 4  # the title, a free line below the text, the state, the keys
 _DETAIL = 3
+_ROOMY = 12
 
 
 class ChoiceScreen(Asked):
@@ -32,6 +33,7 @@ class ChoiceScreen(Asked):
         self._words = ""
         self._typing = False
         self._reading = False
+        self._objection = ""
 
     def body(self) -> list[Widget]:
         """Text above, list below it, the whole of a row that is wider than the screen, and the filter."""
@@ -41,7 +43,7 @@ class ChoiceScreen(Asked):
         """The list takes what it needs, the text above it the rest; neither less than a third."""
         width, height = event.size
         needed = self.text.lines_needed(width - PADDING)
-        wide = self.list.table.width + MARGIN > width - PADDING
+        wide = self.list.table.width + MARGIN > width - PADDING and height >= _ROOMY
         room = max(2, height - _BARS - (_DETAIL if wide else 0) + (not needed))
         text = min(needed, max(room - self.list.lines_needed(), room // 3))
         self.text.styles.height = text
@@ -56,7 +58,7 @@ class ChoiceScreen(Asked):
         shown, of = len(rows.table.shown), len(rows.table.lines)
         counted = f"{shown} of {of}" if self._words else f"{rows.place + 1} of {of}" if rows.long else ""
         typed = f"Filter: {self._words}{'_' if self._typing else ''}   " if self._words or self._typing else ""
-        self.state.say(f"{typed}{counted}" if of else "Nothing to choose from.")
+        self.state.say(self._objection or f"{typed}{counted}" if of else "Nothing to choose from.")
         self.hint.say(self._keys_line())
 
     def _keys_line(self) -> str:
@@ -100,6 +102,7 @@ class ChoiceScreen(Asked):
 
     def pressed(self, event: Key) -> bool:
         """A row's own letter first, then the keys."""
+        self._objection = ""
         character = event.character if event.is_printable else None
         if self._typing and character:
             self._narrow(self._words + character)
@@ -107,8 +110,8 @@ class ChoiceScreen(Asked):
         place = self.list.table.with_key(character) if character else None
         if place is not None:
             self.list.stand(place)
-            self.tell()
             self._take()
+            self.tell()
             return True
         if event.key != "enter":
             self.call_next(self.tell)
@@ -124,7 +127,8 @@ class ChoiceScreen(Asked):
         if not self.list.table.lines:
             self.leave()
         elif index is not None and (reason := self.list.table.rows[index].refused):
-            self.state.say(f"This one cannot be chosen: {reason}")
+            self._objection = f"This one cannot be chosen: {reason}"
+            self.tell()
         elif index is not None:
             self.answer(self.list.table.rows[index].value)
 

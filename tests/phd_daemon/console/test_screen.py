@@ -1,0 +1,378 @@
+"""What only the screen does: long lists, other sizes, what is drawn while work goes on, and its end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from phd_daemon.console.face import Choice, Face, Page, Question, Row
+from phd_daemon.console.screen.choose import ChoiceScreen
+from tests.phd_daemon.console.screen_hands import ScreenHands, at_the_screen
+
+LONG = Choice(
+    title="Backups",
+    columns=("TARGET", "SIZE", "NAME"),
+    rows=[Row(cells=(f"nas{number % 3}", f"{number} MB", f"vm{number:05}.vmdk"), value=number) for number in range(10_000)],
+)
+SHORT = Choice(title="Menu", rows=[Row(cells=(word,), value=word, key=word[0]) for word in ("backups", "queue", "1st")])
+
+
+def chosen(choice: Choice[Any], *keys: str, size: tuple[int, int] = (80, 24)) -> tuple[Any, str]:
+    """The value, and what was drawn before the last key."""
+    got: list[Any] = []
+    drawn: list[str] = []
+
+    async def do(hands: ScreenHands) -> None:
+        await hands.expect(choice.title)
+        await hands.press(*keys[:-1])
+        drawn.append(hands.text())
+        await hands.press(keys[-1])
+        await hands.until(lambda: bool(got), "an answer")
+
+    at_the_screen(lambda face: got.append(face.choose(choice)), do, size=size)
+    return got[0], drawn[0]
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (["b"], 9999),
+        (["q"], 9999),
+        (["end"], 9999),
+        (["b", "1"], 0),
+        (["q", "home", "down"], 1),
+        (["pagedown"], 20),
+        (["pagedown", "pagedown", "pageup"], 20),
+        (["up"], 0),
+        (["slash", *"VM0123", "enter", "down"], 1231),
+        (["slash", *"nas2", "space", *"98", "enter", "b"], 9998),
+        (["slash", *"zzz", "ctrl+u", "down", "enter"], 1),
+        (["slash", *"99999", *["backspace"] * 5, "enter"], 9999),
+        (["slash", *"777", "escape"], 777),
+    ],
+)
+def test_moving_in_ten_thousand_rows(keys: list[str], value: int) -> None:
+    assert chosen(LONG, *keys, "enter")[0] == value
+
+
+def test_a_filter_says_how_many_rows_it_leaves() -> None:
+    _, drawn = chosen(LONG, "slash", *"vm0123", "enter", "enter")
+    assert "Filter: vm0123   10 of 10000" in drawn
+    assert "vm01239.vmdk" in drawn
+    assert "vm00000" not in drawn
+
+
+def test_only_what_is_seen_is_drawn() -> None:
+    drawn: set[int] = set()
+
+    class Seen(list[str]):
+        def __getitem__(self, index: Any) -> Any:
+            drawn.add(index)
+            return super().__getitem__(index)
+
+    async def do(hands: ScreenHands) -> None:
+        await hands.expect("Backups")
+        screen = hands.app.screen
+        assert isinstance(screen, ChoiceScreen)
+        screen.list.table.lines = Seen(screen.list.table.lines)
+        await hands.press("b", "1", "pagedown", "slash", "9", "escape", "escape")
+
+    at_the_screen(lambda face: face.choose(LONG), do)
+    assert 0 < len(drawn) < 200
+
+
+@pytest.mark.parametrize("letter", ["b", "q", "1"])
+def test_in_a_menu_the_letters_of_its_rows_win(letter: str) -> None:
+    assert chosen(SHORT, letter)[0][0] == letter
+
+
+def test_b_does_nothing_in_a_short_list_without_such_a_key() -> None:
+    choice = Choice(title="Few", rows=[Row(cells=("a",), value=1), Row(cells=("c",), value=2)])
+    assert chosen(choice, "b", "enter")[0] == 1
+
+
+def test_an_empty_list_says_so_and_enter_goes_back() -> None:
+    value, drawn = chosen(Choice(title="None at all", rows=[]), "down", "enter")
+    assert value is None
+    assert "Nothing to choose from." in drawn
+
+
+def test_a_filter_that_leaves_nothing_chooses_nothing() -> None:
+    value, drawn = chosen(LONG, "slash", *"zzz", "enter", "enter", "escape", "escape")
+    assert value is None
+    assert "vm0" in drawn
+
+
+def test_a_row_wider_than_the_screen_is_shown_whole_below_and_can_be_slid() -> None:
+    wide = Choice(title="Wide", rows=[Row(cells=("a" * 70, "b" * 40 + "END"), value=1), Row(cells=("c", "d"), value=2)])
+    _, drawn = chosen(wide, "down", "enter")
+    assert "bEND" not in drawn
+    _, drawn = chosen(wide, "home", "enter")
+    assert "bEND" in drawn
+    _, drawn = chosen(wide, *["right"] * 9, "down", "enter")
+    assert "bEND" in drawn.split("\n")[1]
+
+
+def test_names_are_drawn_as_they_are_written() -> None:
+    nasty = "[red]x[/red] \x1b[31m {0} \\[b] :smile:"
+    shown = []
+
+    def talk(face: Face) -> None:
+        face.choose(
+            Choice(title=nasty, intro=(nasty,), columns=(nasty,), rows=[Row(cells=(nasty,), value=1, refused=nasty)], help=nasty)
+        )
+        face.ask(Question(title=nasty, prompt=nasty, suggestion=nasty, intro=(nasty,), check=lambda _: nasty))
+        face.show(Page(title=nasty, lines=[nasty]))
+
+    async def do(hands: ScreenHands) -> None:
+        safe = "[red]x[/red] %1B[31m {0} \\[b] :smile:"
+        await hands.until(lambda: hands.text().count(safe) == 5, "the title, the text, the column, the row, and the row as a whole")
+        await hands.press("enter")
+        await hands.expect(f"This one cannot be chosen: {safe}")
+        await hands.press("question_mark")
+        await hands.answer("Help", "escape")
+        await hands.press("escape")
+        shown.append((await hands.expect("Enter take")).count(safe))
+        await hands.press("enter")
+        await hands.until(lambda: hands.text().count(safe) == 5, "the refusal")
+        await hands.press("escape")
+        shown.append((await hands.expect("Enter or Esc back")).count(safe))
+        await hands.press("escape")
+
+    at_the_screen(talk, do)
+    assert shown == [4, 2]
+
+
+@pytest.mark.parametrize("size", [(80, 24), (40, 10), (20, 6), (200, 60)])
+def test_every_screen_at_every_size(size: tuple[int, int]) -> None:
+    intro = tuple(f"line {number} of what there is to say about it" for number in range(30))
+    go_on = threading.Event()
+
+    def talk(face: Face) -> None:
+        face.choose(Choice(title=LONG.title, columns=LONG.columns, rows=LONG.rows, intro=intro))
+        face.confirm("Start?", intro, default=True)
+        face.ask(Question(title="Name", prompt="Name", suggestion="x" * 300, intro=intro))
+        face.show(Page(title="Text", lines=intro))
+        face.wait("Waiting for it", go_on.wait)
+
+    async def do(hands: ScreenHands) -> None:
+        lines = (await hands.expect("Backups")).split("\n")
+        assert len(lines) == size[1]
+        assert any(line.lstrip().startswith(">") for line in lines)
+        await hands.press("b", "enter")
+        assert ">" in await hands.expect("Start?")
+        await hands.press("enter")
+        assert "xxx" in await hands.expect("Name")
+        await hands.press("enter")
+        await hands.answer("Text", "b", "q")
+        await hands.expect("Waiting for it")
+        go_on.set()
+        await hands.until(lambda: not hands.app._flow.is_alive(), "the end")
+
+    at_the_screen(talk, do, size=size)
+
+
+def test_resized_while_it_stands_there() -> None:
+    async def do(hands: ScreenHands) -> None:
+        await hands.expect("Backups")
+        await hands.press("b")
+        for columns, lines in ((40, 8), (120, 50), (80, 24)):
+            await hands.pilot.resize_terminal(columns, lines)
+            await hands.until(lambda: hands.text().count("\n") == lines - 1, "the new size")  # noqa: B023  called in this round
+            await hands.expect("vm09999")
+        await hands.press("escape")
+
+    at_the_screen(lambda face: face.choose(LONG), do)
+
+
+def test_a_text_above_a_list_that_does_not_fit_is_read_with_tab() -> None:
+    choice = Choice(title="Much", rows=LONG.rows, intro=tuple(f"line {number}" for number in range(50)))
+    value, drawn = chosen(choice, "tab", "end", "tab", "down", "enter")
+    assert value == 1
+    assert "line 49" in drawn
+
+
+def test_a_name_that_was_copied_goes_into_the_filter_and_into_an_answer() -> None:
+    from textual.events import Paste
+
+    got: list[object] = []
+
+    def talk(face: Face) -> None:
+        got.append(face.choose(LONG))
+        got.append(face.ask(Question(title="Name", prompt="Name")))
+
+    async def do(hands: ScreenHands) -> None:
+        await hands.answer("Backups", "slash")
+        hands.app.post_message(Paste("vm07777\n"))
+        await hands.answer("1 of 10000", "enter", "enter")
+        await hands.expect("Enter take")
+        hands.app.post_message(Paste("pasted.vmdk"))
+        await hands.answer("pasted.vmdk", "enter")
+
+    at_the_screen(talk, do)
+    assert got == [7777, "pasted.vmdk"]
+
+
+def test_what_is_pressed_before_a_question_stands_there_answers_nothing() -> None:
+    got: list[object] = []
+    second = threading.Event()
+
+    def talk(face: Face) -> None:
+        got.append(face.choose(SHORT))
+        second.wait()
+        got.append(face.choose(LONG))
+
+    async def do(hands: ScreenHands) -> None:
+        await hands.answer("Menu", "b")
+        await hands.press("enter", "q", "escape", "enter")
+        second.set()
+        await hands.answer("Backups", "down", "enter")
+
+    at_the_screen(talk, do)
+    assert got == ["backups", 1]
+
+
+def test_a_log_is_followed_to_its_end_and_stays_where_somebody_reads() -> None:
+    more = [threading.Event() for _ in range(3)]
+
+    def lines() -> Iterator[str]:
+        for part, event in enumerate(more):
+            yield from (f"part {part} line {number}" for number in range(40))
+            event.wait()
+        yield "the last\nof all"
+
+    async def do(hands: ScreenHands) -> None:
+        assert "Live." in await hands.expect("part 0 line 39")
+        await hands.press("up")
+        await hands.expect("part 0 line 38")
+        more[0].set()
+        await hands.until(lambda: len(hands.app.screen.text._folded) == 80, "the next part")  # type: ignore[attr-defined]  # a FollowScreen
+        assert "part 1" not in hands.text()
+        await hands.press("b")
+        await hands.expect("part 1 line 39")
+        more[1].set()
+        await hands.expect("part 2 line 39")
+        more[2].set()
+        assert "of all" in await hands.expect("The log ended.")
+        await hands.press("1")
+        await hands.answer("part 0 line 0", "q")
+
+    at_the_screen(lambda face: face.follow("Log", lines()), do)
+
+
+@pytest.mark.parametrize("key", ["q", "escape", "ctrl+c"])
+def test_a_viewer_is_left_while_the_log_says_nothing(key: str) -> None:
+    silent, closed = threading.Event(), threading.Event()
+
+    def lines() -> Iterator[str]:
+        try:
+            yield "one"
+            silent.wait()
+            yield "two"
+            yield "three"
+        finally:
+            closed.set()
+
+    got = []
+
+    def talk(face: Face) -> None:
+        face.follow("Log", lines())
+        got.append(not silent.is_set())
+
+    async def do(hands: ScreenHands) -> None:
+        await hands.answer("one", key)
+        await hands.until(lambda: bool(got), "the end of the viewer")
+
+    at_the_screen(talk, do)
+    assert got == [True]
+    silent.set()
+    assert closed.wait(60)
+
+
+@pytest.mark.parametrize("key", ["escape", "ctrl+c"])
+def test_a_wait_moves_and_is_left_at_once(key: str) -> None:
+    never = threading.Event()
+    got = []
+
+    def talk(face: Face) -> None:
+        try:
+            face.wait("Looking at the targets", never.wait)
+        except KeyboardInterrupt:
+            got.append("left")
+
+    async def do(hands: ScreenHands) -> None:
+        await hands.expect("Looking at the targets", "\n / ")
+        await hands.expect("Looking at the targets", "\n | ")
+        await hands.press(key)
+        await hands.until(lambda: bool(got), "the way back")
+
+    at_the_screen(talk, do)
+    assert got == ["left"]
+    never.set()
+
+
+def test_notes_stay_above_the_progress() -> None:
+    on = threading.Event()
+
+    def talk(face: Face) -> None:
+        def work(stop: Any) -> None:
+            for number in range(100):
+                stop.note(f"decided {number}")
+            stop.report("Delta: 10%")
+            stop.report("Delta: 67% " + "x" * 80)
+            on.wait()
+
+        face.watch("Restoring [1/2]", work)
+
+    async def do(hands: ScreenHands) -> None:
+        lines = (await hands.expect("decided 99", "Delta: 67%", "^C stop")).split("\n")
+        progress = next(number for number, line in enumerate(lines) if "Delta" in line)
+        assert lines[progress - 2] == " decided 99"
+        assert "Delta: 10%" not in "\n".join(lines)
+        assert lines[progress + 1].startswith(" xx")
+        assert lines[0] == " Restoring [1/2]"
+        on.set()
+
+    at_the_screen(talk, do)
+
+
+def test_the_end_from_outside_leaves_every_question_and_stops_the_work() -> None:
+    got: list[object] = []
+
+    def talk(face: Face) -> None:
+        def work(stop: Any) -> str:
+            stop.report("running")
+            while not stop.asked:
+                threading.Event().wait(0.01)
+            return "stopped"
+
+        got.append(face.watch("Restoring", work))
+        got.append(face.choose(LONG))
+        got.append(face.ask(Question(title="Name", prompt="Name", suggestion="x")))
+        got.append(face.confirm("Start?", [], default=True))
+        face.show(Page(title="Text", lines=["a"]))
+        with pytest.raises(KeyboardInterrupt):
+            face.lend(lambda: 1)
+
+    async def do(hands: ScreenHands) -> None:
+        await hands.expect("running")
+        hands.app.let_go()
+        await hands.until(lambda: not hands.app._flow.is_alive(), "the end")
+
+    at_the_screen(talk, do)
+    assert got == ["stopped", None, None, None]
+
+
+def test_what_the_flow_raises_comes_out() -> None:
+    def talk(face: Face) -> None:
+        del face
+        raise LookupError("a bug")
+
+    async def do(hands: ScreenHands) -> None:
+        await hands.until(lambda: not hands.app._flow.is_alive(), "the end")
+
+    with pytest.raises(LookupError, match="a bug"):
+        at_the_screen(talk, do)

@@ -1,0 +1,70 @@
+"""Texts in cells: cut, folded and set under each other, also where a character takes two."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from phd_daemon.console.face import Choice, Row
+from phd_daemon.console.screen.lines import clean, clean_lines, fit, fold, width_of
+from phd_daemon.console.screen.table import Table
+
+
+@given(st.text(st.sampled_from("ab 漢字é%"), max_size=60), st.integers(2, 20))
+def test_folded_pieces_fit_and_lose_nothing_but_spaces(text: str, width: int) -> None:
+    pieces = fold(text, width)
+    assert all(width_of(piece) <= width for piece in pieces)
+    assert "".join(pieces).replace(" ", "") == text.replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "pieces"),
+    [
+        ("", 5, [""]),
+        ("one two three", 8, ["one two", "three"]),
+        ("abcdefghij", 4, ["abcd", "efgh", "ij"]),
+        ("漢字漢字", 4, ["漢字", "漢字"]),
+        ("exactly8 and", 8, ["exactly8", "and"]),
+    ],
+)
+def test_fold(text: str, width: int, pieces: list[str]) -> None:
+    assert fold(text, width) == pieces
+
+
+@given(st.text(max_size=30), st.integers(0, 40))
+def test_a_line_takes_its_cells_exactly(text: str, width: int) -> None:
+    assert width_of(fit(clean(text), width)) == width
+
+
+def test_no_control_character_is_left() -> None:
+    assert clean("a\x1b[2Jb\tc\x07") == "a%1B[2Jb  c%07"
+    assert clean_lines(["one\ntwo", "\x9b31m"]) == ["one", "two", "%C2%9B31m"]
+
+
+def test_rows_stand_in_columns_and_one_that_says_something_else_does_not_widen_them() -> None:
+    rows = [Row(cells=("nas1", "漢字.vmdk", "1 MB"), value=1), Row(cells=("n", "b.vmdk", "20 MB"), value=2, refused="in use\x1b")]
+    keyed = Row(cells=("Look at all of the backup targets again",), value=3, key="i")
+    table = Table(Choice(title="", columns=("AT", "NAME", "SIZE"), rows=[*rows, keyed]))
+    assert table.header == "    AT    NAME       SIZE"
+    assert table.lines == [
+        "    nas1  漢字.vmdk  1 MB",
+        "    n     b.vmdk     20 MB  [cannot be chosen: in use%1B]",
+        "(I) Look at all of the backup targets again",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [("", [0, 1, 2]), ("NAS1", [0, 2]), ("crm 2", [1, 2]), ("nothing", [2]), ("nas1 crm 1", [0, 2]), ("  ", [0, 1, 2])],
+)
+def test_a_filter_asks_for_every_word_in_any_column_and_keyed_rows_stay(words: str, shown: list[int]) -> None:
+    rows = [
+        Row(cells=("nas1", "CRM 1"), value=1),
+        Row(cells=("nas9", "CRM 2"), value=2),
+        Row(cells=("Again",), value=3, key="i"),
+    ]
+    table = Table(Choice(title="", rows=rows))
+    table.narrow(words)
+    assert list(table.shown) == shown
+    assert table.with_key("I") == len(shown) - 1
