@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from phd_daemon.pass_record import Pass
 
 _MOST_PROBLEMS = 8
-_COLUMNS = ("LINE", "DISK", "WHAT", "LAG", "TO")
+_COLUMNS = ("LINE", "DISK", "WHAT", "LAG", "TO")  # where a line is not valid, the last one says why
 _HELP = """\
 One row a line of vmdks.auto: what a pass does with it, and how far its replica lags behind the backup that the rule asks for.
 Choose a row for all there is to say of it. A line that is wrong disables itself only."""
@@ -121,10 +121,9 @@ def _decisions(face: Face, desk: Desk, done: Pass, *, title: str) -> None:
 
 
 def _cells(cells: Sequence[str]) -> tuple[str, ...]:
-    """What is wrong stands in the place of what would be done."""
     by_title = dict(zip(("RULE", *TITLES), cells, strict=True))
     if by_title["RULE"] != "valid":
-        return by_title["LINE"], "", f"{by_title['RULE']}: {by_title['WHY']}", "", ""
+        return by_title["LINE"], "", "not valid", "", by_title["WHY"]
     return tuple(by_title[title] for title in _COLUMNS)
 
 

@@ -45,7 +45,7 @@ class _Do(enum.Enum):
     """What is chosen that is no job: for the list, and for one job."""
 
     LOOK = "Look again"
-    CLEAN = "Remove all jobs that have ended, with their logs"
+    CLEAN = "Clean up"
     LOG = "The log"
     HOLD = "Hold it"
     RELEASE = "Release it"
@@ -57,25 +57,29 @@ class _Do(enum.Enum):
 
 def status(face: Face, desk: Desk) -> None:
     """The list, again and again until it is left."""
-    spool = spool_of(desk.config)
+    spool, last = spool_of(desk.config), ""
     while not desk.leaving.is_set():
         views = snapshot(spool.folder, time.time())
-        chosen = face.choose(_list(views, queue_state(desk), time.time()))
+        chosen = face.choose(_list(views, queue_state(desk), last))
         if chosen is None:
             return
         if isinstance(chosen, JobView):
+            last = chosen.name
             call(TITLE, partial(_job, spool=spool, view=chosen), face, desk)
         elif chosen is _Do.CLEAN:
             call(TITLE, partial(_clean, spool=spool, views=views), face, desk)
 
 
-def _list(views: tuple[JobView, ...], warning: str, now: float) -> Choice[JobView | _Do]:
+def _list(views: tuple[JobView, ...], warning: str, last: str) -> Choice[JobView | _Do]:
+    """Standing on the job that was chosen last, if it is still there."""
+    now = time.time()
+    start = next((at for at, view in enumerate(views) if view.name == last), 0)
     rows: list[Row[JobView | _Do]] = [Row(cells=_cells(view, now), value=view) for view in views]
-    rows.append(Row(cells=(_Do.LOOK.value, "", "", "", ""), value=_Do.LOOK, key="l"))
+    rows.append(Row(cells=(_Do.LOOK.value, "", "", "", "at the queue as it is now"), value=_Do.LOOK, key="l"))
     if any(view.state.final for view in views):
-        rows.append(Row(cells=(_Do.CLEAN.value, "", "", "", ""), value=_Do.CLEAN, key="c"))
+        rows.append(Row(cells=(_Do.CLEAN.value, "", "", "", "remove all jobs that ended, with logs"), value=_Do.CLEAN, key="c"))
     held = "" if views else "The restore queue is empty."
-    return Choice(title=TITLE, rows=rows, columns=_COLUMNS, intro=tuple(filter(None, [held, warning])), help=_HELP, start=0)
+    return Choice(title=TITLE, rows=rows, columns=_COLUMNS, intro=tuple(filter(None, [held, warning])), help=_HELP, start=start)
 
 
 def _cells(view: JobView, now: float) -> tuple[str, ...]:

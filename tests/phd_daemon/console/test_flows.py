@@ -36,9 +36,11 @@ class Following(Scripted):
     def __init__(self, *answers: Any) -> None:
         super().__init__(*(("", answer) for answer in answers))
         self.keys: list[str] = []
+        self.starts: list[int | None] = []
 
     def choose(self, choice: Choice[T]) -> T | None:
         self.keys.append("".join(row.key for row in choice.rows))
+        self.starts.append(choice.start)
         return super().choose(choice)
 
     def said(self) -> str:
@@ -186,7 +188,14 @@ class TestStatus:
 
         said = site.talk(status_flow.status, "crm", quicker, BACK)
         assert "crm cannot be held: it is running" in said
-        assert "crm running" in said
+
+    def test_the_list_stands_on_the_job_that_was_chosen_last(self, site: Site) -> None:
+        for name in ("a.running", "b.job", "c.held"):
+            site.job(name)
+        face = Following("b", "h", "c", BACK, BACK)
+        status_flow.status(face, site.desk)
+        assert [face.starts[at] for at in (0, 2, 4)] == [0, 1, 2]
+        assert site.names() == ["a.running", "b.held", "c.held"]
 
     def test_clean_asks_and_touches_nothing_that_waits(self, site: Site) -> None:
         for name in ("a.done", "b.failed", "c.job"):
@@ -293,7 +302,8 @@ class TestRules:
         said = site.talk(rules_flow.preview, "CRM/CRM.vmdk", "not valid", BACK)
         assert "1 CRM/CRM.vmdk would be queued" in said
         assert "Matches (utc)  2026-01-02 03:00 on nas1" in said
-        assert "not valid, column 12" in said
+        assert "2  not valid  the UUID is missing" in said
+        assert "Rule           not valid, column 12" in said
         assert site.names() == []
 
     def test_a_pass_dry_and_now(self, site: Site) -> None:
