@@ -79,11 +79,13 @@ def read_record(path: Path) -> JobRecord | NewerRecord | None:
         with path.open("rb") as file:
             data = json.loads(file.read(_MAX_BYTES))
         version = data.pop("version")
+        if not isinstance(version, int):
+            return None
         if version != VERSION:
             return NewerRecord(version=version)
         data["state"] = State(data["state"])
         data["identity"] = Identity(**data["identity"])
         control = parse_control_file(data["text"].encode()) if data["state"] is not State.REJECTED else None
         return JobRecord(**data, control=control)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, BadControlFile):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, BadControlFile):
         return None

@@ -112,5 +112,5 @@ def read_status(path: Path) -> JobStatus | None:
         if data["progress"] is not None:
             data["progress"] = LiveProgress(**data["progress"])
         return JobStatus(**data)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -46,7 +46,7 @@ def test_rejected_has_no_control(tmp_path: Path) -> None:
     assert read_record(tmp_path / "r.json") == rejected
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"version": 1}', "\xff"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"version": 1}', '{"version": "x"}', "[" * 50_000, "\xff"])
 def test_damaged_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "r.json").write_text(text)
     assert read_record(tmp_path / "r.json") is None
