@@ -10,32 +10,16 @@ import pytest
 
 from phd_daemon.console.face import Choice, Page, Question, Row
 from phd_daemon.console.plain import Plain
+from tests.phd_daemon.console.keys import typed
 from tests.phd_daemon.console.terminal import Terminal
 
 Said = pytest.CaptureFixture[str]
 LIST = Choice(title="Disks", rows=[Row(cells=(f"disk{n}",), value=n) for n in range(1, 101)], help="What these disks are.", start=2)
 
 
-class Keys:
-    """Typed lines as standard input; one that is `^C` is an interrupt, after the last one it has ended."""
-
-    def __init__(self, lines: tuple[str, ...]) -> None:
-        self._lines = list(lines)
-
-    def readline(self) -> str:
-        line = self._lines.pop(0) if self._lines else None
-        if line == "^C":
-            raise KeyboardInterrupt
-        return "" if line is None else f"{line}\n"
-
-
 @pytest.fixture
 def face() -> Plain:
     return Plain()
-
-
-def typed(monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
-    monkeypatch.setattr(sys, "stdin", Keys(lines))
 
 
 @pytest.mark.parametrize(
