@@ -14,6 +14,7 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
+from phd_daemon.spool.drop import rename
 from phd_daemon.spool.layout import Spool, State, is_stem
 from phd_daemon.spool.purge import finished, purge, remove
 from phd_daemon.spool.status_file import read_status
@@ -85,7 +86,7 @@ def _rename(folder: Path, job: str, sources: Collection[State], to: State, *, ve
     spool = Spool(folder=folder)
     for source in sources if is_stem(job) else ():
         try:
-            durable.move(spool.control(job, source), spool.control(job, to))
+            rename(spool.control(job, source), spool.control(job, to))
             return
         except FileNotFoundError:
             continue

@@ -6,6 +6,7 @@ It does nothing a person could not do with an editor and `mv`: the daemon judges
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -20,12 +21,12 @@ def drop(
 
     `not_before` is the time the job waits for, in seconds since the epoch. `State.HELD` parks it for a person to release.
     """
-    part = spool.folder / f".{os.getpid()}.{os.urandom(4).hex()}.tmp"
+    part = spool.folder / f".phd-{secrets.token_hex(8)}.tmp"  # the purge knows this name, should we be killed
     try:
         _write(part, text, not_before)
         for name in names:
             try:
-                _appear(part, spool.control(name, state))
+                rename(part, spool.control(name, state))
                 return name
             except FileExistsError:
                 continue
@@ -46,10 +47,11 @@ def _write(part: Path, text: bytes, not_before: float | None) -> None:
         os.close(fd)
 
 
-def _appear(part: Path, final: Path) -> None:
+def rename(source: Path, to: Path) -> None:
+    """Rename within the spool, never over an existing name, as durably as this user may. Raises `OSError`."""
     try:
-        durable.move(part, final)
+        durable.move(source, to)
     except PermissionError:
         # A drop box (mode 1730) may be written but not read, so its folder cannot be opened to be synced.
-        if os.path.lexists(part):
+        if os.path.lexists(source):
             raise

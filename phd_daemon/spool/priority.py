@@ -75,9 +75,15 @@ def _put(path: Path, text: bytes, seen: os.stat_result, not_before_ns: int) -> N
             durable.write_all(fd, text)
             os.utime(fd, ns=(not_before_ns, not_before_ns))
             durable.sync_file(fd)
+            new = os.fstat(fd)
         finally:
             os.close(fd)
-        durable.exchange(part, path)
+        try:
+            durable.exchange(part, path)
+        except PermissionError:
+            # A drop box may be written but not read: the two are exchanged, its folder cannot be opened to be synced.
+            if os.lstat(path).st_ino != new.st_ino:
+                raise
         if os.lstat(part).st_ino != seen.st_ino:
             durable.exchange(part, path)
             raise TryAgainLater(f"{printable(path.name)} was changed at the same moment: nothing was done", remedy="Try again.")

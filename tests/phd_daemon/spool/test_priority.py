@@ -179,6 +179,20 @@ def test_somebody_elses_job_is_not_made_ours(waiting: Desk, monkeypatch: pytest.
     assert (waiting.folder / "crm.job").read_bytes() == before
 
 
+def test_in_a_drop_box_that_may_be_written_but_not_read(waiting: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(durable, "sync_folder", refuse)
+    assert set_priority(waiting.folder, "crm", 1) == 7
+    assert parse_control_file((waiting.folder / "crm.job").read_bytes()).priority == 1
+    actions.hold(waiting.folder, "crm")
+    assert waiting.files() == ["crm.held", "crm.log", "crm.status"]
+    monkeypatch.setattr(durable, "_rename_noreplace", refuse)
+    with pytest.raises(PermissionError):
+        actions.release(waiting.folder, "crm")
+
+
 class TestRetry:
     def test_a_next_try_need_not_be_waited_for(self, backing_off: Desk) -> None:
         actions.retry(backing_off.folder, "crm")
