@@ -6,6 +6,7 @@ ends too. A restore runs in a thread of its own here, so that ^C can ask while i
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 import sys
@@ -29,6 +30,8 @@ to the bottom, 1 to the top."""
 
 def run(talk: Callable[[Face], None]) -> None:
     """Open the face and talk; nothing has to be put back afterwards."""
+    with contextlib.suppress(AttributeError, ValueError):  # no text stream, if somebody replaced it
+        sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # bytes that are no text are a wrong answer
     talk(Plain())
 
 

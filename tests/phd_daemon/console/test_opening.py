@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,18 @@ def test_plain_can_be_driven_by_a_pipe_and_ends_with_it(place: Place) -> None:
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout.count("Restore through the Console") == 1
     assert ran.stdout.count("Main Menu") == 2
+
+
+def test_typed_bytes_that_are_no_text_are_only_a_wrong_answer(place: Place) -> None:
+    ran = subprocess.run(
+        [PHD, "--plain", "--config", place.folder / "phd.toml"],
+        input=b"\xff\n0\n",
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert b"There is no" in ran.stdout
 
 
 def test_settings_that_are_wrong_are_said_before_any_menu(tmp_path: Path) -> None:
