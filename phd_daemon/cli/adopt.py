@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from phd_daemon.cli import show
+from phd_daemon.cli.complete import files
 from phd_daemon.cli.interrupt import interruptible
 from phd_daemon.cli.live import FullLine, LiveReport
 from phd_daemon.cli.options import archive_ref, config_option, open_targets, read_config, scsi_option
@@ -21,7 +22,7 @@ from restore_core.targets.base import LOCAL
 
 
 @click.command()
-@click.argument("full")
+@click.argument("full", shell_complete=files)
 @click.option("--vm", metavar="NAME", help="The VM's name; default: from the folder.")
 @click.option("--uuid", help="The VM's UUID; default: from the folder, else derived from the names.")
 @scsi_option

@@ -44,6 +44,11 @@ def target_names(context: click.Context, _parameter: click.Parameter, begun: str
     return _matching([(spec.name, printable(spec.url)) for spec in config.targets], begun) if config is not None else []
 
 
+def files(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """The shell's own completion of paths: for disks, and for archives that are local files."""
+    return [CompletionItem(begun, type="file")]
+
+
 def option_names(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
     """What `phd options` knows."""
     from phd_daemon.config.edit import OPTIONS

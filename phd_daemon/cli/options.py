@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from phd_daemon.cli.complete import files
 from phd_daemon.spool.layout import Spool
 from phd_daemon.toml_text import did_you_mean
 from restore_core.errors import ConfigurationError, UsageError
@@ -29,8 +30,20 @@ config_option = click.option(
     "--config", type=click.Path(path_type=Path), metavar="FILE", help="Settings; default $PHD_CONFIG, else /etc/phd/phd.toml."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print data for programs.")
-to_option = click.option("--to", "to", required=True, metavar="PATH", help="The disk: NAME.vmdk, or another name for a raw image.")
-full_option = click.option("--full", metavar="ARCHIVE", help="The Full to use; default: found on the targets, proven by content.")
+to_option = click.option(
+    "--to",
+    "to",
+    required=True,
+    metavar="PATH",
+    shell_complete=files,
+    help="The disk: NAME.vmdk, or another name for a raw image.",
+)
+full_option = click.option(
+    "--full",
+    metavar="ARCHIVE",
+    shell_complete=files,
+    help="The Full to use; default: found on the targets, proven by content.",
+)
 
 
 def _scsi(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:

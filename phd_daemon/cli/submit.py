@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from phd_daemon.cli import show
+from phd_daemon.cli.complete import files
 from phd_daemon.cli.follow import follow, state_of
 from phd_daemon.cli.newest import newest_of_each_disk
 from phd_daemon.cli.options import archive_ref, config_option, destination, open_targets, read_config, restore_options, spool_of
@@ -44,7 +45,7 @@ _WITHOUT_OUTCOME = {
 
 
 @click.command()
-@click.argument("delta", required=False)
+@click.argument("delta", required=False, shell_complete=files)
 @restore_options
 @click.option("--vm", metavar="NAME", help="Instead of DELTA: every disk of this VM, to the folder given with --to.")
 @click.option("--uuid", help="Which VM, where several have that name.")

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from phd_daemon.cli import show
+from phd_daemon.cli.complete import files
 from phd_daemon.cli.interrupt import interruptible
 from phd_daemon.cli.live import LiveReport
 from phd_daemon.cli.options import archive_ref, config_option, full_option, json_option, open_targets, read_config
@@ -15,7 +16,7 @@ from restore_core.restore.verify import verify_archive
 
 
 @click.command()
-@click.argument("archive")
+@click.argument("archive", shell_complete=files)
 @full_option
 @json_option
 @config_option

@@ -7,13 +7,14 @@ from pathlib import Path
 import click
 
 from phd_daemon.cli import show
+from phd_daemon.cli.complete import files
 from phd_daemon.cli.options import archive_ref, config_option, open_targets, read_config
 from restore_core.naming import printable
 from restore_core.restore.extras import restore_vmx
 
 
 @click.command()
-@click.argument("delta")
+@click.argument("delta", shell_complete=files)
 @click.option("--to", "folder", required=True, type=click.Path(path_type=Path), metavar="DIR", help="An existing folder.")
 @config_option
 def vmx(delta: str, folder: Path, config: Path | None) -> None:

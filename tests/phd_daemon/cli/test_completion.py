@@ -126,6 +126,18 @@ def test_the_places_a_person_has_chosen(site: Path, monkeypatch: pytest.MonkeyPa
     assert (site / "mine/completions/phd").exists()
 
 
+@pytest.mark.parametrize(
+    "words", [("verify",), ("vmx", "x", "--to"), ("restore", "x", "--to"), ("submit",), ("backup",)], ids=" ".join
+)
+def test_paths_are_left_to_the_shell(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: Say) -> None:
+    monkeypatch.setenv("COMP_WORDS", " ".join(["phd", *words, "/ba"]))
+    monkeypatch.setenv("COMP_CWORD", str(len(words) + 1))
+    monkeypatch.setenv("_PHD_COMPLETE", "bash_complete")
+    with pytest.raises(SystemExit):
+        run([])
+    assert capsys.readouterr().out in ("file,/ba\n", "dir,/ba\n")
+
+
 def test_every_command_is_offered(site: Path) -> None:
     assert run(["--install-completion", "bash"]) == 0
     offered = bash_offers(site / "home/.local/share/bash-completion/completions/phd", "phd", "")
