@@ -6,6 +6,7 @@ returns, so that the next disk of a machine can be chosen at once.
 
 from __future__ import annotations
 
+import datetime as dt
 import enum
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ from phd_daemon.console.face import Choice, Face, Row
 from phd_daemon.console.holdings import Group
 from phd_daemon.console.run import call
 from phd_daemon.known import fresh_catalog
+from phd_daemon.words import counted
 from restore_core.catalog import CatalogEntry
+from restore_core.catalog.index import Indexed
 from restore_core.errors import ArchiveAbsent, ConfigurationError
 from restore_core.naming import ArchiveType
 
@@ -37,11 +40,11 @@ class _Again(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """Everything the targets hold, newest first, and what is to be said of those that do not answer."""
+    """Everything the targets hold, newest first, and how old that knowledge is."""
 
     entries: tuple[CatalogEntry, ...]
     maps: Maps
-    troubles: tuple[str, ...]
+    seen: tuple[str, ...]
 
 
 def browse_machines(face: Face, desk: Desk, then: Then, *, only: ArchiveType | None = None) -> None:
@@ -69,7 +72,7 @@ def _browse(
         again: Row[Group | _Again] = Row(cells=("Look at the backup targets again",), value=_Again.AGAIN, key="i")
         rows: list[Row[Group | _Again]] = [*group(held.entries), again]
         start = 0 if len(rows) == 2 else None
-        chosen = face.choose(Choice(title=title, rows=rows, columns=columns, intro=held.troubles, help=_GROUPS_HELP, start=start))
+        chosen = face.choose(Choice(title=title, rows=rows, columns=columns, intro=held.seen, help=_GROUPS_HELP, start=start))
         if chosen is None:
             return
         if isinstance(chosen, Group):
@@ -93,6 +96,17 @@ def _backups(face: Face, desk: Desk, then: Then, group: Group, maps: Maps) -> No
         call(title, partial(then, entry), face, desk)
 
 
+def seen(known: Sequence[Indexed]) -> tuple[str, ...]:
+    """When the targets were looked at, in one line; and a line for each that does not answer."""
+    silent = tuple(f"{one.problem}; shown {_as_of(one)}" for one in known if one.problem)
+    fine = "; ".join(f"{one.target}: {counted(one.archives, 'archive')} {_as_of(one)}" for one in known if not one.problem)
+    return tuple(filter(None, (fine, *silent)))
+
+
+def _as_of(one: Indexed) -> str:
+    return f"as of {dt.datetime.fromtimestamp(one.head.began, dt.UTC):%Y-%m-%d %H:%M} UTC" if one.head else "never seen"
+
+
 def _look(face: Face, desk: Desk, *, look: Collection[str] | None, only: ArchiveType | None) -> Held:
     """The catalog, and the targets themselves where it is too old (`look`: also those, None: all of them)."""
     if not desk.config.targets:
@@ -101,12 +115,12 @@ def _look(face: Face, desk: Desk, *, look: Collection[str] | None, only: Archive
     def work() -> Held:
         with fresh_catalog(desk.config, look=look) as catalog:
             found = tuple(catalog.entries())
-            silent = tuple(f"{one.problem}; shown as it was last seen" for one in catalog.known() if one.problem)
+            known = catalog.known()
         wanted = [entry for entry in found if only in (None, entry.name.type)]
-        return Held(entries=holdings.newest_first(wanted), maps=maps_of(found), troubles=silent)
+        return Held(entries=holdings.newest_first(wanted), maps=maps_of(found), seen=seen(known))
 
     held = face.wait("Looking at the backup targets", work)
     if not held.entries:
-        what = "; ".join(held.troubles) or "the targets answer and hold none"
+        what = "; ".join(held.seen)
         raise ArchiveAbsent(f"no backups were found: {what}", remedy="'phd targets' shows which targets answer.")
     return held

@@ -13,6 +13,7 @@ Numbers count the rows that are shown, from 1, those with a letter left out. So 
 from __future__ import annotations
 
 import enum
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
@@ -151,9 +152,18 @@ def _why_not(row: Row[T]) -> str:
 def _widths(titles: Sequence[str], rows: Sequence[Row[T]]) -> list[int]:
     columns = max([len(titles), *(len(row.cells) for row in rows)])
     cells = [titles, *(row.cells for row in rows if len(row.cells) == columns)]
-    return [max((len(each[i]) for each in cells if i < len(each)), default=0) for i in range(columns)]
+    return [max((_width(each[i]) for each in cells if i < len(each)), default=0) for i in range(columns)]
 
 
 def _padded(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
     """Cells in their columns; a row with fewer cells than there are columns says something else and is not aligned."""
-    return [cell.ljust(width) for cell, width in zip(cells, widths, strict=False)] if len(cells) == len(widths) else list(cells)
+    if len(cells) != len(widths):
+        return list(cells)
+    return [cell + " " * (width - _width(cell)) for cell, width in zip(cells, widths, strict=True)]
+
+
+def _width(text: str) -> int:
+    """How many places a terminal gives it: a Chinese character takes two, an accent on its own none."""
+    if text.isascii():
+        return len(text)
+    return sum(2 if unicodedata.east_asian_width(one) in "WF" else not unicodedata.combining(one) for one in text)

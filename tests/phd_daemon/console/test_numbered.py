@@ -99,6 +99,11 @@ def test_the_page_with_the_proposed_row_comes_first() -> None:
     assert first_view(Choice(title="t", rows=rows(100), start=5), 10) == View(top=0)
 
 
+def test_wide_characters_take_two_places() -> None:
+    choice = Choice(title="t", rows=[Row(cells=("仮想", "b"), value=1), Row(cells=("abcde", "d"), value=2)])
+    assert lines(choice, View()) == ["1)  仮想   b", "2)  abcde  d"]
+
+
 def test_columns_stand_under_their_titles() -> None:
     choice = Choice(title="t", rows=[Row(cells=("a", "bb"), value=1), Row(cells=("cccc", "d"), value=2)], columns=("ONE", "TWO"))
     assert lines(choice, View()) == ["    ONE   TWO", "1)  a     bb", "2)  cccc  d"]

@@ -275,6 +275,16 @@ def test_new_backups_are_seen_when_asked_for(place: Place) -> None:
     face = Scripted(look_again, ("Virtual Machines", BACK))
     restore_flow.by_vm(face, place.desk)
     assert face.seen.count("Looking at the backup targets") == 2
+    assert any(line.startswith("nas1: 2 archives as of 20") for line in face.seen)
+
+
+def test_a_target_that_does_not_answer_says_so_above_the_list(place: Place) -> None:
+    restore_flow.by_vm(Scripted(("Virtual Machines", BACK)), place.desk)
+    (place.folder / "nas").rename(place.folder / "gone")
+    face = Scripted(("Virtual Machines", BACK))
+    restore_flow.by_vm(face, place.desk)
+    assert any("nas1" in line and "; shown as of 20" in line for line in face.seen)
+    assert any(line.startswith("CRM ") for line in face.seen)
 
 
 def test_vmx_only(place: Place) -> None:
