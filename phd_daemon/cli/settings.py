@@ -43,8 +43,8 @@ def options(*, key: str | None, value: str | None, as_json: bool, config: Path |
     elif wanted is not None:
         show.say(file.setting(wanted).value)
     else:
-        rows = [(one.option.name, one.value, "" if one.in_file else "default", one.option.meaning) for one in file.settings()]
-        show.table(("OPTION", "VALUE", "", "MEANING"), rows)
+        rows = [(one.option.name, one.option.meaning, one.value, "" if one.in_file else "default") for one in file.settings()]
+        show.table(("OPTION", "MEANING", "VALUE", ""), rows)
         show.say(f"in {printable(str(file.path))}; 'phd options KEY VALUE' changes one")
 
 

@@ -1,9 +1,11 @@
-"""A table for a terminal: as columns where they fit, else its widest columns below each row. Nothing is ever cut or folded.
+"""A table for a terminal: as columns where they fit, else what does not fit stands below its row. Nothing is ever cut or folded.
 
-    JOB  STATE    PRIO  BY    SINCE
-    crm  running  5     root  2026-11-22 17:00
+    JOB   STATE    PRIO  BY    SINCE             TO
+    crm   running  5     root  2026-11-22 17:00
       TO    /vmfs/volumes/ISCSI02/ronzo/CRM.vmdk
       WHAT  Delta: 67% Full: 32%, 1300 mb of 4096 mb, at 11 meg/sec, Elapsed: 01:50s Remain: 04:14s
+    mail  waiting  5     root  2026-11-22 17:01  /vmfs/m.vmdk
+      WHAT  waits for its turn
 
 A name that is cut or folded could not be copied into the next command; one that is longer than the line the terminal itself wraps.
 """
@@ -18,21 +20,39 @@ _GAP = 2
 def layout(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[str]:
     """The lines of the table; the first one holds the titles of the columns. Cells are safe to print, in one line each."""
     widths = [max(map(_width, column)) for column in zip(titles, *rows, strict=True)]
-    across, below = list(range(len(titles))), []
-    while len(across) > 1 and sum(widths[at] + _GAP for at in across) - _GAP > width:
-        widest = max(across[1:], key=lambda at: widths[at])  # the first column names the row
-        across.remove(widest)
-        below.append(widest)
-    indent = max((len(titles[at]) for at in below), default=0)
-
-    def line(cells: Sequence[str]) -> str:
-        return "".join(cells[at] + " " * (widths[at] - _width(cells[at]) + _GAP) for at in across).rstrip()
-
-    lines = [line(titles)]
-    for row in rows:
-        lines.append(line(row))
-        lines += [f"  {titles[at]:<{indent}}  {row[at]}" for at in sorted(below) if row[at]]
+    across = _across(titles, rows, widths, width)
+    lines = [_line(titles, across, widths)]
+    below = [[at for at, cell in enumerate(row) if cell and (at not in across or _width(cell) > widths[at])] for row in rows]
+    indent = max((len(titles[at]) for found in below for at in found), default=0)
+    for row, found in zip(rows, below, strict=True):
+        lines.append(_line(["" if at in found else cell for at, cell in enumerate(row)], across, widths))
+        lines += [f"  {titles[at]:<{indent}}  {row[at]}" for at in found]
     return lines
+
+
+def _across(titles: Sequence[str], rows: Sequence[Sequence[str]], widths: list[int], width: int) -> list[int]:
+    """The columns that stand side by side. Where that helps one is made narrower in `widths`: its longest cells go below then."""
+    across = list(range(len(titles)))
+    while len(across) > 1 and (over := sum(widths[at] + _GAP for at in across) - _GAP - width) > 0:
+        narrower = [found for at in across[1:] if (found := _narrower(at, titles, rows, widths[at] - over))]
+        if narrower:
+            _, at, widths[at] = min(narrower)
+            return across
+        across.remove(max(across[1:], key=lambda at: widths[at]))  # the first column names the row, and stays
+    return across
+
+
+def _narrower(at: int, titles: Sequence[str], rows: Sequence[Sequence[str]], room: int) -> tuple[int, int, int] | None:
+    """How many cells of a column would have to go below if it had this room, the column, and its width; None if all would."""
+    cells = [_width(row[at]) for row in rows if row[at]]
+    fitting = [long for long in cells if long <= room]
+    if not fitting or room < len(titles[at]):
+        return None
+    return len(cells) - len(fitting), at, max(len(titles[at]), *fitting)
+
+
+def _line(cells: Sequence[str], across: Sequence[int], widths: Sequence[int]) -> str:
+    return "".join(cells[at] + " " * (widths[at] - _width(cells[at]) + _GAP) for at in across).rstrip()
 
 
 def _width(text: str) -> int:

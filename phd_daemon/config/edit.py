@@ -56,7 +56,7 @@ class Option:
 
 OPTIONS: tuple[Option, ...] = (
     Option(name="queue.enabled", kind=Kind.SWITCH, meaning="run the restore queue"),
-    Option(name="queue.workers", kind=Kind.NUMBER, meaning="how many restores at once, 1 to 4"),
+    Option(name="queue.workers", kind=Kind.NUMBER, meaning="restores at once, 1 to 4"),
     Option(name="queue.purge_after", kind=Kind.DURATION, meaning="finished jobs and logs go after"),
     Option(name="queue.hung_after", kind=Kind.DURATION, meaning="a silent worker is stopped after"),
     Option(name="replication.enabled", kind=Kind.SWITCH, meaning="restore by rule, by the clock"),
