@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -30,6 +31,7 @@ MAX_NOTE = 500
 _GZIP_MAGIC = b"\x1f\x8b"
 OURS: Final = "ours"
 _REMEDY = "Correct the file and rename it back to .job, or drop a new one. 'phd submit' writes one that is right."
+_PASSWORD = re.compile(r"//.*@", re.DOTALL)
 _Choice = TypeVar("_Choice", Provision, VmxChoice)
 
 
@@ -224,7 +226,9 @@ def _ref(value: object) -> ArchiveRef:
         if ref.target != LOCAL:
             safe_parts(ref.path, ref)
     except (ValueError, ArchiveAbsent):
-        raise ValueError(f"'{printable(text)}' is neither NAME:folder/file nor a path that starts with /") from None
+        # Somebody may have written a URL, password and all: that is not repeated.
+        shown = printable(_PASSWORD.sub("//...@", text))
+        raise ValueError(f"'{shown}' is neither NAME:folder/file nor a path that starts with /") from None
     if "\0" in ref.path or ref.path.endswith("/"):
         raise ValueError(f"'{printable(text)}' does not name a file")
     return ref

@@ -217,3 +217,12 @@ def test_any_bytes_give_a_control_file_or_a_refusal(text: bytes) -> None:
     with contextlib.suppress(PhdError):
         check(found)
     assert found.restore_to.is_absolute()
+
+
+def test_a_password_in_a_url_is_not_repeated() -> None:
+    """Somebody who does not know better writes a URL: the log is read by more people than the control file."""
+    text = b'delta = "ftp://me:canary@x/y@nas/a.phd"\nfull = "/a//me:canary@b"\nrestore_to = "/v/A/x.vmdk"\n'
+    with pytest.raises(BadControlFile) as caught:
+        parse_control_file(text)
+    assert "canary" not in str(caught.value)
+    assert "ftp://...@nas/a.phd" in str(caught.value)
