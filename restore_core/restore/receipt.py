@@ -132,7 +132,7 @@ def _save(records: Path, destination: Destination, delta: DeltaReader, facts: os
         block_digest=delta.header.block_digest.value,
         digests=_write_digests(records, key, delta),
     )
-    _write(records, key, receipt, durable_now=True)
+    _write(records, key, receipt)
 
 
 def claim(records: Path | None, destination: Destination, delta_id: str, facts: os.stat_result) -> None:
@@ -152,7 +152,7 @@ def claim(records: Path | None, destination: Destination, delta_id: str, facts: 
         digests="",
     )
     with contextlib.suppress(OSError):
-        _write(records, _key(destination), receipt, durable_now=True)
+        _write(records, _key(destination), receipt)
 
 
 def settle(records: Path | None, destination: Destination) -> None:
@@ -160,7 +160,8 @@ def settle(records: Path | None, destination: Destination) -> None:
     receipt, facts = load(records, destination), destination.stat_disk()
     if records is not None and receipt is not None and facts is not None and receipt.ours(facts):
         with contextlib.suppress(OSError):
-            _write(records, _key(destination), replace(receipt, ctime_ns=facts.st_ctime_ns), durable_now=False)
+            # Durably: a power cut may leave a replacement that was not synced empty, and then nobody would know the disk as ours.
+            _write(records, _key(destination), replace(receipt, ctime_ns=facts.st_ctime_ns))
 
 
 def _let_the_tick_pass(facts: os.stat_result) -> None:
@@ -169,9 +170,9 @@ def _let_the_tick_pass(facts: os.stat_result) -> None:
         time.sleep(wait / 1e9)
 
 
-def _write(records: Path, key: str, receipt: Receipt, *, durable_now: bool) -> None:
+def _write(records: Path, key: str, receipt: Receipt) -> None:
     text = json.dumps({"version": VERSION, **asdict(receipt)}, indent=1)
-    durable.write_whole(records / f"{key}.json", text.encode("utf-8", "surrogateescape"), mode=0o600, durable=durable_now)
+    durable.write_whole(records / f"{key}.json", text.encode("utf-8", "surrogateescape"), mode=0o600)
 
 
 def _write_digests(records: Path, key: str, delta: DeltaReader) -> str:
