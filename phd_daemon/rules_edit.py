@@ -5,7 +5,7 @@ copy > editor > check    good                 put in place at once, durably, wit
                          no rules at all      edit again, or throw away
 
 A pass that runs meanwhile sees the old file or the new one. Where the file itself changed while its copy was edited nothing is
-put in place, and the copy stays for the person to compare.
+put in place. What a person wrote goes only when the person says so: after ^C and any failure the copy stays, and its place is said.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from phd_daemon.config import Config
 from phd_daemon.known import fresh_catalog
 from phd_daemon.rules_file import parse
 from restore_core import durable
-from restore_core.errors import BadRule, TryAgainLater
+from restore_core.errors import BadRule, Stopped, TryAgainLater, UsageError
 from restore_core.naming import ArchiveType, printable
 from restore_core.replication.loading import new_lines
 
@@ -62,7 +62,8 @@ class Edited:
 def edit(config: Config, *, editor: Callable[[Path], None], decide: Callable[[Checked], Answer]) -> Edited:
     """Let the person edit the rules. `editor` returns when it is done with a file; `decide` is asked about one that is not good.
 
-    Raises `TryAgainLater` when the file changed meanwhile (its text says where the copy is), whatever `editor` raises, `OSError`.
+    Raises `TryAgainLater` when the file changed meanwhile, `Stopped` for ^C, `UsageError` for an editor that failed, all of them
+    saying where the copy is if there is something in it; and `OSError`.
     """
     path = Path(os.path.realpath(config.replication.rules))
     before, like = _read(path)
@@ -73,8 +74,14 @@ def edit(config: Config, *, editor: Callable[[Path], None], decide: Callable[[Ch
         edited = _edit_copy(copy, config, editor, decide)
         if edited.installed:
             edited = _install(path, copy.read_bytes(), before, like, edited)
-    except TryAgainLater as error:
-        error.remedy = f"What you wrote is in {printable(str(copy))}."
+    except (TryAgainLater, UsageError, KeyboardInterrupt) as error:
+        if copy.read_bytes() == (before or _BEGINNING):
+            shutil.rmtree(folder)
+            raise
+        kept = f"What you wrote is in {printable(str(copy))}."
+        if isinstance(error, KeyboardInterrupt):
+            raise Stopped("interrupted: the rules are as they were", remedy=kept) from None
+        error.remedy = kept
         raise
     except BaseException:
         shutil.rmtree(folder)

@@ -120,7 +120,10 @@ def _decide(checked: Checked) -> Answer:
         return Answer.THROW_AWAY
     letters = {answer.value[0]: answer for answer in checked.answers}
     show.say(", ".join(f"({letter}) {answer.value}" for letter, answer in letters.items()))
-    return letters[click.prompt("What now?", type=click.Choice(list(letters)), default="e")]
+    try:
+        return letters[click.prompt("What now?", type=click.Choice(list(letters)), default="e")]
+    except click.Abort:  # what click makes of ^C
+        raise KeyboardInterrupt from None
 
 
 @rules.command()

@@ -16,7 +16,7 @@ from phd_daemon import rules_edit
 from phd_daemon.cli.main import run
 from phd_daemon.config import Config, load_config
 from phd_daemon.rules_edit import Answer, Checked
-from restore_core.errors import ExitCode, TryAgainLater
+from restore_core.errors import ExitCode, Stopped, TryAgainLater, UsageError
 
 Say = pytest.CaptureFixture[str]
 UUID = "564d122a-0ed7-3b92-2f46-aee9456b2074"
@@ -161,6 +161,24 @@ def test_no_editor(site: Path, monkeypatch: pytest.MonkeyPatch, capsys: Say, com
     assert run(["rules", "edit"]) == ExitCode.USAGE
     assert said in capsys.readouterr().err
     assert no_copy_is_left(site)
+
+
+def test_what_was_written_outlives_an_interrupt_and_a_failing_editor(site: Path) -> None:
+    def interrupted(_: Checked) -> Answer:
+        raise KeyboardInterrupt
+
+    def fails(copy: Path) -> None:
+        copy.write_text("mine\n")
+        raise UsageError("the editor ended with code 1")
+
+    with pytest.raises(Stopped, match="as they were") as stopped:
+        rules_edit.edit(settings(), editor=adds("mine\n"), decide=interrupted)
+    with pytest.raises(UsageError) as failed:
+        rules_edit.edit(settings(), editor=fails, decide=never)
+    for error in (stopped.value, failed.value):
+        left = Path(error.remedy.removeprefix("What you wrote is in ").removesuffix("."))
+        assert left.read_text().endswith("mine\n")
+    assert "mine" not in (site / "vmdks.auto").read_text()
 
 
 def test_visual_goes_before_editor_and_nano_before_vi(site: Path, monkeypatch: pytest.MonkeyPatch, capsys: Say) -> None:
