@@ -23,6 +23,7 @@ from phd_daemon import pass_record, sandbox, timers
 from phd_daemon.config import Config, load_config
 from phd_daemon.known import catalog_of, fresh_catalog
 from phd_daemon.pass_record import Findings, Pass
+from phd_daemon.process import forbid_core_dumps
 from phd_daemon.queue_view import queued_jobs
 from phd_daemon.rules_file import load_rules
 from phd_daemon.spool.control_file import OURS, ControlFile, check_policy, parse_control_file, render_control_file
@@ -216,6 +217,7 @@ def _alone(path: Path, *, wait: bool) -> Iterator[None]:
 def main() -> int:
     """The child process of the daemon, confined: one pass, its summary on standard output, and an exit code."""
     source = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    forbid_core_dumps()  # it logs in to servers
     try:
         config = load_config(source)
         config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -255,6 +255,8 @@ def test_a_pass_is_confined_too(tmp_path: Path) -> None:
 import os, sys
 from phd_daemon import replicate
 def turned(config, wait):
+    import resource
+    assert resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)
     for path in (config.state_dir, config.queue.spool):
         (path / "mine").touch()
     try: open({str(tmp_path / "planted")!r}, "w")

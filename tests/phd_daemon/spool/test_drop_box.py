@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from phd_daemon.cli.main import run
 from phd_daemon.config import Config, parse_config
 from phd_daemon.policy import door_policy
 from phd_daemon.spool import keeper as keeper_module
@@ -247,3 +248,23 @@ def test_an_outcome_that_bob_has_put_there_is_not_believed(box: Box) -> None:
     assert "crm.done" not in box.names()
     assert "crm.rejected" in box.names()
     assert "bob says so" not in box.log() + status.read_text()
+
+
+def test_phd_submit_works_for_a_member(box: Box) -> None:
+    settings = box.root / "phd.toml"
+    settings.write_text(
+        f'state_dir = "{box.root}/state"\n[queue]\nspool = "{box.folder}"\nsubmitters = ["daemon"]\n'
+        f'[datastores]\nroots = ["{box.root}/volumes"]\n[targets.nas1]\nurl = "file:///nas"\n'
+    )
+    settings.chmod(0o644)
+    delta = "nas1:2007.09.21-CRM.564d122a-0ed7-3b92-2f46-aee9456b2074/00-CRM.vmdk.delta-2007.09.21-0300-070920-1601.phd"
+
+    def submit() -> None:
+        code = run(["submit", "--config", str(settings), delta, "--to", f"{box.root}/volumes/A/ann/crm.vmdk", "--name", "crm"])
+        if code:
+            raise OSError(code, "phd submit")
+
+    assert as_user(box.ann, submit) == 0
+    assert (box.folder / "crm.job").stat().st_uid == box.ann
+    box.round()
+    assert "accepted from daemon" in box.log()
