@@ -43,7 +43,7 @@ class Rule:
     days: int
 
     def __str__(self) -> str:
-        days = f", at least {self.days} days old" if self.days else ""
+        days = f", at least {self.days} {'day' if self.days == 1 else 'days'} old" if self.days else ""
         return f"{printable(self.vm)}/{printable(self.vmdk)} to {printable(str(self.destination))}{days}"
 
 

@@ -292,7 +292,7 @@ def _too_new(rule: Rule, deltas: list[CatalogEntry], now: dt.datetime) -> str:
     if not past:
         return "no backup of it can be used yet"
     oldest = min(past, key=lambda entry: entry.time)
-    return f"no backup of it is {rule.days} days old yet; the oldest is of {_date(oldest.time)}"
+    return f"no backup of it is {rule.days} {'day' if rule.days == 1 else 'days'} old yet; the oldest is of {_date(oldest.time)}"
 
 
 def _date(time: dt.datetime) -> str:

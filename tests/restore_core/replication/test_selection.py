@@ -48,7 +48,7 @@ def test_n_days_are_n_times_24_hours() -> None:
     minute_younger = delta("2026-03-09 12:01")
     found = decide([minute_younger, TUE], rules=[rule(1)])
     assert found.verdict is Verdict.TOO_NEW
-    assert "no backup of it is 1 days old yet" in found.reason
+    assert "no backup of it is 1 day old yet" in found.reason
 
 
 def test_no_backup_and_only_fulls() -> None:
