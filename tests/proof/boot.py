@@ -135,6 +135,6 @@ def _units(folder: Path, delta: str) -> Path:
         (folder / f"{name}.d" / "place.conf").write_text(place + more)
     (folder / "witness.service").write_text(
         "[Unit]\nDefaultDependencies=no\nSuccessAction=exit\nFailureAction=exit\nWants=phd-daemon.service\n"
-        f"[Service]\nType=oneshot\nExecStart={PYTHON} {INSIDE}/witness.py {delta}\n"
+        f"[Service]\nType=oneshot\nEnvironment=PYTHONPATH={path}\nExecStart={PYTHON} {INSIDE}/witness.py {delta}\n"
     )
     return folder

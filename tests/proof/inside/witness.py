@@ -58,6 +58,12 @@ def hang() -> dict[str, Any]:
     return {"restarted": again, "seconds": round(time.monotonic() - began, 1), "result": systemctl("show", UNIT, "-p", "NRestarts")}
 
 
+def doctor() -> Any:
+    """What `phd doctor` says of this machine."""
+    ran = subprocess.run(["/opt/phd/bin/phd", "doctor", "--json"], capture_output=True, text=True, check=False, timeout=60)
+    return json.loads(ran.stdout) if ran.stdout.startswith("{") else {"broke": ran.stdout + ran.stderr}
+
+
 def main() -> None:
     """One thing after the other; what was seen is written whatever happens."""
     seen: dict[str, Any] = {}
@@ -67,6 +73,7 @@ def main() -> None:
         seen["up"] = until(lambda: up() != 0)
         seen["first"] = restore("first")
         seen["log"] = (SPOOL / "first.log").read_text() if (SPOOL / "first.log").exists() else ""
+        seen["doctor"] = doctor()
         seen["hang"] = hang()
         seen["second"] = restore("second")
         began = time.monotonic()

@@ -55,6 +55,10 @@ def _of_daemon(seen: dict[str, Any], data: bytes) -> Iterator[tuple[str, bool]]:
         "its log says that it is confined",
         re.search(r"confined: executes nothing \(Landlock ABI \d+, seccomp\)", log) is not None,
     )
+    said = seen.get("doctor", {})
+    found = [f"{one['check']}: {one['what']}" for one in said.get("findings", ())]
+    looked = "findings" in said and not any("hardened" in what for what in said["unseen"])
+    yield f"phd doctor looks at the unit, and finds it as it is shipped: {found or said}", looked and found == []
     yield f"a daemon that hangs is started again: {seen.get('hang')}", bool(seen.get("hang", {}).get("restarted"))
     yield f"second restore: {seen.get('second')}", seen.get("second") == "done"
     yield "both disks are exact", seen["disks"] == {"first.img": data, "second.img": data}
