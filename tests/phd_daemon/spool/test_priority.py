@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,17 @@ def test_a_request_that_differs_in_more_is_a_new_one(waiting: Desk) -> None:
     waiting.round()
     assert "replaced, before it ran" in waiting.log()
     assert waiting.record().arrived_ns > arrived
+
+
+def test_the_same_wish_of_somebody_else_is_a_new_request(waiting: Desk) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a file somebody else's")
+    waiting.policy = replace(waiting.policy, submitters=("12345",))
+    waiting.drop("crm.job", (waiting.folder / "crm.job").read_bytes().replace(b"7", b"1"))
+    os.chown(waiting.folder / "crm.job", 12345, 12345)
+    waiting.round()
+    assert "replaced, before it ran" in waiting.log()
+    assert (waiting.record().submitter, waiting.status().submitter) == ("12345", "12345")
 
 
 @pytest.mark.parametrize("name", ["crm.held", "crm.running", "crm.done", "other.job"])
