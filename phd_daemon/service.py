@@ -119,8 +119,8 @@ class Service:
             plan = self._start_what_can(keeper, found)
             if started >= self._purge_at:
                 self._purge(keeper, started)
-        except OSError as error:
-            _log.error("the spool cannot be served just now", extra={"why": str(error)})
+        except (OSError, MemoryError) as error:
+            _log.error("the spool cannot be served just now", extra={"why": str(error) or "not enough memory"})
             return POLL_SECONDS
         self._notifier.status(self._summary())
         due = self._due(found, plan, watched=watched, started=started)
@@ -170,8 +170,8 @@ class Service:
             worker = self._workers.start(work_order(self._config, self._spool, claim), log=self._spool.log(name))
             self._sleep.add(worker.pidfd)
             _log.info("started", extra={"job": printable(name), "attempt": worker.attempt, "pid": worker.pid})
-        except OSError as error:  # no process to be had: EAGAIN, ENOMEM, EMFILE
-            failed = f"no worker could be started: {error.strerror or error}"
+        except (OSError, MemoryError) as error:  # no process to be had: EAGAIN, ENOMEM, EMFILE
+            failed = f"no worker could be started: {getattr(error, 'strerror', '') or str(error) or 'not enough memory'}"
         finally:
             os.close(claim.lock_fd)  # from now on the lock lives in the worker alone
         if failed:

@@ -49,3 +49,19 @@ def test_one_thing_that_cannot_be_removed_keeps_no_other_from_it(desk: Desk) -> 
     (desk.folder / "b.done").write_text("x")
     assert purge(desk.spool, older_than=60, now=time.time() + 7200, busy=()) == ["b"]
     assert desk.names() == []
+
+
+def test_a_running_jobs_log_is_never_purged(desk: Desk) -> None:
+    """Not while its control file lies there, not while somebody has taken that away, not while only its name moves."""
+    desk.drop("crm.job")
+    desk.round()
+    desk.start()
+    for there in ("crm.running", None, "crm.failed"):
+        if there != "crm.running":
+            (desk.folder / "crm.running").unlink(missing_ok=True)
+        if there is not None:
+            (desk.folder / there).touch()
+        assert purge(desk.spool, older_than=-1e9, now=time.time() + 1e6, busy={"crm"}) == []
+        assert desk.spool.log("crm").exists()
+    assert purge(desk.spool, older_than=0, now=time.time() + 1e6, busy=()) == ["crm"]
+    assert not desk.spool.log("crm").exists()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
-from typing import Any
-
 from phd_daemon import toml_text
 from phd_daemon.spool import control_file
 
@@ -13,17 +10,10 @@ def a_reason_is_told_raw() -> None:
     setattr(control_file, "printable", lambda text: text)  # noqa: B010  mypy forbids the plain form
 
 
+class _Never(Exception):
+    """Nobody raises it."""
+
+
 def a_deep_file_is_a_bug() -> None:
-    """What the reader of TOML raises is not caught."""
-
-    class Never(Exception):
-        """Nobody raises it."""
-
-    setattr(toml_text, "tomllib", _Unlike(tomllib, Never))  # noqa: B010  the same
-
-
-class _Unlike:
-    """tomllib, whose error is another one."""
-
-    def __init__(self, real: Any, error: type[Exception]) -> None:
-        self.loads, self.TOMLDecodeError = real.loads, error
+    """What the reader of TOML cannot go down to is not expected."""
+    setattr(toml_text, "RecursionError", _Never)  # noqa: B010  the same

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from phd_daemon.spool.control_file import check_policy, parse_control_file, render_control_file
 from phd_daemon.spool.layout import FINAL, State
-from restore_core.errors import BadRule, PhdError
+from restore_core.errors import BadData, BadRule, PhdError
 from restore_core.naming import printable
 from restore_core.replication.rules import Problem, parse_rules
 from tests.proof.daemon import Daemon, Silent, serving
@@ -24,18 +24,8 @@ from tests.proof.scoreboard import ROOT, Figure, Round, Row
 
 ROOTS = (Path("/vmfs/volumes"),)
 KEYS = (
-    "delta",
-    "restore_to",
-    "full",
-    "overwrite",
-    "vmx",
-    "provision",
-    "readback",
-    "priority",
-    "note",
-    "owner",
-    "delta.x",
-    '"\\u0000"',
+    *("delta", "restore_to", "full", "overwrite", "vmx", "provision", "readback", "priority", "note", "owner", "delta.x"),
+    *(r'"\u001b[2J"', r'"\u202e"', r'"a\nb"'),
 )
 GOOD = b'delta = "nas1:a/00-C.vmdk.delta-2007.09.21-0300-070920-1601.phd"\nrestore_to = "/vmfs/volumes/d/C.vmdk"\n'
 GOOD_RULES = b"USE_DAYS=-7\nRESTORE:CRM|*|%|CRM.vmdk|/vmfs/volumes/d/ronzo|-2\n# a comment\nRESTORE:A|b|00|c.vmdk|x\n"
@@ -144,7 +134,8 @@ def covered(asked: Round) -> tuple[str, int]:
     )
     tried = re.findall(r"Done (\d+) runs", ran.stderr)
     if ran.returncode != 0 or not tried:
-        return f"atheris: exit {ran.returncode}: {ran.stderr[-600:]}", 0
+        found = ran.stderr.find("Uncaught Python exception")
+        return f"atheris: exit {ran.returncode}: {ran.stderr[max(found, 0) :][:600]}", 0
     return "", int(tried[-1])
 
 
@@ -172,6 +163,8 @@ BAD: dict[str, bytes] = {
     "up": GOOD.replace(b"d/C", b"d/../../../etc/C"),
     "unknown-target": GOOD.replace(b"nas1", b"nas9"),
     "escape": GOOD + b'note = "\\u001b[2J"\n',
+    "raw-key": GOOD + b'"\\u001b[2J\\u202e" = 1\n',
+    "raw-target": GOOD.replace(b"nas1:a/", b"nas1:\\u009b/../"),
     "shell": b"#!/bin/sh\nrm -rf /\n",
     "xml": b"<?xml version='1.0'?><!DOCTYPE a [<!ENTITY b SYSTEM 'file:///etc/shadow'>]><a>&b;</a>",
     "gzip": b"\x1f\x8b\x08" + bytes(range(256)),
@@ -197,6 +190,10 @@ def dropped(daemon: Daemon) -> Iterator[str]:
         state, log = daemon.state_of(name), daemon.log(name)
         if state is not State.REJECTED or "rejected: " not in log or len(log.splitlines()) < 2:
             yield f"{name}: {state}, {log[-200:]!r}"
+        try:
+            told(BadData(daemon.why(name)))
+        except AssertionError as raw:
+            yield f"{name}: {raw}"
     if daemon.state_of("good") is not State.DONE:
         yield f"the good one: {daemon.state_of('good')}"
 
@@ -206,8 +203,8 @@ def damaged_records(daemon: Daemon) -> Iterator[str]:
     jobs = [f"q{number}" for number in range(12)]
     for job in jobs:
         daemon.drop(job, "/fake/sleep=0", state="held")
+        os.utime(daemon.spool / f"{job}.held", (4e9, 4e9))
         (daemon.spool / f"{job}.held").rename(daemon.spool / f"{job}.job")
-        os.utime(daemon.spool / f"{job}.job", (4e9, 4e9))
     daemon.until(lambda: all((daemon.spool / ".state" / f"{job}.json").exists() for job in jobs), "accepted")
     daemon.end(signal.SIGKILL)
     for number, job in enumerate(jobs):

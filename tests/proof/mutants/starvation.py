@@ -1,0 +1,19 @@
+"""A bug for R21: that there may be no process to be had was not thought of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from phd_daemon import workers
+
+
+def no_process_is_a_surprise() -> None:
+    real: Any = workers.Workers.start
+
+    def start(self: Any, *arguments: Any, **named: Any) -> Any:
+        try:
+            return real(self, *arguments, **named)
+        except OSError as error:
+            raise RuntimeError(str(error)) from error
+
+    setattr(workers.Workers, "start", start)  # noqa: B010  mypy forbids the plain form
