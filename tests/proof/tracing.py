@@ -51,9 +51,14 @@ def attached(pid: int, out: Path, *more: str, calls: str = CHANGES) -> subproces
     return tracer
 
 
-def finish(pid: int, tracer: subprocess.Popen[bytes]) -> int:
-    """Wait for the traced process; its wait status."""
-    status = os.waitpid(pid, 0)[1]
+def finish(pid: int, tracer: subprocess.Popen[bytes], *, patience: float = 600.0) -> int:
+    """Wait for the traced process, which is killed when it takes longer; its wait status."""
+    end = time.monotonic() + patience
+    while (ended := os.waitpid(pid, os.WNOHANG))[0] == 0:
+        if time.monotonic() > end:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.001)
+    status = ended[1]
     tracer.wait(30)
     if tracer.stderr is not None:
         tracer.stderr.close()
@@ -62,6 +67,11 @@ def finish(pid: int, tracer: subprocess.Popen[bytes]) -> int:
 
 def changes(trace: Path) -> list[tuple[Point, str]]:
     """Each call of a trace that changes something, with its place and its arguments; of `openat` those that may create."""
+    return [(point, rest) for point, rest in every(trace) if point[0] != "openat" or "O_CREAT" in rest]
+
+
+def every(trace: Path) -> list[tuple[Point, str]]:
+    """Each call of a trace, with its place and its arguments."""
     counts: Counter[tuple[str, str]] = Counter()
     found: dict[Point, str] = {}
     for line in trace.read_text(errors="replace").splitlines():
@@ -70,6 +80,5 @@ def changes(trace: Path) -> list[tuple[Point, str]]:
             continue
         tid, name, rest = match["tid"], match["name"], match["rest"]
         counts[tid, name] += 1
-        if name != "openat" or "O_CREAT" in rest:
-            found.setdefault((name, counts[tid, name]), rest)
+        found.setdefault((name, counts[tid, name]), rest)
     return list(found.items())
