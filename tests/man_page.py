@@ -84,7 +84,7 @@ def _options(context: click.Context) -> Iterator[str]:
 def _exit_codes() -> Iterator[str]:
     table = (ROOT / "README.md").read_text().partition("| exit code | meaning |")[2].partition("\n\n")[0]
     for code, meaning in _EXIT_ROW.findall(table):
-        yield from _item(code, meaning)
+        yield from _item(code, meaning.replace("`", ""))
 
 
 def _environment() -> Iterator[str]:
