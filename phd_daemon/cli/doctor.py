@@ -36,7 +36,8 @@ def _print(report: Report) -> None:
     for what in report.unseen:
         show.say(f"not looked at: {what}")
     count = len(report.findings)
-    show.say("nothing to mend was found" if not count else f"{count} thing{'s' if count > 1 else ''} to mend")
+    where = " in what could be looked at" if report.unseen else ""
+    show.say(f"{count} thing{'s' if count > 1 else ''} to mend" if count else f"nothing to mend was found{where}")
 
 
 def _print_finding(one: Finding) -> None:

@@ -1,6 +1,6 @@
 """`phd doctor`: what is wrong with this installation, where, why it matters, and how to mend it.
 
-    settings     config-invalid, settings-writable, secret-readable
+    settings     config-invalid, settings-writable, secret-readable, secret-missing
     spool        spool-unsafe, daemon-down, queue-disabled
     targets      target-unreachable, host-key-unknown
     replication  rule-bad, rule-matches-nothing, rule-ambiguous, replica-gone, replica-diverged, ledger-line-bad

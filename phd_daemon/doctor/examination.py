@@ -29,9 +29,8 @@ def examine(path: Path | None) -> Report:
     except ConfigurationError as error:
         return Report(findings=(_invalid(error),), unseen=("everything that the settings name",)) + unit.examine() + _confinement()
     reached = targets.reachable(config.targets)
-    secrets = Report(findings=tuple(targets.secrets(config.targets, config.source)))
     parts = (
-        secrets,
+        targets.secrets(config.targets, config.source),
         spool.examine(config.queue.spool, enabled=config.queue.enabled),
         reached,
         _replication(config, reached),
@@ -69,15 +68,10 @@ def _replication(config: Config, reached: Report) -> Report:
     try:
         found += rules.findings(replicate.look(config, catalog, keep=False), rules=where, ledger=ledger)
     except PhdError as error:
-        found.append(
-            Finding(
-                check="rule-bad",
-                what=error.message,
-                where=where,
-                why="No rule can be followed: nothing is replicated.",
-                mend=error.remedy or "Make the file readable.",
-            )
-        )
+        if targets.not_ours(error):
+            return Report(findings=tuple(found), unseen=(*unseen, f"the rules: {error.message}; ask as root"))
+        why, mend = "No rule can be followed: nothing is replicated.", error.remedy or "Make the file readable."
+        found.append(Finding(check="rule-bad", what=error.message, where=where, why=why, mend=mend))
     except OSError as error:
         unseen += (f"the rules: {error.strerror} ({printable(str(error.filename or where))})",)
     return Report(findings=tuple(found), unseen=unseen)

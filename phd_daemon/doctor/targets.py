@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,9 +25,7 @@ def reachable(specs: Collection[TargetSpec], make: Callable[[TargetSpec, Limits]
         return Report(facts=("no target is configured: only archives on this machine can be restored",))
     with ThreadPoolExecutor(min(8, len(specs))) as pool:
         troubles = list(pool.map(lambda spec: _trouble(spec, make), specs))
-    answered = tuple(f"target {spec.name} answers" for spec, error in zip(specs, troubles, strict=True) if error is None)
-    found = (_finding(spec, error) for spec, error in zip(specs, troubles, strict=True) if error is not None)
-    return Report(findings=tuple(found), facts=answered)
+    return sum(map(_report, specs, troubles), Report())
 
 
 def _trouble(spec: TargetSpec, make: Callable[[TargetSpec, Limits], Target]) -> PhdError | None:
@@ -43,6 +41,19 @@ def _trouble(spec: TargetSpec, make: Callable[[TargetSpec, Limits], Target]) -> 
     return None
 
 
+def _report(spec: TargetSpec, error: PhdError | None) -> Report:
+    if error is None:
+        return Report(facts=(f"target {spec.name} answers",))
+    if not_ours(error):
+        return Report(unseen=(f"target {spec.name}: {error.message}; ask as root",))
+    return Report(findings=(_finding(spec, error),))
+
+
+def not_ours(error: PhdError) -> bool:
+    """Whoever asks may not look, which says nothing about the installation."""
+    return isinstance(error.__cause__, PermissionError)
+
+
 def _finding(spec: TargetSpec, error: PhdError) -> Finding:
     if isinstance(error, TargetNotTrusted):
         check = "host-key-unknown"
@@ -53,43 +64,42 @@ def _finding(spec: TargetSpec, error: PhdError) -> Finding:
     return Finding(check=check, what=error.message, where=f"targets.{spec.name}", why=why, mend=error.remedy)
 
 
-def secrets(specs: Collection[TargetSpec], source: Path | None) -> Iterator[Finding]:
+def secrets(specs: Collection[TargetSpec], source: Path | None) -> Report:
     """Keys and passwords that others can read, and settings and lists of trusted servers that others can write."""
+    found = Report()
     for spec in specs:
         for key, path in (("key_file", spec.key_file), ("password_file", spec.password_file)):
             if path is not None:
-                yield from _secret(path, f"targets.{spec.name}.{key}")
+                found += _secret(path, f"targets.{spec.name}.{key}")
         for key, path in (("known_hosts", spec.known_hosts), ("ca_file", spec.ca_file)):
             if path is not None:
-                yield from _writable(Path(path), f"targets.{spec.name}.{key}", "Whoever writes it decides which server is trusted.")
+                found += _writable(Path(path), f"targets.{spec.name}.{key}", "Whoever writes it decides which server is trusted.")
     if source is not None:
-        yield from _writable(source, "phd.toml", "Whoever writes it decides what is restored, and from where.")
+        found += _writable(source, "phd.toml", "Whoever writes it decides what is restored, and from where.")
+    return found
 
 
-def _secret(path: str, key: str) -> Iterator[Finding]:
+def _secret(path: str, key: str) -> Report:
     try:
         check_private(path, key)
     except ConfigurationError as error:
-        yield Finding(
-            check="secret-readable",
-            what=error.message.removeprefix(f"{key}: "),
-            where=key,
-            why="Whoever reads it can log in to the backups as we do. A secret that others can read is not used.",
-            mend=error.remedy,
-        )
+        if not_ours(error):
+            return Report(unseen=(f"{error.message}; ask as root",))
+        missing = isinstance(error.__cause__, FileNotFoundError)
+        why = "Without it there is no login." if missing else "Who reads it logs in as we do; one that others can read is not used."
+        what = error.message.removeprefix(f"{key}: ")
+        check = "secret-missing" if missing else "secret-readable"
+        return Report(findings=(Finding(check=check, what=what, where=key, why=why, mend=error.remedy),))
+    return Report()
 
 
-def _writable(path: Path, key: str, why: str) -> Iterator[Finding]:
+def _writable(path: Path, key: str, why: str) -> Report:
     try:
         mode = path.stat().st_mode
     except OSError:
-        return  # what is missing is said by whoever needs it
-    if mode & (stat.S_IWGRP | stat.S_IWOTH):
-        name = printable(str(path))
-        yield Finding(
-            check="settings-writable",
-            what=f"{name} may be written by others (mode {stat.S_IMODE(mode):04o})",
-            where=key,
-            why=why,
-            mend=f"chmod go-w {name}.",
-        )
+        return Report()  # what is missing is said by whoever needs it
+    if not mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return Report()
+    name = printable(str(path))
+    what = f"{name} may be written by others (mode {stat.S_IMODE(mode):04o})"
+    return Report(findings=(Finding(check="settings-writable", what=what, where=key, why=why, mend=f"chmod go-w {name}."),))

@@ -18,11 +18,12 @@ from phd_daemon.spool import safety
 from phd_daemon.spool.layout import Spool
 from restore_core.catalog import CatalogEntry
 from restore_core.catalog.entry import entry_of
-from restore_core.errors import TargetNotTrusted, TargetUnavailable
+from restore_core.errors import ConfigurationError, TargetNotTrusted, TargetUnavailable
 from restore_core.naming import delta_name, folder_name
 from restore_core.replication.ledger import BadLine
 from restore_core.replication.rules import Problem, Rule
 from restore_core.replication.selection import Decision, Verdict
+from restore_core.targets import secret
 from restore_core.targets.base import ArchiveRef, FileStat, Target, TargetSpec
 from restore_core.targets.limits import Limits
 
@@ -155,14 +156,24 @@ class TestTargets:
             path.write_text("x")
             path.chmod(0o600)
         spec = TargetSpec(name="a", url="sftp://h/x", key_file=str(key), known_hosts=str(hosts))
-        assert checks(targets.secrets([spec], settings)) == []
+        assert checks(targets.secrets([spec], settings).findings) == []
         key.chmod(0o640)
-        assert checks(targets.secrets([spec], settings)) == ["secret-readable"]
+        assert checks(targets.secrets([spec], settings).findings) == ["secret-readable"]
         hosts.chmod(0o664)
         settings.chmod(0o666)
-        assert checks(targets.secrets([spec], settings)) == ["secret-readable", "settings-writable", "settings-writable"]
+        assert checks(targets.secrets([spec], settings).findings) == ["secret-readable", "settings-writable", "settings-writable"]
         key.unlink()
-        assert "secret-readable" in checks(targets.secrets([spec], None))
+        assert "secret-missing" in checks(targets.secrets([spec], None).findings)
+
+    def test_what_whoever_asks_may_not_see_is_no_finding(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refused(path: str, key: str) -> int:
+            raise ConfigurationError(f"{key}: {path}: Permission denied") from PermissionError()
+
+        spec = TargetSpec(name="a", url="ftp://u@127.0.0.1:1/x", password_file=str(tmp_path / "password"))
+        monkeypatch.setattr(secret, "_open", refused)
+        for report in (targets.secrets([spec], None), targets.reachable([spec])):
+            assert report.findings == ()
+            assert "password" in report.unseen[0]
 
 
 RULE = Rule(line=3, vm="CRM", uuid=None, scsi=None, vmdk="CRM.vmdk", destination=Path("/v/A/CRM.vmdk"), days=0)
