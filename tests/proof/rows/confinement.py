@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
+from phd_daemon import sandbox
 from tests.lab import Lab
 from tests.proof import boot
 from tests.proof.scoreboard import Figure, NotRun, Round, Row
@@ -25,6 +26,9 @@ def cases(asked: Round) -> Iterator[tuple[str, bool]]:
     """Each thing that must hold, and whether it did."""
     if shutil.which("systemd-analyze") is None:
         raise NotRun("systemd-analyze is not installed (Debian package systemd)")
+    have = sandbox.available()
+    if not (have.landlock and have.seccomp):
+        raise NotRun(f"this kernel has not what is measured: {have.describe()}")
     shipped = asked.folder / "phd-daemon.service"
     shipped.write_text(boot.unit_text())
     (asked.folder / "copy").mkdir()
