@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from phd_daemon.cli import show
+from phd_daemon.cli.complete import files
 from phd_daemon.cli.live import LiveReport
 from phd_daemon.cli.options import (
     archive_ref,
@@ -29,7 +30,7 @@ from restore_core.restore.run import open_delta, plan_delta
 
 
 @click.command()
-@click.argument("delta")
+@click.argument("delta", shell_complete=files)
 @to_option
 @full_option
 @json_option

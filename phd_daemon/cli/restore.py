@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 import click
 
 from phd_daemon.cli import show
+from phd_daemon.cli.complete import files
 from phd_daemon.cli.interrupt import interruptible
 from phd_daemon.cli.live import FullLine, LiveReport, delta_line
 from phd_daemon.cli.options import (
@@ -36,7 +37,7 @@ from restore_core.targets.base import LOCAL, ArchiveRef
 
 
 @click.command()
-@click.argument("archive")
+@click.argument("archive", shell_complete=files)
 @restore_options
 @config_option
 def restore(
