@@ -46,7 +46,7 @@ def _of_probe(found: dict[str, str]) -> Iterator[tuple[str, bool]]:
     yield "the probe ran", len(found) > 40
     for name, answer in found.items():
         if name not in ("status", "held"):
-            yield f"{name}: {answer}", (answer == "done") is (name in ALLOWED)
+            yield f"tried to {name}: {answer}", (answer == "done") is (name in ALLOWED)
     status = found.get("status", "")
     yield f"no capability, no new privileges, a filter: {status}", status == "CapEff=0000000000000000 NoNewPrivs=1 Seccomp=2"
 
@@ -73,11 +73,8 @@ def confined(asked: Round) -> Figure:
     found = list(cases(asked))
     wrong = [what for what, held in found if not held]
     seconds = next((re.search(r"'seconds': ([\d.]+)", what) for what, _ in found if "hangs" in what), None)
-    note = (
-        f"{sum(': ' in what for what, _ in found)} probes; a hung daemon was up again after {seconds[1]} s (WatchdogSec=2)"
-        if seconds
-        else ""
-    )
+    tried = sum(what.startswith("tried to ") for what, _ in found)
+    note = f"{tried} actions tried; a hung daemon was up again after {seconds[1]} s (WatchdogSec=2)" if seconds else ""
     return Figure(held=len(found) - len(wrong), of=len(found), note="; ".join([*wrong[:2], note]).strip("; "))
 
 
