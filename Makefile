@@ -4,7 +4,7 @@ SHELL := /bin/bash
 VENV := .venv
 STAMP := $(VENV)/.made
 
-.PHONY: help test check compiled demo bench proof clean
+.PHONY: help test check compiled demo bench proof pictures clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ proof: compiled ## the long proofs and the scoreboard; writes docs/scoreboard.md
 
 man: $(STAMP) ## docs/phd.1, out of the commands
 	@$(VENV)/bin/python -m tests.man_page
+
+pictures: $(STAMP) ## draw docs/pictures anew from the screens of the console
+	@$(VENV)/bin/python -m tests.phd_daemon.console.pictures
 
 clean: ## remove the environment and all scratch
 	rm -rf $(VENV) .work .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
