@@ -32,6 +32,7 @@ class ConsoleApp(App[None], inherit_bindings=False):
     CSS = """
     Screen { layout: vertical; overflow: hidden; background: ansi_default; color: ansi_default; }
     Bar { height: 1; width: 100%; }
+    #title { height: auto; max-height: 3; }
     #prompt { margin: 1 0 0 0; }
     TextView, RowList { width: 100%; height: 1fr; min-height: 0; padding: 0 1; }
     Line { width: 100%; height: 1; margin: 0 0 1 0; border: none; padding: 0 1; background: ansi_default; color: ansi_default; }

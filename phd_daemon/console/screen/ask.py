@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
-from textual.events import Key, Resize
+from textual.events import Key
+from textual.geometry import Size
 from textual.widget import Widget
 from textual.widgets import Input
 
@@ -56,15 +57,13 @@ class AskScreen(Asked):
         self.refusal.styles.height = _REFUSAL
         return [self.text, self.prompt, self.line, self.refusal]
 
-    def on_resize(self, event: Resize) -> None:
+    def lay_out(self, size: Size) -> None:
         """The text takes what it needs, if it is there; on a very low screen nothing is left free."""
-        width, height = event.size
-        self.text.styles.height = min(self.text.lines_needed(width - PADDING), max(0, height - _BARS - _REFUSAL))
+        width, height = size
+        needed = self.text.lines_needed(width - PADDING)
+        self.text.styles.height = text = min(needed, max(0, height - _BARS - _REFUSAL))
         self.set_class(height < _BARS + _REFUSAL, "low")
-        self.call_after_refresh(self._hint)
-
-    def _hint(self) -> None:
-        more = "PageUp/PageDown the text above  " if self.text.long else ""
+        more = "PageUp/PageDown the text above  " if needed > text else ""
         self.hint.say(f"Enter take  Esc back  ^U clear  {more}? help")
 
     def keys(self) -> Mapping[str, Callable[[], None]]:

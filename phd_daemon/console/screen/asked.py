@@ -9,12 +9,13 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.events import Key
+from textual.events import Key, Resize
+from textual.geometry import Size
 from textual.screen import Screen
 from textual.strip import Strip
 from textual.widget import Widget
 
-from phd_daemon.console.screen.lines import clean, fit
+from phd_daemon.console.screen.lines import clean, fit, fold
 
 Reply = Callable[[Any], None]
 
@@ -25,7 +26,7 @@ PADDING = 2
 
 
 class Bar(Widget):
-    """One line of text, cut at the width."""
+    """A line of text that has its place at an edge, or between two things."""
 
     def __init__(self, text: str, name: str, style: Style = _PLAIN) -> None:
         super().__init__(id=name)
@@ -37,10 +38,16 @@ class Bar(Widget):
             self._text = clean(text)
             self.refresh()
 
-    def render_line(self, _y: int) -> Strip:
-        """The only one."""
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """Where a bar may be higher than one line (a title): the lines it takes."""
+        del container, viewport
+        return len(fold(self._text, width - 1))
+
+    def render_line(self, y: int) -> Strip:
+        """One of its lines; a bar of one line is cut."""
         width = self.size.width
-        return Strip([Segment(fit(f" {self._text}", width), self.rich_style + self._style)], width)
+        text = self._text if self.size.height == 1 else [*fold(self._text, width - 1), ""][y]
+        return Strip([Segment(fit(f" {text}", width), self.rich_style + self._style)], width)
 
 
 class Asked(Screen[None], inherit_bindings=False):
@@ -64,11 +71,19 @@ class Asked(Screen[None], inherit_bindings=False):
         """What the keys do, by Textual's names for them."""
         raise NotImplementedError
 
+    def lay_out(self, size: Size) -> None:
+        """Give the parts of the body their heights, and say what the keys do; before the first drawing, and at other sizes."""
+
     def compose(self) -> ComposeResult:
         """The title, the body, the keys."""
         yield self.bar
         yield from self.body()
         yield self.hint
+        self.lay_out(self.app.size)
+
+    def on_resize(self, event: Resize) -> None:
+        """The terminal has another size."""
+        self.lay_out(event.size)
 
     @property
     def open(self) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from textual.events import Key, Paste, Resize
+from textual.events import Key, Paste
+from textual.geometry import Size
 from textual.widget import Widget
 
 from phd_daemon.console.face import Choice
@@ -39,9 +40,9 @@ class ChoiceScreen(Asked):
         """Text above, list below it, the whole of a row that is wider than the screen, and the filter."""
         return [self.text, self.list, self.detail, self.state]
 
-    def on_resize(self, event: Resize) -> None:
+    def lay_out(self, size: Size) -> None:
         """The list takes what it needs, the text above it the rest; neither less than a third."""
-        width, height = event.size
+        width, height = size
         needed = self.text.lines_needed(width - PADDING)
         wide = self.list.table.width + MARGIN > width - PADDING and height >= _ROOMY
         room = max(2, height - _BARS - (_DETAIL if wide else 0) + (not needed))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
-from textual.events import Resize
+from textual.geometry import Size
 from textual.widget import Widget
 
-from phd_daemon.console.screen.asked import Asked, Reply
+from phd_daemon.console.screen.asked import PADDING, Asked, Reply
 from phd_daemon.console.screen.text_view import TextView
 
+_BARS = 2  # the title, the keys
 _MOVING = "Up/Down/Space move  1 top  b bottom  "
 
 
@@ -40,13 +41,10 @@ class PageScreen(Asked):
             "f1": self.explain,
         }
 
-    def on_resize(self, event: Resize) -> None:
+    def lay_out(self, size: Size) -> None:
         """Only a text longer than the screen can be moved in."""
-        self.call_after_refresh(self._hint)
-        del event
-
-    def _hint(self) -> None:
-        self.hint.say(f"{_MOVING if self.text.long else ''}Enter or Esc back  ? help")
+        long = self.text.lines_needed(size.width - PADDING) > size.height - _BARS
+        self.hint.say(f"{_MOVING if long else ''}Enter or Esc back  ? help")
 
 
 def reading_keys(text: TextView) -> Mapping[str, Callable[[], None]]:
@@ -91,8 +89,10 @@ class FollowScreen(PageScreen):
             self.text.add([lines.popleft() for _ in range(len(lines))])
         if ended is not self._told:
             self._told = ended
-            self._hint()
+            self.lay_out(self.size)
 
-    def _hint(self) -> None:
+    def lay_out(self, size: Size) -> None:
+        """The keys are the same at every size."""
+        del size
         state = "The log ended.  " if self._told else "Live.  "
         self.hint.say(f"{state}Up/Down move  1 top  b newest  q or ^C leaves the viewer only")

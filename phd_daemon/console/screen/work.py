@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 
-from textual.events import Resize
+from textual.geometry import Size
 from textual.widget import Widget
 
 from phd_daemon.console.screen.asked import PADDING, Asked, Bar, Reply
@@ -61,9 +61,9 @@ class WaitScreen(Asked):
         self.set_interval(self._pulse, self.beat)
         self.beat()
 
-    def on_resize(self, event: Resize) -> None:
+    def lay_out(self, size: Size) -> None:
         """The sign of life stands right below the message."""
-        width, height = event.size
+        width, height = size
         self.text.styles.height = min(self.text.lines_needed(width - PADDING), height - _BARS)
 
     def beat(self) -> None:
@@ -102,7 +102,7 @@ class WatchScreen(Asked):
         if notes:
             self.text.add([notes.popleft() for _ in range(len(notes))])
         self.line.show([self.work.line])
-        self.arrange_lines()
+        self.lay_out(self.app.size)
         self._beats += 1
         life = _SIGNS[self._beats % len(_SIGNS)]
         if not self.open:
@@ -115,14 +115,9 @@ class WatchScreen(Asked):
             self.sign.say(life)
             self.hint.say("^C stop  (this window must stay open until the end)")
 
-    def on_resize(self, event: Resize) -> None:
-        """Other lines are needed at another width."""
-        del event
-        self.arrange_lines()
-
-    def arrange_lines(self) -> None:
+    def lay_out(self, size: Size) -> None:
         """The progress stands right below the notes, of which the last ones are seen."""
-        width, height = self.size
+        width, height = size
         line = self.line.lines_needed(width - PADDING)
         self.line.styles.height = line
         self.line.styles.margin = (1, 0)

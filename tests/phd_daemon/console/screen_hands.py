@@ -12,7 +12,7 @@ from phd_daemon.console.face import Face
 from phd_daemon.console.screen.app import ConsoleApp
 from phd_daemon.console.screen.asked import Asked
 
-_PATIENCE = 120.0
+_PATIENCE = 15.0
 
 
 class ScreenHands:
@@ -25,9 +25,15 @@ class ScreenHands:
         """All lines as they are drawn now, without the spaces at their ends."""
         return "\n".join(strip.text.rstrip() for strip in self.app.screen._compositor.render_strips())
 
+    def shows(self, *texts: str) -> bool:
+        """Is all of this drawn, be it broken into lines."""
+        drawn = self.text()
+        flowing = " ".join(drawn.split())
+        return all(text in drawn or text in flowing for text in texts)
+
     async def expect(self, *texts: str, asked: bool = True) -> str:
         """Wait until all of this is drawn, by a screen that takes an answer; what is drawn then."""
-        await self.until(lambda: self._open() is asked and all(text in self.text() for text in texts), str(texts))
+        await self.until(lambda: self._open() is asked and self.shows(*texts), str(texts))
         return self.text()
 
     async def until(self, true: Callable[[], bool], what: str) -> None:
