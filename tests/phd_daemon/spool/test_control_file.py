@@ -12,9 +12,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from phd_daemon.spool.control_file import ControlFile, check_policy, parse_control_file, render_control_file
-from restore_core.errors import BadControlFile, DestinationOutside, PhdError
+from restore_core.errors import ArchiveAbsent, BadControlFile, DestinationOutside, PhdError
 from restore_core.restore.request import Provision, VmxChoice
 from restore_core.targets.base import ArchiveRef
+from restore_core.targets.local import open_local_file
 
 DELTA = "nas1:2007.09.21-CRM.564d122a-0ed7-3b92-2f46-aee9456b2074/00-CRM.vmdk.delta-2007.09.21-0300-070920-1601.phd"
 FULL = "vmfs:2007.09.20-CRM.564d122a-0ed7-3b92-2f46-aee9456b2074/00-CRM.vmdk.gz-070920-1601.phd"
@@ -226,3 +227,20 @@ def test_a_password_in_a_url_is_not_repeated() -> None:
         parse_control_file(text)
     assert "canary" not in str(caught.value)
     assert "ftp://...@nas/a.phd" in str(caught.value)
+
+
+def test_a_device_is_not_opened_because_a_job_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tape rewinds, a watchdog starts to count: opening is doing, and who drops a job is not always root."""
+    opened: list[object] = []
+    really = os.open
+
+    def spy(path: str, *rest: int, **more: int) -> int:
+        opened.append(path)
+        return really(path, *rest, **more)
+
+    monkeypatch.setattr(os, "open", spy)
+    control = parse_control_file(b'delta = "/dev/zero"\nrestore_to = "/vmfs/volumes/A/x.vmdk"\n')
+    check_policy(control, roots=(Path("/vmfs/volumes"),), target_names=(), submitter="joe", limits=None)
+    with pytest.raises(ArchiveAbsent, match="not a regular file"):
+        open_local_file("/dev/zero")
+    assert "/dev/zero" not in opened
