@@ -39,11 +39,11 @@ Files = Mapping[State, FileFacts]
 
 
 class FolderReader:
-    """Reads one spool folder again and again; remembers generations, so that a file is opened once and not per scan."""
+    """Reads one spool folder again and again; remembers what it saw, so that a file is opened once and not per scan."""
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
-        self._generations: dict[str, tuple[int, int, int]] = {}
+        self._known: dict[str, FileFacts] = {}
         self.too_long: frozenset[str] = frozenset()
         """Names in the last scan that would be control files if they were shorter."""
 
@@ -67,7 +67,7 @@ class FolderReader:
                 names.add(entry.name)
                 found.setdefault(parsed[0], {})[parsed[1]] = facts
         self.too_long = frozenset(too_long_names)
-        self._generations = {name: known for name, known in self._generations.items() if name in names}
+        self._known = {name: known for name, known in self._known.items() if name in names}
         return dict(found)
 
     def look(self, stem: str) -> Files:
@@ -89,31 +89,43 @@ class FolderReader:
         return files
 
     def _facts(self, name: str, found: os.stat_result) -> FileFacts:
+        known = self._known.get(name)
+        if known is not None and _looks_like(known, found):
+            return known
         kind = Kind.REGULAR if stat.S_ISREG(found.st_mode) else Kind.SYMLINK if stat.S_ISLNK(found.st_mode) else Kind.OTHER
-        number = self._generation(name, found) if kind is Kind.REGULAR else 0
-        return FileFacts(
+        number = self._generation(name, found) if kind is Kind.REGULAR else None
+        facts = FileFacts(
             kind=kind,
-            identity=Identity(inode=found.st_ino, generation=number),
+            identity=Identity(inode=found.st_ino, generation=number or 0),
             size=found.st_size,
             mtime_ns=found.st_mtime_ns,
             ctime_ns=found.st_ctime_ns,
             links=found.st_nlink,
         )
+        if number is not None:
+            self._known[name] = facts
+        return facts
 
-    def _generation(self, name: str, found: os.stat_result) -> int:
-        known = self._generations.get(name)
-        if known is not None and known[:2] == (found.st_ino, found.st_ctime_ns):
-            return known[2]
-        number = 0
+    def _generation(self, name: str, found: os.stat_result) -> int | None:
+        """None where it cannot be known just now: not readable for us, gone again, or another one already."""
         try:
             fd = os.open(self._spool.folder / name, _READ)
         except OSError:
-            return number  # not readable for us, or gone again: unknown
+            return None
         try:
             now = os.fstat(fd)
-            if (now.st_ino, now.st_ctime_ns) == (found.st_ino, found.st_ctime_ns):
-                number = generation(fd)
-                self._generations[name] = (found.st_ino, found.st_ctime_ns, number)
+            same = (now.st_ino, now.st_ctime_ns) == (found.st_ino, found.st_ctime_ns)
+            return generation(fd) if same else None
         finally:
             os.close(fd)
-        return number
+
+
+def _looks_like(known: FileFacts, found: os.stat_result) -> bool:
+    """Another file, or this one changed, would have another inode or another ctime; a coarse clock is helped by the rest."""
+    return (known.identity.inode, known.ctime_ns, known.mtime_ns, known.size, known.links) == (
+        found.st_ino,
+        found.st_ctime_ns,
+        found.st_mtime_ns,
+        found.st_size,
+        found.st_nlink,
+    )
