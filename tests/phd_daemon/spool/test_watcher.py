@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from watchdog.observers import inotify
 
+from phd_daemon.spool import actions
 from phd_daemon.spool.watcher import Doorbell
 
 PATIENCE = 30.0
@@ -50,6 +51,15 @@ def test_renamed_inside(bell: Bell) -> None:
     os.rename(bell.folder / ".crm.tmp", bell.folder / "crm.job")
     assert bell.heard()
     assert bell.doorbell.take() == {"crm.job"}
+
+
+def test_touched_for_a_retry_rings(bell: Bell) -> None:
+    (bell.folder / "crm.job").write_text("x")
+    assert bell.heard()
+    while bell.rung.wait(0.3):  # made and closed: two rings
+        bell.rung.clear()
+    actions._touch(bell.folder / "crm.job")
+    assert bell.heard()
 
 
 def test_written_in_place_rings_but_is_no_rename(bell: Bell) -> None:
