@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App
 from textual.binding import BindingType
+from textual.driver import Driver
 from textual.message import Message
 
 from phd_daemon.console.screen.ask import AskScreen
@@ -40,8 +41,8 @@ class ConsoleApp(App[None], inherit_bindings=False):
     #keys { dock: bottom; }
     """
 
-    def __init__(self, talk: Callable[[Face], object], *, pulse: float = PULSE) -> None:
-        super().__init__(ansi_color=True)
+    def __init__(self, talk: Callable[[Face], object], *, pulse: float = PULSE, driver: type[Driver] | None = None) -> None:
+        super().__init__(driver_class=driver, ansi_color=True)
         self.theme = "ansi-dark"
         self.animation_level = "none"
         self.pulse = pulse

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from phd_daemon.console.screen import NoScreen
 from phd_daemon.console.screen.app import ConsoleApp
+from phd_daemon.console.screen.driver import TerminalDriver
 from restore_core.errors import Stopped
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def hold(talk: Callable[[Face], None]) -> None:
     """Run the app until `talk` has returned. Raises what it raises; `NoScreen` if the screen does not open."""
     if sys.__stderr__ is None or not sys.__stderr__.isatty():
         raise NoScreen("standard error is no terminal, and the screen is drawn there")
-    app = ConsoleApp(talk)
+    app = ConsoleApp(talk, driver=TerminalDriver)
     try:
         asyncio.run(_show(app))
     except OSError as error:

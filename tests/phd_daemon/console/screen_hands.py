@@ -12,7 +12,7 @@ from phd_daemon.console.face import Face
 from phd_daemon.console.screen.app import ConsoleApp
 from phd_daemon.console.screen.asked import Asked
 
-_PATIENCE = 15.0
+_PATIENCE = 120.0
 
 
 class ScreenHands:
