@@ -71,10 +71,11 @@ def disk_key(path: Path, roots: tuple[Path, ...]) -> Hashable:
 
 
 def drop_part(record: JobRecord, roots: tuple[Path, ...]) -> bool:
-    """Remove what attempts of a job that will not be tried again left unfinished at its destination.
+    """Remove what attempts of a job that has ended left unfinished at its destination.
 
     The worker does that itself when it lives to see the end; this is for jobs that were cancelled while they waited,
-    or whose workers died. A part file that somebody is writing just now is locked, and stays. True if one was removed.
+    or whose workers died, or could not remove it. A part file that somebody is writing just now is locked, and stays.
+    True if one was removed.
     """
     if record.control is None or record.attempt == 0:
         return False

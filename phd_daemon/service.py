@@ -28,7 +28,7 @@ from phd_daemon.pidlock import PidLock
 from phd_daemon.policy import disk_key, door_policy, drop_part, work_order
 from phd_daemon.scheduler import Candidate, Limits, Plan, schedule
 from phd_daemon.spool.keeper import Ending, Keeper, Round
-from phd_daemon.spool.layout import Spool, State
+from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.purge import purge
 from phd_daemon.spool.record import JobRecord
 from phd_daemon.spool.safety import check_spool
@@ -210,7 +210,7 @@ class Service:
 
     def _job_ended(self, record: JobRecord) -> None:
         """A job has come to its end, perhaps without a worker to tidy up after it."""
-        if record.state is not State.DONE and drop_part(record, self._config.datastores.roots):
+        if drop_part(record, self._config.datastores.roots):
             _log.info("unfinished disk removed", extra={"job": printable(record.stem)})
 
     def _told_to_stop(self) -> bool:
@@ -289,7 +289,7 @@ class Service:
         self._lock = lock.__enter__()
 
     def _new_keeper(self) -> Keeper:
-        return Keeper(self._spool, ended=self._job_ended, tick=self._tick, enter=self._enter)
+        return Keeper(self._spool, ended=self._job_ended, tick=self._tick, enter=self._enter, unreaped=self._workers.unreaped)
 
     def _enter(self, record: JobRecord, finished: float) -> None:
         enter(record, finished, self._config.replication.ledger)

@@ -179,7 +179,12 @@ def main() -> int:
     stop = StopSign(Path(order.spool), order.job)
     signal.signal(signal.SIGTERM, stop.on_sigterm)
     confined = confine(order)  # while there is one thread
-    return attempt(order, stop, confined=confined.describe()).exit_code
+    try:
+        return attempt(order, stop, confined=confined.describe()).exit_code
+    except OSError as error:  # all else has become an outcome; without one the daemon starts another worker, which finds the disk
+        why = f"how this ended cannot be written down: {printable(str(error))}"
+        JobLog(Path(order.spool) / f"{order.job}.log").line(why, past_cap=True)
+        return ExitCode.TRY_AGAIN
 
 
 def _first_status(order: WorkOrder, path: Path, now: float) -> JobStatus:

@@ -105,6 +105,11 @@ class Workers:
         """The worker of a job."""
         return self._known.get(job)
 
+    def unreaped(self, job: str) -> bool:
+        """Whether a child of ours had the job and its end was not yet heard of: its lock is free a moment before."""
+        worker = self._known.get(job)
+        return worker is not None and worker.child is not None
+
     def stop(self, job: str) -> None:
         """SIGTERM, once: the worker looks at the spool for what is meant by it."""
         worker = self._known.get(job)

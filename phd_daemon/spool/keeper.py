@@ -87,6 +87,8 @@ class Keeper:
     """The rounds over one spool. `ended` is called with each record that has come to a final state.
 
     `enter` is called before a job is called done, with its record and when it ended; while it raises `OSError`, it waits.
+    `unreaped` says whether a worker's end is still to be heard of: until then it counts as alive, or a second one would be
+    started beside it, and nobody could say how the first one ended.
     """
 
     def __init__(
@@ -96,9 +98,11 @@ class Keeper:
         ended: Callable[[JobRecord], None],
         tick: Callable[[], None],
         enter: Callable[[JobRecord, float], None] = lambda _record, _finished: None,
+        unreaped: Callable[[str], bool] = lambda _stem: False,
     ) -> None:
         self._spool = spool
         self._enter = enter
+        self._unreaped = unreaped
         self._unentered: set[str] = set()
         self._ended = ended
         self._tick = tick
@@ -264,7 +268,7 @@ class Keeper:
 
     def _facts(self, stem: str, files: Files, record: JobRecord | None) -> Facts:
         runs = State.RUNNING in files or (record is not None and record.state is State.RUNNING)
-        held = runs and lock_is_held(self._spool.lock(stem))
+        held = runs and (self._unreaped(stem) or lock_is_held(self._spool.lock(stem)))
         # The lock is asked first: a worker writes its outcome before it lets the lock go.
         ended = record is not None and record.state is State.RUNNING and not held
         watched = self._watched.get(stem)

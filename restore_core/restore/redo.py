@@ -14,8 +14,6 @@ Applying it twice does no harm. (A sparse image with each block at its own offse
 
 from __future__ import annotations
 
-import array
-import bisect
 import contextlib
 import json
 import os
@@ -25,15 +23,14 @@ from dataclasses import asdict, dataclass
 
 from restore_core import durable
 from restore_core.archive.delta_reader import DeltaReader
-from restore_core.archive.digests import BlockDigest, Buffer
+from restore_core.archive.digests import BlockDigest
 from restore_core.archive.full_reader import block_length
 from restore_core.disk.allocation import zero_range
 from restore_core.disk.destination import PART_SUFFIX as DESCRIPTOR_PART
 from restore_core.disk.destination import REDO_SUFFIX, Destination
 from restore_core.disk.identity import Identity, identity_of
 from restore_core.disk.locks import hold
-from restore_core.disk.sink import BufferedFile
-from restore_core.errors import BadData, TryAgainLater
+from restore_core.errors import BadData, DestinationError, DestinationInUse, TryAgainLater
 from restore_core.naming import printable
 from restore_core.restore.survey import WRITE, Survey
 
@@ -64,36 +61,17 @@ class RedoFooter:
 
 
 def stage(destination: Destination) -> int:
-    """A new redo file for `StagedBlocks` to write into; returns its descriptor."""
-    return durable.take_part(destination.disk_name + PART_SUFFIX, dir_fd=destination.folder_fd)
-
-
-class StagedBlocks:
-    """A sink that takes blocks by their place on the disk and packs them into a redo file."""
-
-    waits = False
-
-    def __init__(self, fd: int, delta: DeltaReader, survey: Survey) -> None:
-        self._file = BufferedFile(fd)
-        self._starts, self._packed = array.array("Q"), array.array("Q")
-        size, rank = delta.header.block_size, 0
-        for block, count in survey.written():
-            self._starts.append(block * size)
-            self._packed.append(rank * size)
-            rank += count
-
-    def write(self, data: Buffer, offset: int) -> None:
-        """`offset` is on the disk; `data` lies within one run of blocks that change."""
-        run = bisect.bisect_right(self._starts, offset) - 1
-        self._file.write(data, self._packed[run] + offset - self._starts[run])
-
-    def close(self) -> None:
-        """The file stays open."""
-        self._file.close()
+    """A new redo file for `staging.StagedBlocks` to write into; returns its descriptor."""
+    try:
+        return durable.take_part(destination.disk_name + PART_SUFFIX, dir_fd=destination.folder_fd)
+    except OSError:
+        discard(destination)
+        raise
 
 
 def discard(destination: Destination) -> None:
-    """Throw away what was staged."""
+    """Throw away what was staged, and perhaps already sealed: nothing of the disk was touched so far."""
+    durable.remove(destination.disk_name + REDO_SUFFIX, dir_fd=destination.folder_fd)
     durable.remove(destination.disk_name + PART_SUFFIX, dir_fd=destination.folder_fd)
 
 
@@ -165,14 +143,16 @@ def recover(destination: Destination, ours: Callable[[str, int], None]) -> str |
 
 def apply_staged(destination: Destination, check: Callable[[int], None]) -> None:
     """Apply the redo file that `seal` has named; `check` may look at the open disk before it is shown. No cancel from here on."""
-    fd = os.open(destination.disk_name + REDO_SUFFIX, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=destination.folder_fd)
-    try:
-        footer = _read_footer(fd)
-        if footer is None:
-            raise TryAgainLater(f"{printable(str(destination.path))}: the redo file cannot be read back")
-        apply(destination, fd, footer, check)
-    finally:
-        os.close(fd)
+    where, name = printable(str(destination.path)), destination.disk_name + REDO_SUFFIX
+    with _only_forward(where):
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=destination.folder_fd)
+        try:
+            footer = _read_footer(fd)
+            if footer is None:
+                raise TryAgainLater(f"{where}: the redo file cannot be read back")
+            apply(destination, fd, footer, check)
+        finally:
+            os.close(fd)
 
 
 def apply(destination: Destination, redo: int, footer: RedoFooter, check: Callable[[int], None] = lambda _disk: None) -> None:
@@ -181,6 +161,26 @@ def apply(destination: Destination, redo: int, footer: RedoFooter, check: Callab
     Each block is checked once more before it is written.
     """
     where = printable(str(destination.path))
+    with _only_forward(where):
+        _apply(destination, redo, footer, check, where)
+
+
+@contextlib.contextmanager
+def _only_forward(where: str) -> Iterator[None]:
+    """Whatever stops us here, even what a new restore would call final, is tried again: the disk is hidden until this is done."""
+    try:
+        yield
+    except (OSError, DestinationError) as error:
+        if isinstance(error, DestinationInUse):
+            raise
+        why = error.message if isinstance(error, DestinationError) else str(error)
+        raise TryAgainLater(
+            f"{where}: it is being changed in place, and that cannot go on: {printable(why)}",
+            remedy="Nobody can start the disk until a restore onto it has completed it: mend the cause, the next attempt goes on.",
+        ) from error
+
+
+def _apply(destination: Destination, redo: int, footer: RedoFooter, check: Callable[[int], None], where: str) -> None:
     aside = _set_aside(destination)
     disk = os.open(aside, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=destination.folder_fd)
     try:

@@ -18,6 +18,7 @@ from restore_core.restore import publish, receipt, redo
 from restore_core.restore.pipeline import Pipeline
 from restore_core.restore.progress import ProgressReport
 from restore_core.restore.request import Phase, Provision, Reporter, RestoreRequest, Stop
+from restore_core.restore.staging import StagedBlocks
 from restore_core.restore.ways import Decision, Way
 
 
@@ -93,7 +94,7 @@ class Writer:
         staged = redo.stage(self.destination)
         try:
             report = self._progress()
-            self._run(redo.StagedBlocks(staged, self.delta, survey), report)
+            self._run(StagedBlocks(staged, self.delta, survey), report)
             report.phase(Phase.FLUSH)
             text = publish.descriptor_text(self.destination, self.request, self._size, self._original)
             redo.seal(self.destination, staged, self.delta, survey, descriptor=text)

@@ -100,8 +100,7 @@ class Host:
         self.keeper = Keeper(self.spool, ended=self._ended, tick=lambda: None, enter=self._enter)
 
     def _ended(self, record: JobRecord) -> None:
-        if record.state is not State.DONE:
-            drop_part(record, self.config.datastores.roots)
+        drop_part(record, self.config.datastores.roots)
 
     def _enter(self, record: JobRecord, finished: float) -> None:
         enter(record, finished, self.ledger)

@@ -13,7 +13,7 @@ import pytest
 from phd_daemon.spool import moves
 from phd_daemon.spool.control_file import ControlFile, parse_control_file
 from phd_daemon.spool.door import user_name
-from phd_daemon.spool.keeper import Policy
+from phd_daemon.spool.keeper import Ending, Policy
 from phd_daemon.spool.layout import State
 from phd_daemon.spool.reconcile import MAX_TRIES
 from phd_daemon.spool.record import NewerRecord, read_record
@@ -153,6 +153,18 @@ class TestHands:
         running.round()
         assert running.names() == ["crm.done"]
         assert "too late" in running.log()
+
+    def test_one_whose_end_was_not_heard_of_yet_counts_as_alive(self, running: Desk) -> None:
+        unheard = {"crm"}
+        running.keeper._unreaped = lambda stem: stem in unheard
+        running.finish(result=None)
+        assert [record.stem for record in running.round().live] == ["crm"]
+        assert running.names() == ["crm.running"]
+        unheard.clear()
+        running.keeper.worker_ended("crm", Ending(how="killed by signal 9", stop_asked=False))
+        running.round()
+        assert running.names() == ["crm.job"]
+        assert "killed by signal 9" in running.log()
 
     def test_cancel_of_a_worker_that_died(self, running: Desk) -> None:
         running.rm("crm.running")

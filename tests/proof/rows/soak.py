@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,7 +87,7 @@ def damage(host: Served) -> ArchiveRef:
 class Size:
     """What a process has: open files, resident KiB, children that nobody waited for."""
 
-    files: int
+    files: tuple[str, ...]
     memory: int
     zombies: int
 
@@ -94,7 +96,13 @@ def size_of(pid: int) -> Size:
     status = Path(f"/proc/{pid}/status").read_text()
     memory = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return Size(files=len(os.listdir(f"/proc/{pid}/fd")), memory=memory, zombies=sum(map(_is_zombie, children)))
+    return Size(files=_files(pid), memory=memory, zombies=sum(map(_is_zombie, children)))
+
+
+def _files(pid: int) -> tuple[str, ...]:
+    """What each open file is, numbers left out."""
+    folder = Path(f"/proc/{pid}/fd")
+    return tuple(sorted(re.sub(r"\d+", "N", os.readlink(folder / name)) for name in os.listdir(folder)))
 
 
 def _is_zombie(pid: str) -> bool:
@@ -137,12 +145,13 @@ def soak(asked: Round) -> Figure:
     wrong += [f"{job.name}: not the disk" for job in jobs if job.ends is State.DONE and host.disk(f"{job.name}.vmdk") != right]
     logs = max(path.stat().st_size for path in host.spool.folder.glob("*.log"))
     growth = (after.memory - before.memory) / before.memory
-    wrong += [f"{after.files - before.files} more open files"] if after.files != before.files else []
+    more = Counter(after.files) - Counter(before.files)
+    wrong += [f"more open files: {dict(more)}"] if more else []
     wrong += [f"memory grew by {growth:.1%}"] if growth >= 0.05 else []
     wrong += [f"{after.zombies} zombies"] if after.zombies else []
     wrong += [f"a log of {logs} bytes"] if logs > CAP_BYTES else []
     wrong += [f"two workers at {job}" for job in host.two_at_once()]
-    note = f"{sum(bool(job.fault) for job in jobs)} faults, files {before.files} to {after.files}, memory {growth:+.1%}"
+    note = f"{sum(bool(job.fault) for job in jobs)} faults, files {len(before.files)} to {len(after.files)}, memory {growth:+.1%}"
     return Figure(held=max(0, len(jobs) - len(wrong)), of=len(jobs), note="; ".join([note, *wrong[:1]]))
 
 
