@@ -433,7 +433,7 @@ summary() {
 }
 help() {
     operands() { place "$1" && say "skip=$offset count=$length"; }
-    sed -n -e "s/@SIZE@/$disk_size/; s/@FRAMES@/$(operands frames)/; s/@RUNS@/$(operands runs)/" \
+    sed -n -e "/^#= sha256 /q; s/@SIZE@/$disk_size/; s/@FRAMES@/$(operands frames)/; s/@RUNS@/$(operands runs)/" \
         -e "s/@SEGMENTS@/$(operands segments)/; s/^#h \{0,1\}//p" "$me"
 }
 ask() { # ask QUESTION DEFAULT

@@ -6,12 +6,14 @@ import os
 import pty
 import select
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.lab import BLOCK, Lab
+from tests.proof.forge import taken_apart
 from tests.restore_core.archive.stub_shell import SHELLS, full_path, small_case, two_backups
 
 TIMEOUT = 30
@@ -163,3 +165,15 @@ def test_progress_is_for_a_terminal(lab: Lab) -> None:
     assert "\rCheck: 100%, 128 mb of 128 mb, at " in told
     assert menu.end() == 0
     (lab.folder / "x.img").unlink()
+
+
+def test_help_ends_with_the_head(lab: Lab) -> None:
+    """What lies behind the head may look like a line of help."""
+    made = lab.backup(b"x" * BLOCK)
+    assert made.full is not None
+    forged = taken_apart(lab.path(made.delta), lab.path(made.full))
+    forged.sections["vmx"] = b"\n#h \x1b[2Jnot from us\n"
+    forged.write()
+    printed = subprocess.run(["sh", lab.path(made.delta), "--help"], capture_output=True, check=True).stdout
+    assert b"By hand" in printed
+    assert b"not from us" not in printed
