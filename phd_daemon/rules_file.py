@@ -64,9 +64,7 @@ def _fall_back(config: Config, trouble: PhdError) -> LoadedRules:
     try:
         data = copy.read_bytes()
         of = time.strftime("%Y-%m-%d %H:%M", time.localtime(os.stat(copy).st_mtime))
-        return LoadedRules(
-            found=parse(data, config), trouble=f"{trouble.message}: the last good rules are followed, those of {of}"
-        )
+        return LoadedRules(found=parse(data, config), trouble=f"{trouble.message}: the last good rules are followed, those of {of}")
     except (OSError, BadRule):
         raise trouble from None
 

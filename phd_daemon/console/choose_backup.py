@@ -90,7 +90,7 @@ def _days(face: Face, desk: Desk, then: Then, group: Group, maps: Maps) -> None:
 
 def _backups(face: Face, desk: Desk, then: Then, group: Group, maps: Maps) -> None:
     rows = holdings.backups(group, maps)
-    columns = holdings.BACKUP_COLUMNS + ("VIRTUAL MACHINE",) * (len(rows[0].cells) - len(holdings.BACKUP_COLUMNS))
+    columns = holdings.BACKUP_COLUMNS + ("VM",) * (len(rows[0].cells) - len(holdings.BACKUP_COLUMNS))
     title, start = f"Backups of {group.title}", holdings.proposed(group.entries)
     while (entry := face.choose(Choice(title=title, rows=rows, columns=columns, help=_BACKUPS_HELP, start=start))) is not None:
         call(title, partial(then, entry), face, desk)

@@ -18,7 +18,7 @@ from restore_core.naming import ArchiveType, printable, scsi_colon
 
 VERSION_2 = "version 2, by host"
 ON_ITS_WAY = "it is so new that it may still be on its way to the target; look again in a minute"
-MACHINE_COLUMNS = ("VIRTUAL MACHINE", "UUID", "DISKS", "BACKUPS", "NEWEST (UTC)")
+MACHINE_COLUMNS = ("VM", "UUID", "DISKS", "BACKUPS", "NEWEST (UTC)")
 VMDK_COLUMNS = ("VMDK", "MACHINES", "BACKUPS", "NEWEST (UTC)")
 BACKUP_COLUMNS = ("TARGET", "SIZE", "TYPE", "DATE (UTC)", "SCSI", "VMDK")
 
