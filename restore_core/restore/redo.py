@@ -227,7 +227,11 @@ def remove(destination: Destination) -> None:
     """
     name, folder = destination.disk_name, destination.folder_fd
     if pending(destination):
-        durable.move(name + REDO_SUFFIX, name + PART_SUFFIX, replace=True, source_dir_fd=folder, to_dir_fd=folder)
+        try:
+            durable.move(name + REDO_SUFFIX, name + PART_SUFFIX, replace=True, source_dir_fd=folder, to_dir_fd=folder)
+        except OSError as error:
+            where = printable(str(destination.path))
+            raise TryAgainLater(f"{where}: the disk is complete, but its redo file cannot be put away: {error.strerror}") from error
     durable.remove(name + PART_SUFFIX, dir_fd=folder, durable=False)
     if _in_its_place(destination):
         durable.remove((destination.descriptor_name or name) + APPLYING_SUFFIX, dir_fd=folder, durable=False)
