@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -10,6 +12,12 @@ settings.register_profile("house", deadline=None, derandomize=True, max_examples
 # New examples every time, and many: pytest --hypothesis-profile=wander
 settings.register_profile("wander", deadline=None, max_examples=2000, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
+
+# Begun by nohup or behind '&', a shell lets us ignore these, and so would everything we start: a test that sends one would wait
+# for ever. Handlers of Python's are not inherited over exec.
+for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
