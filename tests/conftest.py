@@ -17,7 +17,7 @@ settings.load_profile("house")
 # for ever. Handlers of Python's are not inherited over exec.
 for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
     if signal.getsignal(_number) is signal.SIG_IGN:
-        signal.signal(_number, signal.default_int_handler)
+        signal.signal(_number, lambda *_: None)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
