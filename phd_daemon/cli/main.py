@@ -49,6 +49,10 @@ COMMANDS: Mapping[str, str] = {
     "doctor": "doctor:doctor",
 }
 """Command -> module below phd_daemon.cli, and the click command in it."""
+_DEEDS = frozenset(
+    {"submit", "hold", "release", "cancel", "retry", "priority", "clean", "daemon", "restore", "backup", "adopt", "replicate"}
+)
+"""Commands that do something which stays done when its report cannot be written. A code of failure would have it done twice."""
 
 
 class _Lazy(click.Group):
@@ -129,6 +133,8 @@ def run(arguments: Sequence[str]) -> int:
         show.complain(str(error))
         return error.exit_code
     except OSError as error:
+        if error.filename is None and show.finish() is not None:
+            return ExitCode.DONE  # click's own printing; what was lost is said at the end
         # What a command met outside of a restore: the spool, a file to print. Typed like any other.
         typed = from_os_error(error, doing="cannot be used", where=os.fsdecode(error.filename or "this system"))
         show.complain(str(typed))
@@ -143,12 +149,21 @@ def run(arguments: Sequence[str]) -> int:
 def main() -> None:
     """The entry point of the package."""
     gc.disable()  # until the settings are read: what is imported stays, and to look through it again and again takes 15 ms
+    show.open_what_is_missing()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a text stream, unless somebody replaced it
-    code = run(sys.argv[1:])
-    show.finish()
-    sys.exit(code)
+    sys.exit(_after_printing(run(sys.argv[1:]), sys.argv[1:]))
+
+
+def _after_printing(code: int, arguments: Sequence[str]) -> int:
+    lost = show.finish()
+    if lost is None:
+        return code
+    done = code == ExitCode.DONE and not _DEEDS.isdisjoint(arguments[:1])
+    outcome = f"'phd {arguments[0]}' did its work all the same" if done else "what was to be printed is lost"
+    show.complain(f"standard output: {lost.strerror or lost}: {outcome}")
+    return ExitCode.DESTINATION if code == ExitCode.DONE and not done else code
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """What the command line prints. Everything goes through here, so that nothing can forge a line or steer a terminal.
 
 Names are already written with `naming.printable` where they stand in a text; what slipped through is escaped here. A
-reader that went away (`phd queue | head`) is no error, and never stops a restore.
+reader that went away (`phd queue | head`) is no error, and never stops a restore. Nor does a full disk behind the output: the rest
+of it goes nowhere, the command goes on, and `finish` tells what was lost.
 """
 
 from __future__ import annotations
@@ -16,6 +17,28 @@ from typing import Any, TextIO
 
 from phd_daemon.cli.table import layout
 from restore_core.naming import printable
+
+_lost: list[OSError] = []
+"""Why standard output took no more; at most one."""
+
+
+def open_what_is_missing() -> None:
+    """Give a program that was started without standard input, output or error ones that hold nothing and lead nowhere.
+
+    Otherwise the next file that is opened, a disk perhaps, would get their number, and what a library prints.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            os.set_inheritable(number, True)  # an editor we start needs them too
+        if getattr(sys, name) is None:
+            stream = os.fdopen(number, "w" if number else "r", encoding="utf-8", errors="backslashreplace", closefd=False)
+            setattr(sys, name, stream)
 
 
 def on_a_terminal(stream: TextIO | None = None) -> bool:
@@ -73,10 +96,11 @@ def size(count: float) -> str:
     raise AssertionError
 
 
-def finish() -> None:
-    """Flush; a reader that is gone by now is no error either."""
+def finish() -> OSError | None:
+    """Flush, and tell why standard output did not take everything; a reader that is gone by now is no error either."""
     for stream in (sys.stdout, sys.stderr):
-        _write(stream, "", "")
+        _put(stream, "")
+    return _lost[0] if _lost else None
 
 
 def _write(stream: TextIO, text: str, end: str) -> None:
@@ -88,8 +112,8 @@ def _put(stream: TextIO, text: str) -> None:
         stream.write(text)
         stream.flush()
     except OSError as error:
-        if error.errno not in (errno.EPIPE, errno.EIO):  # EIO: a terminal that was closed
-            raise
+        if stream is sys.stdout and error.errno not in (errno.EPIPE, errno.EIO):  # EIO: a terminal that was closed
+            _lost.append(error)
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
