@@ -7,6 +7,7 @@ lies in state_dir as `vmdks.auto.good`; without one there is nothing to fall bac
 from __future__ import annotations
 
 import os
+import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,9 @@ def _read(path: Path, *, wait: bool) -> bytes:
     end = time.monotonic() + _PATIENCE
     while wait and 0 <= time.time() - os.stat(path).st_mtime < _STILL_SECONDS and time.monotonic() < end:
         time.sleep(0.2)
-    with path.open("rb") as file:
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise BadRule("is no regular file", remedy="Put a plain file there.")  # a FIFO would be waited for without end
         return file.read(MAX_BYTES + 1)
 
 

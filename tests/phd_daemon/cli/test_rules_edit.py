@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import pty
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +19,9 @@ from phd_daemon import rules_edit
 from phd_daemon.cli.main import run
 from phd_daemon.config import Config, load_config
 from phd_daemon.rules_edit import Answer, Checked
-from restore_core.errors import ExitCode, Stopped, TryAgainLater, UsageError
+from phd_daemon.rules_file import load_rules
+from restore_core import durable
+from restore_core.errors import BadRule, ExitCode, Stopped, TryAgainLater, UsageError
 
 Say = pytest.CaptureFixture[str]
 UUID = "564d122a-0ed7-3b92-2f46-aee9456b2074"
@@ -217,3 +222,68 @@ def test_on_a_terminal_the_person_is_asked(site: Path, monkeypatch: pytest.Monke
     os.close(person)
     assert b"line 1, column 1" in said
     assert (site / "vmdks.auto").read_text() == rule(site, "ok.vmdk")
+
+
+def test_what_was_written_stays_when_it_cannot_be_put_in_place(site: Path, monkeypatch: pytest.MonkeyPatch, capsys: Say) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(site / "vmdks.auto"))
+
+    monkeypatch.setattr("restore_core.durable.write_whole", full)
+    editor(site, monkeypatch, f"echo '{rule(site, 'two.vmdk').strip()}' >> \"$1\"")
+    assert run(["rules", "edit"]) == ExitCode.DESTINATION
+    said = capsys.readouterr().err
+    (copy,) = (site / "tmp").glob("*/vmdks.auto")
+    assert "two.vmdk" in copy.read_text()
+    assert f"{site}/vmdks.auto: " in said
+    assert "No space left on device" in said
+    assert f"What you wrote is in {copy}." in said
+
+
+def test_what_was_written_stays_whatever_goes_wrong(site: Path) -> None:
+    def broken(_: Checked) -> Answer:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        rules_edit.edit(settings(), editor=adds("not a rule\n"), decide=broken)
+    (copy,) = (site / "tmp").glob("*/vmdks.auto")
+    assert caught.value.__notes__ == [f"What you wrote is in {copy}."]
+
+
+@pytest.mark.parametrize("left", ['mkfifo "$1"', ":"])
+def test_an_editor_that_leaves_no_plain_file(site: Path, monkeypatch: pytest.MonkeyPatch, capsys: Say, left: str) -> None:
+    editor(site, monkeypatch, f'rm "$1"; {left}')
+    assert run(["rules", "edit"]) == ExitCode.USAGE
+    assert capsys.readouterr().err
+    assert "one.vmdk" in (site / "vmdks.auto").read_text()
+    assert no_copy_is_left(site)
+
+
+def test_a_fifo_as_rules_file_hangs_nothing(site: Path, capsys: Say) -> None:
+    (site / "vmdks.auto").unlink()
+    os.mkfifo(site / "vmdks.auto")
+    for command in ("edit", "load"):
+        assert run(["rules", command]) == ExitCode.USAGE
+        assert "is no regular file" in capsys.readouterr().err
+    with pytest.raises(BadRule, match="is no regular file"):
+        load_rules(settings(), keep=False)
+
+
+def test_lines_loaded_between_comparison_and_replacement_are_not_lost(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`rules load` waits until the edited file is in place, and then appends to that one."""
+    loading: list[threading.Thread] = []
+    monkeypatch.setattr(rules_edit, "new_lines", lambda *_, **__: [rule(site, "loaded.vmdk").strip()])
+    write = durable.write_whole
+
+    def slowly(*arguments: Any, **how: Any) -> None:
+        loading.append(threading.Thread(target=rules_edit.preload_rules, args=[settings()], kwargs={"active": True}))
+        loading[0].start()
+        loading[0].join(0.5)
+        write(*arguments, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "write_whole", slowly)
+        rules_edit.edit(settings(), editor=adds(rule(site, "two.vmdk")), decide=never)
+    loading[0].join()
+    assert (site / "vmdks.auto").read_text() == "# ours\n" + "".join(
+        rule(site, name) for name in ("one.vmdk", "two.vmdk", "loaded.vmdk")
+    )
