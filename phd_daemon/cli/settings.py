@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,19 @@ from restore_core.naming import printable
 if TYPE_CHECKING:
     from phd_daemon.config.edit import Option, Setting, SettingsFile
 
+_BELOW_ZERO = re.compile(r"-\d")
 TAKEN_UP = "a running daemon takes it up within 30 s"
 
 
-@click.command()
+class _Options(click.Command):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        below = next((word for word in args if _BELOW_ZERO.match(word)), None)
+        if below is not None and not ctx.resilient_parsing:  # click would look for an option of that name
+            raise UsageError(f"'{printable(below)}': no option takes a number below 0", remedy="'phd options' shows them all.")
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=_Options)
 @click.argument("key", required=False, shell_complete=option_names)
 @click.argument("value", required=False, shell_complete=option_values)
 @json_option

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phd_daemon.config.load import MAX_BYTES, parse_config, what_is_wrong
+from phd_daemon.config.load import MAX_BYTES, parse_config, read_plain, what_is_wrong
 from phd_daemon.config.model import Config
 from phd_daemon.toml_text import NotToml, did_you_mean, parse_toml
 from restore_core import durable
@@ -27,6 +27,7 @@ MANY_WORKERS = (
     "Running 2 in a normal console is OK. Do not run more than 2 at once unless the host's console has more CPU: "
     "increase its MHz first, or it bogs down."
 )
+_MOST_DIGITS = 18
 _UNITS = ((7 * 86400, "w"), (86400, "d"), (3600, "h"), (60, "m"))
 
 
@@ -154,8 +155,7 @@ class SettingsFile:
 
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            return file.read(MAX_BYTES + 1)
+        return read_plain(path)
     except OSError as error:
         raise ConfigurationError(f"{printable(str(path))}: {error.strerror or error}") from error
 
@@ -185,6 +185,11 @@ def _changed(data: bytes, table: str, key: str, value: object) -> bytes:
 
 def _value(option: Option, text: str) -> object:
     """As TOML has it. Raises `ValueError`."""
+    text = text.strip()
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"'{printable(text)}' holds bytes that are no text (UTF-8), which phd.toml must be") from None
     match option.kind:
         case Kind.SWITCH:
             words = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}
@@ -192,11 +197,11 @@ def _value(option: Option, text: str) -> object:
                 raise ValueError(f"'{printable(text)}' is neither on nor off")
             return words[text.lower()]
         case Kind.NUMBER:
-            if not text.strip().isdecimal():
-                raise ValueError(f"'{printable(text)}' is not a whole number")
-            return int(text[:20])
+            if not text.isdecimal() or len(text) > _MOST_DIGITS:
+                raise ValueError(f"'{printable(text[:40])}' is not a whole number of at most {_MOST_DIGITS} digits")
+            return int(text)
         case Kind.DURATION | Kind.FOLDER:
-            return text.strip()
+            return text
 
 
 def _setting(option: Option, config: Config, tables: Mapping[str, Any]) -> Setting:

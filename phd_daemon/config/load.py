@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,8 +43,7 @@ def load_config(path: Path | None) -> Config:
     named = path or (Path(os.environ["PHD_CONFIG"]) if os.environ.get("PHD_CONFIG") else None)
     source = named or DEFAULT_PATH
     try:
-        with source.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        data = read_plain(source)
     except FileNotFoundError:
         if named is None:
             return from_file(ConfigFile(), None)
@@ -52,6 +53,14 @@ def load_config(path: Path | None) -> Config:
     if len(data) > MAX_BYTES:
         raise _unreadable(source, f"larger than {MAX_BYTES} bytes; that is not a configuration")
     return parse_config(data, source.absolute())
+
+
+def read_plain(path: Path) -> bytes:
+    """The bytes of a file, one more than `MAX_BYTES` at most. Raises `OSError`, also for a FIFO and the like, which could hang."""
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "is no regular file")
+        return file.read(MAX_BYTES + 1)
 
 
 def parse_config(data: bytes, source: Path) -> Config:

@@ -5,6 +5,7 @@ A check raises `ValueError` with a text that ends the sentence "KEY: ...". No te
 
 from __future__ import annotations
 
+import os
 import re
 import urllib.parse
 from pathlib import Path, PurePosixPath
@@ -22,6 +23,8 @@ _RATE = re.compile(r"(\d{1,9})(?:(k|M|G)(i)?B/s)?\Z")
 _POWERS = {None: 0, "k": 1, "M": 2, "G": 3}
 _MODE = re.compile(r"0?[0-7]{3}\Z")
 _SUBMITTER = re.compile(r"@?[A-Za-z_][A-Za-z0-9_.-]*\$?\Z")
+_LONGEST_PATH = 4095
+_LONGEST_NAME = 255
 _TARGET = re.compile(r"[a-z][a-z0-9_-]*\Z")
 
 
@@ -61,6 +64,10 @@ def absolute_path(value: object) -> Path:
     path = value if isinstance(value, Path) else Path(_text(value))
     if not path.is_absolute() or ".." in path.parts or "\0" in str(path):
         raise ValueError("must be a path that starts with / and holds no '..'")
+    if len(os.fsencode(path)) > _LONGEST_PATH or any(len(os.fsencode(part)) > _LONGEST_NAME for part in path.parts):
+        raise ValueError(
+            f"is too long: no system takes a path of more than {_LONGEST_PATH} bytes, or a name of more than {_LONGEST_NAME}"
+        )
     return path
 
 

@@ -165,3 +165,31 @@ def test_a_datastore_that_is_none_is_warned_of(tmp_path: Path, config: Path, cap
     assert "is no datastore" in capsys.readouterr().err
     assert run(["options", "replication.default_datastore", f"{tmp_path}/A"]) == 0
     assert "is not there now" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("replication.default_datastore", "/a\udcff", "holds bytes that are no text"),
+        ("queue.workers", "9" * 5000, "is not a whole number of at most 18 digits"),
+        ("queue.purge_after", "-5d", "no option takes a number below 0"),
+        ("queue.purge_after", "-5h", "no option takes a number below 0"),
+        ("replication.default_datastore", "/" + "a/" * 35000, "is too long"),
+        ("replication.default_datastore", "/vmfs/" + "a" * 256, "is too long"),
+    ],
+)
+def test_values_that_no_system_takes(config: Path, capsys: Say, key: str, value: str, said: str) -> None:
+    assert run(["options", key, value]) == ExitCode.USAGE
+    assert said in capsys.readouterr().err
+    assert config.read_text() == TEXT
+
+
+def test_spaces_before_a_number_do_not_change_it(config: Path) -> None:
+    assert run(["options", "replication.storm_limit", " " * 17 + "1234 "]) == 0
+    assert load_config(config).replication.storm_limit == 1234
+
+
+def test_a_fifo_is_no_configuration(tmp_path: Path, capsys: Say) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    assert run(["options", "--config", str(tmp_path / "fifo")]) == ExitCode.CONFIGURATION
+    assert "fifo: is no regular file" in capsys.readouterr().err
