@@ -17,6 +17,7 @@ import fcntl
 import os
 import secrets
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 _RENAME_NOREPLACE = 1
@@ -78,22 +79,25 @@ def write_whole(
     With `durable=False` the replacement is atomic but may be lost in a power cut (progress, caches). `like` gives the new file
     owner, group and mode of another one; `PermissionError` where that is not ours to give. A crash leaves the unfinished file
     behind: who is alone with `path` may name it, `part`, and so find it again. One that is there already is replaced.
+    An `OSError` names `path`.
     """
     if part is None:
         part = os.path.join(os.path.dirname(path), f".phd-{secrets.token_hex(8)}.tmp")
     else:
         remove(part, dir_fd=dir_fd, durable=False)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(part, flags, mode, dir_fd=dir_fd)
+    with _errors_name(path):
+        fd = os.open(part, flags, mode, dir_fd=dir_fd)
     try:
-        try:
-            if like is not None:
-                take_after(fd, like)
-            write_all(fd, data)
-            if durable:
-                sync_file(fd)
-        finally:
-            os.close(fd)
+        with _errors_name(path):
+            try:
+                if like is not None:
+                    take_after(fd, like)
+                write_all(fd, data)
+                if durable:
+                    sync_file(fd)
+            finally:
+                os.close(fd)
         if durable:
             move(part, path, replace=replace, source_dir_fd=dir_fd, to_dir_fd=dir_fd)
         elif replace:
@@ -103,6 +107,16 @@ def write_whole(
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(part, dir_fd=dir_fd)
+        raise
+
+
+@contextlib.contextmanager
+def _errors_name(path: str | Path) -> Iterator[None]:
+    """The kernel says what is wrong with an open file, but not with which; and nobody knows the name of a part file."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = os.fspath(path)
         raise
 
 
@@ -165,14 +179,15 @@ def remove(path: str | Path, *, dir_fd: int | None = None, durable: bool = True)
 
 
 def append_line(path: str | Path, line: bytes, *, mode: int = 0o644) -> None:
-    """Append one line durably. A torn last line of an earlier crash is closed with a newline first."""
+    """Append one line durably. A torn last line of an earlier crash is closed with a newline first. An `OSError` names `path`."""
     created = not os.path.exists(path)
     fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, mode)
     try:
         size = os.fstat(fd).st_size
         torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
-        write_all(fd, (b"\n" if torn else b"") + line + b"\n")
-        sync_file(fd)
+        with _errors_name(path):
+            write_all(fd, (b"\n" if torn else b"") + line + b"\n")
+            sync_file(fd)
     finally:
         os.close(fd)
     if created:

@@ -19,6 +19,7 @@
     │   ├── DestinationOutside                     not below a datastore
     │   ├── DestinationInUse          73   later   a running VM or another job holds it
     │   └── NoSpace                                needed and free bytes are in the text
+    │       └── SpacePromised     73   later   there is room, but other jobs that run were promised it
     ├── TryAgainLater                 75   later   temporary I/O and resource errors, timeouts
     ├── ConfigurationError            78   never   phd.toml
     └── Stopped                      130   later   asked to stop; nothing is broken
@@ -161,15 +162,22 @@ class DestinationInUse(DestinationError):
 
 
 class NoSpace(DestinationError):
-    """The datastore has not enough room; refused before anything was written."""
+    """The datastore has not enough room; refused before anything was written. `thin` says that it is a thin disk already."""
 
-    def __init__(self, *, where: str, needed: int, free: int) -> None:
+    def __init__(self, *, where: str, needed: int, free: int, thin: bool = False) -> None:
+        or_thin = "" if thin else ', or restore thin (provision = "thin")'
         super().__init__(
             f"{where}: not enough space: {needed} bytes needed, {free} bytes free",
-            remedy='Free space there, choose another datastore, or restore thin (provision = "thin").',
+            remedy=f"Free space there, {'or ' if thin else ''}choose another datastore{or_thin}.",
         )
         self.needed = needed
         self.free = free
+
+
+class SpacePromised(NoSpace):
+    """There is room enough now, but jobs that run were promised it: when they have ended it may be there after all."""
+
+    try_again = True
 
 
 class TryAgainLater(PhdError):
@@ -204,7 +212,7 @@ def from_os_error(error: OSError, *, doing: str, where: str) -> PhdError:
     """
     text = f"{where}: {doing}: {error.strerror or error}"
     if error.errno in _FULL_DISK:
-        return DestinationError(text, remedy="Free space on that file system and run the job again.")
+        return DestinationError(text, remedy="Free space on that file system, and try again.")
     if error.errno in _CANNOT_WRITE:
         return DestinationError(text, remedy="Check that the path exists and that this user may write there.")
     return TryAgainLater(text, remedy="This may be temporary; look at the kernel's log if it comes back.")

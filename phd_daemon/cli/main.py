@@ -7,6 +7,7 @@ A command's module is imported when the command is called: `phd log` should not 
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import importlib
 import os
@@ -136,7 +137,8 @@ def run(arguments: Sequence[str]) -> int:
         if error.filename is None and show.finish() is not None:
             return ExitCode.DONE  # click's own printing; what was lost is said at the end
         # What a command met outside of a restore: the spool, a file to print. Typed like any other.
-        typed = from_os_error(error, doing="cannot be used", where=os.fsdecode(error.filename or "this system"))
+        doing = "cannot be written" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) else "cannot be used"
+        typed = from_os_error(error, doing=doing, where=os.fsdecode(error.filename or "this system"))
         show.complain(str(typed))
         return typed.exit_code
     except Exception:  # noqa: BLE001  the last place that can say it

@@ -139,3 +139,14 @@ def test_main_is_the_entry_point(monkeypatch: pytest.MonkeyPatch, capsys: Say) -
         main.main()
     assert left.value.code == 2
     capsys.readouterr()
+
+
+def test_a_full_disk_is_named(monkeypatch: pytest.MonkeyPatch, capsys: Say) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "/etc/phd/phd.toml")
+
+    monkeypatch.setattr(phd, "main", fail)
+    assert run(["x"]) == 73
+    said = capsys.readouterr().err
+    assert said.startswith("phd: /etc/phd/phd.toml: cannot be written: No space left on device\n")
+    assert "job" not in said
