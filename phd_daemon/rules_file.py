@@ -40,14 +40,17 @@ def load_rules(config: Config, *, keep: bool) -> LoadedRules:
     """The rules of this installation. With `keep` (a pass) a file just being saved is waited for, and a good one is kept.
 
     Raises `BadRule` or `TryAgainLater` when the file cannot be read and no good copy is there. No file and no copy: no rules.
+    A link that leads nowhere is a file that cannot be read.
     """
     path = config.replication.rules
     try:
         data = _read(path, wait=keep)
         found = parse(data, config)
     except FileNotFoundError:
-        trouble: PhdError = TryAgainLater(f"{printable(str(path))}: there is no such file")
-        if not last_good(config).exists():
+        dangling = path.is_symlink()
+        what = f"a link to {printable(os.path.realpath(path))}, which is not there" if dangling else "there is no such file"
+        trouble: PhdError = TryAgainLater(f"{printable(str(path))}: {what}", remedy="Put the file there.")
+        if not dangling and not last_good(config).exists():
             return LoadedRules(found=RuleSet(rules=(), problems=()))
     except OSError as error:
         trouble = TryAgainLater(f"{printable(str(path))}: {error.strerror or error}")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from phd_daemon import replicate, sandbox
 from phd_daemon.config import Config, load_config
-from phd_daemon.doctor import leftovers, machine, rules, spool, targets, unit
+from phd_daemon.doctor import folders, leftovers, machine, rules, spool, targets, unit
 from phd_daemon.doctor.finding import Finding, Report
 from phd_daemon.known import catalog_of
 from phd_daemon.queue_view import queued_jobs
@@ -32,6 +32,7 @@ def examine(path: Path | None) -> Report:
     parts = (
         targets.secrets(config.targets, config.source),
         spool.examine(config.queue.spool, enabled=config.queue.enabled),
+        folders.examine(config),
         reached,
         _replication(config, reached),
         _leftovers(config),
@@ -83,8 +84,8 @@ def _leftovers(config: Config) -> Report:
     except OSError as error:
         return Report(unseen=(f"leftovers of restores: the queue cannot be read ({error.strerror})",))
     owned = [job.destination for job in jobs if job.phase is Phase.ACTIVE]
-    folders = [*_datastores(config), config.queue.spool, config.state_dir, *leftovers.local_folders(config.targets)]
-    return leftovers.examine(folders, owned=owned, now=time.time())
+    tops = [*_datastores(config), config.queue.spool, config.state_dir, *leftovers.local_folders(config.targets)]
+    return leftovers.examine(tops, owned=owned, now=time.time())
 
 
 def _machine(config: Config) -> Report:

@@ -139,3 +139,35 @@ def test_a_spool_that_is_not_there(site: Site, capsys: Say) -> None:
     assert found(capsys) == ["spool-unsafe", "daemon-down"]
     assert run(["doctor"]) == ExitCode.FINDINGS
     assert "not looked at: " in capsys.readouterr().out
+
+
+def test_folders_that_are_not_there(site: Site, capsys: Say) -> None:
+    for name in ("default_datastore", "roots"):
+        old = f'default_datastore = "{site.store}"' if name == "default_datastore" else f'roots = ["{site.store.parent}"]'
+        text = site.config.read_text()
+        site.config.write_text(text.replace(old, old.replace(str(site.root), "/nowhere")))
+        assert "datastore-missing" in found(capsys), name
+        site.config.write_text(text)
+
+
+def test_a_default_datastore_that_nobody_uses_is_no_finding(site: Site, capsys: Say) -> None:
+    text = site.config.read_text()
+    site.config.write_text(text.replace(f'default_datastore = "{site.store}"', ""))
+    assert "datastore-missing" not in found(capsys, ExitCode.DONE)
+
+
+def test_a_state_dir_that_can_be_none(site: Site, capsys: Say) -> None:
+    text = site.config.read_text()
+    (site.root / "a-file").touch()
+    site.config.write_text(text.replace("/state", "/a-file/state"))
+    assert "state-dir-unwritable" in found(capsys)
+    site.config.write_text(text.replace("/state", "/not/yet"))
+    assert found(capsys, ExitCode.DONE) == []
+
+
+def test_a_rules_file_that_is_a_link_to_nothing(site: Site, capsys: Say) -> None:
+    site.rules.unlink()
+    site.rules.symlink_to("gone")
+    assert "rule-bad" in found(capsys)
+    assert run(["rules", "check"]) == ExitCode.TRY_AGAIN
+    assert "a link to " in capsys.readouterr().err
