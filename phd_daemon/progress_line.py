@@ -9,6 +9,8 @@ the rate: a line that says 100 % for minutes would be a lie.
 
 from __future__ import annotations
 
+import re
+
 from phd_daemon.spool.status_file import LiveProgress
 from restore_core.restore.request import Phase, Progress
 
@@ -42,6 +44,21 @@ def full_line(*, done: int, elapsed: float, current_rate: float) -> str:
     return f"{done // _MB} MB processed Avg({average:.1f} MB/s) Cur({current_rate / _MB:.1f} MB/s)"
 
 
+def shortened(line: str, width: int) -> str:
+    """A line of a Delta restore in `width` characters, for where a longer one would be cut or folded: its end stays whole.
+
+    Left out, one after another until it fits: the elapsed time where a remaining one is known, the megabytes, the rate or
+    the phase, the percents. Any other text, and one that fits, stays as it is.
+    """
+    if len(line) > width and " Remain: " in line:
+        line = re.sub(r"Elapsed: \S+ ", "", line)
+    parts = line.split(", ")
+    for left_out in (1, 1, 0):
+        if sum(map(len, parts)) + 2 * (len(parts) - 1) > width and len(parts) > 1:
+            del parts[left_out]
+    return ", ".join(parts)
+
+
 def clock(seconds: float) -> str:
     """`01:50`, and `2:01:50` from an hour on."""
     minutes, second = divmod(int(seconds), 60)
@@ -56,7 +73,13 @@ def _line(progress: Progress, *, elapsed: float, rate: float, remaining: float |
     if progress.phase not in _MOVING:
         return f"{amount}, {progress.phase.value}, Elapsed: {clock(elapsed)}s"
     left = "--:--" if remaining is None else clock(remaining)
-    return f"{amount}, at {int(rate) // _MB} meg/sec, Elapsed: {clock(elapsed)}s Remain: {left}s"
+    return f"{amount}, at {_meg(rate)} meg/sec, Elapsed: {clock(elapsed)}s Remain: {left}s"
+
+
+def _meg(rate: float) -> str:
+    """Whole ones; below one of them with a digit that says something."""
+    rate /= _MB
+    return f"{rate:.0f}" if rate >= 1 or rate == 0 else f"{rate:.1f}" if rate >= 0.1 else f"{rate:.2f}"
 
 
 def _percent(done: int, total: int) -> float:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
 
 from phd_daemon.cli import show
-from phd_daemon.progress_line import full_line, live
+from phd_daemon.progress_line import full_line, live, shortened
 from restore_core.restore.request import Phase, PlanSummary, Progress
 
 _REDRAW_EVERY = 0.25
@@ -18,6 +19,11 @@ Line = Callable[[Progress, float], str]
 def delta_line(progress: Progress, now: float) -> str:
     """The line of a Delta restore."""
     return live(progress, now=now).line
+
+
+def redraw(text: str) -> None:
+    """Draw it over the last one, shortened where the terminal is too narrow for it."""
+    show.redraw(shortened(text, shutil.get_terminal_size().columns - 1))
 
 
 def at_the_end(progress: Progress) -> Progress:
@@ -74,4 +80,4 @@ class LiveReport:
 
     def _show(self, progress: Progress, now: float) -> None:
         text = self._line(progress, now)
-        show.redraw(text) if self._terminal else show.say(text)
+        redraw(text) if self._terminal else show.say(text)

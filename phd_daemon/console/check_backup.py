@@ -9,6 +9,7 @@ from phd_daemon.cli import show
 from phd_daemon.console.desk import Desk
 from phd_daemon.console.face import Face
 from phd_daemon.console.holdings import VERSION_2
+from phd_daemon.console.run import waited
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.frames import GZIP_MAGIC
 from restore_core.archive.full_reader import FullReader
@@ -58,8 +59,8 @@ def summary(entry: CatalogEntry, targets: TargetSet) -> list[str]:
     ]
 
 
-def check(entry: CatalogEntry, face: Face, desk: Desk) -> Checked:
-    """Read the header through the connection that the restore will use, with a message standing there meanwhile."""
+def check(entry: CatalogEntry, face: Face, desk: Desk) -> Checked | None:
+    """Read the header through the connection that the restore will use. None: the person did not wait for it."""
 
     def work() -> Checked:
         with desk.targets.open(entry.ref) as source:
@@ -69,4 +70,4 @@ def check(entry: CatalogEntry, face: Face, desk: Desk) -> Checked:
             identity = FullReader(source).identity
             return Checked(entry=entry, header=None, disk_size=identity.disk_size if identity else None)
 
-    return face.wait(f"Connecting to {entry.ref.target} and checking the header of the backup", work)
+    return waited(f"Connecting to {entry.ref.target} and checking the header of the backup", work, face, desk)

@@ -17,7 +17,7 @@ from phd_daemon.console import holdings
 from phd_daemon.console.desk import Desk
 from phd_daemon.console.face import Choice, Face, Row
 from phd_daemon.console.holdings import Group
-from phd_daemon.console.run import call
+from phd_daemon.console.run import call, waited
 from phd_daemon.known import fresh_catalog
 from phd_daemon.words import counted
 from restore_core.catalog import CatalogEntry
@@ -68,7 +68,7 @@ def _browse(
     only: ArchiveType | None,
 ) -> None:
     held = _look(face, desk, look=(), only=only)
-    while True:
+    while held is not None:
         again: Row[Group | _Again] = Row(cells=("Look at the backup targets again",), value=_Again.AGAIN, key="i")
         rows: list[Row[Group | _Again]] = [*group(held.entries), again]
         start = 0 if len(rows) == 2 else None
@@ -78,7 +78,7 @@ def _browse(
         if isinstance(chosen, Group):
             _days(face, desk, then, chosen, held.maps)
         else:
-            held = _look(face, desk, look=None, only=only)
+            held = _look(face, desk, look=None, only=only) or held
 
 
 def _days(face: Face, desk: Desk, then: Then, group: Group, maps: Maps) -> None:
@@ -107,8 +107,11 @@ def _as_of(one: Indexed) -> str:
     return f"as of {dt.datetime.fromtimestamp(one.head.began, dt.UTC):%Y-%m-%d %H:%M} UTC" if one.head else "never seen"
 
 
-def _look(face: Face, desk: Desk, *, look: Collection[str] | None, only: ArchiveType | None) -> Held:
-    """The catalog, and the targets themselves where it is too old (`look`: also those, None: all of them)."""
+def _look(face: Face, desk: Desk, *, look: Collection[str] | None, only: ArchiveType | None) -> Held | None:
+    """The catalog, and the targets themselves where it is too old (`look`: also those, None: all of them).
+
+    None: the person did not wait for it.
+    """
     if not desk.config.targets:
         raise ConfigurationError("no backup target is configured", remedy="Add [targets.NAME] to phd.toml.")
 
@@ -119,8 +122,8 @@ def _look(face: Face, desk: Desk, *, look: Collection[str] | None, only: Archive
         wanted = [entry for entry in found if only in (None, entry.name.type)]
         return Held(entries=holdings.newest_first(wanted), maps=maps_of(found), seen=seen(known))
 
-    held = face.wait("Looking at the backup targets", work)
-    if not held.entries:
+    held = waited("Looking at the backup targets", work, face, desk)
+    if held is not None and not held.entries:
         what = "; ".join(held.seen)
         raise ArchiveAbsent(f"no backups were found: {what}", remedy="'phd targets' shows which targets answer.")
     return held

@@ -8,6 +8,7 @@ from phd_daemon.cli import show
 from phd_daemon.console.check_backup import Checked
 from phd_daemon.console.desk import Desk
 from phd_daemon.console.face import Choice, Face, Row
+from phd_daemon.console.run import waited
 from phd_daemon.known import fresh_catalog
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.naming import printable
@@ -27,8 +28,11 @@ class FullChoice:
     ref: ArchiveRef | None
 
 
-def fulls_of(backup: Checked, face: Face, desk: Desk) -> list[Candidate]:
-    """The Fulls of a Delta, proven ones first; none for a Full, and for a Delta that needs none of its blocks."""
+def fulls_of(backup: Checked, face: Face, desk: Desk) -> list[Candidate] | None:
+    """The Fulls of a Delta, proven ones first; none for a Full, and for a Delta that needs none of its blocks.
+
+    None: the person did not wait for them.
+    """
     if backup.header is None or backup.header.blocks_full == 0:
         return []
 
@@ -36,7 +40,7 @@ def fulls_of(backup: Checked, face: Face, desk: Desk) -> list[Candidate]:
         with desk.targets.open(backup.entry.ref) as source, fresh_catalog(desk.config) as catalog:
             return candidates(DeltaReader(source), catalog, desk.targets)
 
-    return face.wait("Looking for the Full of this Delta, and proving it", work)
+    return waited("Looking for the Full of this Delta, and proving it", work, face, desk)
 
 
 def choose_full(found: list[Candidate], face: Face) -> FullChoice | None:

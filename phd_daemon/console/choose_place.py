@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import enum
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from phd_daemon.cli import show
@@ -17,6 +18,7 @@ from phd_daemon.console.check_backup import Checked
 from phd_daemon.console.desk import Desk
 from phd_daemon.console.face import Choice, Face, Question, Row
 from phd_daemon.console.places import Datastore, Place
+from phd_daemon.console.run import waited
 from restore_core.disk.locks import holder_of
 from restore_core.errors import PhdError
 from restore_core.naming import printable, unprintable
@@ -43,15 +45,22 @@ class Chosen:
     on_datastore: bool
 
 
-def choose_place(backup: Checked, face: Face, desk: Desk) -> Chosen | None:
-    """Ask until a place is chosen that can take the disk; None to go back."""
+Then = Callable[[Chosen], bool]
+"""What is done with the place: True when it was used, False when the person came back from there."""
+
+
+def choose_place(backup: Checked, face: Face, desk: Desk, then: Then) -> bool:
+    """Ask until a place is chosen that can take the disk, and `then` says that it was used; False to go back."""
     roots, name = desk.config.datastores.roots, backup.disk_name
 
     def work() -> tuple[list[Datastore], list[Place]]:
         stores = places.datastores(roots)
         return stores, places.existing(stores, name, roots)
 
-    stores, found = face.wait("Looking at the datastores", work)
+    looked = waited("Looking at the datastores", work, face, desk)
+    if looked is None:
+        return False
+    stores, found = looked
     rows: list[Row[Place | _Elsewhere]] = [_place_row(place) for place in found]
     rows.append(Row(cells=("Elsewhere: choose datastore, folder and name",), value=_Elsewhere.ANOTHER_PLACE, key="e"))
     choice = Choice(
@@ -62,29 +71,30 @@ def choose_place(backup: Checked, face: Face, desk: Desk) -> Chosen | None:
         start=len(rows) - 1,
     )
     while (taken := face.choose(choice)) is not None:
-        chosen = _over(taken.path, face, on_datastore=True) if isinstance(taken, Place) else _elsewhere(stores, backup, face, desk)
-        if chosen is not None:
-            return chosen
-    return None
+        if isinstance(taken, Place):
+            used = _over(taken.path, face, then, on_datastore=True)
+        else:
+            used = _elsewhere(stores, backup, face, desk, then)
+        if used:
+            return True
+    return False
 
 
-def choose_folder(stores: list[Datastore], vm: str, face: Face, desk: Desk) -> Path | None:
-    """A folder on a datastore, or any other; it may be missing yet."""
+def choose_folder(stores: list[Datastore], vm: str, face: Face, desk: Desk, then: Callable[[Path], bool]) -> bool:
+    """A folder on a datastore, or any other, which may be missing yet, for `then`; False to go back."""
     while (store := _choose_store(stores, face, desk)) is not None:
-        folder = _other_folder(face) if isinstance(store, _Elsewhere) else _choose_folder(store.path, vm, face)
-        if folder is not None:
-            return folder
-    return None
+        used = _other_folder(face, then) if isinstance(store, _Elsewhere) else _choose_folder(store.path, vm, face, then)
+        if used:
+            return True
+    return False
 
 
-def _elsewhere(stores: list[Datastore], backup: Checked, face: Face, desk: Desk) -> Chosen | None:
-    vm = backup.entry.folder.vm
-    while (folder := choose_folder(stores, vm, face, desk)) is not None:
+def _elsewhere(stores: list[Datastore], backup: Checked, face: Face, desk: Desk, then: Then) -> bool:
+    def in_folder(folder: Path) -> bool:
         on_datastore = any(folder.is_relative_to(store.path) for store in stores)
-        chosen = _choose_name(folder, backup, face, on_datastore=on_datastore)
-        if chosen is not None:
-            return chosen
-    return None
+        return _choose_name(folder, backup, face, then, on_datastore=on_datastore)
+
+    return choose_folder(stores, backup.entry.folder.vm, face, desk, in_folder)
 
 
 def _choose_store(stores: list[Datastore], face: Face, desk: Desk) -> Datastore | _Elsewhere | None:
@@ -98,7 +108,7 @@ def _choose_store(stores: list[Datastore], face: Face, desk: Desk) -> Datastore 
     return face.choose(Choice(title="Datastore", rows=rows, columns=columns, help=_STORE_HELP, start=start))
 
 
-def _choose_folder(store: Path, vm: str, face: Face) -> Path | None:
+def _choose_folder(store: Path, vm: str, face: Face, then: Callable[[Path], bool]) -> bool:
     """A folder on that datastore, the one called like the machine proposed, whether it is there or not."""
     proposed = vm.replace("/", "_").lstrip(".") or "restored"
     there = places.folders(store)
@@ -110,31 +120,35 @@ def _choose_folder(store: Path, vm: str, face: Face) -> Path | None:
     rows.append(Row(cells=("Another folder", ""), value=_Elsewhere.ANOTHER_FOLDER, key="n"))
     title = f"Folder on {printable(str(store))}"
     while (taken := face.choose(Choice(title=title, rows=rows, start=0))) is not None:
-        if isinstance(taken, str):
-            return store / taken
-        question = Question(
-            title=title, prompt="Name of the folder", check=lambda text: places.wrong_folder(store, unprintable(text))
-        )
-        if (name := face.ask(question)) is not None:
-            return store / unprintable(name)
-    return None
+        if then(store / taken) if isinstance(taken, str) else _new_folder(store, title, face, then):
+            return True
+    return False
 
 
-def _wrong_folder(store: Path, text: str) -> str | None:
-    return places.wrong_folder(store, unprintable(text))
+def _new_folder(store: Path, title: str, face: Face, then: Callable[[Path], bool]) -> bool:
+    question = Question(title=title, prompt="Name of the folder", check=lambda text: places.wrong_folder(store, unprintable(text)))
+    while (name := face.ask(question)) is not None:
+        if then(store / unprintable(name)):
+            return True
+        question = replace(question, suggestion=name)
+    return False
 
 
-def _other_folder(face: Face) -> Path | None:
+def _other_folder(face: Face, then: Callable[[Path], bool]) -> bool:
     def check(text: str) -> str | None:
         if not text.startswith("/") or ".." in Path(text).parts:
             return "Write the whole path, from / on, without '..'."
         return None
 
-    answer = face.ask(Question(title="Another folder", prompt="Path of the folder", check=check))
-    return None if answer is None else Path(os.path.normpath(unprintable(answer)))
+    question = Question(title="Another folder", prompt="Path of the folder", check=check)
+    while (answer := face.ask(question)) is not None:
+        if then(Path(os.path.normpath(unprintable(answer)))):
+            return True
+        question = replace(question, suggestion=answer)
+    return False
 
 
-def _choose_name(folder: Path, backup: Checked, face: Face, *, on_datastore: bool) -> Chosen | None:
+def _choose_name(folder: Path, backup: Checked, face: Face, then: Then, *, on_datastore: bool) -> bool:
     """The name of the VMDK: known of a Delta, guessed of a Full. Asked again when a disk there shall stay as it is."""
     knows = "the Delta knows this name" if backup.header else "a guess, from the name of the backup"
     question = Question(
@@ -147,12 +161,14 @@ def _choose_name(folder: Path, backup: Checked, face: Face, *, on_datastore: boo
     )
     while (answer := face.ask(question)) is not None:
         path = folder / unprintable(answer)
-        if not places.is_there(path):
-            return Chosen(path=path, overwrite=False, on_datastore=on_datastore)
-        chosen = _over(path, face, on_datastore=on_datastore)
-        if chosen is not None:
-            return chosen
-    return None
+        if places.is_there(path):
+            used = _over(path, face, then, on_datastore=on_datastore)
+        else:
+            used = then(Chosen(path=path, overwrite=False, on_datastore=on_datastore))
+        if used:
+            return True
+        question = replace(question, suggestion=answer)
+    return False
 
 
 def _held(path: Path) -> str | None:
@@ -164,11 +180,12 @@ def _held(path: Path) -> str | None:
     return f"{printable(path.name)} is in use: {holder}" if holder else None
 
 
-def _over(path: Path, face: Face, *, on_datastore: bool) -> Chosen | None:
+def _over(path: Path, face: Face, then: Then, *, on_datastore: bool) -> bool:
     lines = [f"{printable(str(path))} is there already.", "It will be refreshed or replaced. What it holds now is lost then."]
-    if face.confirm("Write over this disk?", lines, default=False):
-        return Chosen(path=path, overwrite=True, on_datastore=on_datastore)
-    return None
+    while face.confirm("Write over this disk?", lines, default=False):
+        if then(Chosen(path=path, overwrite=True, on_datastore=on_datastore)):
+            return True
+    return False
 
 
 def _place_row(place: Place) -> Row[Place | _Elsewhere]:

@@ -19,6 +19,8 @@ from typing import Generic, Protocol, TypeVar
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+WAITED_FOR = "waited for"
+"""The name of a thread with work of `Face.wait` that may be left before it has ended; it only looks, and changes nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from types import FrameType
 
 from phd_daemon.cli import show
 from phd_daemon.console.desk import Desk
-from phd_daemon.console.face import Face
+from phd_daemon.console.face import WAITED_FOR, Face
 from phd_daemon.console.run import console
 from restore_core.errors import ExitCode, Stopped
 
@@ -25,11 +26,25 @@ _SERIAL = ("/dev/ttyS", "/dev/ttyUSB", "/dev/ttyACM", "/dev/ttyAMA", "/dev/hvc")
 
 def open_console(path: Path | None, *, plain: bool) -> int:
     """The console, from its main menu until it is left. Raises `ConfigurationError`, and `Stopped` when the terminal went away."""
-    with closing(Desk(path)) as desk, ended_by_signals(desk):
-        _run(lambda face: console(face, desk), plain=plain or needs_plain(os.environ.get("TERM", ""), _terminal()))
-        if desk.leaving.is_set():
-            raise Stopped("the console was ended from outside")
+    try:
+        with closing(Desk(path)) as desk, ended_by_signals(desk):
+            _run(lambda face: console(face, desk), plain=plain or needs_plain(os.environ.get("TERM", ""), _terminal()))
+            if desk.leaving.is_set():
+                raise Stopped("the console was ended from outside")
+    except Stopped as error:
+        _end_now_if_work_goes_on(str(error), error.exit_code)
+        raise
+    _end_now_if_work_goes_on("", ExitCode.DONE)
     return ExitCode.DONE
+
+
+def _end_now_if_work_goes_on(why: str, code: int) -> None:
+    """A look at a silent target that nobody waits for any more would keep this process for a minute. It changes nothing."""
+    if any(thread.name == WAITED_FOR for thread in threading.enumerate()):
+        if why:
+            show.complain(why)
+        show.finish()
+        os._exit(code)
 
 
 def needs_plain(term: str, terminal: str | None) -> bool:

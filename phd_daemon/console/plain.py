@@ -10,11 +10,13 @@ import contextlib
 import shutil
 import signal
 import sys
+import termios
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import TypeVar
 
 from phd_daemon.cli import show
+from phd_daemon.cli.live import redraw
 from phd_daemon.console.face import Choice, Face, Page, Question, Stop
 from phd_daemon.console.numbered import ESCAPE, Numbered, Said, View, first_view, numbered, page, understood
 from phd_daemon.console.watched import Watched
@@ -123,7 +125,7 @@ class Plain:
     def watch(self, title: str, work: Callable[[Stop], T]) -> T:
         """The work in a thread of its own, so that a question can stand here while it goes on."""
         self._head(title, ("^C asks whether to stop.",))
-        watched = Watched(work, redraw=show.redraw if show.on_a_terminal() else None, say=show.say)
+        watched = Watched(work, redraw=redraw if show.on_a_terminal() else None, say=show.say)
         presses = _Presses()
         before = signal.signal(signal.SIGINT, presses.on_interrupt)
         try:
@@ -134,6 +136,7 @@ class Plain:
                     self._ask_to_stop(watched, presses)
         finally:
             signal.signal(signal.SIGINT, before)
+            _forget_what_was_typed()
         return watched.result()
 
     def lend(self, work: Callable[[], T]) -> T:
@@ -160,6 +163,7 @@ class Plain:
         """Enter goes on; a second ^C, and an input that has ended, mean yes: there must be a way to stop."""
         watched.pause()
         show.say()
+        _forget_what_was_typed()
         try:
             presses.asking = True
             answer = self._line("Stop it? Nothing half-made will stay. yes or [N]o: ")
@@ -195,3 +199,9 @@ class Plain:
             show.say()
             return None
         return text.strip()
+
+
+def _forget_what_was_typed() -> None:
+    """Keys that were pressed while work went on answer no question that comes after it."""
+    with contextlib.suppress(AttributeError, ValueError, OSError, termios.error):  # no terminal: a pipe's lines are its answers
+        termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)

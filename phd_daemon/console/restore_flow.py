@@ -5,11 +5,12 @@ from __future__ import annotations
 from phd_daemon.console.check_backup import Checked, check, summary
 from phd_daemon.console.choose_backup import browse_machines, browse_vmdks
 from phd_daemon.console.choose_full import FullChoice, choose_full, fulls_of
-from phd_daemon.console.choose_place import choose_place
+from phd_daemon.console.choose_place import Chosen, choose_place
 from phd_daemon.console.desk import Desk
 from phd_daemon.console.face import Face
 from phd_daemon.console.start_restore import Order, start
 from restore_core.catalog import CatalogEntry
+from restore_core.restore.candidates import Candidate
 
 
 def by_vm(face: Face, desk: Desk) -> None:
@@ -24,21 +25,34 @@ def by_vmdk(face: Face, desk: Desk) -> None:
 
 def restore_backup(entry: CatalogEntry, face: Face, desk: Desk) -> None:
     """One backup, from its summary to the start of the restore."""
-    if not face.confirm("Restore this backup?", summary(entry, desk.targets), default=True):
-        return
-    backup = check(entry, face, desk)
-    fulls = fulls_of(backup, face, desk)
-    if not fulls:
-        _place_and_start(backup, FullChoice(ref=None), face, desk)
-        return
-    while (full := choose_full(fulls, face)) is not None:
-        if _place_and_start(backup, full, face, desk):
+    known: tuple[Checked, list[Candidate]] | None = None
+    while face.confirm("Restore this backup?", summary(entry, desk.targets), default=True):
+        known = known or _known(entry, face, desk)
+        if known is not None and _from_the_full_on(*known, face, desk):
             return
 
 
-def _place_and_start(backup: Checked, full: FullChoice, face: Face, desk: Desk) -> bool:
+def _known(entry: CatalogEntry, face: Face, desk: Desk) -> tuple[Checked, list[Candidate]] | None:
+    """What its target says of the backup, and its Fulls; None when the person did not wait."""
+    backup = check(entry, face, desk)
+    fulls = fulls_of(backup, face, desk) if backup is not None else None
+    return None if backup is None or fulls is None else (backup, fulls)
+
+
+def _from_the_full_on(backup: Checked, fulls: list[Candidate], face: Face, desk: Desk) -> bool:
     """Whether a restore was begun; False when the person went back before that."""
-    while (place := choose_place(backup, face, desk)) is not None:
-        if start(Order(backup=backup, full=full, place=place), face, desk):
+    if not fulls:
+        return _place_and_start(backup, FullChoice(ref=None), face, desk)
+    while (full := choose_full(fulls, face)) is not None:
+        if _place_and_start(backup, full, face, desk):
             return True
     return False
+
+
+def _place_and_start(backup: Checked, full: FullChoice, face: Face, desk: Desk) -> bool:
+    """The same, with the Full that was chosen."""
+
+    def then(place: Chosen) -> bool:
+        return start(Order(backup=backup, full=full, place=place), face, desk)
+
+    return choose_place(backup, face, desk, then)

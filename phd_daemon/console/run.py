@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable
-from typing import cast
+from typing import TypeVar, cast
 
 from phd_daemon.console.desk import Desk
 from phd_daemon.console.face import Choice, Face, Page, Row
@@ -17,6 +17,7 @@ from phd_daemon.status import nobody_serves
 from restore_core import __version__
 from restore_core.errors import PhdError, Stopped, from_os_error
 
+T = TypeVar("T")
 Flow = Callable[[Face, Desk], None]
 NO_DAEMON = "No daemon serves the restore queue: jobs wait until one does. Restores in the foreground work."
 QUEUE_OFF = "The restore queue is switched off: jobs wait until it is on. Restores in the foreground work."
@@ -57,6 +58,15 @@ def call(title: str, what: Flow, face: Face, desk: Desk) -> None:
     except OSError as error:
         typed = from_os_error(error, doing="cannot be used", where=os.fsdecode(error.filename or "this system"))
         face.show(Page(title=title, lines=str(typed).split("\n")))
+
+
+def waited(message: str, work: Callable[[], T], face: Face, desk: Desk) -> T | None:
+    """What the work returned; None when the person did not wait for it, which is one step back."""
+    try:
+        return face.wait(message, work)
+    except KeyboardInterrupt:
+        desk.let_go()
+        return None
 
 
 def flow(name: str) -> Flow:

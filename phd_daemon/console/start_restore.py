@@ -47,15 +47,14 @@ def start(order: Order, face: Face, desk: Desk) -> bool:
     lines += _of_the_backup(order)
     if order.place.overwrite:
         lines.append(" The disk that lies there is refreshed or replaced.")
-    if not face.confirm("Start this restore?", lines, default=True):
-        return False
-    queued = _ask_for_queue(order, face, desk)
-    if queued is None:
-        return False
-    if queued:
-        return _submit(order, face, desk)
-    _restore_here(order, request, face, desk)
-    return True
+    while face.confirm("Start this restore?", lines, default=True):
+        while (queued := _ask_for_queue(order, face, desk)) is not None:
+            if not queued:
+                _restore_here(order, request, face, desk)
+                return True
+            if _submit(order, face, desk):
+                return True
+    return False
 
 
 def _request(order: Order, desk: Desk) -> RestoreRequest:

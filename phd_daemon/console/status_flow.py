@@ -65,7 +65,7 @@ def status(face: Face, desk: Desk) -> None:
             return
         if isinstance(chosen, JobView):
             last = chosen.name
-            call(TITLE, partial(_job, spool=spool, view=chosen), face, desk)
+            call(TITLE, partial(_job, spool=spool, name=chosen.name), face, desk)
         elif chosen is _Do.CLEAN:
             call(TITLE, partial(_clean, spool=spool, views=views), face, desk)
 
@@ -92,27 +92,45 @@ def _short(progress: LiveProgress) -> str:
     return f"{progress.percent:.0f}%, {show.size(progress.rate)}/s{left}"
 
 
-def _job(face: Face, _desk: Desk, *, spool: Spool, view: JobView) -> None:
-    """What can be done to one job, and that."""
-    rows = [Row(cells=(_label(done, view),), value=done, key=key) for key, done in _may(view, time.time())]
-    title = f"Job {printable(view.name)}"
-    chosen = face.choose(Choice(title=title, rows=rows, intro=tuple(_details(view)), help=_JOB_HELP, start=0))
-    match chosen:
-        case None:
+def _job(face: Face, desk: Desk, *, spool: Spool, name: str) -> None:
+    """What can be done to one job, until something was done that changes it, or it is gone."""
+    while not desk.leaving.is_set() and (view := _view(spool, name)) is not None:
+        chosen = face.choose(_page(view))
+        if chosen is None or _done(chosen, view, face, spool):
             return
+
+
+def _view(spool: Spool, name: str) -> JobView | None:
+    return next((view for view in snapshot(spool.folder, time.time()) if view.name == name), None)
+
+
+def _page(view: JobView) -> Choice[_Do]:
+    """All that is known of a job, and what can be done to it."""
+    rows = [Row(cells=(_label(done, view),), value=done, key=key) for key, done in _may(view, time.time())]
+    return Choice(title=f"Job {printable(view.name)}", rows=rows, intro=tuple(_details(view)), help=_JOB_HELP, start=0)
+
+
+def _done(chosen: _Do, view: JobView, face: Face, spool: Spool) -> bool:
+    """Do it. False when nothing was changed: a log was read, or the person went back."""
+    name = printable(view.name)
+    match chosen:
         case _Do.LOG:
             _show_log(face, spool, view)
+            return False
         case _Do.PRIORITY:
-            _priority(face, spool, view)
+            return _priority(face, spool, view)
         case _Do.CANCEL:
             warning = ["What it has written so far is removed."] if view.state is State.RUNNING else []
-            if face.confirm(f"Cancel {printable(view.name)}?", warning, default=False):
-                actions.cancel(spool.folder, view.name)
+            if not face.confirm(f"Cancel {name}?", warning, default=False):
+                return False
+            actions.cancel(spool.folder, view.name)
         case _Do.REMOVE:
-            if face.confirm(f"Remove {printable(view.name)}, with its log?", ["Its disk is not touched."], default=False):
-                actions.clean(spool.folder, [view.name])
+            if not face.confirm(f"Remove {name}, with its log?", ["Its disk is not touched."], default=False):
+                return False
+            actions.clean(spool.folder, [view.name])
         case _:
             {_Do.HOLD: actions.hold, _Do.RELEASE: actions.release, _Do.RETRY: actions.retry}[chosen](spool.folder, view.name)
+    return True
 
 
 def _may(view: JobView, now: float) -> Iterator[tuple[str, _Do]]:
@@ -153,7 +171,7 @@ def _details(view: JobView) -> Iterator[str]:
         yield in_one_line(view.why)
 
 
-def _priority(face: Face, spool: Spool, view: JobView) -> None:
+def _priority(face: Face, spool: Spool, view: JobView) -> bool:
     question = Question(
         title=f"Priority of {printable(view.name)}",
         prompt="Priority, 0 (first) to 9 (last)",
@@ -162,8 +180,10 @@ def _priority(face: Face, spool: Spool, view: JobView) -> None:
         check=lambda text: None if text in "0123456789" and len(text) == 1 else "Type one digit, 0 to 9.",
     )
     answer = face.ask(question)
-    if answer is not None:
-        set_priority(spool.folder, view.name, int(answer))
+    if answer is None:
+        return False
+    set_priority(spool.folder, view.name, int(answer))
+    return True
 
 
 def _clean(face: Face, _desk: Desk, *, spool: Spool, views: tuple[JobView, ...]) -> None:

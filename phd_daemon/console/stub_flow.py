@@ -27,10 +27,11 @@ def stub(face: Face, desk: Desk) -> None:
     rows: list[Row[Path | _Other]] = [Row(cells=(printable(str(path)), show.size(size)), value=path) for path, size in found]
     rows.append(Row(cells=("Another flat file", ""), value=_Other.PATH, key="o"))
     title = "Flat files without a STUB"
-    chosen = face.choose(Choice(title=title, rows=rows, help=_HELP))
-    flat = _asked(face) if isinstance(chosen, _Other) else chosen
-    if flat is not None:
-        face.show(Page(title="STUB created", lines=[f"{printable(str(write_stub(flat)))}: written"]))
+    while (chosen := face.choose(Choice(title=title, rows=rows, help=_HELP))) is not None:
+        flat = _asked(face) if isinstance(chosen, _Other) else chosen
+        if flat is not None:
+            face.show(Page(title="STUB created", lines=[f"{printable(str(write_stub(flat)))}: written"]))
+            return
 
 
 def _asked(face: Face) -> Path | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from phd_daemon.console import places
-from phd_daemon.console.check_backup import check, summary
+from phd_daemon.console.check_backup import Checked, check, summary
 from phd_daemon.console.choose_backup import browse_machines
 from phd_daemon.console.choose_place import choose_folder
 from phd_daemon.console.desk import Desk
 from phd_daemon.console.face import Face, Page
+from phd_daemon.console.run import waited
 from restore_core.catalog import CatalogEntry
 from restore_core.errors import BadArchive
 from restore_core.naming import ArchiveType, printable
@@ -20,18 +23,27 @@ def vmx_only(face: Face, desk: Desk) -> None:
 
 
 def _restore_vmx(entry: CatalogEntry, face: Face, desk: Desk) -> None:
-    if not face.confirm("Restore the VMX file of this backup?", summary(entry, desk.targets), default=True):
-        return
-    backup = check(entry, face, desk)
+    backup: Checked | None = None
+    while face.confirm("Restore the VMX file of this backup?", summary(entry, desk.targets), default=True):
+        backup = backup or check(entry, face, desk)
+        if backup is not None and _put_it_somewhere(backup, face, desk):
+            return
+
+
+def _put_it_somewhere(backup: Checked, face: Face, desk: Desk) -> bool:
+    """Whether it was written; False when the person went back before that."""
+    entry = backup.entry
     if not backup.has_vmx:
         raise BadArchive(
             f"{entry.ref}: it holds no VMX", remedy="The disk was backed up without its VM; make a VMX for it by hand."
         )
-    stores = face.wait("Looking at the datastores", lambda: places.datastores(desk.config.datastores.roots))
-    folder = choose_folder(stores, entry.folder.vm, face, desk)
-    if folder is None:
-        return
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    written = restore_vmx(entry.ref, desk.targets, folder)
-    text = f"{printable(str(written))}: check its paths and settings before you use it"
-    face.show(Page(title="VMX restored", lines=[text]))
+
+    def write(folder: Path) -> bool:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        written = restore_vmx(entry.ref, desk.targets, folder)
+        text = f"{printable(str(written))}: check its paths and settings before you use it"
+        face.show(Page(title="VMX restored", lines=[text]))
+        return True
+
+    stores = waited("Looking at the datastores", lambda: places.datastores(desk.config.datastores.roots), face, desk)
+    return stores is not None and choose_folder(stores, entry.folder.vm, face, desk, write)

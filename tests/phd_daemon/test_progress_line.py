@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from phd_daemon.progress_line import clock, full_line, live
+from phd_daemon.progress_line import clock, full_line, live, shortened
 from restore_core.restore.request import Phase, Progress
 
 MB = 1 << 20
@@ -58,3 +58,33 @@ def test_the_line_of_a_full() -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(0, "00:00"), (59.9, "00:59"), (3599, "59:59"), (7310, "2:01:50")])
 def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
+
+
+@pytest.mark.parametrize(("rate", "text"), [(0.6, "0.6"), (0.97, "1.0"), (0.03, "0.03"), (1.0, "1"), (11.4, "11")])
+def test_a_slow_line_has_a_rate(rate: float, text: str) -> None:
+    assert f", at {text} meg/sec, " in live(progress(moved=int(rate * 100 * MB)), now=100.0).line
+
+
+@pytest.mark.parametrize(
+    ("width", "text"),
+    [
+        (90, "Delta: 67% Full: 32%, 1300 mb of 4096 mb, at 11 meg/sec, Elapsed: 01:50s Remain: 03:37s"),
+        (79, "Delta: 67% Full: 32%, 1300 mb of 4096 mb, at 11 meg/sec, Remain: 03:37s"),
+        (60, "Delta: 67% Full: 32%, at 11 meg/sec, Remain: 03:37s"),
+        (40, "Delta: 67% Full: 32%, Remain: 03:37s"),
+        (20, "Remain: 03:37s"),
+        (5, "Remain: 03:37s"),
+    ],
+)
+def test_on_a_narrow_terminal_the_remaining_time_is_whole(width: int, text: str) -> None:
+    assert shortened(live(progress(), now=110.0).line, width) == text
+
+
+def test_on_a_narrow_terminal_the_phase_stays_as_long_as_it_can() -> None:
+    line = live(progress(phase=Phase.FLUSH), now=300.0).line
+    assert shortened(line, 60) == "Delta: 67% Full: 32%, making it durable, Elapsed: 05:00s"
+
+
+def test_other_texts_stay_as_they_are() -> None:
+    line = full_line(done=405 * MB, elapsed=27.0, current_rate=MB)
+    assert shortened(line, 20) == line

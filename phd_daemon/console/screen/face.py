@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
-from phd_daemon.console.face import Choice, Page, Question, Row, Stop
+from phd_daemon.console.face import WAITED_FOR, Choice, Page, Question, Row, Stop
 from phd_daemon.console.screen.app import ConsoleApp
 from phd_daemon.console.screen.ask import AskScreen
 from phd_daemon.console.screen.asked import Asked, Reply
@@ -53,7 +53,7 @@ class ScreenFace:
         run = Run(work)
         told: SimpleQueue[Run[T] | None] = SimpleQueue()
         self._app.put(lambda: WaitScreen(message, told.put, pulse=self._app.pulse), told.put)
-        threading.Thread(target=lambda: told.put(run.run()), name="wait", daemon=True).start()
+        threading.Thread(target=lambda: told.put(run.run()), name=WAITED_FOR, daemon=True).start()
         if told.get() is None:
             raise KeyboardInterrupt
         return run.result()

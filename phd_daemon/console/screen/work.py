@@ -11,6 +11,7 @@ from textual.widget import Widget
 
 from phd_daemon.console.screen.asked import PADDING, Asked, Bar, Reply
 from phd_daemon.console.screen.text_view import TextView
+from phd_daemon.progress_line import shortened
 
 _BARS = 3  # the title, the sign of life, the keys
 _SIGNS = "|/-\\"
@@ -101,7 +102,6 @@ class WatchScreen(Asked):
         notes = self.work.notes
         if notes:
             self.text.add([notes.popleft() for _ in range(len(notes))])
-        self.line.show([self.work.line])
         self.lay_out(self.app.size)
         self._beats += 1
         life = _SIGNS[self._beats % len(_SIGNS)]
@@ -118,6 +118,7 @@ class WatchScreen(Asked):
     def lay_out(self, size: Size) -> None:
         """The progress stands right below the notes, of which the last ones are seen."""
         width, height = size
+        self.line.show([shortened(self.work.line, width - PADDING)])
         line = self.line.lines_needed(width - PADDING)
         self.line.styles.height = line
         self.line.styles.margin = (1, 0)

@@ -128,7 +128,7 @@ class TestStatus:
 
     def test_the_log_of_a_finished_job(self, site: Site) -> None:
         site.job("crm.done", "first\n\x1b[2Jlast\n", finished_at=time.time())
-        said = site.talk(status_flow.status, "crm", "l", BACK)
+        said = site.talk(status_flow.status, "crm", "l", BACK, BACK)
         assert "Log of crm\nfirst\n%1B[2Jlast" in said
 
     def test_the_log_of_a_running_job_is_followed_to_its_end(self, site: Site) -> None:
@@ -141,7 +141,7 @@ class TestStatus:
 
         later = threading.Timer(0.3, end)
         later.start()
-        said = site.talk(status_flow.status, "crm", "l", BACK)
+        said = site.talk(status_flow.status, "crm", "l", BACK, BACK)
         later.join()
         assert "Log of crm\nbegun\nended" in said
 
@@ -152,7 +152,7 @@ class TestStatus:
         site.talk(status_flow.status, "crm", "r", BACK)
         site.talk(status_flow.status, "crm", "p", "2", BACK)
         assert parse_control_file((site.spool / "crm.job").read_bytes()).priority == 2
-        site.talk(status_flow.status, "crm", "c", "n", BACK)
+        site.talk(status_flow.status, "crm", "c", "n", BACK, BACK)
         assert site.names() == ["crm.job"]
         site.talk(status_flow.status, "crm", "c", "y", BACK)
         assert site.names() == ["crm.cancelled"]
@@ -161,6 +161,24 @@ class TestStatus:
         (site.spool / "crm.job").rename(site.spool / "crm.failed")
         site.talk(status_flow.status, "crm", "d", "y", BACK)
         assert site.names() == []
+
+    def test_esc_goes_back_one_step_to_the_job_and_then_to_the_list(self, site: Site) -> None:
+        site.job("crm.job", "log\n")
+        (site.spool / "crm.job").rename(site.spool / "crm.done")
+        face = Scripted(
+            *[(status_flow.TITLE, "crm"), ("Job crm", "l"), ("Job crm", "d"), ("Remove crm", BACK), ("Job crm", BACK)],
+            (status_flow.TITLE, BACK),
+        )
+        status_flow.status(face, site.desk)
+        assert not face.answers
+
+    def test_esc_goes_back_one_step_from_the_priority_to_the_job(self, site: Site) -> None:
+        site.job("crm.job")
+        face = Scripted(
+            *[(status_flow.TITLE, "crm"), ("Job crm", "p"), ("Priority", BACK), ("Job crm", BACK)], (status_flow.TITLE, BACK)
+        )
+        status_flow.status(face, site.desk)
+        assert not face.answers
 
     def test_what_a_state_does_not_allow_is_not_offered(self, site: Site) -> None:
         offered = {}
@@ -207,7 +225,7 @@ class TestStatus:
 
     def test_a_name_cannot_steer_the_terminal(self, site: Site) -> None:
         site.job("x\x1b[2J.done", "log\n")
-        assert "Log of x%1B[2J" in site.talk(status_flow.status, "x%1B", "l", BACK)
+        assert "Log of x%1B[2J" in site.talk(status_flow.status, "x%1B", "l", BACK, BACK)
 
 
 class TestOptions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -151,3 +152,12 @@ def test_ctrl_c_asks_and_goes_on_or_stops(term: str, second: str, tmp_path: Path
         terminal.expect("cleaned up")
         terminal.expect("came back with 42")
         assert terminal.ends() == 0
+
+
+def test_what_was_typed_while_work_went_on_answers_no_question_after_it(face: Plain, monkeypatch: pytest.MonkeyPatch) -> None:
+    master, slave = os.openpty()
+    with os.fdopen(slave, "r") as stdin, os.fdopen(master, "wb", buffering=0) as keys:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        face.watch("Restoring", lambda _stop: keys.write(b"y\n"))
+        keys.write(b"n\n")
+        assert face.confirm("Restore the VMX file also?", [], default=False) is False

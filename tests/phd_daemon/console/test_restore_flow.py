@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -19,11 +21,19 @@ from tests.phd_daemon.console.conftest import Place
 from tests.phd_daemon.console.scripted import BACK, ENTER, Answer, Scripted
 from tests.phd_daemon.small_backup import UUID, VMX
 
+T = TypeVar("T")
 Script = list[tuple[str, Answer]]
 TO_BACKUP: Script = [("Virtual Machines", ENTER), ("a date or All Dates", ENTER)]
 TO_PLACE: Script = [*TO_BACKUP, ("Backups of CRM", ENTER), ("Restore this backup?", ENTER), ("The Full", ENTER)]
 ELSEWHERE: Script = [("Where to restore", ENTER), ("Datastore", ENTER), ("Folder on", ENTER), ("Name of the VMDK", ENTER)]
 HERE: Script = [("Start this restore?", ENTER), ("Submit this restore job", "n")]
+BACK_FROM_THE_NAME: Script = [
+    ("Folder on", BACK),
+    ("Datastore", BACK),
+    ("Where to restore", BACK),
+    ("The Full", BACK),
+    ("Restore this backup?", BACK),
+]
 OUT: Script = [("Backups of CRM", BACK), ("a date or All Dates", BACK), ("Virtual Machines", BACK)]
 
 
@@ -57,6 +67,64 @@ def test_into_the_queue_and_at_once_the_next_one(place: Place) -> None:
         assert (control.delta, control.restore_to, control.vmx) == (place.backup.delta, place.disk, VmxChoice.AS_IS)
         assert (control.overwrite, control.full) == (False, None)
     assert not place.disk.parent.exists()
+
+
+def test_esc_goes_back_exactly_one_step_from_the_last_question_to_the_menu(place: Place) -> None:
+    there: Script = [*TO_PLACE, *ELSEWHERE, ("Start", ENTER), ("Submit", "y")]
+    back: Script = [("Restore the VMX", BACK), ("Submit", BACK), ("Start", BACK), ("Name of the VMDK", BACK), *BACK_FROM_THE_NAME]
+    face = Scripted(*there, *back, *OUT)
+    restore_flow.by_vm(face, place.desk)
+    assert not face.answers
+    assert not list(place.spool.iterdir())
+    assert not place.disk.parent.exists()
+
+
+def test_esc_goes_back_one_step_from_a_disk_that_lies_there_and_from_folders_that_are_typed(place: Place) -> None:
+    (place.datastore / "old").mkdir()
+    (place.datastore / "old" / "CRM-flat.vmdk").write_bytes(bytes(512))
+    over: Script = [("Where to restore", "old"), ("Write over", "y"), ("Start", BACK), ("Write over", BACK)]
+    typed: Script = [("Where", ENTER), ("Datastore", ENTER), ("Folder on", "n"), ("Folder on", "new"), ("Name", BACK)]
+    typed += [("Folder on", BACK), ("Folder on", BACK)]
+    other: Script = [("Datastore", "o"), ("Another", str(place.folder)), ("Name", BACK), ("Another", BACK), ("Datastore", BACK)]
+    face = Scripted(*TO_PLACE, *over, *typed, *other, *BACK_FROM_THE_NAME[2:], *OUT)
+    restore_flow.by_vm(face, place.desk)
+    assert not face.answers
+
+
+def test_esc_goes_back_one_step_on_the_way_to_a_vmx(place: Place) -> None:
+    there: Script = [*TO_BACKUP, ("Backups of CRM", ENTER), ("Restore the VMX file of this", ENTER), ("Datastore", ENTER)]
+    back: Script = [("Folder", BACK), ("Datastore", BACK), ("Restore the VMX file of this", BACK)]
+    face = Scripted(*there, *back, *OUT)
+    vmx_flow.vmx_only(face, place.desk)
+    assert not face.answers
+
+
+class Impatient(Scripted):
+    """Does not wait for what is named, once."""
+
+    def __init__(self, message: str, *answers: tuple[str, Answer]) -> None:
+        super().__init__(*answers)
+        self._message = message
+
+    def wait(self, message: str, work: Callable[[], T]) -> T:
+        if self._message and self._message in message:
+            self._message = ""
+            raise KeyboardInterrupt
+        return super().wait(message, work)
+
+
+@pytest.mark.parametrize("message", ["checking the header", "Looking for the Full"])
+def test_who_does_not_wait_is_back_at_the_question_before(place: Place, message: str) -> None:
+    summary: Script = [("Restore this backup?", ENTER), ("Restore this backup?", BACK)]
+    face = Impatient(message, *TO_BACKUP, ("Backups of CRM", ENTER), *summary, *OUT)
+    restore_flow.by_vm(face, place.desk)
+    assert not face.answers
+
+
+def test_who_does_not_wait_for_the_datastores_is_back_at_the_full(place: Place) -> None:
+    face = Impatient("Looking at the datastores", *TO_PLACE, *BACK_FROM_THE_NAME[3:], *OUT)
+    restore_flow.by_vm(face, place.desk)
+    assert not face.answers
 
 
 def test_by_the_name_of_the_vmdk(place: Place) -> None:
@@ -125,8 +193,7 @@ def test_a_disk_in_use_says_by_whom_and_one_that_is_not_is_replaced_only_when_sa
 def test_names_that_cannot_be_are_refused_with_the_reason(place: Place) -> None:
     names = ["a/b.vmdk", "CRM-flat.vmdk", 'a"b.vmdk', ".vmdk", "x" * 250 + ".vmdk", "%0A.vmdk", "CRM.vmdk.phd-part", BACK]
     asked: Script = [("Name of the VMDK", name) for name in names]
-    back: Script = [("Folder on", BACK), ("Datastore", BACK), ("Where to restore", BACK), ("The Full", BACK)]
-    face = Scripted(*TO_PLACE, *ELSEWHERE[:-1], *asked, *back[1:3], *back[3:], *OUT)
+    face = Scripted(*TO_PLACE, *ELSEWHERE[:-1], *asked, *BACK_FROM_THE_NAME, *OUT)
     restore_flow.by_vm(face, place.desk)
     reasons = ("cannot stand in a name", "data file of a VMDK", "cannot carry this name", "needs a name", "bytes too long")
     for reason in (*reasons, "not a name for a disk", "kept for unfinished files"):
@@ -209,7 +276,7 @@ def test_a_flipped_bit_ends_the_restore_and_says_so(place: Place) -> None:
 def test_another_full_of_the_disk_is_listed_and_cannot_be_chosen(place: Place) -> None:
     older = place.backup.full_path.with_name("00-CRM.vmdk.gz-070919-1601.phd")
     older.write_bytes(b"\x1f\x8b of another day")
-    face = Scripted(*TO_PLACE[:-1], ("The Full", BACK), *OUT)
+    face = Scripted(*TO_PLACE[:-1], ("The Full", BACK), ("Restore this backup?", BACK), *OUT)
     restore_flow.by_vm(face, place.desk)
     listed = next(line for line in face.seen if older.name in line)
     assert listed.endswith(f"  another backup: 17 bytes, needed {place.backup.full_path.stat().st_size}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -125,6 +126,25 @@ def test_a_closed_window_stops_a_restore_and_leaves_nothing_half_made(place: Pla
         terminal.hang_up()
         assert terminal.ends() == 130
     assert list(place.disk.parent.iterdir()) == []
+
+
+def test_left_while_targets_are_looked_at_the_process_ends_at_once(place: Place) -> None:
+    program = (
+        "import pathlib, sys, threading, phd_daemon.console.choose_backup as there\n"
+        "from phd_daemon.console.opening import open_console\n"
+        "def look(*_, **__):\n"
+        "    silent = threading.Thread(target=threading.Event().wait)\n"
+        "    silent.start()\n"
+        "    silent.join()\n"
+        "there.fresh_catalog = look\n"
+        "sys.exit(open_console(pathlib.Path(sys.argv[1]), plain=False))\n"
+    )
+    with Terminal([sys.executable, "-c", program, place.folder / "phd.toml"], term="xterm") as terminal:
+        for title, key in (("Main Menu", "e"), ("Restore Menu", "c"), ("Restore through the Console", "v")):
+            through(terminal, title, key=key)
+        through(terminal, "Please wait", *reversed(("Main Menu", "Restore Menu", "Restore through the Console")), key=BACK)
+        assert terminal.ends() == 0
+    assert CLOSED in terminal.said
 
 
 def test_a_kill_gives_the_terminal_back(place: Place) -> None:

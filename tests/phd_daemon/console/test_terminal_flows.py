@@ -28,6 +28,7 @@ def test_a_log_is_followed_and_left_with_interrupt(place: Place) -> None:
             file.write("half way\n")
         terminal.expect("half way")
         terminal.keys("\x03")
+        terminal.answer("Job crm", "0")
         terminal.answer("Backup Restore Status", "0")
         assert control.exists()
         control.rename(place.spool / "crm.done")
@@ -35,6 +36,7 @@ def test_a_log_is_followed_and_left_with_interrupt(place: Place) -> None:
         terminal.answer("Backup Restore Status", "1")
         terminal.answer("Job crm", "l")
         terminal.expect("half way")
+        terminal.answer("Job crm", "0")
         terminal.answer("Backup Restore Status", "0")
         terminal.answer("Main Menu", "0")
         assert terminal.ends() == 0
