@@ -100,6 +100,11 @@ class Pass:
         }
 
 
+def in_words(verdict: Verdict) -> str:
+    """A verdict for people; for those programs read, `QUEUED` is as it always was. "queued" alone reads as done by this pass."""
+    return "in the queue already" if verdict is Verdict.QUEUED else verdict.value
+
+
 def append(path: Path, done: Pass) -> None:
     """Add the record of a pass, and let the oldest go when the file grows too large. Raises `OSError`."""
     durable.append_line(path, json.dumps(done.document()).encode(), mode=0o600)
@@ -110,6 +115,6 @@ def append(path: Path, done: Pass) -> None:
 
 def _by_verdict(counts: Counter[Verdict]) -> str:
     named = ", ".join(
-        f"{count} {verdict.value}" for verdict, count in sorted(counts.items(), key=lambda pair: pair[0].value) if count
+        f"{count} {in_words(verdict)}" for verdict, count in sorted(counts.items(), key=lambda pair: pair[0].value) if count
     )
     return f" ({named})" if named else ""

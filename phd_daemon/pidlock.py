@@ -22,16 +22,22 @@ _PATIENCE = 0.5
 class PidLock:
     """Taken by `acquire`, kept until the process ends. As a context it writes the pid, which is how python-daemon uses it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, temporary: bool = False) -> None:
+        """With `temporary` the file goes when the context ends: people take its being there for a daemon that runs."""
         self.path = path
+        self._temporary = temporary
         self._fd = -1
 
     def acquire(self) -> None:
         """Take the lock. Raises `TryAgainLater` when another daemon holds it, `OSError` when there can be no such file."""
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        fd = self._open()
         # `holder` borrows the lock for an instant; a daemon keeps it for life.
         patience = time.monotonic() + _PATIENCE
-        while not _locked(fd, fcntl.LOCK_EX):
+        while not _locked(fd, fcntl.LOCK_EX) or not self._is(fd):
+            if not self._is(fd):  # a daemon that ended meanwhile has removed it
+                os.close(fd)
+                fd = self._open()
+                continue
             if time.monotonic() > patience:
                 pid = _pid_in(fd)
                 os.close(fd)
@@ -42,6 +48,17 @@ class PidLock:
                 )
             time.sleep(0.05)
         self._fd = fd
+
+    def _open(self) -> int:
+        return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+
+    def _is(self, fd: int) -> bool:
+        """Whether the open file is the one that has the name now."""
+        try:
+            there, ours = os.lstat(self.path), os.fstat(fd)
+        except FileNotFoundError:
+            return False
+        return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
 
     def fileno(self) -> int:
         """The open file that is the lock; it must stay open."""
@@ -62,6 +79,8 @@ class PidLock:
     def __exit__(self, *_: object) -> None:
         if self._fd >= 0:
             os.ftruncate(self._fd, 0)
+            if self._temporary and self._is(self._fd):
+                durable.remove(self.path, durable=False)
         self.release()
 
 

@@ -25,8 +25,8 @@ _ORDER = {State.RUNNING: 0, State.WAITING: 1, State.HELD: 2}
 class JobView:
     """One control file, with what its status file says of it.
 
-    `since` is when it came (waiting, held), began (running) or ended. `why` is why it waits, or how it ended; `until` the
-    time it waits for, `next_try` that of its next try. `accepted` is False for one the daemon has not taken yet. `rotated`
+    `since` is when it came (waiting), was parked (held), began (running) or ended. `why` is why it waits, or how it ended; `until`
+    the time it waits for, `next_try` that of its next try. `accepted` is False for one the daemon has not taken yet. `rotated`
     marks the older ones of a name that was used again (`crm.~1`).
     """
 
@@ -123,9 +123,9 @@ def _since(state: State, facts: os.stat_result, status: JobStatus | None) -> flo
             return status.started_at
         if state.final and status.finished_at is not None:
             return status.finished_at
-        if not state.final:
+        if state in (State.WAITING, State.RUNNING):
             return status.accepted_at
-    return facts.st_ctime
+    return facts.st_ctime  # of a held one: when it was renamed
 
 
 def _why(

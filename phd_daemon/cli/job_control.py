@@ -14,7 +14,7 @@ from phd_daemon.cli.options import config_option, read_config, spool_of
 from phd_daemon.spool import actions
 from phd_daemon.spool.layout import FINAL, State
 from restore_core.errors import ExitCode, PhdError
-from restore_core.naming import unprintable
+from restore_core.naming import printable, unprintable
 
 _Action = Callable[[Path, str], None]
 _Command = TypeVar("_Command", bound=Callable[..., object])
@@ -69,7 +69,7 @@ def priority(job: str, number: int, config: Path | None) -> None:
     from phd_daemon.spool.priority import set_priority
 
     before = set_priority(spool_of(read_config(config)).folder, unprintable(job), number)
-    show.say(f"{job}: priority {number}" + (", as it was" if before == number else f" (was {before})"))
+    show.say(f"{printable(unprintable(job))}: priority {number}" + (", as it was" if before == number else f" (was {before})"))
 
 
 def each(jobs: Sequence[str], config: Path | None, action: _Action, done: str) -> int:
@@ -83,5 +83,5 @@ def each(jobs: Sequence[str], config: Path | None, action: _Action, done: str) -
             show.complain(str(error))
             code = error.exit_code
         else:
-            show.say(f"{job}: {done}")
+            show.say(f"{printable(unprintable(job))}: {done}")
     return code

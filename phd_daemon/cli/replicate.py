@@ -10,7 +10,7 @@ import click
 
 from phd_daemon.cli import show
 from phd_daemon.cli.options import config_option, json_option, read_config, spool_of
-from phd_daemon.pass_record import Pass
+from phd_daemon.pass_record import Pass, in_words
 from phd_daemon.status import nobody_serves
 from restore_core.naming import printable
 from restore_core.replication.selection import Decision, Verdict
@@ -96,7 +96,7 @@ def _what(done: Pass, one: Decision) -> str:
     if one.rule.line in done.refused:
         return "refused"
     if one.verdict is not Verdict.RESTORE:
-        return str(one.verdict.value)
+        return in_words(one.verdict)
     held = ", held" if one.held else ""
     return f"would be queued{held}" if done.dry_run else f"queued{held}"
 

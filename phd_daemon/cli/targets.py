@@ -15,7 +15,7 @@ from phd_daemon.cli.options import config_option, json_option, known_target, rea
 from phd_daemon.cli.times import age
 from phd_daemon.known import catalog_of
 from restore_core import catalog
-from restore_core.errors import ExitCode, PhdError
+from restore_core.errors import ExitCode, PhdError, Stopped, UsageError
 from restore_core.naming import printable
 from restore_core.targets import make_target
 from restore_core.targets.base import Target, TargetSpec
@@ -88,10 +88,22 @@ def trust(context: click.Context, name: str, yes: bool, config: Path | None) -> 
         show.say(
             f"and {printable(shown.file)} has none for it yet. Compare it with what the server itself says of its {shown.kind}."
         )
-    if not yes and not click.confirm("Trust it from now on?", default=False):
-        raise click.Abort
+    if not yes and not _agreed():
+        raise Stopped(f"{printable(name)}: not trusted; nothing was recorded")
     record(spec, shown)
     show.say(f"recorded in {printable(shown.file)}")
+
+
+def _agreed() -> bool:
+    try:
+        return click.confirm("Trust it from now on?", default=False)
+    except click.Abort as error:
+        if not isinstance(error.__context__, EOFError):  # ^C, of which click makes the same
+            raise
+        raise UsageError(
+            "standard input has ended, so nobody can answer: nothing was recorded",
+            remedy="Run it on a terminal; or compare the fingerprint, and give --yes.",
+        ) from None
 
 
 def reach(spec: TargetSpec, indexed: float | None) -> Reached:

@@ -10,6 +10,7 @@ The daemon sees it and does the rest; when it is not running, as soon as it is.
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -105,10 +106,17 @@ def _rename(folder: Path, job: str, sources: Collection[State], to: State, *, ve
                 return
             raise UsageError(
                 f"{printable(job)} cannot be {verb}: {printable(job)}.{to.value} exists already",
-                remedy=f"Remove or rename that one first ('phd clean {printable(job)}' removes finished jobs).",
+                remedy=_make_way(job, to),
             ) from None
     may = " or ".join(state.meaning for state in sources)
     raise UsageError(f"{printable(job)} cannot be {verb}: {described(folder, job)}", remedy=f"It must be {may}; see 'phd queue'.")
+
+
+def _make_way(job: str, to: State) -> str:
+    named = f"{'-- ' if job.startswith('-') else ''}{shlex.quote(printable(job))}"  # or the name is read as options
+    if to.final:
+        return f"Remove or rename that one first ('phd clean {named}' removes it with its log)."
+    return f"Two jobs have that name, and one of them waits: let it run first, or cancel it ('phd cancel {named}')."
 
 
 def described(folder: Path, job: str) -> str:

@@ -197,7 +197,7 @@ def _compare(spool: Spool, record: JobRecord, state: State) -> JobRecord:
     if not edited and record.next_try is not None:
         # Whoever touches the file says when it may run: the next try is not waited for any longer.
         now = now.with_(next_try=None, why_waiting="")
-        log.line("its next try need not wait any longer: the file was touched")
+        log.line("its next try need not wait any longer: it was asked for ('phd retry', or a touch of the file)")
     if state is State.WAITING and (now.not_before_ns, now.next_try) != (record.not_before_ns, record.next_try):
         write_status(spool.status(record.stem), status_of(now), durable_now=False)
     return _saved(spool, now)

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from restore_core.catalog import CatalogEntry
-from restore_core.naming import printable
 from restore_core.replication.rules import Rule, names_disk, parse_rules, render_rule
 
 _OFF = "#"
@@ -51,9 +50,9 @@ def _places(datastore: Path, vm: str, uuid: str | None, scsi: str, vmdk: str) ->
 
 def _component(name: str) -> str:
     """A name from a target as one folder of ours."""
-    return printable(name).replace("/", "_").lstrip(".") or "_"
+    return name.replace("/", "_").lstrip(".") or "_"  # `render_rule` escapes it, once
 
 
 def _disk(name: str) -> str:
-    plain = printable(name).replace("/", "_").lstrip(".") or "_"
+    plain = name.replace("/", "_").lstrip(".") or "_"
     return plain.removesuffix("-flat.vmdk") + ".vmdk" if plain.endswith("-flat.vmdk") else plain

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from phd_daemon import pidlock
 from phd_daemon.pidlock import PidLock, holder
 from restore_core.errors import ExitCode, TryAgainLater
 
@@ -47,3 +48,30 @@ def test_released_twice(tmp_path: Path) -> None:
     with lock:
         lock.release()
     assert holder(tmp_path / "lock") is None
+
+
+def test_a_temporary_one_leaves_no_file(tmp_path: Path) -> None:
+    lock, other = (PidLock(tmp_path / "lock", temporary=True) for _ in range(2))
+    lock.acquire()
+    with lock:
+        assert holder(tmp_path / "lock") == os.getpid()
+    assert not (tmp_path / "lock").exists()
+    other.acquire()
+    with other:
+        assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
+
+
+def test_a_lock_on_a_file_that_was_removed_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one ends between another one's opening of the file and its lock: a third would find a new file, free."""
+    first, second = PidLock(tmp_path / "lock", temporary=True), PidLock(tmp_path / "lock")
+    first.acquire()
+    real = pidlock._locked
+
+    def ends_meanwhile(fd: int, how: int) -> bool:
+        first.__exit__()
+        return real(fd, how)
+
+    monkeypatch.setattr(pidlock, "_locked", ends_meanwhile)
+    second.acquire()
+    assert os.fstat(second.fileno()).st_ino == (tmp_path / "lock").stat().st_ino
+    second.release()

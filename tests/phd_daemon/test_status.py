@@ -118,3 +118,9 @@ def test_daemon_running(tmp_path: Path) -> None:
     with lock:
         assert daemon_running(tmp_path) == os.getpid()
     assert daemon_running(tmp_path) is None
+
+
+def test_a_held_job_is_held_since_it_was_parked(tmp_path: Path) -> None:
+    put(tmp_path, "a.held", accepted_at=5.0)
+    (view,) = snapshot(tmp_path, 0.0)
+    assert view.since == (tmp_path / "a.held").stat().st_ctime

@@ -40,8 +40,10 @@ class Host:
 
     def pid(self) -> int:
         path = self.state / "phd-daemon.pid"
-        text = path.read_text().strip() if path.exists() else ""
-        return int(text) if text else 0
+        try:
+            return int(path.read_text())
+        except (FileNotFoundError, ValueError):  # not there, or not written yet
+            return 0
 
     def until(self, true: Callable[[], bool]) -> None:
         end = time.monotonic() + PATIENCE
@@ -91,6 +93,7 @@ def test_detached(host: Host) -> None:
     os.kill(pid, signal.SIGTERM)
     host.until(lambda: host.pid() == 0)
     host.until(lambda: '"stopped"' in log.read_text())
+    host.until(lambda: not (host.state / "phd-daemon.pid").exists())
     assert next(json.loads(line)["event"] for line in log.read_text().splitlines()) == "ready"
 
 

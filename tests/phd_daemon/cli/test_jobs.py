@@ -331,3 +331,10 @@ def test_priority(spool: Path, capsys: Say) -> None:
     assert run(["priority", "CRM", "10"]) == ExitCode.USAGE
     assert run(["priority", "nobody", "1"]) == ExitCode.USAGE
     assert "there is no such job" in capsys.readouterr().err
+
+
+def test_the_name_of_a_job_forges_no_line(spool: Path, capsys: Say) -> None:
+    (spool / "new\nline.job").write_text("")
+    assert run(["hold", "new\nline"]) == 0
+    assert run(["release", "new%0Aline"]) == 0
+    assert capsys.readouterr().out == "new%0Aline: held\nnew%0Aline: waits again\n".replace("waits again", "released")

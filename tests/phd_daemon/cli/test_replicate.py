@@ -183,3 +183,15 @@ def test_a_pass_that_is_running_is_waited_for_and_that_is_said(site: Path, capsy
             assert run(["replicate"]) == 0
     assert "another pass is running: waiting" in capsys.readouterr().err
     assert len(jobs(site)) == 1
+
+
+def test_a_rule_whose_job_is_queued_already(site: Path, capsys: Say) -> None:
+    rules(site, rule(site, "CRM.vmdk"))
+    run(["replicate"])
+    capsys.readouterr()
+    assert run(["replicate"]) == 0
+    said = capsys.readouterr().out
+    assert "  in the queue already  " in said
+    assert " 0 queued, 0 up to date, 1 skipped (1 in the queue already)," in said
+    assert run(["replicate", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["decisions"][0]["verdict"] == "queued"

@@ -148,3 +148,14 @@ class TestPurge:
 
     def test_nothing_there_never_ended(self, tmp_path: Path) -> None:
         assert ended_at(Spool(folder=tmp_path), "none") == 0.0
+
+
+def test_the_way_out_of_two_jobs_with_one_name(tmp_path: Path) -> None:
+    put(tmp_path, "-rf.job", "-rf.held", "b.running", "b.job", "b.cancelled")
+    with pytest.raises(UsageError) as caught:
+        actions.hold(tmp_path, "-rf")
+    assert "'phd cancel -- -rf'" in caught.value.remedy
+    (tmp_path / "b.running").unlink()
+    with pytest.raises(UsageError) as caught:
+        actions.cancel(tmp_path, "b")
+    assert "'phd clean b'" in caught.value.remedy

@@ -62,3 +62,10 @@ def test_the_name_of_a_job_is_decided_by_what_is_asked() -> None:
     assert name == job_name(one.ref, STORE / "a.vmdk", vm="CRM für ../x", stamp="2026.03.01-0300")
     assert name != job_name(other.ref, STORE / "a.vmdk", vm="CRM für ../x", stamp="2026.03.01-0300")
     assert name != job_name(one.ref, STORE / "b.vmdk", vm="CRM für ../x", stamp="2026.03.01-0300")
+
+
+def test_a_name_is_escaped_once() -> None:
+    (line,) = lines(delta("2026-03-01 03:00", vm="esc\x1b[31mVM"), active=True)
+    assert line.endswith("|/vmfs/volumes/ISCSI02/esc%1B[31mVM/CRM.vmdk")
+    (rule,) = parse_rules(line.encode(), roots=[STORE.parent]).rules
+    assert rule.destination == STORE / "esc\x1b[31mVM/CRM.vmdk"
