@@ -128,4 +128,4 @@ def _cells(cells: Sequence[str]) -> tuple[str, ...]:
 
 
 def _all_of(titles: Sequence[str], cells: Sequence[str]) -> list[str]:
-    return [f"{title.capitalize():<14} {cell}" for title, cell in zip(titles, cells, strict=True) if cell]
+    return [f"{title.capitalize().replace('(utc)', '(UTC)'):<14} {cell}" for title, cell in zip(titles, cells, strict=True) if cell]

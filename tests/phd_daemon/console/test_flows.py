@@ -319,7 +319,7 @@ class TestRules:
         os.utime(site.rules, (1, 1))
         said = site.talk(rules_flow.preview, "CRM/CRM.vmdk", "not valid", BACK)
         assert "1 CRM/CRM.vmdk would be queued" in said
-        assert "Matches (utc)  2026-01-02 03:00 on nas1" in said
+        assert "Matches (UTC)  2026-01-02 03:00 on nas1" in said
         assert "2  not valid  the UUID is missing" in said
         assert "Rule           not valid, column 12" in said
         assert site.names() == []
