@@ -12,8 +12,9 @@ from pathlib import Path
 
 from phd_daemon.spool.layout import Spool, State, parse_name
 from phd_daemon.spool.status_file import JobStatus, read_status
-from restore_core.disk.destination import PART_SUFFIX, destination_key, names_for
+from restore_core.disk.destination import PART_SUFFIX, REDO_SUFFIX, destination_key, names_for
 from restore_core.errors import PhdError
+from restore_core.restore.redo import PART_SUFFIX as STAGED_SUFFIX
 
 
 def set_aside(spool: Spool, job: str, restore_to: Path, roots: tuple[Path, ...]) -> int:
@@ -50,9 +51,16 @@ def _left(status: JobStatus) -> int:
 
 
 def _taken(restore_to: Path) -> int:
-    """Bytes allocated to the part file of a job so far."""
+    """Bytes allocated to the part file of a job so far, or to the redo file, staged or sealed, of a refresh in place."""
     try:
         disk_name, _descriptor = names_for(restore_to, confined=True)
-        return os.lstat(restore_to.parent / f"{disk_name}{PART_SUFFIX}").st_blocks * 512
-    except (OSError, PhdError):
+    except PhdError:
+        return 0
+    return sum(_allocated(restore_to.parent / f"{disk_name}{suffix}") for suffix in (PART_SUFFIX, STAGED_SUFFIX, REDO_SUFFIX))
+
+
+def _allocated(path: Path) -> int:
+    try:
+        return os.lstat(path).st_blocks * 512
+    except OSError:
         return 0

@@ -14,7 +14,7 @@ import os
 
 from restore_core import durable
 from restore_core.disk.destination import Destination
-from restore_core.errors import DestinationInUse, NoSpace, from_os_error
+from restore_core.errors import DestinationInUse, NoSpace, SpacePromised, from_os_error
 from restore_core.naming import printable
 
 _FICLONE = 0x40049409
@@ -32,9 +32,10 @@ def free_bytes(folder_fd: int) -> int:
     return facts.f_bavail * facts.f_frsize
 
 
-def refuse_if_no_space(destination: Destination, *, needed: int, reserved: int, reusable: int = 0) -> None:
+def refuse_if_no_space(destination: Destination, *, needed: int, reserved: int, reusable: int = 0, thin: bool = False) -> None:
     """Raise `NoSpace` unless `needed` bytes fit beside the `reserved` bytes of other jobs.
 
+    `SpacePromised` if only those are in the way. `thin` is for the remedy.
     `reusable` are bytes that come free by this restore itself, such as those of a part file that is already there.
     """
     try:
@@ -46,7 +47,8 @@ def refuse_if_no_space(destination: Destination, *, needed: int, reserved: int, 
         where = printable(str(destination.path))
         if reserved:
             where += f" (with {reserved} bytes set aside for other jobs)"
-        raise NoSpace(where=where, needed=needed, free=available)
+        kind = SpacePromised if needed <= free + reusable else NoSpace
+        raise kind(where=where, needed=needed, free=available, thin=thin)
 
 
 def take_part(destination: Destination, *, mode: int, keep: bool = False) -> int:

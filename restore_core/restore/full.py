@@ -54,7 +54,8 @@ class _FullRestore:
         if known is not None:
             publish.descriptor_text(destination, request, known, None)
         needed = known if known is not None else self.full.source.size
-        refuse_if_no_space(destination, needed=needed, reserved=request.reserved)
+        thin = request.provision is Provision.THIN
+        refuse_if_no_space(destination, needed=needed, reserved=request.reserved, thin=thin)
         note = size_part(destination, part, size=known or 0, thick=request.provision is Provision.THICK)
         if note:
             self.reporter.note(note)

@@ -51,6 +51,15 @@ def test_what_is_left_of_a_running_jobs_plan(host: Host) -> None:
     assert host.set_aside() == 79 * MIB
 
 
+def test_a_refresh_takes_its_room_in_its_redo_file(host: Host) -> None:
+    host.running("a", plan=PLAN)
+    staged = host.store / "a-flat.vmdk.phd-redo-part"
+    staged.write_bytes(b"x" * 5 * MIB)
+    assert host.set_aside() == 35 * MIB
+    staged.rename(host.store / "a-flat.vmdk.phd-redo")
+    assert host.set_aside() == 35 * MIB
+
+
 def test_one_that_has_all_its_room_counts_no_more(host: Host) -> None:
     host.running("a", plan={**PLAN, "full_bytes": 0, "delta_bytes": 4096})
     (host.store / "a-flat.vmdk.phd-part").write_bytes(b"x" * 8192)

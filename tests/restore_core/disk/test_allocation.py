@@ -156,6 +156,18 @@ def test_space_counts_what_others_have_reserved_and_what_can_be_reused(destinati
         assert 0 <= caught.value.free < needed
 
 
+def test_room_that_is_only_promised_to_others_is_worth_another_try(destination: Destination):
+    free = free_bytes(destination.folder_fd)
+    with pytest.raises(NoSpace) as promised:
+        refuse_if_no_space(destination, needed=4096, reserved=2 * free)
+    assert promised.value.try_again
+    with pytest.raises(NoSpace) as too_much:
+        refuse_if_no_space(destination, needed=2 * free, reserved=0, thin=True)
+    assert not too_much.value.try_again
+    assert "thin" in promised.value.remedy
+    assert "thin" not in too_much.value.remedy
+
+
 def check_zeroing(path: Path, *, thick: bool) -> int:
     data = bytes(range(1, 256)) * 20_000
     path.write_bytes(data)
