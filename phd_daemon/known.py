@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import tempfile
 import time
 from collections.abc import Collection, Iterator
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from restore_core.catalog.index import Catalog
 from restore_core.catalog.listing import mark_changed
 from restore_core.targets import make_target
+from restore_core.targets.attend import Stop
 
 if TYPE_CHECKING:
     from phd_daemon.config import Config
@@ -23,21 +25,23 @@ def catalog_of(config: Config) -> Catalog:
 
 
 @contextlib.contextmanager
-def fresh_catalog(config: Config, *, look: Collection[str] | None = ()) -> Iterator[Catalog]:
+def fresh_catalog(config: Config, *, look: Collection[str] | None = (), stop: Stop | None = None) -> Iterator[Catalog]:
     """The catalog for a person: targets whose listing is too old are looked at first, and those in `look` (None: all).
 
     Where state_dir cannot be written, all targets are looked at for this once, into a folder that goes with the context.
+    `stop` is heeded while a target is waited for.
     """
     catalog = catalog_of(config)
     old = set(catalog.old(max_age=config.index.max_age, now=time.time()))
     names = None if look is None else old | set(look)
+    open_target = functools.partial(make_target, stop=stop)
     try:
         if names is None or names:
-            catalog.index(make_target, names=names)
+            catalog.index(open_target, names=names)
     except OSError:
         with tempfile.TemporaryDirectory(prefix="phd-catalog-") as folder:
             catalog = Catalog(Path(folder), config.targets)
-            catalog.index(make_target)
+            catalog.index(open_target)
             yield catalog
     else:
         yield catalog

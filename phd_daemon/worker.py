@@ -17,6 +17,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -65,7 +66,9 @@ class StopSign:
         self.terminated = False
         self._looked = 0.0
         self.cancelled = False
-        """Why it stopped, decided once: part file and outcome must not disagree."""
+        """Why it stopped, decided once, whichever thread asks: part file and outcome must not disagree."""
+        self._over = False
+        self._deciding = threading.Lock()
 
     def on_sigterm(self, *_: object) -> None:
         """The handler; the restore hears of it at its next block."""
@@ -74,11 +77,14 @@ class StopSign:
     def __call__(self) -> None:
         """Raise `Stopped` when the work must end. Looks at the spool about once a second."""
         now = time.monotonic()
-        if not self.terminated and now - self._looked < _LOOK_EVERY:
-            return
-        self._looked = now
-        self.cancelled = self._file_is_gone()
-        if self.cancelled or self.terminated:
+        with self._deciding:
+            if not self._over:
+                if not self.terminated and now - self._looked < _LOOK_EVERY:
+                    return
+                self._looked = now
+                self.cancelled = self._file_is_gone()
+                self._over = self.cancelled or self.terminated
+        if self._over:
             raise Stopped("cancelled" if self.cancelled else "told to stop")
 
     def _file_is_gone(self) -> bool:
@@ -115,7 +121,7 @@ def attempt(order: WorkOrder, stop: StopSign, *, restore: Restore = restore_delt
     report = WorkerReport(log=log, path=path, status=_first_status(order, path, began))
     report.write()
     log.line(f"attempt {order.attempt}" + (f"\n{confined}" if confined else ""))
-    targets = TargetSet(order.targets)
+    targets = TargetSet(order.targets, stop=stop)
     try:
         done = restore(
             order.request(),
@@ -158,8 +164,9 @@ def confine(order: WorkOrder) -> sandbox.Confinement:
     is opened: the attempt itself says what is wrong with it.
     """
     with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):
-            os.makedirs(order.catalog, mode=0o700, exist_ok=True)  # later it could not be made any more
+        for folder in filter(None, (order.catalog, order.records)):
+            with contextlib.suppress(OSError):
+                os.makedirs(folder, mode=0o700, exist_ok=True)  # later it could not be made any more
         folders = list(stack.enter_context(sandbox.opened([order.spool, order.records, order.catalog])))
         with contextlib.suppress(PhdError, OSError):
             walk = walk_to(Path(order.restore_to).parent, tuple(Path(root) for root in order.roots))

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from phd_daemon.cli import show
+from phd_daemon.cli.interrupt import interruptible
 from phd_daemon.cli.options import config_option, json_option, read_config
 from phd_daemon.known import fresh_catalog
 from phd_daemon.words import counted
@@ -22,7 +23,7 @@ def index(*, as_json: bool, config: Path | None) -> int:
     """Index all targets again. Exit code 69 if one does not answer: its last listing is kept."""
     settings = read_config(config)
     began = time.monotonic()
-    with fresh_catalog(settings, look=None) as catalog:
+    with interruptible() as stop, fresh_catalog(settings, look=None, stop=stop) as catalog:
         known = catalog.known()
     seconds = time.monotonic() - began
     if as_json:

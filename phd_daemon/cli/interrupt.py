@@ -1,4 +1,8 @@
-"""Stopping a command in the foreground: ^C, a closed terminal, `kill`. It ends at the next block and cleans up behind it."""
+"""Stopping a command in the foreground: ^C, a closed terminal, `kill`. It ends at the next block and cleans up behind it.
+
+A second ^C does not wait for the next block: it ends what is being waited for. What is half-made is removed then too, or
+completed by the next restore of that disk.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +24,13 @@ class Interrupt:
         self._told = False
 
     def on_signal(self, number: int, _frame: FrameType | None) -> None:
-        """The handler: the work hears of it at its next block."""
-        if not self._told and number == signal.SIGINT:
-            show.complain("stopping; nothing half-made will stay")
-        self._told = True
+        """The handler: the work hears of it at its next block. Raises `KeyboardInterrupt` for ^C after anything else."""
+        again, self._told = self._told, True
+        if number != signal.SIGINT:
+            return
+        if again:
+            raise KeyboardInterrupt
+        show.complain("stopping; nothing half-made will stay")
 
     def __call__(self) -> None:
         """Raise `Stopped` when a signal came."""

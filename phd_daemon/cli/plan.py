@@ -9,6 +9,7 @@ import click
 
 from phd_daemon.cli import show
 from phd_daemon.cli.complete import files
+from phd_daemon.cli.interrupt import interruptible
 from phd_daemon.cli.live import LiveReport
 from phd_daemon.cli.options import (
     archive_ref,
@@ -27,6 +28,7 @@ from restore_core.naming import printable
 from restore_core.restore.candidates import Candidate, candidates
 from restore_core.restore.request import PlanSummary, RestoreRequest
 from restore_core.restore.run import open_delta, plan_delta
+from restore_core.restore.situation import exists
 
 
 @click.command()
@@ -49,17 +51,24 @@ def plan(delta: str, to: str, full: str | None, as_json: bool, config: Path | No
         catalog_max_age=settings.index.max_age,
     )
     report = _Silent() if as_json else LiveReport()
-    with open_delta(request, targets) as opened, fresh_catalog(settings) as catalog:
-        head = opened.header
-        fulls = candidates(opened, catalog, targets) if head.blocks_full else []
-    found = plan_delta(request, targets, reporter=report)
+    with interruptible() as stop:
+        targets.stop = stop
+        with open_delta(request, targets) as opened, fresh_catalog(settings, stop=stop) as catalog:
+            head = opened.header
+            fulls = candidates(opened, catalog, targets) if head.blocks_full else []
+        found = plan_delta(request, targets, reporter=report, stop=stop)
+    there = exists(request)
     if as_json:
-        show.as_json({**asdict(found), "delta": _delta_data(request, head), "fulls": [_full_data(one) for one in fulls]})
+        data = {"delta": _delta_data(request, head), "fulls": [_full_data(one) for one in fulls], "needs_overwrite": there}
+        show.as_json({**asdict(found), **data})
         return
     show.say(f"\nDelta: {request.delta}\n  of {head.describe()}")
     _show_fulls(fulls)
     show.say(f"\n{found.disk_size} bytes of disk in blocks of {found.block_size} bytes")
     show.table(("BLOCKS", "BYTES", "FROM", "WHY"), _rows(found))
+    if there:
+        where = printable(str(request.destination))
+        show.say(f"\n{where} is there already: a restore needs --overwrite, and then refreshes or replaces it")
 
 
 def _show_fulls(fulls: list[Candidate]) -> None:

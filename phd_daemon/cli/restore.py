@@ -30,7 +30,7 @@ from restore_core.errors import UsageError
 from restore_core.naming import printable
 from restore_core.restore.extras import restore_vmx
 from restore_core.restore.full import restore_full
-from restore_core.restore.request import Provision, RestoreOutcome, RestoreRequest, VmxChoice
+from restore_core.restore.request import Provision, RestoreOutcome, RestoreRequest, Stop, VmxChoice
 from restore_core.restore.run import restore_delta
 from restore_core.targets import TargetSet
 from restore_core.targets.base import LOCAL, ArchiveRef
@@ -73,24 +73,25 @@ def restore(
     )
     forbid_core_dumps()
     tune_malloc()
-    is_full, has_vmx = _look(request.delta, targets)
-    _refuse_what_a_full_has_not(is_full, request)
-    show.say("\n".join(header_block(request, targets, is_full=is_full)))
-    outcome = _run(request, targets, is_full=is_full)
+    with interruptible() as stop:
+        targets.stop = stop
+        is_full, has_vmx = _look(request.delta, targets)
+        _refuse_what_a_full_has_not(is_full, request)
+        show.say("\n".join(header_block(request, targets, is_full=is_full)))
+        outcome = _run(request, targets, stop, is_full=is_full)
     show.say(done_line(outcome, is_full=is_full))
     if has_vmx and request.vmx is VmxChoice.NONE and sys.stdin.isatty() and show.on_a_terminal():
         _offer_vmx(request, targets)
 
 
-def _run(request: RestoreRequest, targets: TargetSet, *, is_full: bool) -> RestoreOutcome:
+def _run(request: RestoreRequest, targets: TargetSet, stop: Stop, *, is_full: bool) -> RestoreOutcome:
     report = LiveReport(FullLine() if is_full else delta_line)
-    with interruptible() as stop:
-        try:
-            if is_full:
-                return restore_full(request, targets, reporter=report, stop=stop)
-            return restore_delta(request, targets, reporter=report, stop=stop)
-        finally:
-            report.close()
+    try:
+        if is_full:
+            return restore_full(request, targets, reporter=report, stop=stop)
+        return restore_delta(request, targets, reporter=report, stop=stop)
+    finally:
+        report.close()
 
 
 def header_block(request: RestoreRequest, targets: TargetSet, *, is_full: bool) -> list[str]:

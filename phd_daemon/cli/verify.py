@@ -27,6 +27,7 @@ def verify(archive: str, full: str | None, as_json: bool, config: Path | None) -
     tune_malloc()
     report = _Quiet() if as_json else LiveReport()
     with interruptible() as stop:
+        targets.stop = stop
         try:
             found = verify_archive(
                 archive_ref(archive, targets.specs),

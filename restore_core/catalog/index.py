@@ -17,7 +17,7 @@ from restore_core.catalog.entry import CatalogEntry
 from restore_core.catalog.listing import Head, Line, ListingWriter
 from restore_core.catalog.query import EVERYTHING, Query, cached_entries, files_of_size
 from restore_core.catalog.young import Young
-from restore_core.errors import PhdError, TargetUnavailable
+from restore_core.errors import PhdError, Stopped, TargetUnavailable
 from restore_core.targets.base import ArchiveRef, FileStat, Target, TargetSpec
 
 MOST_FILES = 5_000_000
@@ -75,7 +75,10 @@ class Catalog:
         return [spec.name for spec in self.specs if not self._is_fresh(spec, max_age, now, left_alone)]
 
     def index(self, open_target: Callable[[TargetSpec], Target], *, names: Collection[str] | None = None) -> tuple[Indexed, ...]:
-        """Look at all targets, or at those named, at once; what is known of every target then. Raises `OSError` for the cache."""
+        """Look at all targets, or at those named, at once; what is known of every target then.
+
+        Raises `OSError` for the cache, and `Stopped` where the targets heed a stop.
+        """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         chosen = [spec for spec in self.specs if names is None or spec.name in names]
         if chosen:
@@ -105,6 +108,8 @@ class Catalog:
         asked = time.time()
         try:
             self._list_unless_done(spec, open_target, asked)
+        except Stopped:
+            raise  # no trouble of the target
         except PhdError as error:
             listing.write_trouble(self.folder, spec, error.message, now=asked)
         except Exception as error:  # noqa: BLE001 - a bug met on one target must not hide what the others hold

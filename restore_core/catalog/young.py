@@ -14,7 +14,7 @@ from pathlib import Path
 from restore_core import naming
 from restore_core.archive.header import HEAD_BYTES, DeltaHeader, parse_head
 from restore_core.catalog.listing import PROVEN, Line, unescaped, young_lines
-from restore_core.errors import PhdError
+from restore_core.errors import PhdError, Stopped
 from restore_core.naming import ArchiveType
 from restore_core.targets.base import Target, TargetSpec
 
@@ -78,5 +78,7 @@ def _header(target: Target, path: str) -> DeltaHeader | None:
     try:
         with target.open(path) as source:
             return parse_head(source.read_at(0, min(HEAD_BYTES, source.size)), str(source.ref))
+    except Stopped:
+        raise
     except PhdError:
         return None

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.catalog.index import Catalog
 from restore_core.catalog.query import Query
-from restore_core.errors import PhdError
+from restore_core.errors import PhdError, Stopped
 from restore_core.naming import ArchiveType, parse_archive
 from restore_core.restore.find_full import next_door, prove
 from restore_core.targets import TargetSet
@@ -83,8 +83,10 @@ def _verdict(delta: DeltaReader, ref: ArchiveRef, targets: TargetSet) -> str:
     try:
         with prove(delta, ref, targets):
             return ""
+    except Stopped:
+        raise
     except PhdError as error:
-        return error.message
+        return error.message.removeprefix(f"{ref}: ")  # its row names it already
 
 
 def _candidate(delta: DeltaReader, ref: ArchiveRef, size: int, verdict: str | None) -> Candidate:

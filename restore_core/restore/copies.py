@@ -14,12 +14,14 @@ from dataclasses import dataclass
 
 from restore_core.archive.full_reader import FullReader
 from restore_core.restore.request import Reporter
+from restore_core.targets.attend import Stop
 from restore_core.targets.base import ArchiveRef, ByteSource
 
 GRACE = 2.0
 """Seconds after the first proven copy in which others may still answer."""
 CLEARLY = 1.25
 """How many times faster another target must be than the Delta's own to be taken before it: a short read is a rough measure."""
+_LOOK_EVERY = 0.5
 _SAMPLE_BYTES = 4 << 20
 _SAMPLE_SECONDS = 0.5
 
@@ -35,8 +37,11 @@ class Tried:
     error: BaseException | None = None
 
 
-def try_all(refs: Sequence[ArchiveRef], prove: Callable[[ArchiveRef], FullReader]) -> list[Tried]:
-    """Prove all copies side by side. Those that have not answered `GRACE` seconds after the first proof are missing here."""
+def try_all(refs: Sequence[ArchiveRef], prove: Callable[[ArchiveRef], FullReader], stop: Stop) -> list[Tried]:
+    """Prove all copies side by side. Those that have not answered `GRACE` seconds after the first proof are missing here.
+
+    Raises what `stop` raises, also while none of them answers.
+    """
     answers: queue.SimpleQueue[Tried] = queue.SimpleQueue()
     over, lock = threading.Event(), threading.Lock()
 
@@ -53,15 +58,18 @@ def try_all(refs: Sequence[ArchiveRef], prove: Callable[[ArchiveRef], FullReader
         threading.Thread(target=one, args=(ref,), name="prove", daemon=True).start()
     found: list[Tried] = []
     until: float | None = None
-    while len(found) < len(refs) and (until is None or time.monotonic() < until):
-        try:
-            found.append(answers.get(timeout=None if until is None else max(0.0, until - time.monotonic())))
-        except queue.Empty:
-            break
-        if until is None and found[-1].full is not None:
-            until = time.monotonic() + GRACE
-    with lock:
-        over.set()
+    try:
+        while len(found) < len(refs) and (until is None or time.monotonic() < until):
+            try:
+                found.append(answers.get(timeout=_LOOK_EVERY if until is None else max(0.0, until - time.monotonic())))
+            except queue.Empty:
+                stop()
+                continue
+            if until is None and found[-1].full is not None:
+                until = time.monotonic() + GRACE
+    finally:
+        with lock:
+            over.set()
     while not answers.empty():
         found.append(answers.get())
     return found

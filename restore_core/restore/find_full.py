@@ -15,10 +15,11 @@ from restore_core import naming
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.full_reader import FullReader
 from restore_core.archive.header import utc
-from restore_core.errors import ArchiveAbsent, BadArchive, NotThisFull, PhdError, TargetRefused, TargetUnavailable
+from restore_core.errors import ArchiveAbsent, BadArchive, NotThisFull, PhdError, Stopped, TargetRefused, TargetUnavailable
 from restore_core.restore.copies import fastest_first, tell, try_all
 from restore_core.restore.request import Reporter
 from restore_core.targets import TargetSet
+from restore_core.targets.attend import go_on
 from restore_core.targets.base import LOCAL, ArchiveRef, ListedFile, Target, TargetSpec
 from restore_core.targets.local import LocalTarget
 
@@ -86,7 +87,7 @@ class _Search:
         refs = [ref for ref in dict.fromkeys([*beside, *known]) if self._can_open(ref)]
         if not known or len({ref.target for ref in refs}) < 2:
             return
-        answered = try_all(refs, lambda ref: prove(self.delta, ref, self.targets))
+        answered = try_all(refs, lambda ref: prove(self.delta, ref, self.targets), self.targets.stop or go_on)
         self.tried.update(one.ref for one in answered)
         chosen = fastest_first(answered, own=self.delta.source.ref.target)
         try:
@@ -129,6 +130,8 @@ class _Search:
     def _not_taken(self, ref: ArchiveRef, error: BaseException) -> None:
         """What a candidate that was not proven means for the end of the search."""
         match error:
+            case Stopped():
+                raise error
             case ArchiveAbsent():
                 pass
             case TargetUnavailable():
@@ -206,6 +209,8 @@ def _listed(target: Target, silent: list[TargetUnavailable]) -> Iterator[tuple[A
     try:
         for listed in target.listing():
             yield ArchiveRef(target=target.spec.name, path=listed.path), listed.stat.size
+    except Stopped:
+        raise
     except PhdError as error:
         silent.append(_as_silence(error))
 

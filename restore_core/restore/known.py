@@ -25,7 +25,7 @@ def copies_in_catalog(request: RestoreRequest, targets: TargetSet, reporter: Rep
         old = catalog.old(max_age=request.catalog_max_age, now=time.time(), left_alone=request.catalog_max_age)
         try:
             if old:
-                catalog.index(lambda spec: make_target(spec, targets.limits), names=old)
+                catalog.index(lambda spec: make_target(spec, targets.limits, targets.stop), names=old)
             return [ref for ref, _ in catalog.of_size(size)]
         except PermissionError:  # a person's own restore, where the cache is the daemon's
             return ()

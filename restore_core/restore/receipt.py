@@ -12,6 +12,7 @@ disk without one alone.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -34,6 +35,11 @@ VERSION = 1
 _ZERO = bytes(32)
 _TICK_NS = 20_000_000
 """A clock tick of a file system, generously: a write within the same tick as ours would leave the same mtime."""
+_REMEDIES = {
+    errno.ENOSPC: "Free space there",
+    errno.EDQUOT: "Free space there",
+    errno.ENOENT: "Somebody removed that folder: make it again (install -d -m 0700)",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +121,7 @@ def save(records: Path | None, destination: Destination, delta: DeltaReader, fac
     except OSError as error:
         raise TryAgainLater(
             f"{printable(str(records))}: the record of the finished disk cannot be written: {error.strerror or error}",
-            remedy="Free space there; what was written of the disk is kept.",
+            remedy=f"{_REMEDIES.get(error.errno or 0, 'Look at that folder and its disk')}; what was written of the disk is kept.",
         ) from error
 
 

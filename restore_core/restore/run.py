@@ -37,6 +37,7 @@ from restore_core.restore.situation import look, refuse
 from restore_core.restore.ways import Decision, Way, by_clone
 from restore_core.restore.writer import CopyFailed, Writer
 from restore_core.targets import TargetSet
+from restore_core.targets.attend import go_on
 from restore_core.targets.base import ArchiveRef
 
 
@@ -50,28 +51,28 @@ def restore_delta(
     return _Attempt(request=request, reporter=reporter, stop=stop, keep_part=keep_part).run(targets)
 
 
-def plan_delta(request: RestoreRequest, targets: TargetSet, *, reporter: Reporter) -> PlanSummary:
+def plan_delta(request: RestoreRequest, targets: TargetSet, *, reporter: Reporter, stop: Stop = go_on) -> PlanSummary:
     """What a restore would move, after the same checks of both archives that a restore makes; nothing is written.
 
     With `overwrite` a disk that is there is surveyed first, as a refresh does it.
     """
     with open_delta(request, targets) as delta:
         delta.check_metadata()
-        plan = _surveyed(request, delta) if request.overwrite else None
+        plan = _surveyed(request, delta, stop) if request.overwrite else None
         plan = plan or summary(delta)
         known = copies_in_catalog(request, targets, reporter)
         with proven_full(delta, request.full, targets, reporter, blocks=plan.full_blocks, known=known):
             return plan
 
 
-def _surveyed(request: RestoreRequest, delta: DeltaReader) -> PlanSummary | None:
+def _surveyed(request: RestoreRequest, delta: DeltaReader, stop: Stop) -> PlanSummary | None:
     """The plan for the disk that is there, None if there is none."""
     if not request.destination.parent.exists():
         return None
     with open_destination(request.destination, roots=request.roots, make_folders=False) as destination:
         if destination.stat_disk() is None:
             return None
-        return look(destination, request, delta, -1, lambda: None).plan
+        return look(destination, request, delta, -1, stop).plan
 
 
 @contextmanager
@@ -189,4 +190,4 @@ class _Attempt:
         grown = max(0, plan.disk_size - facts.st_size) if facts is not None and not whole else 0
         taken = os.fstat(part).st_blocks * 512 if whole else 0
         needed = plan.disk_size if thick else moved + grown
-        refuse_if_no_space(destination, needed=needed, reserved=self.request.reserved, reusable=taken)
+        refuse_if_no_space(destination, needed=needed, reserved=self.request.reserved, reusable=taken, thin=not thick)

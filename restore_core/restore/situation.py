@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from restore_core.archive.delta_reader import DeltaReader
-from restore_core.disk.destination import Destination
+from restore_core.disk.destination import Destination, open_destination
 from restore_core.disk.locks import refuse_if_in_use
 from restore_core.errors import DestinationExists, Diverged
 from restore_core.naming import printable
@@ -15,6 +15,14 @@ from restore_core.restore.receipt import DigestsFile
 from restore_core.restore.request import RestoreRequest, Stop
 from restore_core.restore.survey import Survey, survey_disk, survey_known
 from restore_core.restore.ways import Decision, for_existing, for_new
+
+
+def exists(request: RestoreRequest) -> bool:
+    """Whether a disk, or its descriptor, lies at the destination: then a restore is refused without `overwrite`."""
+    if not request.destination.parent.exists():
+        return False
+    with open_destination(request.destination, roots=request.roots, make_folders=False) as destination:
+        return destination.stat_descriptor() is not None or destination.stat_disk() is not None
 
 
 def refuse_existing(destination: Destination, request: RestoreRequest) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from restore_core.errors import ArchiveAbsent, ConfigurationError
 from restore_core.naming import unprintable
+from restore_core.targets.attend import Stop
 from restore_core.targets.base import LOCAL, ArchiveRef, ByteSource, Target, TargetSpec
 from restore_core.targets.limits import DEFAULT, Limits
 from restore_core.targets.local import LocalTarget, open_local_file
@@ -16,26 +17,26 @@ from restore_core.targets.retry import Retrying
 from restore_core.targets.server import Pool, address_of
 
 
-def _ftp(spec: TargetSpec, limits: Limits) -> Target:
+def _ftp(spec: TargetSpec, limits: Limits, stop: Stop | None) -> Target:
     from restore_core.targets.ftp import FtpConnection
 
     address, bandwidth = address_of(spec), Bandwidth(spec.bandwidth)
-    return _remote(spec, limits, Pool(spec.name, lambda: FtpConnection(spec, address, limits, bandwidth)))
+    return _remote(spec, limits, stop, Pool(spec.name, lambda: FtpConnection(spec, address, limits, bandwidth)))
 
 
-def _sftp(spec: TargetSpec, limits: Limits) -> Target:
+def _sftp(spec: TargetSpec, limits: Limits, stop: Stop | None) -> Target:
     from restore_core.targets.sftp_host import SftpHost
 
     host = SftpHost(spec, address_of(spec), limits, Bandwidth(spec.bandwidth))
-    return _remote(spec, limits, Pool(spec.name, host.connect, host.close))
+    return _remote(spec, limits, stop, Pool(spec.name, host.connect, host.close))
 
 
-def _remote(spec: TargetSpec, limits: Limits, pool: Pool) -> Target:
-    return RemoteTarget(spec, Retrying(pool, limits), limits)
+def _remote(spec: TargetSpec, limits: Limits, stop: Stop | None, pool: Pool) -> Target:
+    return RemoteTarget(spec, Retrying(pool, limits, stop=stop), limits)
 
 
-KINDS: Mapping[str, Callable[[TargetSpec, Limits], Target]] = {
-    "file": lambda spec, _limits: LocalTarget(spec),
+KINDS: Mapping[str, Callable[[TargetSpec, Limits, Stop | None], Target]] = {
+    "file": lambda spec, _limits, _stop: LocalTarget(spec),
     "ftp": _ftp,
     "ftps": _ftp,
     "sftp": _sftp,
@@ -44,11 +45,15 @@ KINDS: Mapping[str, Callable[[TargetSpec, Limits], Target]] = {
 
 
 class TargetSet:
-    """The configured targets of one process, opened when first used. Not shared between processes."""
+    """The configured targets of one process, opened when first used. Not shared between processes.
 
-    def __init__(self, specs: tuple[TargetSpec, ...], limits: Limits = DEFAULT) -> None:
+    `stop` is heeded while a server is waited for, by targets opened after it was given: only for work that is to leave at once.
+    """
+
+    def __init__(self, specs: tuple[TargetSpec, ...], limits: Limits = DEFAULT, *, stop: Stop | None = None) -> None:
         self.specs = {spec.name: spec for spec in specs}
         self.limits = limits
+        self.stop = stop
         self._open: dict[str, Target] = {}
 
     def __getitem__(self, name: str) -> Target:
@@ -56,7 +61,7 @@ class TargetSet:
             if name not in self.specs:
                 known = ", ".join(sorted(self.specs)) or "none"
                 raise ArchiveAbsent(f"no target is named {name!r}; configured: {known}", remedy="Add [targets.NAME] to phd.toml.")
-            self._open[name] = make_target(self.specs[name], self.limits)
+            self._open[name] = make_target(self.specs[name], self.limits, self.stop)
         return self._open[name]
 
     def open(self, ref: ArchiveRef) -> ByteSource:
@@ -70,7 +75,7 @@ class TargetSet:
         self._open.clear()
 
 
-def make_target(spec: TargetSpec, limits: Limits = DEFAULT) -> Target:
+def make_target(spec: TargetSpec, limits: Limits = DEFAULT, stop: Stop | None = None) -> Target:
     """The target behind a URL; `ConfigurationError` for a scheme nobody serves."""
     scheme = urllib.parse.urlsplit(spec.url).scheme
     if scheme not in KINDS:
@@ -78,7 +83,7 @@ def make_target(spec: TargetSpec, limits: Limits = DEFAULT) -> Target:
             f"targets.{spec.name}.url: {scheme or 'no scheme'}: this version serves {', '.join(sorted(KINDS))}",
             remedy="Write file:///folder, sftp://user@host/folder, ftps://user@host/folder or ftp://user@host/folder.",
         )
-    return KINDS[scheme](spec, limits)
+    return KINDS[scheme](spec, limits, stop)
 
 
 def parse_ref(text: str) -> ArchiveRef:

@@ -35,7 +35,9 @@ LOCAL = ""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetSpec:
-    """One `[targets.NAME]` of the configuration. Stamps in names are in `timezone`; `bandwidth` is bytes a second, 0: no limit.
+    """One `[targets.NAME]` of the configuration. Stamps in names are in `timezone`.
+
+    `bandwidth` is bytes a second that one process takes at most, 0: no limit.
 
     The files named here hold keys and passwords; none of those ever stands in this record, which is printed and passed on.
     `staging_dir` is where a Delta is finished before it is sent to a server.

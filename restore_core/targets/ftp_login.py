@@ -117,7 +117,13 @@ def _unavailable(where: str, error: Exception, limits: Limits) -> PhdError:
         return TargetRefused(
             f"{where}: {printable(str(error))}", remedy="Does this server speak FTP, and TLS where the URL says ftps?"
         )
-    what = f"no answer within {limits.connect:.0f} s" if isinstance(error, TimeoutError) else printable(str(error))
+    if isinstance(error, TimeoutError):
+        what = f"no answer within {limits.connect:.0f} s"
+    elif isinstance(error, OSError) and error.strerror:
+        what = f"cannot be reached: {error.strerror}"
+    else:
+        what = printable(str(error)) or "closed the connection"
     return TargetUnavailable(
-        f"{where}: {what or 'closed the connection'}", remedy="Is the server up? 'phd targets' shows what answers."
+        f"{where}: {what}",
+        remedy="Is that machine up, is it an FTP server that listens there, and can it be reached from here (firewall, route)?",
     )

@@ -2,7 +2,7 @@
 
 Between two tries the pause doubles, is capped, and is jittered, so that a hundred clients do not come back in step. A
 stream goes on at the first byte that was not delivered. What is not repeated: a rename whose answer was lost (it may have
-happened) and an upload in progress (its source has gone by).
+happened) and an upload in progress (its source has gone by). Who waits here may be told to stop, by the `stop` of the target set.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import random
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
+from functools import partial
 from threading import Event
 from typing import TypeVar
 
-from restore_core.errors import PhdError
+from restore_core.errors import PhdError, Stopped
+from restore_core.targets.attend import Stop, attended, begun
 from restore_core.targets.base import Buffer, FileStat, Range
 from restore_core.targets.limits import Limits
 from restore_core.targets.server import Budget, Entry, Server, Upload
@@ -25,8 +27,10 @@ _Result = TypeVar("_Result")
 class Retrying:
     """A `Server` that tries again. `close` from another thread ends a pause at once, and no more tries follow."""
 
-    def __init__(self, inner: Server, limits: Limits, *, sleep: Callable[[float], object] | None = None) -> None:
-        self._inner, self._limits = inner, limits
+    def __init__(
+        self, inner: Server, limits: Limits, *, stop: Stop | None = None, sleep: Callable[[float], object] | None = None
+    ) -> None:
+        self._inner, self._limits, self._stop = inner, limits, stop
         self._closed = Event()
         self._sleep = sleep or self._closed.wait
 
@@ -39,11 +43,12 @@ class Retrying:
         left, failures = deque(folders), 0
         while True:
             try:
-                for folder, found in self._inner.walk(tuple(left), budget):
-                    while left.popleft() != folder:  # those between were gone
+                listed = iter(self._inner.walk(tuple(left), budget))
+                while (following := attended(partial(next, listed, None), self._stop)) is not None:
+                    while left.popleft() != following[0]:  # those between were gone
                         pass
                     failures = 0
-                    yield folder, found
+                    yield following
                 return
             except PhdError as error:
                 failures += 1
@@ -59,7 +64,7 @@ class Retrying:
         failures = moved = 0
         while True:
             try:
-                with closing(self._inner.ranges(path, stat, plan.rest(), over)) as found:
+                with closing(begun(self._inner.ranges(path, stat, plan.rest(), over), self._stop)) as found:
                     for data in found:
                         plan.delivered()
                         moved += len(data)
@@ -101,16 +106,17 @@ class Retrying:
         failures = 0
         while True:
             try:
-                return work()
+                return attended(work, self._stop)
             except PhdError as error:
                 failures += 1
                 self._pause_or_raise(error, failures)
 
     def _pause_or_raise(self, error: PhdError, failures: int) -> None:
-        if not error.try_again or failures >= self._limits.tries or self._closed.is_set():
+        if isinstance(error, Stopped) or not error.try_again or failures >= self._limits.tries or self._closed.is_set():
             raise error
         pause = min(self._limits.longest_pause, self._limits.first_pause * 2 ** (failures - 1))
-        self._sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - a jitter, no secret
+        pause *= random.uniform(0.5, 1.0)  # noqa: S311 - a jitter, no secret
+        attended(lambda: self._sleep(pause), self._stop)
 
 
 class _Plan:

@@ -7,6 +7,7 @@ check and encrypt in one pass first.
 
 from __future__ import annotations
 
+import logging
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes192-ctr", "aes256-ctr")
 _KEEPALIVE = 30
+_SILENT = ("No existing session", "Error reading SSH protocol banner")
+"""What paramiko says when the server took the connection and then did not speak SSH."""
 _OLD_SERVER = (
     "The server only offers methods that are broken, like ssh-rsa or diffie-hellman-group14-sha1. Bring its SSH server up to date, "
     "give it an ed25519 key, or reach it by FTPS."
@@ -33,6 +36,8 @@ def log_in(spec: TargetSpec, address: Address, limits: Limits) -> paramiko.SSHCl
     """A connection that is logged in. Raises the errors of `Target`."""
     import paramiko
 
+    # What paramiko's threads meet comes to us as errors; without a handler Python would print their tracebacks besides.
+    logging.getLogger("paramiko").addHandler(logging.NullHandler())
     where = f"target {spec.name} ({address.host}:{address.port})"
     client = paramiko.SSHClient()
     _load_known_hosts(client, spec)
@@ -142,9 +147,21 @@ def _typed(error: Exception, where: str, spec: TargetSpec, limits: Limits) -> Ph
             return TargetRefused(f"{where}: {text}", remedy=_OLD_SERVER)
         case TimeoutError():
             text = f"no answer within {limits.connect:.0f} s"
+        case paramiko.SSHException() if text.startswith(_SILENT):
+            text = f"takes the connection, and does not answer as an SSH server does within {limits.connect:.0f} s"
+        case OSError():
+            text = _unreachable(error)
     return TargetUnavailable(
-        f"{where}: {text or 'closed the connection'}", remedy="Is the server up? 'phd targets' shows what answers."
+        f"{where}: {text or 'closed the connection'}",
+        remedy="Is that machine up, is it an SSH server that listens there, and can it be reached from here (firewall, route)?",
     )
+
+
+def _unreachable(error: OSError) -> str:
+    """Why a server cannot be reached, in words: paramiko gathers the errors of all its addresses in one that says nothing."""
+    gathered = list(getattr(error, "errors", {}).values())
+    said = [one.strerror or printable(str(one)) for one in [*gathered, error] if isinstance(one, OSError)]
+    return f"cannot be reached: {said[0]}"
 
 
 def _died(text: str) -> bool:

@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,9 @@ from phd_daemon.worker import StopSign, attempt, judge, outcome_line
 from restore_core.errors import ArchiveAbsent, BadArchive, DestinationInUse, ExitCode, NoSpace, PhdError, Stopped, TargetUnavailable
 from restore_core.restore.request import PlanSummary, Reporter, RestoreOutcome, RestoreRequest, Stop
 from restore_core.targets import TargetSet
+from restore_core.targets.base import TargetSpec
 from tests.phd_daemon.small_backup import VMX, SmallBackup, small_backup
+from tests.servers.line import line_to
 
 
 @pytest.fixture
@@ -126,6 +129,35 @@ def test_control_c_in_the_daemons_terminal_does_not_reach_the_worker(tmp_path: P
         child.communicate(for_backup(order, small_backup(tmp_path / "nas")).to_json())
     assert child.returncode == 0
     assert the_outcome(spool).result is Result.DONE
+
+
+def test_the_folder_of_the_receipts_is_made_again(tmp_path: Path, spool: Path, order: WorkOrder) -> None:
+    gone = tmp_path / "receipts"
+    order = replace(for_backup(order, small_backup(tmp_path / "nas")), records=str(gone))
+    assert run_child(order).returncode == 0
+    assert len(list(gone.glob("*.json"))) == 1
+    assert the_outcome(spool).result is Result.DONE
+
+
+@pytest.mark.parametrize("scheme", ["sftp", "ftp"])
+def test_a_worker_that_waits_for_a_silent_server_ends_when_told(spool: Path, order: WorkOrder, scheme: str) -> None:
+    with line_to(0, "silent") as line:
+        order = replace(order, targets=(TargetSpec(name="nas1", url=f"{scheme}://u@127.0.0.1:{line.port}/"),))
+        with subprocess.Popen(
+            [sys.executable, "-m", "phd_daemon.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as child:
+            assert child.stdin is not None
+            child.stdin.write(order.to_json())
+            child.stdin.close()
+            child.stdin = None
+            while not line.connections and child.poll() is None:
+                time.sleep(0.01)
+            (spool / "crm.running").rename(spool / "crm.cancelled")
+            child.send_signal(signal.SIGTERM)
+            said, _ = child.communicate()
+        assert line.connections == 1, "it went on trying"
+    assert (child.returncode, said) == (ExitCode.INTERRUPTED, b"")
+    assert the_outcome(spool).result is Result.CANCELLED
 
 
 class Stand:

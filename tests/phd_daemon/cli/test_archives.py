@@ -121,6 +121,16 @@ def test_plan_shows_blocks_and_why(backup: SmallBackup, capsys: Say) -> None:
     assert json.loads(capsys.readouterr().out)["full_bytes"] == 16 << 20
 
 
+def test_plan_says_when_a_restore_would_need_overwrite(tmp_path: Path, backup: SmallBackup, capsys: Say) -> None:
+    assert run(["plan", str(backup.delta), "--to", "a.vmdk"]) == 0
+    assert "--overwrite" not in capsys.readouterr().out
+    (tmp_path / "a.vmdk").write_text("a descriptor without its disk")
+    assert run(["plan", str(backup.delta), "--to", "a.vmdk"]) == 0
+    assert "a.vmdk is there already: a restore needs --overwrite" in capsys.readouterr().out
+    assert run(["plan", str(backup.delta), "--to", "a.vmdk", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["needs_overwrite"] is True
+
+
 def test_plan_lists_the_fulls_with_a_star_at_the_proven_one(backup: SmallBackup, capsys: Say) -> None:
     other = backup.full_path.with_name("00-CRM.vmdk.gz-070919-1601.phd")
     other.write_bytes(backup.full_path.read_bytes()[:-1])

@@ -62,6 +62,7 @@ def test_one_of_the_right_size_that_is_not_it(two_fulls: tuple[Lab, ArchiveRef, 
     found = listed(lab, delta)
     assert [(one.ref, one.proven) for one in found] == [(second, True), (first, False)]
     assert "not the Full of this Delta: id" in found[1].why
+    assert first.name not in found[1].why
 
 
 def test_a_local_delta_looks_next_door(two_fulls: tuple[Lab, ArchiveRef, ArchiveRef, ArchiveRef]) -> None:

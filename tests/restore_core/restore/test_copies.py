@@ -12,6 +12,7 @@ import pytest
 
 from restore_core.archive.full_reader import FullReader
 from restore_core.catalog.index import Catalog
+from restore_core.errors import Stopped, TargetUnavailable
 from restore_core.restore import copies
 from restore_core.targets import TargetSet, make_target
 from restore_core.targets.base import ArchiveRef, TargetSpec
@@ -99,6 +100,24 @@ def test_nobody_waits_for_a_target_that_is_down(pair: Pair, monkeypatch: pytest.
     monkeypatch.setattr(copies, "GRACE", 0.01)
     try:
         assert pair.restored_from() == pair.full
+        assert not never.is_set()
+    finally:
+        never.set()
+
+
+def test_who_waits_for_copies_that_do_not_answer_may_be_told_to_stop(pair: Pair) -> None:
+    never = threading.Event()
+
+    def prove(_ref: ArchiveRef) -> FullReader:
+        never.wait(60)
+        raise TargetUnavailable("silent")
+
+    def stop() -> None:
+        raise Stopped("cancelled")
+
+    try:
+        with pytest.raises(Stopped):
+            copies.try_all([pair.full, pair.other], prove, stop)
         assert not never.is_set()
     finally:
         never.set()
