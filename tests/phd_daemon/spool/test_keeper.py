@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from phd_daemon.spool import moves
+from phd_daemon.spool import actions, moves
 from phd_daemon.spool.control_file import ControlFile, parse_control_file
 from phd_daemon.spool.door import user_name
 from phd_daemon.spool.keeper import Ending, Policy
@@ -366,6 +366,14 @@ class TestTrouble:
         record = running.round().ready[0]
         assert (record.deaths, record.tries) == (0, 0)
         assert record.next_try is not None
+
+    def test_a_retry_by_hand_is_in_the_log(self, running: Desk) -> None:
+        os.close(running.locks.pop("crm"))
+        running.keeper.put_back("crm", why="no worker could be started: EAGAIN", wait=60)
+        running.round()
+        actions.retry(running.folder, "crm")
+        assert running.round().ready[0].next_try is None
+        assert "it was asked for ('phd retry', or a touch of the file)" in running.log()
 
     def test_restart_adopts_what_lives_and_requeues_what_died(self, running: Desk) -> None:
         running.drop("other.job", control("other"))
