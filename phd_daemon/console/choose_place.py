@@ -31,6 +31,9 @@ The datastores are the folders directly below datastores.roots in phd.toml. Jobs
 the foreground may go to any folder."""
 
 
+_SUFFIXES = (".vmdk", ".img", ".raw", ".bin", ".dd")
+
+
 class _Elsewhere(enum.Enum):
     ANOTHER_PLACE = "elsewhere"
     ANOTHER_FOLDER = "a folder that is not listed"
@@ -161,14 +164,21 @@ def _choose_name(folder: Path, backup: Checked, face: Face, then: Then, *, on_da
     )
     while (answer := face.ask(question)) is not None:
         path = folder / unprintable(answer)
+        question = replace(question, suggestion=answer)
+        if path.suffix.lower() not in _SUFFIXES and not _raw_is_meant(path, face):
+            continue
         if places.is_there(path):
             used = _over(path, face, then, on_datastore=on_datastore)
         else:
             used = then(Chosen(path=path, overwrite=False, on_datastore=on_datastore))
         if used:
             return True
-        question = replace(question, suggestion=answer)
     return False
+
+
+def _raw_is_meant(path: Path, face: Face) -> bool:
+    lines = [f"{printable(path.name)} does not end in .vmdk: this makes a raw image, without the descriptor a VM needs."]
+    return bool(face.confirm("Make a raw image?", lines, default=False))
 
 
 def _held(path: Path) -> str | None:

@@ -89,7 +89,8 @@ def page(shown: Numbered[T], view: View) -> list[str]:
         for i in here
     ]
     if shown.words:
-        lines.append(f"only rows with: {shown.words} ({len(shown.rows)} of {len(shown.choice.rows)}; / shows all)")
+        found, of = (sum(not row.key for row in rows) for rows in (shown.rows, shown.choice.rows))
+        lines.append(f"only rows with: {shown.words} ({found} of {of}; / shows all)")
     if shown.long:
         lines.append(
             f"rows {here.start + 1} to {here.stop} of {len(shown.rows)}: n next, p previous, b bottom, 1 top, /words filter"

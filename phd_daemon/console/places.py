@@ -77,6 +77,8 @@ def wrong_name(folder: Path, name: str, *, confined: bool) -> str | None:
     """Why a disk in `folder` cannot have this name; None if it can. A file of that name is tried where a part file would go."""
     if "/" in name:
         return f"{printable(name)}: a '/' cannot stand in a name"
+    if "|" in name:
+        return f"{printable(name)}: a '|' cannot stand in a name, it separates the fields of vmdks.auto"
     try:
         names_for(folder / name, confined=confined)
     except PhdError as error:
@@ -88,6 +90,8 @@ def wrong_folder(parent: Path, name: str) -> str | None:
     """Why a folder in `parent` cannot have this name; None if it can, or is there."""
     if "/" in name or name in (".", ".."):
         return f"{printable(name)}: give the name of one folder"
+    if "|" in name:
+        return f"{printable(name)}: a '|' cannot stand in a name, it separates the fields of vmdks.auto"
     if not name.isprintable():
         return f"{printable(name)}: a name has no control characters"
     return None if (parent / name).is_dir() else _not_borne(parent, name)

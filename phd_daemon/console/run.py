@@ -85,4 +85,5 @@ def queue_state(desk: Desk) -> str:
 def _choice(menu: Menu, desk: Desk) -> Choice[Entry]:
     intro = (f"phd {__version__} on {os.uname().nodename}", *filter(None, [queue_state(desk)])) if menu is MAIN else ()
     rows = [Row(cells=(entry.label,), value=entry, key=entry.key) for entry in menu.entries]
-    return Choice(title=menu.title, rows=rows, intro=intro, help=menu.help)
+    start = next((at for at, entry in enumerate(menu.entries) if entry.key == menu.proposed), None)
+    return Choice(title=menu.title, rows=rows, intro=intro, help=menu.help, start=start)

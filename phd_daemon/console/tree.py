@@ -25,6 +25,7 @@ class Menu:
     title: str
     entries: tuple[Entry, ...]
     help: str
+    proposed: str = ""  # the key of the entry that Enter takes
 
 
 REPLICATION = Menu(
@@ -77,6 +78,7 @@ daemon takes them up. Targets and datastores are set in that file with an editor
 
 MAIN = Menu(
     title="Main Menu",
+    proposed="e",
     entries=(
         Entry(key="b", label="Backup Restore Status", leads_to="status_flow:status"),
         Entry(key="c", label="Configuration", leads_to=CONFIGURATION),
@@ -84,6 +86,6 @@ MAIN = Menu(
     ),
     help="""\
 Restores by pressing Enter: (E), then (C), then (V) leads from the name of a virtual machine to its restored disk. (B) shows
-the restore queue and its logs. Esc goes back, here it ends the console. Whatever is done here, a phd command does too:
-phd --help lists them.""",
+the restore queue and its logs. Going back (Esc, on numbered lines 0) ends the console here. Whatever is done here, a phd
+command does too: phd --help lists them.""",
 )

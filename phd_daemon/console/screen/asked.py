@@ -15,7 +15,7 @@ from textual.screen import Screen
 from textual.strip import Strip
 from textual.widget import Widget
 
-from phd_daemon.console.screen.lines import clean, fit, fold
+from phd_daemon.console.screen.lines import clean, fit, flowing, fold
 
 Reply = Callable[[Any], None]
 
@@ -125,7 +125,7 @@ class Asked(Screen[None], inherit_bindings=False):
         """`?`: what the flow has to say about this question, and the keys."""
         from phd_daemon.console.screen.page import PageScreen
 
-        lines = [*self._help.split("\n"), ""] if self._help else []
+        lines = [*flowing(self._help), ""] if self._help else []
         self.app.push_screen(PageScreen("Help", [*lines, *KEYS], self._explained))
 
     def _explained(self, _answer: object) -> None:

@@ -44,6 +44,7 @@ class ChoiceScreen(Asked):
         """The list takes what it needs, the text above it the rest; neither less than a third."""
         width, height = size
         needed = self.text.lines_needed(width - PADDING)
+        self.list.table.fit(width - PADDING - MARGIN)
         wide = self.list.table.width + MARGIN > width - PADDING and height >= _ROOMY
         room = max(2, height - _BARS - (_DETAIL if wide else 0) + (not needed))
         text = min(needed, max(room - self.list.lines_needed(), room // 3))
@@ -55,9 +56,11 @@ class ChoiceScreen(Asked):
     def tell(self) -> None:
         """Say in the lines below where we are and what can be done."""
         rows, index = self.list, self.list.index
-        self.detail.show([rows.table.lines[index]] if index is not None and rows.cut else [])
-        shown, of = len(rows.table.shown), len(rows.table.lines)
-        counted = f"{shown} of {of}" if self._words else f"{rows.place + 1} of {of}" if rows.long else ""
+        self.detail.show([rows.table.whole[index]] if index is not None and rows.cut else [])
+        of = len(rows.table.lines)
+        found, all_of_them = rows.table.found, sum(not row.key for row in rows.table.rows)
+        matching = f"{found} of {all_of_them}" if found else "no row has all of these words"
+        counted = matching if self._words else f"{rows.place + 1} of {of}" if rows.long else ""
         typed = f"Filter: {self._words}{'_' if self._typing else ''}   " if self._words or self._typing else ""
         self.state.say(self._objection or f"{typed}{counted}" if of else "Nothing to choose from.")
         self.hint.say(self._keys_line())
@@ -69,7 +72,7 @@ class ChoiceScreen(Asked):
         tab = "Tab the text above  " if self.text.long else ""
         side = "Right/Left more  " if self.list.cut else ""
         back = "show all again" if self._words else "back"
-        narrow = "/ filter  " if self.list.long or self._words else ""
+        narrow = "/ filter  " if self._words or sum(not row.key for row in self.list.table.rows) > 1 else ""
         return f"Enter choose  Esc {back}  {narrow}{jumps}{side}{tab}? help"
 
     def keys(self) -> Mapping[str, Callable[[], None]]:

@@ -9,6 +9,7 @@ from rich.cells import cell_len, chop_cells, set_cell_size
 from phd_daemon.cli.show import harmless
 
 _TAB = 8
+_LEAST = 12
 
 
 def clean(text: str) -> str:
@@ -62,3 +63,29 @@ def columns(rows: Sequence[Sequence[str]], titles: Sequence[str]) -> list[int]:
 def row_text(cells: Sequence[str], widths: Sequence[int]) -> str:
     """The cells of a row under each other's columns, two spaces between."""
     return "  ".join(fit(cell, width) for cell, width in zip(cells, widths, strict=False)).rstrip()
+
+
+def narrower(widths: Sequence[int], room: int) -> list[int]:
+    """The widths of columns that shall stand in a line of `room` cells: the widest give way, none below 12."""
+    fitted = list(widths)
+    over = sum(fitted) + 2 * (len(fitted) - 1) - room
+    while over > 0 and fitted and (widest := max(fitted)) > _LEAST:
+        fitted[fitted.index(widest)] -= 1
+        over -= 1
+    return fitted
+
+
+def ends(text: str, room: int) -> str:
+    """A cell in `room` cells. Of a path the right end is left, which tells it from others; of anything else the left one."""
+    if width_of(text) <= room:
+        return text
+    if "/" not in text:
+        return fit(text, max(0, room - 3)).rstrip() + "..."
+    while text and width_of(text) > room - 3:
+        text = text[1:]
+    return f"...{text}"
+
+
+def flowing(text: str) -> list[str]:
+    """One line a paragraph: the breaks in the source of a help text are not those of this screen."""
+    return [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]

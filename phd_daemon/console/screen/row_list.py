@@ -43,7 +43,7 @@ class RowList(Widget):
     @property
     def cut(self) -> bool:
         """The row the person stands on is wider than the screen."""
-        return self.index is not None and width_of(self.table.lines[self.index]) > self.size.width - MARGIN
+        return self.index is not None and width_of(self.table.whole[self.index]) > self.size.width - MARGIN
 
     def move(self, step: int) -> None:
         """Stand so many rows further down, at most at an end of the list."""
@@ -56,16 +56,19 @@ class RowList(Widget):
 
     def slide(self, step: int) -> None:
         """Show what stands further right or left."""
-        widest = max((width_of(self.table.lines[index]) for index in self._seen()), default=0)
+        widest = max((width_of(self.table.whole[index]) for index in self._seen()), default=0)
         self._left = max(0, min(self._left + step, widest + MARGIN - self.size.width))
         self.refresh()
 
     def narrow(self, text: str) -> None:
-        """Filter, and stay on the same row if it is still there."""
+        """Filter, and stay on the same row if it is still there; one that always is there only while there is no filter."""
         index = self.index
         self.table.narrow(text)
         shown = self.table.shown
-        self.stand(shown.index(index) if index is not None and index in shown else 0)
+        if index is not None and index in shown and not (text.strip() and self.table.rows[index].key):
+            self.stand(shown.index(index))
+        else:
+            self.stand(self.table.first_found or 0)
 
     def lines_needed(self) -> int:
         """The height at which all rows are seen."""
@@ -80,13 +83,14 @@ class RowList(Widget):
         seen = self._seen()
         header = bool(self.table.header)
         if header and y == 0:
-            return self._strip("   ", self.table.header, _TITLES)
+            return self._strip("   ", self.table.whole_header if self._left else self.table.header, _TITLES)
         if y - header >= len(seen):
             return self._strip("", "", Style())
         index = seen[y - header]
         here = self._top + y - header == self.place
         mark = f"{'>' if here else ' '}{'x' if self.table.rows[index].refused else ' '} "
-        return self._strip(mark, self.table.lines[index], _HERE if here else Style())
+        lines = self.table.whole if self._left else self.table.lines
+        return self._strip(mark, lines[index], _HERE if here else Style())
 
     def _strip(self, mark: str, text: str, style: Style) -> Strip:
         width = self.size.width

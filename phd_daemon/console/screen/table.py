@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from phd_daemon.console.face import Choice, Row
-from phd_daemon.console.screen.lines import clean, columns, row_text, width_of
+from phd_daemon.console.screen.lines import clean, columns, ends, narrower, row_text, width_of
 
 
 class Table:
@@ -16,13 +16,38 @@ class Table:
         self.rows = choice.rows
         cells = [tuple(map(clean, row.cells)) for row in choice.rows]
         titles = tuple(map(clean, choice.columns))
-        widths = columns([row for row in cells if len(row) >= len(titles)], titles)
-        margin = "    " if any(row.key for row in choice.rows) else ""
-        self.header = margin + row_text(titles, widths) if titles else ""
-        self.lines = [_key(row, margin) + _cells(cell, widths) + _reason(row) for row, cell in zip(self.rows, cells, strict=True)]
+        self._cells, self._titles = cells, titles
+        self._widths = columns([row for row in cells if len(row) >= len(titles)], titles)
+        self._margin = "    " if any(row.key for row in choice.rows) else ""
+        self.whole = self._lines(self._widths)
+        self.whole_header = self._header(self._widths)
+        self.lines, self.header = self.whole, self.whole_header
         self.width = max(map(width_of, self.lines), default=0)
         self._searched = [" ".join(row).casefold() for row in cells]
         self.shown: range | list[int] = range(len(self.lines))
+
+    def fit(self, width: int) -> None:
+        """Lay the rows out for lines of so many cells: the widest columns give way. `whole` keeps all there is to say."""
+        widths = narrower(self._widths, width - len(self._margin))
+        self.header = self._header(widths)
+        self.lines = self.whole if widths == self._widths else self._lines(widths)
+
+    def _header(self, widths: Sequence[int]) -> str:
+        return self._margin + row_text([ends(title, room) for title, room in zip(self._titles, widths, strict=False)], widths)
+
+    def _lines(self, widths: Sequence[int]) -> list[str]:
+        rows = zip(self.rows, self._cells, strict=True)
+        return [_key(row, self._margin) + _cells(cells, widths) + _reason(row) for row, cells in rows]
+
+    @property
+    def found(self) -> int:
+        """How many rows the filter left, those that always stand there not counted."""
+        return sum(not self.rows[index].key for index in self.shown)
+
+    @property
+    def first_found(self) -> int | None:
+        """The place of the first of them."""
+        return next((place for place, index in enumerate(self.shown) if not self.rows[index].key), None)
 
     def narrow(self, text: str) -> None:
         """Show the rows that hold every word of the text, in any column and in either case; rows with a key always stand there."""
@@ -43,7 +68,9 @@ class Table:
 
 def _cells(cells: Sequence[str], widths: Sequence[int]) -> str:
     """A row with fewer cells than there are columns says something else, and is not aligned."""
-    return row_text(cells, widths if len(cells) == len(widths) else [width_of(cell) for cell in cells])
+    if len(cells) != len(widths):
+        return row_text(cells, [width_of(cell) for cell in cells])
+    return row_text([ends(cell, room) for cell, room in zip(cells, widths, strict=True)], widths)
 
 
 def _key(row: Row[Any], margin: str) -> str:

@@ -99,6 +99,14 @@ def test_esc_goes_back_one_step_on_the_way_to_a_vmx(place: Place) -> None:
     assert not face.answers
 
 
+def test_a_name_without_a_known_suffix_is_asked_about(place: Place) -> None:
+    names: Script = [("Name of", "CRM.vmdky"), ("Make a raw image?", ENTER), ("Name of", "CRM.vmdky"), ("Make a raw image?", "y")]
+    face = Scripted(*TO_PLACE, *ELSEWHERE[:-1], *names, *HERE, ("Restore the VMX", ENTER), *OUT)
+    restore_flow.by_vm(face, place.desk)
+    assert "this makes a raw image" in face.text()
+    assert (place.disk.parent / "CRM.vmdky").read_bytes() == place.backup.content
+
+
 class Impatient(Scripted):
     """Does not wait for what is named, once."""
 
@@ -191,11 +199,28 @@ def test_a_disk_in_use_says_by_whom_and_one_that_is_not_is_replaced_only_when_sa
 
 
 def test_names_that_cannot_be_are_refused_with_the_reason(place: Place) -> None:
-    names = ["a/b.vmdk", "CRM-flat.vmdk", 'a"b.vmdk', ".vmdk", "x" * 250 + ".vmdk", "%0A.vmdk", "CRM.vmdk.phd-part", BACK]
+    names = [
+        "a/b.vmdk",
+        "bad|name.vmdk",
+        "CRM-flat.vmdk",
+        'a"b.vmdk',
+        ".vmdk",
+        "x" * 250 + ".vmdk",
+        "%0A.vmdk",
+        "CRM.vmdk.phd-part",
+        BACK,
+    ]
     asked: Script = [("Name of the VMDK", name) for name in names]
     face = Scripted(*TO_PLACE, *ELSEWHERE[:-1], *asked, *BACK_FROM_THE_NAME, *OUT)
     restore_flow.by_vm(face, place.desk)
-    reasons = ("cannot stand in a name", "data file of a VMDK", "cannot carry this name", "needs a name", "bytes too long")
+    reasons = (
+        "a '/' cannot stand in a name",
+        "a '|' cannot stand in a name",
+        "data file of a VMDK",
+        "cannot carry this name",
+        "needs a name",
+        "bytes too long",
+    )
     for reason in (*reasons, "not a name for a disk", "kept for unfinished files"):
         assert reason in face.text()
 

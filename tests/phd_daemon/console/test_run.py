@@ -16,7 +16,7 @@ from phd_daemon.console.opening import needs_plain
 from phd_daemon.console.tree import MAIN, Entry, Menu
 from restore_core.errors import BadArchive, Stopped
 from tests.phd_daemon.console.conftest import Place
-from tests.phd_daemon.console.scripted import BACK, Scripted
+from tests.phd_daemon.console.scripted import BACK, ENTER, Scripted
 
 PATHS = {
     "b": "Backup Restore Status",
@@ -106,6 +106,12 @@ def test_a_bug_is_not_taken_for_an_error(place: Place, planted: list[BaseExcepti
     planted.append(ZeroDivisionError("planted"))
     with pytest.raises(ZeroDivisionError):
         run.console(Scripted(("Main Menu", "b")), place.desk)
+
+
+def test_the_main_menu_proposes_the_way_to_a_restore(place: Place) -> None:
+    face = Scripted(("Main Menu", ENTER), ("Restore Menu", BACK), ("Main Menu", BACK))
+    run.console(face, place.desk)
+    assert not face.answers
 
 
 def test_the_main_menu_says_that_the_queue_stands_still(place: Place) -> None:

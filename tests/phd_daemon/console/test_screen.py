@@ -376,3 +376,13 @@ def test_what_the_flow_raises_comes_out() -> None:
 
     with pytest.raises(LookupError, match="a bug"):
         at_the_screen(talk, do)
+
+
+def test_a_filter_stands_on_the_first_row_it_finds_and_says_when_there_is_none() -> None:
+    rows = [Row(cells=(name,), value=at) for at, name in enumerate(("vm1", "vm2"))]
+    again = Choice(title="Again", rows=[*rows, Row(cells=("Look again",), value=9, key="i")], start=0)
+    value, drawn = chosen(again, "end", "slash", "v", "m", "2", "enter", "enter")
+    assert value == 1
+    assert "1 of 2" in drawn
+    _, drawn = chosen(again, "slash", "x", "x", "enter", "i")
+    assert "no row has all of these words" in drawn

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phd_daemon.console.face import Choice, Row
-from phd_daemon.console.screen.lines import clean, clean_lines, fit, fold, width_of
+from phd_daemon.console.screen.lines import clean, clean_lines, ends, fit, flowing, fold, narrower, width_of
 from phd_daemon.console.screen.table import Table
 
 
@@ -68,3 +68,46 @@ def test_a_filter_asks_for_every_word_in_any_column_and_keyed_rows_stay(words: s
     table.narrow(words)
     assert list(table.shown) == shown
     assert table.with_key("I") == len(shown) - 1
+
+
+@pytest.mark.parametrize(
+    ("text", "room", "shown"),
+    [
+        ("/vmfs/volumes/ISCSI02/CRM/CRM.vmdk", 20, ".../CRM/CRM.vmdk"),
+        ("a long name of a machine", 12, "a long na..."),
+        ("short", 12, "short"),
+    ],
+)
+def test_a_cell_is_shortened_where_it_tells_least(text: str, room: int, shown: str) -> None:
+    assert shown.lstrip(".") in ends(text, room)
+    assert width_of(ends(text, room)) <= room
+
+
+def test_the_widest_columns_give_way() -> None:
+    assert narrower([40, 5, 20], 59) == [30, 5, 20]
+    assert narrower([40, 5, 20], 69) == [40, 5, 20]
+    assert narrower([13, 12], 10) == [12, 12]
+
+
+def test_a_help_text_flows() -> None:
+    assert flowing("one\ntwo\n\nthree") == ["one two", "three"]
+
+
+def test_columns_fit_the_screen_and_the_whole_row_is_kept() -> None:
+    path = "/vmfs/volumes/ISCSI02/a machine with a very long name/CRM.vmdk"
+    table = Table(Choice(title="t", rows=[Row(cells=(path, "1.7 GB", "not in use"), value=1)], columns=("IT LIES AT", "SIZE", "")))
+    table.fit(60)
+    assert width_of(table.lines[0]) == 60
+    assert table.lines[0].endswith("very long name/CRM.vmdk  1.7 GB  not in use")
+    assert path in table.whole[0]
+    table.fit(200)
+    assert table.lines == table.whole
+
+
+def test_rows_that_always_stand_there_are_no_find() -> None:
+    rows = [Row(cells=("vm1",), value=1), Row(cells=("vm2",), value=2), Row(cells=("again",), value=3, key="i")]
+    table = Table(Choice(title="t", rows=rows))
+    table.narrow("vm2")
+    assert (table.found, table.first_found) == (1, 0)
+    table.narrow("vm3")
+    assert (table.found, table.first_found) == (0, None)

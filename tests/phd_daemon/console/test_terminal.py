@@ -54,7 +54,7 @@ def through_the_questions(terminal: Terminal) -> None:
 def leave(terminal: Terminal) -> None:
     for title in ("Backups of CRM", "a date or All Dates", "Virtual Machines", "Restore through the Console", "Restore Menu"):
         terminal.answer(title, "0")
-    terminal.answer("Main Menu")
+    terminal.answer("Main Menu", "0")
     assert terminal.ends() == 0
 
 
@@ -170,6 +170,7 @@ def test_a_server_that_hangs_can_be_left_with_ctrl_c(host: Host, slow: Served) -
             terminal.keys("\n")
             terminal.expect("Connecting to far and checking the header of the backup ...")
             terminal.keys("\x03")
+            terminal.answer("Restore this backup?", "0")
             leave(terminal)
         finally:
             slow.go_on()
