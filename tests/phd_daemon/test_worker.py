@@ -223,6 +223,8 @@ def test_why_it_stopped_is_decided_once(spool: Path, order: WorkOrder) -> None:
             stop()
         finally:
             (spool / "crm.running").unlink()
+            with pytest.raises(Stopped, match="told to stop"):
+                stop()  # another thread asks
 
     outcome, kept = run_stand(order, act, sign)
     assert (outcome.result, kept) == (Result.STOPPED, True)

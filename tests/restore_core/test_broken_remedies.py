@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from restore_core.errors import BadArchive
+from restore_core.errors import BadArchive, TryAgainLater
 from tests.lab import BLOCK, Lab
 
 
@@ -19,6 +19,14 @@ def test_a_full_cut_short_or_grown_is_not_called_recompressed(lab: Lab, change: 
     with pytest.raises(BadArchive, match="bytes, needed") as caught:
         lab.restore(made.delta)
     assert caught.value.remedy.startswith("The file is truncated, still being copied, or has something appended")
+
+
+def test_a_folder_of_records_that_is_gone_is_to_be_made_again(lab: Lab) -> None:
+    made = lab.backup(os.urandom(2 * BLOCK))
+    with pytest.raises(TryAgainLater, match="record of the finished disk") as caught:
+        lab.restore(made.delta, records=lab.folder / "removed")
+    assert "make it again" in caught.value.remedy
+    assert "Free space" not in caught.value.remedy
 
 
 def test_a_backup_whose_base_is_damaged_says_how_to_go_on(lab: Lab) -> None:

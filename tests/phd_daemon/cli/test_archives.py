@@ -122,12 +122,12 @@ def test_plan_shows_blocks_and_why(backup: SmallBackup, capsys: Say) -> None:
 
 
 def test_plan_says_when_a_restore_would_need_overwrite(tmp_path: Path, backup: SmallBackup, capsys: Say) -> None:
-    assert run(["plan", str(backup.delta), "--to", "a.vmdk"]) == 0
+    assert run(["plan", str(backup.delta), "--to", "a.img"]) == 0
     assert "--overwrite" not in capsys.readouterr().out
-    (tmp_path / "a.vmdk").write_text("a descriptor without its disk")
-    assert run(["plan", str(backup.delta), "--to", "a.vmdk"]) == 0
-    assert "a.vmdk is there already: a restore needs --overwrite" in capsys.readouterr().out
-    assert run(["plan", str(backup.delta), "--to", "a.vmdk", "--json"]) == 0
+    (tmp_path / "a.img").write_bytes(bytes(5000))
+    assert run(["plan", str(backup.delta), "--to", "a.img"]) == 0
+    assert "a.img is there already: a restore needs --overwrite" in capsys.readouterr().out
+    assert run(["plan", str(backup.delta), "--to", "a.img", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["needs_overwrite"] is True
 
 
