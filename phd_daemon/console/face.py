@@ -46,6 +46,7 @@ class Choice(Generic[T_co]):
     intro: tuple[str, ...] = ()
     help: str = ""
     start: int | None = None  # the row that is proposed: a screen stands on it, numbered lines take it for Enter
+    anew: "Callable[[], Choice[T_co]] | None" = None  # the same as it is by now; a screen asks every second, in any thread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

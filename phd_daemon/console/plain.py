@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 import termios
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import TypeVar
@@ -24,6 +25,7 @@ from phd_daemon.console.watched import Watched
 T = TypeVar("T")
 _AROUND_A_LIST = 8
 _LEAST_ROWS = 5
+_LEAST_WIDTH = 20
 _LIST_HELP = """\
 Type a number or a letter and press Enter. Enter alone takes what stands in brackets; where nothing does, it goes back, as 0 does.
 /words shows only rows that hold all of these words, / alone shows all again. In a long list n and p turn the page, b or q goes
@@ -78,7 +80,7 @@ class Plain:
             if answer is None:
                 return None
             if answer == "?":
-                show.say(question.help or "Type the answer and press Enter; Enter alone takes what stands in brackets.")
+                self._explain(question.help or "Type the answer and press Enter; Enter alone takes what stands in brackets.")
                 continue
             answer = answer or question.suggestion
             if not answer:
@@ -153,7 +155,7 @@ class Plain:
             if isinstance(said, View):
                 return said
             if said is Said.HELP:
-                show.say("\n".join(filter(None, (choice.help, _LIST_HELP))))
+                self._explain(choice.help, _LIST_HELP)
             elif isinstance(said, str):
                 show.say(said)
             elif not isinstance(said, Said):
@@ -179,6 +181,13 @@ class Plain:
         show.say(f"\n{title}\n{'-' * len(title)}")
         if lines:
             show.say("\n".join(lines))
+
+    def _explain(self, *texts: str) -> None:
+        """Help texts, broken between words at the width of the terminal."""
+        width = max(_LEAST_WIDTH, shutil.get_terminal_size().columns - 1)
+        for text in filter(None, texts):
+            for paragraph in text.split("\n\n"):
+                show.say(textwrap.fill(" ".join(paragraph.split()), width, break_long_words=False, break_on_hyphens=False))
 
     def _read(self, prompt: str) -> str | None:
         """One answer; None for Esc, ^C and the end of the input."""

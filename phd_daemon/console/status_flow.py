@@ -60,7 +60,7 @@ def status(face: Face, desk: Desk) -> None:
     spool, last = spool_of(desk.config), ""
     while not desk.leaving.is_set():
         views = snapshot(spool.folder, time.time())
-        chosen = face.choose(_list(views, queue_state(desk), last))
+        chosen = face.choose(_list(views, desk, spool, last))
         if chosen is None:
             return
         if isinstance(chosen, JobView):
@@ -70,7 +70,7 @@ def status(face: Face, desk: Desk) -> None:
             call(TITLE, partial(_clean, spool=spool, views=views), face, desk)
 
 
-def _list(views: tuple[JobView, ...], warning: str, last: str) -> Choice[JobView | _Do]:
+def _list(views: tuple[JobView, ...], desk: Desk, spool: Spool, last: str) -> Choice[JobView | _Do]:
     """Standing on the job that was chosen last, if it is still there."""
     now = time.time()
     start = next((at for at, view in enumerate(views) if view.name == last), 0)
@@ -79,7 +79,12 @@ def _list(views: tuple[JobView, ...], warning: str, last: str) -> Choice[JobView
     if any(view.state.final for view in views):
         rows.append(Row(cells=(_Do.CLEAN.value, "", "", "", "remove all jobs that ended, with logs"), value=_Do.CLEAN, key="c"))
     held = "" if views else "The restore queue is empty."
-    return Choice(title=TITLE, rows=rows, columns=_COLUMNS, intro=tuple(filter(None, [held, warning])), help=_HELP, start=start)
+    intro = tuple(filter(None, [held, queue_state(desk)]))
+
+    def anew() -> Choice[JobView | _Do]:
+        return _list(snapshot(spool.folder, time.time()), desk, spool, last)
+
+    return Choice(title=TITLE, rows=rows, columns=_COLUMNS, intro=intro, help=_HELP, start=start, anew=anew)
 
 
 def _cells(view: JobView, now: float) -> tuple[str, ...]:
@@ -95,7 +100,7 @@ def _short(progress: LiveProgress) -> str:
 def _job(face: Face, desk: Desk, *, spool: Spool, name: str) -> None:
     """What can be done to one job, until something was done that changes it, or it is gone."""
     while not desk.leaving.is_set() and (view := _view(spool, name)) is not None:
-        chosen = face.choose(_page(view))
+        chosen = face.choose(_page(view, spool))
         if chosen is None or _done(chosen, view, face, spool):
             return
 
@@ -104,10 +109,15 @@ def _view(spool: Spool, name: str) -> JobView | None:
     return next((view for view in snapshot(spool.folder, time.time()) if view.name == name), None)
 
 
-def _page(view: JobView) -> Choice[_Do]:
+def _page(view: JobView, spool: Spool) -> Choice[_Do]:
     """All that is known of a job, and what can be done to it."""
     rows = [Row(cells=(_label(done, view),), value=done, key=key) for key, done in _may(view, time.time())]
-    return Choice(title=f"Job {printable(view.name)}", rows=rows, intro=tuple(_details(view)), help=_JOB_HELP, start=0)
+    title = f"Job {printable(view.name)}"
+
+    def anew() -> Choice[_Do]:
+        return _page(_view(spool, view.name) or view, spool)
+
+    return Choice(title=title, rows=rows, intro=tuple(_details(view)), help=_JOB_HELP, start=0, anew=anew)
 
 
 def _done(chosen: _Do, view: JobView, face: Face, spool: Spool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,7 +26,7 @@ _ROOMY = 12
 class ChoiceScreen(Asked):
     """One list. Row keys are letters of their own; what is left of the alphabet moves."""
 
-    def __init__(self, choice: Choice[Any], reply: Reply) -> None:
+    def __init__(self, choice: Choice[Any], reply: Reply, *, newest: deque[Choice[Any]] | None = None, pulse: float = 1.0) -> None:
         super().__init__(choice.title, reply, help_text=choice.help)
         self.text = TextView(choice.intro)
         self.list = RowList(Table(choice), choice.start or 0)
@@ -35,6 +36,20 @@ class ChoiceScreen(Asked):
         self._typing = False
         self._reading = False
         self._objection = ""
+        self._newest, self._pulse = newest, pulse
+
+    def on_mount(self) -> None:
+        """Look for the list as it is by now."""
+        if self._newest is not None:
+            self.set_interval(self._pulse, self.look)
+
+    def look(self) -> None:
+        """Take it over; the person stays on the same row, and the filter is kept."""
+        if self._newest and self.open:
+            choice = self._newest.pop()
+            self.text.show(choice.intro)
+            self.list.take_over(Table(choice), self._words)
+            self.lay_out(self.app.size)
 
     def body(self) -> list[Widget]:
         """Text above, list below it, the whole of a row that is wider than the screen, and the filter."""

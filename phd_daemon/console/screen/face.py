@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
@@ -14,8 +16,10 @@ from phd_daemon.console.screen.asked import Asked, Reply
 from phd_daemon.console.screen.choose import ChoiceScreen
 from phd_daemon.console.screen.page import Feed, FollowScreen, PageScreen
 from phd_daemon.console.screen.work import WaitScreen, WatchScreen, Work
+from restore_core.errors import PhdError
 
 T = TypeVar("T")
+_ANEW_EVERY = 1.0
 
 
 class ScreenFace:
@@ -26,7 +30,13 @@ class ScreenFace:
 
     def choose(self, choice: Choice[T]) -> T | None:
         """The value of the row that was chosen; None to go back."""
-        chosen: T | None = self._ask(lambda reply: ChoiceScreen(choice, reply))
+        anew, newest, answered = choice.anew, deque[Choice[T]](maxlen=1), threading.Event()
+        if anew is not None:
+            threading.Thread(target=lambda: _renew(anew, newest, answered), name="anew", daemon=True).start()
+        try:
+            chosen: T | None = self._ask(lambda reply: ChoiceScreen(choice, reply, newest=newest, pulse=self._app.pulse))
+        finally:
+            answered.set()
         return chosen
 
     def ask(self, question: Question) -> str | None:
@@ -131,3 +141,10 @@ def _pour(lines: Iterator[str], feed: Feed) -> None:
             feed.lines.append(line)
     finally:
         feed.ended = True
+
+
+def _renew(anew: Callable[[], Choice[T]], newest: deque[Choice[T]], answered: threading.Event) -> None:
+    """Lay a new list out for the screen every second, until the list was answered; one that cannot be had is left out."""
+    while not answered.wait(_ANEW_EVERY):
+        with contextlib.suppress(PhdError, OSError):
+            newest.append(anew())

@@ -70,6 +70,13 @@ class RowList(Widget):
         else:
             self.stand(self.table.first_found or 0)
 
+    def take_over(self, table: Table, words: str) -> None:
+        """Other rows: stand on the one with the same key or first cell, if there is one."""
+        stood = None if self.index is None else _name(self.table, self.index)
+        self.table = table
+        table.narrow(words)
+        self.stand(next((place for place, index in enumerate(table.shown) if _name(table, index) == stood), self.place))
+
     def lines_needed(self) -> int:
         """The height at which all rows are seen."""
         return len(self.table.shown) + bool(self.table.header)
@@ -97,3 +104,9 @@ class RowList(Widget):
         if self._left:
             text = text[self._left :]
         return Strip([Segment(fit(mark + text, width), self.rich_style + style)], width)
+
+
+def _name(table: Table, index: int) -> str:
+    """What makes a row the same one in a newer list."""
+    row = table.rows[index]
+    return row.key or row.cells[0]

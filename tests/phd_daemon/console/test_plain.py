@@ -161,3 +161,13 @@ def test_what_was_typed_while_work_went_on_answers_no_question_after_it(face: Pl
         face.watch("Restoring", lambda _stop: keys.write(b"y\n"))
         keys.write(b"n\n")
         assert face.confirm("Restore the VMX file also?", [], default=False) is False
+
+
+def test_help_is_broken_between_words(face: Plain, monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    typed(monkeypatch, "?", "0")
+    face.choose(Choice(title="t", rows=[Row(cells=("a",), value=1)], help="one two three\nfour five " * 8))
+    said = capsys.readouterr().out.replace("? help: ", "\n").splitlines()
+    assert all(len(line) < 50 for line in said)
+    assert "three four" in " ".join(said)
+    assert {word for line in said for word in line.split()} >= {"one", "two", "three", "four", "five"}

@@ -44,6 +44,26 @@ def test_a_log_is_followed_and_left(place: Place) -> None:
     at_the_console(place, do)
 
 
+def test_the_list_and_the_job_show_by_themselves_what_has_changed(place: Place) -> None:
+    waits, runs = place.spool / "crm.job", place.spool / "crm.running"
+    waits.write_text("")
+
+    async def do(hands: ScreenHands) -> None:
+        await hands.answer("Main Menu", "b")
+        await hands.expect("Backup Restore Status", "crm", "waiting")
+        (place.spool / "adam.job").write_text("")
+        await hands.expect("adam")
+        await hands.press("enter")
+        await hands.expect("Job crm", "(P) Another priority")
+        waits.rename(runs)
+        await hands.until(lambda: "(P)" not in hands.text(), "a job that runs")
+        await hands.press("escape")
+        await hands.answer("Backup Restore Status", "escape")
+        await hands.answer("Main Menu", "escape")
+
+    at_the_console(place, do)
+
+
 def test_an_option_is_set_and_the_rules_are_edited(place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     rule = f"RESTORE:CRM|*|00|CRM.vmdk|{place.datastore}/r/CRM.vmdk\n"
     (tmp_path / "rule").write_text(rule)
