@@ -10,6 +10,7 @@ import enum
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from phd_daemon.cli import show
@@ -83,10 +84,16 @@ def choose_place(backup: Checked, face: Face, desk: Desk, then: Then) -> bool:
     return False
 
 
-def choose_folder(stores: list[Datastore], vm: str, face: Face, desk: Desk, then: Callable[[Path], bool]) -> bool:
+def choose_folder(
+    stores: list[Datastore], propose: Callable[[Path], str], face: Face, desk: Desk, then: Callable[[Path], bool]
+) -> bool:
     """A folder on a datastore, or any other, which may be missing yet, for `then`; False to go back."""
     while (store := _choose_store(stores, face, desk)) is not None:
-        used = _other_folder(face, then) if isinstance(store, _Elsewhere) else _choose_folder(store.path, vm, face, then)
+        used = (
+            _other_folder(face, then)
+            if isinstance(store, _Elsewhere)
+            else _choose_folder(store.path, propose(store.path), face, then)
+        )
         if used:
             return True
     return False
@@ -97,7 +104,13 @@ def _elsewhere(stores: list[Datastore], backup: Checked, face: Face, desk: Desk,
         on_datastore = any(folder.is_relative_to(store.path) for store in stores)
         return _choose_name(folder, backup, face, then, on_datastore=on_datastore)
 
-    return choose_folder(stores, backup.entry.folder.vm, face, desk, in_folder)
+    return choose_folder(stores, partial(proposed_folder, backup), face, desk, in_folder)
+
+
+def proposed_folder(backup: Checked, store: Path, *, disk: str | None = None) -> str:
+    """The name of a folder on a datastore for the disk of this backup; for a VMX, which goes beside its disks, `disk` is empty."""
+    folder = backup.entry.folder
+    return places.folder_for(store, folder.vm, folder.uuid, backup.disk_name if disk is None else disk)
 
 
 def _choose_store(stores: list[Datastore], face: Face, desk: Desk) -> Datastore | _Elsewhere | None:
@@ -111,9 +124,8 @@ def _choose_store(stores: list[Datastore], face: Face, desk: Desk) -> Datastore 
     return face.choose(Choice(title="Datastore", rows=rows, columns=columns, help=_STORE_HELP, start=start))
 
 
-def _choose_folder(store: Path, vm: str, face: Face, then: Callable[[Path], bool]) -> bool:
-    """A folder on that datastore, the one called like the machine proposed, whether it is there or not."""
-    proposed = vm.replace("/", "_").lstrip(".") or "restored"
+def _choose_folder(store: Path, proposed: str, face: Face, then: Callable[[Path], bool]) -> bool:
+    """A folder on that datastore, one for the machine proposed, whether it is there or not."""
     there = places.folders(store)
     rows: list[Row[str | _Elsewhere]] = []
     if places.wrong_folder(store, proposed) is None:

@@ -51,6 +51,14 @@ def folders(datastore: Path) -> list[str]:
     return sorted(path.name for path in _children(datastore, links=False))
 
 
+def folder_for(datastore: Path, vm: str, uuid: str | None, disk: str) -> str:
+    """The folder to propose: the machine's name. Where another disk of this name lies there, one of its own with its UUID."""
+    name = vm.replace("/", "_").lstrip(".") or "restored"
+    own = f"{name}-{uuid[:8]}" if uuid else f"{name}-2"
+    taken = disk and _is_there(datastore / name / disk)
+    return own if taken or (datastore / own).is_dir() else name
+
+
 def existing(stores: Iterable[Datastore], name: str, roots: tuple[Path, ...]) -> list[Place]:
     """The disks called `name` on the datastores."""
     return [_place(folder / name, store, roots) for store in stores for folder in _walk(store.path) if _is_there(folder / name)]

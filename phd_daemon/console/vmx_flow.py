@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from phd_daemon.console import places
 from phd_daemon.console.check_backup import Checked, check, summary
 from phd_daemon.console.choose_backup import browse_machines
-from phd_daemon.console.choose_place import choose_folder
+from phd_daemon.console.choose_place import choose_folder, proposed_folder
 from phd_daemon.console.desk import Desk
 from phd_daemon.console.face import Face, Page
 from phd_daemon.console.run import waited
@@ -46,4 +47,4 @@ def _put_it_somewhere(backup: Checked, face: Face, desk: Desk) -> bool:
         return True
 
     stores = waited("Looking at the datastores", lambda: places.datastores(desk.config.datastores.roots), face, desk)
-    return stores is not None and choose_folder(stores, entry.folder.vm, face, desk, write)
+    return stores is not None and choose_folder(stores, partial(proposed_folder, backup, disk=""), face, desk, write)

@@ -107,6 +107,16 @@ def test_a_name_without_a_known_suffix_is_asked_about(place: Place) -> None:
     assert (place.disk.parent / "CRM.vmdky").read_bytes() == place.backup.content
 
 
+def test_a_second_machine_of_one_name_gets_a_folder_of_its_own(place: Place) -> None:
+    place.disk.parent.mkdir()
+    place.disk.with_name("CRM-flat.vmdk").write_bytes(bytes(512))
+    face = Scripted(*TO_PLACE, *ELSEWHERE, *HERE, ("Restore the VMX", ENTER), *OUT)
+    restore_flow.by_vm(face, place.desk)
+    own = place.datastore / f"CRM-{UUID[:8]}" / "CRM-flat.vmdk"
+    assert own.read_bytes() == place.backup.content
+    assert place.disk.with_name("CRM-flat.vmdk").read_bytes() == bytes(512)
+
+
 class Impatient(Scripted):
     """Does not wait for what is named, once."""
 
