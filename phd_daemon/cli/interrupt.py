@@ -1,13 +1,13 @@
 """Stopping a command in the foreground: ^C, a closed terminal, `kill`. It ends at the next block and cleans up behind it.
 
-A second ^C does not wait for the next block: it ends what is being waited for. What is half-made is removed then too, or
-completed by the next restore of that disk.
+A second ^C does not wait for the next block: it ends what is being waited for, and what is half-made is removed then too. Not while
+a disk is changed in place: from there on nothing is stopped, and it does not take long.
 """
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -22,11 +22,16 @@ class Interrupt:
 
     def __init__(self) -> None:
         self._told = False
+        self.must_go_on: Callable[[], bool] = lambda: False
+        """Whether the work is where it cannot be stopped."""
 
     def on_signal(self, number: int, _frame: FrameType | None) -> None:
         """The handler: the work hears of it at its next block. Raises `KeyboardInterrupt` for ^C after anything else."""
         again, self._told = self._told, True
         if number != signal.SIGINT:
+            return
+        if self.must_go_on():
+            show.complain("the disk is being changed in place: this is finished first")
             return
         if again:
             raise KeyboardInterrupt

@@ -71,6 +71,10 @@ class LiveReport:
             self._shown = now
             self._show(progress, now)
 
+    def must_go_on(self) -> bool:
+        """Whether the restore is where it cannot be stopped any more."""
+        return self._last is not None and self._last.phase in (Phase.APPLY, Phase.PUBLISH)
+
     def close(self) -> None:
         """Show the last line once more; it stays."""
         if self._last is not None:

@@ -10,7 +10,7 @@ import click
 
 from phd_daemon.cli import show
 from phd_daemon.cli.complete import files
-from phd_daemon.cli.interrupt import interruptible
+from phd_daemon.cli.interrupt import Interrupt, interruptible
 from phd_daemon.cli.live import FullLine, LiveReport, delta_line
 from phd_daemon.cli.options import (
     archive_ref,
@@ -30,7 +30,7 @@ from restore_core.errors import UsageError
 from restore_core.naming import printable
 from restore_core.restore.extras import restore_vmx
 from restore_core.restore.full import restore_full
-from restore_core.restore.request import Provision, RestoreOutcome, RestoreRequest, Stop, VmxChoice
+from restore_core.restore.request import Provision, RestoreOutcome, RestoreRequest, VmxChoice
 from restore_core.restore.run import restore_delta
 from restore_core.targets import TargetSet
 from restore_core.targets.base import LOCAL, ArchiveRef
@@ -84,8 +84,9 @@ def restore(
         _offer_vmx(request, targets)
 
 
-def _run(request: RestoreRequest, targets: TargetSet, stop: Stop, *, is_full: bool) -> RestoreOutcome:
+def _run(request: RestoreRequest, targets: TargetSet, stop: Interrupt, *, is_full: bool) -> RestoreOutcome:
     report = LiveReport(FullLine() if is_full else delta_line)
+    stop.must_go_on = report.must_go_on
     try:
         if is_full:
             return restore_full(request, targets, reporter=report, stop=stop)

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from phd_daemon.cli.interrupt import interruptible
+from phd_daemon.cli.live import LiveReport
 from restore_core.errors import ExitCode, Stopped
+from restore_core.restore.request import Phase, Progress
 from tests.servers import write_password
 from tests.servers.line import line_to
 
@@ -55,3 +57,13 @@ def test_a_second_control_c_waits_for_nothing() -> None:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_disk_that_is_changed_in_place_is_finished_whatever_is_pressed(capsys: pytest.CaptureFixture[str]) -> None:
+    report = LiveReport()
+    with interruptible() as stop:
+        stop.must_go_on = report.must_go_on
+        report.progress(Progress.of_stream(Phase.APPLY, done=1, total=2, started=0.0))
+        for _ in range(3):
+            signal.raise_signal(signal.SIGINT)
+    assert "finished first" in capsys.readouterr().err
