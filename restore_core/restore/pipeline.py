@@ -1,4 +1,4 @@
-"""The fast path: fetch > decode > verify > write, on as many threads as there are cores.
+"""The fast path: fetch > decode > verify > write, on as many threads as there are cores, and a few more that wait for the disk.
 
 Each thread takes the next unit of the plan, fetches its compressed bytes, decodes them (libdeflate, GIL released), checks
 the digest of each block (BLAKE3, GIL released) and only then writes it (`pwrite`, GIL released): verify before write, with
@@ -33,6 +33,9 @@ from restore_core.targets.read_ahead import Fetch
 
 TICK = 0.25
 """Seconds between two looks at progress and at the stop sign."""
+_WAITING = 3
+"""Threads beside those that decode, where a write waits for the disk. 4 GiB on two cores: with one more 1.30 s, with three 1.15,
+with six 1.21."""
 
 
 @dataclass(slots=True)
@@ -53,7 +56,7 @@ class Pipeline:
         self, delta: DeltaReader, full: FullReader | None, sink: Sink | None, *, where: str, survey: Survey | None = None
     ) -> None:
         self._delta, self._full, self._sink, self._where = delta, full, sink, where
-        self._threads = min(4, len(os.sched_getaffinity(0))) + (sink is not None and sink.waits)
+        self._threads = min(4, len(os.sched_getaffinity(0))) + (_WAITING if sink is not None and sink.waits else 0)
         self._wanted: Callable[[MapPage], bytes] = survey.wanted if survey is not None else lambda page: page.kinds
         self._header = delta.header
         self.moved = Moved()
