@@ -103,7 +103,9 @@ def _ours(phd: Installed, spec: TargetSpec, delta: Path, out: Path) -> Contender
     config = phd.folder / f"{spec.name}.toml"
     keys = {"url": spec.url, "key_file": spec.key_file, "known_hosts": spec.known_hosts}
     table = "".join(f'{key} = "{value}"\n' for key, value in keys.items() if value)
-    config.write_text(f"{(phd.folder / 'phd.toml').read_text()}[targets.{spec.name}]\n{table}")
+    # This target alone: a restore that knows of a faster copy of the Full, on a disk of its own, would read that one.
+    settings = (phd.folder / "phd.toml").read_text().partition("[targets.")[0]
+    config.write_text(f"{settings}[targets.{spec.name}]\n{table}")
     disk = out / "N.vmdk"
     command = [phd.program, "restore", "--config", str(config), f"{spec.name}:{delta}", "--to", str(disk)]
     return Contender(
