@@ -7,13 +7,14 @@ happened) and an upload in progress (its source has gone by). Who waits here may
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from functools import partial
 from threading import Event
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from restore_core.errors import PhdError, Stopped
 from restore_core.targets.attend import Stop, attended, begun
@@ -22,6 +23,20 @@ from restore_core.targets.limits import Limits
 from restore_core.targets.server import Budget, Entry, Server, Upload
 
 _Result = TypeVar("_Result")
+_Folder: TypeAlias = tuple[str, list[Entry]]
+_TOGETHER = 64
+"""Folders that are waited for at a time. A thread for each of 10,000 took 0.6 s."""
+
+
+def _some(listed: Iterator[_Folder]) -> tuple[list[_Folder], PhdError | None]:
+    """The next folders of a listing, and the error that ended it: somebody who waits for them waits in a thread, and those cost."""
+    some: list[_Folder] = []
+    try:
+        for folder in itertools.islice(listed, _TOGETHER):
+            some.append(folder)  # noqa: PERF402 - one by one: those before an error count
+    except PhdError as error:
+        return some, error
+    return some, None
 
 
 class Retrying:
@@ -44,11 +59,17 @@ class Retrying:
         while True:
             try:
                 listed = iter(self._inner.walk(tuple(left), budget))
-                while (following := attended(partial(next, listed, None), self._stop)) is not None:
-                    while left.popleft() != following[0]:  # those between were gone
-                        pass
-                    failures = 0
-                    yield following
+                over = False
+                while not over:
+                    some, error = attended(partial(_some, listed), self._stop)
+                    for following in some:
+                        while left.popleft() != following[0]:  # those between were gone
+                            pass
+                        failures = 0
+                        yield following
+                    if error is not None:
+                        raise error
+                    over = len(some) < _TOGETHER
                 return
             except PhdError as error:
                 failures += 1
