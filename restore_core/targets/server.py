@@ -68,7 +68,7 @@ class Entry:
 
 def honest(name: str) -> bool:
     """Whether a name in a listing can be one name in a folder. What is not is passed over: no archive has such a name."""
-    size = len(name.encode("utf-8", "surrogateescape"))
+    size = len(name) if name.isascii() else len(name.encode("utf-8", "surrogateescape"))
     return name not in ("", ".", "..") and "/" not in name and "\0" not in name and size <= MAX_NAME_BYTES
 
 

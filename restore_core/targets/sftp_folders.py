@@ -7,10 +7,12 @@ that costs: requests travel together, and so do their answers.
 from __future__ import annotations
 
 import itertools
+import stat as stat_module
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
+from restore_core.targets.base import FileStat
 from restore_core.targets.server import Budget, Entry, honest
 from restore_core.targets.sftp_wire import Answer, Ask, Declined, Fields, Status, Wire, string
 
@@ -88,7 +90,8 @@ def _names(body: bytes, found: list[Entry]) -> int:
     for _ in range(count):
         name = fields.text().decode("utf-8", "surrogateescape")
         fields.skip()  # the same as `ls -l` would print it
-        facts = fields.attributes()
-        if (facts.regular or facts.folder) and honest(name):
-            found.append(Entry(name=name, folder=facts.folder, stat=facts.stat))
+        mode, size, mtime = fields.facts()
+        folder = stat_module.S_ISDIR(mode)
+        if (folder or stat_module.S_ISREG(mode)) and honest(name):
+            found.append(Entry(name=name, folder=folder, stat=FileStat(size=size, mtime=float(mtime))))
     return count

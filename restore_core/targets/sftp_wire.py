@@ -142,11 +142,16 @@ class Fields:
 
     def attributes(self) -> Attributes:
         """A file's attributes; those the server leaves out are 0."""
+        mode, size, mtime = self.facts()
+        return Attributes(mode=mode, stat=FileStat(size=size, mtime=float(mtime)))
+
+    def facts(self) -> tuple[int, int, int]:
+        """The same as mode, size and mtime alone: a listing has many of them."""
         if len(self._data) - self._at >= _USUAL.size:
             flags, size, _user, _group, mode, _read, mtime = _USUAL.unpack_from(self._data, self._at)
             if flags == _USUAL_FLAGS:
                 self._at += _USUAL.size
-                return Attributes(mode=mode, stat=FileStat(size=size, mtime=float(mtime)))
+                return mode, size, mtime
         flags = self.u32()
         size = self.u64() if flags & _SIZE else 0
         if flags & _OWNER:
@@ -156,7 +161,7 @@ class Fields:
         for _ in range(self.u32() if flags & _EXTENDED else 0):
             self.text()
             self.text()
-        return Attributes(mode=mode, stat=FileStat(size=size, mtime=float(mtime)))
+        return mode, size, mtime
 
     def _take(self, count: int) -> bytes:
         data = self._data[self._at : self._at + count]

@@ -10,7 +10,14 @@ from phd_daemon import hung, workers
 from phd_daemon.spool import keeper
 
 
+def _own_children_are_forgotten() -> None:
+    """What a daemon knows of its own workers stands beside the lock, and hides that the lock is not believed."""
+    setattr(workers.Workers, "unreaped", lambda *_: False)  # noqa: B010  mypy forbids the plain form
+
+
 def the_lock_is_not_handed_on() -> None:
+    _own_children_are_forgotten()
+
     class Alone(subprocess.Popen[bytes]):
         def __init__(self, *arguments: Any, pass_fds: Any = (), **more: Any) -> None:
             del pass_fds
@@ -20,7 +27,8 @@ def the_lock_is_not_handed_on() -> None:
 
 
 def the_lock_is_not_asked() -> None:
-    setattr(keeper, "lock_is_held", lambda _path: False)  # noqa: B010  mypy forbids the plain form
+    _own_children_are_forgotten()
+    setattr(keeper, "lock_is_held", lambda _path: False)  # noqa: B010  the same
 
 
 def ends_are_not_closed() -> None:
