@@ -278,7 +278,7 @@ ROWS = (
         target="no acknowledged job or ledger line lost, no bad disk under a final name, fsck clean",
         run=power,
         mutants=("power:files_are_not_synced", "power:folders_are_not_synced", "power:ledger_before_the_disk"),
-        mutant_share=0.2,
+        mutant_share=0.6,
         short=0.03,
     ),
 )
