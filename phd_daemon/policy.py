@@ -16,8 +16,9 @@ from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.order import WorkOrder
 from phd_daemon.spool.record import JobRecord
 from restore_core import durable
-from restore_core.disk.destination import destination_key, open_destination
+from restore_core.disk.destination import destination_key
 from restore_core.errors import PhdError
+from restore_core.restore.held import held_destination
 from restore_core.restore.part import remove_small_parts
 
 
@@ -74,17 +75,19 @@ def drop_part(record: JobRecord, roots: tuple[Path, ...]) -> bool:
     """Remove what attempts of a job that has ended left unfinished at its destination.
 
     The worker does that itself when it lives to see the end; this is for jobs that were cancelled while they waited,
-    or whose workers died, or could not remove it. A part file that somebody is writing just now is locked, and stays.
+    or whose workers died, or could not remove it. The part file of a disk that is held just now stays.
     True if one was removed.
     """
     if record.control is None or record.attempt == 0:
         return False
     try:
-        with open_destination(record.control.restore_to, roots=roots, make_folders=False) as destination:
+        with held_destination(record.control.restore_to, roots=roots, make_folders=False) as (destination, hold):
+            if hold.record() is not None:
+                return False  # a replacement was interrupted: the next restore has to look at it
             name, folder = destination.part_name, destination.folder_fd
             if not {name, *destination.small_parts} & set(os.listdir(folder)):
                 return False
-            fd = durable.take_part(name, dir_fd=folder, keep=True)
+            fd = durable.take_part(name, dir_fd=folder, keep=True)  # nor one whose lock file somebody removed
             try:
                 remove_small_parts(destination)
                 return durable.remove(name, dir_fd=folder)

@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, str] = {
     "release": "job_control:release",
     "cancel": "job_control:cancel",
     "retry": "job_control:retry",
+    "recover": "recover:recover",
     "priority": "job_control:priority",
     "clean": "clean:clean",
     "queue": "queue:queue",

@@ -232,7 +232,7 @@ class TestLeftovers:
     @pytest.mark.parametrize(
         ("name", "check"),
         [
-            ("CRM-flat.vmdk.phd-part", "partial-file-stale"),
+            ("CRM-flat.vmdk.phd-new", "partial-file-stale"),
             ("CRM-flat.vmdk.phd-redo-part", "partial-file-stale"),
             (".phd-0123456789abcdef.tmp", "partial-file-stale"),
             ("CRM-flat.vmdk.phd-redo", "refresh-interrupted"),
@@ -256,7 +256,7 @@ class TestLeftovers:
     def test_by_another_path_it_is_the_same_disk(self, tmp_path: Path) -> None:
         (tmp_path / "A").mkdir()
         (tmp_path / "alias").symlink_to("A")
-        part = tmp_path / "A" / "x.img.phd-part"
+        part = tmp_path / "A" / "x.img.phd-new"
         part.touch()
         then = part.stat().st_mtime + 2 * DAY
         assert not leftovers.examine([tmp_path / "A"], owned=[tmp_path / "alias" / "x.img"], now=then).findings
@@ -264,7 +264,7 @@ class TestLeftovers:
     def test_no_link_is_followed_and_too_much_is_said(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "store").mkdir()
         (tmp_path / "elsewhere").mkdir()
-        part = tmp_path / "elsewhere" / "x.img.phd-part"
+        part = tmp_path / "elsewhere" / "x.img.phd-new"
         part.touch()
         (tmp_path / "store" / "link").symlink_to(tmp_path / "elsewhere")
         then = part.stat().st_mtime + 2 * DAY
@@ -273,7 +273,7 @@ class TestLeftovers:
         assert leftovers.examine([tmp_path / "store"], owned=[], now=then).unseen
 
     def test_a_name_that_steers_a_terminal_is_not_printed(self, tmp_path: Path) -> None:
-        path = tmp_path / "a\x1b[2J\n.phd-part"
+        path = tmp_path / "a\x1b[2J\n.phd-new"
         path.touch()
         (one,) = leftovers.examine([tmp_path], owned=[], now=path.stat().st_mtime + 2 * DAY).findings
         assert "\x1b" not in one.where + one.mend

@@ -154,7 +154,7 @@ def lock_files(daemon: Daemon, goods: Goods) -> Iterator[tuple[str, bool]]:
 def another_process(daemon: Daemon, goods: Goods) -> Iterator[tuple[str, bool]]:
     """Somebody restores to that disk in the foreground: it holds the part file."""
     folder = os.open(daemon.datastore, os.O_RDONLY)
-    part = durable.take_part("held.img.phd-part", dir_fd=folder, keep=True)
+    part = durable.take_part("held.img.phd-new", dir_fd=folder, keep=True)
     os.write(part, b"being written")
     drop(daemon, "held", goods.today, f"{daemon.datastore}/held.img")
     ended = end_of(daemon, "held")

@@ -248,7 +248,7 @@ def spool_full(t: Tight) -> str:
     daemon.drop("auto-b", t.slow)
     daemon.until(lambda: (s := daemon.status("auto-b")) is not None and s.plan is not None, "planned")
     ballast = volumes.fill(daemon.spool)
-    part = daemon.datastore / "auto-b.img.phd-part"
+    part = daemon.datastore / "auto-b.img.phd-new"
     end = time.monotonic() + 15
     while time.monotonic() < end and daemon.state_of("auto-b") is State.RUNNING and part.exists() and part.read_bytes() != t.data:
         time.sleep(0.1)
