@@ -89,15 +89,15 @@ class Hold:
 
     def release(self) -> None:
         """Let go; the lock file is removed first unless it must stay. Harmless when repeated."""
-        if self.fd >= 0:
-            if not self.leave and not self.record():
+        try:
+            if self.fd >= 0 and not self.leave and self.record() is None and _leads_to(self.folder_fd, self.name, self.fd):
                 with contextlib.suppress(OSError):
                     durable.remove(self.name, dir_fd=self.folder_fd, durable=False)
-            os.close(self.fd)
-            self.fd = -1
-        if self.folder_fd >= 0:
-            os.close(self.folder_fd)
-            self.folder_fd = -1
+        finally:
+            for fd in (self.fd, self.folder_fd):
+                if fd >= 0:
+                    os.close(fd)
+            self.fd = self.folder_fd = -1
 
     def __enter__(self) -> Self:
         return self

@@ -150,12 +150,12 @@ def _recover_refresh(destination: Destination, records: Path | None, stop: Stop)
             sides, strange = sides_on_disk(fd, file)
             if strange is not None:
                 raise _written_meanwhile(destination, f"at {strange} it holds neither the old bytes nor the new ones")
-            if _written_elsewhere(records, destination, file, fd, stop):
-                if sides != {Side.OLD}:
-                    raise _written_meanwhile(destination, "blocks that the change leaves alone were written")
+            if Side.NEW not in sides:
                 redo.unhide(destination)
                 redo.discard(destination)
-                return "a refresh was interrupted before its first write, and the disk was written since: it has its name again"
+                return "a refresh was interrupted before its first write: the disk has its name again"
+            if _written_elsewhere(records, destination, file, fd, stop):
+                raise _written_meanwhile(destination, "blocks that the change leaves alone were written")
             _finish(destination, file, fd, Side.NEW, records=records, stop=stop)
             redo.discard(destination)
             return f"completed the refresh that was interrupted: {file.footer.records} blocks written again ({_words(sides)})"
@@ -176,7 +176,7 @@ def _finish(destination: Destination, file: RedoFile, disk: int, side: Side, *, 
     with redo.only_by_recovery(destination.where):
         redo.apply(destination, disk, file, side)
         known = receipt.load_next(records, destination) if side is Side.NEW else receipt.load(records, destination)
-        ours = known is not None and _holds(records, destination, known, disk, stop=stop)
+        ours = known is not None and _holds(records, destination, known, disk, stop=stop) is True
         if ours:
             (receipt.stamp_next if side is Side.NEW else receipt.stamp)(records, destination, os.fstat(disk))
         if side is Side.NEW:
@@ -190,12 +190,12 @@ def _finish(destination: Destination, file: RedoFile, disk: int, side: Side, *, 
 def _written_elsewhere(records: Path | None, destination: Destination, file: RedoFile, disk: int, stop: Stop) -> bool:
     """Whether a block that the change leaves alone is not as the next receipt says. False where there is no such receipt."""
     known = receipt.load_next(records, destination)
-    if known is None or known.block_size != file.footer.block_size:
+    if known is None or (known.delta_id, known.block_size) != (file.footer.delta_id, file.footer.block_size):
         return False
     changed = bytearray(-(-max(file.footer.size_before, file.footer.size_after) // known.block_size))
     for change in file.changes():
         changed[change.offset // known.block_size] = 1
-    return not _holds(records, destination, known, disk, stop=stop, changed=changed)
+    return _holds(records, destination, known, disk, stop=stop, changed=changed) is False
 
 
 def _written_meanwhile(destination: Destination, what: str) -> Diverged:
@@ -214,11 +214,11 @@ def _holds(
     *,
     stop: Stop,
     changed: bytes | bytearray = b"",
-) -> bool:
-    """Whether the disk has exactly the digests of a receipt, but for the `changed` blocks. False where they are not known."""
+) -> bool | None:
+    """Whether the disk has exactly the digests of a receipt, but for the `changed` blocks. None where they are not known."""
     digests = receipt.DigestsFile.opened(records, destination, known) if records is not None else None
     if digests is None:
-        return False
+        return None
     try:
         kind = BlockDigest(known.block_digest)
         size = os.fstat(disk).st_size if not changed else known.size
@@ -277,4 +277,4 @@ def _in_its_place(destination: Destination) -> bool:
 
 
 def _words(sides: set[Side]) -> str:
-    return "nothing had been written" if sides == {Side.OLD} else "all had been written" if sides == {Side.NEW} else "some had been"
+    return "all had been written" if sides == {Side.NEW} else "some had been written"

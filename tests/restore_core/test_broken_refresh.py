@@ -41,6 +41,10 @@ def half_applied(replica: Replica, tuesday: ArchiveRef, monkeypatch: pytest.Monk
             replica.restore(tuesday, keep=True)
 
 
+def crash(*_: object) -> None:
+    raise Crash
+
+
 def work_on(disk: Path) -> bytes:
     with disk.open("r+b") as file:
         file.write(WORK)
@@ -84,7 +88,7 @@ def test_a_crash_when_the_disk_is_in_its_place_again(lab: Lab, name: str, worked
 
     def dies(*args: object) -> None:
         honest(*args)
-        patch.setattr(durable, "move", honest)  # nor is anything tidied up
+        patch.setattr(redo, "discard", crash)  # nor is anything tidied up
         raise Crash
 
     with monkeypatch.context() as patch:

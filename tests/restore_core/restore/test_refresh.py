@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from restore_core import durable
 from restore_core.errors import BadArchive, DestinationInUse, Diverged, PhdError, Stopped
 from restore_core.restore import receipt, redo, run
+from restore_core.restore.existing import ExistingDisk
 from restore_core.restore.request import RestoreOutcome, RestoreRequest
 from restore_core.targets.base import ArchiveRef
 from restore_core.targets.local import LocalSource
@@ -224,7 +225,7 @@ class Crash(BaseException):
     """A power cut, as far as one process can play it."""
 
 
-CALLS = ["write_all_at", "sync_file", "move", "write_whole", "remove", "take_part"]
+CALLS = ["write_all_at", "sync_file", "move", "write_whole", "write_new", "remove", "take_part"]
 
 
 @pytest.mark.parametrize("name", ["r.img", "r.vmdk"])
@@ -278,7 +279,8 @@ def test_without_the_seal_a_crash_would_show(lab: Lab, monkeypatch: pytest.Monke
     flat = lab.folder / "out" / "r-flat.vmdk"
     old, monday, new, tuesday = two_days(lab, [3, 9, 11])
     replica.restore(monday)
-    monkeypatch.setattr(redo, "_set_aside", lambda destination: destination.disk_name)
+    monkeypatch.setattr(redo, "hide", lambda _destination: None)
+    monkeypatch.setattr(ExistingDisk, "prove_again", lambda *_: None)
     written: list[int] = []
     honest = durable.write_all_at
 
@@ -303,7 +305,8 @@ def test_a_redo_of_another_disk_is_thrown_away(replica: Replica, monkeypatch: py
     with pytest.raises(Crash):
         replica.restore(tuesday)
     monkeypatch.undo()
-    replica.path.unlink()
+    hidden = replica.path.with_name("r.img.phd-applying")
+    hidden.unlink()
     replica.path.write_bytes(old)
     replica.restore(tuesday)
     assert replica.bytes == new
