@@ -1,4 +1,4 @@
-"""The small jobs beside a restore: only the VMX of a Delta, a descriptor (stub) for a flat file, the end of an interrupted change."""
+"""The small jobs beside a restore: only the VMX of a Delta, a descriptor (stub) for a flat file, the end of a broken-off change."""
 
 from __future__ import annotations
 

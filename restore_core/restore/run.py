@@ -24,6 +24,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.full_reader import FullReader
@@ -110,9 +111,19 @@ class _Attempt:
 
         A disk that somebody writes meanwhile is surveyed again; twice, then the job has to wait. With "ours" it is theirs.
         """
+        for surveys in count(1):
+            try:
+                return self._write_from_copies(destination, hold, delta, targets, part)
+            except ChangedMeanwhile as change:
+                self._survey_again(change, surveys)
+                refuse_first(refusals(destination, self.request, delta, hold.record()))
+        raise AssertionError("the loop ends by its return")
+
+    def _write_from_copies(
+        self, destination: Destination, hold: Hold, delta: DeltaReader, targets: TargetSet, part: int
+    ) -> tuple[Decision, ArchiveRef | None]:
         known = copies_in_catalog(self.request, targets, self.reporter)
         failed: CopyFailed | None = None
-        changes = 0
         with contextlib.closing(proven_copies(delta, self.request.full, targets, self.reporter, known=known)) as copies:
             while True:
                 try:
@@ -120,16 +131,12 @@ class _Attempt:
                 except CopyFailed as error:
                     self.reporter.note(f"{error.error.message}; looking for another copy of the Full")
                     failed = failed or error
-                except ChangedMeanwhile as change:
-                    changes += 1
-                    self._survey_again(change, changes)
-                    refuse_first(refusals(destination, self.request, delta, hold.record()))
 
-    def _survey_again(self, change: ChangedMeanwhile, changes: int) -> None:
+    def _survey_again(self, change: ChangedMeanwhile, surveys: int) -> None:
         """Return if the disk may be surveyed again; else raise `Diverged` or `TryAgainLater`."""
         if self.request.only_ours and change.written:
             raise diverged(self.request) from change
-        if changes > _SURVEYS_AGAIN:
+        if surveys > _SURVEYS_AGAIN:
             raise TryAgainLater(
                 f"{printable(str(self.request.destination))}: somebody changes the disk again and again: {change}",
                 remedy="Find out who, and stop it. A queued job is tried again.",
