@@ -103,7 +103,7 @@ def _finding(one: Leftover, now: float) -> Finding:
             what=f"the replacement of a disk in this folder was interrupted {days} days ago; this is the old disk or the new one",
             where=where,
             why="If it is the old one, it may hold work that was done since. The *.phd-hold beside it says which one it is.",
-            mend="Do not delete it. Restore to that disk again with overwrite = true: that finishes the replacement first, or undoes it.",
+            mend="Do not delete it. Type 'phd recover DISK', or restore to that disk again: either ends the replacement first.",
         )
     half = _HALF.match(one.path.name)
     if half:

@@ -37,7 +37,7 @@ logging.getLogger().addHandler(logging.NullHandler())
 _libc = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 _OURS = re.compile(r"[^/]+\.(job|held|running|done|failed|cancelled|rejected|log|status)\Z")
-_STATE = re.compile(r"([^/]+\.(json|lock)|\.daemon\.lock|receipts|receipts/[0-9a-f]{32}\.(json|digests))\Z")
+_STATE = re.compile(r"([^/]+\.(json|lock)|\.daemon\.lock|receipts|receipts/[0-9a-f]{32}(\.next)?\.(json|digests))\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
