@@ -267,8 +267,6 @@ def _pages(delta: DeltaReader) -> Iterator[bytes]:
 
 
 def _key(destination: Destination) -> str:
-    """One for every path to the disk: the folder as the kernel names it, and the disk's name."""
-    folder = os.fspath(destination.path.parent)
-    with contextlib.suppress(OSError):
-        folder = os.readlink(f"/proc/self/fd/{destination.folder_fd}")
+    """One for every path to the disk: the folder as the kernel named it, and the disk's name."""
+    folder = destination.folder or os.fspath(destination.path.parent)
     return hashlib.sha256(os.fsencode(f"{folder}/{destination.disk_name}")).hexdigest()[:32]

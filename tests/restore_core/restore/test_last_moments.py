@@ -169,3 +169,18 @@ def test_a_copy_by_hard_links_takes_the_lock_file_along(lab: Lab, tmp_path: Path
     assert replica.bytes == new
     assert copy.read_bytes() == b"somebody's"
     assert lab.leftovers() == ["r.img"]
+
+
+def test_the_folder_is_moved_while_the_disk_is_changed_and_moved_back(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its record went under the other path, and so the replica was a stranger's from then on."""
+    replica = Replica(lab)
+    _, monday, new, tuesday = two_days(lab, [3, 11])
+    replica.restore(monday)
+    away = replica.path.parent.with_name("away")
+    with monkeypatch.context() as patch:
+        patch.setattr(redo, "apply_or_take_back", once(lambda: os.rename(replica.path.parent, away), redo.apply_or_take_back))
+        with pytest.raises(TryAgainLater, match="moved"):
+            replica.restore(tuesday)
+    os.rename(away, replica.path.parent)
+    replica.restore(tuesday, only_ours=True)
+    assert replica.bytes == new
