@@ -56,6 +56,7 @@ def work_order(config: Config, spool: Spool, claim: Claim) -> WorkOrder:
         mode=config.datastores.mode,
         reserved=set_aside(spool, record.stem, control.restore_to, config.datastores.roots),
         records=os.fspath(spool.receipts),
+        datastores=os.fspath(spool.datastores),
         catalog=os.fspath(config.catalog_folder),
         catalog_max_age=config.index.max_age,
         targets=config.targets,

@@ -18,6 +18,7 @@
     │   ├── Diverged                               a replica that somebody has written since
     │   ├── DestinationOutside                     not below a datastore
     │   ├── DestinationInUse          73   later   a running VM or another job holds it
+    │   ├── WrongDatastore            73   later   its datastore is not mounted, or is another disk than before
     │   └── NoSpace                                needed and free bytes are in the text
     │       └── SpacePromised     73   later   there is room, but other jobs that run were promised it
     ├── TryAgainLater                 75   later   temporary I/O and resource errors, timeouts
@@ -157,6 +158,12 @@ class DestinationOutside(DestinationError):
 
 class DestinationInUse(DestinationError):
     """A running VM or another job holds the disk."""
+
+    try_again = True
+
+
+class WrongDatastore(DestinationError):
+    """The datastore is not mounted, or another disk lies under its name; a person mounts it, or accepts the new one."""
 
     try_again = True
 

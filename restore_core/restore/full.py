@@ -27,7 +27,7 @@ def restore_full(request: RestoreRequest, targets: TargetSet, *, reporter: Repor
     """Restore the Full that `request.delta` names. Raises typed errors; nothing is left under the final name then."""
     with (
         targets.open(request.delta) as source,
-        open_destination(request.destination, roots=request.roots, make_folders=True) as destination,
+        open_destination(request.destination, roots=request.roots, make_folders=True, datastores=request.datastores) as destination,
         held_part(destination, mode=request.mode, keep_part=lambda _error: False) as part,
     ):
         return _FullRestore(request=request, reporter=reporter, stop=stop, full=FullReader(source)).run(destination, part)

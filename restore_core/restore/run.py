@@ -96,7 +96,9 @@ class _Attempt:
         request = self.request
         with (
             open_delta(request, targets) as delta,
-            open_destination(request.destination, roots=request.roots, make_folders=True) as destination,
+            open_destination(
+                request.destination, roots=request.roots, make_folders=True, datastores=request.datastores
+            ) as destination,
         ):
             delta.check_metadata()
             self.reporter.note(f"Delta: {delta.where}, {delta.source.size} bytes, of {delta.header.describe()}")

@@ -1,0 +1,75 @@
+"""The daemon's side of the datastores: which jobs wait for theirs, and the record of a datastore when its first job starts.
+
+A job whose datastore is not mounted, or is another disk, is not started at all. It waits where it is, uses up no try, and starts
+in the first round in which the datastore is there, whether that is in a minute or in a week.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from phd_daemon.config import Config
+from phd_daemon.spool.layout import Spool
+from phd_daemon.spool.status_file import in_one_line
+from restore_core.disk.datastore import Standing, datastore_of
+from restore_core.disk.known_datastores import DatastoreRecord, learn, read_record, refuse_unless_known
+from restore_core.errors import PhdError, WrongDatastore, from_os_error
+from restore_core.naming import printable
+
+_log = logging.getLogger(__name__)
+_RENEWED = (Standing.MARKER, Standing.FILE_SYSTEM)
+
+
+def record_of(config: Config) -> DatastoreRecord:
+    """The record of this installation, and the roots whose children are datastores."""
+    return DatastoreRecord(file=Spool(folder=config.queue.spool).datastores, roots=config.datastores.roots)
+
+
+def why_away(path: Path, record: DatastoreRecord | None) -> str:
+    """Why a restore to `path` must wait for its datastore, as a person should read it; empty when nothing is against it.
+
+    Whatever else is wrong with the path is for the restore to say.
+    """
+    try:
+        refuse_unless_known(path, record)
+    except WrongDatastore as error:
+        return in_one_line(str(error))
+    except (OSError, PhdError):
+        return ""
+    return ""
+
+
+def looked_at_once(record: DatastoreRecord) -> Callable[[Path], str]:
+    """`why_away` for one round: of many jobs for one datastore that is away only the first one looks at it."""
+    seen: dict[Path, str] = {}
+
+    def ask(path: Path) -> str:
+        datastore = datastore_of(path, record.roots)
+        if datastore is None:
+            return ""
+        if datastore not in seen:
+            seen[datastore] = why_away(datastore / "any", record)
+        return seen[datastore] or why_away(path, record)
+
+    return ask
+
+
+def learn_from(path: Path, record: DatastoreRecord) -> None:
+    """Put the datastore of a job that starts on record. Raises a typed error; then the job waits.
+
+    One that is not there and never was is left to the worker, which says so.
+    """
+    datastore = datastore_of(path, record.roots)
+    where = printable(str(datastore))
+    try:
+        if datastore is None or (not datastore.is_dir() and str(datastore) not in read_record(record.file)):
+            return
+        standing = learn(datastore, record)
+    except OSError as error:
+        raise from_os_error(error, doing="recording the datastore", where=where) from error
+    if standing is Standing.NEW:
+        _log.info("a new datastore", extra={"datastore": where})
+    elif standing in _RENEWED:
+        _log.warning("a datastore is recorded anew", extra={"datastore": where, "known by": standing.value})
