@@ -7,6 +7,7 @@ in the first round in which the datastore is there, whether that is in a minute 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +26,12 @@ _RENEWED = (Standing.MARKER, Standing.FILE_SYSTEM)
 def record_of(config: Config) -> DatastoreRecord:
     """The record of this installation, and the roots whose children are datastores."""
     return DatastoreRecord(file=Spool(folder=config.queue.spool).datastores, roots=config.datastores.roots)
+
+
+def readable_record(config: Config) -> DatastoreRecord | None:
+    """The same for a person's own restore; None for users who may not read it: then only mount points are asked about."""
+    record = record_of(config)
+    return record if os.access(record.file, os.R_OK) else None
 
 
 def why_away(path: Path, record: DatastoreRecord | None) -> str:
