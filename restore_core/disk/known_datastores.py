@@ -190,7 +190,7 @@ def _look(datastore: Path) -> Seen:
     except _NOT_THERE as error:
         raise WrongDatastore(
             f"{where}: there is no such folder",
-            remedy="Mount it. If it is gone for good: phd datastores forget NAME.",
+            remedy=f"Mount it. If it is gone for good: phd datastores forget {printable(datastore.name)}",
         ) from error
     except OSError as error:
         raise from_os_error(error, doing="opening the datastore", where=where) from error
