@@ -13,6 +13,7 @@ class Waits:
 
     def __init__(self) -> None:
         self._told: dict[str, str] = {}
+        self._logged: dict[str, str] = {}
 
     def tell(self, spool: Spool, plan: Plan) -> None:
         """Write down who waits for whose destination or for its datastore; all other reasons `phd queue` sees by itself.
@@ -22,8 +23,9 @@ class Waits:
         waits = {name: wait.why for name, wait in plan.waits.items() if wait.behind is not None or wait.away}
         for name in waits.keys() | self._told.keys():
             if waits.get(name) != self._told.get(name) and name in plan.waits:
-                if plan.waits[name].away:
+                if plan.waits[name].away and self._logged.get(name) != waits[name]:
                     JobLog(spool.log(name)).line(waits[name])
+                    self._logged[name] = waits[name]
                 status = read_status(spool.status(name))
                 if status is not None:
                     told = status.with_(why_waiting=waits.get(name, ""))
@@ -31,3 +33,5 @@ class Waits:
                     told = told.with_(next_try=None) if name in waits else told
                     write_status(spool.status(name), told, durable_now=False)
         self._told = waits
+        # While all workers are busy nobody looks at the datastore: that is no news for the log.
+        self._logged = {name: why for name, why in self._logged.items() if name in plan.waits}

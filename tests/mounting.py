@@ -49,7 +49,7 @@ def unmount_all_below(folder: Path) -> None:
         subprocess.run([program("umount"), "-l", point], check=False, capture_output=True)
 
 
-def with_fstab(fstab: Path, command: Sequence[str | Path]) -> list[str]:
+def with_fstab(fstab: Path, command: Sequence[object]) -> list[str]:
     """The command in a mount namespace of its own, where /etc/fstab is that file."""
     inside = 'mount --bind "$0" /etc/fstab && exec "$@"'
     return [program("unshare"), "--mount", "sh", "-c", inside, str(fstab), *map(str, command)]

@@ -107,7 +107,7 @@ def learn(datastore: Path, record: DatastoreRecord) -> Standing:
         marker = now.marker
         if marker is None:
             kept = recorded.marker if recorded else None
-            marker = put_marker(datastore, kept) or kept
+            marker = put_marker(datastore, kept, durable_now=False) or kept
         _write(record.file, {**read_record(record.file), str(datastore): Seen(marker=marker, file_system=now.file_system)})
     return standing
 
@@ -120,7 +120,7 @@ def accept(datastore: Path, record: DatastoreRecord) -> Seen:
     refuse_unmounted(datastore)
     now = _look(datastore)
     with _alone(record.file):
-        seen = Seen(marker=put_marker(datastore, None), file_system=now.file_system)
+        seen = Seen(marker=put_marker(datastore, None, durable_now=True), file_system=now.file_system)
         _write(record.file, {**read_record(record.file), str(datastore): seen})
     return seen
 
@@ -153,15 +153,19 @@ def read_record(file: Path) -> Known:
         ) from error
 
 
-def put_marker(datastore: Path, name: str | None) -> str | None:
-    """Write the marker, with this UUID or a new one; the UUID, None where it cannot be written."""
+def put_marker(datastore: Path, name: str | None, *, durable_now: bool) -> str | None:
+    """Write the marker, with this UUID or a new one; the UUID, None where it cannot be written.
+
+    Not durable where the daemon's loop would wait for a busy disk: a marker that a power cut took is written again, since the
+    file system is known.
+    """
     name, text = (name, marker_text(name)) if name else new_marker()
     try:
         folder = os.open(datastore, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
         return None
     try:
-        durable.write_whole(MARKER, text, mode=0o644, dir_fd=folder)
+        durable.write_whole(MARKER, text, mode=0o644, dir_fd=folder, durable=durable_now)
         _readable_for_all(folder, text)
     except OSError:
         return None

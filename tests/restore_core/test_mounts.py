@@ -139,6 +139,10 @@ def test_real_mounts(machine: Machine, tmp_path: Path, options: list[str]) -> No
         return unmounted_mount_point(place / "a.vmdk", fstab=machine.fstab, units=())
 
     assert unmounted() == str(place)
+    if subprocess.run(["mount", "--bind", str(place), str(place)], capture_output=True, check=False).returncode == 0:
+        on_itself = unmounted()
+        subprocess.run(["umount", str(place)], check=True)
+        assert on_itself == str(place)  # as systemd does for ReadWritePaths=
     ran = subprocess.run(["mount", *options, str(place)], capture_output=True, text=True, check=False)
     if ran.returncode != 0:
         pytest.skip(f"this machine does not mount: {ran.stderr.strip()}")
