@@ -14,8 +14,8 @@ from pathlib import Path
 from phd_daemon.config import Config
 from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.status_file import in_one_line
-from restore_core.disk.datastore import Standing, datastore_of
-from restore_core.disk.known_datastores import DatastoreRecord, learn, read_record, refuse_unless_known
+from restore_core.disk.datastore import Standing, datastore_of, look
+from restore_core.disk.known_datastores import DatastoreRecord, learn, refuse_unless_known
 from restore_core.errors import PhdError, WrongDatastore, from_os_error
 from restore_core.naming import printable
 
@@ -66,13 +66,13 @@ def looked_at_once(record: DatastoreRecord) -> Callable[[Path], str]:
 def learn_from(path: Path, record: DatastoreRecord) -> None:
     """Put the datastore of a job that starts on record. Raises a typed error; then the job waits.
 
-    One that is not there and never was is left to the worker, which says so.
+    One that is not there and never was, or cannot be opened, is left to the worker, which says so.
     """
     datastore = datastore_of(path, record.roots)
+    if datastore is None or not _can_be_opened(datastore):
+        return
     where = printable(str(datastore))
     try:
-        if datastore is None or (not datastore.is_dir() and str(datastore) not in read_record(record.file)):
-            return
         standing = learn(datastore, record)
     except OSError as error:
         raise from_os_error(error, doing="recording the datastore", where=where) from error
@@ -80,3 +80,11 @@ def learn_from(path: Path, record: DatastoreRecord) -> None:
         _log.info("a new datastore", extra={"datastore": where})
     elif standing in _RENEWED:
         _log.warning("a datastore is recorded anew", extra={"datastore": where, "known by": standing.value})
+
+
+def _can_be_opened(datastore: Path) -> bool:
+    try:
+        look(datastore)
+    except OSError:
+        return False
+    return True

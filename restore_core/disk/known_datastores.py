@@ -69,13 +69,21 @@ def refuse_walk(walk: Walk, path: Path, record: DatastoreRecord | None) -> None:
     """
     try:
         refuse_unless_known(path, record)
-        here, there = os.fstat(walk.fd), os.stat(Path(*path.parent.parts[: len(path.parent.parts) - len(walk.missing)]))
-        if (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino):
+        if not _leads_to(Path(*path.parent.parts[: len(path.parent.parts) - len(walk.missing)]), walk.fd):
             text = f"{printable(str(path))}: its folder was just mounted, unmounted or moved"
             raise TryAgainLater(text, remedy="Try again.")
     except BaseException:
         os.close(walk.fd)
         raise
+
+
+def _leads_to(path: Path, folder: int) -> bool:
+    here = os.fstat(folder)
+    try:
+        there = os.stat(path)
+    except OSError:
+        return False
+    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
 
 
 def refuse_unmounted(path: Path) -> None:
@@ -97,13 +105,13 @@ def learn(datastore: Path, record: DatastoreRecord) -> Standing:
     A marker that cannot be written (read-only, full, not ours to write) is no failure: the file system is recorded alone. Raises
     `WrongDatastore` when it is another one, `TryAgainLater`, `OSError` when the record cannot be written.
     """
-    recorded, now = read_record(record.file).get(str(datastore)), _look(datastore)
-    standing = compare(recorded, now)
-    if standing is Standing.BOTH:
-        return standing
-    if recorded is not None and standing is Standing.OTHER:
-        raise _another_disk(datastore, recorded, now)
-    with _alone(record.file):
+    if compare(read_record(record.file).get(str(datastore)), _look(datastore)) is Standing.BOTH:
+        return Standing.BOTH
+    with _alone(record.file):  # and looked at again: a person may just have accepted another one
+        recorded, now = read_record(record.file).get(str(datastore)), _look(datastore)
+        standing = compare(recorded, now)
+        if recorded is not None and standing is Standing.OTHER:
+            raise _another_disk(datastore, recorded, now)
         marker = now.marker
         if marker is None:
             kept = recorded.marker if recorded else None
