@@ -10,14 +10,17 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from phd_daemon.config import Config
 from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.status_file import in_one_line
 from restore_core.disk.datastore import Standing, datastore_of, look
 from restore_core.disk.known_datastores import DatastoreRecord, learn, refuse_unless_known
 from restore_core.errors import PhdError, WrongDatastore, from_os_error
 from restore_core.naming import printable
+
+if TYPE_CHECKING:
+    from phd_daemon.config import Config
 
 _log = logging.getLogger(__name__)
 _RENEWED = (Standing.MARKER, Standing.FILE_SYSTEM)
