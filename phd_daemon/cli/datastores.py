@@ -48,7 +48,7 @@ def accept(context: click.Context, name: str, config: Path | None) -> None:
     from restore_core.disk.datastore import MARKER
     from restore_core.disk.known_datastores import accept as record_anew
 
-    record = _record(config or context.obj)
+    record = _record(config or context.obj, to_change=True)
     path = _named(name, (one.path for one in _views(record)))
     seen = record_anew(path, record)
     by = f"its file system and the file {MARKER}" if seen.marker else f"its file system alone ({MARKER} cannot be written there)"
@@ -63,17 +63,18 @@ def forget(context: click.Context, name: str, config: Path | None) -> None:
     """Drop datastore NAME from the record: it is gone for good, or is new when it is used the next time. It is not touched."""
     from restore_core.disk.known_datastores import forget as drop
 
-    record = _record(config or context.obj)
+    record = _record(config or context.obj, to_change=True)
     path = _named(name, (one.path for one in _views(record)))
     show.say(f"{printable(str(path))}: {'forgotten' if drop(path, record) else 'it was not recorded'}")
 
 
-def _record(config: Path | None) -> DatastoreRecord:
+def _record(config: Path | None, *, to_change: bool = False) -> DatastoreRecord:
     from phd_daemon.datastores import record_of
     from phd_daemon.spool.safety import check_spool
 
     settings = read_config(config)
-    check_spool(spool_of(settings))
+    if to_change:
+        check_spool(spool_of(settings))  # and its folder for state is made, should the daemon never have run
     return record_of(settings)
 
 

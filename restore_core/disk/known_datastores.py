@@ -93,7 +93,7 @@ def refuse_unmounted(path: Path) -> None:
         return
     where, named = printable(point), printable(str(mounts.named_mount_points().get(point, mounts.FSTAB)))
     raise WrongDatastore(
-        f"{printable(str(path))}: {where} is not mounted: {named} names it as a mount point, and nothing is mounted there",
+        f"{where} is not mounted: {named} names it as a mount point, and nothing is mounted there",
         remedy=f"Mount it (mount {where}). Or take it out of {named}, if it shall be a plain folder from now on, and say so with "
         "'phd datastores accept NAME' if it was known as another disk.",
     )
