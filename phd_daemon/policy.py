@@ -16,7 +16,7 @@ from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.order import WorkOrder
 from phd_daemon.spool.record import JobRecord
 from restore_core import durable
-from restore_core.disk.destination import destination_key
+from restore_core.disk.destination import destination_key, open_destination
 from restore_core.errors import PhdError
 from restore_core.restore.held import held_destination
 from restore_core.restore.part import remove_small_parts
