@@ -461,12 +461,12 @@ begin() {
     "$@"
 }
 set_size() { # of the part file, through what is open
-    length=$part
-    [ -z "$told" ] || length=$descriptors/0
+    open_part=$part
+    [ ! -e /proc/self/fd/6 ] || open_part=/proc/self/fd/6 # opened anew whatever has its name now
     conv_full=notrunc way=$descriptors/4
-    dd if=/dev/null of="$length" bs=1 seek="$disk_size" status=none <&6 || die 73 "$part: cannot be $disk_size bytes long"
+    dd if=/dev/null of="$open_part" bs=1 seek="$disk_size" status=none 6>&6 || die 73 "$part: cannot be $disk_size bytes long"
     # Blocks of zeros need not be written into what reads as zeros already: holes, or space that was set aside at once.
-    if [ -n "$thin" ] || fallocate -l "$disk_size" "$length" <&6 2>/dev/null; then
+    if [ -n "$thin" ] || fallocate -l "$disk_size" "$open_part" 6>&6 2>/dev/null; then
         ! dd if=/dev/null conv=sparse status=none 2>/dev/null || conv_full=notrunc,sparse
     fi
     case ${KSH_VERSION-} in # its pipes are sockets, which no name leads to
@@ -522,6 +522,7 @@ hide_descriptor() { # so that nobody starts a VM with half a disk
 show_descriptor() { ! exists "$hidden" || give "$hidden" "$descriptor" || say "The old descriptor is $hidden now" >&2; }
 publish() { # data first, descriptor last: it is what makes a disk usable
     hidden=''
+    is_mine || lost "$part"
     if [ -n "$descriptor" ]; then
         text=$private-text.tmp
         render "${disk##*/}" >"$text" && dd if=/dev/null conv=notrunc,fsync status=none >>"$text" ||
@@ -548,7 +549,7 @@ publish() { # data first, descriptor last: it is what makes a disk usable
 fill_part() {
     set_size
     # shellcheck disable=SC2094 # two more places in one file: for the runs, for the check
-    run fill 7<>"$part" 4<"$part"
+    run fill 7<>"$open_part" 4<"$open_part"
     publish
 }
 restore() {
