@@ -315,7 +315,9 @@ see_descriptors() { # how the system shows open files
     descriptors=/dev/fd told=''
     [ -e /dev/fd/0 ] || descriptors=/proc/self/fd
     [ "$(number "$descriptors/0" L <"$me")" != "$(number "$me" L)" ] || told=yes
-    [ -n "$told" ] || say "Neither /dev/fd nor /proc tells here what is open: do not touch ${disk:-$to}.phd-* while this runs" >&2
+    [ -z "$told" ] || return 0
+    [ -z "$overwrite" ] || die 73 "$held: nothing is replaced where nobody can see who has it open; mount -t proc proc /proc"
+    say "Neither /dev/fd nor /proc shows here what is open: let nobody touch $held.phd-part while this runs" >&2
 }
 exists() { [ -e "$1" ] || [ -h "$1" ]; }
 lock() { # lock [-s] DESCRIPTOR: 75 if another has it, false if there are no locks
@@ -350,7 +352,7 @@ take_hold() { # take_hold FILE: nobody else writes it, until drop_hold and the e
     die 75 "$held.phd-hold: is removed again and again ($try times); try again later"
 }
 drop_hold() { # the file goes first, while it is still locked
-    [ -z "$hold" ] || [ "$(number "$hold")" != "$hold_number" ] || rm -f "$hold"
+    [ -z "$hold" ] || ! (still_held 2>/dev/null) || rm -f "$hold"
     hold=''
     exec 8<>/dev/null 9<>/dev/null
 }
@@ -370,6 +372,7 @@ unchanged() { [ "$(stamps "$1")" = "$2" ] && ! opened "$1"; } # unchanged FILE S
 is_mine() { # whether the name leads to what was made here; nothing else can have that inode while 6 is open
     [ -n "$part" ] && [ "$(number "$part")" = "$mine" ]
 }
+still_held() { [ -z "$hold" ] || [ "$(number "$hold")" = "$hold_number" ] || die 75 "$hold: was removed; try again"; }
 lost() { die 75 "$1: was removed or replaced while it was written. Nothing was published; try again"; }
 
 # ---- what the main process does ----
@@ -469,8 +472,12 @@ set_size() { # of the part file, through what is open
     if [ -n "$thin" ] || fallocate -l "$disk_size" "$open_part" 6>&6 2>/dev/null; then
         ! dd if=/dev/null conv=sparse status=none 2>/dev/null || conv_full=notrunc,sparse
     fi
-    case ${KSH_VERSION-} in # its pipes are sockets, which no name leads to
-    *93*) way=$part.fifo fifo=$part.fifo && mkfifo "$fifo" ;;
+    case ${told:-no}${KSH_VERSION-} in # in ksh93 pipes are sockets, which no name leads to
+    no* | *93*)
+        way=$part.fifo
+        mkfifo "$way" || die 73 "$way: this file system knows no named pipes; mount /proc and use another shell than ksh93"
+        fifo=$way
+        ;;
     esac
 }
 render() { # render FLAT: the descriptor that was made with the archive, for a data file of this name
@@ -504,11 +511,16 @@ replace() { # replace NEW NAME STAMPS: in place of what had these stamps, if it 
 }
 make_private() { # give the part file a name that only we know, and look at it there
     is_mine || lost "$part"
+    still_held
     trap '' INT TERM HUP # no half of what comes now
     visible=$part
-    mv -f "$part" "$private-new.tmp" || die 73 "$part: cannot be renamed"
+    mv -f "$part" "$private-new.tmp" || { part='' && lost "$visible"; }
     part=$private-new.tmp
-    is_mine || { give "$part" "$visible" || say "$visible is $part now" >&2 && part='' && lost "$visible"; }
+    if ! is_mine; then # it is another one's: back with it
+        ! exists "$part" || give "$part" "$visible" || say "$visible is $part now" >&2
+        part=''
+        lost "$visible"
+    fi
 }
 show_again() { [ -z "$hidden" ] || give "$hidden" "$descriptor" || say "The old descriptor is $hidden" >&2; }
 hide_descriptor() { # so that nobody starts a VM with half a disk
@@ -539,9 +551,10 @@ publish() { # data first, descriptor last: it is what makes a disk usable
     [ "$(number "$disk")" = "$mine" ] || die 75 "$disk: was replaced by somebody just now; try again"
     part=''
     if [ -n "$descriptor" ]; then
-        give "$text" "$descriptor" || die 75 "$descriptor: was made by somebody meanwhile. ${disk##*/} is restored and verified"
+        rm -f "$hidden" # it was for the disk that is gone
+        give "$text" "$descriptor" || die 75 "$descriptor: cannot get its name: somebody made one or removed ours. \
+${disk##*/} is restored and verified; stub --to $to makes a descriptor for it"
         text=''
-        rm -f "$hidden"
     fi
     sync "${to%/*}/" 2>/dev/null
     say "$to: restored and verified, $disk_size bytes"
