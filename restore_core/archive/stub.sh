@@ -7,8 +7,8 @@
 #
 # What holds: a disk gets its final name only when the SHA-256 was right of this head, of every section of this file, of
 # the compressed Full and of each 16 MiB of the finished disk. Until then it is NAME.phd-part, and that is removed when
-# anything ends badly. While it is published, files called .phd-RANDOM-WHAT.tmp lie beside it for a moment. There is no
-# other temporary file: what is needed in two places at once goes through pipes.
+# anything ends badly. While it is published, .phd-RANDOM-WHAT.tmp and, of what is replaced, NAME.phd-replaced lie beside it
+# for a moment. There is no other temporary file: what is needed in two places at once goes through pipes.
 #
 # Who else writes this disk: nobody. From the first look to the last act a lock is held on NAME.phd-hold (9), and a shared
 # one on the folder (8); all processes that move bytes hold them, too. The part file is made anew and stays open (6), and
@@ -407,7 +407,9 @@ name_files() { # from --to: the disk, and the descriptor if it is a VMDK
     [ "$name" = "$(say "$name" | tr -d '\000-\037\177')" ] || die 73 "$to: control characters in the name"
     case $(say "$name" | tr '[:upper:]' '[:lower:]') in
     *-flat.vmdk) die 73 "$to: this names the data file of a VMDK; name its descriptor" ;;
-    *.phd-part | *.phd-hold | *.phd-new | *.phd-redo | *.phd-applying) die 73 "$to: this suffix is kept for unfinished files" ;;
+    *.phd-part | *.phd-hold | *.phd-new | *.phd-redo | *.phd-applying | *.phd-replaced)
+        die 73 "$to: this suffix is kept for unfinished files"
+        ;;
     .vmdk | *\"*.vmdk) die 73 "$to: not a name for a VMDK" ;;
     *.vmdk)
         descriptor=$to stem=${to%?????}
@@ -441,6 +443,8 @@ its job in the queue, or by phd restore DELTA --to $to --overwrite"
 }
 no_part() { # no_part FILE...
     for file in "$@"; do
+        ! exists "$file.phd-replaced" || die 73 "$file.phd-replaced: this was to be replaced by a restore that was cut short. \
+If $file is there, remove it, else rename it back"
         ! exists "$file.phd-part" ||
             die 73 "$file.phd-part: another restore writes it, or one was cut short. If none runs, remove it"
     done
@@ -475,6 +479,7 @@ set_size() { # of the part file, through what is open
     case ${told:-no}${KSH_VERSION-} in # in ksh93 pipes are sockets, which no name leads to
     no* | *93*)
         way=$part.fifo
+        rm -f "$way" # of one that was killed
         mkfifo "$way" || die 73 "$way: this file system knows no named pipes; mount /proc and use another shell than ksh93"
         fifo=$way
         ;;
@@ -495,19 +500,20 @@ give() { # give FILE NAME: a name that nothing has
         ! exists "$2" && mv -n "$1" "$2" 2>/dev/null && [ "$(number "$2")" = "$wanted" ]
     fi
 }
-replace() { # replace NEW NAME STAMPS: in place of what had these stamps, if it still has them and nobody has it open
-    [ -n "$3" ] || { give "$1" "$2" && return 0 || return 1; }
-    unchanged "$2" "$3" || return 1
-    old=$private-old.tmp
-    [ -z "$links" ] || ln "$2" "$old" 2>/dev/null || return 1
-    mv -f "$1" "$2" || { rm -f "$old" && return 1; }
-    if [ -n "$links" ]; then # it may have been opened or written at the last moment: then it gets its name back
-        if ! unchanged "$old" "$3"; then
-            mv -f "$old" "$2" || die 73 "$2: cannot get its name back: it is $old"
-            return 1
-        fi
-        rm -f "$old"
-    fi
+set_aside() { # set_aside NAME STAMPS: what has these stamps and nobody has open gets a name that is looked at again
+    unchanged "$1" "$2" && mv -f "$1" "$1.phd-replaced" || return 1
+    ! unchanged "$1.phd-replaced" "$2" || return 0
+    put_back "$1"
+    return 1
+}
+put_back() { # put_back NAME: what was set aside, if nothing has its name now
+    ! exists "$1.phd-replaced" || give "$1.phd-replaced" "$1" || say "$1 was taken by somebody; the old one is $1.phd-replaced" >&2
+}
+replace() { # replace NEW NAME STAMPS: in place of what has these stamps, or of nothing
+    [ -z "$3" ] || set_aside "$2" "$3" || return 1
+    if give "$1" "$2"; then return 0; fi
+    [ -z "$3" ] || put_back "$2"
+    return 1
 }
 make_private() { # give the part file a name that only we know, and look at it there
     is_mine || lost "$part"
@@ -523,17 +529,7 @@ make_private() { # give the part file a name that only we know, and look at it t
     fi
 }
 show_again() { [ -z "$hidden" ] || give "$hidden" "$descriptor" || say "The old descriptor is $hidden" >&2; }
-hide_descriptor() { # so that nobody starts a VM with half a disk
-    hidden=$private-descriptor.tmp
-    if [ "$(stamps "$descriptor")" = "$seen_text" ] && { [ -z "$seen_text" ] || mv -f "$descriptor" "$hidden"; }; then
-        [ "$(stamps "$hidden")" != "$seen_text" ] || return 0
-        show_descriptor
-    fi
-    die 75 "$descriptor: was made or changed by somebody meanwhile. Nothing was replaced; try again"
-}
-show_descriptor() { ! exists "$hidden" || give "$hidden" "$descriptor" || say "The old descriptor is $hidden now" >&2; }
-publish() { # data first, descriptor last: it is what makes a disk usable
-    hidden=''
+publish() { # data first, descriptor last: it is what makes a disk usable, and what must not be there with half of one
     is_mine || lost "$part"
     if [ -n "$descriptor" ]; then
         text=$private-text.tmp
@@ -543,22 +539,26 @@ publish() { # data first, descriptor last: it is what makes a disk usable
     not_half_done
     may_write "$disk" ${descriptor:+"$descriptor"}
     make_private
-    [ -z "$descriptor" ] || hide_descriptor
-    if ! replace "$part" "$disk" "$seen"; then
-        show_descriptor
-        die 75 "$disk: was made, changed or opened by somebody meanwhile. It is left as it is; try again"
+    if [ -n "$descriptor" ]; then
+        [ -n "$seen_text" ] || ! exists "$descriptor" || taken "$descriptor"
+        [ -z "$seen_text" ] || set_aside "$descriptor" "$seen_text" || taken "$descriptor"
     fi
-    [ "$(number "$disk")" = "$mine" ] || die 75 "$disk: was replaced by somebody just now; try again"
+    if ! replace "$part" "$disk" "$seen"; then
+        [ -z "$descriptor" ] || put_back "$descriptor"
+        taken "$disk"
+    fi
     part=''
     if [ -n "$descriptor" ]; then
-        rm -f "$hidden" # it was for the disk that is gone
         give "$text" "$descriptor" || die 75 "$descriptor: cannot get its name: somebody made one or removed ours. \
 ${disk##*/} is restored and verified; stub --to $to makes a descriptor for it"
         text=''
     fi
+    [ "$(number "$disk")" = "$mine" ] || taken "$disk"
+    rm -f "$disk.phd-replaced" ${descriptor:+"$descriptor.phd-replaced"}
     sync "${to%/*}/" 2>/dev/null
     say "$to: restored and verified, $disk_size bytes"
 }
+taken() { die 75 "$1: was made, changed, moved or opened by somebody meanwhile. It is left as it is; try again"; }
 fill_part() {
     set_size
     # shellcheck disable=SC2094 # two more places in one file: for the runs, for the check
@@ -599,7 +599,8 @@ write_text() {
     shift
     { "$@" && dd if=/dev/null conv=notrunc,fsync status=none; } >&6 2>/dev/null || die 73 "$to: cannot be written"
     make_private
-    replace "$part" "$to" "$seen" || die 75 "$to: was made, changed or opened by somebody meanwhile. It is left as it is; try again"
+    replace "$part" "$to" "$seen" || taken "$to"
+    rm -f "$to.phd-replaced"
     part=''
 }
 restore_vmx() {
