@@ -568,12 +568,12 @@ fill_part() {
 restore() {
     name_files
     take_hold "$disk"
+    seen=$(stamps "$disk") seen_text=''
+    [ -z "$descriptor" ] || seen_text=$(stamps "$descriptor")
     not_half_done
     no_part "$disk" ${descriptor:+"$descriptor"}
     may_write "$disk" ${descriptor:+"$descriptor"}
     replaceable
-    seen=$(stamps "$disk") seen_text=''
-    [ -z "$descriptor" ] || seen_text=$(stamps "$descriptor")
     [ -z "$seen" ] || ! opened "$disk" || die 75 "$disk: a program has it open. Nothing was changed; try again when it is closed"
     [ "$blocks_full" = 0 ] || find_full
     run check_delta
@@ -588,9 +588,9 @@ verify() {
     if [ "$blocks_full" = 0 ]; then say "No block comes from the Full: it is not needed"; else verify_full; fi
 }
 put_text() { # put_text FILE COMMAND...: what the command prints, after this archive was checked
+    seen=$(stamps "$1") to=$1
     no_part "$1"
     may_write "$1"
-    seen=$(stamps "$1") to=$1
     run check_delta
     in_part "$1" write_text "$@"
     say "$to: written"
