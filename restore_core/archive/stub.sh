@@ -360,13 +360,13 @@ drop_hold() { # the file goes first, while it is still locked
 stamps() { # what differs when a file is another one or was written to; empty if there is none
     stat -c '%d %i %s %y' "$1" 2>/dev/null || ls -dnil "$1" 2>/dev/null | awk '{ print $1, $6, $7, $8, $9 }'
 }
-opened() { # whether a program has it open, as far as this user may see; the list is made before find is there
+opened() { # whether a program or a loop device has it open, as far as this user may see; the list is made before find is there
     set +f
     set -- "$1" /proc/[0-9]*/fd
     set -f
     inspected=$1
     shift
-    [ -n "$(find -L "$@" -maxdepth 1 -samefile "$inspected" 2>/dev/null | sed q)" ]
+    [ -n "$(find -L "$@" -maxdepth 1 -samefile "$inspected" 2>/dev/null | sed q)$(losetup -j "$inspected" 2>/dev/null)" ]
 }
 unchanged() { [ "$(stamps "$1")" = "$2" ] && ! opened "$1"; } # unchanged FILE STAMPS
 is_mine() { # whether the name leads to what was made here; nothing else can have that inode while 6 is open
@@ -740,8 +740,9 @@ exit
 #h The Full is looked for beside this file and in the folders next door. PATH_OR_URL is a file, or ftp://, ftps://, http://
 #h or https:// (curl, wget or lynx), or sftp:// (ssh); a password comes from ~/.netrc, or is asked for on a terminal.
 #h NAME.vmdk makes a descriptor and NAME-flat.vmdk; any other suffix makes a raw image.
-#h Exit codes: 0 done and verified, 2 usage, 65 bad data, 69 no Full to be had, 73 cannot write there, 75 try again,
-#h 130 interrupted.
+#h --overwrite needs flock (util-linux). A disk that changed meanwhile, or that a program has open, is not replaced.
+#h Exit codes: 0 done and verified, 2 usage, 65 bad data, 69 no Full to be had, 73 cannot write there, 75 try again (the disk
+#h is in use, or another restore is at work on it), 130 interrupted.
 #h
 #h By hand, with the Full beside this file (dd of coreutils or busybox):
 #h   1. zcat FULL > DISK-flat.vmdk
