@@ -26,7 +26,7 @@ export LC_ALL=C
 unset GZIP PIGZ
 set -f
 umask 077
-full='' to='' thin='' overwrite='' secret='' worker='' part='' meter='' damaged='' hold='' text='' fifo=''
+full='' to='' thin='' overwrite='' secret='' worker='' part='' meter='' damaged='' hold='' text='' fifo='' private=''
 exec 8<>/dev/null 9<>/dev/null
 case ${KSH_VERSION-} in
 *MIRBSD*) say() { print -r -- "$*"; } ;; # its printf is a program, and the arguments of programs can be seen by others
@@ -345,7 +345,7 @@ take_hold() { # take_hold FILE: nobody else writes it, until drop_hold and the e
             die 73 "$held.phd-hold: not a plain file; remove it"
         (: >>"$held.phd-hold") 2>/dev/null || die 73 "$held.phd-hold: cannot be written"
         exec 9>>"$held.phd-hold"
-        lock 9 || return 0
+        lock 9 || { rm -f "$held.phd-hold" && return 0; }
         hold_number=$(open_number 9 "$held.phd-hold")
         [ "$(number "$held.phd-hold")" != "$hold_number" ] || { hold=$held.phd-hold && return 0; }
     done
@@ -379,6 +379,7 @@ lost() { die 75 "$1: was removed or replaced while it was written. Nothing was p
 
 cleanup() {
     ! is_mine || rm -f "$part"
+    [ -z "$private" ] || rm -f "$private.tmp"
     [ -z "$fifo$text" ] || rm -f ${fifo:+"$fifo"} ${text:+"$text"}
     drop_hold
 }
@@ -405,6 +406,7 @@ name_files() { # from --to: the disk, and the descriptor if it is a VMDK
     [ ! -d "$to" ] && [ -n "$name" ] || die 2 "$to is a folder: add the name of the disk"
     [ -d "${to%/*}/" ] || die 73 "${to%/*}: no such folder; make it first"
     [ "$name" = "$(say "$name" | tr -d '\000-\037\177')" ] || die 73 "$to: control characters in the name"
+    [ ${#name} -le 236 ] || die 73 "$to: the name is too long: with what is added to it while it is restored, 255 bytes are allowed"
     case $(say "$name" | tr '[:upper:]' '[:lower:]') in
     *-flat.vmdk) die 73 "$to: this names the data file of a VMDK; name its descriptor" ;;
     *.phd-part | *.phd-hold | *.phd-new | *.phd-redo | *.phd-applying | *.phd-replaced)
@@ -501,7 +503,7 @@ give() { # give FILE NAME: a name that nothing has
     fi
 }
 set_aside() { # set_aside NAME STAMPS: what has these stamps and nobody has open gets a name that is looked at again
-    unchanged "$1" "$2" && mv -f "$1" "$1.phd-replaced" || return 1
+    unchanged "$1" "$2" && ! exists "$1.phd-replaced" && mv -f "$1" "$1.phd-replaced" || return 1
     ! unchanged "$1.phd-replaced" "$2" || return 0
     put_back "$1"
     return 1
@@ -528,7 +530,6 @@ make_private() { # give the part file a name that only we know, and look at it t
         lost "$visible"
     fi
 }
-show_again() { [ -z "$hidden" ] || give "$hidden" "$descriptor" || say "The old descriptor is $hidden" >&2; }
 publish() { # data first, descriptor last: it is what makes a disk usable, and what must not be there with half of one
     is_mine || lost "$part"
     if [ -n "$descriptor" ]; then
