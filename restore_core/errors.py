@@ -19,6 +19,7 @@
     │   ├── DestinationOutside                     not below a datastore
     │   ├── DestinationInUse          73   later   a running VM or another job holds it
     │   │   └── DestinationHeld       73   later   another restore is at work on it; waiting for it uses up no try
+    │   ├── WrongDatastore            73   later   its datastore is not mounted, or is another disk than before
     │   └── NoSpace                                needed and free bytes are in the text
     │       └── SpacePromised     73   later   there is room, but other jobs that run were promised it
     ├── TryAgainLater                 75   later   temporary I/O and resource errors, timeouts
@@ -168,6 +169,13 @@ class DestinationInUse(DestinationError):
 class DestinationHeld(DestinationInUse):
     """Another restore, refresh, recovery or script is at work on this disk, and has its hold."""
 
+    counts_as_try = False
+
+
+class WrongDatastore(DestinationError):
+    """The datastore is not mounted, or another disk lies under its name; a person mounts it, or accepts the new one."""
+
+    try_again = True
     counts_as_try = False
 
 

@@ -41,6 +41,7 @@ COMMANDS: Mapping[str, str] = {
     "backup": "backup:backup",
     "adopt": "adopt:adopt",
     "targets": "targets:targets",
+    "datastores": "datastores:datastores",
     "index": "index:index",
     "backups": "backups:backups",
     "replicate": "replicate:replicate",

@@ -27,6 +27,7 @@ from typing import Self
 
 from restore_core.disk import confinement, vmdk
 from restore_core.disk.hold import HOLD_SUFFIX
+from restore_core.disk.known_datastores import DatastoreRecord, refuse_walk
 from restore_core.errors import BadData, DestinationError, DestinationMoved, DestinationOutside, PhdError, from_os_error
 from restore_core.naming import MAX_NAME_BYTES, printable
 
@@ -155,17 +156,22 @@ class Destination:
             raise from_os_error(error, doing=f"looking at {printable(name)}", where=printable(str(self.path))) from error
 
 
-def open_destination(path: Path, *, roots: tuple[Path, ...] | None, make_folders: bool) -> Destination:
+def open_destination(
+    path: Path, *, roots: tuple[Path, ...] | None, make_folders: bool, datastores: DatastoreRecord | None = None
+) -> Destination:
     """Open the folder of a disk that shall be written to `path`, which must be absolute.
 
     `roots` confines it to the datastores below them, None confines nothing. Raises `DestinationOutside` for a path that
     leaves its datastore, `DestinationError` for a name or a thing lying there that cannot become this disk, and the
-    error of `from_os_error`. Existing flat disks are accepted: whether they may be replaced is decided elsewhere.
+    error of `from_os_error`. With `make_folders`, before one is made, `WrongDatastore` where `refuse_unless_known` raises it by
+    `datastores`. Existing flat disks are accepted: whether they may be replaced is decided elsewhere.
     """
     disk_name, descriptor_name = names_for(path, confined=roots is not None)
     where = printable(str(path))
     try:
         walk = confinement.walk_to(path.parent, roots)
+        if make_folders:
+            refuse_walk(walk, path, datastores)
         fd = walk.make_missing() if make_folders else walk.refuse_missing()
         facts = os.fstat(fd)
     except OSError as error:

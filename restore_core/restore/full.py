@@ -33,7 +33,10 @@ def restore_full(request: RestoreRequest, targets: TargetSet, *, reporter: Repor
     """Restore the Full that `request.delta` names. Raises typed errors; nothing is left under the final name then."""
     with (
         targets.open(request.delta) as source,
-        held_destination(request.destination, roots=request.roots, make_folders=True) as (destination, hold),
+        held_destination(request.destination, roots=request.roots, make_folders=True, datastores=request.datastores) as (
+            destination,
+            hold,
+        ),
     ):
         for note in recover(destination, hold, request.records, stop):
             reporter.note(note)

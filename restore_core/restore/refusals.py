@@ -12,6 +12,7 @@ from restore_core.disk.allocation import refuse_if_no_space
 from restore_core.disk.alone import Alone, alone
 from restore_core.disk.confinement import walk_to
 from restore_core.disk.destination import SCRIPT_PART_SUFFIX, Destination, names_for
+from restore_core.disk.known_datastores import refuse_unless_known
 from restore_core.disk.locks import refuse_if_in_use
 from restore_core.errors import DestinationError, DestinationExists, DestinationHeld, PhdError, from_os_error
 from restore_core.naming import printable
@@ -40,8 +41,9 @@ def refusals(
 
 
 def refusals_of_missing_folders(request: RestoreRequest, delta: DeltaReader) -> Iterator[PhdError]:
-    """The same before a folder is made for the disk; nothing if its folder is there already. Looks only."""
+    """The same before a folder is made for the disk; only its datastore is asked about if its folder is there. Looks only."""
     try:
+        refuse_unless_known(request.destination, request.datastores)
         disk_name, descriptor_name = names_for(request.destination, confined=request.roots is not None)
         walk = walk_to(request.destination.parent, request.roots)
     except PhdError as error:

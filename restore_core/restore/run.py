@@ -86,7 +86,10 @@ class _Attempt:
             delta.check_metadata()
             self.reporter.note(f"Delta: {delta.where}, {delta.source.size} bytes, of {delta.header.describe()}")
             refuse_first(refusals_of_missing_folders(request, delta))
-            with held_destination(request.destination, roots=request.roots, make_folders=True) as (destination, hold):
+            with held_destination(request.destination, roots=request.roots, make_folders=True, datastores=request.datastores) as (
+                destination,
+                hold,
+            ):
                 for note in recover(destination, hold, request.records, self.stop):
                     self.reporter.note(note)
                 refuse_first(refusals(destination, request, delta, hold.record()))
