@@ -15,6 +15,7 @@ from restore_core.errors import DestinationError, Diverged, PhdError, TryAgainLa
 from restore_core.restore import redo, writer
 from restore_core.restore.descriptor import show_descriptor
 from restore_core.restore.existing import ExistingDisk
+from restore_core.restore.situation import ALLOCATING
 from tests.lab import BLOCK, Lab
 from tests.restore_core.restore.test_neighbours import NAMES, WORK, flat_of, write_and_close
 from tests.restore_core.restore.test_refresh import Replica, changed, disk_bytes, two_days
@@ -184,3 +185,18 @@ def test_the_folder_is_moved_while_the_disk_is_changed_and_moved_back(lab: Lab, 
     os.rename(away, replica.path.parent)
     replica.restore(tuesday, only_ours=True)
     assert replica.bytes == new
+
+
+def test_a_crash_while_blocks_are_allocated_leaves_no_lock_file_for_good(lab: Lab) -> None:
+    """Its record was only removed by the next refresh that allocates, and the lock file stays while there is a record."""
+    replica = Replica(lab)
+    _, monday, new, tuesday = two_days(lab, [3, 11])
+    replica.restore(monday)
+    folder = os.open(replica.path.parent, os.O_RDONLY)
+    with take_hold(folder, "r.img", "r.img") as hold:
+        hold.write_record({"doing": ALLOCATING, "inode": replica.path.stat().st_ino, "generation": 0})
+    os.close(folder)
+    assert lab.leftovers() == ["r.img", "r.img.phd-hold"]
+    replica.restore(tuesday, only_ours=True)
+    assert replica.bytes == new
+    assert lab.leftovers() == ["r.img"]
