@@ -159,7 +159,7 @@ class Writer:
         """Hide descriptor and disk, and prove that nobody got hold of it before. If somebody did, all is as it was."""
         self.hold.refuse_if_lost()
         try:
-            redo.hide(self.destination)
+            redo.hide(self.destination, old)
         except FileNotFoundError as error:
             raise ChangedMeanwhile("somebody removed it", written=True) from error
         try:

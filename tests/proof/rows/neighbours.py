@@ -9,11 +9,14 @@ and the next restore with overwrite = true makes the disk exact and leaves nothi
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
+import multiprocessing
 import random
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +34,7 @@ from tests.proof.stopped import MOVED, NEVER, End, Hung, StoppedRestore, Work, t
 from tests.proof.volumes import make_ext4, mounted, program, tmpfs
 
 BLOCKS = 12
-ENOUGH = 5
+ENOUGH = 3
 """Combinations that go wrong, after which the rest is not tried."""
 MODES: dict[str, dict[str, bool]] = {
     "new": {},
@@ -379,24 +382,43 @@ def decisive(marks: list[str]) -> int:
     return next(number for number, name in enumerate(marks) if name in {"before refuse_lock_files", "before lock_image"})
 
 
+@dataclass(slots=True)
+class Tally:
+    """What came of some combinations."""
+
+    kinds: Counter[str] = field(default_factory=Counter)
+    missed: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+
 def neighbours(asked: Round) -> Figure:
-    """Two parts: the restore goes on; it is killed at that step, and the next attempt comes."""
+    """Two parts: the restore goes on; it is killed at that step, and the next attempt comes. Two processes share the work."""
     dice = asked.dice()
     live, dead = plans(("",)), plans(("before", "after"))
     chosen = [*spread(live, asked.times(500), dice), *spread(dead, asked.times(250), dice)]
-    kinds: Counter[str] = Counter()
-    wrong, missed, done = [], 0, 0
+    dice.shuffle(chosen)
+    rounds = [dataclasses.replace(asked, folder=asked.folder / str(number), seed=asked.seed + number) for number in range(2)]
+    with ProcessPoolExecutor(len(rounds), mp_context=multiprocessing.get_context("fork")) as pool:
+        tallies = list(pool.map(some, rounds, [chosen[number :: len(rounds)] for number in range(len(rounds))]))
+    kinds, wrong = sum((tally.kinds for tally in tallies), Counter[str]()), [said for tally in tallies for said in tally.wrong]
+    counted = ", ".join(f"{name} {number}" for name, number in sorted(kinds.items()))
+    note = "; ".join([counted, f"{sum(tally.missed for tally in tallies)} steps were not reached", *wrong[:2]])
+    return Figure(held=kinds.total() - len(wrong), of=kinds.total(), note=note)
+
+
+def some(asked: Round, chosen: list[Plan]) -> Tally:
+    """Try these, until too many went wrong."""
+    dice, tally = asked.dice(), Tally()
+    asked.folder.mkdir()
     with bench(asked) as tables:
         for plan in chosen:
             reached, said = tried(tables, plan, dice)
-            kinds[f"{plan.kind.name}{', killed' if plan.killed else ''}"] += 1
-            done, missed = done + 1, missed + (not reached)
-            wrong += [said] if said else []
-            if len(wrong) == ENOUGH:
+            tally.kinds[f"{plan.kind.name}{', killed' if plan.killed else ''}"] += 1
+            tally.missed += not reached
+            tally.wrong += [said] if said else []
+            if len(tally.wrong) == ENOUGH:
                 break
-    counted = ", ".join(f"{name} {number}" for name, number in kinds.items())
-    note = "; ".join([counted, f"{missed} steps were not reached", *wrong[:2]])
-    return Figure(held=done - len(wrong), of=done, note=note)
+    return tally
 
 
 def spread(every: list[Plan], count: int, dice: random.Random) -> list[Plan]:
