@@ -137,10 +137,7 @@ def _show(destination: Destination, record: Replacement, new: tuple[str, int] | 
 def _recover_refresh(destination: Destination, records: Path | None, stop: Stop) -> str | None:
     folder, disk = destination.folder_fd, destination.disk_name
     if not redo.pending(destination):
-        if redo.exists(destination, disk + HIDDEN_SUFFIX):
-            return _hidden_without_redo(destination)
-        durable.remove(disk + STAGED_SUFFIX, dir_fd=folder, durable=False)
-        return None
+        return _without_redo(destination)
     if _in_its_place(destination):
         redo.discard(destination)
         for name in (disk, destination.descriptor_name):
@@ -166,10 +163,16 @@ def _recover_refresh(destination: Destination, records: Path | None, stop: Stop)
         return "threw away the redo file of a disk that is not there any more"
 
 
-def _hidden_without_redo(destination: Destination) -> str:
-    """Somebody removed the redo file of a hidden disk: its bytes are what they are, and nothing says what they were."""
+def _without_redo(destination: Destination) -> str | None:
+    folder, disk, name = destination.folder_fd, destination.disk_name, destination.descriptor_name
+    if not redo.exists(destination, disk + HIDDEN_SUFFIX):
+        durable.remove(disk + STAGED_SUFFIX, dir_fd=folder, durable=False)
+        if name is not None and destination.stat_disk() is not None and destination.stat_descriptor() is not None:
+            durable.remove(name + HIDDEN_SUFFIX, dir_fd=folder, durable=False)  # the old one, of which the new one took the place
+        return None
+    # Somebody removed the redo file of a hidden disk: its bytes are what they are, and nothing says what they were.
     if destination.stat_disk() is not None:
-        raise third_file(destination, destination.disk_name + HIDDEN_SUFFIX)
+        raise third_file(destination, disk + HIDDEN_SUFFIX)
     redo.unhide(destination)
     return "gave a hidden disk its name back: its redo file is gone"
 
