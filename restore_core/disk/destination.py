@@ -94,14 +94,15 @@ class Destination:
         """What a restore left or has at work beside the disk, sorted. Raises `OSError`."""
         own = {self.disk_name + suffix for suffix in (PART_SUFFIX, REDO_SUFFIX, STAGED_SUFFIX, HIDDEN_SUFFIX)}
         own |= {name + suffix for name in (self.descriptor_name, self.vmx_name) if name for suffix in (PART_SUFFIX, HIDDEN_SUFFIX)}
-        return [name for name in sorted(os.listdir(self.folder_fd)) if name in own or self._is_private(name)]
+        return [name for name in sorted(os.listdir(self.folder_fd)) if name in own or self.is_private(name)]
 
     def private_names(self) -> list[str]:
         """Private names that a crash left. Raises `OSError`."""
-        return [name for name in sorted(os.listdir(self.folder_fd)) if self._is_private(name)]
+        return [name for name in sorted(os.listdir(self.folder_fd)) if self.is_private(name)]
 
-    def _is_private(self, name: str) -> bool:
-        return name.startswith(self._private_prefix) and name.endswith(PRIVATE_SUFFIX)
+    def is_private(self, name: str) -> bool:
+        """Whether it is a private name for this disk, in this folder."""
+        return "/" not in name and name.startswith(self._private_prefix) and name.endswith(PRIVATE_SUFFIX)
 
     def leads_to(self, name: str, fd: int) -> bool:
         """Whether a name in the folder stands for the open file."""

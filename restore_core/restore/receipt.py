@@ -199,6 +199,24 @@ def settle(records: Path | None, destination: Destination, fd: int) -> None:
         durable.remove(records / f"{key}{_NEXT}.json", durable=False)
 
 
+def catch_up(records: Path | None, destination: Destination, facts: os.stat_result) -> None:
+    """Settle the record of the disk that lies there if a crash or an error came before that: the next `prepare` would replace it.
+
+    Its ctime stays unknown. Never raises.
+    """
+    settled, unsettled = _read(records, destination, ""), _read(records, destination, _NEXT)
+    if records is None or unsettled is None or not unsettled.ours(facts):
+        return
+    key, known = _key(destination), settled is not None and settled.ours(facts)
+    if known and settled is not None and settled.digests != unsettled.digests:
+        return  # what was prepared for this disk did not come about
+    with contextlib.suppress(OSError):
+        if not known:
+            _write(records, key, unsettled)
+        durable.move(records / f"{key}{_NEXT}.digests", records / f"{key}.digests", replace=True)
+        durable.remove(records / f"{key}{_NEXT}.json", durable=False)
+
+
 def forget_next(records: Path | None, destination: Destination) -> None:
     """What `prepare` announced did not come about. Failing does no harm: it is about no disk that lies there."""
     if records is not None:
@@ -207,13 +225,19 @@ def forget_next(records: Path | None, destination: Destination) -> None:
                 durable.remove(records / f"{_key(destination)}{_NEXT}.{end}", durable=False)
 
 
-def stamp(records: Path | None, destination: Destination, facts: os.stat_result) -> None:
-    """The disk has new stamps and the bytes of its receipt: we changed the ones and have read the others. Never raises."""
+def stamp(records: Path | None, destination: Destination, facts: os.stat_result, *, sure: bool = True) -> None:
+    """The disk has new stamps, because we changed them, and the bytes that it had before. Never raises.
+
+    `sure`: those are the bytes of its receipt, because they were read, or because the stamps before proved it (`untouched`).
+    Otherwise the new ones prove as little as those did.
+    """
     receipt = _read(records, destination, "")
     if records is None or receipt is None:
         return
     _let_the_tick_pass(facts)
-    stamped = replace(receipt, inode=facts.st_ino, mtime_ns=facts.st_mtime_ns, ctime_ns=facts.st_ctime_ns, boot=boot_id())
+    stamped = replace(receipt, inode=facts.st_ino, mtime_ns=facts.st_mtime_ns, ctime_ns=0)
+    if sure:
+        stamped = replace(stamped, ctime_ns=facts.st_ctime_ns, boot=boot_id())
     with contextlib.suppress(OSError):
         _write(records, _key(destination), stamped)
 

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from restore_core import durable
 from restore_core.disk.allocation import zero_range
 from restore_core.disk.destination import HIDDEN_SUFFIX, REDO_SUFFIX, STAGED_SUFFIX, Destination
-from restore_core.errors import DestinationError, TryAgainLater, from_os_error
+from restore_core.errors import DestinationError, PhdError, TryAgainLater, from_os_error
 from restore_core.naming import printable
 from restore_core.restore.descriptor import prepare_descriptor, show_descriptor
 from restore_core.restore.redo_file import Change, RedoFile, Side
@@ -105,18 +105,24 @@ def apply(destination: Destination, disk: int, redo: RedoFile, side: Side) -> No
     durable.sync_file(disk)
 
 
-def apply_or_take_back(destination: Destination, disk: int, redo: RedoFile) -> None:
-    """Bring the disk to its new state; if that cannot be done, back to the old one. Raises what stopped it.
+def apply_or_take_back(
+    destination: Destination, disk: int, redo: RedoFile, *, check: Callable[[], None], taken_back: Callable[[], None]
+) -> None:
+    """Bring the disk to its new state and `check` it; if that cannot be done, back to the old one. Raises what stopped it.
 
     After an error the disk is as it was before and has its names again; or, if even that failed, it stays hidden, and the error
-    is a `TryAgainLater` that says how to get out.
+    is a `TryAgainLater` that says how to get out. `taken_back` is called when its bytes are old again, and when its name is back,
+    too: its times are other ones by then.
     """
     try:
         apply(destination, disk, redo, Side.NEW)
-    except (OSError, DestinationError, TryAgainLater) as error:
+        check()
+    except (OSError, PhdError) as error:
         with only_by_recovery(destination.where):
             apply(destination, disk, redo, Side.OLD)
+            taken_back()
             unhide(destination)
+            taken_back()
             discard(destination)
         if isinstance(error, OSError):
             doing = "changing the disk in place (it was put back as it was)"

@@ -58,6 +58,8 @@ class Writer:
         Raises `CopyFailed` when another copy of the Full may do better, `ChangedMeanwhile` when the disk has to be surveyed anew.
         """
         way = self.decision.way
+        if self.disk is not None:
+            receipt.catch_up(self.request.records, self.destination, os.fstat(self.disk.fd))
         if way is Way.NEW or way is Way.RESUME:
             self._new_file()
         elif way is Way.WHOLE or way is Way.CLONE:
@@ -137,8 +139,9 @@ class Writer:
                 raise TryAgainLater(f"{where.where}: the redo file cannot be read back", remedy="Look at the kernel's log.")
             prepare_descriptor(where, text, self.request.mode)
             report.phase(Phase.APPLY)
+            known, facts = receipt.load(self.request.records, where), os.fstat(old.fd)
             self._hide_and_prove(old)
-            self._apply(old, file, text)
+            self._apply(old, file, text, known if known is not None and known.ours(facts) else None, facts)
         except BaseException:
             if where.stat_disk() is not None:  # else it is hidden, and the redo file is the way out
                 redo.discard(where)
@@ -158,9 +161,10 @@ class Writer:
     def _hide_and_prove(self, old: ExistingDisk) -> None:
         """Hide descriptor and disk, and prove that nobody got hold of it before. If somebody did, all is as it was."""
         self.hold.refuse_if_lost()
+        # First the receipt: who completes the change after a crash must be able to say whose the disk is.
+        receipt.prepare(self.request.records, self.destination, self.delta, os.fstat(old.fd))
         redo.hide(self.destination)
         try:
-            receipt.prepare(self.request.records, self.destination, self.delta, os.fstat(old.fd))
             old.prove_again(self.destination.disk_name + HIDDEN_SUFFIX)
             if shares_blocks(old.fd):
                 raise ChangedMeanwhile("it began to share blocks with another file", written=False)
@@ -169,11 +173,19 @@ class Writer:
             receipt.forget_next(self.request.records, self.destination)
             raise
 
-    def _apply(self, old: ExistingDisk, file: redo_file.RedoFile, text: str | None) -> None:
+    def _apply(
+        self, old: ExistingDisk, file: redo_file.RedoFile, text: str | None, ours: receipt.Receipt | None, before: os.stat_result
+    ) -> None:
+        """Write, and show. `ours` is the receipt of the disk if it was one of ours, with the facts it had before it was hidden."""
         where, unrecorded = self.destination, None
-        redo.apply_or_take_back(where, old.fd, file)
+
+        def taken_back() -> None:
+            if ours is not None:
+                receipt.stamp(self.request.records, where, os.fstat(old.fd), sure=ours.untouched(before))
+
+        # The check cannot be cancelled: the disk would stay without its name.
+        redo.apply_or_take_back(where, old.fd, file, check=lambda: self._read_back(old.fd, lambda: None), taken_back=taken_back)
         with redo.only_by_recovery(where.where):
-            self._read_back(old.fd, lambda: None)  # no cancel here: the disk would stay without its name
             try:
                 receipt.stamp_next(self.request.records, where, os.fstat(old.fd))
             except TryAgainLater as error:
