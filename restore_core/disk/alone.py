@@ -66,6 +66,7 @@ def lock_image(fd: int, where: str) -> None:
         for byte in (_NOT_SHARED_WRITE, _NOT_SHARED_RESIZE):
             fcntl.fcntl(fd, fcntl.F_OFD_SETLK, FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, byte, 1, 0))
     except BlockingIOError as error:
+        unlock_image(fd)
         raise in_use(where, "another program has locked it") from error
     except OSError as error:
         if error.errno not in _NO_LOCKS:
