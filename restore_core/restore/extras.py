@@ -14,7 +14,8 @@ from restore_core.errors import BadArchive, DestinationError, DestinationExists,
 from restore_core.naming import printable
 from restore_core.restore.held import held_destination
 from restore_core.restore.part import remove_empty_parts
-from restore_core.restore.recovery import in_its_place, recover, recover_to
+from restore_core.restore.recovery import recover, recover_to
+from restore_core.restore.redo import in_its_place
 from restore_core.restore.redo import pending as redo_is_pending
 from restore_core.restore.redo_file import Side
 from restore_core.restore.request import Stop

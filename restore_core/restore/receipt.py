@@ -144,9 +144,12 @@ def _read(records: Path | None, destination: Destination, part: str) -> Receipt 
         return None
 
 
-def prepare(records: Path | None, destination: Destination, delta: DeltaReader, facts: os.stat_result) -> None:
+def prepare(
+    records: Path | None, destination: Destination, delta: DeltaReader, facts: os.stat_result, *, mtime_ns: int | None = None
+) -> None:
     """Record, durably, what the disk with these facts is going to hold, before it is shown. Raises `TryAgainLater`.
 
+    `mtime_ns` is for a disk that is yet to be written: a time that it can be given afterwards (`date_as_announced`).
     The record of the disk that lies there now stays as it is until `settle`.
     """
     if records is None:
@@ -158,7 +161,7 @@ def prepare(records: Path | None, destination: Destination, delta: DeltaReader, 
             path=os.fspath(destination.path),
             inode=facts.st_ino,
             size=delta.header.disk_size,
-            mtime_ns=facts.st_mtime_ns,
+            mtime_ns=facts.st_mtime_ns if mtime_ns is None else mtime_ns,
             ctime_ns=0,
             delta_id=delta.header.delta_id,
             block_size=delta.header.block_size,
@@ -178,6 +181,17 @@ def stamp_next(records: Path | None, destination: Destination, facts: os.stat_re
     with _errors_told(records):
         stamped = replace(receipt, inode=facts.st_ino, size=facts.st_size, mtime_ns=facts.st_mtime_ns, ctime_ns=0, boot=boot_id())
         _write(records, _key(destination) + _NEXT, stamped)
+
+
+def date_as_announced(records: Path | None, destination: Destination, fd: int) -> None:
+    """The disk was written, and that cannot be put on record now: it gets the time that `prepare` announced, so that it stays ours.
+
+    Never raises.
+    """
+    receipt = load_next(records, destination)
+    if receipt is not None:
+        with contextlib.suppress(OSError):
+            os.utime(fd, ns=(os.fstat(fd).st_atime_ns, receipt.mtime_ns))
 
 
 def settle(records: Path | None, destination: Destination, fd: int) -> None:

@@ -147,7 +147,7 @@ def _recover_refresh(destination: Destination, records: Path | None, stop: Stop)
     if not redo.pending(destination):
         durable.remove(disk + STAGED_SUFFIX, dir_fd=folder, durable=False)
         return _recover_descriptor(destination)
-    if in_its_place(destination):
+    if redo.in_its_place(destination):
         _refuse_another_hidden(destination)
         redo.discard(destination)
         _recover_descriptor(destination)
@@ -317,14 +317,6 @@ def _opened(destination: Destination, *, copied: bool = False) -> Iterator[tuple
                 remedy=f"Remove the other name, or make it a copy of its own. {_WAYS_OUT}",
             )
         yield file, disk
-
-
-def in_its_place(destination: Destination) -> bool:
-    """Whether people can see and start the disk. Without a descriptor from the start, its own name is what counts."""
-    there = destination.stat_disk() is not None
-    if destination.raw or not redo.exists(destination, (destination.descriptor_name or "") + HIDDEN_SUFFIX):
-        return there
-    return there and destination.stat_descriptor() is not None
 
 
 def _words(sides: set[Side]) -> str:

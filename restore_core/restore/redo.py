@@ -60,6 +60,14 @@ def pending(destination: Destination) -> bool:
     return exists(destination, destination.disk_name + REDO_SUFFIX)
 
 
+def in_its_place(destination: Destination) -> bool:
+    """Whether people can see and start the disk. Without a descriptor from the start, its own name is what counts."""
+    there = destination.stat_disk() is not None
+    if destination.raw or not exists(destination, (destination.descriptor_name or "") + HIDDEN_SUFFIX):
+        return there
+    return there and destination.stat_descriptor() is not None
+
+
 def hide(destination: Destination) -> None:
     """Take their names from descriptor and disk, durably. Raises `OSError`, with what was hidden back in its place."""
     folder, name = destination.folder_fd, destination.descriptor_name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -143,7 +144,7 @@ class Writer:
             self._hide_and_prove(old)
             self._apply(old, file, text, known if known is not None and known.ours(facts) else None, facts)
         except BaseException:
-            if where.stat_disk() is not None:  # else it is hidden, and the redo file is the way out
+            if redo.in_its_place(where):  # else it, or its descriptor, is hidden, and the redo file is the way out
                 redo.discard(where)
             raise
         finally:
@@ -162,7 +163,7 @@ class Writer:
         """Hide descriptor and disk, and prove that nobody got hold of it before. If somebody did, all is as it was."""
         self.hold.refuse_if_lost()
         # First the receipt: who completes the change after a crash must be able to say whose the disk is.
-        receipt.prepare(self.request.records, self.destination, self.delta, os.fstat(old.fd))
+        receipt.prepare(self.request.records, self.destination, self.delta, os.fstat(old.fd), mtime_ns=time.time_ns())
         redo.hide(self.destination)
         try:
             old.prove_again(self.destination.disk_name + HIDDEN_SUFFIX)
@@ -189,7 +190,8 @@ class Writer:
             try:
                 receipt.stamp_next(self.request.records, where, os.fstat(old.fd))
             except TryAgainLater as error:
-                unrecorded = error  # nor for this
+                unrecorded = error  # no reason to leave it without its name
+                receipt.date_as_announced(self.request.records, where, old.fd)
             redo.show(where, text)
         if unrecorded is not None:
             redo.discard(where)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from restore_core import durable
 from restore_core.errors import BlockMismatch, DestinationError, DestinationExists, Diverged, PhdError, TryAgainLater
-from restore_core.restore import publish, redo, redo_file
+from restore_core.restore import publish, receipt, redo, redo_file
 from restore_core.restore.extras import recover_disk
 from restore_core.restore.redo_file import Side
 from restore_core.restore.request import Provision
@@ -255,6 +257,46 @@ def test_a_receipt_that_was_not_settled_outlives_the_next_refresh(lab: Lab) -> N
     assert dies(lambda: replica.restore(tuesday), (redo, "apply"))
     replica.restore(monday, only_ours=True)
     assert replica.bytes == old
+
+
+@NAMES
+def test_a_disk_that_could_not_be_put_on_record_is_still_ours(lab: Lab, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of the records was full or broken at that moment: the job was tried again, and found somebody else's disk."""
+    replica = Replica(lab, name)
+    _, monday, new, tuesday = two_days(lab, [3, 9])
+    replica.restore(monday)
+    with monkeypatch.context() as patch:
+        fails_once(patch, receipt, "_write", OSError(5, "Input/output error"), number=2)
+        with pytest.raises(TryAgainLater, match="record of the finished disk"):
+            replica.restore(tuesday, only_ours=True)
+    assert flat_of(replica).read_bytes() == new
+    replica.restore(tuesday, only_ours=True, again=True)
+    assert flat_of(replica).read_bytes() == new
+    assert lab.leftovers() == sorted({flat_of(replica).name, replica.path.name})
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+def test_an_error_while_the_disk_gets_its_names_back(lab: Lab, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The redo file, which has the new descriptor, was thrown away: the old descriptor was left, hidden, beside the new disk."""
+    replica = Replica(lab, "r.vmdk")
+    old = disk_bytes(1)
+    new = old + b"grown!!!" * (BLOCK // 8)
+    monday, tuesday = lab.backup(old).delta, lab.backup(new).delta
+    replica.restore(monday)
+    with monkeypatch.context() as patch:
+        show = redo.show
+
+        def broken(*args: Any) -> None:
+            fails_once(patch, durable, "sync_folder", OSError(5, "Input/output error"), number=number)
+            show(*args)
+
+        patch.setattr(redo, "show", broken)
+        with contextlib.suppress(PhdError, OSError):
+            replica.restore(tuesday)
+    replica.restore(tuesday, only_ours=True, again=True)
+    assert flat_of(replica).read_bytes() == new
+    assert f"RW {len(new) // 512} " in replica.path.read_text()
+    assert lab.leftovers() == ["r-flat.vmdk", "r.vmdk"]
 
 
 @pytest.mark.parametrize("name", ["r.vmdk"])
