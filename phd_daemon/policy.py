@@ -16,7 +16,7 @@ from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.order import WorkOrder
 from phd_daemon.spool.record import JobRecord
 from restore_core import durable
-from restore_core.disk.destination import destination_key
+from restore_core.disk.destination import STAGED_SUFFIX, destination_key
 from restore_core.errors import PhdError
 from restore_core.restore.held import held_destination
 from restore_core.restore.part import remove_small_parts
@@ -85,8 +85,11 @@ def drop_part(record: JobRecord, roots: tuple[Path, ...]) -> bool:
             if hold.record() is not None:
                 return False  # a replacement was interrupted: the next restore has to look at it
             name, folder = destination.part_name, destination.folder_fd
-            if not {name, *destination.small_parts} & set(os.listdir(folder)):
+            pieces = {destination.disk_name + STAGED_SUFFIX, *destination.private_names()}
+            if not {name, *destination.small_parts, *pieces} & set(os.listdir(folder)):
                 return False
+            for piece in pieces:
+                durable.remove(piece, dir_fd=folder, durable=False)
             fd = durable.take_part(name, dir_fd=folder, keep=True)  # nor one whose lock file somebody removed
             try:
                 remove_small_parts(destination)
