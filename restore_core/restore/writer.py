@@ -24,6 +24,7 @@ from restore_core.restore.progress import ProgressReport
 from restore_core.restore.replace import finish, publish_new, replace
 from restore_core.restore.request import Phase, Provision, Reporter, RestoreRequest, Stop
 from restore_core.restore.room import ranges_to_take, take_room
+from restore_core.restore.situation import ALLOCATING
 from restore_core.restore.staging import StagedBlocks
 from restore_core.restore.survey import Survey
 from restore_core.restore.ways import Decision, Way
@@ -71,6 +72,8 @@ class Writer:
             self._make_sure()
         else:
             assert_never(way)
+        if (self.hold.record() or {}).get("doing") == ALLOCATING:
+            self.hold.clear_record()  # of an attempt that a crash ended: the receipt is right again
 
     @property
     def _size(self) -> int:

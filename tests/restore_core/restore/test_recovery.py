@@ -13,7 +13,7 @@ import pytest
 
 from restore_core import durable
 from restore_core.errors import BlockMismatch, DestinationError, DestinationExists, Diverged, PhdError, TryAgainLater
-from restore_core.restore import publish, receipt, redo, redo_file
+from restore_core.restore import publish, receipt, redo, redo_file, room
 from restore_core.restore.extras import recover_disk
 from restore_core.restore.redo_file import Side
 from restore_core.restore.request import Provision
@@ -257,6 +257,19 @@ def test_a_receipt_that_was_not_settled_outlives_the_next_refresh(lab: Lab) -> N
     assert dies(lambda: replica.restore(tuesday), (redo, "apply"))
     replica.restore(monday, only_ours=True)
     assert replica.bytes == old
+
+
+@pytest.mark.parametrize("again", ["monday", "tuesday"])
+def test_a_crash_while_room_is_taken_leaves_no_record_behind(lab: Lab, again: str) -> None:
+    """The next attempt had nothing to do, or no room to take: record and lock file stayed for ever."""
+    replica = Replica(lab)
+    old = disk_bytes(1)
+    monday, tuesday = lab.backup(old).delta, lab.backup(old + b"grown!!!" * (BLOCK // 8)).delta
+    replica.restore(monday)
+    assert dies(lambda: replica.restore(tuesday), (room, "_allocate"))
+    assert lab.leftovers()
+    replica.restore(monday if again == "monday" else tuesday, only_ours=True)
+    assert lab.leftovers() == ["r.img"]
 
 
 @NAMES
