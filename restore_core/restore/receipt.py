@@ -44,7 +44,11 @@ _REMEDIES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """One record. Times in nanoseconds; `digests` is the BLAKE3 of the digests file."""
+    """One record. Times in nanoseconds; `digests` is the BLAKE3 of the digests file.
+
+    `archive` is where the Delta was read, as a control file names it, `taken` when that backup was made, in seconds; older
+    records say neither.
+    """
 
     path: str
     inode: int
@@ -55,6 +59,8 @@ class Receipt:
     block_size: int
     block_digest: str
     digests: str
+    archive: str = ""
+    taken: int = 0
 
     def ours(self, facts: os.stat_result) -> bool:
         """Whether nobody has written the disk since we did."""
@@ -137,6 +143,8 @@ def _save(records: Path, destination: Destination, delta: DeltaReader, facts: os
         block_size=delta.header.block_size,
         block_digest=delta.header.block_digest.value,
         digests=_write_digests(records, key, delta),
+        archive=delta.where,
+        taken=delta.header.time,
     )
     _write(records, key, receipt)
 

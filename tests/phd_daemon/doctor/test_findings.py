@@ -202,6 +202,8 @@ class TestRules:
             Verdict.AMBIGUOUS: "rule-ambiguous",
             Verdict.GONE: "replica-gone",
             Verdict.DIVERGED: "replica-diverged",
+            Verdict.OLDER: "replica-older",
+            Verdict.AHEAD: "replica-ahead",
         }
         for verdict in Verdict:
             assert self.found(look(verdict)) == ([wrong[verdict]] if verdict in wrong else []), verdict
