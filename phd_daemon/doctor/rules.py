@@ -71,22 +71,8 @@ def _of_rule(decision: Decision, rules: str) -> Iterator[Finding]:
                 why="A replica that is gone is never made anew by itself: somebody may have removed or moved it on purpose.",
                 mend="Delete its lines in restored.log to have it made anew, or remove the rule. Is the datastore mounted?",
             )
-        case Verdict.OLDER:
-            yield Finding(
-                check="replica-older",
-                what=f"{printable(str(decision.rule.destination))}: {decision.reason}",
-                where=where,
-                why="A replica never goes back by itself: it stays as it is until a backup comes that is newer than all before.",
-                mend="Has a target lost backups ('phd targets')? To go back on purpose, restore by hand with overwrite.",
-            )
-        case Verdict.AHEAD:
-            yield Finding(
-                check="replica-ahead",
-                what=f"{printable(str(decision.rule.destination))}: {decision.reason}",
-                where=where,
-                why="It is no copy of the past as its rule asks for, until then: a replica never goes back by itself.",
-                mend="Wait, or restore the older backup by hand with overwrite, or change the days of the rule.",
-            )
+        case Verdict.OLDER | Verdict.AHEAD:
+            yield _older(decision, where)
         case Verdict.DIVERGED:
             yield Finding(
                 check="replica-diverged",
@@ -97,6 +83,26 @@ def _of_rule(decision: Decision, rules: str) -> Iterator[Finding]:
             )
         case _:
             return
+
+
+def _older(decision: Decision, where: str) -> Finding:
+    """The replica is not the backup that its rule asks for, and stays as it is."""
+    what = f"{printable(str(decision.rule.destination))}: {decision.reason}"
+    if decision.verdict is Verdict.AHEAD:
+        return Finding(
+            check="replica-ahead",
+            what=what,
+            where=where,
+            why="It is no copy of the past as its rule asks for, until then: a replica never goes back by itself.",
+            mend="Wait, or restore the older backup by hand with overwrite, or change the days of the rule.",
+        )
+    return Finding(
+        check="replica-older",
+        what=what,
+        where=where,
+        why="A replica never goes back by itself: it stays as it is until a backup comes that is newer than all before.",
+        mend="Has a target lost backups ('phd targets')? To go back on purpose, restore by hand with overwrite.",
+    )
 
 
 def from_the_future(entries: Iterable[CatalogEntry], now: dt.datetime) -> Iterator[Finding]:

@@ -73,8 +73,11 @@ class History:
 
     def may_restore(self, copies: Sequence[CatalogEntry]) -> bool:
         """Whether a pass may restore this backup; `copies` are the same one on several targets."""
-        time, entered = copies[0].time, {line.archive for line in self.lines}
-        if any(entry.ref in entered for entry in copies) or (self.mark is not None and time <= self.mark):
+        time = copies[0].time
+        entered = {(line.archive.folder, line.archive.name) for line in self.lines}  # on whatever target
+        if any((entry.ref.folder, entry.ref.name) in entered for entry in copies):
+            return False
+        if self.mark is not None and time <= self.mark:
             return False
         return self.floor is None or time >= self.floor or (self.here is not None and self.here.is_one_of(copies))
 
