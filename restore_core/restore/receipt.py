@@ -46,8 +46,8 @@ _REMEDIES = {
 class Receipt:
     """One record. Times in nanoseconds; `digests` is the BLAKE3 of the digests file.
 
-    `archive` is where the Delta was read, as a control file names it, `taken` when that backup was made, in seconds; older
-    records say neither.
+    `archive` is where the Delta was read, as a control file names it, `taken` when that backup was made, `written` when it
+    was restored, in seconds since the epoch; older records say none of them.
     """
 
     path: str
@@ -61,6 +61,7 @@ class Receipt:
     digests: str
     archive: str = ""
     taken: int = 0
+    written: float = 0.0
 
     def ours(self, facts: os.stat_result) -> bool:
         """Whether nobody has written the disk since we did."""
@@ -145,6 +146,7 @@ def _save(records: Path, destination: Destination, delta: DeltaReader, facts: os
         digests=_write_digests(records, key, delta),
         archive=delta.where,
         taken=delta.header.time,
+        written=time.time(),
     )
     _write(records, key, receipt)
 

@@ -106,7 +106,7 @@ class _Attempt:
                 )
                 if recovered:
                     self.reporter.note(recovered)
-                refuse(destination, request, delta.header.delta_id)
+                refuse(destination, request, delta.header)
                 publish.refuse_contents(destination, request, delta)
                 decision, full_ref = self._write(destination, delta, targets, part)
             vmx = publish.put_vmx(destination, request, delta)

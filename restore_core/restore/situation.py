@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 
 from restore_core.archive.delta_reader import DeltaReader
+from restore_core.archive.header import DeltaHeader, utc
 from restore_core.disk.destination import Destination, open_destination
 from restore_core.disk.locks import refuse_if_in_use
-from restore_core.errors import DestinationExists, Diverged
+from restore_core.errors import DestinationExists, Diverged, Overtaken
 from restore_core.naming import printable
 from restore_core.restore import receipt as receipts
 from restore_core.restore.plan import summary
@@ -37,21 +38,27 @@ def refuse_existing(destination: Destination, request: RestoreRequest) -> None:
     refuse_if_in_use(request.destination, dir_fd=destination.folder_fd)
 
 
-def refuse(destination: Destination, request: RestoreRequest, delta_id: str) -> None:
+def refuse(destination: Destination, request: RestoreRequest, delta: DeltaHeader) -> None:
     """Refuse what lies there and must not be touched.
 
-    Raises `Diverged` when only a disk of ours may be touched and this one is not, and what `refuse_existing` raises, unless the
-    very disk that is asked for lies there from an attempt before this.
+    Raises `Diverged` when only a disk of ours may be touched and this one is not, `Overtaken` for a job of a rule that came too
+    late, and what `refuse_existing` raises, unless the very disk that is asked for lies there from an attempt before this.
     """
     facts = destination.stat_disk()
     receipt = receipts.load(request.records, destination)
     ours = facts is not None and receipt is not None and receipt.ours(facts)
-    if not (request.again and ours and receipt is not None and receipt.delta_id == delta_id):
+    if not (request.again and ours and receipt is not None and receipt.delta_id == delta.delta_id):
         refuse_existing(destination, request)
     if request.only_ours and facts is not None and not ours:
         raise Diverged(
             f"{printable(str(request.destination))}: somebody has written this disk since it was last restored",
             remedy="It may be the only copy of that work. To replace it all the same, restore by hand with overwrite = true.",
+        )
+    if request.decided_at and ours and receipt is not None and receipt.written >= request.decided_at and receipt.taken > delta.time:
+        raise Overtaken(
+            f"{printable(str(request.destination))}: a newer backup was restored there after this job was queued, that of "
+            f"{utc(receipt.taken)}; this one is of {utc(delta.time)}",
+            remedy="A replica never goes back by itself. To have the older one, restore it by hand with overwrite = true.",
         )
 
 

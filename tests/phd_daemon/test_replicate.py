@@ -530,3 +530,28 @@ def test_up_to_date_is_said_of_nothing_else(tmp_path: Path, daemons: Callable[[S
     (folder / "CRM-flat.vmdk").write_bytes(b"somebody's work")
     assert site.verdicts() == [Verdict.DIVERGED]
     assert site.names("job", "held", "running") == []
+
+
+def test_a_job_of_a_rule_that_waited_does_not_go_back_from_what_came_meanwhile(
+    tmp_path: Path, daemons: Callable[[Site], Running]
+) -> None:
+    """A job waited (held, or for its target) while a person restored a newer backup: then it took the replica back."""
+    site = Site(tmp_path)
+    site.configure("storm_limit = 1")
+    now = dt.datetime.now(dt.UTC)
+    new = disk(2)
+    site.backup(disk(1), f"{now - dt.timedelta(hours=30):%Y-%m-%d %H:%M}")
+    site.rules(site.rule(vmdk="CRM.img"), site.rule("other/CRM.vmdk", vmdk="CRM.img"))
+    daemon = daemons(site)
+    daemon.until(lambda: len(site.names("held")) == 2)
+    name = next(name for name in site.names("held") if "ronzo" in (site.spool / name).read_text()).removesuffix(".held")
+    site.backup(new, f"{now - dt.timedelta(minutes=20):%Y-%m-%d %H:%M}")
+    (newer,) = (site.targets / "nas1").rglob(f"*.delta-{now - dt.timedelta(minutes=20):%Y.%m.%d-%H%M}-*.phd")
+    config = ["--config", str(site.root / "phd.toml")]
+    assert run(["restore", str(newer), "--to", str(site.store / "ronzo/CRM.vmdk"), *config]) == 0
+
+    assert run(["release", name, *config]) == 0
+    daemon.until(lambda: site.names("failed", "done") != [])
+    assert (site.store / "ronzo/CRM-flat.vmdk").read_bytes() == new
+    assert site.names("failed") == [f"{name}.failed"]
+    assert "a newer backup was restored there after this job was queued" in (site.spool / f"{name}.log").read_text()
