@@ -152,7 +152,9 @@ def _destination(path: Path, config: Config, spool: Spool) -> Destination:
             archive, taken = _restored(known)
             return Destination(exists=True, ours=True, archive=archive, taken=taken, startable=startable)
     except (OSError, PhdError) as error:
-        return Destination(exists=os.path.lexists(path), unseen=error.message if isinstance(error, PhdError) else str(error))
+        exists = os.path.lexists(path)
+        why = error.message if isinstance(error, PhdError) else printable(str(error))
+        return Destination(exists=exists, unseen=why if exists else "")
 
 
 def _restored(known: receipt.Receipt) -> tuple[ArchiveRef | None, dt.datetime | None]:
@@ -165,8 +167,13 @@ def _restored(known: receipt.Receipt) -> tuple[ArchiveRef | None, dt.datetime | 
 
 def _no_receipts(spool: Spool) -> str:
     """Why there may be receipts that we cannot read."""
-    there = os.path.lexists(spool.receipts)
-    return "the records of restores may be read by root alone" if there and not os.access(spool.receipts, os.X_OK) else ""
+    try:
+        os.stat(spool.receipts / "any")
+    except PermissionError:
+        return "the records of restores may be read by root alone"
+    except OSError:
+        pass
+    return ""
 
 
 def _queue(config: Config, findings: Findings) -> tuple[dict[int, str], dict[int, str]]:

@@ -34,6 +34,11 @@ def findings(look: Findings, *, rules: str, ledger: str) -> Iterator[Finding]:
         yield from _of_rule(decision, rules)
 
 
+def unseen(look: Findings) -> tuple[str, ...]:
+    """Replicas of which nothing could be known, and why."""
+    return tuple(f"{printable(str(one.rule.destination))}: {one.unseen}" for one in look.decisions if one.unseen)
+
+
 def _bad_rules(what: str, where: str) -> Finding:
     return Finding(
         check="rule-bad",
@@ -73,7 +78,7 @@ def _of_rule(decision: Decision, rules: str) -> Iterator[Finding]:
             )
         case Verdict.OLDER | Verdict.AHEAD:
             yield _older(decision, where)
-        case Verdict.DIVERGED:
+        case Verdict.DIVERGED if not decision.unseen:
             yield Finding(
                 check="replica-diverged",
                 what=f"{printable(str(decision.rule.destination))}: {decision.reason}",

@@ -29,7 +29,10 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """One rule in one pass. `wanted` is the time of the backup it asks for, `replica` that of the one there, or restored last."""
+    """One rule in one pass. `wanted` is the time of the backup it asks for, `replica` that of the one there, or restored last.
+
+    `unseen` is why nothing could be known of the disk there.
+    """
 
     rule: Rule
     verdict: Verdict
@@ -39,6 +42,7 @@ class Decision:
     wanted: dt.datetime | None = None
     replica: dt.datetime | None = None
     warnings: tuple[str, ...] = ()
+    unseen: str = ""
 
     @property
     def lag(self) -> dt.timedelta | None:

@@ -130,7 +130,8 @@ class _Matcher:
         at = self._world.destinations.get(rule.destination, Destination(exists=False))
         lines = tuple(self._restored.get(self._same.key(rule.destination), ()))
         history = history_of(lines, at, self._times, self._world.now)
-        draft = Decision(rule=rule, verdict=Verdict.NO_BACKUP, reason="", replica=self._replica_time(history))
+        replica = self._replica_time(history)
+        draft = Decision(rule=rule, verdict=Verdict.NO_BACKUP, reason="", replica=replica, unseen=at.unseen)
         found = [entry for entry in self._by_name.get((rule.vm, rule.vmdk), ()) if _fits(rule, entry)]
         deltas = [entry for entry in found if entry.name.type is ArchiveType.DELTA]
         if not deltas:
