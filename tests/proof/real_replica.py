@@ -66,11 +66,11 @@ class RealHistory:
 
     def run(self) -> str:
         """What went wrong first, with what led to it; "" for nothing."""
-        self._bring()
+        for _ in range(3):
+            self._bring()
+        often = (self._bring, self._bring, self._take, self._by_hand, self._by_hand)
         for step in range(STEPS):
-            event = self.dice.choice(
-                (self._bring, self._take, self._take, self._by_hand, self._days, self._delete_lines, self._move)
-            )
+            event = self.dice.choice((*often, self._take, self._days, self._delete_lines, self._move))
             event()
             self.told.append(event.__name__[1:])
             if why := self._pass(step):
@@ -89,7 +89,8 @@ class RealHistory:
 
     def _take(self) -> None:
         """The newest is moved away, or all are."""
-        for minute in [*self.model.shelf] if self.dice.random() < 0.2 else [*self.model.shelf][-1:] and [max(self.model.shelf)]:
+        newest_first = sorted(self.model.shelf, reverse=True)
+        for minute in newest_first if self.dice.random() < 0.1 else newest_first[:1]:
             for path in self.goods.files[minute]:
                 (self.target / path).unlink()
             del self.model.shelf[minute]

@@ -168,7 +168,7 @@ def life(seed: int) -> str:
 
 def run(asked: Round) -> Figure:
     dice = asked.dice()
-    count, real = asked.times(2500), asked.times(30)
+    count, real = asked.times(2200), asked.times(30)
     wrong = [why for _ in range(count) if (why := life(dice.getrandbits(32)))]
     goods = library(asked.folder / "library")
     for number in range(real):
