@@ -22,6 +22,7 @@ from restore_core.targets.base import LOCAL, ArchiveRef
 
 _AHEAD = dt.timedelta(hours=1)
 """A clock that was set back a little says nothing against a receipt; a backup dated further ahead of now is not believed."""
+_ZONES_APART = dt.timedelta(days=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +75,8 @@ class History:
     def may_restore(self, copies: Sequence[CatalogEntry]) -> bool:
         """Whether a pass may restore this backup; `copies` are the same one on several targets."""
         time = copies[0].time
-        entered = {(line.archive.folder, line.archive.name) for line in self.lines}  # on whatever target
-        if any((entry.ref.folder, entry.ref.name) in entered for entry in copies):
+        tails = tuple(f"/{entry.ref.folder}/{entry.ref.name}" for entry in copies)
+        if any(f"/{line.archive.path}".endswith(tails) for line in self.lines):  # on whatever target
             return False
         if self.mark is not None and time <= self.mark:
             return False
@@ -107,10 +108,24 @@ class Times:
 
 def history_of(lines: tuple[LedgerLine, ...], at: Destination, times: Times, now: dt.datetime) -> History:
     """What is known of a path from its lines, in the order of the ledger, and from the disk there."""
-    marks = [time for line in lines if line.time <= now and (time := times.of(line.archive)) is not None]
+    counted = _newest_by_name([line for line in lines if line.time <= now])
+    marks = [time for line in counted if (time := times.of(line.archive)) is not None]
     here = _here(lines, at, times)
     counts = here is not None and at.archive is not None and bool(lines) and here.time <= now + _AHEAD
     return History(lines=lines, mark=max(marks, default=None), here=here, floor=here.time if here and counts else None)
+
+
+def _newest_by_name(lines: list[LedgerLine]) -> list[LedgerLine]:
+    """Those that may be the newest, whatever zone their stamps are in: a ledger of years has many lines a path."""
+    stamps = [line.archive.path.rpartition(".delta-")[2][:15] for line in lines]
+    try:
+        newest = dt.datetime.strptime(max(stamps, default=""), "%Y.%m.%d-%H%M")  # noqa: DTZ007  a stamp of no zone
+        least = f"{newest - _ZONES_APART:%Y.%m.%d-%H%M}"
+    except (ValueError, OverflowError):
+        return lines
+    if newest.year < 1000:  # is not written with four digits
+        return lines
+    return [line for line, stamp in zip(lines, stamps, strict=True) if stamp >= least]
 
 
 def _here(lines: tuple[LedgerLine, ...], at: Destination, times: Times) -> Here | None:

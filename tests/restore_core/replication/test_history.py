@@ -5,9 +5,13 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import replace
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from restore_core.replication.history import Times, history_of
 from restore_core.replication.ledger import Ledger, LedgerLine
 from restore_core.replication.selection import Destination, Phase, Policy, QueuedJob, Verdict, World, select
 from restore_core.targets.base import ArchiveRef
@@ -70,6 +74,26 @@ def test_more_days_than_before_leave_the_replica_ahead_until_it_is_old_enough() 
     assert (older.verdict, "on the targets that are 2 days old" in older.reason) == (Verdict.OLDER, True)
     fewer = decide([SUN, MON, TUE], rules=[rule(0)], entered=ledger(SUN), there=holding(SUN))
     assert (fewer.verdict, fewer.entry) == (Verdict.RESTORE, TUE)
+
+
+@given(
+    st.lists(
+        st.tuples(st.datetimes(dt.datetime(2026, 3, 1), dt.datetime(2026, 3, 2, 6)), st.sampled_from(["far", "near"])),  # noqa: DTZ001
+        min_size=1,
+        max_size=4,
+    ),
+    st.sampled_from(["", "0001.01.01-0000", "0999.12.31-2359"]),
+)
+def test_the_mark_is_the_newest_in_whatever_zone(stamps: list[tuple[dt.datetime, str]], odd: str) -> None:
+    """Of the lines of years only the newest by name are looked at more closely; stamps of two targets may be 26 hours apart."""
+    zones = {"far": ZoneInfo("Pacific/Kiritimati"), "near": ZoneInfo("Etc/GMT+12")}
+    made = [delta(f"{stamp:%Y-%m-%d %H:%M}", target=target, zone=zones[target].key) for stamp, target in stamps]
+    lines = [*ledger(*made).lines]
+    if odd:
+        lines.append(replace(lines[0], archive=replace(lines[0].archive, path=f"x/00-x.vmdk.delta-{odd}-260101-0300.phd")))
+    later = NOW + dt.timedelta(days=30)
+    found = history_of(tuple(lines), Destination(exists=False), Times([], zones), later)
+    assert found.mark == max(entry.time for entry in made)
 
 
 def test_two_rules_for_one_disk_have_each_their_own_mark() -> None:
