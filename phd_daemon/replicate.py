@@ -21,6 +21,7 @@ from zoneinfo import ZoneInfo
 
 from phd_daemon import pass_record, sandbox, timers
 from phd_daemon.config import Config, load_config
+from phd_daemon.datastores import looked_at_once, record_of
 from phd_daemon.known import catalog_of, fresh_catalog
 from phd_daemon.pass_record import Findings, Pass
 from phd_daemon.policy import disk_key
@@ -200,9 +201,10 @@ def _queue(config: Config, findings: Findings) -> tuple[dict[int, str], dict[int
 
 
 def refusals(config: Config, findings: Findings) -> dict[int, str]:
-    """What the daemon would reject at its door, by rule."""
+    """What the daemon would reject at its door, and what would wait for a datastore that is not there, by rule."""
     refused: dict[int, str] = {}
     names = [spec.name for spec in config.targets]
+    away = looked_at_once(record_of(config))
     for decision in findings.decisions:
         if decision.verdict is Verdict.RESTORE:
             try:
@@ -210,6 +212,9 @@ def refusals(config: Config, findings: Findings) -> dict[int, str]:
                 check_policy(control, roots=config.datastores.roots, target_names=names, submitter="", limits=None)
             except PhdError as error:
                 refused[decision.rule.line] = error.message
+            else:
+                if why := away(decision.rule.destination):
+                    refused[decision.rule.line] = f"its datastore is not there: {why}"
     return refused
 
 

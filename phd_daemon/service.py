@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from phd_daemon.config import Config, load_config, needs_restart
+from phd_daemon.datastores import learn_from, looked_at_once, record_of
 from phd_daemon.hung import HungWatch
 from phd_daemon.ledger_entry import enter
 from phd_daemon.loop import Sleep
@@ -32,8 +33,9 @@ from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.purge import purge
 from phd_daemon.spool.record import JobRecord
 from phd_daemon.spool.safety import check_spool
-from phd_daemon.spool.status_file import read_status, write_status
+from phd_daemon.spool.status_file import in_one_line, read_status
 from phd_daemon.spool.watcher import POLL_SECONDS, Doorbell
+from phd_daemon.waits import Waits
 from phd_daemon.workers import Workers
 from restore_core.errors import ConfigurationError, ExitCode, PhdError
 from restore_core.naming import printable
@@ -73,7 +75,7 @@ class Service:
         self._workers = Workers(command)
         self._hung = HungWatch()
         self._keeper: Keeper | None = None
-        self._waits: dict[str, str] = {}
+        self._waits = Waits()
         self._adopted: set[tuple[str, int]] = set()
         self._rescan_at = self._purge_at = self._alive_at = 0.0
 
@@ -149,12 +151,15 @@ class Service:
         running = {record.stem: record.control.restore_to for record in keeper.busy() if record.control is not None}
         roots = self._config.datastores.roots
         limits = Limits(
-            workers=self._config.queue.workers, enabled=self._config.queue.enabled, key=lambda path: disk_key(path, roots)
+            workers=self._config.queue.workers,
+            enabled=self._config.queue.enabled,
+            key=lambda path: disk_key(path, roots),
+            away=looked_at_once(record_of(self._config)),
         )
         plan = schedule([_candidate(record) for record in found.ready], running, limits=limits, now=time.time())
         for name in plan.start:
             self._start(keeper, name)
-        self._write_waits(plan)
+        self._waits.tell(self._spool, plan)
         return plan
 
     def _start(self, keeper: Keeper, name: str) -> None:
@@ -167,26 +172,20 @@ class Service:
             return
         failed = ""
         try:
+            if claim.record.control is not None:
+                learn_from(claim.record.control.restore_to, record_of(self._config))
             worker = self._workers.start(work_order(self._config, self._spool, claim), log=self._spool.log(name))
             self._sleep.add(worker.pidfd)
             _log.info("started", extra={"job": printable(name), "attempt": worker.attempt, "pid": worker.pid})
         except (OSError, MemoryError) as error:  # no process to be had: EAGAIN, ENOMEM, EMFILE
             failed = f"no worker could be started: {getattr(error, 'strerror', '') or str(error) or 'not enough memory'}"
+        except PhdError as error:
+            failed = in_one_line(str(error))
         finally:
             os.close(claim.lock_fd)  # from now on the lock lives in the worker alone
         if failed:
             keeper.put_back(name, why=failed, wait=PUT_BACK_SECONDS)
             _log.warning("put back", extra={"job": printable(name), "why": failed})
-
-    def _write_waits(self, plan: Plan) -> None:
-        """Tell `phd queue` who waits for whose destination; all other reasons it sees by itself."""
-        waits = {name: wait.why for name, wait in plan.waits.items() if wait.behind is not None}
-        for name in waits.keys() | self._waits.keys():
-            if waits.get(name) != self._waits.get(name) and name in plan.waits:
-                status = read_status(self._spool.status(name))
-                if status is not None:
-                    write_status(self._spool.status(name), status.with_(why_waiting=waits.get(name, "")), durable_now=False)
-        self._waits = waits
 
     def _adopt(self, record: JobRecord) -> None:
         if self._workers.of(record.stem) is not None:

@@ -110,6 +110,20 @@ def write_whole(
         raise
 
 
+def write_new(path: str | Path, data: bytes, *, mode: int, dir_fd: int | None = None) -> None:
+    """Write a file that is not there yet, durably, name and all. A crash may leave a piece of it. An `OSError` names `path`."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with _errors_name(path):
+        fd = os.open(path, flags, mode, dir_fd=dir_fd)
+        try:
+            os.fchmod(fd, mode)
+            write_all(fd, data)
+            sync_file(fd)
+        finally:
+            os.close(fd)
+    sync_folder(os.path.dirname(path) or ".", dir_fd=dir_fd)
+
+
 @contextlib.contextmanager
 def _errors_name(path: str | Path) -> Iterator[None]:
     """The kernel says what is wrong with an open file, but not with which; and nobody knows the name of a part file."""
@@ -128,12 +142,16 @@ def take_after(fd: int, like: os.stat_result) -> None:
     os.fchmod(fd, stat.S_IMODE(like.st_mode))  # past the umask, and after the owner: a change of it takes bits away
 
 
-def exchange(one: str | Path, other: str | Path) -> None:
-    """Swap two files of one folder, durably: both names exist at every moment. `FileNotFoundError` if one is not there."""
-    if _libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) != 0:
+def exchange(one: str | Path, other: str | Path, *, dir_fd: int | None = None) -> None:
+    """Swap two files of one folder, durably: both names exist at every moment. `FileNotFoundError` if one is not there.
+
+    Raises `OSError` with EINVAL, ENOSYS or EOPNOTSUPP where the file system or the kernel cannot do it.
+    """
+    folder = _AT_FDCWD if dir_fd is None else dir_fd
+    if _libc.renameat2(folder, os.fsencode(one), folder, os.fsencode(other), _RENAME_EXCHANGE) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), os.fspath(one), None, os.fspath(other))
-    sync_folder(os.path.dirname(other) or ".")
+    sync_folder(os.path.dirname(other) or ".", dir_fd=dir_fd)
 
 
 def take_part(name: str, *, dir_fd: int, mode: int = 0o600, keep: bool = False) -> int:

@@ -19,9 +19,12 @@
     │   ├── Overtaken                              a replica that is newer by now than what its rule asked for
     │   ├── DestinationOutside                     not below a datastore
     │   ├── DestinationInUse          73   later   a running VM or another job holds it
+    │   │   └── DestinationHeld       73   later   another restore is at work on it; waiting for it uses up no try
+    │   ├── WrongDatastore            73   later   its datastore is not mounted, or is another disk than before
     │   └── NoSpace                                needed and free bytes are in the text
     │       └── SpacePromised     73   later   there is room, but other jobs that run were promised it
     ├── TryAgainLater                 75   later   temporary I/O and resource errors, timeouts
+    │   └── DestinationMoved                       its folder was moved, replaced or unmounted meanwhile
     ├── ConfigurationError            78   never   phd.toml
     └── Stopped                      130   later   asked to stop; nothing is broken
 
@@ -55,6 +58,8 @@ class PhdError(Exception):
 
     exit_code: ExitCode = ExitCode.OUR_BUG
     try_again: bool = False
+    counts_as_try: bool = True
+    """False where a job only waits for somebody who will let go: such an end uses up none of its tries."""
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
         super().__init__(message)
@@ -166,6 +171,19 @@ class DestinationInUse(DestinationError):
     try_again = True
 
 
+class DestinationHeld(DestinationInUse):
+    """Another restore, refresh, recovery or script is at work on this disk, and has its hold."""
+
+    counts_as_try = False
+
+
+class WrongDatastore(DestinationError):
+    """The datastore is not mounted, or another disk lies under its name; a person mounts it, or accepts the new one."""
+
+    try_again = True
+    counts_as_try = False
+
+
 class NoSpace(DestinationError):
     """The datastore has not enough room; refused before anything was written. `thin` says that it is a thin disk already."""
 
@@ -190,6 +208,10 @@ class TryAgainLater(PhdError):
 
     exit_code = ExitCode.TRY_AGAIN
     try_again = True
+
+
+class DestinationMoved(TryAgainLater):
+    """The path of the destination no longer leads to the folder in which the disk was written."""
 
 
 class ConfigurationError(PhdError):

@@ -232,6 +232,9 @@ def _died(facts: Facts, record: JobRecord, here: State) -> Action:
 
 
 def _try_again(record: JobRecord, here: State, outcome: Outcome) -> Action:
+    if not outcome.counted:
+        next_try = outcome.finished_at + BACK_OFF_SECONDS[0]
+        return Again(source=here, tries=record.tries, deaths=record.deaths, next_try=next_try, why=outcome.reason)
     tries = record.tries + 1
     if tries >= MAX_TRIES:
         reason = f"given up after {tries} tries: {outcome.reason}"

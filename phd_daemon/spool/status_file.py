@@ -33,13 +33,17 @@ class Result(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The end of one attempt. `exit_code` is that of `phd restore` for the same work."""
+    """The end of one attempt. `exit_code` is that of `phd restore` for the same work.
+
+    `counted` is False for an end that uses up no try: the job only waits for somebody who has the disk in hand.
+    """
 
     attempt: int
     result: Result
     exit_code: int
     reason: str
     finished_at: float
+    counted: bool = True
 
 
 def in_one_line(reason: str) -> str:
