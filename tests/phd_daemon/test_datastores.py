@@ -294,7 +294,7 @@ def test_read_only(site: Site) -> None:
     mount(site.datastore, "-o", "loop,ro", disk)
     with site.daemon():
         site.ask("first")
-        assert "Read-only file system" in site.ends("first", "failed")
+        assert "mounted read-only" in site.ends("first", "failed")
         assert site.listed(0)["known_by"] == "file system"
         unmount(site.datastore)
         mount(site.datastore, "-o", "loop", disk)
