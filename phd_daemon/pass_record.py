@@ -101,8 +101,8 @@ class Pass:
 
 
 def in_words(verdict: Verdict) -> str:
-    """A verdict for people; for those programs read, `QUEUED` is as it always was. "queued" alone reads as done by this pass."""
-    return "in the queue already" if verdict is Verdict.QUEUED else verdict.value
+    """A verdict for people, programs read its value. "queued" alone reads as done by this pass; OLDER is the word to look for."""
+    return {Verdict.QUEUED: "in the queue already", Verdict.AHEAD: "asks for an OLDER one"}.get(verdict, verdict.value)
 
 
 def append(path: Path, done: Pass) -> None:

@@ -18,6 +18,7 @@ from phd_daemon.spool.record import JobRecord
 from restore_core import durable
 from restore_core.disk.destination import destination_key, open_destination
 from restore_core.errors import PhdError
+from restore_core.replication.names import from_rule
 from restore_core.restore.held import held_destination
 from restore_core.restore.part import remove_small_parts
 
@@ -61,6 +62,7 @@ def work_order(config: Config, spool: Spool, claim: Claim) -> WorkOrder:
         catalog=os.fspath(config.catalog_folder),
         catalog_max_age=config.index.max_age,
         targets=config.targets,
+        decided_at=record.mtime_ns / 1e9 if from_rule(record.stem) else 0.0,
     )
 
 

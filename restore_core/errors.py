@@ -16,6 +16,7 @@
     ├── DestinationError              73   never   the disk cannot be written there
     │   ├── DestinationExists                      something lies there and overwrite is false
     │   ├── Diverged                               a replica that somebody has written since
+    │   ├── Overtaken                              a replica that is newer by now than what its rule asked for
     │   ├── DestinationOutside                     not below a datastore
     │   ├── DestinationInUse          73   later   a running VM or another job holds it
     │   │   └── DestinationHeld       73   later   another restore is at work on it; waiting for it uses up no try
@@ -154,6 +155,10 @@ class DestinationExists(DestinationError):
 
 class Diverged(DestinationError):
     """Somebody has written the replica since we did: it may be the only copy of that work, and is left alone."""
+
+
+class Overtaken(DestinationError):
+    """A newer backup was restored there after a pass had decided on this one: a replica never goes back by itself."""
 
 
 class DestinationOutside(DestinationError):

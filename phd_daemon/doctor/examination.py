@@ -69,7 +69,9 @@ def _replication(config: Config, reached: Report) -> Report:
     found: list[Finding] = list(rules.from_the_future(catalog.entries(), dt.datetime.now(dt.UTC)))
     where, ledger = printable(str(config.replication.rules)), printable(str(config.replication.ledger))
     try:
-        found += rules.findings(replicate.look(config, catalog, keep=False), rules=where, ledger=ledger)
+        look = replicate.look(config, catalog, keep=False)
+        found += rules.findings(look, rules=where, ledger=ledger)
+        unseen += rules.unseen(look)
     except PhdError as error:
         if targets.not_ours(error):
             return Report(findings=tuple(found), unseen=(*unseen, f"the rules: {error.message}; ask as root"))

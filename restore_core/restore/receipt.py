@@ -49,7 +49,11 @@ _REMEDIES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """One record. Times in nanoseconds; `digests` is the BLAKE3 of the digests file, `boot` the kernel's id of the boot."""
+    """One record. Times in nanoseconds; `digests` is the BLAKE3 of the digests file, `boot` the kernel's id of the boot.
+
+    `archive` is where the Delta was read, as a control file names it, `taken` when that backup was made, `written` when it
+    was restored, in seconds since the epoch; older records say none of them.
+    """
 
     path: str
     inode: int
@@ -61,6 +65,9 @@ class Receipt:
     block_digest: str
     digests: str
     boot: str = ""
+    archive: str = ""
+    taken: int = 0
+    written: float = 0.0
 
     def ours(self, facts: os.stat_result) -> bool:
         """Whether the stamps say that nobody has written the disk since we did."""
@@ -165,6 +172,9 @@ def prepare(records: Path | None, destination: Destination, delta: DeltaReader, 
             block_digest=delta.header.block_digest.value,
             digests=_write_digests(records, key, delta),
             boot=boot_id(),
+            archive=delta.where,
+            taken=delta.header.time,
+            written=time.time(),
         )
         _write(records, key + _NEXT, receipt)
 

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from restore_core.archive.delta_reader import DeltaReader
+from restore_core.archive.header import utc
 from restore_core.disk.allocation import refuse_if_no_space
 from restore_core.disk.alone import Alone, alone
 from restore_core.disk.confinement import walk_to
 from restore_core.disk.destination import SCRIPT_OLD_SUFFIX, SCRIPT_PART_SUFFIX, Destination, names_for
 from restore_core.disk.known_datastores import refuse_unless_known
 from restore_core.disk.locks import refuse_if_in_use
-from restore_core.errors import DestinationError, DestinationExists, DestinationHeld, PhdError, from_os_error
+from restore_core.errors import DestinationError, DestinationExists, DestinationHeld, Overtaken, PhdError, from_os_error
 from restore_core.naming import printable
 from restore_core.restore import publish
 from restore_core.restore.descriptor import descriptor_text
@@ -34,6 +35,7 @@ def refusals(
     """Why the restore may not begin, worst first. `record` is that of the hold. Looks only. Raises `OSError`."""
     yield from _each(
         lambda: refuse_existing(destination, request, delta.header.delta_id, record),
+        lambda: refuse_overtaken(destination, request, delta, record),
         lambda: refuse_beside_a_script(destination),
         lambda: refuse_unwritable(destination),
         lambda: refuse_contents(destination, request, delta),
@@ -100,6 +102,17 @@ def refuse_existing(destination: Destination, request: RestoreRequest, delta_id:
         refuse_if_in_use(request.destination, dir_fd=destination.folder_fd)
     if request.only_ours and disk is not None and receipt is None:
         raise diverged(request)
+
+
+def refuse_overtaken(destination: Destination, request: RestoreRequest, delta: DeltaReader, record: dict[str, Any] | None) -> None:
+    """Refuse a job of a rule when a newer backup was restored there after its pass had decided: a replica never goes back."""
+    receipt, time_of = may_be_ours(request, destination, record), delta.header.time
+    if request.decided_at and receipt is not None and receipt.written >= request.decided_at and receipt.taken > time_of:
+        raise Overtaken(
+            f"{destination.where}: a newer backup was restored there after this job was queued, that of {utc(receipt.taken)}; "
+            f"this one is of {utc(time_of)}",
+            remedy="A replica never goes back by itself. To have the older one, restore it by hand with overwrite = true.",
+        )
 
 
 def refuse_beside_a_script(destination: Destination) -> None:
