@@ -61,6 +61,11 @@ def leased(fd: int) -> Iterator[Alone]:
             fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
 
 
+def ctime_of(fd: int, lone: Alone) -> int:
+    """The ctime of a file for which a lease is kept since before it got its name; 0 if somebody had it open all the same."""
+    return 0 if lone is Alone.NO else os.fstat(fd).st_ctime_ns
+
+
 def lock_image(fd: int, where: str) -> None:
     """Keep QEMU from opening the image behind `fd` for writing, as long as `fd` is open. Raises `DestinationInUse`, `OSError`."""
     try:

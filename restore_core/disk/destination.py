@@ -61,6 +61,8 @@ class Destination:
     key: tuple[int, int, str]
     datastore: str
     roots: tuple[Path, ...] | None
+    folder: str = ""
+    """The folder as the kernel named it when it was opened: the same for every path to it, also when it is moved meanwhile."""
 
     @property
     def where(self) -> str:
@@ -186,6 +188,7 @@ def open_destination(
         key=(facts.st_dev, facts.st_ino, disk_name.casefold()),
         datastore=walk.datastore,
         roots=roots,
+        folder=_name_of(fd, path.parent),
     )
     try:
         _refuse_what_lies_there(destination)
@@ -251,6 +254,12 @@ def names_for(path: Path, *, confined: bool) -> tuple[str, str | None]:
         text = f"{where}: the name is {longest - MAX_NAME_BYTES} bytes too long, counting the suffixes of its unfinished files"
         raise DestinationError(text, remedy="Choose a shorter name.")
     return disk_name, descriptor_name
+
+
+def _name_of(folder_fd: int, path: Path) -> str:
+    with contextlib.suppress(OSError):
+        return os.readlink(f"/proc/self/fd/{folder_fd}")
+    return os.fspath(path)
 
 
 def _refuse_what_lies_there(destination: Destination) -> None:

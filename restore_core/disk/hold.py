@@ -52,14 +52,7 @@ class Hold:
 
     def record(self) -> dict[str, Any] | None:
         """What a holder before us was about to do; None if nothing, or if its record was not completed (then it was not begun)."""
-        data = os.pread(self.fd, _MAX_RECORD, 0) if self.fd >= 0 else b""
-        digest, _, text = data.partition(b"\n")
-        if not text or hashlib.sha256(text).hexdigest().encode() != digest:
-            return None
-        with contextlib.suppress(ValueError):
-            found = json.loads(text)
-            return found if isinstance(found, dict) else None
-        return None
+        return _parsed(os.pread(self.fd, _MAX_RECORD, 0)) if self.fd >= 0 else None
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Write down, durably, what is about to be done. Raises the error of `from_os_error`."""
@@ -156,7 +149,7 @@ def _locked(folder_fd: int, name: str, where: str) -> int:
             return -1
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _leads_to(folder_fd, name, fd):
+            if _leads_to(folder_fd, name, fd) and not _given_a_file_of_its_own(folder_fd, name, fd):
                 return fd
         except BlockingIOError as error:
             refusal = _held(fd, where)
@@ -180,7 +173,7 @@ def _lock_folder(folder_fd: int, how: int, where: str) -> None:
 
 
 def _opened(folder_fd: int, name: str, where: str) -> int:
-    """The lock file, made if it is not there. Links, FIFOs and second names of other files were planted, and are refused."""
+    """The lock file, made if it is not there. Links and FIFOs were planted, and are refused."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         fd = os.open(name, flags, 0o600, dir_fd=folder_fd)
@@ -189,10 +182,33 @@ def _opened(folder_fd: int, name: str, where: str) -> int:
             raise _in_the_way(name, where) from error
         raise
     facts = os.fstat(fd)
-    if not stat_module.S_ISREG(facts.st_mode) or facts.st_nlink > 1:
+    if not stat_module.S_ISREG(facts.st_mode):
         os.close(fd)
         raise _in_the_way(name, where)
     return fd
+
+
+def _given_a_file_of_its_own(folder_fd: int, name: str, fd: int) -> bool:
+    """A copy of the folder by hard links (`cp -al`) took the lock file along: the record goes on in a file of its own.
+
+    What else has the name may be anybody's file: it is never written. The caller has it locked, so that no holder is at work.
+    """
+    if os.fstat(fd).st_nlink < 2:
+        return False
+    data = os.pread(fd, _MAX_RECORD, 0)
+    durable.write_whole(name, data if _parsed(data) is not None else b"", dir_fd=folder_fd)
+    return True
+
+
+def _parsed(data: bytes) -> dict[str, Any] | None:
+    """The record in these bytes; None if it is none, or was not completed."""
+    digest, _, text = data.partition(b"\n")
+    if not text or hashlib.sha256(text).hexdigest().encode() != digest:
+        return None
+    with contextlib.suppress(ValueError):
+        found = json.loads(text)
+        return found if isinstance(found, dict) else None
+    return None
 
 
 def _leads_to(folder_fd: int, name: str, fd: int) -> bool:

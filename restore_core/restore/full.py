@@ -96,7 +96,7 @@ class _FullRestore:
             with ExistingDisk.opened(destination) as old:
                 publish.keep_owner(part, os.fstat(old.fd))
                 text = descriptor_text(destination, self.request, os.fstat(part).st_size, None)
-                left = replace(destination, hold, part, old, descriptor=text)
+                left, _ctime = replace(destination, hold, part, old, descriptor=text)
                 show_descriptor(destination, replace=True)
                 finish(destination, hold, left, old)
         except ChangedMeanwhile as error:

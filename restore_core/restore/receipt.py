@@ -190,17 +190,18 @@ def stamp_next(records: Path | None, destination: Destination, facts: os.stat_re
         _write(records, _key(destination) + _NEXT, stamped)
 
 
-def settle(records: Path | None, destination: Destination, fd: int) -> None:
+def settle(records: Path | None, destination: Destination, fd: int, ctime_ns: int) -> None:
     """The disk behind `fd` has its final name: from now on its ctime tells whether anybody touched it.
 
-    If this write fails, the unsettled record stands, and the next refresh hashes the disk.
+    `ctime_ns` is what it was when nobody could have had the disk open yet, 0 if that is not known: with another one by now somebody
+    may have written it and set the mtime back, so the next refresh hashes it. So it does if this write fails.
     """
     receipt = load_next(records, destination)
     if records is None or receipt is None:
         return
     facts = os.fstat(fd)
     # Whoever has it open already may write at any moment, through a mapping even without a new mtime: then it is only ours.
-    sure = receipt.ours(facts) and alone(fd) is not Alone.NO
+    sure = receipt.ours(facts) and facts.st_ctime_ns == ctime_ns and alone(fd) is not Alone.NO
     key = _key(destination)
     with contextlib.suppress(OSError):
         # Durably: a power cut may leave a replacement that was not synced empty, and then nobody would know the disk as ours.
@@ -276,8 +277,6 @@ def _pages(delta: DeltaReader) -> Iterator[bytes]:
 
 
 def _key(destination: Destination) -> str:
-    """One for every path to the disk: the folder as the kernel names it, and the disk's name."""
-    folder = os.fspath(destination.path.parent)
-    with contextlib.suppress(OSError):
-        folder = os.readlink(f"/proc/self/fd/{destination.folder_fd}")
+    """One for every path to the disk: the folder as the kernel named it, and the disk's name."""
+    folder = destination.folder or os.fspath(destination.path.parent)
     return hashlib.sha256(os.fsencode(f"{folder}/{destination.disk_name}")).hexdigest()[:32]

@@ -137,6 +137,8 @@ def _show(destination: Destination, record: Replacement, new: tuple[str, int] | 
 def _recover_refresh(destination: Destination, records: Path | None, stop: Stop) -> str | None:
     folder, disk = destination.folder_fd, destination.disk_name
     if not redo.pending(destination):
+        if redo.exists(destination, disk + HIDDEN_SUFFIX):
+            return _hidden_without_redo(destination)
         durable.remove(disk + STAGED_SUFFIX, dir_fd=folder, durable=False)
         return None
     if _in_its_place(destination):
@@ -150,7 +152,7 @@ def _recover_refresh(destination: Destination, records: Path | None, stop: Stop)
             sides, strange = sides_on_disk(fd, file)
             if strange is not None:
                 raise _written_meanwhile(destination, f"at {strange} it holds neither the old bytes nor the new ones")
-            if Side.NEW not in sides:
+            if Side.NEW not in sides and os.fstat(fd).st_size == file.footer.size_before:  # it grows before the first write
                 redo.unhide(destination)
                 redo.discard(destination)
                 return "a refresh was interrupted before its first write: the disk has its name again"
@@ -162,6 +164,14 @@ def _recover_refresh(destination: Destination, records: Path | None, stop: Stop)
     except _NotTheDisk:
         redo.discard(destination)
         return "threw away the redo file of a disk that is not there any more"
+
+
+def _hidden_without_redo(destination: Destination) -> str:
+    """Somebody removed the redo file of a hidden disk: its bytes are what they are, and nothing says what they were."""
+    if destination.stat_disk() is not None:
+        raise third_file(destination, destination.disk_name + HIDDEN_SUFFIX)
+    redo.unhide(destination)
+    return "gave a hidden disk its name back: its redo file is gone"
 
 
 def _finish(destination: Destination, file: RedoFile, disk: int, side: Side, *, records: Path | None, stop: Stop) -> None:
@@ -180,11 +190,12 @@ def _finish(destination: Destination, file: RedoFile, disk: int, side: Side, *, 
         if ours:
             (receipt.stamp_next if side is Side.NEW else receipt.stamp)(records, destination, os.fstat(disk))
         if side is Side.NEW:
-            redo.show(destination, file.footer.descriptor)
+            ctime = redo.show(destination, disk, file.footer.descriptor)
         else:
+            ctime = 0
             redo.unhide(destination)
     if ours and side is Side.NEW:
-        receipt.settle(records, destination, disk)
+        receipt.settle(records, destination, disk, ctime)
 
 
 def _written_elsewhere(records: Path | None, destination: Destination, file: RedoFile, disk: int, stop: Stop) -> bool:
@@ -271,6 +282,8 @@ def _opened(destination: Destination) -> Iterator[tuple[RedoFile, int]]:
 def _in_its_place(destination: Destination) -> bool:
     """Whether people can see and start the disk. Without a descriptor from the start, its own name is what counts."""
     there = destination.stat_disk() is not None
+    if redo.exists(destination, destination.disk_name + HIDDEN_SUFFIX):
+        return False  # what lies there is a third file
     if destination.raw or not redo.exists(destination, (destination.descriptor_name or "") + HIDDEN_SUFFIX):
         return there
     return there and destination.stat_descriptor() is not None

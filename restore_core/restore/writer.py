@@ -90,9 +90,9 @@ class Writer:
         self._fill(self.part, thick=thick)
         receipt.prepare(self.request.records, self.destination, self.delta, os.fstat(self.part))
         prepare_descriptor(self.destination, self._text, self.request.mode)
-        publish_new(self.destination, self.hold, self.part)
+        ctime = publish_new(self.destination, self.hold, self.part)
         show_descriptor(self.destination, replace=self.request.overwrite)
-        self._settle(self.part)
+        self._settle(self.part, ctime)
 
     def _instead_of_the_old(self) -> None:
         """A new file, or a clone of the disk with the changes, takes the place of the one that is there."""
@@ -108,9 +108,9 @@ class Writer:
         receipt.prepare(self.request.records, self.destination, self.delta, os.fstat(self.part))
         text = self._text
         prepare_descriptor(self.destination, text, self.request.mode)
-        left = replace(self.destination, self.hold, self.part, old, descriptor=text)
+        left, ctime = replace(self.destination, self.hold, self.part, old, descriptor=text)
         show_descriptor(self.destination, replace=True)
-        self._settle(self.part)
+        self._settle(self.part, ctime)
         finish(self.destination, self.hold, left, old)
 
     def _in_place(self) -> None:
@@ -140,7 +140,7 @@ class Writer:
             self._hide_and_prove(old)
             self._apply(old, file, text)
         except BaseException:
-            if where.stat_disk() is not None:  # else it is hidden, and the redo file is the way out
+            if not redo.exists(where, where.disk_name + HIDDEN_SUFFIX):  # else the redo file is the way out
                 redo.discard(where)
             raise
         finally:
@@ -158,7 +158,10 @@ class Writer:
     def _hide_and_prove(self, old: ExistingDisk) -> None:
         """Hide descriptor and disk, and prove that nobody got hold of it before. If somebody did, all is as it was."""
         self.hold.refuse_if_lost()
-        redo.hide(self.destination)
+        try:
+            redo.hide(self.destination)
+        except FileNotFoundError as error:
+            raise ChangedMeanwhile("somebody removed it", written=True) from error
         try:
             receipt.prepare(self.request.records, self.destination, self.delta, os.fstat(old.fd))
             old.prove_again(self.destination.disk_name + HIDDEN_SUFFIX)
@@ -178,11 +181,11 @@ class Writer:
                 receipt.stamp_next(self.request.records, where, os.fstat(old.fd))
             except TryAgainLater as error:
                 unrecorded = error  # nor for this
-            redo.show(where, text)
+            ctime = redo.show(where, old.fd, text)
         if unrecorded is not None:
             redo.discard(where)
             raise unrecorded
-        self._settle(old.fd)
+        self._settle(old.fd, ctime)
 
     def _make_sure(self) -> None:
         """Nothing differs. The survey has synced the bytes; their name may be in memory only: an attempt was killed too early."""
@@ -195,7 +198,7 @@ class Writer:
         known = receipt.load(self.request.records, self.destination)
         if known is None or known.delta_id != self.delta.header.delta_id or not known.untouched(os.fstat(old.fd)):
             receipt.prepare(self.request.records, self.destination, self.delta, os.fstat(old.fd))
-            self._settle(old.fd)
+            self._settle(old.fd, old.stamps.ctime_ns)
 
     def _size_part(self, *, thick: bool, keep: bool) -> None:
         note = size_part(self.destination, self.part, size=self._size, thick=thick, keep=keep)
@@ -234,10 +237,10 @@ class Writer:
         if self.request.readback:
             publish.read_back(self.delta, fd, self.destination.where, stop)
 
-    def _settle(self, fd: int) -> None:
+    def _settle(self, fd: int, ctime_ns: int) -> None:
         """The disk has its final name, and the path still leads to it: only now it is on record as ours."""
         self.destination.refuse_if_moved()
-        receipt.settle(self.request.records, self.destination, fd)
+        receipt.settle(self.request.records, self.destination, fd, ctime_ns)
 
     def _progress(self) -> ProgressReport:
         return ProgressReport(self.decision.plan, self.reporter, self.started)
