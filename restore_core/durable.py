@@ -17,7 +17,7 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _RENAME_NOREPLACE = 1
@@ -63,6 +63,11 @@ def move(
         sync_folder(os.path.dirname(source) or ".", dir_fd=source_dir_fd)
 
 
+def name(source: str | Path, to: str | Path) -> None:
+    """Rename within one file system, not durably, and never over another file: `FileExistsError`."""
+    _rename_noreplace(os.fspath(source), os.fspath(to), None, None)
+
+
 def write_whole(
     path: str | Path,
     data: bytes,
@@ -73,13 +78,14 @@ def write_whole(
     durable: bool = True,
     dir_fd: int | None = None,
     part: str | None = None,
+    made: Callable[[int], None] | None = None,
 ) -> None:
     """Put `data` under `path` at once: a reader sees the old file or the new one, never a piece.
 
     With `durable=False` the replacement is atomic but may be lost in a power cut (progress, caches). `like` gives the new file
     owner, group and mode of another one; `PermissionError` where that is not ours to give. A crash leaves the unfinished file
     behind: who is alone with `path` may name it, `part`, and so find it again. One that is there already is replaced.
-    An `OSError` names `path`.
+    `made` is called with the open file before it gets its name: to say who may read it. An `OSError` names `path`.
     """
     if part is None:
         part = os.path.join(os.path.dirname(path), f".phd-{secrets.token_hex(8)}.tmp")
@@ -93,6 +99,8 @@ def write_whole(
             try:
                 if like is not None:
                     take_after(fd, like)
+                if made is not None:
+                    made(fd)
                 write_all(fd, data)
                 if durable:
                     sync_file(fd)

@@ -103,6 +103,13 @@ class Again:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepAside:
+    """A newer file of its name waits beside a held job: the held one gets a name of its own, and each comes to its end."""
+
+    source: State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Requeue:
     """A .running file that no worker ever had: rename it back to .job."""
 
@@ -145,10 +152,8 @@ class Forget:
 
 Waits = Nothing | Ready | Live | Cancel
 """Nothing is to be written: the round is over for this stem."""
-Moves = End | Again | Requeue | Regard | Compare | Reidentify | Disown | Withdraw | Forget
+Moves = End | Again | StepAside | Requeue | Regard | Compare | Reidentify | Disown | Withdraw | Forget
 Action = Waits | Examine | Moves
-
-_NAMESAKE = "waits for the job of the same name"
 
 
 def reconcile(facts: Facts) -> Action:
@@ -258,7 +263,8 @@ def _waiting(facts: Facts, record: JobRecord) -> Action:
             return Regard(state=State.HELD)
         if _changed(files[State.HELD], record):
             return Compare(state=State.HELD)
-        return Nothing(why=_NAMESAKE if State.WAITING in files else "")
+        newer = files.get(State.WAITING)
+        return StepAside(source=State.HELD) if newer is not None and newer.kind is not Kind.OTHER else Nothing()
     if where is not None:
         return End(state=State.CANCELLED, source=where, reason="cancelled before it ran")
     if State.WAITING in files:

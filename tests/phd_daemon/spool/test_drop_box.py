@@ -23,7 +23,7 @@ from phd_daemon.spool.keeper import Keeper
 from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.record import JobRecord, read_record
 from phd_daemon.spool.safety import check_spool
-from phd_daemon.spool.status_file import JobStatus, Outcome, Result, write_status
+from phd_daemon.spool.status_file import JobStatus, Outcome, Result, read_status, write_status
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a drop box is for several users: only root can become them")
 
@@ -268,3 +268,49 @@ def test_phd_submit_works_for_a_member(box: Box) -> None:
     assert (box.folder / "crm.job").stat().st_uid == box.ann
     box.round()
     assert "accepted from daemon" in box.log()
+
+
+def test_anothers_log_and_status_cannot_be_read_and_ones_own_can(box: Box) -> None:
+    """The logs of all were open to whoever knew a name; and a daemon that starts with umask 077 showed nobody his own."""
+    box.config = box.settings('submitters = ["daemon", "bin"]')
+    box.drop(box.ann)
+    os.umask(0o077)
+    try:
+        box.round()
+    finally:
+        os.umask(0o022)
+    for path in (box.spool.log("crm"), box.spool.status("crm")):
+        assert as_user(box.bob, path.read_bytes) == errno.EACCES
+        assert as_user(box.ann, path.read_bytes) == 0
+        found = path.stat()
+        assert (found.st_uid, stat.S_IMODE(found.st_mode)) == (0, 0o640)
+    assert as_user(box.bob, (box.folder / "crm.job").read_bytes) == errno.EACCES
+
+
+KINDS: dict[str, Callable[[Path], object]] = {
+    "folder": lambda path: os.mkdir(path, 0o755),
+    "full folder": lambda path: os.makedirs(path / "inside", 0o755),
+    "fifo": lambda path: os.mkfifo(path, 0o666),
+    "link": lambda path: path.symlink_to("/etc/hostname"),
+    "file": lambda path: path.write_bytes(b"bob was here"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("extension", ["status", "log", "running", "held", "done", "job"])
+def test_what_bob_has_put_in_the_way_of_a_job_of_roots_is_put_aside(box: Box, extension: str, kind: str) -> None:
+    """A folder crm.status had root's job accepted again each round, crm.running kept it from its worker, crm.job swallowed it."""
+    place = box.folder / f"crm.{extension}"
+    assert as_user(box.bob, lambda: KINDS[kind](place)) == 0
+    box.round()
+    (box.root / "new").write_bytes(box.text())
+    os.rename(box.root / "new", box.folder / "crm.job")
+    box.round()
+    assert box.keeper.claim("crm") is not None
+    assert read_record(box.spool.record("crm")) is not None
+    status = read_status(box.spool.status("crm"))
+    assert status is not None
+    assert (status.submitter, status.attempt) == ("root", 1)
+    assert box.log().count("accepted from") == 1
+    assert not (box.folder / "crm.running").is_dir()
+    assert (box.folder / "crm.running").lstat().st_uid == 0

@@ -1,0 +1,54 @@
+"""What is wrong in the spool, said once, in the daemon's log and in the job's; and what is in the way of names, put aside.
+
+Put aside so often and no oftener.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Collection
+
+from phd_daemon.spool.in_the_way import put_aside
+from phd_daemon.spool.job_log import JobLog
+from phd_daemon.spool.layout import Spool
+from phd_daemon.spool.record import JobRecord
+from restore_core.naming import printable
+
+_log = logging.getLogger(__name__)
+MOST_ASIDE = 16
+"""So often what is in the way of one name is put aside: whoever goes on making folders there would fill the spool with them."""
+
+
+class Troubles:
+    """Remembers what was said and done already. All of it can be lost: then it is said again."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._said: set[tuple[str, str]] = set()
+        self._put_aside: Counter[str] = Counter()
+
+    def say(self, stem: str, what: str, *, job: JobRecord | None = None) -> None:
+        """Say it, unless it was said; also in the log of `job`, to whoever waits for it."""
+        if (stem, what) in self._said:
+            return
+        self._said.add((stem, what))
+        _log.warning("left alone", extra={"job": printable(stem), "why": what})
+        if job is not None:
+            JobLog(self._spool.log(stem), reader=job.uid).line(f"waits: {what}", past_cap=True)
+
+    def clear(self, names: Collection[str]) -> None:
+        """A stranger's folder or FIFO under the name of a control file is no job, and who moves a file to it loses it in it."""
+        for name in names:
+            if self._put_aside[name] >= MOST_ASIDE:
+                self.say(name, f"what somebody puts there was put aside {MOST_ASIDE} times: left alone from now on")
+                continue
+            self._put_aside[name] += 1
+            try:
+                put_aside(self._spool.folder / name)
+            except OSError as error:
+                self.say(name, str(error))
+
+    def forget(self, here: Collection[str]) -> None:
+        """Forget what was said of all but these names."""
+        self._said = {said for said in self._said if said[0] in here}

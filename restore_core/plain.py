@@ -1,0 +1,28 @@
+"""Files that are read whole, and only if they are files: who opens a FIFO waits until somebody writes into it, perhaps for ever."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+
+def read_plain(path: str | Path, most: int = -1) -> bytes:
+    """The bytes of a regular file, `most` of them. A link is followed. Raises `OSError`, also for a FIFO, a device, a folder."""
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0) as file:
+        refuse_special(file.fileno(), path)
+        return file.readall() if most < 0 else _read(file.fileno(), most)
+
+
+def refuse_special(fd: int, path: str | Path) -> None:
+    """Raise `OSError` if the open file is no regular one."""
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        raise OSError(errno.EINVAL, "is no regular file: remove it, or rename it", os.fspath(path))
+
+
+def _read(fd: int, most: int) -> bytes:
+    data = bytearray()
+    while len(data) < most and (piece := os.read(fd, most - len(data))):
+        data += piece
+    return bytes(data)
