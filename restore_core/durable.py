@@ -20,6 +20,8 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from restore_core.plain import refuse_special
+
 _RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
 _SYNC_FILE_RANGE_WRITE = 2
@@ -189,8 +191,9 @@ def remove(path: str | Path, *, dir_fd: int | None = None, durable: bool = True)
 def append_line(path: str | Path, line: bytes, *, mode: int = 0o644) -> None:
     """Append one line durably. A torn last line of an earlier crash is closed with a newline first. An `OSError` names `path`."""
     created = not os.path.exists(path)
-    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, mode)
+    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, mode)
     try:
+        refuse_special(fd, path)
         size = os.fstat(fd).st_size
         torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
         with _errors_name(path):
@@ -208,8 +211,9 @@ def write_again(path: str | Path, line: bytes, offset: int) -> None:
     To fsync once more would prove nothing, see above; so the same bytes are written to the same place first. Raises
     `BlockingIOError` when something else stands there by now.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
+        refuse_special(fd, path)
         if os.pread(fd, len(line), offset) != line:
             raise BlockingIOError(errno.EAGAIN, "somebody has just edited it", os.fspath(path))
         write_all_at(fd, line + b"\n", offset)

@@ -6,23 +6,27 @@ import errno
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 
 def read_plain(path: str | Path, most: int = -1) -> bytes:
     """The bytes of a regular file, `most` of them. A link is followed. Raises `OSError`, also for a FIFO, a device, a folder."""
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0) as file:
-        refuse_special(file.fileno(), path)
-        return file.readall() if most < 0 else _read(file.fileno(), most)
+    with open_plain(path) as file:
+        return file.read(most)
+
+
+def open_plain(path: str | Path) -> BinaryIO:
+    """The same file, open for reading. Raises `OSError`."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        refuse_special(fd, path)
+        return os.fdopen(fd, "rb")
+    except BaseException:
+        os.close(fd)
+        raise
 
 
 def refuse_special(fd: int, path: str | Path) -> None:
     """Raise `OSError` if the open file is no regular one."""
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         raise OSError(errno.EINVAL, "is no regular file: remove it, or rename it", os.fspath(path))
-
-
-def _read(fd: int, most: int) -> bytes:
-    data = bytearray()
-    while len(data) < most and (piece := os.read(fd, most - len(data))):
-        data += piece
-    return bytes(data)

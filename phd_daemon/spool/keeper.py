@@ -33,6 +33,7 @@ from phd_daemon.spool.reconcile import (
     Ready,
     StepAside,
     Withdraw,
+    not_started,
     reconcile,
 )
 from phd_daemon.spool.record import JobRecord, NewerRecord, read_record
@@ -142,19 +143,23 @@ class Keeper:
             claimed = admit.claim(self._spool, record)
         except FileNotFoundError:
             raise  # somebody was quicker: there is news of it at once
-        except OSError:
-            self._resting[stem] = time.monotonic() + _AFTER_TROUBLE
+        except Exception as error:
+            self._resting[stem] = time.monotonic() + (_AFTER_TROUBLE if isinstance(error, OSError) else _AFTER_BUG)
             raise
         if claimed is not None:
             self._records[stem] = claimed.record
         return claimed
 
-    def put_back(self, stem: str, *, why: str, wait: float) -> None:
-        """A claimed job whose worker could not be started (its lock is free again) waits some seconds more."""
+    def put_back(self, stem: str, *, why: str, wait: float, died: bool = False) -> None:
+        """A claimed job whose worker could not be started (its lock is free again) waits some seconds more.
+
+        With `died` that counts as the death of a worker: after the last one allowed the job has failed.
+        """
         record = self._records[stem]
         if record is not None:
-            later = Again(source=State.RUNNING, tries=record.tries, deaths=record.deaths, next_try=time.time() + wait, why=why)
-            self._records[stem] = moves.again(self._spool, record, later)
+            action = not_started(record, why=why, next_try=time.time() + wait, died=died)
+            self._records[stem] = moves.apply(self._spool, stem, record, action)
+            self._told(stem, record, action)
 
     def worker_ended(self, stem: str, ending: Ending) -> None:
         """A worker was reaped: the next round asks how, should it have left no outcome."""

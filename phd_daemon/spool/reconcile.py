@@ -236,6 +236,14 @@ def _died(facts: Facts, record: JobRecord, here: State) -> Action:
     return Again(source=here, tries=record.tries, deaths=deaths, next_try=next_try, why=how)
 
 
+def not_started(record: JobRecord, *, why: str, next_try: float, died: bool) -> End | Again:
+    """A claimed job got no worker: it waits, and `died` counts like the death of one."""
+    deaths = record.deaths + died
+    if deaths >= MAX_DEATHS:
+        return End(state=State.FAILED, source=State.RUNNING, reason=why, exit_code=ExitCode.OUR_BUG)
+    return Again(source=State.RUNNING, tries=record.tries, deaths=deaths, next_try=next_try, why=why)
+
+
 def _try_again(record: JobRecord, here: State, outcome: Outcome) -> Action:
     tries = record.tries + 1
     if tries >= MAX_TRIES:

@@ -30,6 +30,7 @@ from restore_core.archive.index_map import BLOCKS_PER_PAGE
 from restore_core.disk.destination import Destination
 from restore_core.errors import TryAgainLater
 from restore_core.naming import printable
+from restore_core.plain import read_plain
 
 VERSION = 1
 _ZERO = bytes(32)
@@ -102,7 +103,7 @@ def load(records: Path | None, destination: Destination) -> Receipt | None:
     if records is None:
         return None
     try:
-        data = json.loads((records / f"{_key(destination)}.json").read_bytes())
+        data = json.loads(read_plain(records / f"{_key(destination)}.json"))
         return Receipt(**data) if data.pop("version") == VERSION else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
