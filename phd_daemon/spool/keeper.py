@@ -194,12 +194,12 @@ class Keeper:
         try:
             return self._settle(stem, files or self._reader.look(stem), policy, renamed_in=renamed_in)
         except OSError as error:
-            self._troubles.say(stem, str(error), job=self._records.get(stem))
+            self._troubles.say_of_job(stem, str(error), self._records.get(stem))
             return Nothing(after=_AFTER_TROUBLE)
         except Exception as error:  # noqa: BLE001  whatever it is: the other jobs go on
             _log.exception("a bug of ours; this job is left alone for a while", extra={"job": printable(stem)})
             what = f"a bug of ours: {type(error).__name__}: {printable(str(error))}"
-            self._troubles.say(stem, what, job=self._records.get(stem))
+            self._troubles.say_of_job(stem, what, self._records.get(stem))
             self._resting[stem] = time.monotonic() + _AFTER_BUG
             return Nothing(after=_AFTER_BUG)
 

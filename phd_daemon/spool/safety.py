@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from phd_daemon.spool.in_the_way import put_aside
 from phd_daemon.spool.layout import Spool
 from restore_core import durable
 from restore_core.errors import ConfigurationError
@@ -87,6 +88,12 @@ def _open_to_others(folder: Path, found: os.stat_result, name: str) -> Iterator[
             f"queue.spool: {name} belongs to user {found.st_uid}, who could change every job in it",
             remedy=f"Give it to the user the daemon runs as: chown {os.geteuid()} {name}.",
         )
+    if found.st_mode & stat.S_ISVTX and found.st_uid != os.geteuid() != 0:
+        yield ConfigurationError(
+            f"queue.spool: {name} is a drop box (mode {stat.S_IMODE(found.st_mode):04o}) of another user than the daemon's: "
+            "only its owner may rename what others put there",
+            remedy=f"Give it to the user the daemon runs as: chown {os.geteuid()} {name}.",
+        )
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX:
         mode = f"{stat.S_IMODE(found.st_mode):04o}"
         yield ConfigurationError(
@@ -102,12 +109,20 @@ def _make_state_folder(spool: Spool) -> None:
 
 def _make_own_folder(folder: Path) -> None:
     try:
-        os.mkdir(folder, 0o700)
-        durable.sync_folder(folder.parent)
+        _make(folder)
     except FileExistsError:
         found = os.lstat(folder)
+        if found.st_uid not in (0, os.geteuid()) and os.stat(folder.parent).st_mode & stat.S_ISVTX:
+            put_aside(folder)  # somebody was quicker in a drop box; whoever it was may not keep the daemon from starting
+            _make(folder)
+            return
         if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
             raise ConfigurationError(
                 f"{printable(str(folder))} is not a folder of the daemon alone",
                 remedy="Look at what is in it. The daemon makes it anew (mode 0700) when it is gone.",
             ) from None
+
+
+def _make(folder: Path) -> None:
+    os.mkdir(folder, 0o700)
+    durable.sync_folder(folder.parent)

@@ -6,6 +6,7 @@ Put aside so often and no oftener.
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Collection
 
@@ -28,14 +29,22 @@ class Troubles:
         self._said: set[tuple[str, str]] = set()
         self._put_aside: Counter[str] = Counter()
 
-    def say(self, stem: str, what: str, *, job: JobRecord | None = None) -> None:
-        """Say it, unless it was said; also in the log of `job`, to whoever waits for it."""
+    def say(self, stem: str, what: str) -> None:
+        """Say it, unless it was said."""
+        self._say(stem, what)
+
+    def say_of_job(self, stem: str, what: str, job: JobRecord | None) -> None:
+        """The same, also in the log of a job, to whoever waits for it; `job` is None for one that could not be accepted yet."""
+        log = self._spool.log(stem)
+        if self._say(stem, what) and (job is not None or os.path.lexists(log)):
+            JobLog(log, reader=job.uid if job else None).line(f"waits: {what}", past_cap=True)
+
+    def _say(self, stem: str, what: str) -> bool:
         if (stem, what) in self._said:
-            return
+            return False
         self._said.add((stem, what))
         _log.warning("left alone", extra={"job": printable(stem), "why": what})
-        if job is not None:
-            JobLog(self._spool.log(stem), reader=job.uid).line(f"waits: {what}", past_cap=True)
+        return True
 
     def clear(self, names: Collection[str]) -> None:
         """A stranger's folder or FIFO under the name of a control file is no job, and who moves a file to it loses it in it."""

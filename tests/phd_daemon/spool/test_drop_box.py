@@ -6,8 +6,10 @@ import errno
 import os
 import pwd
 import stat
+import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,14 +18,17 @@ import pytest
 
 from phd_daemon.cli.main import run
 from phd_daemon.config import Config, parse_config
+from phd_daemon.ledger_entry import enter
 from phd_daemon.policy import door_policy
 from phd_daemon.spool import keeper as keeper_module
 from phd_daemon.spool.drop import drop
 from phd_daemon.spool.keeper import Keeper
 from phd_daemon.spool.layout import Spool
+from phd_daemon.spool.purge import purge
 from phd_daemon.spool.record import JobRecord, read_record
 from phd_daemon.spool.safety import check_spool
 from phd_daemon.spool.status_file import JobStatus, Outcome, Result, read_status, write_status
+from phd_daemon.spool.troubles import MOST_ASIDE
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a drop box is for several users: only root can become them")
 
@@ -314,3 +319,78 @@ def test_what_bob_has_put_in_the_way_of_a_job_of_roots_is_put_aside(box: Box, ex
     assert box.log().count("accepted from") == 1
     assert not (box.folder / "crm.running").is_dir()
     assert (box.folder / "crm.running").lstat().st_uid == 0
+
+
+def test_what_is_put_aside_is_bounded_and_said(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    place = box.folder / "crm.job"
+    for _ in range(MOST_ASIDE + 3):
+        as_user(box.bob, lambda: os.mkdir(place))
+        box.round()
+    aside = [name for name in box.names() if ".aside-" in name]
+    assert len(aside) == MOST_ASIDE
+    assert "crm.job was a folder of user bin" in " ".join(str(record.__dict__) for record in caplog.records)
+    assert box.drop(box.ann, "other") == 0
+    box.round()
+    assert "accepted from daemon" in box.log("other")
+
+
+def test_what_is_put_aside_goes_with_the_purge(box: Box) -> None:
+    as_user(box.bob, lambda: os.mkdir(box.folder / "a.job"))
+    as_user(box.bob, lambda: KINDS["full folder"](box.folder / "b.job"))
+    as_user(box.bob, lambda: os.mkfifo(box.folder / "c.job"))
+    box.round()
+    purge(box.spool, older_than=60, now=time.time() + 30, busy=())
+    assert len(box.names()) == 3
+    purge(box.spool, older_than=60, now=time.time() + 90, busy=())
+    assert [name.partition(".aside")[0] for name in box.names()] == ["b.job"]
+
+
+def test_where_even_the_rename_is_refused_the_job_waits_with_the_reason_and_no_other_waits(box: Box) -> None:
+    """A mount point can be neither renamed nor removed."""
+    place = box.spool.status("crm")
+    as_user(box.bob, lambda: os.mkdir(place))
+    ran = subprocess.run(["mount", "-t", "tmpfs", "none", str(place)], capture_output=True, check=False)
+    if ran.returncode:
+        pytest.skip("this machine does not mount")
+    try:
+        box.drop(box.ann)
+        box.drop(box.ann, "other")
+        for _ in range(3):
+            box.round()
+        assert box.log().count("accepted from") == 1
+        assert "can be neither renamed nor removed" in box.log()
+        assert box.spool.record("other").exists()
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+    box.round()
+    assert box.spool.record("crm").exists()
+
+
+def test_a_state_folder_that_bob_made_first_keeps_no_daemon_from_starting(box: Box) -> None:
+    box.spool.receipts.rmdir()
+    box.spool.state_folder.rmdir()
+    assert as_user(box.bob, lambda: os.mkdir(box.spool.state_folder, 0o777)) == 0
+    check_spool(box.spool)
+    assert box.spool.state_folder.stat().st_uid == 0
+    assert box.spool.state_folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_operators_of_a_spool_read_the_logs(box: Box) -> None:
+    """A group that may list the spool reads its logs; so does one that the spool's default access list names."""
+    box.folder.chmod(0o2750)
+    (box.folder / "crm.job").write_bytes(box.text())
+    box.round()
+    assert as_user(box.bob, box.spool.log("crm").read_bytes) == 0
+    assert as_user(box.bob, box.spool.log("crm").read_bytes, member=False) == errno.EACCES
+
+
+def test_a_job_that_only_calls_itself_one_of_a_rule_is_not_entered(box: Box) -> None:
+    """Lines of the ledger decide what replication does next: only the daemon's and root's jobs make some."""
+    box.drop(box.ann, "auto-crm")
+    box.round()
+    record = read_record(box.spool.record("auto-crm"))
+    assert isinstance(record, JobRecord)
+    enter(record, 1e9, box.root / "restored.log")
+    assert not (box.root / "restored.log").exists()
+    enter(record.with_(uid=0), 1e9, box.root / "restored.log")
+    assert (box.root / "restored.log").exists()
