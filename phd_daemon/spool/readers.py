@@ -3,7 +3,7 @@
 The daemon of the shipped unit is uid 0 without a capability: it can give a file to no other user and to no other group. But the
 owner of a file may always set its access list, so the submitter is named there, and can `tail -f` the log of his own job.
 The group of the file (in a setgid spool that of the spool) reads if it may list the spool; the group of a drop box (3730), which
-may not, reads nothing. Further groups may be named in the default access list of the spool (setfacl -d -m g:operators:r).
+may not, reads nothing. Further groups may be named in the default access list of the spool (setfacl -m d:g:operators:r).
 
 A file system without access lists: only the daemon and that group read, and the daemon's log says so once.
 """
@@ -34,8 +34,8 @@ def let_read(fd: int, folder: str | os.PathLike[str], *, uid: int | None) -> Non
 
     Past the umask, whatever it is.
     """
-    spool, ours = os.stat(folder), os.fstat(fd)
-    group = _READ if spool.st_mode & stat.S_IRGRP or not spool.st_mode & stat.S_IWGRP else 0
+    ours, may = os.fstat(fd), _of_its_group(folder)
+    group = _READ if may & _READ or not may & _WRITE else 0
     entries = [entry for entry in _entries(fd) if entry[0] == _GROUP]
     if uid is not None and uid != ours.st_uid:
         entries.append((_USER, _READ, uid))
@@ -55,15 +55,21 @@ def copy_readers(source: int, to: int) -> None:
         os.setxattr(to, _NAME, os.getxattr(source, _NAME))
 
 
+def _of_its_group(folder: str | os.PathLike[str]) -> int:
+    """What the group of the spool may do in it. With an access list the mode says only what all groups together may."""
+    listed = [may for tag, may, _ in _entries(folder) if tag == _OWNERS_GROUP]
+    return listed[0] if listed else stat.S_IMODE(os.stat(folder).st_mode) >> 3
+
+
 def _basic(group: int) -> Iterator[tuple[int, int, int]]:
     yield (_OWNER, _READ | _WRITE, _NOBODY)
     yield (_OWNERS_GROUP, group, _NOBODY)
     yield (_OTHERS, 0, _NOBODY)
 
 
-def _entries(fd: int) -> list[tuple[int, int, int]]:
+def _entries(file: int | str | os.PathLike[str]) -> list[tuple[int, int, int]]:
     try:
-        data = os.getxattr(fd, _NAME)
+        data = os.getxattr(file, _NAME)
     except OSError:  # it has none, or the file system has none
         return []
     whole = len(data) >= len(_VERSION) and (len(data) - len(_VERSION)) % _ENTRY.size == 0

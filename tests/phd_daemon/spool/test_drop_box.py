@@ -6,6 +6,7 @@ import errno
 import os
 import pwd
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
@@ -394,3 +395,24 @@ def test_a_job_that_only_calls_itself_one_of_a_rule_is_not_entered(box: Box) -> 
     assert not (box.root / "restored.log").exists()
     enter(record.with_(uid=0), 1e9, box.root / "restored.log")
     assert (box.root / "restored.log").exists()
+
+
+def test_operators_of_a_drop_box_are_named_in_its_default_access_list(box: Box) -> None:
+    """As `setfacl -m g:operators:rx,d:g:operators:r` does. The mode then says rwx for the group of the box, which still may not list it."""
+    operators = 61_235
+
+    def entries(group: int, named: int, mask: int) -> bytes:
+        nobody = 0xFFFFFFFF
+        found = ((1, 7, nobody), (4, group, nobody), (8, named, operators), (16, mask, nobody), (32, 0, nobody))
+        return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in found)
+
+    os.setxattr(box.folder, "system.posix_acl_access", entries(3, 5, 7))
+    os.setxattr(box.folder, "system.posix_acl_default", entries(0, 4, 4))
+    assert box.folder.stat().st_mode & 0o070 == 0o070
+    assert box.drop(box.ann) == 0
+    box.round()
+    for path in (box.spool.log("crm"), box.spool.status("crm")):
+        assert as_user(box.ann, path.read_bytes) == 0
+        assert as_user(box.bob, path.read_bytes) == errno.EACCES
+        child = subprocess.run(["cat", str(path)], user=box.bob, group=operators, extra_groups=[], capture_output=True, check=False)
+        assert child.returncode == 0
