@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import stat
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -26,7 +25,6 @@ CAP_BYTES = 8 << 20
 """A job that prints for ever stops here; what ends an attempt is still written (FAULTS.md F60)."""
 _MARK = "log truncated: it has reached its limit of {} MiB"
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_OTHERS = 0o007
 _quiet: ContextVar[bool] = ContextVar("quiet", default=False)
 
 
@@ -116,9 +114,6 @@ def _open(path: Path) -> int | None:
         return None
     found = os.fstat(fd)
     if _ours(found):
-        if found.st_mode & _OTHERS:  # made by an earlier version
-            with contextlib.suppress(OSError):
-                os.fchmod(fd, stat.S_IMODE(found.st_mode) & ~_OTHERS)
         return fd
     os.close(fd)
     return None

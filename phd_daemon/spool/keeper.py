@@ -116,7 +116,7 @@ class Keeper:
         self._calm: dict[str, tuple[Files, Nothing | Ready]] = {}
         self._endings: dict[str, Ending] = {}
         self._resting: dict[str, float] = {}
-        self._failed: dict[str, type[Action]] = {}
+        self._failed: dict[str, tuple[type[Action], Files]] = {}
         self._troubles = Troubles(spool)
         self._until = 0.0
         self._load()
@@ -218,8 +218,8 @@ class Keeper:
                 if isinstance(action, Ready) or action == Nothing(why=getattr(action, "why", "")):
                     self._calm[stem] = (files, action)
                 return action
-            with said_before(self._failed.get(stem) is type(action)):
-                self._failed[stem] = type(action)
+            with said_before(self._failed.get(stem) == (type(action), files)):
+                self._failed[stem] = (type(action), files)
                 waits = self._act(stem, record, action, policy)
                 del self._failed[stem]
             if waits is not None:

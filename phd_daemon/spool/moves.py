@@ -15,7 +15,7 @@ from typing import assert_never
 
 from phd_daemon.spool import reconcile
 from phd_daemon.spool.control_file import MAX_BYTES
-from phd_daemon.spool.in_the_way import strange_at, take_over
+from phd_daemon.spool.in_the_way import is_strange, strange_at, take_over
 from phd_daemon.spool.job_log import JobLog
 from phd_daemon.spool.layout import FINAL, Spool, State, parse_name
 from phd_daemon.spool.own_files import write_own
@@ -176,15 +176,20 @@ def move_exactly(source: Path, to: Path, identity: Identity) -> bool:
 
 
 def take(source: Path, to: Path) -> None:
-    """Rename a control file. What a stranger put under that name is put aside, if it can be no control file.
+    """Rename a control file. What a stranger has put under that name a moment ago is exchanged with it: nobody can be quicker.
 
-    Raises `FileExistsError` for one that can, `OSError`.
+    A file of theirs is then under the old name: the next look says what comes of it. What can be no control file is put aside.
+    Raises `FileExistsError` for a file of the same owner or of ours, `OSError`.
     """
     try:
         durable.move(source, to)
     except FileExistsError:
-        if not strange_at(to):
+        there, own = os.lstat(to), os.lstat(source)
+        if there.st_uid in (0, os.geteuid(), own.st_uid):
             raise
+        if not is_strange(there):
+            durable.exchange(source, to)
+            return
         said, parsed = take_over(source, to), parse_name(to.name)
         if said and parsed is not None:
             JobLog(Spool(folder=to.parent).log(parsed[0])).line(said, past_cap=True)

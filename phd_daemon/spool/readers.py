@@ -39,7 +39,8 @@ def let_read(fd: int, folder: str | os.PathLike[str], *, uid: int | None) -> Non
     entries = [entry for entry in _entries(fd) if entry[0] == _GROUP]
     if uid is not None and uid != ours.st_uid:
         entries.append((_USER, _READ, uid))
-    os.fchmod(fd, 0o600 | (group << 3))
+    with contextlib.suppress(PermissionError):  # a file system without modes
+        os.fchmod(fd, 0o600 | (group << 3))
     if entries and not _set(fd, [*_basic(group), *((tag, _READ, who) for tag, _, who in entries), (_MASK, _READ, _NOBODY)]):
         _say_once(os.fspath(folder))
 

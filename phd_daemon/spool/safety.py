@@ -9,6 +9,7 @@ from pathlib import Path
 
 from phd_daemon.spool.in_the_way import put_aside
 from phd_daemon.spool.layout import Spool
+from phd_daemon.spool.older_files import close_to_others
 from restore_core import durable
 from restore_core.errors import ConfigurationError
 from restore_core.naming import printable
@@ -30,10 +31,11 @@ _NETWORK_FUSE = {
 
 
 def check_spool(spool: Spool) -> None:
-    """Refuse a folder that cannot be a spool, and make its `.state`. Raises `ConfigurationError`, or `OSError`."""
+    """Refuse a folder that cannot be a spool; make its `.state`, close its logs. Raises `ConfigurationError`, or `OSError`."""
     for fault in faults(spool.folder):
         raise fault
     _make_state_folder(spool)
+    close_to_others(spool)
 
 
 def faults(folder: Path) -> Iterator[ConfigurationError]:

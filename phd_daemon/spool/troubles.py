@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Collection
 
@@ -17,6 +18,8 @@ from phd_daemon.spool.record import JobRecord
 from restore_core.naming import printable
 
 _log = logging.getLogger(__name__)
+_RANDOM = re.compile(r"[0-9a-f]{8,}")
+"""Names that we make up are others each time."""
 MOST_ASIDE = 16
 """So often what is in the way of one name is put aside: whoever goes on making folders there would fill the spool with them."""
 
@@ -37,12 +40,13 @@ class Troubles:
         """The same, also in the log of a job, to whoever waits for it; `job` is None for one that could not be accepted yet."""
         log = self._spool.log(stem)
         if self._say(stem, what) and (job is not None or os.path.lexists(log)):
-            JobLog(log, reader=job.uid if job else None).line(f"waits: {what}", past_cap=True)
+            JobLog(log, reader=job.uid if job else None).line(f"waits: {what}")
 
     def _say(self, stem: str, what: str) -> bool:
-        if (stem, what) in self._said:
+        known = (stem, _RANDOM.sub("", what))
+        if known in self._said:
             return False
-        self._said.add((stem, what))
+        self._said.add(known)
         _log.warning("left alone", extra={"job": printable(stem), "why": what})
         return True
 

@@ -398,7 +398,7 @@ def test_a_job_that_only_calls_itself_one_of_a_rule_is_not_entered(box: Box) -> 
 
 
 def test_operators_of_a_drop_box_are_named_in_its_default_access_list(box: Box) -> None:
-    """As `setfacl -m g:operators:rx,d:g:operators:r` does. The mode then says rwx for the group of the box, which still may not list it."""
+    """As `setfacl -m g:operators:rx,d:g:operators:r` does. The mode then says rwx for the group, which still may not list it."""
     operators = 61_235
 
     def entries(group: int, named: int, mask: int) -> bytes:
@@ -416,3 +416,29 @@ def test_operators_of_a_drop_box_are_named_in_its_default_access_list(box: Box) 
         assert as_user(box.bob, path.read_bytes) == errno.EACCES
         child = subprocess.run(["cat", str(path)], user=box.bob, group=operators, extra_groups=[], capture_output=True, check=False)
         assert child.returncode == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_who_is_quick_in_the_moment_between_the_look_and_the_claim_delays_nobody(box: Box, kind: str) -> None:
+    """With a loop that makes crm.running again and again bob kept root's job from ever being claimed."""
+    (box.folder / "crm.job").write_bytes(box.text())
+    box.round()
+    place = box.folder / "crm.running"
+    assert as_user(box.bob, lambda: KINDS[kind](place)) == 0
+    assert box.keeper.claim("crm") is not None
+    assert place.lstat().st_uid == 0
+    assert place.read_bytes() == box.text()
+
+
+def test_logs_of_an_earlier_version_are_closed_at_the_start(box: Box) -> None:
+    box.drop(box.ann)
+    box.round()
+    for path in (box.spool.log("crm"), box.spool.status("crm")):
+        os.removexattr(path, "system.posix_acl_access")
+        path.chmod(0o644)
+    box.spool.log("gone").write_text("of a job that is gone\n")
+    check_spool(box.spool)
+    for path in (box.spool.log("crm"), box.spool.status("crm")):
+        assert as_user(box.ann, path.read_bytes) == 0
+        assert as_user(box.bob, path.read_bytes) == errno.EACCES
+    assert as_user(box.bob, box.spool.log("gone").read_bytes) == errno.EACCES

@@ -37,7 +37,6 @@ def logs_are_for_everybody() -> None:
 
     setattr(own_files, "let_read", everybody)  # noqa: B010  the same
     setattr(job_log, "let_read", everybody)  # noqa: B010  the same
-    setattr(job_log, "_OTHERS", 0)  # noqa: B010  the same
 
 
 def an_inode_is_a_file() -> None:

@@ -22,6 +22,7 @@ from phd_daemon.spool import actions
 from phd_daemon.spool.drop import drop
 from phd_daemon.spool.layout import FINAL, Spool, State
 from phd_daemon.spool.status_file import Result, read_status
+from restore_core.errors import PhdError
 from tests.lab import Lab
 from tests.proof.daemon import Daemon, Silent, serving
 from tests.proof.scoreboard import Figure, NotRun, Round, Row
@@ -208,17 +209,20 @@ def namesakes(folder: Path, asked: Round) -> Iterator[Case]:
                 if which:
                     time.sleep(0.3)
                 text = f'delta = "/fake/sleep=0"\nrestore_to = "{daemon.datastore}/w{count}-{which}.img"\n'
-                (daemon.spool / f".new{count}").write_text(text)
+                new = daemon.spool / f".new{count}"
+                new.write_text(text)
                 first = state is State.HELD and which == 0 and pair[1] is State.WAITING
-                (daemon.spool / f".new{count}").rename(daemon.spool / f"w{count}.{'job' if first else state.value}")
+                if first:
+                    os.utime(new, (time.time() + 3600,) * 2)
+                new.rename(daemon.spool / f"w{count}.{'job' if first else state.value}")
                 if first:  # accepted, and then held by a person
-                    daemon.until(lambda c=count: record(daemon.spool, f"w{c}") or ended(daemon.spool, f"w{c}"), "accepted")  # type: ignore[misc]
-                    with contextlib.suppress(FileNotFoundError):
-                        (daemon.spool / f"w{count}.job").rename(daemon.spool / f"w{count}.held")
+                    daemon.until(lambda c=count: record(daemon.spool, f"w{c}"), "accepted")  # type: ignore[misc]
+                    (daemon.spool / f"w{count}.job").rename(daemon.spool / f"w{count}.held")
         end = time.monotonic() + 30
         while (held := open_jobs(daemon.spool)) and time.monotonic() < end:
             for job in held:
-                with contextlib.suppress(Exception):
+                with contextlib.suppress(PhdError, OSError):
+                    os.utime(daemon.spool / f"{job}.held")
                     actions.release(daemon.spool, job)
             time.sleep(0.2)
         ran = [text for path in daemon.spool.glob("*.done") for text in [path.read_text()]]
@@ -273,7 +277,7 @@ def reused_numbers(folder: Path, asked: Round) -> Iterator[Case]:
         count = asked.times(20) + 3
         with serving(daemon, environment=QUICK, fake=True):
             for number in range(count):
-                path, later = daemon.spool / f"q{number}.job", time.time() + 4
+                path, later = daemon.spool / f"q{number}.job", time.time() + 3600
                 for which in ("old", "new"):
                     path.unlink(missing_ok=True)
                     path.write_text(f'delta = "/fake/sleep=0"\nrestore_to = "{daemon.datastore}/{which}{number}.img"\n')
@@ -282,6 +286,9 @@ def reused_numbers(folder: Path, asked: Round) -> Iterator[Case]:
                         end = time.monotonic() + 10
                         while not record(daemon.spool, f"q{number}") and time.monotonic() < end:
                             time.sleep(0.02)
+            time.sleep(2.0)
+            for path in daemon.spool.glob("*.job"):
+                os.utime(path)
             for number in range(count):
                 state, status = daemon.ends(f"q{number}", seconds=30), daemon.status(f"q{number}")
                 yield f"q{number}: {state}", status is not None and status.restore_to.endswith(f"/new{number}.img")
