@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from phd_daemon.cli.follow import follow
 from phd_daemon.cli.main import run
 from phd_daemon.config import Config, parse_config
 from phd_daemon.ledger_entry import enter
@@ -442,3 +443,11 @@ def test_logs_of_an_earlier_version_are_closed_at_the_start(box: Box) -> None:
         assert as_user(box.ann, path.read_bytes) == 0
         assert as_user(box.bob, path.read_bytes) == errno.EACCES
     assert as_user(box.bob, box.spool.log("gone").read_bytes) == errno.EACCES
+
+
+def test_a_log_that_bob_has_put_there_is_not_shown_as_that_of_a_job(box: Box) -> None:
+    log = box.spool.log("crm")
+    as_user(box.bob, lambda: log.write_text("done: bob says so\n"))
+    (box.folder / "crm.job").write_bytes(box.text())
+    with pytest.raises(OSError, match="not written by the daemon"):
+        list(follow(box.spool, "crm"))
