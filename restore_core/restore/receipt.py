@@ -34,6 +34,7 @@ from restore_core.disk.alone import Alone, alone
 from restore_core.disk.destination import Destination
 from restore_core.errors import TryAgainLater
 from restore_core.naming import printable
+from restore_core.plain import read_plain
 
 VERSION = 2
 _NEXT = ".next"
@@ -145,7 +146,7 @@ def _read(records: Path | None, destination: Destination, part: str) -> Receipt 
     if records is None:
         return None
     try:
-        data = json.loads((records / f"{_key(destination)}{part}.json").read_bytes())
+        data = json.loads(read_plain(records / f"{_key(destination)}{part}.json"))
         return Receipt(**data) if data.pop("version") in (1, VERSION) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

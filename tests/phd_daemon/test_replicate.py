@@ -233,7 +233,7 @@ def test_a_rules_file_that_is_being_saved_is_waited_for(site: Site) -> None:
 
 def test_a_ledger_that_cannot_be_read_stops_the_pass(site: Site) -> None:
     site.ledger_file.mkdir()
-    with pytest.raises(TryAgainLater, match="Is a directory"):
+    with pytest.raises(TryAgainLater, match="is no regular file"):
         site.run()
     assert site.names() == []
 
