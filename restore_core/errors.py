@@ -16,9 +16,11 @@
     ├── DestinationError              73   never   the disk cannot be written there
     │   ├── DestinationExists                      something lies there and overwrite is false
     │   ├── Diverged                               a replica that somebody has written since
+    │   ├── Overtaken                              a replica that is newer by now than what its rule asked for
     │   ├── DestinationOutside                     not below a datastore
     │   ├── DestinationInUse          73   later   a running VM or another job holds it
     │   │   └── DestinationHeld       73   later   another restore is at work on it; waiting for it uses up no try
+    │   ├── WrongDatastore            73   later   its datastore is not mounted, or is another disk than before
     │   └── NoSpace                                needed and free bytes are in the text
     │       └── SpacePromised     73   later   there is room, but other jobs that run were promised it
     ├── TryAgainLater                 75   later   temporary I/O and resource errors, timeouts
@@ -155,6 +157,10 @@ class Diverged(DestinationError):
     """Somebody has written the replica since we did: it may be the only copy of that work, and is left alone."""
 
 
+class Overtaken(DestinationError):
+    """A newer backup was restored there after a pass had decided on this one: a replica never goes back by itself."""
+
+
 class DestinationOutside(DestinationError):
     """The destination is not below a datastore, or leaves it by a link."""
 
@@ -168,6 +174,13 @@ class DestinationInUse(DestinationError):
 class DestinationHeld(DestinationInUse):
     """Another restore, refresh, recovery or script is at work on this disk, and has its hold."""
 
+    counts_as_try = False
+
+
+class WrongDatastore(DestinationError):
+    """The datastore is not mounted, or another disk lies under its name; a person mounts it, or accepts the new one."""
+
+    try_again = True
     counts_as_try = False
 
 

@@ -23,6 +23,7 @@ from phd_daemon.cli.options import (
     receipts_folder,
     to_option,
 )
+from phd_daemon.datastores import readable_record
 from phd_daemon.known import fresh_catalog
 from restore_core.archive.header import DeltaHeader
 from restore_core.naming import printable
@@ -49,6 +50,7 @@ def plan(delta: str, to: str, full: str | None, as_json: bool, config: Path | No
         full=archive_ref(full, targets.specs) if full else None,
         overwrite=True,
         records=receipts_folder(settings),
+        datastores=readable_record(settings),
         catalog=settings.catalog_folder,
         catalog_max_age=settings.index.max_age,
     )

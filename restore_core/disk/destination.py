@@ -3,7 +3,7 @@
     CRM.vmdk                 descriptor      dump.img             raw image
     CRM-flat.vmdk            disk                                 disk
     CRM-flat.vmdk.phd-new    part            dump.img.phd-new     part
-    CRM-flat.vmdk.phd-part   part of a script in a Delta (`sh DELTA`): never ours, never touched
+    CRM-flat.vmdk.phd-part   part of a script in a Delta (`sh DELTA`); .phd-replaced is its old disk: never ours, never touched
 
 How the folder is reached stands in `confinement`. Every later step works on names in that one open folder, so a folder
 that is renamed or replaced by a link in the meantime changes nothing; before and after a disk gets its name the path is walked
@@ -27,17 +27,22 @@ from typing import Self
 
 from restore_core.disk import confinement, vmdk
 from restore_core.disk.hold import HOLD_SUFFIX
+from restore_core.disk.known_datastores import DatastoreRecord, refuse_walk
 from restore_core.errors import BadData, DestinationError, DestinationMoved, DestinationOutside, PhdError, from_os_error
 from restore_core.naming import MAX_NAME_BYTES, printable
 
 PART_SUFFIX = ".phd-new"
 SCRIPT_PART_SUFFIX = ".phd-part"
+SCRIPT_OLD_SUFFIX = ".phd-replaced"
+"""Under this name a script keeps the old disk, and the old descriptor, while it replaces them."""
 REDO_SUFFIX = ".phd-redo"
 STAGED_SUFFIX = ".phd-redo-part"
 HIDDEN_SUFFIX = ".phd-applying"
 PRIVATE_SUFFIX = ".swap"
 """Ends the private names; each begins with `.phd-`."""
-_LONGEST_SUFFIX = max(map(len, (PART_SUFFIX, SCRIPT_PART_SUFFIX, REDO_SUFFIX, STAGED_SUFFIX, HIDDEN_SUFFIX, HOLD_SUFFIX)))
+_LONGEST_SUFFIX = max(
+    map(len, (PART_SUFFIX, SCRIPT_PART_SUFFIX, SCRIPT_OLD_SUFFIX, REDO_SUFFIX, STAGED_SUFFIX, HIDDEN_SUFFIX, HOLD_SUFFIX))
+)
 _UNFINISHED = re.compile(r"\.phd-[a-z-]+\Z")
 
 
@@ -56,6 +61,8 @@ class Destination:
     key: tuple[int, int, str]
     datastore: str
     roots: tuple[Path, ...] | None
+    folder: str = ""
+    """The folder as the kernel named it when it was opened: the same for every path to it, also when it is moved meanwhile."""
 
     @property
     def where(self) -> str:
@@ -154,17 +161,22 @@ class Destination:
             raise from_os_error(error, doing=f"looking at {printable(name)}", where=printable(str(self.path))) from error
 
 
-def open_destination(path: Path, *, roots: tuple[Path, ...] | None, make_folders: bool) -> Destination:
+def open_destination(
+    path: Path, *, roots: tuple[Path, ...] | None, make_folders: bool, datastores: DatastoreRecord | None = None
+) -> Destination:
     """Open the folder of a disk that shall be written to `path`, which must be absolute.
 
     `roots` confines it to the datastores below them, None confines nothing. Raises `DestinationOutside` for a path that
     leaves its datastore, `DestinationError` for a name or a thing lying there that cannot become this disk, and the
-    error of `from_os_error`. Existing flat disks are accepted: whether they may be replaced is decided elsewhere.
+    error of `from_os_error`. With `make_folders`, before one is made, `WrongDatastore` where `refuse_unless_known` raises it by
+    `datastores`. Existing flat disks are accepted: whether they may be replaced is decided elsewhere.
     """
     disk_name, descriptor_name = names_for(path, confined=roots is not None)
     where = printable(str(path))
     try:
         walk = confinement.walk_to(path.parent, roots)
+        if make_folders:
+            refuse_walk(walk, path, datastores)
         fd = walk.make_missing() if make_folders else walk.refuse_missing()
         facts = os.fstat(fd)
     except OSError as error:
@@ -177,6 +189,7 @@ def open_destination(path: Path, *, roots: tuple[Path, ...] | None, make_folders
         key=(facts.st_dev, facts.st_ino, disk_name.casefold()),
         datastore=walk.datastore,
         roots=roots,
+        folder=_name_of(fd, path.parent),
     )
     try:
         _refuse_what_lies_there(destination)
@@ -242,6 +255,12 @@ def names_for(path: Path, *, confined: bool) -> tuple[str, str | None]:
         text = f"{where}: the name is {longest - MAX_NAME_BYTES} bytes too long, counting the suffixes of its unfinished files"
         raise DestinationError(text, remedy="Choose a shorter name.")
     return disk_name, descriptor_name
+
+
+def _name_of(folder_fd: int, path: Path) -> str:
+    with contextlib.suppress(OSError):
+        return os.readlink(f"/proc/self/fd/{folder_fd}")
+    return os.fspath(path)
 
 
 def _refuse_what_lies_there(destination: Destination) -> None:

@@ -53,14 +53,7 @@ class Hold:
 
     def record(self) -> dict[str, Any] | None:
         """What a holder before us was about to do: the last complete record. What an unfinished one says was not begun."""
-        data = os.pread(self.fd, _MAX_RECORD, 0) if self.fd >= 0 else b""
-        for line in reversed(data.splitlines()):
-            digest, _, text = line.partition(b" ")
-            if hashlib.sha256(text).hexdigest().encode() == digest:
-                with contextlib.suppress(ValueError):
-                    found = json.loads(text)
-                    return found if isinstance(found, dict) else None
-        return None
+        return _parsed(os.pread(self.fd, _MAX_RECORD, 0)) if self.fd >= 0 else None
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Write down, durably, what is about to be done; the record before is valid until then. Raises as `from_os_error`."""
@@ -135,7 +128,7 @@ def holder(folder_fd: int, disk_name: str, where: str) -> PhdError | None:
     except OSError as error:
         return _in_the_way(disk_name + HOLD_SUFFIX, where) if error.errno in (errno.ELOOP, errno.ENXIO) else None
     try:
-        if not _plain(fd):
+        if not stat_module.S_ISREG(os.fstat(fd).st_mode):
             return _in_the_way(disk_name + HOLD_SUFFIX, where)
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -159,7 +152,7 @@ def _locked(folder_fd: int, name: str, where: str) -> int:
             return -1
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _leads_to(folder_fd, name, fd):
+            if _leads_to(folder_fd, name, fd) and not _given_a_file_of_its_own(folder_fd, name, fd):
                 return fd
         except BlockingIOError as error:
             refusal = _held(fd, where)
@@ -183,7 +176,7 @@ def _lock_folder(folder_fd: int, how: int, where: str) -> None:
 
 
 def _opened(folder_fd: int, name: str, where: str) -> int:
-    """The lock file, made if it is not there. Links, FIFOs and second names of other files were planted, and are refused."""
+    """The lock file, made if it is not there. Links and FIFOs were planted, and are refused."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         fd = os.open(name, flags, 0o600, dir_fd=folder_fd)
@@ -191,16 +184,33 @@ def _opened(folder_fd: int, name: str, where: str) -> int:
         if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
             raise _in_the_way(name, where) from error
         raise
-    if not _plain(fd):
+    if not stat_module.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise _in_the_way(name, where)
     return fd
 
 
-def _plain(fd: int) -> bool:
-    """Whether it is a plain file with one name, or none: its holder may have just removed it."""
-    facts = os.fstat(fd)
-    return stat_module.S_ISREG(facts.st_mode) and facts.st_nlink <= 1
+def _given_a_file_of_its_own(folder_fd: int, name: str, fd: int) -> bool:
+    """A copy of the folder by hard links (`cp -al`) took the lock file along: the record goes on in a file of its own.
+
+    What else has the name may be anybody's file: it is never written. The caller has it locked, so that no holder is at work.
+    """
+    if os.fstat(fd).st_nlink < 2:
+        return False
+    data = os.pread(fd, _MAX_RECORD, 0)
+    durable.write_whole(name, data if _parsed(data) is not None else b"", dir_fd=folder_fd)
+    return True
+
+
+def _parsed(data: bytes) -> dict[str, Any] | None:
+    """The last record in these bytes that is complete; None if there is none."""
+    for line in reversed(data.splitlines()):
+        digest, _, text = line.partition(b" ")
+        if hashlib.sha256(text).hexdigest().encode() == digest:
+            with contextlib.suppress(ValueError):
+                found = json.loads(text)
+                return found if isinstance(found, dict) else None
+    return None
 
 
 def _leads_to(folder_fd: int, name: str, fd: int) -> bool:

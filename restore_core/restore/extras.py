@@ -9,6 +9,7 @@ from pathlib import Path
 from restore_core import durable
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.disk.destination import half_applied
+from restore_core.disk.known_datastores import DatastoreRecord, refuse_unless_known, refuse_unmounted
 from restore_core.disk.vmdk import descriptor_name_for, is_flat_name, render_descriptor
 from restore_core.errors import BadArchive, DestinationError, DestinationExists, UsageError, from_os_error
 from restore_core.naming import printable
@@ -23,8 +24,11 @@ from restore_core.targets import TargetSet
 from restore_core.targets.base import ArchiveRef
 
 
-def restore_vmx(ref: ArchiveRef, targets: TargetSet, folder: Path) -> Path:
-    """Write the VMX in a Delta into an existing folder, as `VMNAME.vmx`, unedited. Never over an existing file."""
+def restore_vmx(ref: ArchiveRef, targets: TargetSet, folder: Path, datastores: DatastoreRecord | None = None) -> Path:
+    """Write the VMX in a Delta into an existing folder, as `VMNAME.vmx`, unedited. Never over an existing file.
+
+    `datastores` is the record of which disk each datastore is (None: only mount points are asked about).
+    """
     with targets.open(ref) as source:
         delta = DeltaReader(source)
         data = delta.text("vmx")
@@ -33,6 +37,7 @@ def restore_vmx(ref: ArchiveRef, targets: TargetSet, folder: Path) -> Path:
     if data is None:
         raise BadArchive(f"{ref}: it holds no VMX", remedy="The disk was backed up without its VM; make a VMX for it by hand.")
     path = folder / f"{name}.vmx"
+    refuse_unless_known(path, datastores)
     with held_destination(path.absolute(), roots=None, make_folders=False):
         return _write_new(path, data)
 
@@ -42,6 +47,7 @@ def recover_disk(path: Path, side: Side | None, records: Path | None, stop: Stop
 
     Raises `DestinationError` where nothing was interrupted, and what `recovery` raises.
     """
+    refuse_unmounted(path)
     with held_destination(path, roots=None, make_folders=False) as (destination, hold):
         unfinished = hold.record() is not None or destination.names_of_ours()
         if redo_is_pending(destination) and not in_its_place(destination):
@@ -60,6 +66,7 @@ def write_stub(flat: Path) -> Path:
         raise UsageError(
             f"{printable(str(flat))}: a flat file is called NAME-flat.vmdk", remedy="Rename it so, then run this again."
         )
+    refuse_unmounted(flat)
     try:
         facts = flat.stat()
     except OSError as error:

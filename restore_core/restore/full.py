@@ -33,7 +33,10 @@ def restore_full(request: RestoreRequest, targets: TargetSet, *, reporter: Repor
     """Restore the Full that `request.delta` names. Raises typed errors; nothing is left under the final name then."""
     with (
         targets.open(request.delta) as source,
-        held_destination(request.destination, roots=request.roots, make_folders=True) as (destination, hold),
+        held_destination(request.destination, roots=request.roots, make_folders=True, datastores=request.datastores) as (
+            destination,
+            hold,
+        ),
     ):
         for note in recover(destination, hold, request.records, stop):
             reporter.note(note)
@@ -93,7 +96,7 @@ class _FullRestore:
             with ExistingDisk.opened(destination) as old:
                 publish.keep_owner(part, os.fstat(old.fd))
                 text = descriptor_text(destination, self.request, os.fstat(part).st_size, None)
-                left = replace(destination, hold, part, old, descriptor=text)
+                left, _ctime = replace(destination, hold, part, old, descriptor=text)
                 show_descriptor(destination, replace=True)
                 finish(destination, hold, left, old)
         except ChangedMeanwhile as error:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from restore_core import durable
 from restore_core.disk.allocation import take_part
 from restore_core.disk.destination import Destination
-from restore_core.errors import DestinationMoved, from_os_error
+from restore_core.errors import DestinationMoved, TryAgainLater, from_os_error
 from restore_core.naming import printable
 from restore_core.restore.redo import pending
 from restore_core.restore.request import KeepPart
@@ -31,6 +31,11 @@ def held_part(destination: Destination, *, mode: int, keep_part: KeepPart) -> It
         moved = isinstance(error, DestinationMoved)  # the next attempt will not find it there
         if not keep_part(error) or moved or os.fstat(fd).st_blocks == 0:
             _remove(destination, fd)
+        if isinstance(error, FileNotFoundError):
+            raise TryAgainLater(
+                f"{destination.where}: somebody removed {printable(str(error.filename or 'a file'))} while the disk was written",
+                remedy="Find out who removes files there; a queued job is tried again.",
+            ) from error
         if isinstance(error, OSError):
             raise from_os_error(error, doing="writing the disk", where=printable(str(destination.path))) from error
         raise

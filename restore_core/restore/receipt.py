@@ -34,6 +34,7 @@ from restore_core.disk.alone import Alone, alone
 from restore_core.disk.destination import Destination
 from restore_core.errors import TryAgainLater
 from restore_core.naming import printable
+from restore_core.plain import read_plain
 
 VERSION = 2
 _NEXT = ".next"
@@ -49,7 +50,11 @@ _REMEDIES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """One record. Times in nanoseconds; `digests` is the BLAKE3 of the digests file, `boot` the kernel's id of the boot."""
+    """One record. Times in nanoseconds; `digests` is the BLAKE3 of the digests file, `boot` the kernel's id of the boot.
+
+    `archive` is where the Delta was read, as a control file names it, `taken` when that backup was made, `written` when it
+    was restored, in seconds since the epoch; older records say none of them.
+    """
 
     path: str
     inode: int
@@ -61,6 +66,9 @@ class Receipt:
     block_digest: str
     digests: str
     boot: str = ""
+    archive: str = ""
+    taken: int = 0
+    written: float = 0.0
 
     def ours(self, facts: os.stat_result) -> bool:
         """Whether the stamps say that nobody has written the disk since we did."""
@@ -138,7 +146,7 @@ def _read(records: Path | None, destination: Destination, part: str) -> Receipt 
     if records is None:
         return None
     try:
-        data = json.loads((records / f"{_key(destination)}{part}.json").read_bytes())
+        data = json.loads(read_plain(records / f"{_key(destination)}{part}.json"))
         return Receipt(**data) if data.pop("version") in (1, VERSION) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -168,6 +176,9 @@ def prepare(
             block_digest=delta.header.block_digest.value,
             digests=_write_digests(records, key, delta),
             boot=boot_id(),
+            archive=delta.where,
+            taken=delta.header.time,
+            written=time.time(),
         )
         _write(records, key + _NEXT, receipt)
 
@@ -194,17 +205,18 @@ def date_as_announced(records: Path | None, destination: Destination, fd: int) -
             os.utime(fd, ns=(os.fstat(fd).st_atime_ns, receipt.mtime_ns))
 
 
-def settle(records: Path | None, destination: Destination, fd: int) -> None:
+def settle(records: Path | None, destination: Destination, fd: int, ctime_ns: int) -> None:
     """The disk behind `fd` has its final name: from now on its ctime tells whether anybody touched it.
 
-    If this write fails, the unsettled record stands, and the next refresh hashes the disk.
+    `ctime_ns` is what it was when nobody could have had the disk open yet, 0 if that is not known: with another one by now somebody
+    may have written it and set the mtime back, so the next refresh hashes it. So it does if this write fails.
     """
     receipt = load_next(records, destination)
     if records is None or receipt is None:
         return
     facts = os.fstat(fd)
     # Whoever has it open already may write at any moment, through a mapping even without a new mtime: then it is only ours.
-    sure = receipt.ours(facts) and alone(fd) is not Alone.NO
+    sure = receipt.ours(facts) and facts.st_ctime_ns == ctime_ns and alone(fd) is not Alone.NO
     key = _key(destination)
     with contextlib.suppress(OSError):
         # Durably: a power cut may leave a replacement that was not synced empty, and then nobody would know the disk as ours.
@@ -304,8 +316,6 @@ def _pages(delta: DeltaReader) -> Iterator[bytes]:
 
 
 def _key(destination: Destination) -> str:
-    """One for every path to the disk: the folder as the kernel names it, and the disk's name."""
-    folder = os.fspath(destination.path.parent)
-    with contextlib.suppress(OSError):
-        folder = os.readlink(f"/proc/self/fd/{destination.folder_fd}")
+    """One for every path to the disk: the folder as the kernel named it, and the disk's name."""
+    folder = destination.folder or os.fspath(destination.path.parent)
     return hashlib.sha256(os.fsencode(f"{folder}/{destination.disk_name}")).hexdigest()[:32]

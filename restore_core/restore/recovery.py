@@ -145,10 +145,11 @@ def _show(destination: Destination, record: Replacement, new: tuple[str, int] | 
 def _recover_refresh(destination: Destination, records: Path | None, stop: Stop) -> str | None:
     folder, disk = destination.folder_fd, destination.disk_name
     if not redo.pending(destination):
+        if redo.exists(destination, disk + HIDDEN_SUFFIX):
+            return _hidden_without_redo(destination)
         durable.remove(disk + STAGED_SUFFIX, dir_fd=folder, durable=False)
         return _recover_descriptor(destination)
     if redo.in_its_place(destination):
-        _refuse_another_hidden(destination)
         redo.discard(destination)
         _recover_descriptor(destination)
         return "threw away the redo file of a refresh that was interrupted: the disk is in its place and may have been used since"
@@ -157,8 +158,9 @@ def _recover_refresh(destination: Destination, records: Path | None, stop: Stop)
             sides, strange = sides_on_disk(fd, file)
             if strange is not None:
                 raise _written_meanwhile(destination, f"at {strange} it holds neither the old bytes nor the new ones")
-            if Side.NEW not in sides:
-                if _has_changed(destination, file, fd, records):
+            # It grows before the first write: then forward.
+            if Side.NEW not in sides and os.fstat(fd).st_size == file.footer.size_before:
+                if _was_put_back(destination, fd, records):
                     _finish(destination, file, fd, Side.OLD, records=records, stop=stop)
                 redo.unhide(destination)
                 redo.discard(destination)
@@ -199,10 +201,18 @@ def _refuse_another_hidden(destination: Destination) -> None:
         durable.remove(hidden, dir_fd=destination.folder_fd, durable=False)
 
 
-def _has_changed(destination: Destination, file: RedoFile, disk: int, records: Path | None) -> bool:
-    """Whether the disk, with all blocks old, has another size or other times: it began to grow, or the change was taken back."""
-    facts, known = os.fstat(disk), receipt.load(records, destination)
-    return facts.st_size != file.footer.size_before or (known is not None and not known.ours(facts))
+def _was_put_back(destination: Destination, disk: int, records: Path | None) -> bool:
+    """Whether the disk, with all blocks old, has other times than its receipt: the change was being taken back."""
+    known = receipt.load(records, destination)
+    return known is not None and not known.ours(os.fstat(disk))
+
+
+def _hidden_without_redo(destination: Destination) -> str:
+    """Somebody removed the redo file of a hidden disk: its bytes are what they are, and nothing says what they were."""
+    if destination.stat_disk() is not None:
+        raise third_file(destination, destination.disk_name + HIDDEN_SUFFIX)
+    redo.unhide(destination)
+    return "gave a hidden disk its name back: its redo file is gone"
 
 
 def _finish(destination: Destination, file: RedoFile, disk: int, side: Side, *, records: Path | None, stop: Stop) -> None:
@@ -222,11 +232,12 @@ def _finish(destination: Destination, file: RedoFile, disk: int, side: Side, *, 
             stamp = receipt.stamp_next if side is Side.NEW else receipt.stamp
             stamp(records, destination, os.fstat(disk))
         if side is Side.NEW:
-            redo.show(destination, file.footer.descriptor)
+            ctime = redo.show(destination, disk, file.footer.descriptor)
         else:
+            ctime = 0
             redo.unhide(destination)
     if ours and side is Side.NEW:
-        receipt.settle(records, destination, disk)
+        receipt.settle(records, destination, disk, ctime)
     elif ours:
         receipt.stamp(records, destination, os.fstat(disk))  # its name changed its ctime
 

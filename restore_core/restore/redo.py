@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 
 from restore_core import durable
 from restore_core.disk.allocation import zero_range
+from restore_core.disk.alone import ctime_of, leased
 from restore_core.disk.destination import HIDDEN_SUFFIX, REDO_SUFFIX, STAGED_SUFFIX, Destination
 from restore_core.errors import DestinationError, PhdError, TryAgainLater, from_os_error
 from restore_core.naming import printable
@@ -60,9 +61,18 @@ def pending(destination: Destination) -> bool:
     return exists(destination, destination.disk_name + REDO_SUFFIX)
 
 
+def hidden(destination: Destination) -> bool:
+    """Whether disk or descriptor have not got their names back."""
+    name = destination.descriptor_name
+    without = name is not None and exists(destination, name + HIDDEN_SUFFIX) and not exists(destination, name)
+    return without or exists(destination, destination.disk_name + HIDDEN_SUFFIX)
+
+
 def in_its_place(destination: Destination) -> bool:
     """Whether people can see and start the disk. Without a descriptor from the start, its own name is what counts."""
     there = destination.stat_disk() is not None
+    if exists(destination, destination.disk_name + HIDDEN_SUFFIX):
+        return False  # what lies there is a third file
     if destination.raw or not exists(destination, (destination.descriptor_name or "") + HIDDEN_SUFFIX):
         return there
     return there and destination.stat_descriptor() is not None
@@ -90,13 +100,20 @@ def unhide(destination: Destination) -> None:
             durable.move(name + HIDDEN_SUFFIX, name, source_dir_fd=folder, to_dir_fd=folder)
 
 
-def show(destination: Destination, descriptor: str | None) -> None:
-    """The disk is new and durable: it gets its name back, and its new descriptor. Raises `OSError`."""
+def show(destination: Destination, fd: int, descriptor: str | None) -> int:
+    """The disk behind `fd` is new and durable: it gets its name back, and its new descriptor. Raises `OSError`.
+
+    Returns its ctime, as `ctime_of` tells.
+    """
     folder, disk = destination.folder_fd, destination.disk_name
     prepare_descriptor(destination, descriptor, 0o600)
+    ctime = 0
     if exists(destination, disk + HIDDEN_SUFFIX):
-        durable.move(disk + HIDDEN_SUFFIX, disk, source_dir_fd=folder, to_dir_fd=folder)
+        with leased(fd) as lone:
+            durable.move(disk + HIDDEN_SUFFIX, disk, source_dir_fd=folder, to_dir_fd=folder)
+            ctime = ctime_of(fd, lone)
     show_descriptor(destination, replace=False)
+    return ctime
 
 
 def apply(destination: Destination, disk: int, redo: RedoFile, side: Side) -> None:

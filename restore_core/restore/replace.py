@@ -13,7 +13,7 @@ import dataclasses
 import errno
 
 from restore_core import durable
-from restore_core.disk.alone import Alone, alone, in_use, lock_image
+from restore_core.disk.alone import Alone, alone, ctime_of, in_use, leased, lock_image
 from restore_core.disk.destination import HIDDEN_SUFFIX, Destination
 from restore_core.disk.hold import Hold
 from restore_core.disk.identity import stamps_of
@@ -27,8 +27,11 @@ from restore_core.restore.replacement import RecordedFile, Replacement, back_to_
 CANNOT_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
-def publish_new(destination: Destination, hold: Hold, part: int) -> None:
-    """Give the part file the final name, if that is free; else `DestinationExists`. Raises the rest as `replace`."""
+def publish_new(destination: Destination, hold: Hold, part: int) -> int:
+    """Give the part file the final name, if that is free; else `DestinationExists`. Returns its ctime, as `ctime_of` tells.
+
+    Raises the rest as `replace`.
+    """
     hold.refuse_if_lost()
     destination.refuse_if_moved()
     _refuse_unless_part_is_ours_alone(destination, part)
@@ -36,7 +39,9 @@ def publish_new(destination: Destination, hold: Hold, part: int) -> None:
     _make_private(destination, part, private)
     folder = destination.folder_fd
     try:
-        durable.move(private, destination.disk_name, source_dir_fd=folder, to_dir_fd=folder)
+        with leased(part) as lone:
+            durable.move(private, destination.disk_name, source_dir_fd=folder, to_dir_fd=folder)
+            ctime = ctime_of(part, lone)
     except OSError as error:
         if destination.leads_to(private, part):
             back_to_part(destination, private)
@@ -47,10 +52,11 @@ def publish_new(destination: Destination, hold: Hold, part: int) -> None:
             remedy="Look at it. Restore again, with overwrite = true (--overwrite) if it may be replaced.",
         ) from error
     _refuse_unless_ours(destination, part)
+    return ctime
 
 
-def replace(destination: Destination, hold: Hold, part: int, old: ExistingDisk, *, descriptor: str | None) -> str:
-    """Put the part file in the place of the disk that is there; the name under which the old one now lies.
+def replace(destination: Destination, hold: Hold, part: int, old: ExistingDisk, *, descriptor: str | None) -> tuple[str, int]:
+    """Put the part file in the place of the disk that is there; the old one's name by now, and the new one's ctime (`ctime_of`).
 
     `descriptor` is the text that the new disk will have: a crash after the exchange needs it. Raises what `ExistingDisk.prove`
     raises, `TryAgainLater` and `OSError`; then the old disk lies in its place as before, or `recovery` puts it there.
@@ -71,14 +77,16 @@ def replace(destination: Destination, hold: Hold, part: int, old: ExistingDisk, 
         _make_private(destination, part, record.private)
         if old.stamps.size != record.new.size:
             _hide_descriptor(destination)
-        left = _exchange(destination, record)
+        with leased(part) as lone:
+            left = _exchange(destination, record)
+            ctime = ctime_of(part, lone)
         old.prove_again(left)
         _refuse_unless_ours(destination, part)
         hold.write_record(dataclasses.replace(record, proven=True).as_record())
     except BaseException:
         take_back(destination, hold, record, part, old)
         raise
-    return left
+    return left, ctime
 
 
 def finish(destination: Destination, hold: Hold, left: str, old: ExistingDisk) -> None:
@@ -98,8 +106,10 @@ def take_back(destination: Destination, hold: Hold, record: Replacement, part: i
     name; `OSError`.
     """
     folder, disk = destination.folder_fd, destination.disk_name
-    if not destination.leads_to(disk, old.fd):
-        lies = record.private if destination.leads_to(record.private, old.fd) else record.aside
+    lies = next((name for name in (disk, record.private, record.aside) if destination.leads_to(name, old.fd)), None)
+    if lies is None and destination.leads_to(disk, part):
+        return  # somebody removed the old disk: recovery gives the new one its descriptor
+    if lies is not None and lies != disk:
         if destination.leads_to(disk, part):
             if alone(part) is Alone.NO:
                 raise in_use(destination.where, f"the old disk ({printable(lies)}) and the new one were both opened")
@@ -151,6 +161,10 @@ def _exchange(destination: Destination, record: Replacement) -> str:
     try:
         durable.exchange(record.private, disk, dir_fd=folder)
         return record.private
+    except FileNotFoundError as error:
+        if exists(destination, disk):
+            raise
+        raise ChangedMeanwhile("somebody removed it", written=True) from error
     except OSError as error:
         if error.errno not in CANNOT_EXCHANGE:
             raise

@@ -122,6 +122,6 @@ def third_file(destination: Destination, *names: str) -> DestinationError:
     """The refusal when neither of the two lies under the disk's name."""
     lies = ", ".join(printable(name) for name in names)
     return DestinationError(
-        f"{destination.where}: a replacement was interrupted and a third file took the name; the others lie there as {lies}",
+        f"{destination.where}: a change of the disk was interrupted and a third file took the name; the disk lies there as {lies}",
         remedy="Decide which one is wanted, give it the name, remove the others, then restore again.",
     )

@@ -51,6 +51,8 @@ def take_room(disk: ExistingDisk, hold: Hold, records: Path | None, ranges: list
         return None
     known, before = receipt.load(records, disk.destination), os.fstat(disk.fd)
     was_ours, sure = known is not None and known.ours(before), known is not None and known.untouched(before)
+    # A crash in an earlier attempt at this: its record is all that speaks for a disk whose times are not those of the receipt.
+    claimed = not was_ours and (hold.record() or {}).get("doing") == ALLOCATING
     identity = disk.stamps.identity
     hold.write_record({"doing": ALLOCATING, "inode": identity.inode, "generation": identity.generation})
     try:
@@ -66,7 +68,8 @@ def take_room(disk: ExistingDisk, hold: Hold, records: Path | None, ranges: list
     finally:
         if was_ours and stamps_of(disk.fd).same(disk.stamps):
             receipt.stamp(records, disk.destination, os.fstat(disk.fd), sure=sure)
-        hold.clear_record()
+        if not claimed:
+            hold.clear_record()
     return None
 
 

@@ -29,6 +29,7 @@ from itertools import count
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.full_reader import FullReader
 from restore_core.disk.allocation import clone
+from restore_core.disk.alone import Alone
 from restore_core.disk.destination import Destination
 from restore_core.disk.hold import Hold
 from restore_core.errors import TryAgainLater
@@ -86,7 +87,10 @@ class _Attempt:
             delta.check_metadata()
             self.reporter.note(f"Delta: {delta.where}, {delta.source.size} bytes, of {delta.header.describe()}")
             refuse_first(refusals_of_missing_folders(request, delta))
-            with held_destination(request.destination, roots=request.roots, make_folders=True) as (destination, hold):
+            with held_destination(request.destination, roots=request.roots, make_folders=True, datastores=request.datastores) as (
+                destination,
+                hold,
+            ):
                 for note in recover(destination, hold, request.records, self.stop):
                     self.reporter.note(note)
                 refuse_first(refusals(destination, request, delta, hold.record()))
@@ -155,6 +159,8 @@ class _Attempt:
     ) -> tuple[Decision, ArchiveRef | None]:
         found = look(destination, self.request, delta, part, stop=self.stop, record=hold.record())
         with found.disk or contextlib.nullcontext():
+            if found.disk is not None and found.disk.lone is Alone.UNKNOWN:
+                self.reporter.note(f"who has the disk open: {Alone.UNKNOWN.value}")
             decision = self._clone_if_needed(found, delta, part)
             full = self._next_copy(copies, failed, wanted=decision.plan.full_blocks > 0)
             with full or contextlib.nullcontext():

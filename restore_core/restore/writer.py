@@ -96,9 +96,9 @@ class Writer:
         self._fill(self.part, thick=thick)
         receipt.prepare(self.request.records, self.destination, self.delta, os.fstat(self.part))
         prepare_descriptor(self.destination, self._text, self.request.mode)
-        publish_new(self.destination, self.hold, self.part)
+        ctime = publish_new(self.destination, self.hold, self.part)
         show_descriptor(self.destination, replace=self.request.overwrite)
-        self._settle(self.part)
+        self._settle(self.part, ctime)
 
     def _instead_of_the_old(self) -> None:
         """A new file, or a clone of the disk with the changes, takes the place of the one that is there."""
@@ -114,9 +114,9 @@ class Writer:
         receipt.prepare(self.request.records, self.destination, self.delta, os.fstat(self.part))
         text = self._text
         prepare_descriptor(self.destination, text, self.request.mode)
-        left = replace(self.destination, self.hold, self.part, old, descriptor=text)
+        left, ctime = replace(self.destination, self.hold, self.part, old, descriptor=text)
         show_descriptor(self.destination, replace=True)
-        self._settle(self.part)
+        self._settle(self.part, ctime)
         finish(self.destination, self.hold, left, old)
 
     def _in_place(self) -> None:
@@ -147,7 +147,7 @@ class Writer:
             self._hide_and_prove(old)
             self._apply(old, file, text, known if known is not None and known.ours(facts) else None, facts)
         except BaseException:
-            if redo.in_its_place(where):  # else it, or its descriptor, is hidden, and the redo file is the way out
+            if not redo.hidden(where):  # else the redo file is the way out
                 redo.discard(where)
             raise
         finally:
@@ -167,7 +167,10 @@ class Writer:
         self.hold.refuse_if_lost()
         # First the receipt: who completes the change after a crash must be able to say whose the disk is.
         receipt.prepare(self.request.records, self.destination, self.delta, os.fstat(old.fd), mtime_ns=time.time_ns())
-        redo.hide(self.destination)
+        try:
+            redo.hide(self.destination)
+        except FileNotFoundError as error:
+            raise ChangedMeanwhile("somebody removed it", written=True) from error
         try:
             old.prove_again(self.destination.disk_name + HIDDEN_SUFFIX)
             if shares_blocks(old.fd):
@@ -195,11 +198,11 @@ class Writer:
             except TryAgainLater as error:
                 unrecorded = error  # no reason to leave it without its name
                 receipt.date_as_announced(self.request.records, where, old.fd)
-            redo.show(where, text)
+            ctime = redo.show(where, old.fd, text)
         if unrecorded is not None:
             redo.discard(where)
             raise unrecorded
-        self._settle(old.fd)
+        self._settle(old.fd, ctime)
 
     def _make_sure(self) -> None:
         """Nothing differs. The survey has synced the bytes; their name may be in memory only: an attempt was killed too early."""
@@ -212,7 +215,7 @@ class Writer:
         known = receipt.load(self.request.records, self.destination)
         if known is None or known.delta_id != self.delta.header.delta_id or not known.untouched(os.fstat(old.fd)):
             receipt.prepare(self.request.records, self.destination, self.delta, os.fstat(old.fd))
-            self._settle(old.fd)
+            self._settle(old.fd, old.stamps.ctime_ns)
 
     def _size_part(self, *, thick: bool, keep: bool) -> None:
         note = size_part(self.destination, self.part, size=self._size, thick=thick, keep=keep)
@@ -251,10 +254,10 @@ class Writer:
         if self.request.readback:
             publish.read_back(self.delta, fd, self.destination.where, stop)
 
-    def _settle(self, fd: int) -> None:
+    def _settle(self, fd: int, ctime_ns: int) -> None:
         """The disk has its final name, and the path still leads to it: only now it is on record as ours."""
         self.destination.refuse_if_moved()
-        receipt.settle(self.request.records, self.destination, fd)
+        receipt.settle(self.request.records, self.destination, fd, ctime_ns)
 
     def _progress(self) -> ProgressReport:
         return ProgressReport(self.decision.plan, self.reporter, self.started)

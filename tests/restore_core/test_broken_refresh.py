@@ -84,7 +84,7 @@ def test_a_crash_when_the_disk_is_in_its_place_again(lab: Lab, name: str, worked
     replica = Replica(lab, name)
     _, monday, new, tuesday = two_days(lab, [3, 9, 11])
     replica.restore(monday)
-    honest: Callable[..., None] = redo.show
+    honest: Callable[..., int] = redo.show
 
     def dies(*args: object) -> None:
         honest(*args)

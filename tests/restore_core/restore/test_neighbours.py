@@ -399,11 +399,15 @@ def test_another_owner_or_mode_does_not_give_a_replica_up(lab: Lab) -> None:
     assert replica.bytes == new
 
 
+def put(path: Path) -> None:
+    path.write_bytes(b"somebody's")
+
+
 def test_a_disk_appears_while_a_new_one_is_written(lab: Lab) -> None:
     replica = Replica(lab)
     made = lab.backup(disk_bytes(1))
     with pytest.raises(DestinationExists):
-        restore(replica, made.delta, lambda: replica.path.write_bytes(b"somebody's") and None, overwrite=False)
+        restore(replica, made.delta, lambda: put(replica.path), overwrite=False)
     assert replica.bytes == b"somebody's"
 
 

@@ -272,6 +272,23 @@ def test_a_crash_while_room_is_taken_leaves_no_record_behind(lab: Lab, again: st
     assert lab.leftovers() == ["r.img"]
 
 
+def test_a_crash_and_then_an_error_while_room_is_taken(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second attempt emptied the record of the first, which alone said that the new times were ours: the disk was nobody's."""
+    replica = Replica(lab)
+    old = disk_bytes(1)
+    new = old + b"grown!!!" * (BLOCK // 8)
+    monday, tuesday = lab.backup(old).delta, lab.backup(new).delta
+    replica.restore(monday)
+    assert dies(lambda: replica.restore(tuesday), (receipt, "stamp"))
+    with monkeypatch.context() as patch:
+        fails_once(patch, redo_file, "complete", OSError(28, "No space left on device"))
+        with pytest.raises(PhdError):
+            replica.restore(tuesday, only_ours=True)
+    replica.restore(tuesday, only_ours=True)
+    assert replica.bytes == new
+    assert lab.leftovers() == ["r.img"]
+
+
 @NAMES
 def test_a_disk_that_could_not_be_put_on_record_is_still_ours(lab: Lab, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder of the records was full or broken at that moment: the job was tried again, and found somebody else's disk."""
