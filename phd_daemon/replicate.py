@@ -121,7 +121,7 @@ def exit_code(done: Pass) -> ExitCode:
     found = done.findings
     if found.problems or found.bad_lines or found.notes:
         return ExitCode.BAD_DATA
-    return ExitCode.UNAVAILABLE if any(one.problem for one in found.targets) else ExitCode.DONE
+    return ExitCode.UNAVAILABLE if any(one.trouble for one in found.targets) else ExitCode.DONE
 
 
 def _entries(config: Config, catalog: Catalog, rules: Iterable[Rule], now: dt.datetime) -> list[CatalogEntry]:

@@ -69,7 +69,7 @@ def proposed(entries: Sequence[CatalogEntry]) -> int | None:
     """The newest Delta that is there for certain; where there is none, the newest Full."""
     for kind in (ArchiveType.DELTA, ArchiveType.FULL):
         for index, entry in enumerate(entries):
-            if entry.name.type is kind and entry.settled:
+            if entry.name.type is kind and entry.settled and not entry.stale:
                 return index
     return None
 
@@ -98,7 +98,7 @@ def _backup(entry: CatalogEntry, maps: Maps, *, several: bool) -> Row[CatalogEnt
     cells = (
         entry.ref.target,
         show.size(entry.stat.size),
-        type_of(entry, maps),
+        type_of(entry, maps) + (", not seen" if entry.stale else ""),
         f"{entry.time:%Y-%m-%d %H:%M}",
         scsi_colon(entry.name.scsi),
         printable(entry.name.disk),
