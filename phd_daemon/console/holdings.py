@@ -69,7 +69,7 @@ def proposed(entries: Sequence[CatalogEntry]) -> int | None:
     """The newest Delta that is there for certain; where there is none, the newest Full."""
     for kind in (ArchiveType.DELTA, ArchiveType.FULL):
         for index, entry in enumerate(entries):
-            if entry.name.type is kind and entry.settled and not entry.stale:
+            if entry.name.type is kind and entry.settled:
                 return index
     return None
 

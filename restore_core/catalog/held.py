@@ -1,6 +1,6 @@
 """What a target held when it was last seen, on record where no cache is: so many archives, or none, as a person said.
 
-    FOLDER/NAME.json    {"phd_target": 1, "url": "file:///nas", "archives": 20, "noted": 1795356000, "accepted": null}
+    FOLDER/NAME.json    {"phd_target": 1, "url": "file:///nas", "archives": 20, "noted": 1795356000.1, "accepted": null}
 
 A target whose disk is not mounted looks like an empty one. So one that held archives and holds none is not believed, until a
 person accepts it (`phd targets accept NAME`). The catalog's cache knows the number, too, and may be deleted at any time; this
@@ -28,9 +28,10 @@ _VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """So many archives when last noted. `accepted` is when a person said that it holds none, None if nobody did since."""
+    """So many archives when that was `noted`. `accepted` is when a person said that it holds none, None if nobody did since."""
 
     archives: int
+    noted: float
     accepted: float | None = None
 
 
@@ -40,7 +41,7 @@ def read_held(folder: Path | None, spec: TargetSpec) -> Held | None:
         data = json.loads(_path(folder, spec).read_bytes()) if folder is not None else {}
         if data["phd_target"] != _VERSION or data["url"] != printable(spec.url):
             return None
-        return Held(archives=int(data["archives"]), accepted=data["accepted"])
+        return Held(archives=int(data["archives"]), noted=float(data["noted"]), accepted=data["accepted"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -59,7 +60,7 @@ def accept_none(folder: Path, spec: TargetSpec, *, now: float) -> None:
 
 
 def _write(folder: Path, spec: TargetSpec, archives: int, *, now: float, accepted: float | None) -> None:
-    data = {"phd_target": _VERSION, "url": printable(spec.url), "archives": archives, "noted": int(now), "accepted": accepted}
+    data = {"phd_target": _VERSION, "url": printable(spec.url), "archives": archives, "noted": now, "accepted": accepted}
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
         durable.sync_folder(folder.parent)

@@ -99,10 +99,11 @@ class Catalog:
         return [spec.name for spec in self.specs if not self._is_fresh(spec, max_age, now, left_alone)]
 
     def held(self, spec: TargetSpec) -> int:
-        """How many archives a target held when it was last seen, by the record or else by the cache."""
-        record = read_held(self.records, spec)
-        head = listing.read_head(self.folder, spec) if record is None else None
-        return record.archives if record else head.archives if head else 0
+        """How many archives a target held when it was last seen, by the record or the cache, whichever is newer."""
+        record, head = read_held(self.records, spec), listing.read_head(self.folder, spec)
+        if head is not None and (record is None or record.noted < head.began):  # not every user may write the record
+            return head.archives
+        return record.archives if record else 0
 
     def held_folders(self, spec: TargetSpec) -> set[str]:
         """The folders of a target that held archives, by the cache."""

@@ -256,7 +256,7 @@ class FtpConnection:
             missing.append((GapKind.LIMITED, f"the server answers: {printable(reply)}"))
         if found.unknown:
             missing.append((GapKind.UNKNOWN, found.why))
-        return Inside(entries=found.entries, missing=tuple(missing), named=found.lines)
+        return Inside(entries=found.entries, missing=tuple(missing))
 
     def _wire(self, path: str) -> str:
         """A path as ftplib must be given it. One that FTP cannot name is absent."""

@@ -34,8 +34,8 @@ _DOS = re.compile(
 _MONTHS = {name: n for n, name in enumerate(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
 _TIME = re.compile(r"(\d{14})(?:\.\d+)?\Z")
 _NOT_ALL = re.compile(
-    r"truncat|incomplete|not (?:all|complete)|cut (?:off|short)|fail(?:ed|ure) to|denied|too many|limited to \d|partial|aborted"
-    r"|only the first|left out|omitted",
+    r"truncat|incomplete|not (?:all|complete)|cut (?:off|short)|fail(?:ed|ure) to|denied|too many|limited to \d|aborted"
+    r"|partial(?:ly)? list|only the first|left out|omitted",
     re.IGNORECASE,
 )
 """What servers say behind a code that means success when names were left out, or the folder could not be read at all."""
@@ -51,11 +51,10 @@ class NotAListing(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parsed:
-    """The entries of a listing, and the lines that were not understood. `lines` is how many there were in all."""
+    """The entries of a listing, and the lines that were not understood."""
 
     entries: list[Entry]
     unknown: list[bytes]
-    lines: int
 
     @property
     def why(self) -> str:
@@ -109,7 +108,6 @@ def _parse(data: bytes, parse_line: Callable[[bytes], Entry | bool]) -> Parsed:
     return Parsed(
         entries=[entry for entry in parsed if isinstance(entry, Entry)],
         unknown=[line for line, found in zip(lines, parsed, strict=True) if not found],
-        lines=len(lines),
     )
 
 

@@ -116,7 +116,7 @@ class RemoteTarget:
                 doubtful.append((folder, inside))
                 continue
             found += _gaps(folder, inside)
-            if top.named > len(top.entries) and not inside.named and not inside.missing:
+            if top.itself and not inside.itself and not inside.entries and not inside.missing:
                 found.append(Gap(path=folder, kind=GapKind.UNREADABLE, why="the server tells no name in it, not even its own"))
             yield from _files(folder, inside.entries)
         if doubtful:  # gone since its name was told, or not to be entered: FTP has one answer for both
@@ -137,12 +137,14 @@ class RemoteTarget:
 
     def open(self, path: str) -> RemoteSource:
         """One archive."""
+        ref = ArchiveRef(target=self.spec.name, path=path)
+        safe_parts(path, ref)
         try:
-            stat = self.stat(path)
+            stat = self._server.stat(path)
         except ArchiveAbsent as error:
             refuse_bare(self.spec, (entry.name for entry in self._top(Budget(self.spec.name, self._limits)).entries), error)
             raise
-        return RemoteSource(self._server, ArchiveRef(target=self.spec.name, path=path), stat)
+        return RemoteSource(self._server, ref, stat)
 
     def create(self, path: str) -> NewFile:
         """A new archive; missing folders are made, the target's own folder never."""

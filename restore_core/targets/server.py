@@ -72,13 +72,13 @@ class Entry:
 class Inside:
     """What is in a folder. `missing` are the reasons why that may not be all of it.
 
-    `named` is how many names the server told, `.` and `..` too where it does. `gone` says that the folder may simply not be
-    there any more: FTP has one answer for that and for one that may not be entered.
+    `itself` says that the server told the folder's own name, `.`, too. `gone` says that the folder may simply not be there any
+    more: FTP has one answer for that and for one that may not be entered.
     """
 
     entries: Sequence[Entry]
     missing: tuple[tuple[GapKind, str], ...] = ()
-    named: int = 0
+    itself: bool = False
     gone: bool = False
 
 

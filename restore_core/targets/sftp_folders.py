@@ -72,13 +72,13 @@ def _opened(wire: Wire, number: int) -> bytes | Declined:
 def _read(wire: Wire, handle: bytes, asked: list[int], budget: Budget) -> Inside:
     found: list[Entry] = []
     missing: dict[str, GapKind] = {}
-    over, named = False, 0
+    over = itself = False
     while asked:
         many = False
         try:
             body = wire.answer(asked.pop(0), Answer.NAME)
-            names, untold = _names(body, found)
-            named += names
+            names, dot, untold = _names(body, found)
+            itself = itself or dot
             budget.spend(entries=names, size=len(body))
             many = names >= _MANY
             if untold:
@@ -90,12 +90,12 @@ def _read(wire: Wire, handle: bytes, asked: list[int], budget: Budget) -> Inside
         if not over and (many or not asked):
             asked.append(wire.ask(Ask.READDIR, string(handle), later=True))
     wire.drop(wire.ask(Ask.CLOSE, string(handle), later=True))
-    return Inside(entries=found, missing=tuple((kind, why) for why, kind in missing.items()), named=named)
+    return Inside(entries=found, missing=tuple((kind, why) for why, kind in missing.items()), itself=itself)
 
 
-def _names(body: bytes, found: list[Entry]) -> tuple[int, str]:
-    """How many names an answer has, and one of which the server does not say what it is."""
-    fields, untold = Fields(body), ""
+def _names(body: bytes, found: list[Entry]) -> tuple[int, bool, str]:
+    """How many names an answer has, whether `.` is one, and one of which the server does not say what it is."""
+    fields, dot, untold = Fields(body), False, ""
     count = fields.u32()
     for _ in range(count):
         name = fields.text().decode("utf-8", "surrogateescape")
@@ -103,6 +103,7 @@ def _names(body: bytes, found: list[Entry]) -> tuple[int, str]:
         mode, size, mtime = fields.facts()
         folder = stat_module.S_ISDIR(mode)
         if folder or stat_module.S_ISREG(mode):
+            dot = dot or name == "."
             if honest(name):
                 found.append(Entry(name=name, folder=folder, stat=FileStat(size=size, mtime=float(mtime))))
         elif honest(name):
@@ -110,4 +111,4 @@ def _names(body: bytes, found: list[Entry]) -> tuple[int, str]:
                 found.append(Entry(name=name, folder=False, stat=FileStat(size=0, mtime=0.0), link=True))
             elif not stat_module.S_IFMT(mode):
                 untold = name
-    return count, untold
+    return count, dot, untold
