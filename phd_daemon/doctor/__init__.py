@@ -8,6 +8,7 @@
     machine      disk-nearly-full, clock-wrong, not-confined
     systemd      unit-not-hardened
 
-It changes nothing but the catalog's cache. What it could not look at (another user's files, a unit where there is no
-systemd) it says: no finding is not the same as nothing wrong. Not looked at: the archives themselves ('phd verify').
+It changes nothing but what is known of the targets (the catalog's cache, the record of what each held). What it could not look
+at (another user's files, a unit where there is no systemd) it says: no finding is not the same as nothing wrong. Not looked at:
+the archives themselves ('phd verify').
 """

@@ -21,6 +21,12 @@ _DATE = (
     rb"(?:(?P<year>\d{4})|(?P<hour>\d{1,2}):(?P<minute>\d{2}))"
 )
 _ISO = rb"(?P<iso>\d{4}-\d{2}-\d{2} \d{2}:\d{2})(?::\d{2}(?:\.\d+)?)?(?: [+-]\d{4})?"
+_USUAL = re.compile(
+    rb"(?P<kind>[-dlbcpsD])[-rwxsStTlL]{9}\S*\s+\d+\s+\S+\s+\S+\s+(?P<size>\d+)\s+"
+    rb"(?P<month>[A-Z][a-z]{2})\s+(?P<day>\d{1,2})\s+(?:(?P<year>\d{4})|(?P<hour>\d{1,2}):(?P<minute>\d{2}))\s(?P<name>.+)",
+    re.DOTALL,
+)
+"""What almost every server writes; the other form takes three times as long."""
 _UNIX = re.compile(
     # Owner and group as they come: a group of a Windows domain has spaces in its name, some servers show no group.
     rb"(?P<kind>[-dlbcpsD])[-rwxsStTlL]{9}\S*\s+\d+\s+\S.*?\s+(?P<size>\d+)\s+(?:" + _DATE + rb"|" + _ISO + rb")\s(?P<name>.+)",
@@ -137,10 +143,9 @@ def _mlsd_line(line: bytes) -> Entry | bool:
     kind = facts.get(b"type", b"").lower()
     if not space or not kind:
         return False
-    if link := kind.startswith((b"os.unix=slink", b"os.unix=symlink")):
-        return _entry(name, folder=False, size=0, mtime=0.0, link=link)
     if kind not in (b"file", b"dir"):
-        return True
+        link = kind.startswith((b"os.unix=slink", b"os.unix=symlink"))
+        return _entry(name, folder=False, size=0, mtime=0.0, link=True) if link else True
     folder = kind == b"dir"
     try:
         size = 0 if folder else int(facts[b"size"])
@@ -154,19 +159,25 @@ def _mlsd_line(line: bytes) -> Entry | bool:
 
 def _list_line(line: bytes, now: dt.datetime) -> Entry | bool:
     try:
+        if match := _USUAL.match(line):
+            return _unix_entry(match, _unix_time(match, match["month"], match["day"], now))
         if match := _UNIX.match(line):
-            if match["kind"] == b"l":
-                return _entry(match["name"].partition(b" -> ")[0], folder=False, size=0, mtime=0.0, link=True)
-            if match["kind"] not in b"-d":
-                return True
-            time = _unix_time(match, now)
-            return _entry(match["name"], folder=match["kind"] == b"d", size=int(match["size"]), mtime=time.timestamp())
+            return _unix_entry(match, _other_time(match, now))
         if match := _DOS.match(line):
             time = _dos_time(match)
             return _entry(match["name"], folder=bool(match["folder"]), size=int(match["size"] or 0), mtime=time.timestamp())
     except (ValueError, KeyError):
         return False
     return False
+
+
+def _unix_entry(match: re.Match[bytes], time: dt.datetime) -> Entry | bool:
+    kind = match["kind"]
+    if kind == b"l":
+        return _entry(match["name"].partition(b" -> ")[0], folder=False, size=0, mtime=0.0, link=True)
+    if kind not in b"-d":
+        return True
+    return _entry(match["name"], folder=kind == b"d", size=int(match["size"]), mtime=time.timestamp())
 
 
 def _entry(name: bytes, *, folder: bool, size: int, mtime: float, link: bool = False) -> Entry | bool:
@@ -179,10 +190,14 @@ def _entry(name: bytes, *, folder: bool, size: int, mtime: float, link: bool = F
     return Entry(name=text, folder=folder, stat=FileStat(size=0 if folder else size, mtime=mtime), link=link)
 
 
-def _unix_time(match: re.Match[bytes], now: dt.datetime) -> dt.datetime:
+def _other_time(match: re.Match[bytes], now: dt.datetime) -> dt.datetime:
     if match["iso"]:
         return dt.datetime.fromisoformat(match["iso"].decode()).replace(tzinfo=dt.UTC)
-    month, day = _MONTHS[match["month"] or match["month_last"]], int(match["day"] or match["day_first"])
+    return _unix_time(match, match["month"] or match["month_last"], match["day"] or match["day_first"], now)
+
+
+def _unix_time(match: re.Match[bytes], month_name: bytes, day_number: bytes, now: dt.datetime) -> dt.datetime:
+    month, day = _MONTHS[month_name], int(day_number)
     if match["year"]:
         return dt.datetime(int(match["year"]), month, day, tzinfo=dt.UTC)
     latest = now + dt.timedelta(days=1)

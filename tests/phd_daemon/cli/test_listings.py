@@ -154,6 +154,17 @@ def test_a_rule_does_not_fall_back_to_an_older_backup(site: Site) -> None:
     assert decision["verdict"] == "restore"
 
 
+def test_a_rule_says_that_a_newer_backup_may_be_hidden(site: Site) -> None:
+    """Where nothing is known of what a closed folder holds the newest that is seen is taken, but never without a word."""
+    shutil.rmtree(site.folder / "state")
+    with closed(site.nas / FOLDER[TUESDAY]):
+        code, said = site("replicate", "--dry-run")
+        (decision,) = site.data("replicate", "--dry-run")["decisions"]
+    assert code == ExitCode.UNAVAILABLE
+    assert f"a newer backup may lie where nas1 cannot be seen now: {FOLDER[TUESDAY]}: Permission denied" in said
+    assert len(decision["warnings"]) == 1
+
+
 def test_no_rule_decides_on_an_emptied_target(site: Site) -> None:
     with emptied(site):
         (decision,) = site.data("replicate")["decisions"]

@@ -232,6 +232,25 @@ def test_a_person_accepts_it_and_once_there_are_archives_again_it_starts_anew(ca
     assert "held 4 archives" in look(cache).problem
 
 
+def test_what_was_seen_later_counts_where_the_record_cannot_be_written(cache: Catalog, nas: Path) -> None:
+    """An operator may index, and may not write into the spool's own corner."""
+    away = nas.with_name("away")
+    look(cache)
+    nas.rename(away)
+    nas.mkdir()
+    cache.accept(make_target, cache.specs[0])
+    nas.rmdir()
+    away.rename(nas)
+    assert cache.records is not None
+    record = (cache.records / "nas1.json").read_bytes()
+    look(cache)
+    (cache.records / "nas1.json").write_bytes(record)
+    assert cache.held(cache.specs[0]) == 4
+    shutil.rmtree(nas)
+    nas.mkdir()
+    assert "held 4 archives" in look(cache).problem
+
+
 def test_a_record_of_another_url_or_a_torn_one_says_nothing(cache: Catalog, nas: Path) -> None:
     look(cache)
     assert cache.records is not None
