@@ -77,6 +77,8 @@ class Way:
     hides: tuple[str, ...] | None
     gone: bool = False
     """What is hidden is truly gone, and the listing says so."""
+    forgotten: bool = False
+    """state_dir is deleted, too."""
 
     @property
     def rings(self) -> bool:
@@ -96,10 +98,25 @@ def linked(folder: str) -> Callable[[Place], object]:
     return done
 
 
-def linked_file(place: Place) -> None:
-    (name,) = (place.store / NEWEST).iterdir()
-    name.rename(place.store / "kept-here")
-    name.symlink_to("../kept-here")
+def linked_files(folder: str) -> Callable[[Place], object]:
+    """Its files lie elsewhere, and links in their places."""
+
+    def done(place: Place) -> None:
+        for number, path in enumerate(sorted((place.store / folder).iterdir())):
+            path.rename(place.store / f"kept-{number}")
+            path.symlink_to(f"../kept-{number}")
+
+    return done
+
+
+def closed_all(place: Place) -> None:
+    for path in place.store.iterdir():
+        path.chmod(0)
+
+
+def bare(place: Place) -> None:
+    for path in place.store.iterdir():
+        shutil.rmtree(path)
 
 
 def emptied(place: Place) -> None:
@@ -131,8 +148,13 @@ WAYS = (
     Way(name="newest not to be read", kinds=(*REAL, *FTP), done=mode(NEWEST, 0o100), hides=(NEWEST,)),
     Way(name="version 2 closed", kinds=REAL, done=mode(OLD_HOST, 0), hides=(OLD_HOST,)),
     Way(name="newest is a link", kinds=REAL, done=linked(NEWEST), hides=(NEWEST,)),
-    Way(name="newest file is a link", kinds=REAL, done=linked_file, hides=(NEWEST,)),
+    Way(name="newest file is a link", kinds=REAL, done=linked_files(NEWEST), hides=(NEWEST,)),
     Way(name="emptied", kinds=KINDS, done=emptied, hides=EVERYTHING),
+    Way(name="emptied to the last name", kinds=REAL, done=bare, hides=EVERYTHING),
+    Way(name="emptied, and state_dir deleted", kinds=KINDS, done=emptied, hides=EVERYTHING, forgotten=True),
+    Way(name="every folder closed", kinds=REAL, done=closed_all, hides=EVERYTHING),
+    Way(name="Full is behind a link", kinds=REAL, done=linked(FULLS), hides=(FULLS,)),
+    Way(name="files of the Full are links", kinds=REAL, done=linked_files(FULLS), hides=(FULLS,)),
     Way(name="itself closed", kinds=("file", "sshd", "vsftpd", "mlsd"), done=lambda place: place.store.chmod(0), hides=EVERYTHING),
     Way(name="not mounted", kinds=("file",), done=unmounted, hides=EVERYTHING),
     Way(
@@ -143,6 +165,8 @@ WAYS = (
     ),
     Way(name="a folder removed", kinds=KINDS, done=lambda place: shutil.rmtree(place.store / MAIL), hides=(MAIL,), gone=True),
     Way(name="lost+found", kinds=(*REAL, "mlsd"), done=lambda place: (place.store / "lost+found").mkdir(mode=0), hides=None),
+    Way(name="@eaDir", kinds=REAL, done=lambda place: (place.store / "@eaDir").mkdir(mode=0), hides=None),
+    Way(name=".snapshot", kinds=REAL, done=lambda place: (place.store / ".snapshot").mkdir(mode=0), hides=None),
     Way(name="a link latest", kinds=REAL, done=lambda place: (place.store / "latest").symlink_to(NEWEST), hides=None),
     Way(name="newest denied", kinds=("ssh",), done=said(NEWEST, deny=3), hides=(NEWEST,)),
     Way(name="newest fails", kinds=("ssh",), done=said(NEWEST, deny=4), hides=(NEWEST,)),
@@ -155,6 +179,13 @@ WAYS = (
         done=said("", drop=FULLS, reply="226-Options: -a -l\r\n226 4 matches total, truncated"),
         hides=(FULLS,),
     ),
+    Way(name="incomplete", kinds=FTP, done=said("", drop=NEWEST, reply="250 Listing incomplete."), hides=(NEWEST,)),
+    Way(
+        name="only the first", kinds=FTP, done=said("", drop=MIDDLE, reply="226 Only the first 4 names are shown"), hides=(MIDDLE,)
+    ),
+    Way(name="half a line", kinds=FTP, done=said("", drop=NEWEST, extra=[NEWEST]), hides=(NEWEST,)),
+    Way(name="LIST 550", kinds=FTP, done=said(NEWEST, before="550 Permission denied."), hides=(NEWEST,)),
+    Way(name="LIST 553", kinds=FTP, done=said(FULLS, before="553 Not allowed."), hides=(FULLS,)),
     Way(name="cut to nothing", kinds=FTP, done=said("", keep=0, reply="226 Output truncated to 0 matches"), hides=EVERYTHING),
     Way(name="a strange line", kinds=FTP, done=said("", drop=NEWEST, extra=[STRANGE + NEWEST]), hides=(NEWEST,)),
     Way(name="no line understood", kinds=FTP, done=said("", keep=0, extra=["<html>", "<body>"]), hides=EVERYTHING),
@@ -181,6 +212,13 @@ WAYS = (
         name="a group with a space",
         kinds=("list",),
         done=said("", sub=[r"(\s+\d+ )\S+(\s+)\S+(\s+\d+ [A-Z])", r"\1Domain Users\3"]),
+        hides=None,
+    ),
+    Way(name="the day first", kinds=("list",), done=said("", sub=[r" ([A-Z][a-z]{2}) (\d{2}) ", r" \2 \1 "]), hides=None),
+    Way(
+        name="ISO dates",
+        kinds=("list",),
+        done=said("", sub=[r" [A-Z][a-z]{2} \d{2}\s+(\d{4}|\d{2}:\d{2}) ", " 2026-11-22 03:00 "]),
         hides=None,
     ),
     Way(name="no group", kinds=("list",), done=said("", sub=[r"(\s+\d+ \S+)\s+\S+(\s+\d+ [A-Z])", r"\1\2"]), hides=None),
@@ -257,8 +295,11 @@ def wrong(site: Site, place: Place, way: Way) -> Iterator[str]:
     if set(before) != archives(place.goods) or any(before.values()):
         yield f"at first it knows {before}"
     way.done(place)
+    if way.forgotten:
+        shutil.rmtree(site.folder / "state")
+        before = {}
     yield from wrongly_seen(site, way, before)
-    yield from wrongly_decided(site, () if way.gone else way.hides or ())
+    yield from wrongly_decided(site, () if way.gone else way.hides or (), known=bool(before))
     yield from wrongly_backed_up(site, place, way)
 
 
@@ -274,15 +315,15 @@ def wrongly_seen(site: Site, way: Way, before: Collection[str]) -> Iterator[str]
         yield f"it knows {now}"
 
 
-def wrongly_decided(site: Site, hidden: Collection[str]) -> Iterator[str]:
+def wrongly_decided(site: Site, hidden: Collection[str], *, known: bool) -> Iterator[str]:
     """A rule, or a person's order for a whole VM, that takes another backup than the newest for the newest."""
     decided = site.decision()
-    if decided["archive"] is None or not decided["archive"].startswith(f"nas1:{NEWEST}/"):
+    if (decided["archive"] or "").startswith(f"nas1:{NEWEST}/") is not known:
         yield f"a rule asks for {decided['archive']}"
     if (decided["verdict"] == "restore") is (NEWEST in hidden):
         yield f"a rule comes to {decided['verdict']}"
     code, _ = site("submit", "--vm", "CRM", "--to", str(site.folder / "volumes" / "ds"))
-    if (code == 0) is (NEWEST in hidden):
+    if (code == 0) is bool({FULLS, MIDDLE, NEWEST} & set(hidden)):
         yield f"an order for the whole VM ends with {code}"
 
 
@@ -290,7 +331,7 @@ def wrongly_backed_up(site: Site, place: Place, way: Way) -> Iterator[str]:
     """A backup against what is not the newest Full, or another Full, or none at all where nothing was in its way."""
     code = site.backup("2026-11-24 03:00")
     new = {path for path in (archives(place.store) if place.store.exists() else ()) if path.startswith("2026.11.24")}
-    in_the_way = way.rings and bool({FULLS, NEWEST} & set(way.hides or ()))
+    in_the_way = way.rings and bool({FULLS, MIDDLE, NEWEST} & set(way.hides or ()))
     if any(".gz-" in path for path in new):
         yield "a second Full was made"
     if (code == 0) is in_the_way or bool(new) is in_the_way:
@@ -374,7 +415,7 @@ ROWS = (
             "listings:a_backup_looks_at_what_it_sees",
             "listings:every_gap_rings",
         ),
-        mutant_share=0.5,
+        mutant_share=0.35,
         short=0.2,
     ),
 )
