@@ -101,8 +101,8 @@ class Catalog:
     def held(self, spec: TargetSpec) -> int:
         """How many archives a target held when it was last seen, by the record or the cache, whichever is newer."""
         record, head = read_held(self.records, spec), listing.read_head(self.folder, spec)
-        if head is not None and (record is None or record.noted < head.began):  # not every user may write the record
-            return head.archives
+        if head is not None and head.archives and (record is None or record.noted < head.began):
+            return head.archives  # not every user may write the record
         return record.archives if record else 0
 
     def held_folders(self, spec: TargetSpec) -> set[str]:

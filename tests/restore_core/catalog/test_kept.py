@@ -251,6 +251,13 @@ def test_what_was_seen_later_counts_where_the_record_cannot_be_written(cache: Ca
     assert "held 4 archives" in look(cache).problem
 
 
+def test_a_part_that_tells_of_no_archive_says_nothing_of_what_it_held(cache: Catalog) -> None:
+    index(cache, ALL)
+    shutil.rmtree(cache.folder)
+    assert index(cache, (), MONDAY).problem == ""  # in part, and none of it is an archive
+    assert "held 4 archives, holds none" in index(cache, ()).problem
+
+
 def test_a_record_of_another_url_or_a_torn_one_says_nothing(cache: Catalog, nas: Path) -> None:
     look(cache)
     assert cache.records is not None
