@@ -15,6 +15,7 @@ from phd_daemon.words import counted
 from restore_core import durable
 from restore_core.catalog.index import Indexed
 from restore_core.naming import printable
+from restore_core.plain import read_plain
 from restore_core.replication.ledger import BadLine
 from restore_core.replication.rules import Problem
 from restore_core.replication.selection import Decision, Verdict
@@ -105,15 +106,15 @@ class Pass:
 
 
 def in_words(verdict: Verdict) -> str:
-    """A verdict for people; for those programs read, `QUEUED` is as it always was. "queued" alone reads as done by this pass."""
-    return "in the queue already" if verdict is Verdict.QUEUED else verdict.value
+    """A verdict for people, programs read its value. "queued" alone reads as done by this pass; OLDER is the word to look for."""
+    return {Verdict.QUEUED: "in the queue already", Verdict.AHEAD: "asks for an OLDER one"}.get(verdict, verdict.value)
 
 
 def append(path: Path, done: Pass) -> None:
     """Add the record of a pass, and let the oldest go when the file grows too large. Raises `OSError`."""
     durable.append_line(path, json.dumps(done.document()).encode(), mode=0o600)
     if os.stat(path).st_size > _MOST_BYTES:
-        kept = path.read_bytes()[-_KEPT_BYTES:]
+        kept = read_plain(path)[-_KEPT_BYTES:]
         durable.write_whole(path, kept[kept.index(b"\n") + 1 :] if b"\n" in kept[:-1] else b"")
 
 

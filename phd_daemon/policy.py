@@ -18,6 +18,8 @@ from phd_daemon.spool.record import JobRecord
 from restore_core import durable
 from restore_core.disk.destination import destination_key, open_destination
 from restore_core.errors import PhdError
+from restore_core.replication.names import from_rule
+from restore_core.restore.held import held_destination
 from restore_core.restore.part import remove_small_parts
 
 
@@ -56,9 +58,11 @@ def work_order(config: Config, spool: Spool, claim: Claim) -> WorkOrder:
         mode=config.datastores.mode,
         reserved=set_aside(spool, record.stem, control.restore_to, config.datastores.roots),
         records=os.fspath(spool.receipts),
+        datastores=os.fspath(spool.datastores),
         catalog=os.fspath(config.catalog_folder),
         catalog_max_age=config.index.max_age,
         targets=config.targets,
+        decided_at=record.mtime_ns / 1e9 if from_rule(record.stem) else 0.0,
     )
 
 
@@ -74,17 +78,20 @@ def drop_part(record: JobRecord, roots: tuple[Path, ...]) -> bool:
     """Remove what attempts of a job that has ended left unfinished at its destination.
 
     The worker does that itself when it lives to see the end; this is for jobs that were cancelled while they waited,
-    or whose workers died, or could not remove it. A part file that somebody is writing just now is locked, and stays.
+    or whose workers died, or could not remove it. The part file of a disk that is held just now stays.
     True if one was removed.
     """
     if record.control is None or record.attempt == 0:
         return False
     try:
         with open_destination(record.control.restore_to, roots=roots, make_folders=False) as destination:
+            if not {destination.part_name, *destination.small_parts} & set(os.listdir(destination.folder_fd)):
+                return False  # and not even a lock file is made: perhaps this is an empty mount point
+        with held_destination(record.control.restore_to, roots=roots, make_folders=False) as (destination, hold):
+            if hold.record() is not None:
+                return False  # a replacement was interrupted: the next restore has to look at it
             name, folder = destination.part_name, destination.folder_fd
-            if not {name, *destination.small_parts} & set(os.listdir(folder)):
-                return False
-            fd = durable.take_part(name, dir_fd=folder, keep=True)
+            fd = durable.take_part(name, dir_fd=folder, keep=True)  # nor one whose lock file somebody removed
             try:
                 remove_small_parts(destination)
                 return durable.remove(name, dir_fd=folder)

@@ -22,8 +22,10 @@ from zoneinfo import ZoneInfo
 
 from phd_daemon import pass_record, sandbox, timers
 from phd_daemon.config import Config, load_config
+from phd_daemon.datastores import looked_at_once, record_of
 from phd_daemon.known import catalog_of, fresh_catalog
 from phd_daemon.pass_record import Findings, Pass
+from phd_daemon.policy import disk_key
 from phd_daemon.process import forbid_core_dumps
 from phd_daemon.queue_view import queued_jobs
 from phd_daemon.rules_file import load_rules
@@ -42,7 +44,8 @@ from restore_core.replication.names import job_name
 from restore_core.replication.rules import Rule
 from restore_core.replication.selection import Decision, Destination, Policy, Verdict, World, select
 from restore_core.restore import receipt
-from restore_core.targets import TargetSet, make_target
+from restore_core.targets import TargetSet, make_target, parse_ref
+from restore_core.targets.base import ArchiveRef
 from restore_core.targets.gaps import shown
 
 PRIORITY = 7
@@ -93,6 +96,7 @@ def look(config: Config, catalog: Catalog, *, keep: bool) -> Findings:
     spool = Spool(folder=config.queue.spool)
     targets = catalog.known()
     now = dt.datetime.now(dt.UTC)
+    roots = config.datastores.roots
     world = World(
         entries=_entries(config, catalog, rules, now),
         ledger=ledger,
@@ -101,6 +105,7 @@ def look(config: Config, catalog: Catalog, *, keep: bool) -> Findings:
         now=now,
         silent={one.target: one.problem for one in targets if one.problem},
         zones={spec.name: ZoneInfo(spec.timezone) for spec in config.targets},
+        key=lambda path: disk_key(path, roots),
     )
     policy = Policy(
         storm_limit=config.replication.storm_limit,
@@ -153,11 +158,36 @@ def _destination(path: Path, config: Config, spool: Spool) -> Destination:
     try:
         with open_destination(path, roots=config.datastores.roots, make_folders=False) as there:
             disk = there.stat_disk()
+            startable = there.raw or there.stat_descriptor() is not None
             known = receipt.load(spool.receipts, there)
-            exists = disk is not None or there.stat_descriptor() is not None
-            return Destination(exists=exists, ours=disk is not None and known is not None and known.ours(disk))
-    except (OSError, PhdError):
-        return Destination(exists=os.path.lexists(path))
+            if disk is None or known is None or not known.ours(disk):
+                exists = disk is not None or (startable and not there.raw)
+                return Destination(exists=exists, unseen="" if known else _no_receipts(spool))
+            archive, taken = _restored(known)
+            return Destination(exists=True, ours=True, archive=archive, taken=taken, startable=startable)
+    except (OSError, PhdError) as error:
+        exists = os.path.lexists(path)
+        why = error.message if isinstance(error, PhdError) else printable(str(error))
+        return Destination(exists=exists, unseen=why if exists else "")
+
+
+def _restored(known: receipt.Receipt) -> tuple[ArchiveRef | None, dt.datetime | None]:
+    """Which archive a receipt is of, and when that backup was made; None for what it does not say."""
+    try:
+        return parse_ref(known.archive), dt.datetime.fromtimestamp(known.taken, dt.UTC) if known.taken else None
+    except (ValueError, OverflowError, OSError):
+        return None, None
+
+
+def _no_receipts(spool: Spool) -> str:
+    """Why there may be receipts that we cannot read."""
+    try:
+        os.stat(spool.receipts / "any")
+    except PermissionError:
+        return "the records of restores may be read by root alone"
+    except OSError:
+        pass
+    return ""
 
 
 def _queue(config: Config, findings: Findings) -> tuple[dict[int, str], dict[int, str]]:
@@ -184,9 +214,10 @@ def _queue(config: Config, findings: Findings) -> tuple[dict[int, str], dict[int
 
 
 def refusals(config: Config, findings: Findings) -> dict[int, str]:
-    """What the daemon would reject at its door, by rule."""
+    """What the daemon would reject at its door, and what would wait for a datastore that is not there, by rule."""
     refused: dict[int, str] = {}
     names = [spec.name for spec in config.targets]
+    away = looked_at_once(record_of(config))
     for decision in findings.decisions:
         if decision.verdict is Verdict.RESTORE:
             try:
@@ -194,6 +225,9 @@ def refusals(config: Config, findings: Findings) -> dict[int, str]:
                 check_policy(control, roots=config.datastores.roots, target_names=names, submitter="", limits=None)
             except PhdError as error:
                 refused[decision.rule.line] = error.message
+            else:
+                if why := away(decision.rule.destination):
+                    refused[decision.rule.line] = f"its datastore is not there: {why}"
     return refused
 
 

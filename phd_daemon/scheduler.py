@@ -1,7 +1,7 @@
 """Which jobs to start now, and for each of the others why it waits. Pure: queue, running, limit and time in, a plan out.
 
 Order: priority, then arrival, then name. A job that may not run yet (its file's time, its back-off) or whose
-destination is taken is passed over, never waited for by those behind it.
+destination is taken or not mounted is passed over, never waited for by those behind it.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ class Candidate:
 class Wait:
     """Why a job does not start; `until` is None when it waits for something that is not a time.
 
-    `behind` is the job that has its destination.
+    `behind` is the job that has its destination; `away` says that its datastore is not mounted, or is another disk.
     """
 
     why: str
     until: float | None = None
     behind: str | None = None
+    away: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +55,14 @@ class Plan:
 class Limits:
     """How many workers at once, whether any at all, and what two paths to one disk have in common.
 
-    `key` is asked only about jobs that could start: it looks at the file system.
+    `key` and `away` are asked only about jobs that could start: they look at the file system. `away` says why the datastore of a
+    path is not there, empty when it is.
     """
 
     workers: int
     enabled: bool
     key: Callable[[Path], Hashable]
+    away: Callable[[Path], str] = lambda _path: ""
 
 
 def schedule(waiting: Collection[Candidate], running: Mapping[str, Path], *, limits: Limits, now: float) -> Plan:
@@ -97,6 +100,8 @@ def _not_now(job: Candidate, *, limits: Limits, now: float) -> Wait | None:
 
 
 def _no_room(job: Candidate, taken: Mapping[Hashable, str], *, free: int, limits: Limits) -> Wait | None:
+    if free > 0 and (why := limits.away(job.destination)):
+        return Wait(why=f"waits for its datastore: {why}", away=True)
     behind = taken.get(job.destination) or (taken.get(limits.key(job.destination)) if free > 0 else None)
     if behind is not None:
         return Wait(why=f"waits for {printable(behind)}, same destination", behind=behind)

@@ -12,9 +12,8 @@ from pathlib import Path
 
 from phd_daemon.spool.layout import Spool, State, parse_name
 from phd_daemon.spool.status_file import JobStatus, read_status
-from restore_core.disk.destination import PART_SUFFIX, REDO_SUFFIX, destination_key, names_for
+from restore_core.disk.destination import PART_SUFFIX, REDO_SUFFIX, STAGED_SUFFIX, destination_key, names_for
 from restore_core.errors import PhdError
-from restore_core.restore.redo import PART_SUFFIX as STAGED_SUFFIX
 
 
 def set_aside(spool: Spool, job: str, restore_to: Path, roots: tuple[Path, ...]) -> int:

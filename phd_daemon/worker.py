@@ -117,7 +117,7 @@ def attempt(order: WorkOrder, stop: StopSign, *, restore: Restore = restore_delt
     """
     spool = Path(order.spool)
     log, path = JobLog(spool / f"{order.job}.log"), spool / f"{order.job}.status"
-    began = time.time()
+    began, counted = time.time(), True
     report = WorkerReport(log=log, path=path, status=_first_status(order, path, began))
     report.write()
     log.line(f"attempt {order.attempt}" + (f"\n{confined}" if confined else ""))
@@ -133,11 +133,14 @@ def attempt(order: WorkOrder, stop: StopSign, *, restore: Restore = restore_delt
         result, code, reason = Result.DONE, ExitCode.DONE, _achieved(done)
     except BaseException as error:  # noqa: BLE001  judge is the one table of what each error means for a job
         result, code, reason = judge(error, order, cancelled=stop.cancelled)
+        counted = not isinstance(error, PhdError) or error.counts_as_try
         if code is ExitCode.OUR_BUG:
             log.line("".join(traceback.format_exception(error, limit=-6)).rstrip(), past_cap=True)
     finally:
         targets.close()
-    outcome = Outcome(attempt=order.attempt, result=result, exit_code=int(code), reason=reason, finished_at=time.time())
+    outcome = Outcome(
+        attempt=order.attempt, result=result, exit_code=int(code), reason=reason, finished_at=time.time(), counted=counted
+    )
     report.ended(outcome, told_to_stop=lambda: stop.terminated)
     log.line(outcome_line(outcome), past_cap=True)
     return outcome

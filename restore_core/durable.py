@@ -17,8 +17,10 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from restore_core.plain import refuse_special
 
 _RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
@@ -63,6 +65,11 @@ def move(
         sync_folder(os.path.dirname(source) or ".", dir_fd=source_dir_fd)
 
 
+def name(source: str | Path, to: str | Path) -> None:
+    """Rename within one file system, not durably, and never over another file: `FileExistsError`."""
+    _rename_noreplace(os.fspath(source), os.fspath(to), None, None)
+
+
 def write_whole(
     path: str | Path,
     data: bytes,
@@ -73,13 +80,14 @@ def write_whole(
     durable: bool = True,
     dir_fd: int | None = None,
     part: str | None = None,
+    made: Callable[[int], None] | None = None,
 ) -> None:
     """Put `data` under `path` at once: a reader sees the old file or the new one, never a piece.
 
     With `durable=False` the replacement is atomic but may be lost in a power cut (progress, caches). `like` gives the new file
     owner, group and mode of another one; `PermissionError` where that is not ours to give. A crash leaves the unfinished file
     behind: who is alone with `path` may name it, `part`, and so find it again. One that is there already is replaced.
-    An `OSError` names `path`.
+    `made` is called with the open file before it gets its name: to say who may read it. An `OSError` names `path`.
     """
     if part is None:
         part = os.path.join(os.path.dirname(path), f".phd-{secrets.token_hex(8)}.tmp")
@@ -93,6 +101,8 @@ def write_whole(
             try:
                 if like is not None:
                     take_after(fd, like)
+                if made is not None:
+                    made(fd)
                 write_all(fd, data)
                 if durable:
                     sync_file(fd)
@@ -108,6 +118,20 @@ def write_whole(
         with contextlib.suppress(FileNotFoundError):
             os.unlink(part, dir_fd=dir_fd)
         raise
+
+
+def write_new(path: str | Path, data: bytes, *, mode: int, dir_fd: int | None = None) -> None:
+    """Write a file that is not there yet, durably, name and all. A crash may leave a piece of it. An `OSError` names `path`."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with _errors_name(path):
+        fd = os.open(path, flags, mode, dir_fd=dir_fd)
+        try:
+            os.fchmod(fd, mode)
+            write_all(fd, data)
+            sync_file(fd)
+        finally:
+            os.close(fd)
+    sync_folder(os.path.dirname(path) or ".", dir_fd=dir_fd)
 
 
 @contextlib.contextmanager
@@ -128,12 +152,16 @@ def take_after(fd: int, like: os.stat_result) -> None:
     os.fchmod(fd, stat.S_IMODE(like.st_mode))  # past the umask, and after the owner: a change of it takes bits away
 
 
-def exchange(one: str | Path, other: str | Path) -> None:
-    """Swap two files of one folder, durably: both names exist at every moment. `FileNotFoundError` if one is not there."""
-    if _libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) != 0:
+def exchange(one: str | Path, other: str | Path, *, dir_fd: int | None = None) -> None:
+    """Swap two files of one folder, durably: both names exist at every moment. `FileNotFoundError` if one is not there.
+
+    Raises `OSError` with EINVAL, ENOSYS or EOPNOTSUPP where the file system or the kernel cannot do it.
+    """
+    folder = _AT_FDCWD if dir_fd is None else dir_fd
+    if _libc.renameat2(folder, os.fsencode(one), folder, os.fsencode(other), _RENAME_EXCHANGE) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), os.fspath(one), None, os.fspath(other))
-    sync_folder(os.path.dirname(other) or ".")
+    sync_folder(os.path.dirname(other) or ".", dir_fd=dir_fd)
 
 
 def take_part(name: str, *, dir_fd: int, mode: int = 0o600, keep: bool = False) -> int:
@@ -181,8 +209,9 @@ def remove(path: str | Path, *, dir_fd: int | None = None, durable: bool = True)
 def append_line(path: str | Path, line: bytes, *, mode: int = 0o644) -> None:
     """Append one line durably. A torn last line of an earlier crash is closed with a newline first. An `OSError` names `path`."""
     created = not os.path.exists(path)
-    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, mode)
+    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, mode)
     try:
+        refuse_special(fd, path)
         size = os.fstat(fd).st_size
         torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
         with _errors_name(path):
@@ -200,8 +229,9 @@ def write_again(path: str | Path, line: bytes, offset: int) -> None:
     To fsync once more would prove nothing, see above; so the same bytes are written to the same place first. Raises
     `BlockingIOError` when something else stands there by now.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
+        refuse_special(fd, path)
         if os.pread(fd, len(line), offset) != line:
             raise BlockingIOError(errno.EAGAIN, "somebody has just edited it", os.fspath(path))
         write_all_at(fd, line + b"\n", offset)

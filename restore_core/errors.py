@@ -18,11 +18,15 @@
     ├── DestinationError              73   never   the disk cannot be written there
     │   ├── DestinationExists                      something lies there and overwrite is false
     │   ├── Diverged                               a replica that somebody has written since
+    │   ├── Overtaken                              a replica that is newer by now than what its rule asked for
     │   ├── DestinationOutside                     not below a datastore
     │   ├── DestinationInUse          73   later   a running VM or another job holds it
+    │   │   └── DestinationHeld       73   later   another restore is at work on it; waiting for it uses up no try
+    │   ├── WrongDatastore            73   later   its datastore is not mounted, or is another disk than before
     │   └── NoSpace                                needed and free bytes are in the text
     │       └── SpacePromised     73   later   there is room, but other jobs that run were promised it
     ├── TryAgainLater                 75   later   temporary I/O and resource errors, timeouts
+    │   └── DestinationMoved                       its folder was moved, replaced or unmounted meanwhile
     ├── ConfigurationError            78   never   phd.toml
     └── Stopped                      130   later   asked to stop; nothing is broken
 
@@ -56,6 +60,8 @@ class PhdError(Exception):
 
     exit_code: ExitCode = ExitCode.OUR_BUG
     try_again: bool = False
+    counts_as_try: bool = True
+    """False where a job only waits for somebody who will let go: such an end uses up none of its tries."""
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
         super().__init__(message)
@@ -161,6 +167,10 @@ class Diverged(DestinationError):
     """Somebody has written the replica since we did: it may be the only copy of that work, and is left alone."""
 
 
+class Overtaken(DestinationError):
+    """A newer backup was restored there after a pass had decided on this one: a replica never goes back by itself."""
+
+
 class DestinationOutside(DestinationError):
     """The destination is not below a datastore, or leaves it by a link."""
 
@@ -169,6 +179,19 @@ class DestinationInUse(DestinationError):
     """A running VM or another job holds the disk."""
 
     try_again = True
+
+
+class DestinationHeld(DestinationInUse):
+    """Another restore, refresh, recovery or script is at work on this disk, and has its hold."""
+
+    counts_as_try = False
+
+
+class WrongDatastore(DestinationError):
+    """The datastore is not mounted, or another disk lies under its name; a person mounts it, or accepts the new one."""
+
+    try_again = True
+    counts_as_try = False
 
 
 class NoSpace(DestinationError):
@@ -195,6 +218,10 @@ class TryAgainLater(PhdError):
 
     exit_code = ExitCode.TRY_AGAIN
     try_again = True
+
+
+class DestinationMoved(TryAgainLater):
+    """The path of the destination no longer leads to the folder in which the disk was written."""
 
 
 class ConfigurationError(PhdError):

@@ -5,6 +5,9 @@
 
 A folder below a mount point that is not mounted is a folder of the file system above it: what is written there fills that
 one, and is hidden as soon as the mount comes back. Nothing here opens the folders themselves except to follow links.
+
+A mount that shows exactly what lies there without it does not count as one. systemd makes such mounts for a service, for
+every path in ReadWritePaths=, and would so make the daemon believe that an empty mount point is mounted.
 """
 
 from __future__ import annotations
@@ -12,19 +15,34 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 FSTAB = Path("/etc/fstab")
 UNIT_FOLDERS = (Path("/etc/systemd/system"),)
 MOUNTINFO = Path("/proc/self/mountinfo")
-Mounts = Mapping[tuple[str | None, str], str]
-"""(id of the mount below, mount point) -> id of the mount. The mount below is None where this process cannot see it."""
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 _NO_MOUNTS = frozenset({"swap", "ignore"})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """One line of mountinfo. `parent` is the id of the mount below, None where this process cannot see it.
+
+    `root` is the folder of the file system `device` that is shown at `point`; `source` is what was mounted.
+    """
+
+    id: str
+    parent: str | None
+    device: str
+    root: str
+    point: str
+    type: str
+    source: str
+
+
 def unmounted_mount_point(
-    path: Path, *, fstab: Path = FSTAB, units: Sequence[Path] = UNIT_FOLDERS, mountinfo: Path = MOUNTINFO
+    path: Path, *, fstab: Path | None = None, units: Sequence[Path] | None = None, mountinfo: Path | None = None
 ) -> str | None:
     """The mount point at or above `path` that is named but not mounted now; None if there is none. The outermost one.
 
@@ -39,36 +57,56 @@ def unmounted_mount_point(
     return next((point for point in suspects if not is_mounted(point, now)), None)
 
 
-def named_mount_points(*, fstab: Path = FSTAB, units: Sequence[Path] = UNIT_FOLDERS) -> dict[str, Path]:
+def named_mount_points(*, fstab: Path | None = None, units: Sequence[Path] | None = None) -> dict[str, Path]:
     """Every mount point that an administrator has named, links followed, and the file that names it. `/` is left out."""
     found: dict[str, Path] = {}
-    for folder in units:
+    for folder in UNIT_FOLDERS if units is None else units:
         for unit in sorted(folder.glob("*.mount")):
             for point in _unit_points(_lines(unit)):
                 found[os.path.realpath(point)] = unit
-    for point in _fstab_points(_lines(fstab)):
-        found[os.path.realpath(point)] = fstab
+    table = fstab or FSTAB
+    for point in _fstab_points(_lines(table)):
+        found[os.path.realpath(point)] = table
     found.pop("/", None)
     return found
 
 
-def mounted(mountinfo: Path = MOUNTINFO) -> Mounts:
+def mounted(mountinfo: Path | None = None) -> tuple[Mount, ...]:
     """The mounts of this process now."""
-    rows = [line.split(" ")[:5] for line in _lines(mountinfo)]
-    whole = [(row[0], row[1], _plain(row[4])) for row in rows if len(row) == 5]
-    ids = {own for own, _, _ in whole}
-    return {(parent if parent in ids and parent != own else None, point): own for own, parent, point in whole}
+    found = []
+    lines = [line.partition(" - ") for line in _lines(mountinfo or MOUNTINFO)]
+    split = [(left.split(" "), right.split(" ")) for left, sign, right in lines if sign]
+    ids = {left[0] for left, _ in split}
+    for left, right in split:
+        if len(left) >= 5 and len(right) >= 2:
+            parent = left[1] if left[1] in ids and left[1] != left[0] else None
+            root, point, source = _plain(left[3]), _plain(left[4]), _plain(right[1])
+            found.append(Mount(id=left[0], parent=parent, device=left[2], root=root, point=point, type=right[0], source=source))
+    return tuple(found)
 
 
-def is_mounted(point: str, now: Mounts) -> bool:
+def is_mounted(point: str, now: Sequence[Mount]) -> bool:
     """Whether the path `point` leads to the root of a mount. One that is hidden by a later mount above it does not count."""
-    top: str | None = None
+    below: Mapping[tuple[str | None, str], Mount] = {(mount.parent, mount.point): mount for mount in now}
+    top: Mount | None = None
     reached = False
     for path in _at_and_above(point):
         reached = False
-        while (mount := now.get((top, path))) is not None:
-            top, reached = mount, True
+        while (mount := below.get((top.id if top else None, path))) is not None:
+            reached = reached or not _shows_the_same(mount, top)
+            top = mount
     return reached
+
+
+def folder_in(mount: Mount, path: str) -> str:
+    """Where a path below a mount lies in its file system: `/srv/data/a` for `/mnt/a` when `/srv/data` is mounted at `/mnt`."""
+    inner = os.path.relpath(path, mount.point)
+    return mount.root if inner == "." else os.path.join(mount.root, inner)
+
+
+def _shows_the_same(mount: Mount, parent: Mount | None) -> bool:
+    """A folder mounted on itself."""
+    return parent is not None and mount.device == parent.device and mount.root == folder_in(parent, mount.point)
 
 
 def _at_and_above(path: str) -> list[str]:
@@ -82,8 +120,10 @@ def _fstab_points(lines: list[str]) -> Iterator[str]:
         fields = line.split()
         if len(fields) < 3 or fields[0].startswith("#") or fields[2] in _NO_MOUNTS:
             continue
-        if fields[1].startswith("/"):
-            yield _plain(fields[1])
+        source, point = _plain(fields[0]), _plain(fields[1])
+        on_itself = source.startswith("/") and os.path.realpath(source) == os.path.realpath(point)
+        if point.startswith("/") and not on_itself:
+            yield point
 
 
 def _unit_points(lines: list[str]) -> Iterator[str]:

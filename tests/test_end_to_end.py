@@ -88,7 +88,7 @@ def test_what_ends_where(host: Host, daemon: subprocess.Popen[bytes]) -> None:
     host.drop("flipped", delta=delta, restore_to=str(host.datastore / "new.vmdk"))
     log = host.ends("flipped", "failed")
     assert "frame" in log or "block" in log
-    assert sorted(p.name for p in host.datastore.iterdir()) == ["CRM-flat.vmdk", "CRM.vmdk"]
+    assert sorted(p.name for p in host.datastore.iterdir()) == [".phd-datastore", "CRM-flat.vmdk", "CRM.vmdk"]
     host.phd("verify", delta, expected=65)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +43,16 @@ def target_names(context: click.Context, _parameter: click.Parameter, begun: str
     """Names of the targets in phd.toml."""
     config = _config(context)
     return _matching([(spec.name, printable(spec.url)) for spec in config.targets], begun) if config is not None else []
+
+
+def datastore_names(context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Names of the datastores below the roots."""
+    config = _config(context)
+    found = set()
+    for root in config.datastores.roots if config is not None else ():
+        with contextlib.suppress(OSError):
+            found |= {(printable(folder.name), printable(str(folder))) for folder in root.iterdir() if folder.is_dir()}
+    return _matching(sorted(found), begun)
 
 
 def files(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:

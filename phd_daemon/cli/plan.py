@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,12 +23,14 @@ from phd_daemon.cli.options import (
     receipts_folder,
     to_option,
 )
+from phd_daemon.datastores import readable_record
 from phd_daemon.known import fresh_catalog
 from restore_core.archive.header import DeltaHeader
 from restore_core.naming import printable
 from restore_core.restore.candidates import Candidate, candidates
+from restore_core.restore.preview import Preview, plan_delta
 from restore_core.restore.request import PlanSummary, RestoreRequest
-from restore_core.restore.run import open_delta, plan_delta
+from restore_core.restore.run import open_delta
 from restore_core.restore.situation import exists
 
 
@@ -47,6 +50,7 @@ def plan(delta: str, to: str, full: str | None, as_json: bool, config: Path | No
         full=archive_ref(full, targets.specs) if full else None,
         overwrite=True,
         records=receipts_folder(settings),
+        datastores=readable_record(settings),
         catalog=settings.catalog_folder,
         catalog_max_age=settings.index.max_age,
     )
@@ -56,11 +60,13 @@ def plan(delta: str, to: str, full: str | None, as_json: bool, config: Path | No
         with open_delta(request, targets) as opened, fresh_catalog(settings, stop=stop) as catalog:
             head = opened.header
             fulls = candidates(opened, catalog, targets) if head.blocks_full else []
-        found = plan_delta(request, targets, reporter=report, stop=stop)
-    there = exists(request)
+        preview = plan_delta(request, targets, reporter=report, stop=stop)
+    found, there = preview.plan, exists(request)
     if as_json:
         data = {"delta": _delta_data(request, head), "fulls": [_full_data(one) for one in fulls], "needs_overwrite": there}
-        show.as_json({**asdict(found), **data})
+        refused = [{"exit_code": int(one.exit_code), "what": one.message, "remedy": one.remedy} for one in preview.refusals]
+        show.as_json({**asdict(found), **data, "way": preview.way, "refusals": refused})
+        _end_with(preview)
         return
     show.say(f"\nDelta: {request.delta}\n  of {head.describe()}")
     _show_fulls(fulls)
@@ -68,7 +74,16 @@ def plan(delta: str, to: str, full: str | None, as_json: bool, config: Path | No
     show.table(("BLOCKS", "BYTES", "FROM", "WHY"), _rows(found))
     if there:
         where = printable(str(request.destination))
-        show.say(f"\n{where} is there already: a restore needs --overwrite, and then refreshes or replaces it")
+        show.say(f"\n{where} is there already: a restore needs --overwrite, and then takes this way: {preview.way}")
+    for refusal in preview.refusals:
+        show.say(f"\nA restore would be refused now: {refusal}")
+    _end_with(preview)
+
+
+def _end_with(preview: Preview) -> None:
+    """End as the restore would: the first refusal's exit code says whether it can be tried again."""
+    if preview.refusals:
+        sys.exit(preview.refusals[0].exit_code)
 
 
 def _show_fulls(fulls: list[Candidate]) -> None:

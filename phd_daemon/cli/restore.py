@@ -21,6 +21,7 @@ from phd_daemon.cli.options import (
     receipts_folder,
     restore_options,
 )
+from phd_daemon.datastores import readable_record
 from phd_daemon.process import forbid_core_dumps, tune_malloc
 from phd_daemon.progress_line import clock
 from restore_core import __version__
@@ -68,6 +69,7 @@ def restore(
         readback=readback,
         mode=settings.datastores.mode,
         records=receipts_folder(settings),
+        datastores=readable_record(settings),
         catalog=settings.catalog_folder,
         catalog_max_age=settings.index.max_age,
     )
@@ -155,4 +157,5 @@ def _offer_vmx(request: RestoreRequest, targets: TargetSet) -> None:
     """Seed: after a Delta restore you are asked about the VMX. It is the copy from the backup, and is not edited."""
     folder = request.destination.parent
     if click.confirm(f"Restore the VMX file also, unedited, to {printable(str(folder))}?", default=False):
-        show.say(f"{printable(str(restore_vmx(request.delta, targets, folder)))}: check its paths and settings before you use it")
+        written = restore_vmx(request.delta, targets, folder, request.datastores)
+        show.say(f"{printable(str(written))}: check its paths and settings before you use it")

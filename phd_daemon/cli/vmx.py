@@ -9,6 +9,7 @@ import click
 from phd_daemon.cli import show
 from phd_daemon.cli.complete import files
 from phd_daemon.cli.options import archive_ref, config_option, open_targets, read_config
+from phd_daemon.datastores import readable_record
 from restore_core.naming import printable
 from restore_core.restore.extras import restore_vmx
 
@@ -19,6 +20,7 @@ from restore_core.restore.extras import restore_vmx
 @config_option
 def vmx(delta: str, folder: Path, config: Path | None) -> None:
     """Restore only the VMX in DELTA into DIR. It is never edited, and never put over a file that is there."""
-    targets = open_targets(read_config(config))
-    written = restore_vmx(archive_ref(delta, targets.specs), targets, folder.absolute())
+    settings = read_config(config)
+    targets = open_targets(settings)
+    written = restore_vmx(archive_ref(delta, targets.specs), targets, folder.absolute(), readable_record(settings))
     show.say(f"{printable(str(written))}: check its paths and settings before you use it")

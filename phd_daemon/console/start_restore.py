@@ -19,6 +19,7 @@ from phd_daemon.console.choose_place import Chosen
 from phd_daemon.console.desk import Desk
 from phd_daemon.console.face import Face, Page, Stop
 from phd_daemon.console.run import queue_state
+from phd_daemon.datastores import readable_record
 from phd_daemon.process import forbid_core_dumps, tune_malloc
 from phd_daemon.spool.control_file import ControlFile
 from restore_core.errors import Stopped
@@ -66,6 +67,7 @@ def _request(order: Order, desk: Desk) -> RestoreRequest:
         overwrite=order.place.overwrite,
         mode=config.datastores.mode,
         records=receipts_folder(config),
+        datastores=readable_record(config),
         catalog=config.catalog_folder,
         catalog_max_age=config.index.max_age,
     )
@@ -141,7 +143,7 @@ def offer_vmx(backup: Checked, folder: Path, face: Face, desk: Desk) -> None:
         "Its paths and settings are not changed.",
     ]
     if face.confirm("Restore the VMX file also?", lines, default=False):
-        written = restore_vmx(backup.entry.ref, desk.targets, folder)
+        written = restore_vmx(backup.entry.ref, desk.targets, folder, readable_record(desk.config))
         text = f"{printable(str(written))}: check its paths and settings before you use it"
         face.show(Page(title="VMX restored", lines=[text]))
 

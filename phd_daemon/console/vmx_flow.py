@@ -12,7 +12,9 @@ from phd_daemon.console.choose_place import choose_folder, proposed_folder
 from phd_daemon.console.desk import Desk
 from phd_daemon.console.face import Face, Page
 from phd_daemon.console.run import waited
+from phd_daemon.datastores import readable_record
 from restore_core.catalog import CatalogEntry
+from restore_core.disk.known_datastores import refuse_unless_known
 from restore_core.errors import BadArchive
 from restore_core.naming import ArchiveType, printable
 from restore_core.restore.extras import restore_vmx
@@ -40,8 +42,10 @@ def _put_it_somewhere(backup: Checked, face: Face, desk: Desk) -> bool:
         )
 
     def write(folder: Path) -> bool:
+        record = readable_record(desk.config)
+        refuse_unless_known(folder / "any.vmx", record)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        written = restore_vmx(entry.ref, desk.targets, folder)
+        written = restore_vmx(entry.ref, desk.targets, folder, record)
         text = f"{printable(str(written))}: check its paths and settings before you use it"
         face.show(Page(title="VMX restored", lines=[text]))
         return True

@@ -3,7 +3,8 @@
     settings     config-invalid, settings-writable, secret-readable, secret-missing
     spool        spool-unsafe, daemon-down, queue-disabled
     targets      target-unreachable, target-emptied, listing-partial, host-key-unknown
-    replication  rule-bad, rule-matches-nothing, rule-ambiguous, replica-gone, replica-diverged, ledger-line-bad
+    replication  rule-bad, rule-matches-nothing, rule-ambiguous, replica-gone, replica-diverged,
+                 replica-older, replica-ahead, ledger-line-bad
     leftovers    partial-file-stale, refresh-interrupted
     machine      disk-nearly-full, clock-wrong, not-confined
     systemd      unit-not-hardened

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from phd_daemon import replicate, sandbox
 from phd_daemon.config import Config, load_config
-from phd_daemon.doctor import folders, leftovers, machine, rules, spool, targets, unit
+from phd_daemon.datastores import record_of
+from phd_daemon.doctor import datastores, folders, leftovers, machine, rules, spool, targets, unit
 from phd_daemon.doctor.finding import Finding, Report
 from phd_daemon.known import catalog_of
 from phd_daemon.queue_view import queued_jobs
@@ -33,6 +34,7 @@ def examine(path: Path | None) -> Report:
         targets.secrets(config.targets, config.source),
         spool.examine(config.queue.spool, enabled=config.queue.enabled),
         folders.examine(config),
+        _known_datastores(config),
         reached,
         _replication(config, reached),
         _leftovers(config),
@@ -68,7 +70,9 @@ def _replication(config: Config, reached: Report) -> Report:
     found += targets.partial(catalog.known())
     where, ledger = printable(str(config.replication.rules)), printable(str(config.replication.ledger))
     try:
-        found += rules.findings(replicate.look(config, catalog, keep=False), rules=where, ledger=ledger)
+        look = replicate.look(config, catalog, keep=False)
+        found += rules.findings(look, rules=where, ledger=ledger)
+        unseen += rules.unseen(look)
     except PhdError as error:
         if targets.not_ours(error):
             return Report(findings=tuple(found), unseen=(*unseen, f"the rules: {error.message}; ask as root"))
@@ -77,6 +81,14 @@ def _replication(config: Config, reached: Report) -> Report:
     except OSError as error:
         unseen += (f"the rules: {error.strerror} ({printable(str(error.filename or where))})",)
     return Report(findings=tuple(found), unseen=unseen)
+
+
+def _known_datastores(config: Config) -> Report:
+    try:
+        jobs = queued_jobs(Spool(folder=config.queue.spool))
+    except OSError:
+        jobs = ()  # that the queue cannot be read is said elsewhere
+    return datastores.examine(record_of(config), jobs)
 
 
 def _leftovers(config: Config) -> Report:

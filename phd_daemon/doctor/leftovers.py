@@ -1,7 +1,8 @@
 """Files that a restore or a backup left behind: older than a day, and no job will come back to them.
 
-*.phd-part  *.phd-redo-part  .phd-*.tmp     pieces; nothing needs them
-*.phd-redo  *.phd-applying                  a disk half old and half new: the way to make it whole lies in them
+*.phd-new  *.phd-part  *.phd-hold  .phd-*.tmp ...    pieces; nothing needs them
+*.phd-redo  *.phd-applying  *.phd-replaced          a disk half old and half new: the way to make it whole lies in them
+.phd-*.swap                                         a disk that was being replaced, or the one that was to take its place
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from phd_daemon.doctor.finding import Finding, Report
+from restore_core.disk.hold import HOLD_SUFFIX
 from restore_core.disk.vmdk import flat_name_for, is_vmdk_name
 from restore_core.naming import printable
 from restore_core.targets.base import TargetSpec
 
 DAY = 86400.0
 MOST_ENTRIES = 500_000
-_PIECE = re.compile(r"(?:.+\.phd-part|.+\.phd-redo-part|\.phd-.+\.tmp)\Z", re.DOTALL)
-_HALF = re.compile(r"(?P<of>.+)\.phd-(?:redo|applying)\Z", re.DOTALL)
+_PIECE = re.compile(r"(?:.+\.phd-(?:new|part|hold|redo-part)|\.phd-.+\.tmp)\Z", re.DOTALL)
+_HALF = re.compile(r"(?P<of>.+)\.phd-(?:redo|applying|replaced)\Z", re.DOTALL)
+_SWAP = re.compile(r"\.phd-[0-9a-f]+-[0-9a-f]+\.swap\Z")
 _SUFFIX = re.compile(r"\.phd-[a-z-]+\Z")
 
 
@@ -86,7 +89,9 @@ def _collect(top: Path, into: list[Leftover]) -> bool:
             if stat.S_ISDIR(facts.st_mode):
                 if facts.st_dev == device:
                     waiting.append(entry.path)
-            elif stat.S_ISREG(facts.st_mode) and (_PIECE.match(entry.name) or _HALF.match(entry.name)):
+            elif stat.S_ISREG(facts.st_mode) and any(kind.match(entry.name) for kind in (_PIECE, _HALF, _SWAP)):
+                if entry.name.endswith(HOLD_SUFFIX) and facts.st_size:
+                    continue  # it is not empty: the record of a replacement that was interrupted, which is told of the disk itself
                 into.append(Leftover(path=Path(entry.path), size=facts.st_size, mtime=facts.st_mtime))
         if seen > MOST_ENTRIES:
             return False
@@ -95,6 +100,14 @@ def _collect(top: Path, into: list[Leftover]) -> bool:
 
 def _finding(one: Leftover, now: float) -> Finding:
     days, where = int((now - one.mtime) // DAY), printable(str(one.path))
+    if _SWAP.match(one.path.name):
+        return Finding(
+            check="replacement-interrupted",
+            what=f"the replacement of a disk in this folder was interrupted {days} days ago; this is the old disk or the new one",
+            where=where,
+            why="If it is the old one, it may hold work that was done since. The *.phd-hold beside it says which one it is.",
+            mend="Do not delete it. Type 'phd recover DISK', or restore to that disk again: either ends the replacement first.",
+        )
     half = _HALF.match(one.path.name)
     if half:
         return Finding(
@@ -102,7 +115,7 @@ def _finding(one: Leftover, now: float) -> Finding:
             what=f"a refresh of {printable(half['of'])} was interrupted {days} days ago and never went on",
             where=where,
             why="That disk is half old and half new until the refresh is finished. Without this file it cannot be.",
-            mend="Do not delete it. Restore to that disk again with overwrite = true: the refresh is finished first.",
+            mend="Do not delete it. Type 'phd recover DISK' to finish the refresh, or 'phd recover DISK --back' to take it back.",
         )
     return Finding(
         check="partial-file-stale",

@@ -2,7 +2,7 @@
 
     crm.job  crm.held  crm.running  crm.done  crm.failed  crm.cancelled  crm.rejected      the control file, by state
     crm.log  crm.status                                                                    beside it
-    .state/crm.json  .state/crm.lock  .state/.daemon.lock                                  the daemon's own
+    .state/crm.json  .state/crm.lock  .state/.daemon.lock  .state/.datastores.json         the daemon's own
 
 The stem may hold any byte a file name may, dots included; names that begin with a dot are nobody's jobs. Editors'
 droppings (`crm.job~`, `crm.job.tmp`, `.crm.job.swp`, `#crm.job#`) end differently and are never met as jobs.
@@ -105,6 +105,11 @@ class Spool:
     def receipts(self) -> Path:
         """Records of what restores wrote: which disks are ours, and what is in them."""
         return self.state_folder / "receipts"
+
+    @property
+    def datastores(self) -> Path:
+        """Which disk each datastore is."""
+        return self.state_folder / ".datastores.json"  # the dot: a job may be called "datastores", see below
 
     @property
     def daemon_lock(self) -> Path:

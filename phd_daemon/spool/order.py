@@ -9,11 +9,12 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from restore_core.disk.known_datastores import DatastoreRecord
 from restore_core.restore.request import Provision, RestoreRequest, VmxChoice
 from restore_core.targets import parse_ref
 from restore_core.targets.base import TargetSpec
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +37,11 @@ class WorkOrder:
     mode: int
     reserved: int
     records: str
+    datastores: str
     catalog: str
     catalog_max_age: float
     targets: tuple[TargetSpec, ...]
+    decided_at: float = 0.0
 
     def request(self) -> RestoreRequest:
         """The restore this order asks for."""
@@ -55,9 +58,11 @@ class WorkOrder:
             reserved=self.reserved,
             only_ours=self.only_ours,
             records=Path(self.records),
+            datastores=DatastoreRecord(file=Path(self.datastores), roots=tuple(Path(root) for root in self.roots)),
             again=self.attempt > 1,
             catalog=Path(self.catalog),
             catalog_max_age=self.catalog_max_age,
+            decided_at=self.decided_at,
         )
 
     def to_json(self) -> bytes:

@@ -2,11 +2,17 @@
 # (SC2015: in "A && B || C" C is meant for both; SC2317: functions are called through "$@"; SC203x: subshells are meant.)
 #
 # This archive restores itself. It needs a POSIX shell and the usual small tools (dd with iflag=fullblock, gzip, awk, sed,
-# od, tr, tee, find, df; openssl, sha256sum or shasum); busybox alone has them all. Nothing behind these 64 KiB is run.
+# od, tr, tee, find, ls, ln, df; openssl, sha256sum or shasum); busybox alone has them all. To replace a disk that is there
+# it needs flock (util-linux) as well. Nothing behind these 64 KiB is run.
 #
 # What holds: a disk gets its final name only when the SHA-256 was right of this head, of every section of this file, of
 # the compressed Full and of each 16 MiB of the finished disk. Until then it is NAME.phd-part, and that is removed when
-# anything ends badly. There is no other temporary file: what is needed in two places at once goes through pipes.
+# anything ends badly. While it is published, .phd-RANDOM-WHAT.tmp and, of what is replaced, NAME.phd-replaced lie beside it
+# for a moment. There is no other temporary file: what is needed in two places at once goes through pipes.
+#
+# Who else writes this disk: nobody. From the first look to the last act a lock is held on NAME.phd-hold (9), and a shared
+# one on the folder (8); all processes that move bytes hold them, too. The part file is made anew and stays open (6), and
+# before it gets its name its inode is compared. Nothing is replaced that changed since the start or that a program has open.
 #
 # How it counts: in blocks of the disk (256 KiB or 1 MiB) and the bytes left over, since some shells have 32 bits only;
 # awk does the divisions. Texts of the header are printed, never run, and none of them is a path.
@@ -20,7 +26,8 @@ export LC_ALL=C
 unset GZIP PIGZ
 set -f
 umask 077
-full='' to='' thin='' overwrite='' secret='' worker='' part='' meter='' damaged=''
+full='' to='' thin='' overwrite='' secret='' worker='' part='' meter='' damaged='' hold='' text='' fifo='' private=''
+exec 8<>/dev/null 9<>/dev/null
 case ${KSH_VERSION-} in
 *MIRBSD*) say() { print -r -- "$*"; } ;; # its printf is a program, and the arguments of programs can be seen by others
 *) say() { printf '%s\n' "$*"; } ;;
@@ -28,7 +35,7 @@ esac
 die() { say "$2" >&2; exit "$1"; } # 2 usage, 65 bad data, 69 no Full to be had, 73 cannot write there, 75 try again
 have() { command -v "$1" >/dev/null 2>&1; }
 if have busybox; then # perhaps there is nothing else
-    for tool in awk cat date dd df find gzip mkfifo mv od rm sed sha256sum stty sync tee tr wget; do
+    for tool in awk cat date dd df find flock gzip ln ls mkfifo mv od rm sed sha256sum stat stty sync tee tr wget; do
         have "$tool" || eval "$tool() { busybox $tool \"\$@\"; }"
     done
 fi
@@ -82,7 +89,7 @@ copy() { # copy BLOCKS BYTES [GAP [CONV]]: so much from input to output, after a
     while [ "$todo" -gt 0 ]; do
         piece=$((todo > batch ? batch : todo))
         kill -0 $$ 2>/dev/null || return 1 # the main process is gone
-        dd bs="$block" count="$piece" seek="$gap" conv="$conv" iflag=fullblock status=none || return 1
+        dd bs="$block" count="$piece" seek="$gap" conv="$conv" iflag=fullblock status=none 8<&8 9>&9 || return 1
         todo=$((todo - piece)) gap=0
         [ -z "$meter" ] || tick "$piece"
     done
@@ -264,7 +271,7 @@ put_runs() { # write what the Delta holds, and zeros, over the unpacked Full (7)
         )
     }
 }
-check_disk() { # each segment (8) against its digest; those that are not in the list are zero. All of them have to be seen
+check_disk() { # each segment (4) against its digest; those that are not in the list are zero. All of them have to be seen
     inflated segments | awk -v b="$block" -v s="$segment" -v size="$disk_size" '
         function line(digest) { n = size - at < s ? size - at : s; q = int(n / b); at += s
             printf "%.0f %.0f %s\n", q, n - q * b, digest }
@@ -279,7 +286,7 @@ check_disk() { # each segment (8) against its digest; those that are not in the 
                 [ "$shape" = "$blocks $bytes" ] || zeros=$(silent_copy "$blocks" "$bytes" </dev/zero | sha256)
                 want=${zeros%% *} shape="$blocks $bytes"
             fi
-            found=$(silent_copy "$blocks" "$bytes" <&8 | sha256)
+            found=$(silent_copy "$blocks" "$bytes" <&4 | sha256)
             [ "${found%% *}" = "$want" ] || die 65 "segment $number (of 16 MiB) is not what was backed up: its SHA-256 differs"
             number=$((number + 1))
             [ -z "$meter" ] || tick "$blocks"
@@ -288,14 +295,99 @@ check_disk() { # each segment (8) against its digest; those that are not in the 
     )
 }
 fill() {
+    [ "$(open_number 7 "$part") $(open_number 4 "$part")" = "$mine $mine" ] || lost "$part"
     if [ "$blocks_full" != 0 ]; then put_full || exit; fi
     put_runs && check_disk || exit
-    dd if=/dev/null of="$part" conv=notrunc,fsync status=none || die 73 "$part: cannot be made durable"
+    dd if=/dev/null conv=notrunc,fsync status=none >&6 || die 73 "$part: cannot be made durable"
 }
+
+# ---- the hold, and whose file it is ----
+
+number() { # number FILE [L]: of its inode; with L of what a link leads to
+    # shellcheck disable=SC2046 # the number, then words of the name
+    set -- $(ls -di"${2-}" "$1" 2>/dev/null)
+    say "${1-}"
+}
+open_number() { # open_number DESCRIPTOR NAME: of the open file; where the system does not tell, of what has the name
+    if [ -n "$told" ]; then number "$descriptors/0" L <&"$1"; else number "$2"; fi
+}
+see_descriptors() { # how the system shows open files
+    descriptors=/dev/fd told=''
+    [ -e /dev/fd/0 ] || descriptors=/proc/self/fd
+    [ "$(number "$descriptors/0" L <"$me")" != "$(number "$me" L)" ] || told=yes
+    [ -z "$told" ] || return 0
+    [ -z "$overwrite" ] || die 73 "$held: nothing is replaced where nobody can see who has it open; mount -t proc proc /proc"
+    say "Neither /dev/fd nor /proc shows here what is open: let nobody touch $held.phd-part while this runs" >&2
+}
+exists() { [ -e "$1" ] || [ -h "$1" ]; }
+lock() { # lock [-s] DESCRIPTOR: 75 if another has it, false if there are no locks
+    flock -n "$@" 8<&8 9>&9
+    case $? in
+    0) return 0 ;;
+    1) die 75 "$held: phd or another script is at work on this disk. Nothing was changed; try again when it has ended" ;;
+    esac
+    no_locks
+}
+no_locks() {
+    [ -z "$overwrite" ] || die 73 "$held: nothing is replaced without a lock, and there is no flock (util-linux) here, or the \
+file system has none. Move away what is there, then try without --overwrite"
+    return 1
+}
+take_hold() { # take_hold FILE: nobody else writes it, until drop_hold and the end of all children (FORMAT.md, Who writes a disk)
+    held=$1
+    see_descriptors
+    flock -u 9 9<>/dev/null 2>/dev/null || { no_locks || return 0; }
+    (: <"${held%/*}/") 2>/dev/null || die 73 "${held%/*}: cannot be read"
+    exec 8<"${held%/*}/"
+    lock -s 8 || return 0
+    for try in 1 2 3 4 5 6 7 8 9; do # another may remove it between our opening and locking
+        ! exists "$held.phd-hold" || { [ -f "$held.phd-hold" ] && [ ! -h "$held.phd-hold" ]; } ||
+            die 73 "$held.phd-hold: not a plain file; remove it"
+        (: >>"$held.phd-hold") 2>/dev/null || die 73 "$held.phd-hold: cannot be written"
+        exec 9>>"$held.phd-hold"
+        lock 9 || { rm -f "$held.phd-hold" && return 0; }
+        hold_number=$(open_number 9 "$held.phd-hold")
+        if [ "$(number "$held.phd-hold")" = "$hold_number" ]; then
+            [ ! -s "$held.phd-hold" ] ||
+                die 75 "$held.phd-hold: phd was replacing this disk and was interrupted. \
+Let it finish: phd recover DISK, or restore again with phd"
+            hold=$held.phd-hold && return 0
+        fi
+    done
+    die 75 "$held.phd-hold: is removed again and again ($try times); try again later"
+}
+drop_hold() { # the file goes first, while it is still locked
+    [ -z "$hold" ] || ! (still_held 2>/dev/null) || rm -f "$hold"
+    hold=''
+    exec 8<>/dev/null 9<>/dev/null
+}
+# shellcheck disable=SC2012 # a file's numbers, not names
+stamps() { # what differs when a file is another one or was written to; empty if there is none
+    stat -c '%d %i %s %y' "$1" 2>/dev/null || ls -dnil "$1" 2>/dev/null | awk '{ print $1, $6, $7, $8, $9 }'
+}
+opened() { # whether a program or a loop device has it open, as far as this user may see; the list is made before find is there
+    set +f
+    set -- "$1" /proc/[0-9]*/fd
+    set -f
+    inspected=$1
+    shift
+    [ -n "$(find -L "$@" -maxdepth 1 -samefile "$inspected" 2>/dev/null | sed q)$(losetup -j "$inspected" 2>/dev/null)" ]
+}
+unchanged() { [ "$(stamps "$1")" = "$2" ] && ! opened "$1"; } # unchanged FILE STAMPS
+is_mine() { # whether the name leads to what was made here; nothing else can have that inode while 6 is open
+    [ -n "$part" ] && [ "$(number "$part")" = "$mine" ]
+}
+still_held() { [ -z "$hold" ] || [ "$(number "$hold")" = "$hold_number" ] || die 75 "$hold: was removed; try again"; }
+lost() { die 75 "$1: was removed or replaced while it was written. Nothing was published; try again"; }
 
 # ---- what the main process does ----
 
-cleanup() { [ -z "$part" ] || rm -f "$part" "$part.fifo" "$text"; }
+cleanup() {
+    ! is_mine || rm -f "$part"
+    [ -z "$private" ] || rm -f "$private.tmp"
+    [ -z "$fifo$text" ] || rm -f ${fifo:+"$fifo"} ${text:+"$text"}
+    drop_hold
+}
 stop() {
     trap '' INT TERM HUP
     [ -z "$worker" ] || kill "$worker" 2>/dev/null
@@ -319,9 +411,12 @@ name_files() { # from --to: the disk, and the descriptor if it is a VMDK
     [ ! -d "$to" ] && [ -n "$name" ] || die 2 "$to is a folder: add the name of the disk"
     [ -d "${to%/*}/" ] || die 73 "${to%/*}: no such folder; make it first"
     [ "$name" = "$(say "$name" | tr -d '\000-\037\177')" ] || die 73 "$to: control characters in the name"
+    [ ${#name} -le 236 ] || die 73 "$to: the name is too long: with what is added to it while it is restored, 255 bytes are allowed"
     case $(say "$name" | tr '[:upper:]' '[:lower:]') in
     *-flat.vmdk) die 73 "$to: this names the data file of a VMDK; name its descriptor" ;;
-    *.phd-part) die 73 "$to: this suffix is kept for unfinished files" ;;
+    *.phd-part | *.phd-hold | *.phd-new | *.phd-redo | *.phd-applying | *.phd-replaced)
+        die 73 "$to: this suffix is kept for unfinished files"
+        ;;
     .vmdk | *\"*.vmdk) die 73 "$to: not a name for a VMDK" ;;
     *.vmdk)
         descriptor=$to stem=${to%?????}
@@ -345,19 +440,57 @@ replaceable() { # a VMDK that is there, only if its data is in the file that wou
     *) die 73 "$descriptor: not a VMDK with its data in ${disk##*/}; move it away first" ;;
     esac
 }
-make_part() {
-    room=$(df -Pk "${to%/*}/" 2>/dev/null | awk -v n="$disk_size" 'END { if (NF >= 4 && $4 * 1024 < n) print $4 * 1024 }')
-    [ -n "$thin" ] || [ -z "$room" ] || die 73 "${to%/*}: not enough space: $disk_size bytes needed, $room bytes free"
-    [ ! -e "$disk.phd-part" ] || die 73 "$disk.phd-part: another restore writes it, or one was cut short. If none runs, remove it"
-    (set -C && : >"$disk.phd-part") 2>/dev/null || die 73 "${to%/*}: cannot be written"
-    part=$disk.phd-part text=$to.phd-part conv_full=notrunc way=/dev/fd/4
-    dd if=/dev/null of="$part" bs=1 seek="$disk_size" status=none || die 73 "$part: cannot be $disk_size bytes long"
+not_half_done() { # phd, or a script before this one
+    for file in "$disk" ${descriptor:+"$descriptor"}; do
+        for kind in new redo applying; do
+            ! exists "$file.phd-$kind" || die 75 "$file.phd-$kind: phd has not finished this disk. Let it finish first: by \
+its job in the queue, or by phd restore DELTA --to $to --overwrite"
+        done
+    done
+}
+no_part() { # no_part FILE...
+    for file in "$@"; do
+        ! exists "$file.phd-replaced" || die 73 "$file.phd-replaced: this was to be replaced by a restore that was cut short. \
+If $file is there, remove it, else rename it back"
+        ! exists "$file.phd-part" ||
+            die 73 "$file.phd-part: another restore writes it, or one was cut short. If none runs, remove it"
+    done
+}
+in_part() { # in_part FILE STEP...: run the step with the part file of FILE, which is made now, open as 6
+    no_part "$1"
+    begun='' links=''
+    set -C
+    begin "$@" 6>"$1.phd-part"
+    [ -n "$begun" ] || die 73 "$1.phd-part: cannot be written"
+}
+begin() {
+    set +C
+    begun=yes part=$1.phd-part
+    mine=$(open_number 6 "$part")
+    is_mine || lost "$part"
+    private=${part%/*}/.phd-$(od -A n -N 8 -t x1 /dev/urandom 2>/dev/null | tr -d ' \n')$$
+    ln "$part" "$private.tmp" 2>/dev/null && [ "$(number "$private.tmp")" = "$mine" ] && links=yes
+    rm -f "$private.tmp"
+    shift
+    "$@"
+}
+set_size() { # of the part file, through what is open
+    open_part=$part
+    [ ! -e /proc/self/fd/6 ] || open_part=/proc/self/fd/6 # opened anew whatever has its name now
+    conv_full=notrunc way=$descriptors/4
+    dd if=/dev/null of="$open_part" bs=1 seek="$disk_size" status=none 6>&6 || die 73 "$part: cannot be $disk_size bytes long"
     # Blocks of zeros need not be written into what reads as zeros already: holes, or space that was set aside at once.
-    if [ -n "$thin" ] || fallocate -l "$disk_size" "$part" 2>/dev/null; then
+    if [ -n "$thin" ] || fallocate -l "$disk_size" "$open_part" 6>&6 2>/dev/null; then
         ! dd if=/dev/null conv=sparse status=none 2>/dev/null || conv_full=notrunc,sparse
     fi
-    [ -e /dev/fd/0 ] || way=/proc/self/fd/4
-    case ${KSH_VERSION-} in *93*) way=$part.fifo && mkfifo "$way" ;; esac # its pipes are sockets, which no name leads to
+    case ${told:-no}${KSH_VERSION-} in # in ksh93 pipes are sockets, which no name leads to
+    no* | *93*)
+        way=$part.fifo
+        rm -f "$way" # of one that was killed
+        mkfifo "$way" || die 73 "$way: this file system knows no named pipes; mount /proc and use another shell than ksh93"
+        fifo=$way
+        ;;
+    esac
 }
 render() { # render FLAT: the descriptor that was made with the archive, for a data file of this name
     section stub | while IFS= read -r line; do
@@ -366,26 +499,93 @@ render() { # render FLAT: the descriptor that was made with the archive, for a d
     done
     [ -z "$thin" ] || say 'ddb.thinProvisioned = "1"'
 }
-publish() { # data first, descriptor last: it is what makes a disk usable
-    [ -z "$descriptor" ] || render "${disk##*/}" >"$text" || die 73 "$text: cannot be written"
+give() { # give FILE NAME: a name that nothing has
+    wanted=$(number "$1")
+    if [ -n "$links" ]; then
+        ln "$1" "$2" 2>/dev/null && [ "$(number "$2")" = "$wanted" ] && rm -f "$1"
+    else
+        ! exists "$2" && mv -n "$1" "$2" 2>/dev/null && [ "$(number "$2")" = "$wanted" ]
+    fi
+}
+set_aside() { # set_aside NAME STAMPS: what has these stamps and nobody has open gets a name that is looked at again
+    unchanged "$1" "$2" && ! exists "$1.phd-replaced" && mv -f "$1" "$1.phd-replaced" || return 1
+    ! unchanged "$1.phd-replaced" "$2" || return 0
+    put_back "$1"
+    return 1
+}
+put_back() { # put_back NAME: what was set aside, if nothing has its name now
+    ! exists "$1.phd-replaced" || give "$1.phd-replaced" "$1" || say "$1 was taken by somebody; the old one is $1.phd-replaced" >&2
+}
+replace() { # replace NEW NAME STAMPS: in place of what has these stamps, or of nothing
+    [ -z "$3" ] || set_aside "$2" "$3" || return 1
+    if give "$1" "$2"; then return 0; fi
+    [ -z "$3" ] || put_back "$2"
+    return 1
+}
+make_private() { # give the part file a name that only we know, and look at it there
+    is_mine || lost "$part"
+    still_held
+    trap '' INT TERM HUP # no half of what comes now
+    visible=$part
+    mv -f "$part" "$private-new.tmp" || { part='' && lost "$visible"; }
+    part=$private-new.tmp
+    if ! is_mine; then # it is another one's: back with it
+        ! exists "$part" || give "$part" "$visible" || say "$visible is $part now" >&2
+        part=''
+        lost "$visible"
+    fi
+}
+publish() { # data first, descriptor last: it is what makes a disk usable, and what must not be there with half of one
+    is_mine || lost "$part"
+    if [ -n "$descriptor" ]; then
+        text=$private-text.tmp
+        render "${disk##*/}" >"$text" && dd if=/dev/null conv=notrunc,fsync status=none >>"$text" ||
+            die 73 "$text: cannot be written"
+    fi
+    not_half_done
     may_write "$disk" ${descriptor:+"$descriptor"}
-    trap '' INT TERM HUP # no half of it
-    [ -z "$descriptor" ] || rm -f "$descriptor"
-    mv -f "$part" "$disk" || die 73 "$disk: cannot get its name"
-    [ -z "$descriptor" ] || mv -f "$text" "$descriptor" || die 73 "$descriptor: cannot get its name"
+    make_private
+    if [ -n "$descriptor" ]; then
+        [ -n "$seen_text" ] || ! exists "$descriptor" || taken "$descriptor"
+        [ -z "$seen_text" ] || set_aside "$descriptor" "$seen_text" || taken "$descriptor"
+    fi
+    if ! replace "$part" "$disk" "$seen"; then
+        [ -z "$descriptor" ] || put_back "$descriptor"
+        taken "$disk"
+    fi
+    part=''
+    if [ -n "$descriptor" ]; then
+        give "$text" "$descriptor" || die 75 "$descriptor: cannot get its name: somebody made one or removed ours. \
+${disk##*/} is restored and verified; stub --to $to makes a descriptor for it"
+        text=''
+    fi
+    [ "$(number "$disk")" = "$mine" ] || taken "$disk"
+    rm -f "$disk.phd-replaced" ${descriptor:+"$descriptor.phd-replaced"}
     sync "${to%/*}/" 2>/dev/null
     say "$to: restored and verified, $disk_size bytes"
 }
+taken() { die 75 "$1: was made, changed, moved or opened by somebody meanwhile. It is left as it is; try again"; }
+fill_part() {
+    set_size
+    # shellcheck disable=SC2094 # two more places in one file: for the runs, for the check
+    run fill 7<>"$open_part" 4<"$open_part"
+    publish
+}
 restore() {
     name_files
+    take_hold "$disk"
+    seen=$(stamps "$disk") seen_text=''
+    [ -z "$descriptor" ] || seen_text=$(stamps "$descriptor")
+    not_half_done
+    no_part "$disk" ${descriptor:+"$descriptor"}
     may_write "$disk" ${descriptor:+"$descriptor"}
     replaceable
+    [ -z "$seen" ] || ! opened "$disk" || die 75 "$disk: a program has it open. Nothing was changed; try again when it is closed"
     [ "$blocks_full" = 0 ] || find_full
     run check_delta
-    make_part
-    # shellcheck disable=SC2094 # three places in one file: for the Full, for the runs, for the check
-    run fill 6<>"$part" 7<>"$part" 8<"$part"
-    publish
+    room=$(df -Pk "${to%/*}/" 2>/dev/null | awk -v n="$disk_size" 'END { if (NF >= 4 && $4 * 1024 < n) print $4 * 1024 }')
+    [ -n "$thin" ] || [ -z "$room" ] || die 73 "${to%/*}: not enough space: $disk_size bytes needed, $room bytes free"
+    in_part "$disk" fill_part
 }
 verify_delta() { run check_delta && say "$me: every section has its SHA-256"; }
 verify_full() { find_full && run check_full && say "$full: has its SHA-256, and is the Full of this Delta"; }
@@ -394,24 +594,35 @@ verify() {
     if [ "$blocks_full" = 0 ]; then say "No block comes from the Full: it is not needed"; else verify_full; fi
 }
 put_text() { # put_text FILE COMMAND...: what the command prints, after this archive was checked
+    seen=$(stamps "$1") to=$1
+    no_part "$1"
     may_write "$1"
     run check_delta
-    [ ! -e "$1.phd-part" ] || die 73 "$1.phd-part is in the way: remove it"
-    to=$1 part=$1.phd-part text=''
-    shift
-    { "$@" >"$part"; } 2>/dev/null && mv -f "$part" "$to" || die 73 "$to: cannot be written"
+    in_part "$1" write_text "$@"
     say "$to: written"
+}
+write_text() {
+    shift
+    { "$@" && dd if=/dev/null conv=notrunc,fsync status=none; } >&6 2>/dev/null || die 73 "$to: cannot be written"
+    make_private
+    replace "$part" "$to" "$seen" || taken "$to"
+    rm -f "$to.phd-replaced"
+    part=''
 }
 restore_vmx() {
     place vmx || die 65 "$me: it holds no VMX; the disk was backed up without its VM"
     [ -n "$to" ] || die 2 "Where to? --to DIR"
     case $to in /*) ;; *) to=./$to ;; esac
     [ ! -d "$to" ] || to=$to/$(file_name "$vm" vm).vmx
+    [ -d "${to%/*}/" ] || die 73 "${to%/*}: no such folder; make it first"
+    take_hold "$to"
     put_text "$to" section vmx
 }
 write_stub() {
     name_files
     [ -n "$descriptor" ] || die 2 "A stub is called NAME.vmdk"
+    take_hold "$disk"
+    not_half_done
     [ ! -e "$disk" ] || is_size "$disk" "$disk_size" || die 73 "$disk: not this disk, which has $disk_size bytes"
     put_text "$descriptor" render "${disk##*/}"
 }
@@ -535,8 +746,9 @@ exit
 #h The Full is looked for beside this file and in the folders next door. PATH_OR_URL is a file, or ftp://, ftps://, http://
 #h or https:// (curl, wget or lynx), or sftp:// (ssh); a password comes from ~/.netrc, or is asked for on a terminal.
 #h NAME.vmdk makes a descriptor and NAME-flat.vmdk; any other suffix makes a raw image.
-#h Exit codes: 0 done and verified, 2 usage, 65 bad data, 69 no Full to be had, 73 cannot write there, 75 try again,
-#h 130 interrupted.
+#h --overwrite needs flock (util-linux). A disk that changed meanwhile, or that a program has open, is not replaced.
+#h Exit codes: 0 done and verified, 2 usage, 65 bad data, 69 no Full to be had, 73 cannot write there, 75 try again (the disk
+#h is in use, or another restore is at work on it), 130 interrupted.
 #h
 #h By hand, with the Full beside this file (dd of coreutils or busybox):
 #h   1. zcat FULL > DISK-flat.vmdk

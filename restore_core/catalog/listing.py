@@ -32,6 +32,7 @@ from typing import NamedTuple, Self
 from restore_core import durable
 from restore_core.catalog.known_gap import KnownGap, as_data, from_data
 from restore_core.naming import printable, unprintable
+from restore_core.plain import open_plain, read_plain
 from restore_core.targets.base import TargetSpec
 
 VERSION = 1
@@ -92,7 +93,7 @@ def listing_path(folder: Path, target: str) -> Path:
 def read_head(folder: Path, spec: TargetSpec) -> Head | None:
     """What the cached listing of a target says of itself; None when there is none, it is torn, or of another URL."""
     try:
-        with listing_path(folder, spec.name).open("rb") as file:
+        with open_plain(listing_path(folder, spec.name)) as file:
             first = json.loads(file.readline())
             file.seek(max(file.seek(0, os.SEEK_END) - _TAIL, 0))
             last = file.read()
@@ -230,7 +231,7 @@ class ListingWriter:
 def read_trouble(folder: Path, spec: TargetSpec) -> Trouble | None:
     """Since when a target cannot be listed; None if it could be the last time, or its URL was another one then."""
     try:
-        data = json.loads((folder / f"{spec.name}.trouble").read_bytes())
+        data = json.loads(read_plain(folder / f"{spec.name}.trouble"))
         if data["url"] != printable(spec.url):
             return None
         return Trouble(since=float(data["since"]), problem=str(data["problem"]))
@@ -272,6 +273,6 @@ def mark_changed(folder: Path, target: str, *, now: float) -> None:
 def changed_at(folder: Path, target: str) -> float:
     """When we last wrote to a target, 0.0 if never."""
     try:
-        return float((folder / f"{target}.changed").read_bytes())
+        return float(read_plain(folder / f"{target}.changed"))
     except (OSError, ValueError):
         return 0.0

@@ -52,9 +52,10 @@ def refuse_if_no_space(destination: Destination, *, needed: int, reserved: int, 
 
 
 def take_part(destination: Destination, *, mode: int, keep: bool = False) -> int:
-    """The part file of a destination, ours alone, open for reading and writing: empty, or, with `keep`, as a crash left it.
+    """The part file of a destination, open for reading and writing: empty, or, with `keep`, as a crash left it.
 
-    One that is being written raises `DestinationInUse`, anything else the error of `from_os_error`.
+    The caller has the hold. One that is being written all the same raises `DestinationInUse` (somebody removed the file that is
+    locked for the hold), anything else the error of `from_os_error`.
     """
     where = printable(str(destination.path))
     try:
@@ -98,8 +99,22 @@ def zero_range(fd: int, offset: int, length: int, *, thick: bool) -> None:
     if length == 0:
         return
     how = (_ZERO_RANGE if thick else _PUNCH_HOLE) | _KEEP_SIZE
-    if not _fallocate(fd, how, offset, length):
+    try:
+        done = _fallocate(fd, how, offset, length)
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        done = False  # on a full file system even this wants a block for its tables; zeros into what is allocated do not
+    if not done:
         _write_zeros(fd, offset, length)
+
+
+def allocate_range(fd: int, offset: int, length: int) -> bool:
+    """Take room for a range, beyond the end of the file, too, without changing its size or a byte of it. Raises `OSError`.
+
+    False where the file system cannot.
+    """
+    return length == 0 or _fallocate(fd, _KEEP_SIZE, offset, length)
 
 
 def _allocate(fd: int, size: int, *, keep: bool) -> str | None:

@@ -8,7 +8,7 @@ once, when it is opened; below it no link is followed: the kernel itself is told
 folders are opened one by one (O_NOFOLLOW). Without roots (a person's own restore) links in the folders' names are followed.
 Missing folders are made one by one in the folder held open, mode 0700, durably.
 
-Not guaranteed: that a datastore is mounted. An empty mount point looks like a datastore.
+Not asked here: whether a datastore is mounted, and the disk that it was (`known_datastores`). An empty mount point looks like one.
 """
 
 from __future__ import annotations

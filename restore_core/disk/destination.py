@@ -2,17 +2,22 @@
 
     CRM.vmdk                 descriptor      dump.img             raw image
     CRM-flat.vmdk            disk                                 disk
-    CRM-flat.vmdk.phd-part   part            dump.img.phd-part    part
+    CRM-flat.vmdk.phd-new    part            dump.img.phd-new     part
+    CRM-flat.vmdk.phd-part   part of a script in a Delta (`sh DELTA`); .phd-replaced is its old disk: never ours, never touched
 
 How the folder is reached stands in `confinement`. Every later step works on names in that one open folder, so a folder
-that is renamed or replaced by a link in the meantime changes nothing. What lies there already must be exactly the pair
-of files that would be written, or nothing.
+that is renamed or replaced by a link in the meantime changes nothing; before and after a disk gets its name the path is walked
+again, to see that it still leads there. What lies there already must be exactly the pair of files that would be written, or
+nothing. All names that a disk can have beside it stand in docs/disk.md.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import re
+import secrets
 import stat as stat_module
 import unicodedata
 from dataclasses import dataclass
@@ -21,12 +26,23 @@ from types import TracebackType
 from typing import Self
 
 from restore_core.disk import confinement, vmdk
-from restore_core.errors import BadData, DestinationError, DestinationOutside, PhdError, from_os_error
+from restore_core.disk.hold import HOLD_SUFFIX
+from restore_core.disk.known_datastores import DatastoreRecord, refuse_walk
+from restore_core.errors import BadData, DestinationError, DestinationMoved, DestinationOutside, PhdError, from_os_error
 from restore_core.naming import MAX_NAME_BYTES, printable
 
-PART_SUFFIX = ".phd-part"
-_OWN_SUFFIX_ROOM = len(".phd-applying")
+PART_SUFFIX = ".phd-new"
+SCRIPT_PART_SUFFIX = ".phd-part"
+SCRIPT_OLD_SUFFIX = ".phd-replaced"
+"""Under this name a script keeps the old disk, and the old descriptor, while it replaces them."""
 REDO_SUFFIX = ".phd-redo"
+STAGED_SUFFIX = ".phd-redo-part"
+HIDDEN_SUFFIX = ".phd-applying"
+PRIVATE_SUFFIX = ".swap"
+"""Ends the private names; each begins with `.phd-`."""
+_LONGEST_SUFFIX = max(
+    map(len, (PART_SUFFIX, SCRIPT_PART_SUFFIX, SCRIPT_OLD_SUFFIX, REDO_SUFFIX, STAGED_SUFFIX, HIDDEN_SUFFIX, HOLD_SUFFIX))
+)
 _UNFINISHED = re.compile(r"\.phd-[a-z-]+\Z")
 
 
@@ -35,7 +51,7 @@ class Destination:
     """An open destination. `disk_name` is the flat or raw file, `descriptor_name` None for a raw image.
 
     `key` is the same for every path to one disk (device and inode of the folder, and the disk's name in one case);
-    `datastore` is the path of the datastore, without roots that of the mount point.
+    `datastore` is the path of the datastore, without roots that of the mount point. `roots` are those it was opened with.
     """
 
     path: Path
@@ -44,6 +60,14 @@ class Destination:
     descriptor_name: str | None
     key: tuple[int, int, str]
     datastore: str
+    roots: tuple[Path, ...] | None
+    folder: str = ""
+    """The folder as the kernel named it when it was opened: the same for every path to it, also when it is moved meanwhile."""
+
+    @property
+    def where(self) -> str:
+        """The path, printable."""
+        return printable(str(self.path))
 
     @property
     def raw(self) -> bool:
@@ -64,6 +88,48 @@ class Destination:
     def small_parts(self) -> tuple[str, ...]:
         """Descriptor and VMX while they are not finished."""
         return tuple(name + PART_SUFFIX for name in (self.descriptor_name, self.vmx_name) if name)
+
+    @property
+    def _private_prefix(self) -> str:
+        return f".phd-{hashlib.sha256(os.fsencode(self.disk_name)).hexdigest()[:12]}-"
+
+    def private_name(self) -> str:
+        """A new name that nobody else knows, for a file whose final name is being decided. Any disk's has the same length."""
+        return f"{self._private_prefix}{secrets.token_hex(8)}{PRIVATE_SUFFIX}"
+
+    def names_of_ours(self) -> list[str]:
+        """What a restore left or has at work beside the disk, sorted. Raises `OSError`."""
+        own = {self.disk_name + suffix for suffix in (PART_SUFFIX, REDO_SUFFIX, STAGED_SUFFIX, HIDDEN_SUFFIX)}
+        own |= {name + suffix for name in (self.descriptor_name, self.vmx_name) if name for suffix in (PART_SUFFIX, HIDDEN_SUFFIX)}
+        return [name for name in sorted(os.listdir(self.folder_fd)) if name in own or self._is_private(name)]
+
+    def private_names(self) -> list[str]:
+        """Private names that a crash left. Raises `OSError`."""
+        return [name for name in sorted(os.listdir(self.folder_fd)) if self._is_private(name)]
+
+    def _is_private(self, name: str) -> bool:
+        return name.startswith(self._private_prefix) and name.endswith(PRIVATE_SUFFIX)
+
+    def leads_to(self, name: str, fd: int) -> bool:
+        """Whether a name in the folder stands for the open file."""
+        there = self._stat(name)
+        return there is not None and os.path.samestat(there, os.fstat(fd))
+
+    def refuse_if_moved(self) -> None:
+        """Raise `DestinationMoved` unless the path, walked anew, leads to the open folder."""
+        walk = None
+        with contextlib.suppress(PhdError, OSError):
+            walk = confinement.walk_to(self.path.parent, self.roots)
+        try:
+            if walk is not None and not walk.missing and os.path.samestat(os.fstat(walk.fd), os.fstat(self.folder_fd)):
+                return
+        finally:
+            if walk is not None:
+                os.close(walk.fd)
+        raise DestinationMoved(
+            f"{self.where}: its folder was moved, replaced or unmounted while the disk was written",
+            remedy="See that the path leads where it shall; a queued job is tried again.",
+        )
 
     def stat_disk(self) -> os.stat_result | None:
         """The flat or raw file that is there now, None if there is none. A link is not followed."""
@@ -94,17 +160,22 @@ class Destination:
             raise from_os_error(error, doing=f"looking at {printable(name)}", where=printable(str(self.path))) from error
 
 
-def open_destination(path: Path, *, roots: tuple[Path, ...] | None, make_folders: bool) -> Destination:
+def open_destination(
+    path: Path, *, roots: tuple[Path, ...] | None, make_folders: bool, datastores: DatastoreRecord | None = None
+) -> Destination:
     """Open the folder of a disk that shall be written to `path`, which must be absolute.
 
     `roots` confines it to the datastores below them, None confines nothing. Raises `DestinationOutside` for a path that
     leaves its datastore, `DestinationError` for a name or a thing lying there that cannot become this disk, and the
-    error of `from_os_error`. Existing flat disks are accepted: whether they may be replaced is decided elsewhere.
+    error of `from_os_error`. With `make_folders`, before one is made, `WrongDatastore` where `refuse_unless_known` raises it by
+    `datastores`. Existing flat disks are accepted: whether they may be replaced is decided elsewhere.
     """
     disk_name, descriptor_name = names_for(path, confined=roots is not None)
     where = printable(str(path))
     try:
         walk = confinement.walk_to(path.parent, roots)
+        if make_folders:
+            refuse_walk(walk, path, datastores)
         fd = walk.make_missing() if make_folders else walk.refuse_missing()
         facts = os.fstat(fd)
     except OSError as error:
@@ -116,6 +187,8 @@ def open_destination(path: Path, *, roots: tuple[Path, ...] | None, make_folders
         descriptor_name=descriptor_name,
         key=(facts.st_dev, facts.st_ino, disk_name.casefold()),
         datastore=walk.datastore,
+        roots=roots,
+        folder=_name_of(fd, path.parent),
     )
     try:
         _refuse_what_lies_there(destination)
@@ -176,11 +249,17 @@ def names_for(path: Path, *, confined: bool) -> tuple[str, str | None]:
         if not name[:-5]:
             raise DestinationError(f"{where}: a VMDK needs a name before its suffix", remedy="Write NAME.vmdk.")
         vmdk.check_extent_name(disk_name)
-    longest = max(len(each.encode()) for each in (disk_name, name)) + _OWN_SUFFIX_ROOM
+    longest = max(len(each.encode()) for each in (disk_name, name)) + _LONGEST_SUFFIX
     if longest > MAX_NAME_BYTES:
-        text = f"{where}: the name is {longest - MAX_NAME_BYTES} bytes too long, counting the suffixes of its part file"
+        text = f"{where}: the name is {longest - MAX_NAME_BYTES} bytes too long, counting the suffixes of its unfinished files"
         raise DestinationError(text, remedy="Choose a shorter name.")
     return disk_name, descriptor_name
+
+
+def _name_of(folder_fd: int, path: Path) -> str:
+    with contextlib.suppress(OSError):
+        return os.readlink(f"/proc/self/fd/{folder_fd}")
+    return os.fspath(path)
 
 
 def _refuse_what_lies_there(destination: Destination) -> None:

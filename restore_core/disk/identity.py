@@ -38,3 +38,35 @@ def generation(fd: int) -> int:
 def identity_of(fd: int) -> Identity:
     """The identity of an open file."""
     return Identity(inode=os.fstat(fd).st_ino, generation=generation(fd))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stamps:
+    """A file as it was at one moment: which one, and everything that changes when somebody writes it or gives it another name."""
+
+    identity: Identity
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    links: int
+
+    def same_content(self, other: Stamps) -> bool:
+        """Nobody has written it in between. What was moved, or got another owner or name, is still the same content."""
+        same = (self.size, self.mtime_ns) == (other.size, other.mtime_ns)
+        return same and self.identity.same(other.identity)
+
+    def same(self, other: Stamps) -> bool:
+        """Nobody has written it, nor done anything else with it."""
+        return self.same_content(other) and (self.ctime_ns, self.links) == (other.ctime_ns, other.links)
+
+
+def stamps_of(fd: int) -> Stamps:
+    """The stamps of an open file now."""
+    facts = os.fstat(fd)
+    return Stamps(
+        identity=Identity(inode=facts.st_ino, generation=generation(fd)),
+        size=facts.st_size,
+        mtime_ns=facts.st_mtime_ns,
+        ctime_ns=facts.st_ctime_ns,
+        links=facts.st_nlink,
+    )

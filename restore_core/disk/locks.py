@@ -13,23 +13,20 @@ The answer is of this moment only.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import glob
 import os
 import pwd
 import re
 import stat as stat_module
-import struct
 import time
 from pathlib import Path
 
+from restore_core.disk.alone import FLOCK
 from restore_core.disk.vmdk import descriptor_name_for, flat_name_for, is_flat_name, is_vmdk_name
 from restore_core.errors import DestinationInUse, from_os_error
 from restore_core.naming import printable
 
-# struct flock of a 64-bit Linux: l_type, l_whence, padding, l_start, l_len, l_pid, padding.
-_FLOCK = struct.Struct("hhqqi4x")
 _NFS_LOCK = re.compile(r"\.lck-([0-9a-f]{2,16})\Z")
 _READABLE = re.compile(rb"[ -~]{3,}")
 
@@ -59,23 +56,26 @@ def refuse_if_in_use(path: Path | str, *, dir_fd: int | None = None) -> None:
     """Raise `DestinationInUse` if somebody holds the disk at `path`; `dir_fd` as in `holder_of`."""
     holder = holder_of(path, dir_fd=dir_fd)
     if holder is not None:
-        raise DestinationInUse(
-            f"{printable(str(path))}: in use: {holder}",
-            remedy="Power off the VM that uses this disk. If no VM does, remove the lock that is named here, by hand.",
-        )
+        raise _in_use(printable(str(path)), holder)
 
 
-def hold(fd: int, where: str) -> None:
-    """Take the lock that qemu looks for on a whole disk, for as long as `fd` is open; `DestinationInUse` if somebody has it."""
+def _in_use(where: str, holder: str) -> DestinationInUse:
+    return DestinationInUse(
+        f"{where}: in use: {holder}",
+        remedy="Power off the VM that uses this disk. If no VM does, remove the lock that is named here, by hand.",
+    )
+
+
+def refuse_lock_files(name: str, folder_fd: int, where: str) -> None:
+    """Raise `DestinationInUse` for a `.lck` beside the disk `name`: the only sign of a VM on another host."""
     try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
-    except BlockingIOError as error:
-        raise DestinationInUse(
-            f"{where}: somebody has just opened this disk", remedy="Power off the VM that uses it; the job is tried again."
-        ) from error
+        with os.scandir(folder_fd) as entries:
+            inodes = {entry.inode() for entry in entries if entry.name in _both_names(name)}
+        found = _lock_file(_both_names(name), set(inodes), folder_fd)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP):
-            raise  # those three: a file system without such locks, on which nobody can hold one
+        raise from_os_error(error, doing="looking for locks", where=where) from error
+    if found is not None:
+        raise _in_use(where, found)
 
 
 def _holder(name: str, folder_fd: int, where: str) -> str | None:
@@ -106,12 +106,12 @@ def _ask_kernel(name: str, folder_fd: int) -> tuple[int | None, str | None]:
         return None, None
     try:
         facts = os.fstat(fd)
-        question = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        question = FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
         try:
             answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, question)
         except OSError:
             return facts.st_ino, None  # a file system without such locks (NFS without lockd): nobody can hold one
-        kind, _whence, _start, _length, pid = _FLOCK.unpack(answer)
+        kind, _whence, _start, _length, pid = FLOCK.unpack(answer)
         if kind == fcntl.F_UNLCK:
             return facts.st_ino, None
         who = _process(pid) if pid > 0 else _process_that_locks(facts)

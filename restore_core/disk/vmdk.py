@@ -111,7 +111,8 @@ def load_descriptor(fd: int, where: str) -> VmdkDescriptor:
         raise BadData(f"{where}: a sparse VMDK (its blocks lie inside the file, in an order of their own), not a descriptor")
     if len(data) > MAX_DESCRIPTOR:
         raise BadData(f"{where}: larger than {MAX_DESCRIPTOR} bytes: disk data, not a descriptor")
-    return parse_descriptor(data.decode("utf-8", "surrogateescape"), where)
+    # QEMU rewrites a descriptor when the disk is first written (a new CID) and leaves zeros behind it.
+    return parse_descriptor(data.rstrip(b"\0").decode("utf-8", "surrogateescape"), where)
 
 
 def why_not_flat(descriptor: VmdkDescriptor) -> str | None:

@@ -1,4 +1,4 @@
-"""The small jobs beside a restore: only the VMX of a Delta, and a descriptor (stub) for a flat file that has none."""
+"""The small jobs beside a restore: only the VMX of a Delta, a descriptor (stub) for a flat file, the end of a broken-off change."""
 
 from __future__ import annotations
 
@@ -9,15 +9,24 @@ from pathlib import Path
 from restore_core import durable
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.disk.destination import half_applied
+from restore_core.disk.known_datastores import DatastoreRecord, refuse_unless_known, refuse_unmounted
 from restore_core.disk.vmdk import descriptor_name_for, is_flat_name, render_descriptor
 from restore_core.errors import BadArchive, DestinationError, DestinationExists, UsageError, from_os_error
 from restore_core.naming import printable
+from restore_core.restore.held import held_destination
+from restore_core.restore.recovery import recover, recover_to
+from restore_core.restore.redo import pending as redo_is_pending
+from restore_core.restore.redo_file import Side
+from restore_core.restore.request import Stop
 from restore_core.targets import TargetSet
 from restore_core.targets.base import ArchiveRef
 
 
-def restore_vmx(ref: ArchiveRef, targets: TargetSet, folder: Path) -> Path:
-    """Write the VMX in a Delta into an existing folder, as `VMNAME.vmx`, unedited. Never over an existing file."""
+def restore_vmx(ref: ArchiveRef, targets: TargetSet, folder: Path, datastores: DatastoreRecord | None = None) -> Path:
+    """Write the VMX in a Delta into an existing folder, as `VMNAME.vmx`, unedited. Never over an existing file.
+
+    `datastores` is the record of which disk each datastore is (None: only mount points are asked about).
+    """
     with targets.open(ref) as source:
         delta = DeltaReader(source)
         data = delta.text("vmx")
@@ -25,7 +34,26 @@ def restore_vmx(ref: ArchiveRef, targets: TargetSet, folder: Path) -> Path:
         name = printable(delta.header.vm).replace("/", "_").lstrip(".") or "vm"
     if data is None:
         raise BadArchive(f"{ref}: it holds no VMX", remedy="The disk was backed up without its VM; make a VMX for it by hand.")
-    return _write_new(folder / f"{name}.vmx", data)
+    path = folder / f"{name}.vmx"
+    refuse_unless_known(path, datastores)
+    with held_destination(path.absolute(), roots=None, make_folders=False):
+        return _write_new(path, data)
+
+
+def recover_disk(path: Path, side: Side | None, records: Path | None, stop: Stop) -> list[str]:
+    """End what was interrupted at a disk: bring it to one side, or (None) give it its name as it lies. What was done, in words.
+
+    Raises `DestinationError` where nothing was interrupted, and what `recovery` raises.
+    """
+    refuse_unmounted(path)
+    with held_destination(path, roots=None, make_folders=False) as (destination, hold):
+        if redo_is_pending(destination):
+            return [recover_to(destination, side, records, stop)]
+        unfinished = hold.record() is not None or destination.names_of_ours()
+        notes = recover(destination, hold, records, stop)
+    if not unfinished:
+        raise DestinationError(f"{printable(str(path))}: no change was interrupted here", remedy="There is nothing to do.")
+    return notes or ["nothing of the disk had been changed; what was left of the restore can go on, or be removed"]
 
 
 def write_stub(flat: Path) -> Path:
@@ -34,6 +62,7 @@ def write_stub(flat: Path) -> Path:
         raise UsageError(
             f"{printable(str(flat))}: a flat file is called NAME-flat.vmdk", remedy="Rename it so, then run this again."
         )
+    refuse_unmounted(flat)
     try:
         facts = flat.stat()
     except OSError as error:
@@ -44,9 +73,14 @@ def write_stub(flat: Path) -> Path:
         raise DestinationError(
             reason, remedy="Restore onto it again, with overwrite: that completes it and gives it its descriptor."
         )
-    thin = facts.st_blocks * 512 < facts.st_size
-    text = render_descriptor(flat_name=flat.name, size=facts.st_size, thin=thin, original=None)
-    return _write_new(flat.with_name(descriptor_name_for(flat.name)), text.encode("utf-8", "surrogateescape"))
+    path = flat.with_name(descriptor_name_for(flat.name))
+    with held_destination(path.absolute(), roots=None, make_folders=False) as (destination, _hold):
+        now = destination.stat_disk()  # it may have become another one before it was held
+        if now is None or redo_is_pending(destination):
+            raise DestinationError(f"{printable(str(flat))}: it is being changed", remedy="Wait until it is there again.")
+        thin = now.st_blocks * 512 < now.st_size
+        text = render_descriptor(flat_name=flat.name, size=now.st_size, thin=thin, original=None)
+        return _write_new(path, text.encode("utf-8", "surrogateescape"))
 
 
 def _write_new(path: Path, data: bytes) -> Path:

@@ -13,13 +13,19 @@ from dataclasses import dataclass, field
 from restore_core import durable
 from restore_core.archive.full_reader import FullReader
 from restore_core.disk.allocation import refuse_if_no_space, size_part
-from restore_core.disk.destination import Destination, open_destination
+from restore_core.disk.destination import Destination
+from restore_core.disk.hold import Hold
 from restore_core.disk.scan import is_zero
-from restore_core.errors import BadArchive
+from restore_core.errors import BadArchive, TryAgainLater
 from restore_core.restore import publish
+from restore_core.restore.descriptor import descriptor_text, prepare_descriptor, show_descriptor
+from restore_core.restore.existing import ChangedMeanwhile, ExistingDisk
+from restore_core.restore.held import held_destination
 from restore_core.restore.part import held_part
+from restore_core.restore.recovery import recover
+from restore_core.restore.refusals import refuse_beside_a_script, refuse_existing, refuse_unwritable
+from restore_core.restore.replace import finish, publish_new, replace
 from restore_core.restore.request import Phase, PlanSummary, Progress, Provision, Reporter, RestoreOutcome, RestoreRequest, Stop
-from restore_core.restore.situation import refuse_existing
 from restore_core.targets import TargetSet
 
 
@@ -27,10 +33,18 @@ def restore_full(request: RestoreRequest, targets: TargetSet, *, reporter: Repor
     """Restore the Full that `request.delta` names. Raises typed errors; nothing is left under the final name then."""
     with (
         targets.open(request.delta) as source,
-        open_destination(request.destination, roots=request.roots, make_folders=True) as destination,
-        held_part(destination, mode=request.mode, keep_part=lambda _error: False) as part,
+        held_destination(request.destination, roots=request.roots, make_folders=True, datastores=request.datastores) as (
+            destination,
+            hold,
+        ),
     ):
-        return _FullRestore(request=request, reporter=reporter, stop=stop, full=FullReader(source)).run(destination, part)
+        for note in recover(destination, hold, request.records, stop):
+            reporter.note(note)
+        refuse_existing(destination, request, None, None)
+        refuse_beside_a_script(destination)
+        refuse_unwritable(destination)
+        with held_part(destination, mode=request.mode, keep_part=lambda _error: False) as part:
+            return _FullRestore(request=request, reporter=reporter, stop=stop, full=FullReader(source)).run(destination, hold, part)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +62,10 @@ class _FullRestore:
         """The size of the disk, if the Full says it."""
         return self.full.identity.disk_size if self.full.identity else None
 
-    def run(self, destination: Destination, part: int) -> RestoreOutcome:
+    def run(self, destination: Destination, hold: Hold, part: int) -> RestoreOutcome:
         request, known = self.request, self._known
-        refuse_existing(destination, request)
         if known is not None:
-            publish.descriptor_text(destination, request, known, None)
+            descriptor_text(destination, request, known, None)
         needed = known if known is not None else self.full.source.size
         thin = request.provision is Provision.THIN
         refuse_if_no_space(destination, needed=needed, reserved=request.reserved, thin=thin)
@@ -60,10 +73,10 @@ class _FullRestore:
         if note:
             self.reporter.note(note)
         size = self._copy(part)
+        # Of a foreign gzip the size is known only now: one that no VMDK can have is refused before the old disk is touched.
+        prepare_descriptor(destination, descriptor_text(destination, request, size, None), request.mode)
         durable.sync_file(part)
-        if (old := destination.stat_disk()) is not None:
-            publish.keep_owner(part, old)
-        publish.publish(destination, request, size=size, original=None)
+        self._publish(destination, hold, part)
         return RestoreOutcome(
             destination=request.destination,
             disk_size=size,
@@ -73,6 +86,24 @@ class _FullRestore:
             full=self.full.source.ref,
             vmx=None,
         )
+
+    def _publish(self, destination: Destination, hold: Hold, part: int) -> None:
+        if destination.stat_disk() is None:
+            publish_new(destination, hold, part)
+            show_descriptor(destination, replace=self.request.overwrite)
+            return
+        try:
+            with ExistingDisk.opened(destination) as old:
+                publish.keep_owner(part, os.fstat(old.fd))
+                text = descriptor_text(destination, self.request, os.fstat(part).st_size, None)
+                left, _ctime = replace(destination, hold, part, old, descriptor=text)
+                show_descriptor(destination, replace=True)
+                finish(destination, hold, left, old)
+        except ChangedMeanwhile as error:
+            raise TryAgainLater(
+                f"{destination.where}: the disk that is there was used while this one was written: {error}",
+                remedy="It was left as it is. Power off the VM that uses it, then restore again.",
+            ) from error
 
     def _copy(self, part: int) -> int:
         """Decode into the part file; the number of bytes."""

@@ -1,4 +1,4 @@
-"""The part file of a destination, held from the first refusal to the final name, so that two restores never work on one disk."""
+"""The part file of a destination that is held, from the first refusal to the final name."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from restore_core import durable
 from restore_core.disk.allocation import take_part
 from restore_core.disk.destination import Destination
-from restore_core.errors import from_os_error
+from restore_core.errors import DestinationMoved, TryAgainLater, from_os_error
 from restore_core.naming import printable
+from restore_core.restore.redo import pending
 from restore_core.restore.request import KeepPart
 
 
@@ -26,8 +27,14 @@ def held_part(destination: Destination, *, mode: int, keep_part: KeepPart) -> It
         remove_small_parts(destination)
         yield fd
     except BaseException as error:
-        if not keep_part(error) or os.fstat(fd).st_blocks == 0:
+        moved = isinstance(error, DestinationMoved)  # the next attempt will not find it there
+        if not keep_part(error) or moved or os.fstat(fd).st_blocks == 0:
             _remove(destination, fd)
+        if isinstance(error, FileNotFoundError):
+            raise TryAgainLater(
+                f"{destination.where}: somebody removed {printable(str(error.filename or 'a file'))} while the disk was written",
+                remedy="Find out who removes files there; a queued job is tried again.",
+            ) from error
         if isinstance(error, OSError):
             raise from_os_error(error, doing="writing the disk", where=printable(str(destination.path))) from error
         raise
@@ -47,7 +54,9 @@ def _remove(destination: Destination, fd: int) -> None:
 
 
 def remove_small_parts(destination: Destination) -> None:
-    """Halves of descriptor and VMX that a crash left; for who holds the part file. They harm nobody: an error ends here."""
+    """Halves of descriptor and VMX that a crash left; for who holds the disk. They harm nobody: an error ends here."""
+    if pending(destination):
+        return  # the descriptor of a disk that is hidden: perhaps there is no room to write another
     for name in destination.small_parts:
         with contextlib.suppress(OSError):
             durable.remove(name, dir_fd=destination.folder_fd, durable=False)

@@ -1,12 +1,15 @@
 """The record a restore leaves of what it wrote: whose disk this is, and what is in it.
 
-    RECORDS/KEY.json      path, inode, size, mtime and ctime of the disk as we left it, the Delta it came from
-    RECORDS/KEY.digests   32 bytes a block, zeros for a zero block: the whole map of the disk
+    RECORDS/KEY.json        path, inode, size, mtime and ctime of the disk as we left it, the boot, the Delta it came from
+    RECORDS/KEY.digests     32 bytes a block, zeros for a zero block: the whole map of the disk
+    RECORDS/KEY.next.json   the same two of a restore that has not given the disk its name yet, or has not said so;
+    RECORDS/KEY.next.digests  `settle` turns them into those above
 
-*Ours*: inode, size and mtime are as we left them, so nobody has written the disk since. *Untouched*: the ctime too, which no
-program can set back; only then the digests are trusted instead of reading the disk. The device number is not compared,
-since it may change with a reboot. Deleting a record costs nothing but time, except that a replication pass leaves a
-disk without one alone.
+*Ours*: inode, size and mtime are as we left them. *Untouched*: the ctime too, which no program can set back, and the machine has
+not been started anew since; only then the digests are trusted instead of reading the disk. After another boot the stamps prove
+nothing: a guest's write that was flushed outlives a power cut that takes its mtime away (seen on ext4 and XFS). Then the disk is
+hashed against the digests (`situation`). The device number is not compared, since it may change with a boot. Deleting a record
+costs nothing but time, except that a replication pass leaves a disk without one alone.
 """
 
 from __future__ import annotations
@@ -27,11 +30,14 @@ import blake3
 from restore_core import durable
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.index_map import BLOCKS_PER_PAGE
+from restore_core.disk.alone import Alone, alone
 from restore_core.disk.destination import Destination
 from restore_core.errors import TryAgainLater
 from restore_core.naming import printable
+from restore_core.plain import read_plain
 
-VERSION = 1
+VERSION = 2
+_NEXT = ".next"
 _ZERO = bytes(32)
 _TICK_NS = 20_000_000
 """A clock tick of a file system, generously: a write within the same tick as ours would leave the same mtime."""
@@ -44,7 +50,11 @@ _REMEDIES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """One record. Times in nanoseconds; `digests` is the BLAKE3 of the digests file."""
+    """One record. Times in nanoseconds; `digests` is the BLAKE3 of the digests file, `boot` the kernel's id of the boot.
+
+    `archive` is where the Delta was read, as a control file names it, `taken` when that backup was made, `written` when it
+    was restored, in seconds since the epoch; older records say none of them.
+    """
 
     path: str
     inode: int
@@ -55,14 +65,31 @@ class Receipt:
     block_size: int
     block_digest: str
     digests: str
+    boot: str = ""
+    archive: str = ""
+    taken: int = 0
+    written: float = 0.0
 
     def ours(self, facts: os.stat_result) -> bool:
-        """Whether nobody has written the disk since we did."""
+        """Whether the stamps say that nobody has written the disk since we did."""
         return (self.inode, self.size, self.mtime_ns) == (facts.st_ino, facts.st_size, facts.st_mtime_ns)
+
+    def of_this_boot(self) -> bool:
+        """Whether its stamps prove anything: the machine was not started anew since."""
+        return self.boot == boot_id()
 
     def untouched(self, facts: os.stat_result) -> bool:
         """Whether nobody can have written it."""
-        return self.ours(facts) and self.ctime_ns == facts.st_ctime_ns
+        return self.ours(facts) and self.ctime_ns == facts.st_ctime_ns and self.of_this_boot()
+
+
+def boot_id() -> str:
+    """The kernel's id of this boot; a new one each time where it cannot be read, so that nothing old is believed."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return os.urandom(8).hex()
 
 
 class DigestsFile:
@@ -74,17 +101,18 @@ class DigestsFile:
     @classmethod
     def opened(cls, records: Path, destination: Destination, receipt: Receipt) -> Self | None:
         """The file of a receipt; None when it is gone or not what was recorded."""
-        try:
-            fd = os.open(records / f"{_key(destination)}.digests", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
+        if not receipt.digests:
             return None
-        sha = blake3.blake3()
-        for data in iter(lambda: os.read(fd, 1 << 20), b""):
-            sha.update(data)
-        if sha.hexdigest() != receipt.digests:
-            os.close(fd)
-            return None
-        return cls(fd)
+        for part in ("", _NEXT):
+            with contextlib.suppress(OSError):
+                fd = os.open(records / f"{_key(destination)}{part}.digests", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                sha = blake3.blake3()
+                for data in iter(lambda fd=fd: os.read(fd, 1 << 20), b""):  # type: ignore[misc]  # mypy knows no such default
+                    sha.update(data)
+                if sha.hexdigest() == receipt.digests:
+                    return cls(fd)
+                os.close(fd)
+        return None
 
     def page(self, index: int, blocks: int) -> list[bytes | None]:
         """One digest a block, None for a zero block and beyond the end."""
@@ -97,77 +125,120 @@ class DigestsFile:
         os.close(self._fd)
 
 
-def load(records: Path | None, destination: Destination) -> Receipt | None:
-    """The receipt of a destination; None when there is none that can be read."""
+def load(records: Path | None, destination: Destination, facts: os.stat_result | None = None) -> Receipt | None:
+    """The receipt of a destination; None when there is none that can be read.
+
+    With the facts of the disk that lies there: the one that is about it, be it settled or not.
+    """
+    settled = _read(records, destination, "")
+    if facts is None or (settled is not None and settled.ours(facts)):
+        return settled
+    unsettled = _read(records, destination, _NEXT)
+    return unsettled if unsettled is not None and unsettled.ours(facts) else settled
+
+
+def load_next(records: Path | None, destination: Destination) -> Receipt | None:
+    """The record of a restore that was interrupted before it was settled."""
+    return _read(records, destination, _NEXT)
+
+
+def _read(records: Path | None, destination: Destination, part: str) -> Receipt | None:
     if records is None:
         return None
     try:
-        data = json.loads((records / f"{_key(destination)}.json").read_bytes())
-        return Receipt(**data) if data.pop("version") == VERSION else None
+        data = json.loads(read_plain(records / f"{_key(destination)}{part}.json"))
+        return Receipt(**data) if data.pop("version") in (1, VERSION) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def save(records: Path | None, destination: Destination, delta: DeltaReader, facts: os.stat_result) -> None:
-    """Record, durably, a finished disk that `delta` describes, before it gets its final name. Raises `TryAgainLater`.
+def prepare(records: Path | None, destination: Destination, delta: DeltaReader, facts: os.stat_result) -> None:
+    """Record, durably, what the disk with these facts is going to hold, before it is shown. Raises `TryAgainLater`.
 
-    The rename changes its ctime, so the digests are not trusted yet; `settle` makes them so.
+    The record of the disk that lies there now stays as it is until `settle`.
     """
     if records is None:
         return
     _let_the_tick_pass(facts)
+    with _errors_told(records):
+        key = _key(destination)
+        receipt = Receipt(
+            path=os.fspath(destination.path),
+            inode=facts.st_ino,
+            size=delta.header.disk_size,
+            mtime_ns=facts.st_mtime_ns,
+            ctime_ns=0,
+            delta_id=delta.header.delta_id,
+            block_size=delta.header.block_size,
+            block_digest=delta.header.block_digest.value,
+            digests=_write_digests(records, key, delta),
+            boot=boot_id(),
+            archive=delta.where,
+            taken=delta.header.time,
+            written=time.time(),
+        )
+        _write(records, key + _NEXT, receipt)
+
+
+def stamp_next(records: Path | None, destination: Destination, facts: os.stat_result) -> None:
+    """The disk that `prepare` announced was written, and has these facts now. Raises `TryAgainLater`."""
+    receipt = load_next(records, destination)
+    if records is None or receipt is None:
+        return
+    _let_the_tick_pass(facts)
+    with _errors_told(records):
+        stamped = replace(receipt, inode=facts.st_ino, size=facts.st_size, mtime_ns=facts.st_mtime_ns, ctime_ns=0, boot=boot_id())
+        _write(records, _key(destination) + _NEXT, stamped)
+
+
+def settle(records: Path | None, destination: Destination, fd: int, ctime_ns: int) -> None:
+    """The disk behind `fd` has its final name: from now on its ctime tells whether anybody touched it.
+
+    `ctime_ns` is what it was when nobody could have had the disk open yet, 0 if that is not known: with another one by now somebody
+    may have written it and set the mtime back, so the next refresh hashes it. So it does if this write fails.
+    """
+    receipt = load_next(records, destination)
+    if records is None or receipt is None:
+        return
+    facts = os.fstat(fd)
+    # Whoever has it open already may write at any moment, through a mapping even without a new mtime: then it is only ours.
+    sure = receipt.ours(facts) and facts.st_ctime_ns == ctime_ns and alone(fd) is not Alone.NO
+    key = _key(destination)
+    with contextlib.suppress(OSError):
+        # Durably: a power cut may leave a replacement that was not synced empty, and then nobody would know the disk as ours.
+        _write(records, key, replace(receipt, ctime_ns=facts.st_ctime_ns if sure else 0, boot=boot_id()))
+        durable.move(records / f"{key}{_NEXT}.digests", records / f"{key}.digests", replace=True)
+        durable.remove(records / f"{key}{_NEXT}.json", durable=False)
+
+
+def forget_next(records: Path | None, destination: Destination) -> None:
+    """What `prepare` announced did not come about. Failing does no harm: it is about no disk that lies there."""
+    if records is not None:
+        for end in ("json", "digests"):
+            with contextlib.suppress(OSError):
+                durable.remove(records / f"{_key(destination)}{_NEXT}.{end}", durable=False)
+
+
+def stamp(records: Path | None, destination: Destination, facts: os.stat_result) -> None:
+    """The disk has new stamps and the bytes of its receipt: we changed the ones and have read the others. Never raises."""
+    receipt = _read(records, destination, "")
+    if records is None or receipt is None:
+        return
+    _let_the_tick_pass(facts)
+    stamped = replace(receipt, inode=facts.st_ino, mtime_ns=facts.st_mtime_ns, ctime_ns=facts.st_ctime_ns, boot=boot_id())
+    with contextlib.suppress(OSError):
+        _write(records, _key(destination), stamped)
+
+
+@contextlib.contextmanager
+def _errors_told(records: Path) -> Iterator[None]:
     try:
-        _save(records, destination, delta, facts)
+        yield
     except OSError as error:
         raise TryAgainLater(
             f"{printable(str(records))}: the record of the finished disk cannot be written: {error.strerror or error}",
             remedy=f"{_REMEDIES.get(error.errno or 0, 'Look at that folder and its disk')}; what was written of the disk is kept.",
         ) from error
-
-
-def _save(records: Path, destination: Destination, delta: DeltaReader, facts: os.stat_result) -> None:
-    key = _key(destination)
-    receipt = Receipt(
-        path=os.fspath(destination.path),
-        inode=facts.st_ino,
-        size=facts.st_size,
-        mtime_ns=facts.st_mtime_ns,
-        ctime_ns=0,
-        delta_id=delta.header.delta_id,
-        block_size=delta.header.block_size,
-        block_digest=delta.header.block_digest.value,
-        digests=_write_digests(records, key, delta),
-    )
-    _write(records, key, receipt)
-
-
-def claim(records: Path | None, destination: Destination, delta_id: str, facts: os.stat_result) -> None:
-    """Record that a disk is ours as it is now, without its digests, which nobody has at hand. Failing costs that, and no more."""
-    if records is None:
-        return
-    _let_the_tick_pass(facts)
-    receipt = Receipt(
-        path=os.fspath(destination.path),
-        inode=facts.st_ino,
-        size=facts.st_size,
-        mtime_ns=facts.st_mtime_ns,
-        ctime_ns=0,
-        delta_id=delta_id,
-        block_size=0,
-        block_digest="",
-        digests="",
-    )
-    with contextlib.suppress(OSError):
-        _write(records, _key(destination), receipt)
-
-
-def settle(records: Path | None, destination: Destination) -> None:
-    """The disk has its final name: from now on its ctime tells whether anybody touched it. Losing this costs a hashing, no more."""
-    receipt, facts = load(records, destination), destination.stat_disk()
-    if records is not None and receipt is not None and facts is not None and receipt.ours(facts):
-        with contextlib.suppress(OSError):
-            # Durably: a power cut may leave a replacement that was not synced empty, and then nobody would know the disk as ours.
-            _write(records, _key(destination), replace(receipt, ctime_ns=facts.st_ctime_ns))
 
 
 def _let_the_tick_pass(facts: os.stat_result) -> None:
@@ -176,23 +247,26 @@ def _let_the_tick_pass(facts: os.stat_result) -> None:
         time.sleep(wait / 1e9)
 
 
-def _write(records: Path, key: str, receipt: Receipt) -> None:
+def _write(records: Path, name: str, receipt: Receipt) -> None:
     text = json.dumps({"version": VERSION, **asdict(receipt)}, indent=1)
-    durable.write_whole(records / f"{key}.json", text.encode("utf-8", "surrogateescape"), mode=0o600)
+    durable.write_whole(records / f"{name}.json", text.encode("utf-8", "surrogateescape"), mode=0o600)
 
 
 def _write_digests(records: Path, key: str, delta: DeltaReader) -> str:
     folder = os.open(records, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        part = durable.take_part(f"{key}.digests.phd-part", dir_fd=folder)
+        part, name = f"{key}.digests.phd-part", f"{key}{_NEXT}.digests"
+        fd = durable.take_part(part, dir_fd=folder)
         sha = blake3.blake3()
         try:
             for data in _pages(delta):
-                durable.write_all(part, data)
+                durable.write_all(fd, data)
                 sha.update(data)
-            durable.move(f"{key}.digests.phd-part", f"{key}.digests", replace=True, source_dir_fd=folder, to_dir_fd=folder)
+            # Synced: after a power cut these digests decide whose the disk is.
+            durable.sync_file(fd)
+            durable.move(part, name, replace=True, source_dir_fd=folder, to_dir_fd=folder)
         finally:
-            os.close(part)
+            os.close(fd)
     finally:
         os.close(folder)
     return sha.hexdigest()
@@ -204,8 +278,6 @@ def _pages(delta: DeltaReader) -> Iterator[bytes]:
 
 
 def _key(destination: Destination) -> str:
-    """One for every path to the disk: the folder as the kernel names it, and the disk's name."""
-    folder = os.fspath(destination.path.parent)
-    with contextlib.suppress(OSError):
-        folder = os.readlink(f"/proc/self/fd/{destination.folder_fd}")
+    """One for every path to the disk: the folder as the kernel named it, and the disk's name."""
+    folder = destination.folder or os.fspath(destination.path.parent)
     return hashlib.sha256(os.fsencode(f"{folder}/{destination.disk_name}")).hexdigest()[:32]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, Self
 
+from restore_core.disk.known_datastores import DatastoreRecord
 from restore_core.targets.base import ArchiveRef
 
 
@@ -46,7 +47,9 @@ class RestoreRequest:
     queued jobs will still take on the same datastore. With `only_ours` an existing disk is touched only if the last
     restore wrote it and nobody has since. `records` is the folder of receipts (None: none are kept), `again` says that an
     attempt before this one may have come to its end without saying so. `catalog` is the folder of the catalog's cache (None:
-    it is not asked), which is looked at anew when older than `catalog_max_age` seconds.
+    it is not asked), which is looked at anew when older than `catalog_max_age` seconds. `datastores` is the record of which disk
+    each datastore is (None: only mount points are asked about). `decided_at` is when a replication pass asked for this (seconds
+    since the epoch, 0: a person did): a newer backup that was restored there since is kept.
     """
 
     delta: ArchiveRef
@@ -61,9 +64,11 @@ class RestoreRequest:
     reserved: int = 0
     only_ours: bool = False
     records: Path | None = None
+    datastores: DatastoreRecord | None = None
     again: bool = False
     catalog: Path | None = None
     catalog_max_age: float = 5 * 3600.0
+    decided_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,17 +1,19 @@
 """The order of a Delta restore, from the first look to the final name.
 
     open the Delta, check head and metadata        BadArchive
-    open the destination, complete what a crash    DestinationOutside
-      interrupted, refuse what must stay           DestinationExists, DestinationInUse, Diverged
+    open the destination, hold it                  DestinationOutside, DestinationHeld
+    complete what a crash interrupted              (recovery)
+    refuse what must stay                          (refusals) DestinationExists, DestinationInUse, Diverged
     survey what is there, choose the way           (situation, ways)
     prove the Full, if any block comes from it     BadArchive, ArchiveAbsent, TargetUnavailable
     enough space                                   NoSpace
     ---- no disk was touched so far ----
     fetch > decode > verify > write                BlockMismatch, BadArchive, TryAgainLater, Stopped
-    fsync, read back on request, put on record
-    publish: flat file first, descriptor last, then the VMX if it was asked for
+    fsync, read back on request
+    prove that nobody uses the disk that is there  DestinationInUse, ChangedMeanwhile (survey again)
+    publish: flat file first, descriptor last, then the VMX if it was asked for; put on record
 
-The part file is taken first of all and held to the end, so that two restores never work on one disk.
+The disk is held from the first look to the last act, so that two restores never work on one disk (docs/disk.md).
 """
 
 from __future__ import annotations
@@ -22,23 +24,34 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.full_reader import FullReader
-from restore_core.disk.allocation import clone, refuse_if_no_space
-from restore_core.disk.destination import Destination, open_destination
-from restore_core.restore import publish, receipt, redo
-from restore_core.restore.find_full import proven_copies, proven_full
+from restore_core.disk.allocation import clone
+from restore_core.disk.alone import Alone
+from restore_core.disk.destination import Destination
+from restore_core.disk.hold import Hold
+from restore_core.errors import TryAgainLater
+from restore_core.naming import printable
+from restore_core.restore import publish
+from restore_core.restore.existing import ChangedMeanwhile, ExistingDisk
+from restore_core.restore.find_full import proven_copies
+from restore_core.restore.held import held_destination
 from restore_core.restore.known import copies_in_catalog
 from restore_core.restore.part import held_part
 from restore_core.restore.plan import summary
-from restore_core.restore.request import KeepPart, PlanSummary, Provision, Reporter, RestoreOutcome, RestoreRequest, Stop
-from restore_core.restore.situation import look, refuse
-from restore_core.restore.ways import Decision, Way, by_clone
+from restore_core.restore.recovery import recover
+from restore_core.restore.refusals import refusals, refusals_of_missing_folders, refuse_first, refuse_space
+from restore_core.restore.request import KeepPart, Reporter, RestoreOutcome, RestoreRequest, Stop
+from restore_core.restore.room import ranges_to_take
+from restore_core.restore.situation import Found, diverged, look
+from restore_core.restore.ways import Decision, Way, by_clone, by_whole
 from restore_core.restore.writer import CopyFailed, Writer
 from restore_core.targets import TargetSet
-from restore_core.targets.attend import go_on
 from restore_core.targets.base import ArchiveRef
+
+_SURVEYS_AGAIN = 2
 
 
 def restore_delta(
@@ -49,30 +62,6 @@ def restore_delta(
     Returns only when the disk is verified, durable and under its final name; raises a `PhdError` otherwise.
     """
     return _Attempt(request=request, reporter=reporter, stop=stop, keep_part=keep_part).run(targets)
-
-
-def plan_delta(request: RestoreRequest, targets: TargetSet, *, reporter: Reporter, stop: Stop = go_on) -> PlanSummary:
-    """What a restore would move, after the same checks of both archives that a restore makes; nothing is written.
-
-    With `overwrite` a disk that is there is surveyed first, as a refresh does it.
-    """
-    with open_delta(request, targets) as delta:
-        delta.check_metadata()
-        plan = _surveyed(request, delta, stop) if request.overwrite else None
-        plan = plan or summary(delta)
-        known = copies_in_catalog(request, targets, reporter)
-        with proven_full(delta, request.full, targets, reporter, blocks=plan.full_blocks, known=known):
-            return plan
-
-
-def _surveyed(request: RestoreRequest, delta: DeltaReader, stop: Stop) -> PlanSummary | None:
-    """The plan for the disk that is there, None if there is none."""
-    if not request.destination.parent.exists():
-        return None
-    with open_destination(request.destination, roots=request.roots, make_folders=False) as destination:
-        if destination.stat_disk() is None:
-            return None
-        return look(destination, request, delta, -1, stop).plan
 
 
 @contextmanager
@@ -94,22 +83,21 @@ class _Attempt:
 
     def run(self, targets: TargetSet) -> RestoreOutcome:
         request = self.request
-        with (
-            open_delta(request, targets) as delta,
-            open_destination(request.destination, roots=request.roots, make_folders=True) as destination,
-        ):
+        with open_delta(request, targets) as delta:
             delta.check_metadata()
             self.reporter.note(f"Delta: {delta.where}, {delta.source.size} bytes, of {delta.header.describe()}")
-            with held_part(destination, mode=request.mode, keep_part=self.keep_part) as part:
-                recovered = redo.recover(
-                    destination, lambda delta_id, disk: receipt.claim(request.records, destination, delta_id, os.fstat(disk))
-                )
-                if recovered:
-                    self.reporter.note(recovered)
-                refuse(destination, request, delta.header.delta_id)
-                publish.refuse_contents(destination, request, delta)
-                decision, full_ref = self._write(destination, delta, targets, part)
-            vmx = publish.put_vmx(destination, request, delta)
+            refuse_first(refusals_of_missing_folders(request, delta))
+            with held_destination(request.destination, roots=request.roots, make_folders=True, datastores=request.datastores) as (
+                destination,
+                hold,
+            ):
+                for note in recover(destination, hold, request.records, self.stop):
+                    self.reporter.note(note)
+                refuse_first(refusals(destination, request, delta, hold.record()))
+                with held_part(destination, mode=request.mode, keep_part=self.keep_part) as part:
+                    decision, full_ref = self._write(destination, hold, delta, targets, part)
+                vmx = publish.put_vmx(destination, request, delta)
+                destination.refuse_if_moved()
         return RestoreOutcome(
             destination=request.destination,
             disk_size=decision.plan.disk_size,
@@ -121,32 +109,78 @@ class _Attempt:
         )
 
     def _write(
-        self, destination: Destination, delta: DeltaReader, targets: TargetSet, part: int
+        self, destination: Destination, hold: Hold, delta: DeltaReader, targets: TargetSet, part: int
     ) -> tuple[Decision, ArchiveRef | None]:
-        """Write the disk from the first copy of the Full that holds out; what was written from one is kept for the next."""
-        known = copies_in_catalog(self.request, targets, self.reporter)
-        with contextlib.closing(proven_copies(delta, self.request.full, targets, self.reporter, known=known)) as copies:
-            return self._write_from(copies, destination, delta, part)
+        """Write the disk from the first copy of the Full that holds out; what was written from one is kept for the next.
 
-    def _write_from(
-        self, copies: Iterator[FullReader], destination: Destination, delta: DeltaReader, part: int
+        A disk that somebody writes meanwhile is surveyed again; twice, then the job has to wait. With "ours" it is theirs.
+        """
+        for surveys in count(1):
+            try:
+                return self._write_from_copies(destination, hold, delta, targets, part)
+            except ChangedMeanwhile as change:
+                self._survey_again(change, surveys)
+                refuse_first(refusals(destination, self.request, delta, hold.record()))
+        raise AssertionError("the loop ends by its return")
+
+    def _write_from_copies(
+        self, destination: Destination, hold: Hold, delta: DeltaReader, targets: TargetSet, part: int
     ) -> tuple[Decision, ArchiveRef | None]:
+        known = copies_in_catalog(self.request, targets, self.reporter)
         failed: CopyFailed | None = None
-        while True:
-            decision = look(destination, self.request, delta, part, self.stop)
-            decision = self._clone_if_possible(destination, decision, part)
-            full = self._next_copy(copies, failed, wanted=decision.plan.full_blocks > 0)
-            with full or contextlib.nullcontext():
-                self._refuse_space(destination, decision, part)
-                self.reporter.note(decision.describe())
-                self.reporter.planned(decision.plan)
+        with contextlib.closing(proven_copies(delta, self.request.full, targets, self.reporter, known=known)) as copies:
+            while True:
                 try:
-                    self._writer(destination, delta, full, decision, part).write()
+                    return self._write_once(copies, failed, destination=destination, hold=hold, delta=delta, part=part)
                 except CopyFailed as error:
                     self.reporter.note(f"{error.error.message}; looking for another copy of the Full")
                     failed = failed or error
-                else:
-                    return decision, full.source.ref if full is not None else None
+
+    def _survey_again(self, change: ChangedMeanwhile, surveys: int) -> None:
+        """Return if the disk may be surveyed again; else raise `Diverged` or `TryAgainLater`."""
+        if self.request.only_ours and change.written:
+            raise diverged(self.request) from change
+        if surveys > _SURVEYS_AGAIN:
+            raise TryAgainLater(
+                f"{printable(str(self.request.destination))}: somebody changes the disk again and again: {change}",
+                remedy="Find out who, and stop it. A queued job is tried again.",
+            ) from change
+        self.reporter.note(f"the disk is surveyed again: {change}")
+
+    def _write_once(
+        self,
+        copies: Iterator[FullReader],
+        failed: CopyFailed | None,
+        *,
+        destination: Destination,
+        hold: Hold,
+        delta: DeltaReader,
+        part: int,
+    ) -> tuple[Decision, ArchiveRef | None]:
+        found = look(destination, self.request, delta, part, stop=self.stop, record=hold.record())
+        with found.disk or contextlib.nullcontext():
+            if found.disk is not None and found.disk.lone is Alone.UNKNOWN:
+                self.reporter.note(f"who has the disk open: {Alone.UNKNOWN.value}")
+            decision = self._clone_if_needed(found, delta, part)
+            full = self._next_copy(copies, failed, wanted=decision.plan.full_blocks > 0)
+            with full or contextlib.nullcontext():
+                self._refuse_space(destination, decision, found.disk, delta, part)
+                self.reporter.note(decision.describe())
+                self.reporter.planned(decision.plan)
+                Writer(
+                    request=self.request,
+                    reporter=self.reporter,
+                    stop=self.stop,
+                    started=self.started,
+                    destination=destination,
+                    hold=hold,
+                    delta=delta,
+                    full=full,
+                    decision=decision,
+                    part=part,
+                    disk=found.disk,
+                ).write()
+                return decision, full.source.ref if full is not None else None
 
     def _next_copy(self, copies: Iterator[FullReader], failed: CopyFailed | None, *, wanted: bool) -> FullReader | None:
         if not wanted:
@@ -157,37 +191,21 @@ class _Attempt:
             raise failed.error
         return full
 
-    def _writer(
-        self, destination: Destination, delta: DeltaReader, full: FullReader | None, decision: Decision, part: int
-    ) -> Writer:
-        return Writer(
-            request=self.request,
-            reporter=self.reporter,
-            stop=self.stop,
-            started=self.started,
-            destination=destination,
-            delta=delta,
-            full=full,
-            decision=decision,
-            part=part,
-        )
-
-    def _clone_if_possible(self, destination: Destination, decision: Decision, part: int) -> Decision:
-        if decision.way is not Way.REDO:
+    def _clone_if_needed(self, found: Found, delta: DeltaReader, part: int) -> Decision:
+        """In place only where it is safe; a clone where the file system can share blocks; else the disk is replaced as a whole."""
+        decision, disk = found.decision, found.disk
+        if decision.way is not Way.REDO or disk is None:
             return decision
-        disk = os.open(destination.disk_name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=destination.folder_fd)
-        try:
-            os.ftruncate(part, 0)
-            return by_clone(decision) if clone(disk, part) else decision
-        finally:
-            os.close(disk)
+        os.ftruncate(part, 0)
+        if clone(disk.fd, part):
+            disk.surveyed()  # what was cloned is what was surveyed
+            return by_clone(decision)
+        return by_whole(found.not_in_place, summary(delta)) if found.not_in_place else decision
 
-    def _refuse_space(self, destination: Destination, decision: Decision, part: int) -> None:
-        plan, facts = decision.plan, destination.stat_disk()
-        moved = plan.full_bytes + plan.delta_bytes
-        whole = decision.way in (Way.NEW, Way.RESUME, Way.WHOLE)
-        thick = whole and self.request.provision is Provision.THICK
-        grown = max(0, plan.disk_size - facts.st_size) if facts is not None and not whole else 0
-        taken = os.fstat(part).st_blocks * 512 if whole else 0
-        needed = plan.disk_size if thick else moved + grown
-        refuse_if_no_space(destination, needed=needed, reserved=self.request.reserved, reusable=taken, thin=not thick)
+    def _refuse_space(
+        self, destination: Destination, decision: Decision, disk: ExistingDisk | None, delta: DeltaReader, part: int
+    ) -> None:
+        in_place = decision.way is Way.REDO and disk is not None and decision.survey is not None
+        ranges = ranges_to_take(disk, delta, decision.survey) if in_place and disk and decision.survey else []
+        holes = sum(length for _offset, length in ranges)
+        refuse_space(destination, self.request, decision, taken=os.fstat(part).st_blocks * 512, holes=holes)

@@ -6,6 +6,7 @@ of that restore are compared and the disk is not read at all.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from itertools import chain, islice, repeat
 from typing import Final, Protocol
 
 from restore_core.archive.delta_reader import DeltaReader
+from restore_core.archive.digests import BlockDigest
 from restore_core.archive.full_reader import block_length
 from restore_core.archive.index_map import BLOCKS_PER_PAGE, DELTA, FULL, ZERO, MapPage
 from restore_core.disk.scan import SEGMENT_SIZE, in_order, read_segment
@@ -74,7 +76,14 @@ class Survey:
 
 def survey_disk(delta: DeltaReader, fd: int, size: int, stop: Stop) -> Survey:
     """Hash the `size` bytes behind `fd` and compare. Beyond its end there are zeros: that is what it grows with."""
-    found = _hashed(delta, fd, min(size, delta.header.disk_size), size)
+    header = delta.header
+    found = _hashed(
+        fd,
+        min_size=min(size, header.disk_size),
+        disk_size=header.disk_size,
+        block_size=header.block_size,
+        digest=header.block_digest,
+    )
     return _compare(delta, found, stop, by="hashed what was there")
 
 
@@ -88,24 +97,50 @@ def survey_known(delta: DeltaReader, known: KnownDigests, stop: Stop) -> Survey:
     return _compare(delta, blocks(), stop, by="nobody wrote it since our last restore, whose digests are known")
 
 
-def _hashed(delta: DeltaReader, fd: int, limit: int, size: int) -> Iterator[bytes | None]:
-    """The digest of each block on the disk, None where it is zero or beyond the end.
+def holds_digests(
+    fd: int,
+    size: int,
+    block_size: int,
+    digest: BlockDigest,
+    *,
+    known: KnownDigests,
+    stop: Stop,
+    passed_over: bytes | bytearray = b"",
+) -> bool:
+    """Whether the `size` bytes behind `fd` have exactly these digests. The disk is read as a whole, up to the first difference.
 
-    A block that the disk's end cuts short is hashed as it will be once the disk has grown: with zeros behind it.
+    Blocks for which `passed_over` has a 1 are not compared; a disk that ends before `size` is read as if zeros followed.
     """
-    header = delta.header
-    per_segment = SEGMENT_SIZE // header.block_size
+    count = -(-size // block_size)
+    found = _hashed(fd, min_size=min(size, os.fstat(fd).st_size), disk_size=size, block_size=block_size, digest=digest)
+    for first in range(0, count, BLOCKS_PER_PAGE):
+        expected = known.page(first // BLOCKS_PER_PAGE, min(BLOCKS_PER_PAGE, count - first))
+        there = list(islice(found, len(expected)))
+        there += [None] * (len(expected) - len(there))
+        skipped = passed_over[first : first + len(expected)].ljust(len(expected), b"\0")
+        if any(wanted != held and not skip for wanted, held, skip in zip(expected, there, skipped, strict=True)):
+            return False
+        stop()
+    return True
+
+
+def _hashed(fd: int, *, min_size: int, disk_size: int, block_size: int, digest: BlockDigest) -> Iterator[bytes | None]:
+    """The digest of each block in the first `min_size` bytes, None where it is zero or beyond the end.
+
+    A block that the disk's end cuts short is hashed as it will be once the disk has grown to `disk_size`: with zeros behind it.
+    """
+    per_segment = SEGMENT_SIZE // block_size
 
     def work(number: int) -> list[bytes | None]:
-        segment = read_segment(fd, number, limit, header.block_size)
-        digests = [None if block is None else header.block_digest.of(block) for block in segment.blocks]
+        segment = read_segment(fd, number, min_size, block_size)
+        digests = [None if block is None else digest.of(block) for block in segment.blocks]
         last = number * per_segment + len(segment.blocks) - 1
-        wanted = block_length(header.disk_size, header.block_size, last)
-        if segment.blocks and segment.blocks[-1] is not None and segment.lengths[-1] < wanted and limit == size:
-            digests[-1] = header.block_digest.of(segment.blocks[-1].ljust(wanted, b"\0"))
+        wanted = block_length(disk_size, block_size, last)
+        if segment.blocks and segment.blocks[-1] is not None and segment.lengths[-1] < wanted:
+            digests[-1] = digest.of(segment.blocks[-1].ljust(wanted, b"\0"))
         return digests + [None] * (per_segment - len(digests))
 
-    for digests in in_order(work, range(-(-limit // SEGMENT_SIZE))):
+    for digests in in_order(work, range(-(-min_size // SEGMENT_SIZE))):
         yield from digests
 
 

@@ -1,4 +1,4 @@
-"""Which way a restore takes to a destination. A decision about data; `write` acts on it."""
+"""Which way a restore takes to a destination. A decision about data; `Writer` carries it out."""
 
 from __future__ import annotations
 
@@ -54,10 +54,17 @@ def for_existing(everything: PlanSummary, survey: Survey, *, size: int) -> Decis
     if differs == 0 and size == plan.disk_size and not any(CLEAR in actions for actions in survey.actions):
         return Decision(way=Way.NOTHING, why=survey.by, survey=survey, plan=plan)
     if differs * 2 > plan.disk_size:
-        return Decision(way=Way.WHOLE, why="more than half of it differs", survey=None, plan=everything)
+        return by_whole("more than half of it differs", everything)
+    if size > plan.disk_size:
+        return by_whole("the disk shrinks", everything)
     return Decision(way=Way.REDO, why=survey.by, survey=survey, plan=plan)
 
 
 def by_clone(decision: Decision) -> Decision:
     """The same refresh, where the file system can share blocks: patch a clone, then rename it. No redo file is needed."""
     return replace(decision, way=Way.CLONE)
+
+
+def by_whole(why: str, everything: PlanSummary) -> Decision:
+    """Every block is written to a new file, which then takes the place of the disk."""
+    return Decision(way=Way.WHOLE, why=why, survey=None, plan=everything)

@@ -10,15 +10,21 @@ from restore_core import durable
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.full_reader import FullReader
 from restore_core.disk.allocation import size_part, zero_range
-from restore_core.disk.destination import Destination
+from restore_core.disk.destination import HIDDEN_SUFFIX, STAGED_SUFFIX, Destination
+from restore_core.disk.extents import shares_blocks
+from restore_core.disk.hold import Hold
 from restore_core.disk.sink import BufferedFile, DirectFile, Sink
 from restore_core.errors import BadArchive, PhdError, TargetUnavailable, TryAgainLater
-from restore_core.naming import printable
-from restore_core.restore import publish, receipt, redo
+from restore_core.restore import publish, receipt, redo, redo_file
+from restore_core.restore.descriptor import descriptor_text, prepare_descriptor, show_descriptor
+from restore_core.restore.existing import ChangedMeanwhile, ExistingDisk
 from restore_core.restore.pipeline import Pipeline
 from restore_core.restore.progress import ProgressReport
+from restore_core.restore.replace import finish, publish_new, replace
 from restore_core.restore.request import Phase, Provision, Reporter, RestoreRequest, Stop
+from restore_core.restore.room import ranges_to_take, take_room
 from restore_core.restore.staging import StagedBlocks
+from restore_core.restore.survey import Survey
 from restore_core.restore.ways import Decision, Way
 
 
@@ -32,90 +38,172 @@ class CopyFailed(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Writer:
-    """One destination, open and decided upon. `part` is its part file, held by the caller, who also removes it."""
+    """One destination, held and decided upon. `part` is its part file, `disk` the disk that is there; both are the caller's."""
 
     request: RestoreRequest
     reporter: Reporter
     stop: Stop
     started: float
     destination: Destination
+    hold: Hold
     delta: DeltaReader
     full: FullReader | None
     decision: Decision
     part: int
+    disk: ExistingDisk | None
 
     def write(self) -> None:
-        """Write, make durable, put on record, publish. Raises `CopyFailed` when another copy of the Full may do better."""
+        """Write, make durable, put on record, publish.
+
+        Raises `CopyFailed` when another copy of the Full may do better, `ChangedMeanwhile` when the disk has to be surveyed anew.
+        """
         way = self.decision.way
-        if way is Way.NEW or way is Way.RESUME or way is Way.WHOLE:
+        if way is Way.NEW or way is Way.RESUME:
             self._new_file()
-        elif way is Way.CLONE:
-            self._cloned_file()
+        elif way is Way.WHOLE or way is Way.CLONE:
+            self._instead_of_the_old()
         elif way is Way.REDO:
             self._in_place()
         elif way is Way.NOTHING:
             self._make_sure()
-            self._record_disk()
-            if self.destination.descriptor_name and self.destination.stat_descriptor() is None:
-                publish.put_descriptor(self.destination, self.request, size=self._size, original=self._original)
         else:
             assert_never(way)
-        receipt.settle(self.request.records, self.destination)
-        redo.remove(self.destination)
 
     @property
     def _size(self) -> int:
         return self.decision.plan.disk_size
 
     @property
-    def _original(self) -> bytes | None:
-        return self.delta.descriptor()
+    def _text(self) -> str | None:
+        return descriptor_text(self.destination, self.request, self._size, self.delta.descriptor())
+
+    @property
+    def _old(self) -> ExistingDisk:
+        if self.disk is None:
+            raise AssertionError("this way is for a disk that is there")
+        return self.disk
 
     def _new_file(self) -> None:
+        """A new disk: all of it, or what an earlier attempt left to do."""
         thick = self.request.provision is Provision.THICK
-        keep = self.decision.way is Way.RESUME
-        note = size_part(self.destination, self.part, size=self._size, thick=thick, keep=keep)
-        if note:
-            self.reporter.note(note)
+        self._size_part(thick=thick, keep=self.decision.way is Way.RESUME)
         self._fill(self.part, thick=thick)
-        self._publish_part()
+        receipt.prepare(self.request.records, self.destination, self.delta, os.fstat(self.part))
+        prepare_descriptor(self.destination, self._text, self.request.mode)
+        ctime = publish_new(self.destination, self.hold, self.part)
+        show_descriptor(self.destination, replace=self.request.overwrite)
+        self._settle(self.part, ctime)
 
-    def _cloned_file(self) -> None:
-        facts = self.destination.stat_disk()
-        os.ftruncate(self.part, self._size)
-        self._fill(self.part, thick=facts is not None and redo.is_thick(facts))
-        self._publish_part()
+    def _instead_of_the_old(self) -> None:
+        """A new file, or a clone of the disk with the changes, takes the place of the one that is there."""
+        old = self._old
+        publish.keep_owner(self.part, os.fstat(old.fd))
+        if self.decision.way is Way.CLONE:
+            os.ftruncate(self.part, self._size)
+            self._fill(self.part, thick=redo.is_thick(os.fstat(old.fd)))
+        else:
+            thick = self.request.provision is Provision.THICK
+            self._size_part(thick=thick, keep=False)
+            self._fill(self.part, thick=thick)
+        receipt.prepare(self.request.records, self.destination, self.delta, os.fstat(self.part))
+        text = self._text
+        prepare_descriptor(self.destination, text, self.request.mode)
+        left, ctime = replace(self.destination, self.hold, self.part, old, descriptor=text)
+        show_descriptor(self.destination, replace=True)
+        self._settle(self.part, ctime)
+        finish(self.destination, self.hold, left, old)
 
     def _in_place(self) -> None:
-        """Stage, seal, apply. What was staged is thrown away on any error before the seal; after it there is only forward."""
-        survey = self.decision.survey
+        """Stage, prove, hide, write. A VM may start until the disk is hidden: it wins, and what was staged is thrown away."""
+        survey, old, where = self.decision.survey, self._old, self.destination
         if survey is None:
             raise AssertionError("a refresh in place rests on a survey")
-        staged = redo.stage(self.destination)
+        report = self._progress()
+        text = self._text
+        staged = redo.stage(where)
         try:
-            report = self._progress()
             self._run(StagedBlocks(staged, self.delta, survey), report)
             report.phase(Phase.FLUSH)
-            text = publish.descriptor_text(self.destination, self.request, self._size, self._original)
-            redo.seal(self.destination, staged, self.delta, survey, descriptor=text)
+            durable.start_writing(staged)
+            self._take_room_and_prove(old, survey)
+            thick = redo.is_thick(os.fstat(old.fd))
+            redo_file.complete(staged, old.fd, self.delta, survey, before=old.stamps, thick=thick, descriptor=text)
+            if not where.leads_to(where.disk_name + STAGED_SUFFIX, staged):
+                text = f"{where.where}: somebody removed its redo file; nothing was changed"
+                raise TryAgainLater(text, remedy="A queued job is tried again.")
+            redo.seal(where)
+            file = redo_file.RedoFile.opened(staged)
+            if file is None:
+                raise TryAgainLater(f"{where.where}: the redo file cannot be read back", remedy="Look at the kernel's log.")
+            prepare_descriptor(where, text, self.request.mode)
+            report.phase(Phase.APPLY)
+            self._hide_and_prove(old)
+            self._apply(old, file, text)
         except BaseException:
-            redo.discard(self.destination)
+            if not redo.exists(where, where.disk_name + HIDDEN_SUFFIX):  # else the redo file is the way out
+                redo.discard(where)
             raise
         finally:
             os.close(staged)
-        report.phase(Phase.APPLY)
-        unrecorded: list[TryAgainLater] = []
+        redo.discard(where)
 
-        def before_it_is_shown(disk: int) -> None:
-            self._read_back(disk, lambda: None)  # no cancel here: the disk would stay without its name
+    def _take_room_and_prove(self, old: ExistingDisk, survey: Survey) -> None:
+        old.reopen_for_writing()
+        old.prove()
+        note = take_room(old, self.hold, self.request.records, ranges_to_take(old, self.delta, survey))
+        if note:
+            self.reporter.note(note)
+        old.prove()
+
+    def _hide_and_prove(self, old: ExistingDisk) -> None:
+        """Hide descriptor and disk, and prove that nobody got hold of it before. If somebody did, all is as it was."""
+        self.hold.refuse_if_lost()
+        try:
+            redo.hide(self.destination)
+        except FileNotFoundError as error:
+            raise ChangedMeanwhile("somebody removed it", written=True) from error
+        try:
+            receipt.prepare(self.request.records, self.destination, self.delta, os.fstat(old.fd))
+            old.prove_again(self.destination.disk_name + HIDDEN_SUFFIX)
+            if shares_blocks(old.fd):
+                raise ChangedMeanwhile("it began to share blocks with another file", written=False)
+        except BaseException:
+            redo.unhide(self.destination)
+            receipt.forget_next(self.request.records, self.destination)
+            raise
+
+    def _apply(self, old: ExistingDisk, file: redo_file.RedoFile, text: str | None) -> None:
+        where, unrecorded = self.destination, None
+        redo.apply_or_take_back(where, old.fd, file)
+        with redo.only_by_recovery(where.where):
+            self._read_back(old.fd, lambda: None)  # no cancel here: the disk would stay without its name
             try:
-                receipt.save(self.request.records, self.destination, self.delta, os.fstat(disk))
+                receipt.stamp_next(self.request.records, where, os.fstat(old.fd))
             except TryAgainLater as error:
-                unrecorded.append(error)  # nor for this
+                unrecorded = error  # nor for this
+            ctime = redo.show(where, old.fd, text)
+        if unrecorded is not None:
+            redo.discard(where)
+            raise unrecorded
+        self._settle(old.fd, ctime)
 
-        redo.apply_staged(self.destination, before_it_is_shown)
-        if unrecorded:
-            raise unrecorded[0]
+    def _make_sure(self) -> None:
+        """Nothing differs. The survey has synced the bytes; their name may be in memory only: an attempt was killed too early."""
+        old = self._old
+        durable.sync_folder(".", dir_fd=self.destination.folder_fd)
+        self.destination.refuse_if_moved()
+        if self.destination.descriptor_name and self.destination.stat_descriptor() is None:
+            prepare_descriptor(self.destination, self._text, self.request.mode)
+            show_descriptor(self.destination, replace=False)
+        known = receipt.load(self.request.records, self.destination)
+        if known is None or known.delta_id != self.delta.header.delta_id or not known.untouched(os.fstat(old.fd)):
+            receipt.prepare(self.request.records, self.destination, self.delta, os.fstat(old.fd))
+            self._settle(old.fd, old.stamps.ctime_ns)
+
+    def _size_part(self, *, thick: bool, keep: bool) -> None:
+        note = size_part(self.destination, self.part, size=self._size, thick=thick, keep=keep)
+        if note:
+            self.reporter.note(note)
 
     def _fill(self, fd: int, *, thick: bool) -> None:
         """Every block, verified and durable."""
@@ -137,7 +225,7 @@ class Writer:
     def _run(self, sink: Sink, report: ProgressReport) -> None:
         try:
             survey = self.decision.survey
-            Pipeline(self.delta, self.full, sink, where=self._where, survey=survey).run(report.tick, self.stop)
+            Pipeline(self.delta, self.full, sink, where=self.destination.where, survey=survey).run(report.tick, self.stop)
         except (BadArchive, TargetUnavailable, TryAgainLater) as error:
             if self.full is not None and self.full.where in error.message:
                 raise CopyFailed(error) from error
@@ -147,31 +235,12 @@ class Writer:
 
     def _read_back(self, fd: int, stop: Stop) -> None:
         if self.request.readback:
-            publish.read_back(self.delta, fd, self._where, stop)
+            publish.read_back(self.delta, fd, self.destination.where, stop)
 
-    def _publish_part(self) -> None:
-        if (old := self.destination.stat_disk()) is not None:
-            publish.keep_owner(self.part, old)
-        receipt.save(self.request.records, self.destination, self.delta, os.fstat(self.part))
-        publish.publish(self.destination, self.request, size=self._size, original=self._original)
-
-    def _make_sure(self) -> None:
-        """Bytes and name that lie there already may be in memory only: the attempt that wrote them was killed too early."""
-        folder = self.destination.folder_fd
-        disk = os.open(self.destination.disk_name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-        try:
-            durable.sync_file(disk)
-        finally:
-            os.close(disk)
-        durable.sync_folder(".", dir_fd=folder)
-
-    def _record_disk(self) -> None:
-        if (facts := self.destination.stat_disk()) is not None:
-            receipt.save(self.request.records, self.destination, self.delta, facts)
+    def _settle(self, fd: int, ctime_ns: int) -> None:
+        """The disk has its final name, and the path still leads to it: only now it is on record as ours."""
+        self.destination.refuse_if_moved()
+        receipt.settle(self.request.records, self.destination, fd, ctime_ns)
 
     def _progress(self) -> ProgressReport:
         return ProgressReport(self.decision.plan, self.reporter, self.started)
-
-    @property
-    def _where(self) -> str:
-        return printable(str(self.request.destination))

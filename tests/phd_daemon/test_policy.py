@@ -96,7 +96,7 @@ class TestDropPart:
     @pytest.fixture
     def part(self, tmp_path: Path) -> Path:
         (tmp_path / "ds1").mkdir()
-        part = tmp_path / "ds1" / "crm-flat.vmdk.phd-part"
+        part = tmp_path / "ds1" / "crm-flat.vmdk.phd-new"
         part.write_text("half a disk")
         return part
 

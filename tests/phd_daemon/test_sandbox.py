@@ -175,7 +175,8 @@ def order_in(tmp_path: Path, *, to: str = "volumes/A/new/CRM.vmdk") -> WorkOrder
     return WorkOrder(
         job="crm", attempt=1, spool=str(spool), lock_fd=-1, delta=str(backup.delta), restore_to=str(tmp_path / to), full=None,
         overwrite=False, only_ours=False, provision="thick", vmx="none", readback=False, roots=(str(tmp_path / "volumes"),),
-        mode=0o600, reserved=0, records=str(spool / ".state" / "receipts"), catalog=str(tmp_path / "state" / "catalog"),
+        mode=0o600, reserved=0, records=str(spool / ".state" / "receipts"), datastores=str(spool / ".state" / ".datastores.json"),
+        catalog=str(tmp_path / "state" / "catalog"),
         catalog_max_age=60.0, targets=(backup.target,),
     )  # fmt: skip
 

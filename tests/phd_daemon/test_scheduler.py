@@ -101,6 +101,27 @@ def test_the_file_system_is_not_asked_when_nothing_can_start() -> None:
     assert schedule([job("a")], {"r": Path("/r")}, limits=busy, now=NOW).start == ()
 
 
+def test_a_datastore_that_is_away_is_passed_over() -> None:
+    """It takes no worker, hides nobody behind it, and is not asked about while nothing could start anyhow."""
+    asked: list[Path] = []
+
+    def away(path: Path) -> str:
+        asked.append(path)
+        return "not mounted" if "ds1" in path.parts else ""
+
+    some = Limits(workers=1, enabled=True, key=lambda path: path, away=away)
+    found = schedule([job("a"), job("b", destination=Path("/vmfs/volumes/ds2/b.vmdk"))], {}, limits=some, now=NOW)
+    assert found.start == ("b",)
+    assert (found.waits["a"].why, found.waits["a"].away, found.waits["a"].until) == (
+        "waits for its datastore: not mounted",
+        True,
+        None,
+    )
+    asked.clear()
+    assert schedule([job("a")], {"r": Path("/r")}, limits=some, now=NOW).waits["a"].why == "waits for its turn"
+    assert asked == []
+
+
 def test_disabled() -> None:
     found = plan(job("a"), enabled=False)
     assert found.start == ()

@@ -45,7 +45,7 @@ def host(tmp_path: Path) -> Host:
 def test_what_is_left_of_a_running_jobs_plan(host: Host) -> None:
     host.running("a", plan=PLAN)
     assert host.set_aside() == 40 * MIB
-    (host.store / "a-flat.vmdk.phd-part").write_bytes(b"x" * MIB)
+    (host.store / "a-flat.vmdk.phd-new").write_bytes(b"x" * MIB)
     assert host.set_aside() == 39 * MIB
     host.running("b", plan=PLAN)
     assert host.set_aside() == 79 * MIB
@@ -62,7 +62,7 @@ def test_a_refresh_takes_its_room_in_its_redo_file(host: Host) -> None:
 
 def test_one_that_has_all_its_room_counts_no_more(host: Host) -> None:
     host.running("a", plan={**PLAN, "full_bytes": 0, "delta_bytes": 4096})
-    (host.store / "a-flat.vmdk.phd-part").write_bytes(b"x" * 8192)
+    (host.store / "a-flat.vmdk.phd-new").write_bytes(b"x" * 8192)
     assert host.set_aside() == 0
 
 

@@ -40,8 +40,8 @@ def order(tmp_path: Path, spool: Path) -> WorkOrder:
     return WorkOrder(
         job="crm", attempt=1, spool=str(spool), lock_fd=-1, delta="nas1:a/b.phd", restore_to=str(datastore / "CRM.vmdk"), full=None,
         overwrite=False, only_ours=False, provision="thick", vmx="none", readback=False, roots=(str(tmp_path / "volumes"),),
-        mode=0o600, reserved=0, records=str(tmp_path), catalog=str(tmp_path / "catalog"),
-        catalog_max_age=3600.0, targets=(),
+        mode=0o600, reserved=0, records=str(tmp_path), datastores=str(tmp_path / "datastores.json"),
+        catalog=str(tmp_path / "catalog"), catalog_max_age=3600.0, targets=(),
     )  # fmt: skip
 
 

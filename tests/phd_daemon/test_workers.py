@@ -36,7 +36,7 @@ class Yard:
         order = WorkOrder(
             job="crm", attempt=1, spool=str(self.folder), lock_fd=fd, delta=f"/fake/{wishes}", restore_to="/ds/crm.vmdk", full=None,
             overwrite=False, only_ours=False, provision="thick", vmx="none", readback=False, roots=("/ds",), mode=0o600,
-            reserved=0, records="", catalog="", catalog_max_age=3600.0, targets=(),
+            reserved=0, records="", datastores="", catalog="", catalog_max_age=3600.0, targets=(),
         )  # fmt: skip
         worker = self.workers.start(order, log=self.folder / "crm.log")
         os.close(fd)

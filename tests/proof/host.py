@@ -20,6 +20,7 @@ from pathlib import Path
 
 from phd_daemon import worker
 from phd_daemon.config import load_config
+from phd_daemon.datastores import learn_from, record_of
 from phd_daemon.ledger_entry import enter
 from phd_daemon.policy import door_policy, drop_part, work_order
 from phd_daemon.spool.drop import drop
@@ -27,6 +28,7 @@ from phd_daemon.spool.keeper import Ending, Keeper
 from phd_daemon.spool.layout import Spool, State, parse_name
 from phd_daemon.spool.record import JobRecord
 from phd_daemon.spool.safety import check_spool
+from restore_core.disk.datastore import MARKER
 from restore_core.targets.base import ArchiveRef
 from tests.lab import BLOCK, Lab
 from tests.phd_daemon.small_backup import small_backup
@@ -37,7 +39,9 @@ logging.getLogger().addHandler(logging.NullHandler())
 _libc = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 _OURS = re.compile(r"[^/]+\.(job|held|running|done|failed|cancelled|rejected|log|status)\Z")
-_STATE = re.compile(r"([^/]+\.(json|lock)|\.daemon\.lock|receipts|receipts/[0-9a-f]{32}\.(json|digests))\Z")
+_STATE = re.compile(
+    r"([^/]+\.(json|lock)|\.daemon\.lock|\.datastores\.json|receipts|receipts/[0-9a-f]{32}(\.next)?\.(json|digests))\Z"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +134,7 @@ class Host:
         claim = self.keeper.claim(job)
         if claim is None:
             raise AssertionError(f"{job} cannot be claimed")
+        self.learn()
         order = work_order(self.config, self.spool, claim)
         sys.stdout.flush()
         parent, pid = os.getpid(), os.fork()
@@ -137,6 +142,10 @@ class Host:
             _be_the_worker(order.to_json(), self.spool.log(job), held=held, parent=parent if together else 0)
         os.close(claim.lock_fd)
         return pid
+
+    def learn(self) -> None:
+        """Put the datastore on record, as the daemon does with the first job for it."""
+        learn_from(self.datastore / DISK, record_of(self.config))
 
     def ended(self, job: str, status: int) -> None:
         """Tell the keeper how a worker ended."""
@@ -182,7 +191,7 @@ class Host:
             )
         ]
         found = [name for name in found if name != ".state"]
-        return sorted(found + [path.name for path in self.datastore.iterdir() if path.name not in allowed])
+        return sorted(found + [path.name for path in self.datastore.iterdir() if path.name not in (MARKER, *allowed)])
 
 
 def _be_the_worker(order: bytes, log: Path, *, held: bool, parent: int) -> None:

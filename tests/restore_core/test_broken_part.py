@@ -19,7 +19,7 @@ def test_the_part_file_of_the_next_restore_is_not_removed(lab: Lab) -> None:
             )
             other = durable.take_part(destination.part_name, dir_fd=destination.folder_fd)
         os.close(other)
-    assert lab.leftovers() == ["disk.img", "disk.img.phd-part"]
+    assert lab.leftovers() == ["disk.img", "disk.img.phd-new"]
 
 
 def test_our_own_is(lab: Lab) -> None:
@@ -27,5 +27,5 @@ def test_our_own_is(lab: Lab) -> None:
         open_destination(lab.folder / "out" / "disk.img", roots=None, make_folders=True) as destination,
         held_part(destination, mode=0o600, keep_part=lambda _error: False),
     ):
-        assert lab.leftovers() == ["disk.img.phd-part"]
+        assert lab.leftovers() == ["disk.img.phd-new"]
     assert lab.leftovers() == []

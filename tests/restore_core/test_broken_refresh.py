@@ -41,6 +41,10 @@ def half_applied(replica: Replica, tuesday: ArchiveRef, monkeypatch: pytest.Monk
             replica.restore(tuesday, keep=True)
 
 
+def crash(*_: object) -> None:
+    raise Crash
+
+
 def work_on(disk: Path) -> bytes:
     with disk.open("r+b") as file:
         file.write(WORK)
@@ -80,14 +84,15 @@ def test_a_crash_when_the_disk_is_in_its_place_again(lab: Lab, name: str, worked
     replica = Replica(lab, name)
     _, monday, new, tuesday = two_days(lab, [3, 9, 11])
     replica.restore(monday)
-    honest: Callable[..., None] = redo.apply_staged
+    honest: Callable[..., int] = redo.show
 
     def dies(*args: object) -> None:
         honest(*args)
+        patch.setattr(redo, "discard", crash)  # nor is anything tidied up
         raise Crash
 
     with monkeypatch.context() as patch:
-        patch.setattr(redo, "apply_staged", dies)
+        patch.setattr(redo, "show", dies)
         with pytest.raises(Crash):
             replica.restore(tuesday, keep=True)
     assert replica.path.exists()
@@ -106,7 +111,7 @@ def test_the_redo_of_another_disk_does_not_make_this_one_ours(lab: Lab, monkeypa
     _, monday, _, tuesday = two_days(lab, [3, 9, 11])
     replica.restore(monday)
     half_applied(replica, tuesday, monkeypatch)
-    os.rename(flat_of(replica), replica.path.with_name("away"))
+    os.rename(flat_of(replica).with_name("r-flat.vmdk.phd-applying"), replica.path.with_name("away"))
     flat_of(replica).write_bytes(b"somebody's")
     with pytest.raises(Diverged):
         replica.restore(tuesday, only_ours=True)

@@ -17,6 +17,8 @@ MOUNTINFO = """\
 31 24 8:33 / /mnt/with\\040space rw - xfs /dev/sdc1 rw
 32 24 0:50 / /mnt/auto rw - autofs systemd-1 rw,fd=40,direct
 33 24 8:1 /srv/data /mnt/bind rw,relatime - ext4 /dev/sda1 rw
+36 24 8:1 /rw /rw rw - ext4 /dev/sda1 rw
+37 30 8:17 / /mnt/big rw - ext4 /dev/sdb1 rw
 34 24 0:60 / /over rw - tmpfs none rw
 35 24 0:61 / /over/inner rw - tmpfs none rw
 """
@@ -60,6 +62,9 @@ def machine(tmp_path: Path) -> Machine:
         ("UUID=1 /mnt/auto nfs x-systemd.automount", "/mnt/auto/a", None),
         ("/srv/data /mnt/bind none bind", "/mnt/bind/a", None),
         ("nonsense", "/mnt/nas/a", None),
+        ("/srv/x /srv/x none bind,shared", "/srv/x/a", None),
+        ("UUID=1 /rw ext4 defaults", "/rw/a", "/rw"),
+        ("UUID=1 /mnt/big ext4 defaults", "/mnt/big/inner", None),
         ("UUID=1 /mnt nfs\nUUID=2 /mnt/nas nfs", "/mnt/nas/a", "/mnt"),
         ("UUID=1 /mnt/big/inner ext4 defaults", "/mnt/big/inner/a", "/mnt/big/inner"),
     ],
@@ -107,6 +112,14 @@ def test_a_mount_that_a_later_one_hides(machine: Machine) -> None:
     assert not is_mounted("/over/inner", now)
 
 
+def test_a_folder_that_systemd_mounted_on_itself_is_no_mount(machine: Machine) -> None:
+    """ReadWritePaths=/rw makes a mount of /rw, which shows what lies there without it: an empty mount point, perhaps."""
+    now = mounted(machine.mountinfo)
+    assert not is_mounted("/rw", now)
+    assert is_mounted("/mnt/big", now)  # mounted, and then on itself
+    assert is_mounted("/mnt/bind", now)  # another folder of the same file system
+
+
 def test_without_a_root_in_the_list(machine: Machine) -> None:
     """In a chroot on a plain folder the root is no mount."""
     machine.mountinfo.write_text("30 24 8:17 / /mnt/big rw - ext4 /dev/sdb1 rw\n31 30 8:18 / /mnt/big/in rw - ext4 /dev/sdb2 rw\n")
@@ -126,6 +139,10 @@ def test_real_mounts(machine: Machine, tmp_path: Path, options: list[str]) -> No
         return unmounted_mount_point(place / "a.vmdk", fstab=machine.fstab, units=())
 
     assert unmounted() == str(place)
+    if subprocess.run(["mount", "--bind", str(place), str(place)], capture_output=True, check=False).returncode == 0:
+        on_itself = unmounted()
+        subprocess.run(["umount", str(place)], check=True)
+        assert on_itself == str(place)  # as systemd does for ReadWritePaths=
     ran = subprocess.run(["mount", *options, str(place)], capture_output=True, text=True, check=False)
     if ran.returncode != 0:
         pytest.skip(f"this machine does not mount: {ran.stderr.strip()}")

@@ -115,7 +115,7 @@ def test_a_replica_that_is_in_the_ledger_and_gone(site: Site, capsys: Say) -> No
 
 
 def test_leftovers_but_not_those_of_a_waiting_job(site: Site, capsys: Say) -> None:
-    part = site.store / "CRM-flat.vmdk.phd-part"
+    part = site.store / "CRM-flat.vmdk.phd-new"
     part.touch()
     os.utime(part, (1, 1))
     assert found(capsys) == ["partial-file-stale"]

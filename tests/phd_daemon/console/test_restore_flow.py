@@ -218,7 +218,7 @@ def test_names_that_cannot_be_are_refused_with_the_reason(place: Place) -> None:
         ".vmdk",
         "x" * 250 + ".vmdk",
         "%0A.vmdk",
-        "CRM.vmdk.phd-part",
+        "CRM.vmdk.phd-new",
         BACK,
     ]
     asked: Script = [("Name of the VMDK", name) for name in names]

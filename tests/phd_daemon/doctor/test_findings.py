@@ -6,23 +6,26 @@ import datetime as dt
 import os
 import subprocess
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from phd_daemon.doctor import leftovers, machine, rules, spool, targets, unit
+from phd_daemon.doctor import datastores, leftovers, machine, rules, spool, targets, unit
 from phd_daemon.doctor.finding import Finding
 from phd_daemon.pass_record import Findings
 from phd_daemon.pidlock import PidLock
 from phd_daemon.spool import safety
 from phd_daemon.spool.layout import Spool
+from restore_core import mounts
 from restore_core.catalog import CatalogEntry
 from restore_core.catalog.entry import entry_of
+from restore_core.disk.known_datastores import DatastoreRecord, learn
 from restore_core.errors import ConfigurationError, TargetNotTrusted, TargetUnavailable
 from restore_core.naming import delta_name, folder_name
 from restore_core.replication.ledger import BadLine
 from restore_core.replication.rules import Problem, Rule
-from restore_core.replication.selection import Decision, Verdict
+from restore_core.replication.selection import Decision, Phase, QueuedJob, Verdict
 from restore_core.targets import secret
 from restore_core.targets.base import ArchiveRef, FileStat, Target, TargetSpec
 from restore_core.targets.limits import Limits
@@ -122,6 +125,42 @@ class _Asked:
         pass
 
 
+class TestDatastores:
+    @staticmethod
+    def look(record: DatastoreRecord) -> dict[str, Finding]:
+        job = QueuedJob(
+            name="crm",
+            state="waiting",
+            phase=Phase.ACTIVE,
+            archive="a",
+            destination=record.roots[0] / "DS1" / "vm" / "a.vmdk",
+            finished=None,
+            exit_code=None,
+        )
+        found = datastores.examine(record, [job]).findings
+        checks(found)
+        return {one.check: one for one in found}
+
+    def test_each_that_is_not_there_as_it_was(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        record = DatastoreRecord(file=tmp_path / "record.json", roots=(tmp_path / "volumes",))
+        store, other = record.roots[0] / "DS1", tmp_path / "other"
+        store.mkdir(parents=True)
+        other.mkdir()
+        assert self.look(record) == {}
+        learn(store, record)
+        assert self.look(record) == {}
+        (tmp_path / "fstab").write_text(f"nas:/x {store} nfs defaults\n")
+        with monkeypatch.context() as patch:
+            patch.setattr(mounts, "FSTAB", tmp_path / "fstab")
+            assert "Waiting for it: crm." in self.look(record)["datastore-unmounted"].why
+        store.rename(tmp_path / "away")
+        assert "phd datastores forget DS1" in self.look(record)["datastore-gone"].mend
+        store.symlink_to(other)
+        assert "phd datastores accept DS1" in self.look(record)["datastore-changed"].mend
+        record.file.write_text("{")
+        assert list(self.look(record)) == ["datastore-record"]
+
+
 class TestTargets:
     def test_each_answer(self) -> None:
         errors = {
@@ -202,9 +241,18 @@ class TestRules:
             Verdict.AMBIGUOUS: "rule-ambiguous",
             Verdict.GONE: "replica-gone",
             Verdict.DIVERGED: "replica-diverged",
+            Verdict.OLDER: "replica-older",
+            Verdict.AHEAD: "replica-ahead",
         }
         for verdict in Verdict:
             assert self.found(look(verdict)) == ([wrong[verdict]] if verdict in wrong else []), verdict
+
+    def test_a_disk_that_cannot_be_looked_at_is_no_finding(self) -> None:
+        seen = look(Verdict.DIVERGED)
+        blind = replace(seen, decisions=(replace(seen.decisions[0], unseen="may be read by root alone"),))
+        assert self.found(blind) == []
+        assert rules.unseen(blind) == ("/v/A/CRM.vmdk: may be read by root alone",)
+        assert rules.unseen(seen) == ()
 
     def test_lines(self) -> None:
         assert self.found(look(problems=(Problem(line=1, column=2, message="no"),))) == ["rule-bad"]
@@ -232,7 +280,7 @@ class TestLeftovers:
     @pytest.mark.parametrize(
         ("name", "check"),
         [
-            ("CRM-flat.vmdk.phd-part", "partial-file-stale"),
+            ("CRM-flat.vmdk.phd-new", "partial-file-stale"),
             ("CRM-flat.vmdk.phd-redo-part", "partial-file-stale"),
             (".phd-0123456789abcdef.tmp", "partial-file-stale"),
             ("CRM-flat.vmdk.phd-redo", "refresh-interrupted"),
@@ -256,7 +304,7 @@ class TestLeftovers:
     def test_by_another_path_it_is_the_same_disk(self, tmp_path: Path) -> None:
         (tmp_path / "A").mkdir()
         (tmp_path / "alias").symlink_to("A")
-        part = tmp_path / "A" / "x.img.phd-part"
+        part = tmp_path / "A" / "x.img.phd-new"
         part.touch()
         then = part.stat().st_mtime + 2 * DAY
         assert not leftovers.examine([tmp_path / "A"], owned=[tmp_path / "alias" / "x.img"], now=then).findings
@@ -264,7 +312,7 @@ class TestLeftovers:
     def test_no_link_is_followed_and_too_much_is_said(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "store").mkdir()
         (tmp_path / "elsewhere").mkdir()
-        part = tmp_path / "elsewhere" / "x.img.phd-part"
+        part = tmp_path / "elsewhere" / "x.img.phd-new"
         part.touch()
         (tmp_path / "store" / "link").symlink_to(tmp_path / "elsewhere")
         then = part.stat().st_mtime + 2 * DAY
@@ -273,7 +321,7 @@ class TestLeftovers:
         assert leftovers.examine([tmp_path / "store"], owned=[], now=then).unseen
 
     def test_a_name_that_steers_a_terminal_is_not_printed(self, tmp_path: Path) -> None:
-        path = tmp_path / "a\x1b[2J\n.phd-part"
+        path = tmp_path / "a\x1b[2J\n.phd-new"
         path.touch()
         (one,) = leftovers.examine([tmp_path], owned=[], now=path.stat().st_mtime + 2 * DAY).findings
         assert "\x1b" not in one.where + one.mend

@@ -8,7 +8,9 @@ from typing import Any
 
 from phd_daemon import pidlock, service
 from restore_core import durable
-from restore_core.restore import redo, situation
+from restore_core.disk import hold
+from restore_core.disk.alone import Alone
+from restore_core.restore import existing, refusals
 
 
 class _NoLocks:
@@ -29,12 +31,15 @@ def every_path_is_another_disk() -> None:
 
 
 def nobody_is_asked() -> None:
-    setattr(situation, "refuse_if_in_use", lambda *_, **__: None)  # noqa: B010  mypy forbids the plain form
-    setattr(redo, "hold", lambda *_: None)  # noqa: B010  the same
+    setattr(refusals, "refuse_if_in_use", lambda *_, **__: None)  # noqa: B010  mypy forbids the plain form
+    setattr(existing, "lock_image", lambda *_: None)  # noqa: B010  the same
+    setattr(existing, "refuse_lock_files", lambda *_: None)  # noqa: B010  the same
+    setattr(existing, "alone", lambda _fd: Alone.YES)  # noqa: B010  the same
 
 
 def the_part_is_anybodys() -> None:
     setattr(durable, "fcntl", _NoLocks())  # noqa: B010  mypy forbids the plain form
+    setattr(hold, "fcntl", _NoLocks())  # noqa: B010  the same
 
 
 def as_many_daemons_as_you_like() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from phd_daemon.spool.layout import FINAL, State
 from restore_core import durable
+from restore_core.disk.hold import take_hold
 from restore_core.targets.base import ArchiveRef
 from tests.lab import Lab
 from tests.proof.daemon import PHD, Daemon, Silent, serving
@@ -152,14 +153,16 @@ def lock_files(daemon: Daemon, goods: Goods) -> Iterator[tuple[str, bool]]:
 
 
 def another_process(daemon: Daemon, goods: Goods) -> Iterator[tuple[str, bool]]:
-    """Somebody restores to that disk in the foreground: it holds the part file."""
+    """Somebody restores to that disk in the foreground, and holds it."""
     folder = os.open(daemon.datastore, os.O_RDONLY)
-    part = durable.take_part("held.img.phd-part", dir_fd=folder, keep=True)
+    held = take_hold(folder, "held.img", "held.img")
+    part = durable.take_part("held.img.phd-new", dir_fd=folder, keep=True)
     os.write(part, b"being written")
     drop(daemon, "held", goods.today, f"{daemon.datastore}/held.img")
     ended = end_of(daemon, "held")
     yield f"another process at it: {ended}", ended == "waits"
     yield "what it has written", os.pread(part, 100, 0) == b"being written" and daemon.disk("held") is None
+    held.release()
     for fd in (part, folder):
         os.close(fd)
 

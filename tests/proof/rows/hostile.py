@@ -18,8 +18,9 @@ from restore_core.archive.header import HEAD_BYTES
 from restore_core.archive.index_map import DELTA, FULL, ZERO
 from restore_core.errors import PhdError
 from restore_core.restore.full import restore_full
+from restore_core.restore.preview import plan_delta
 from restore_core.restore.request import Provision, RestoreRequest, VmxChoice
-from restore_core.restore.run import plan_delta, restore_delta
+from restore_core.restore.run import restore_delta
 from restore_core.targets.base import ArchiveRef
 from tests.lab import BLOCK, Lab, go_on
 from tests.proof.forge import Forged, bomb, recompressed, taken_apart

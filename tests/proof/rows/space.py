@@ -15,6 +15,7 @@ from pathlib import Path
 
 from phd_daemon.spool.layout import State
 from phd_daemon.spool.status_file import read_status
+from restore_core.disk.datastore import MARKER
 from restore_core.replication.ledger import read_ledger
 from restore_core.targets import TargetSet
 from restore_core.targets.base import ArchiveRef, TargetSpec
@@ -49,7 +50,7 @@ def reason(host: Host, job: str) -> str:
 def tidy(host: Host, *, before: int, kept: bytes | None = None) -> str:
     """What a failed restore left behind; "" for nothing."""
     flat = host.datastore / "CRM-flat.vmdk"
-    there = sorted(path.name for path in host.datastore.iterdir() if path.name not in ("lost+found", ".ballast"))
+    there = sorted(path.name for path in host.datastore.iterdir() if path.name not in ("lost+found", ".ballast", MARKER))
     if kept is None and there:
         return f"left {there}"
     if kept is not None and (there != ["CRM-flat.vmdk", "CRM.vmdk"] or flat.read_bytes() != kept):
@@ -69,6 +70,7 @@ def no_room(host: Host, *, room: int, thin: bool, refresh: bool) -> str:
         kept, more = host.goods.bytes_of[host.goods.yesterday], more + "overwrite = true\n"
         if host.disk() != kept:
             return f"the first restore: {reason(host, 'first')}"
+    host.learn()
     ballast = volumes.fill(host.datastore, leave=room)
     before = volumes.free(host.datastore)
     host.submit("crm", host.goods.today, more=more)
@@ -248,7 +250,7 @@ def spool_full(t: Tight) -> str:
     daemon.drop("auto-b", t.slow)
     daemon.until(lambda: (s := daemon.status("auto-b")) is not None and s.plan is not None, "planned")
     ballast = volumes.fill(daemon.spool)
-    part = daemon.datastore / "auto-b.img.phd-part"
+    part = daemon.datastore / "auto-b.img.phd-new"
     end = time.monotonic() + 15
     while time.monotonic() < end and daemon.state_of("auto-b") is State.RUNNING and part.exists() and part.read_bytes() != t.data:
         time.sleep(0.1)

@@ -122,6 +122,7 @@ def test_what_is_there_is_not_touched(lab: Lab) -> None:
         "no/such/folder.img",
         "tab\t.img",
         ".vmdk",
+        f"{'n' * 237}.img",
     ]
     for name in refused:
         ran = sh(delta, "restore", "--to", out / name)

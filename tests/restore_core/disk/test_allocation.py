@@ -65,7 +65,7 @@ def test_a_part_has_its_size_mode_and_blocks(destination: Destination, size: int
         assert (facts.st_size, facts.st_mode & 0o777, note) == (size, 0o640, None)
         assert facts.st_blocks * 512 >= size if thick else facts.st_blocks == 0
         assert os.pread(fd, size + 1, 0) == bytes(size)
-        assert destination.path.with_name("CRM-flat.vmdk.phd-part").exists()
+        assert destination.path.with_name("CRM-flat.vmdk.phd-new").exists()
         assert destination.stat_disk() is None
     finally:
         os.close(fd)
@@ -104,7 +104,7 @@ def test_a_file_system_that_cannot_preallocate_gets_zeros_and_a_note(ext3: Path)
         os.close(fd)
         with pytest.raises(NoSpace):
             create_part(destination, size=64 << 20, thick=True, mode=0o600)
-        assert not (ext3 / "x.img.phd-part").exists()
+        assert not (ext3 / "x.img.phd-new").exists()
 
 
 def test_zeroing_works_where_the_file_system_does_not_know_how(ext3: Path):

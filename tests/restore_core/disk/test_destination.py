@@ -44,7 +44,7 @@ def flat_disk(folder: Path, name: str = "CRM") -> Path:
 def test_a_vmdk_on_a_datastore(root: Path):
     path = root / "ISCSI02" / "ronzo" / "x" / "CRM.vmdk"
     with opened(path, root) as found:
-        assert (found.disk_name, found.descriptor_name, found.part_name) == ("CRM-flat.vmdk", "CRM.vmdk", "CRM-flat.vmdk.phd-part")
+        assert (found.disk_name, found.descriptor_name, found.part_name) == ("CRM-flat.vmdk", "CRM.vmdk", "CRM-flat.vmdk.phd-new")
         assert found.datastore == str(root / "ISCSI02")
         assert not found.raw
         assert (found.stat_disk(), found.stat_descriptor()) == (None, None)
@@ -59,7 +59,7 @@ def test_a_raw_image_directly_on_a_datastore(root: Path):
     path = root / "ISCSI02" / "dump.img"
     path.write_bytes(b"12345")
     with opened(path, root, make=False) as found:
-        assert (found.disk_name, found.descriptor_name, found.part_name) == ("dump.img", None, "dump.img.phd-part")
+        assert (found.disk_name, found.descriptor_name, found.part_name) == ("dump.img", None, "dump.img.phd-new")
         assert found.raw
         facts = found.stat_disk()
         assert facts is not None
@@ -129,7 +129,7 @@ def test_a_folder_swapped_for_a_link_after_opening_changes_nothing(root: Path, t
         folder.rename(root / "ISCSI02" / "moved")
         folder.symlink_to(evil)
         os.close(os.open(found.part_name, os.O_CREAT | os.O_WRONLY, dir_fd=found.folder_fd))
-    assert (root / "ISCSI02" / "moved" / "x-flat.vmdk.phd-part").exists()
+    assert (root / "ISCSI02" / "moved" / "x-flat.vmdk.phd-new").exists()
     assert list(evil.iterdir()) == []
 
 
@@ -140,7 +140,7 @@ def test_the_flat_file_is_not_the_name_of_a_disk(root: Path, name: str):
 
 @pytest.mark.parametrize(
     "name",
-    ["a\nb.vmdk", "a\x1b[2J.img", "\udce9.img", "\u2028.img", 'a"b.vmdk', ".vmdk", "x.img.phd-part", "x.phd-applying", "a\0b.img"],
+    ["a\nb.vmdk", "a\x1b[2J.img", "\udce9.img", "\u2028.img", 'a"b.vmdk', ".vmdk", "x.img.phd-new", "x.phd-applying", "a\0b.img"],
 )
 def test_names_that_cannot_be_a_disk(root: Path, name: str):
     refusal(f"{root}/ISCSI02/{name}", root)
@@ -153,7 +153,7 @@ def test_a_quote_is_fine_in_the_name_of_a_raw_image(root: Path):
 
 def test_length_of_names_counts_bytes_and_our_suffixes(root: Path):
     for name, suffix in (("a", ".vmdk"), ("ö", ".vmdk"), ("a", ".img")):
-        extra = len(suffix) + (len("-flat") if suffix == ".vmdk" else 0) + len(".phd-applying")
+        extra = len(suffix) + (len("-flat") if suffix == ".vmdk" else 0) + len(".phd-redo-part")
         fits = (255 - extra) // len(name.encode())
         with opened(root / "ISCSI02" / (name * fits + suffix), root) as found:
             os.close(os.open(found.part_name, os.O_CREAT | os.O_WRONLY, dir_fd=found.folder_fd))

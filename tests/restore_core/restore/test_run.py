@@ -156,7 +156,7 @@ def test_two_restores_of_one_disk(lab: Lab) -> None:
     made = lab.backup(DATA)
     (lab.folder / "out").mkdir()
     folder = os.open(lab.folder / "out", os.O_RDONLY)
-    other = durable.take_part("a.img.phd-part", dir_fd=folder)
+    other = durable.take_part("a.img.phd-new", dir_fd=folder)
     with pytest.raises(DestinationInUse, match="another restore"):
         lab.restore(made.delta, "a.img")
     os.close(other)
@@ -174,7 +174,7 @@ def test_stopped(lab: Lab, keep: bool) -> None:
     request = RestoreRequest(delta=made.delta, destination=lab.folder / "out" / "a.img")
     with pytest.raises(Stopped):
         run.restore_delta(request, lab.targets, reporter=lab.witness, stop=halt, keep_part=lambda _error: keep)
-    assert lab.leftovers() == (["a.img.phd-part"] if keep else [])
+    assert lab.leftovers() == (["a.img.phd-hold", "a.img.phd-new"] if keep else [])
     assert lab.restored(made.delta, "a.img") == DATA * 20
     assert lab.leftovers() == ["a.img"]
 

@@ -1,0 +1,185 @@
+"""Which disk lies under the name of a datastore: a marker file in it, or its file system.
+
+    marker        .phd-datastore in the datastore, a small text with a UUID: moves with `cp -a` to a new disk
+    file system   its type and UUID, and which folder of it the datastore is: survives the removal of the marker
+
+A datastore is known by either. Only when both differ it is another disk, or an empty mount point. The device number is
+not asked: it changes with a reboot or a remount. Where the kernel tells no UUID, f_fsid stands for it on file systems that make
+it from their UUID, and the mount's source (`nas:/export`, `/dev/mapper/vg-data`) on all others. The folder belongs to the identity,
+since a bind mount from the root file system that is not mounted is a folder of that very file system, too.
+
+Not guaranteed: where only the source is known (XFS before Linux 4, FAT, a share), another disk behind the same source is the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import fcntl
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from restore_core import mounts
+
+MARKER = ".phd-datastore"
+_FS_IOC_GETFSUUID = 0x80111500
+_XFS_IOC_FSGEOMETRY_V1 = 0x80705864
+_XFS_UUID = slice(64, 80)
+_NEW_EACH_TIME = frozenset({"tmpfs", "ramfs"})
+"""The kernel makes up a UUID with each mount."""
+_FSID_FROM_UUID = frozenset({"ext2", "ext3", "ext4", "btrfs", "zfs", "f2fs"})
+_MARKED = re.compile(rb"^datastore ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$", re.MULTILINE)
+_MAX_MARKER = 4096
+_MARKER_TEXT = """\
+# phd knows this disk by this file: it shows that it is mounted, and not another disk or an empty mount point.
+# Leave it here. A copy of the whole datastore may have a copy of it. See 'phd datastores'.
+datastore {}
+"""
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileSystem:
+    """A file system, and the folder of it that is the datastore. `uuid` and `fsid` are empty where the kernel tells none."""
+
+    type: str
+    uuid: str
+    fsid: str
+    source: str
+    folder: str
+
+    def same(self, other: FileSystem) -> bool:
+        """The same folder of the same file system, as far as both are known."""
+        if (self.type, self.folder) != (other.type, other.folder):
+            return False
+        if self.uuid and other.uuid:
+            return self.uuid == other.uuid
+        if self.type in _FSID_FROM_UUID and self.fsid and other.fsid:
+            return self.fsid == other.fsid
+        return self.source == other.source
+
+    def describe(self) -> str:
+        """For people: `ext4 1f0c...`, `nfs4 nas:/export`."""
+        return f"{self.type} {self.uuid or self.source}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What lies there now, or what was recorded. `marker` is None where there is none, or none that can be read."""
+
+    marker: str | None
+    file_system: FileSystem
+
+
+class Standing(enum.Enum):
+    """How a datastore compares with its record."""
+
+    NEW = "new"
+    BOTH = "marker and file system"
+    MARKER = "marker"
+    FILE_SYSTEM = "file system"
+    OTHER = "another disk than recorded"
+
+
+def compare(recorded: Seen | None, now: Seen) -> Standing:
+    """By what it is known. Pure."""
+    if recorded is None:
+        return Standing.NEW
+    marker = recorded.marker is not None and recorded.marker == now.marker
+    file_system = recorded.file_system.same(now.file_system)
+    match marker, file_system:
+        case True, True:
+            return Standing.BOTH
+        case True, False:
+            return Standing.MARKER
+        case False, True:
+            return Standing.FILE_SYSTEM
+        case _:
+            return Standing.OTHER
+
+
+def look(datastore: Path) -> Seen:
+    """What lies there now. Raises `OSError` when the folder cannot be opened."""
+    fd = os.open(datastore, _FOLDER)
+    try:
+        return Seen(marker=_marker(fd), file_system=_file_system(fd))
+    finally:
+        os.close(fd)
+
+
+def datastore_of(path: Path, roots: tuple[Path, ...]) -> Path | None:
+    """The datastore that a path is on, as it is written: the direct child of the longest root above it. Pure."""
+    above = [root for root in roots if root in path.parents]
+    if not above:
+        return None
+    root = max(above, key=lambda each: len(each.parts))
+    return root / path.relative_to(root).parts[0]
+
+
+def new_marker() -> tuple[str, bytes]:
+    """A UUID for a marker, and nothing that anybody else has."""
+    name = _spelled(os.urandom(16))
+    return name, marker_text(name)
+
+
+def marker_text(name: str) -> bytes:
+    """The marker file."""
+    return _MARKER_TEXT.format(name).encode()
+
+
+def _marker(folder: int) -> str | None:
+    try:
+        fd = os.open(MARKER, _READ, dir_fd=folder)
+    except OSError:
+        return None
+    try:
+        found = _MARKED.search(os.pread(fd, _MAX_MARKER, 0)) if stat.S_ISREG(os.fstat(fd).st_mode) else None
+        return found[1].decode() if found else None
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def _file_system(folder: int) -> FileSystem:
+    mount = _mount_of(folder)
+    kind = mount.type if mount else ""
+    return FileSystem(
+        type=kind,
+        uuid=_uuid(folder, kind),
+        fsid=f"{fsid:x}" if (fsid := os.fstatvfs(folder).f_fsid) else "",
+        source=mount.source if mount else "",
+        folder=mounts.folder_in(mount, os.readlink(f"/proc/self/fd/{folder}")) if mount else "",
+    )
+
+
+def _mount_of(folder: int) -> mounts.Mount | None:
+    """The mount that an open folder is on, as the kernel says it of the open file; None where /proc does not."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/self/fdinfo/{folder}").read_text().splitlines():
+            if line.startswith("mnt_id:"):
+                number = line.split()[1]
+                return next((mount for mount in mounts.mounted() if mount.id == number), None)
+    return None
+
+
+def _uuid(folder: int, kind: str) -> str:
+    """As the file system itself tells it: since Linux 6.9 any that has one, XFS always."""
+    with contextlib.suppress(OSError):
+        answer = fcntl.ioctl(folder, _FS_IOC_GETFSUUID, bytes(17))
+        if answer[0] == 16 and any(answer[1:]) and kind not in _NEW_EACH_TIME:
+            return _spelled(answer[1:])
+    if kind == "xfs":
+        with contextlib.suppress(OSError):
+            return _spelled(fcntl.ioctl(folder, _XFS_IOC_FSGEOMETRY_V1, bytes(112))[_XFS_UUID])
+    return ""
+
+
+def _spelled(raw: bytes) -> str:
+    """16 bytes as blkid(8) writes a UUID. The module `uuid` takes 3 ms to import, in every worker."""
+    text = raw.hex()
+    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))

@@ -1,0 +1,251 @@
+"""The record of datastores, and what is refused by it: a restore never fills an empty mount point or somebody else's disk.
+
+    recorded    by the daemon when it starts the first job for a datastore; renewed while the datastore is known by one of
+                marker and file system; replaced by a person who says that it is a new disk
+    refused     a datastore that is another disk than recorded, or gone; any path below a mount point that is named
+                (`restore_core.mounts`) and not mounted, recorded or not
+
+The record is one JSON file beside the daemon's other state, not in a cache: whoever loses it learns the next disk under the
+name without a question. The marker is written before the record: a crash between the two leaves a marker that is taken over when
+the datastore is new or known by its file system, and is refused as before when it is neither.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from restore_core import durable, mounts
+from restore_core.disk.confinement import Walk
+from restore_core.disk.datastore import MARKER, FileSystem, Seen, Standing, compare, datastore_of, look, marker_text, new_marker
+from restore_core.errors import TryAgainLater, WrongDatastore, from_os_error
+from restore_core.naming import printable
+
+VERSION = 1
+_NOT_THERE = (FileNotFoundError, NotADirectoryError)
+_MAX_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatastoreRecord:
+    """Where the record lies, and the roots whose children are datastores."""
+
+    file: Path
+    roots: tuple[Path, ...]
+
+
+Known = Mapping[str, Seen]
+"""Path of a datastore as the settings name it -> how it was."""
+
+
+def refuse_unless_known(path: Path, record: DatastoreRecord | None) -> None:
+    """Raise `WrongDatastore` unless the place of `path` is mounted and is the disk that it was. Reads only; takes under 1 ms.
+
+    Without a record only the mount points are asked about. A datastore that is not recorded yet is no other one. Raises the error
+    of `from_os_error` for a datastore that cannot be opened, `OSError` for a record that cannot be.
+    """
+    refuse_unmounted(path)
+    datastore = datastore_of(path, record.roots) if record else None
+    if record is None or datastore is None:
+        return
+    recorded = read_record(record.file).get(str(datastore))
+    if recorded is None:
+        return
+    now = _look(datastore)
+    if compare(recorded, now) is Standing.OTHER:
+        raise _another_disk(datastore, recorded, now)
+
+
+def refuse_walk(walk: Walk, path: Path, record: DatastoreRecord | None) -> None:
+    """`refuse_unless_known` for a walk to the folder of `path`, which is closed when it is refused.
+
+    The folder that is held open was opened first. Had the datastore been mounted only then, the folder would be one below it.
+    """
+    try:
+        refuse_unless_known(path, record)
+        if not _leads_to(Path(*path.parent.parts[: len(path.parent.parts) - len(walk.missing)]), walk.fd):
+            text = f"{printable(str(path))}: its folder was just mounted, unmounted or moved"
+            raise TryAgainLater(text, remedy="Try again.")
+    except BaseException:
+        os.close(walk.fd)
+        raise
+
+
+def _leads_to(path: Path, folder: int) -> bool:
+    here = os.fstat(folder)
+    try:
+        there = os.stat(path)
+    except OSError:
+        return False
+    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+
+def refuse_unmounted(path: Path) -> None:
+    """Raise `WrongDatastore` when a named mount point at or above `path` is not mounted."""
+    point = mounts.unmounted_mount_point(path)
+    if point is None:
+        return
+    where, named = printable(point), printable(str(mounts.named_mount_points().get(point, mounts.FSTAB)))
+    raise WrongDatastore(
+        f"{where} is not mounted: {named} names it as a mount point, and nothing is mounted there",
+        remedy=f"Mount it (mount {where}). Or take it out of {named}, if it shall be a plain folder from now on, and say so with "
+        "'phd datastores accept NAME' if it was known as another disk.",
+    )
+
+
+def learn(datastore: Path, record: DatastoreRecord) -> Standing:
+    """Record a datastore that is new, and renew marker and record of one that is known by one of them. How it was known.
+
+    A marker that cannot be written (read-only, full, not ours to write) is no failure: the file system is recorded alone. Raises
+    `WrongDatastore` when it is another one, `TryAgainLater`, `OSError` when the record cannot be written.
+    """
+    if compare(read_record(record.file).get(str(datastore)), _look(datastore)) is Standing.BOTH:
+        return Standing.BOTH
+    with _alone(record.file):  # and looked at again: a person may just have accepted another one
+        recorded, now = read_record(record.file).get(str(datastore)), _look(datastore)
+        standing = compare(recorded, now)
+        if recorded is not None and standing is Standing.OTHER:
+            raise _another_disk(datastore, recorded, now)
+        marker = now.marker
+        if marker is None:
+            kept = recorded.marker if recorded else None
+            marker = put_marker(datastore, kept, durable_now=False) or kept
+        _write(record.file, {**read_record(record.file), str(datastore): Seen(marker=marker, file_system=now.file_system)})
+    return standing
+
+
+def accept(datastore: Path, record: DatastoreRecord) -> Seen:
+    """Record what lies there now, whatever was recorded: it gets a marker of its own, so that no other disk has the same.
+
+    Raises `WrongDatastore` when it is not mounted or not there, `OSError` when the record cannot be written.
+    """
+    refuse_unmounted(datastore)
+    now = _look(datastore)
+    with _alone(record.file):
+        seen = Seen(marker=put_marker(datastore, None, durable_now=True), file_system=now.file_system)
+        _write(record.file, {**read_record(record.file), str(datastore): seen})
+    return seen
+
+
+def forget(datastore: Path, record: DatastoreRecord) -> bool:
+    """Drop a datastore from the record; False if it was not there. What lies on the datastore stays. Raises `OSError`."""
+    with _alone(record.file):
+        known = dict(read_record(record.file))
+        found = known.pop(str(datastore), None)
+        if found is not None:
+            _write(record.file, known)
+    return found is not None
+
+
+def read_record(file: Path) -> Known:
+    """All recorded datastores. Raises `WrongDatastore` when the file is damaged or a newer version's, `OSError`."""
+    try:
+        text = _read(file)
+    except FileNotFoundError:
+        return {}
+    try:
+        document = json.loads(text)
+        if document["version"] != VERSION:
+            raise ValueError(f"it is of version {document['version']}")
+        return {path: _seen(one) for path, one in document["datastores"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise WrongDatastore(
+            f"{printable(str(file))}: the record of datastores cannot be read: {printable(str(error)) or 'it is damaged'}",
+            remedy="Put it back from a backup. Or see that every datastore is mounted, remove it, and each is learnt anew.",
+        ) from error
+
+
+def put_marker(datastore: Path, name: str | None, *, durable_now: bool) -> str | None:
+    """Write the marker, with this UUID or a new one; the UUID, None where it cannot be written.
+
+    Not durable where the daemon's loop would wait for a busy disk: a marker that a power cut took is written again, since the
+    file system is known.
+    """
+    name, text = (name, marker_text(name)) if name else new_marker()
+    try:
+        folder = os.open(datastore, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        durable.write_whole(MARKER, text, mode=0o644, dir_fd=folder, durable=durable_now)
+        _readable_for_all(folder, text)
+    except OSError:
+        return None
+    finally:
+        os.close(folder)
+    return name
+
+
+def _readable_for_all(folder: int, text: bytes) -> None:
+    """Past the umask. The folder may be another user's: only the very file that we wrote is changed, never what a link leads to."""
+    with contextlib.suppress(OSError):
+        fd = os.open(MARKER, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            facts = os.fstat(fd)
+            ours = stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1 and facts.st_uid == os.geteuid()
+            if ours and os.pread(fd, len(text) + 1, 0) == text:
+                os.fchmod(fd, 0o644)
+        finally:
+            os.close(fd)
+
+
+def _look(datastore: Path) -> Seen:
+    where = printable(str(datastore))
+    try:
+        return look(datastore)
+    except _NOT_THERE as error:
+        raise WrongDatastore(
+            f"{where}: there is no such folder",
+            remedy=f"Mount it. If it is gone for good: phd datastores forget {printable(datastore.name)}",
+        ) from error
+    except OSError as error:
+        raise from_os_error(error, doing="opening the datastore", where=where) from error
+
+
+def _another_disk(datastore: Path, recorded: Seen, now: Seen) -> WrongDatastore:
+    name = printable(datastore.name)
+    marker = f"marker {recorded.marker or 'none'}, found {now.marker or 'none'}"
+    system, folder = recorded.file_system.describe(), printable(recorded.file_system.folder)
+    found, here = now.file_system.describe(), printable(now.file_system.folder)
+    return WrongDatastore(
+        f"{printable(str(datastore))}: this is another disk than recorded, or its own is not mounted: expected {marker}; "
+        f"expected {printable(system)} ({folder}), found {printable(found)} ({here})",
+        remedy=f"Mount the right one. If this is a new disk under the old path: phd datastores accept {name}",
+    )
+
+
+@contextlib.contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """One change at a time: a kernel lock on the record's folder, which dies with its process. Never waits."""
+    fd = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TryAgainLater("another process is changing the record of datastores", remedy="Try again.") from None
+        yield
+    finally:
+        os.close(fd)
+
+
+def _write(file: Path, known: Known) -> None:
+    document = {"version": VERSION, "datastores": {path: asdict(seen) for path, seen in sorted(known.items())}}
+    durable.write_whole(file, json.dumps(document, indent=1).encode() + b"\n", mode=0o600)
+
+
+def _read(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return opened.read(_MAX_BYTES)
+
+
+def _seen(data: dict[str, object]) -> Seen:
+    marker, system = data["marker"], data["file_system"]
+    if not isinstance(system, dict) or not isinstance(marker, str | None):
+        raise TypeError("it is damaged")
+    return Seen(marker=marker, file_system=FileSystem(**system))

@@ -1,0 +1,135 @@
+"""The disk that lies at a destination, held open by our only descriptor of it from the survey to its end.
+
+A VM may start while a restore fetches and stages: it wins. So before each step that cannot be undone `prove` asks three things:
+
+    quiet   no QEMU image lock but ours, no `.lck`; from now on no QEMU opens it for writing
+    alone   a write lease can be had: nobody else has it open or mapped
+    same    the file, its size and times are those of the survey, its name and its folder lead where they led
+
+The survey begins with an fsync: a store to a mapped page that is dirty already changes no time of the file.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from restore_core import durable
+from restore_core.disk.alone import Alone, alone, in_use, lock_image
+from restore_core.disk.destination import Destination
+from restore_core.disk.identity import Stamps, stamps_of
+from restore_core.disk.locks import refuse_lock_files
+
+_ON_THEIR_WAY = 0.02
+"""Seconds. Of 24,312 openers 4 came through after a rename, of 859 none after so long (ext4)."""
+_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class ChangedMeanwhile(Exception):
+    """The disk is not as it was surveyed. `written`: its bytes may differ; otherwise it only got another owner, name or place."""
+
+    def __init__(self, what: str, *, written: bool) -> None:
+        super().__init__(what)
+        self.written = written
+
+
+@dataclass(slots=True, kw_only=True)
+class ExistingDisk:
+    """One open disk. `stamps` are those of the survey; `fd` is for reading, or also for writing after `reopen_for_writing`."""
+
+    destination: Destination
+    fd: int
+    stamps: Stamps
+    lone: Alone = field(default=Alone.UNKNOWN)
+    """What the last question for a lease said: UNKNOWN where the file system has none."""
+
+    @classmethod
+    def opened(cls, destination: Destination) -> Self:
+        """Open the disk for a survey. Raises `DestinationInUse` if somebody has it open, and `OSError`."""
+        fd = os.open(destination.disk_name, os.O_RDONLY | _FLAGS, dir_fd=destination.folder_fd)
+        try:
+            disk = cls(destination=destination, fd=fd, stamps=stamps_of(fd))
+            disk.refuse_unless_alone()
+            durable.sync_file(fd)
+            disk.stamps = stamps_of(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        return disk
+
+    def refuse_unless_alone(self) -> None:
+        """Raise `DestinationInUse` if somebody else has it open."""
+        self.lone = alone(self.fd)
+        if self.lone is Alone.NO:
+            raise in_use(self.destination.where, "another program has it open")
+
+    def surveyed(self) -> None:
+        """The survey has read it: raise unless it stayed as it was and nobody has opened it meanwhile."""
+        self._refuse_unless_same()
+        self.refuse_unless_alone()
+
+    def reopen_for_writing(self) -> None:
+        """The same file, whatever leads to it by now, for writing, too. Our first descriptor is closed. Raises `OSError`."""
+        fd = os.open(f"/proc/self/fd/{self.fd}", os.O_RDWR | os.O_CLOEXEC)
+        os.close(self.fd)
+        self.fd = fd
+
+    def prove(self) -> None:
+        """Ask all three, before the disk is replaced or hidden.
+
+        Raises `DestinationInUse`, `ChangedMeanwhile`, `DestinationMoved`.
+        """
+        where = self.destination.where
+        lock_image(self.fd, where)
+        refuse_lock_files(self.destination.disk_name, self.destination.folder_fd, where)
+        self.refuse_unless_alone()
+        self._refuse_unless_same()
+        if not self.destination.leads_to(self.destination.disk_name, self.fd):
+            raise ChangedMeanwhile("another file took its name", written=True)
+        self.destination.refuse_if_moved()
+
+    def prove_again(self, name: str) -> None:
+        """After the disk got another name, which changes its ctime and nothing else. Raises as `prove`.
+
+        Asked twice: who had looked the old name up already may open the file a moment later.
+        """
+        self._prove_under(name)
+        time.sleep(_ON_THEIR_WAY)
+        self._prove_under(name)
+        self.destination.refuse_if_moved()
+
+    def _prove_under(self, name: str) -> None:
+        if not self.destination.leads_to(name, self.fd):
+            raise ChangedMeanwhile("another file took its name", written=True)
+        self.refuse_unless_alone()
+        now = stamps_of(self.fd)
+        if not now.same_content(self.stamps):
+            raise ChangedMeanwhile("it was written at the last moment", written=True)
+        if now.links != self.stamps.links:
+            raise ChangedMeanwhile("it got another name at the last moment", written=False)
+
+    def accept_stamps(self) -> None:
+        """We changed its stamps ourselves, and nothing but them: from now on these count."""
+        self.stamps = stamps_of(self.fd)
+
+    def _refuse_unless_same(self) -> None:
+        now = stamps_of(self.fd)
+        if not now.same_content(self.stamps):
+            raise ChangedMeanwhile("it was written meanwhile", written=True)
+        if not now.same(self.stamps):
+            raise ChangedMeanwhile("its owner, mode or names were changed meanwhile", written=False)
+
+    def close(self) -> None:
+        """Let it go; harmless when repeated."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,87 @@
+"""What a restore would do, and why it would be refused: the same checks that a restore makes. Nothing is written."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from restore_core.archive.delta_reader import DeltaReader
+from restore_core.disk.destination import Destination, open_destination
+from restore_core.disk.hold import holder
+from restore_core.errors import PhdError
+from restore_core.restore.existing import ChangedMeanwhile
+from restore_core.restore.find_full import proven_full
+from restore_core.restore.known import copies_in_catalog
+from restore_core.restore.plan import summary
+from restore_core.restore.refusals import refusals, refusals_of_missing_folders, refuse_space
+from restore_core.restore.request import PlanSummary, Reporter, RestoreRequest, Stop
+from restore_core.restore.room import ranges_to_take
+from restore_core.restore.run import open_delta
+from restore_core.restore.situation import look
+from restore_core.restore.ways import Decision, Way, for_new
+from restore_core.targets import TargetSet
+from restore_core.targets.attend import go_on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """The plan, the way that would be taken, and every reason for which a restore would be refused now."""
+
+    plan: PlanSummary
+    way: str
+    refusals: tuple[PhdError, ...]
+
+
+def plan_delta(request: RestoreRequest, targets: TargetSet, *, reporter: Reporter, stop: Stop = go_on) -> Preview:
+    """What a restore would move, after the checks of both archives that a restore makes. A disk that is there is surveyed."""
+    with open_delta(request, targets) as delta:
+        delta.check_metadata()
+        decision, refused = _decided(request, delta, stop)
+        known = copies_in_catalog(request, targets, reporter)
+        with proven_full(delta, request.full, targets, reporter, blocks=decision.plan.full_blocks, known=known):
+            return Preview(plan=decision.plan, way=decision.describe(), refusals=tuple(refused))
+
+
+def _decided(request: RestoreRequest, delta: DeltaReader, stop: Stop) -> tuple[Decision, list[PhdError]]:
+    everything = for_new(summary(delta), None)
+    refused = list(refusals_of_missing_folders(request, delta))
+    if not request.destination.parent.is_dir():
+        return everything, refused
+    try:
+        with open_destination(request.destination, roots=request.roots, make_folders=False) as destination:
+            held = holder(destination.folder_fd, destination.disk_name, destination.where)
+            refused += [held] if held is not None else []
+            refused += refusals(destination, request, delta, None)
+            with _each_refusal_in(refused):
+                return _surveyed(destination, request, delta, stop, refused), refused
+    except PhdError as error:
+        refused.append(error)
+    return everything, refused
+
+
+def _surveyed(
+    destination: Destination, request: RestoreRequest, delta: DeltaReader, stop: Stop, refused: list[PhdError]
+) -> Decision:
+    if destination.stat_disk() is None or not request.overwrite:
+        decision, holes = for_new(summary(delta), None), 0
+    else:
+        found = look(destination, request, delta, -1, stop=stop, record=None)
+        with found.disk or contextlib.nullcontext():
+            decision, holes = found.decision, 0
+            if found.disk is not None and decision.way is Way.REDO and decision.survey is not None:
+                holes = sum(length for _offset, length in ranges_to_take(found.disk, delta, decision.survey))
+    with _each_refusal_in(refused):
+        refuse_space(destination, request, decision, taken=0, holes=holes)
+    return decision
+
+
+@contextlib.contextmanager
+def _each_refusal_in(refused: list[PhdError]) -> Iterator[None]:
+    try:
+        yield
+    except ChangedMeanwhile as change:
+        refused.append(PhdError(f"the disk changes while it is looked at: {change}"))
+    except PhdError as error:
+        if error.message not in {one.message for one in refused}:
+            refused.append(error)

@@ -1,0 +1,293 @@
+"""Finishes, or undoes, what a crash interrupted at a destination, before anything else looks at it. Its holder calls it first.
+
+    a replacement   the record in the hold tells the two files apart: forward if nobody has used the old disk since, else back
+    a private name  a part file that was about to get its name is the part file again
+    a redo file     the disk in its place: thrown away. The disk hidden: every sector of the changed blocks must be old or new, then
+                    all new blocks are written again; anything else is somebody's work, left as it is, for a person to decide
+
+The states and their reasons stand in docs/disk.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from restore_core import durable
+from restore_core.archive.digests import BlockDigest
+from restore_core.disk.alone import Alone, alone, in_use, lock_image
+from restore_core.disk.destination import HIDDEN_SUFFIX, REDO_SUFFIX, STAGED_SUFFIX, Destination
+from restore_core.disk.hold import Hold
+from restore_core.disk.identity import Identity, identity_of
+from restore_core.disk.locks import refuse_lock_files
+from restore_core.errors import Diverged, TryAgainLater
+from restore_core.naming import printable
+from restore_core.restore import receipt, redo
+from restore_core.restore.descriptor import prepare_descriptor, show_descriptor
+from restore_core.restore.redo_file import RedoFile, Side, sides_on_disk
+from restore_core.restore.replace import CANNOT_EXCHANGE
+from restore_core.restore.replacement import Replacement, back_to_part, third_file
+from restore_core.restore.request import Stop
+from restore_core.restore.survey import holds_digests
+
+_WAYS_OUT = "'phd recover DISK' finishes the change, --back takes it back, --as-it-is gives the disk its name as it lies."
+
+
+def recover(destination: Destination, hold: Hold, records: Path | None, stop: Stop) -> list[str]:
+    """Finish or undo what lies there; notes for the log.
+
+    Raises `DestinationInUse` while somebody has such a disk open, `Diverged` where a person must decide, and the rest as a restore.
+    """
+    notes = [_recover_replacement(destination, hold), _recover_refresh(destination, records, stop)]
+    return [note for note in notes if note]
+
+
+def recover_to(destination: Destination, side: Side | None, records: Path | None, stop: Stop) -> str:
+    """A person's decision about a change in place that was interrupted: finish it, take it back, or (None) leave it as it lies.
+
+    There must be a redo file. Raises `DestinationInUse`, `TryAgainLater`, `DestinationError` and `OSError`.
+    """
+    with _opened(destination) as (file, disk):
+        if side is None:
+            redo.unhide(destination)
+            redo.discard(destination)
+            return "the disk has its name again, as it lies; what is in it is not known"
+        _finish(destination, file, disk, side, records=records, stop=stop)
+    redo.discard(destination)
+    return f"the disk is the {side.value} one again as a whole" if side is Side.OLD else "the change was completed"
+
+
+def _recover_replacement(destination: Destination, hold: Hold) -> str | None:
+    record = Replacement.from_record(hold.record())
+    note = None
+    if record is not None:
+        with record.opened(destination) as files:
+            note = _replaced(destination, record, files)
+        hold.clear_record()
+    for name in destination.private_names():
+        back_to_part(destination, name)
+    return note
+
+
+def _replaced(destination: Destination, record: Replacement, files: dict[str, tuple[str, int]]) -> str:
+    folder, disk = destination.folder_fd, destination.disk_name
+    new, old = files.get("new"), files.get("old")
+    if old is None:
+        _show(destination, record, new)
+        return "finished replacing the disk: the old one was gone already"
+    if old[0] == disk:
+        if new is not None and not record.new.unused(new[1]):
+            raise _both_used(destination, disk, new[0])
+        redo.unhide(destination)
+        return "a replacement of the disk was interrupted before it began"
+    in_place = new is not None and new[0] == disk
+    if not in_place and redo.exists(destination, disk):
+        raise third_file(destination, old[0], *([new[0]] if new else []))
+    # Without the proof on record the old disk's times must tell, and after another boot they tell nothing.
+    sure = record.proven or record.boot == receipt.boot_id()
+    if new is not None and sure and record.old.unused(old[1]):
+        if not in_place:
+            durable.move(new[0], disk, source_dir_fd=folder, to_dir_fd=folder)
+        _show(destination, record, (disk, new[1]))
+        durable.remove(old[0], dir_fd=folder, durable=False)
+        return "finished replacing the disk, which was interrupted just before its end"
+    if new is not None and in_place and not record.new.unused(new[1]):
+        raise _both_used(destination, disk, old[0])
+    _give_back(destination, old[0], in_place=in_place)
+    redo.unhide(destination)
+    return (
+        "gave the old disk its name back: its replacement was interrupted, and the old disk was used since, or the new one is gone"
+    )
+
+
+def _both_used(destination: Destination, one: str, other: str) -> Diverged:
+    return Diverged(
+        f"{destination.where}: a replacement was interrupted, and both disks may have been used since: "
+        f"one lies there as {printable(one)}, the other as {printable(other)}",
+        remedy=f"Power off the VMs that use them. Keep what you need of {printable(other)}, remove it, then restore again.",
+    )
+
+
+def _give_back(destination: Destination, old: str, *, in_place: bool) -> None:
+    folder, disk = destination.folder_fd, destination.disk_name
+    if in_place:
+        try:
+            durable.exchange(old, disk, dir_fd=folder)
+            return
+        except OSError as error:
+            if error.errno not in CANNOT_EXCHANGE:
+                raise
+        durable.move(disk, destination.private_name(), source_dir_fd=folder, to_dir_fd=folder)
+    durable.move(old, disk, source_dir_fd=folder, to_dir_fd=folder)
+
+
+def _show(destination: Destination, record: Replacement, new: tuple[str, int] | None) -> None:
+    """The new disk lies in its place: it gets its descriptor, if the old one was hidden."""
+    name = destination.descriptor_name
+    if new is not None and new[0] == destination.disk_name and name is not None and record.descriptor is not None:
+        if not redo.exists(destination, name):
+            prepare_descriptor(destination, record.descriptor, 0o600)
+            show_descriptor(destination, replace=False)
+    else:
+        redo.unhide(destination)
+
+
+def _recover_refresh(destination: Destination, records: Path | None, stop: Stop) -> str | None:
+    folder, disk = destination.folder_fd, destination.disk_name
+    if not redo.pending(destination):
+        if redo.exists(destination, disk + HIDDEN_SUFFIX):
+            return _hidden_without_redo(destination)
+        durable.remove(disk + STAGED_SUFFIX, dir_fd=folder, durable=False)
+        return None
+    if _in_its_place(destination):
+        redo.discard(destination)
+        for name in (disk, destination.descriptor_name):
+            if name is not None:
+                durable.remove(name + HIDDEN_SUFFIX, dir_fd=folder, durable=False)
+        return "threw away the redo file of a refresh that was interrupted: the disk is in its place and may have been used since"
+    try:
+        with _opened(destination) as (file, fd):
+            sides, strange = sides_on_disk(fd, file)
+            if strange is not None:
+                raise _written_meanwhile(destination, f"at {strange} it holds neither the old bytes nor the new ones")
+            if Side.NEW not in sides and os.fstat(fd).st_size == file.footer.size_before:  # it grows before the first write
+                redo.unhide(destination)
+                redo.discard(destination)
+                return "a refresh was interrupted before its first write: the disk has its name again"
+            if _written_elsewhere(records, destination, file, fd, stop):
+                raise _written_meanwhile(destination, "blocks that the change leaves alone were written")
+            _finish(destination, file, fd, Side.NEW, records=records, stop=stop)
+            redo.discard(destination)
+            return f"completed the refresh that was interrupted: {file.footer.records} blocks written again ({_words(sides)})"
+    except _NotTheDisk:
+        redo.discard(destination)
+        return "threw away the redo file of a disk that is not there any more"
+
+
+def _hidden_without_redo(destination: Destination) -> str:
+    """Somebody removed the redo file of a hidden disk: its bytes are what they are, and nothing says what they were."""
+    if destination.stat_disk() is not None:
+        raise third_file(destination, destination.disk_name + HIDDEN_SUFFIX)
+    redo.unhide(destination)
+    return "gave a hidden disk its name back: its redo file is gone"
+
+
+def _finish(destination: Destination, file: RedoFile, disk: int, side: Side, *, records: Path | None, stop: Stop) -> None:
+    """Bring every changed block to one side, make it durable, show the disk, and put on record whose it is if it is as recorded."""
+    if not file.whole(side):
+        other = "--back" if side is Side.NEW else "without --back"
+        raise TryAgainLater(
+            f"{destination.where}: a change in place was interrupted, and the {side.value} blocks in its redo file are damaged; "
+            "the disk stays hidden",
+            remedy=f"Look at the kernel's log. {_WAYS_OUT} Here only {other} can give a whole disk.",
+        )
+    with redo.only_by_recovery(destination.where):
+        redo.apply(destination, disk, file, side)
+        known = receipt.load_next(records, destination) if side is Side.NEW else receipt.load(records, destination)
+        ours = known is not None and _holds(records, destination, known, disk, stop=stop) is True
+        if ours:
+            (receipt.stamp_next if side is Side.NEW else receipt.stamp)(records, destination, os.fstat(disk))
+        if side is Side.NEW:
+            ctime = redo.show(destination, disk, file.footer.descriptor)
+        else:
+            ctime = 0
+            redo.unhide(destination)
+    if ours and side is Side.NEW:
+        receipt.settle(records, destination, disk, ctime)
+
+
+def _written_elsewhere(records: Path | None, destination: Destination, file: RedoFile, disk: int, stop: Stop) -> bool:
+    """Whether a block that the change leaves alone is not as the next receipt says. False where there is no such receipt."""
+    known = receipt.load_next(records, destination)
+    if known is None or (known.delta_id, known.block_size) != (file.footer.delta_id, file.footer.block_size):
+        return False
+    changed = bytearray(-(-max(file.footer.size_before, file.footer.size_after) // known.block_size))
+    for change in file.changes():
+        changed[change.offset // known.block_size] = 1
+    return _holds(records, destination, known, disk, stop=stop, changed=changed) is False
+
+
+def _written_meanwhile(destination: Destination, what: str) -> Diverged:
+    return Diverged(
+        f"{destination.where}: a change in place was interrupted, and {what}; "
+        f"it stays hidden ({printable(destination.disk_name)}{HIDDEN_SUFFIX})",
+        remedy=f"Somebody may have written it. {_WAYS_OUT}",
+    )
+
+
+def _holds(
+    records: Path | None,
+    destination: Destination,
+    known: receipt.Receipt,
+    disk: int,
+    *,
+    stop: Stop,
+    changed: bytes | bytearray = b"",
+) -> bool | None:
+    """Whether the disk has exactly the digests of a receipt, but for the `changed` blocks. None where they are not known."""
+    digests = receipt.DigestsFile.opened(records, destination, known) if records is not None else None
+    if digests is None:
+        return None
+    try:
+        kind = BlockDigest(known.block_digest)
+        size = os.fstat(disk).st_size if not changed else known.size
+        return size == known.size and holds_digests(
+            disk, size, known.block_size, kind, known=digests, stop=stop, passed_over=changed
+        )
+    finally:
+        digests.close()
+
+
+class _NotTheDisk(Exception):
+    """What lies there is not the disk that the redo file was made for."""
+
+
+@contextlib.contextmanager
+def _opened(destination: Destination) -> Iterator[tuple[RedoFile, int]]:
+    """The redo file and its disk, proved to be nobody else's. Raises `_NotTheDisk`, and as `recover`."""
+    folder, name = destination.folder_fd, destination.disk_name
+    with contextlib.ExitStack() as stack:
+        fd = os.open(name + REDO_SUFFIX, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        stack.callback(os.close, fd)
+        file = RedoFile.opened(fd)
+        if file is None:
+            raise TryAgainLater(
+                f"{destination.where}: its redo file cannot be read by this version of phd",
+                remedy="Finish the refresh with the version that began it, or remove the redo file and restore with overwrite.",
+            )
+        hidden = name + HIDDEN_SUFFIX if redo.exists(destination, name + HIDDEN_SUFFIX) else name
+        if hidden != name and redo.exists(destination, name):
+            raise third_file(destination, hidden)
+        try:
+            disk = os.open(hidden, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        except FileNotFoundError as error:
+            raise _NotTheDisk from error
+        stack.callback(os.close, disk)
+        if not identity_of(disk).same(Identity(inode=file.footer.inode, generation=file.footer.generation)):
+            raise _NotTheDisk
+        lock_image(disk, destination.where)
+        refuse_lock_files(name, folder, destination.where)
+        if alone(disk) is Alone.NO:
+            raise in_use(destination.where, "another program has it open, while a change in place of it is unfinished")
+        if os.fstat(disk).st_nlink > 1:
+            raise Diverged(
+                f"{destination.where}: a change in place was interrupted, and the disk has a second name (hard link) by now",
+                remedy=f"Remove the other name, or make it a copy of its own. {_WAYS_OUT}",
+            )
+        yield file, disk
+
+
+def _in_its_place(destination: Destination) -> bool:
+    """Whether people can see and start the disk. Without a descriptor from the start, its own name is what counts."""
+    there = destination.stat_disk() is not None
+    if redo.exists(destination, destination.disk_name + HIDDEN_SUFFIX):
+        return False  # what lies there is a third file
+    if destination.raw or not redo.exists(destination, (destination.descriptor_name or "") + HIDDEN_SUFFIX):
+        return there
+    return there and destination.stat_descriptor() is not None
+
+
+def _words(sides: set[Side]) -> str:
+    return "all had been written" if sides == {Side.NEW} else "some had been written"

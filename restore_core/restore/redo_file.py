@@ -1,0 +1,231 @@
+"""The redo file of a refresh in place: every change with the new bytes and the old ones, and the digests of both.
+
+    new blocks     those that are written, packed, a block's size each, in disk order (`staging` writes them)
+    records        104 bytes a change: offset on the disk, length before and after, where old and new bytes are in this file
+                   (NOWHERE: zeros), the digests of both
+    old blocks     what lay in their places and where zeros will be, packed; zeros are not stored
+    footer         64 KiB of JSON at the very end: which disk, how large before and after, which descriptor
+
+So a refresh can be completed and can be taken back, whatever half of it has reached the disk.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+from restore_core import durable
+from restore_core.archive.delta_reader import DeltaReader
+from restore_core.archive.digests import BlockDigest
+from restore_core.archive.full_reader import block_length
+from restore_core.disk.identity import Stamps
+from restore_core.disk.scan import is_zero
+from restore_core.errors import BadData
+from restore_core.restore.survey import KEEP, WRITE, Survey
+
+VERSION = 2
+SECTOR = 512
+_RECORD = struct.Struct("<QIIQQ32s32s")
+_NOWHERE = 2**64 - 1
+_FOOTER = 64 << 10
+_ALIGN = 64 << 10
+
+
+class Side(enum.Enum):
+    """The disk before the refresh, and after it."""
+
+    OLD = "old"
+    NEW = "new"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedoFooter:
+    """What a redo file says of itself: to which disk it belongs (`inode`, `generation`), and its size in bytes before and after."""
+
+    inode: int
+    generation: int
+    size_before: int
+    size_after: int
+    thick: bool
+    delta_id: str
+    block_size: int
+    block_digest: str
+    records_at: int
+    records: int
+    descriptor: str | None
+
+    def size(self, side: Side) -> int:
+        """Bytes of the disk before or after."""
+        return self.size_before if side is Side.OLD else self.size_after
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One block that differs. Lengths are bytes of the disk; `*_at` are offsets in the redo file, None for zeros."""
+
+    offset: int
+    old_length: int
+    new_length: int
+    old_at: int | None
+    new_at: int | None
+    old_digest: bytes
+    new_digest: bytes
+
+    def length(self, side: Side) -> int:
+        """Bytes of the disk on one side."""
+        return self.old_length if side is Side.OLD else self.new_length
+
+    def is_zero(self, side: Side) -> bool:
+        """Whether that side is all zeros, of which nothing is stored."""
+        return (self.old_at if side is Side.OLD else self.new_at) is None
+
+
+class RedoFile:
+    """A redo file that is complete. `fd` stays the caller's."""
+
+    def __init__(self, fd: int, footer: RedoFooter) -> None:
+        self.fd, self.footer = fd, footer
+        self._digest = BlockDigest(footer.block_digest).of
+
+    @classmethod
+    def opened(cls, fd: int) -> RedoFile | None:
+        """None if the file has no footer that this version can read."""
+        try:
+            data = json.loads(os.pread(fd, _FOOTER, max(0, os.fstat(fd).st_size - _FOOTER)))
+            return cls(fd, RedoFooter(**data)) if data.pop("version") == VERSION else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def changes(self) -> Iterator[Change]:
+        """All changes, in disk order. Raises `BadData` for a file that is too short."""
+        footer = self.footer
+        for first in range(0, footer.records, 4096):
+            number = min(4096, footer.records - first)
+            data = os.pread(self.fd, number * _RECORD.size, footer.records_at + first * _RECORD.size)
+            if len(data) != number * _RECORD.size:
+                raise BadData("the redo file is shorter than its footer says", remedy="Restore the disk again with overwrite.")
+            for offset, old_length, new_length, old_at, new_at, old_digest, new_digest in _RECORD.iter_unpack(data):
+                yield Change(
+                    offset=offset,
+                    old_length=old_length,
+                    new_length=new_length,
+                    old_at=None if old_at == _NOWHERE else old_at,
+                    new_at=None if new_at == _NOWHERE else new_at,
+                    old_digest=old_digest,
+                    new_digest=new_digest,
+                )
+
+    def data(self, change: Change, side: Side) -> bytes | None:
+        """The bytes of one side, checked; None if the redo file is damaged there."""
+        at, length = (change.old_at, change.old_length) if side is Side.OLD else (change.new_at, change.new_length)
+        if at is None:
+            return bytes(length)
+        data = os.pread(self.fd, length, at)
+        wanted = change.old_digest if side is Side.OLD else change.new_digest
+        return data if len(data) == length and self._digest(data) == wanted else None
+
+    def whole(self, side: Side) -> bool:
+        """Whether all bytes of one side are as they were written."""
+        return all(self.data(change, side) is not None for change in self.changes())
+
+
+def complete(
+    fd: int, disk: int, delta: DeltaReader, survey: Survey, *, before: Stamps, thick: bool, descriptor: str | None
+) -> None:
+    """Add the old blocks, read from the open disk, the records and the footer to what `staging` wrote, and make it durable.
+
+    The caller has proved that nobody else has the disk open. Raises `OSError`.
+    """
+    plan, header = survey.plan, delta.header
+    records_at = _aligned((plan.full_blocks + plan.delta_blocks) * plan.block_size)
+    count = sum(len(actions) - actions.count(KEEP) for actions in survey.actions)
+    tail = _Tail(fd, disk, delta, at=_aligned(records_at + count * _RECORD.size), size_before=before.size)
+    at = records_at
+    for number, actions in enumerate(survey.actions):
+        data = tail.records(number, actions)
+        durable.write_all_at(fd, data, at)
+        at += len(data)
+    footer = RedoFooter(
+        inode=before.identity.inode,
+        generation=before.identity.generation,
+        size_before=before.size,
+        size_after=header.disk_size,
+        thick=thick,
+        delta_id=header.delta_id,
+        block_size=header.block_size,
+        block_digest=header.block_digest.value,
+        records_at=records_at,
+        records=count,
+        descriptor=descriptor,
+    )
+    durable.write_all_at(fd, json.dumps({"version": VERSION, **asdict(footer)}).encode().ljust(_FOOTER), tail.at)
+    durable.sync_file(fd)
+
+
+def _aligned(offset: int) -> int:
+    return -(-offset // _ALIGN) * _ALIGN
+
+
+class _Tail:
+    """Writes old blocks behind the new ones, and makes the records of both."""
+
+    def __init__(self, fd: int, disk: int, delta: DeltaReader, *, at: int, size_before: int) -> None:
+        self._fd, self._disk, self._delta, self._size_before = fd, disk, delta, size_before
+        self._digest = delta.header.block_digest.of
+        self._rank = 0
+        self.at = at
+
+    def records(self, number: int, actions: bytes) -> bytes:
+        """The records of one page of the map; its old blocks are written meanwhile."""
+        if not actions.strip(bytes([KEEP])):
+            return b""
+        page, made = self._delta.page(number), []
+        for index, action in enumerate(actions):
+            if action != KEEP:
+                digest = page.digest(index) if action == WRITE else None
+                made.append(self._record(page.first_block + index, digest))
+        return b"".join(made)
+
+    def _record(self, block: int, new_digest: bytes | None) -> bytes:
+        header = self._delta.header
+        size, offset = header.block_size, block * header.block_size
+        old_length = max(0, min(size, self._size_before - offset))
+        old = os.pread(self._disk, old_length, offset)
+        if len(old) != old_length:
+            raise BadData(f"the disk ends within the block at {offset}", remedy="Something shrinks it; stop that.")
+        old_at, old_digest = _NOWHERE, bytes(32)
+        if not is_zero(old):
+            durable.write_all_at(self._fd, old, self.at)
+            old_at, old_digest, self.at = self.at, self._digest(old), self.at + old_length
+        new_at = _NOWHERE
+        if new_digest is not None:
+            new_at, self._rank = self._rank * size, self._rank + 1
+        new_length = block_length(header.disk_size, size, block)
+        return _RECORD.pack(offset, old_length, new_length, old_at, new_at, old_digest, new_digest or bytes(32))
+
+
+def sides_on_disk(disk: int, redo: RedoFile) -> tuple[set[Side], int | None]:
+    """Which sides the changed blocks of a disk are on now, sector by sector; and the offset of the first that is on neither.
+
+    A torn write of a block is ordinary: some of its sectors are new, some old.
+    """
+    seen: set[Side] = set()
+    for change in redo.changes():
+        length = max(change.old_length, change.new_length)
+        there = os.pread(disk, length, change.offset).ljust(length, b"\0")
+        sides = {side: (redo.data(change, side) or b"").ljust(length, b"\0") for side in Side}
+        if there == sides[Side.NEW] or there == sides[Side.OLD]:
+            seen.add(Side.NEW if there == sides[Side.NEW] else Side.OLD)
+            continue
+        for at in range(0, length, SECTOR):
+            sector = there[at : at + SECTOR]
+            on = {side for side, data in sides.items() if data[at : at + SECTOR] == sector}
+            if not on:
+                return seen, change.offset + at
+            if len(on) == 1:
+                seen |= on
+    return seen, None

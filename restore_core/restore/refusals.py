@@ -1,0 +1,184 @@
+"""Every reason to refuse a restore before anything is changed, in one place: the restore raises the first, `phd plan` says all."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from restore_core.archive.delta_reader import DeltaReader
+from restore_core.archive.header import utc
+from restore_core.disk.allocation import refuse_if_no_space
+from restore_core.disk.alone import Alone, alone
+from restore_core.disk.confinement import walk_to
+from restore_core.disk.destination import SCRIPT_OLD_SUFFIX, SCRIPT_PART_SUFFIX, Destination, names_for
+from restore_core.disk.known_datastores import refuse_unless_known
+from restore_core.disk.locks import refuse_if_in_use
+from restore_core.errors import DestinationError, DestinationExists, DestinationHeld, Overtaken, PhdError, from_os_error
+from restore_core.naming import printable
+from restore_core.restore import publish
+from restore_core.restore.descriptor import descriptor_text
+from restore_core.restore.plan import summary
+from restore_core.restore.redo import exists, is_thick
+from restore_core.restore.request import Provision, RestoreRequest, VmxChoice
+from restore_core.restore.situation import diverged, may_be_ours
+from restore_core.restore.ways import Decision, Way, for_new
+
+_SCRIPT_IS_SILENT = 900.0
+"""Seconds without a write after which a script's part file that nobody has open is taken for a leftover."""
+
+
+def refusals(
+    destination: Destination, request: RestoreRequest, delta: DeltaReader, record: dict[str, Any] | None
+) -> Iterator[PhdError]:
+    """Why the restore may not begin, worst first. `record` is that of the hold. Looks only. Raises `OSError`."""
+    yield from _each(
+        lambda: refuse_existing(destination, request, delta.header.delta_id, record),
+        lambda: refuse_overtaken(destination, request, delta, record),
+        lambda: refuse_beside_a_script(destination),
+        lambda: refuse_unwritable(destination),
+        lambda: refuse_contents(destination, request, delta),
+    )
+
+
+def refusals_of_missing_folders(request: RestoreRequest, delta: DeltaReader) -> Iterator[PhdError]:
+    """The same before a folder is made for the disk; only its datastore is asked about if its folder is there. Looks only."""
+    try:
+        refuse_unless_known(request.destination, request.datastores)
+        disk_name, descriptor_name = names_for(request.destination, confined=request.roots is not None)
+        walk = walk_to(request.destination.parent, request.roots)
+    except PhdError as error:
+        yield error
+        return
+    except OSError as error:
+        yield from_os_error(error, doing="opening its folder", where=printable(str(request.destination)))
+        return
+    with Destination(
+        path=request.destination,
+        folder_fd=walk.fd,
+        disk_name=disk_name,
+        descriptor_name=descriptor_name,
+        key=(0, 0, disk_name),
+        datastore=walk.datastore,
+        roots=request.roots,
+    ) as nearest:
+        if walk.missing:
+            yield from _each(
+                lambda: refuse_unwritable(nearest),
+                lambda: refuse_contents(nearest, request, delta),
+                lambda: refuse_space(nearest, request, for_new(summary(delta), None), taken=0, holes=0),
+            )
+
+
+def refuse_first(found: Iterator[PhdError]) -> None:
+    """Raise the first of them, if there is one."""
+    for error in found:
+        raise error
+
+
+def _each(*checks: Callable[[], None]) -> Iterator[PhdError]:
+    for check in checks:
+        try:
+            check()
+        except PhdError as error:
+            yield error
+
+
+def refuse_existing(destination: Destination, request: RestoreRequest, delta_id: str | None, record: dict[str, Any] | None) -> None:
+    """Refuse a disk that is there: without `overwrite`, when only one of ours may be touched and it is none, and one in use.
+
+    Not if the very disk that is asked for (`delta_id`) lies there from an attempt before this.
+    """
+    receipt = may_be_ours(request, destination, record)
+    descriptor, disk = destination.stat_descriptor(), destination.stat_disk()
+    if not (request.again and receipt is not None and receipt.delta_id == delta_id):
+        if (descriptor is not None or disk is not None) and not request.overwrite:
+            there = destination.descriptor_name if descriptor is not None else destination.disk_name
+            raise DestinationExists(
+                f"{destination.where}: {printable(there or '')} is there already",
+                remedy="Choose another name, or say that it may be replaced: overwrite = true (--overwrite).",
+            )
+        refuse_if_in_use(request.destination, dir_fd=destination.folder_fd)
+    if request.only_ours and disk is not None and receipt is None:
+        raise diverged(request)
+
+
+def refuse_overtaken(destination: Destination, request: RestoreRequest, delta: DeltaReader, record: dict[str, Any] | None) -> None:
+    """Refuse a job of a rule when a newer backup was restored there after its pass had decided: a replica never goes back."""
+    receipt, time_of = may_be_ours(request, destination, record), delta.header.time
+    if request.decided_at and receipt is not None and receipt.written >= request.decided_at and receipt.taken > time_of:
+        raise Overtaken(
+            f"{destination.where}: a newer backup was restored there after this job was queued, that of {utc(receipt.taken)}; "
+            f"this one is of {utc(time_of)}",
+            remedy="A replica never goes back by itself. To have the older one, restore it by hand with overwrite = true.",
+        )
+
+
+def refuse_beside_a_script(destination: Destination) -> None:
+    """Refuse while the script of a Delta (`sh DELTA`) writes this disk, or left it half replaced.
+
+    Scripts of this version take the hold, those of earlier ones take none.
+    """
+    for old in filter(None, (destination.disk_name, destination.descriptor_name)):
+        if exists(destination, old + SCRIPT_OLD_SUFFIX):
+            raise DestinationError(
+                f"{destination.where}: the script of a Delta (sh DELTA --overwrite) was interrupted: "
+                f"{printable(old + SCRIPT_OLD_SUFFIX)} is what lay there before",
+                remedy=f"Give it its name again (mv), or remove it if {printable(old)} is the new one; then restore again.",
+            )
+    name = destination.disk_name + SCRIPT_PART_SUFFIX
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=destination.folder_fd)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise DestinationError(
+            f"{destination.where}: {printable(name)} is in the way: {error.strerror}",
+            remedy="Remove it by hand.",
+        ) from error
+    try:
+        live = alone(fd) is Alone.NO or time.time() - os.fstat(fd).st_mtime < _SCRIPT_IS_SILENT
+    finally:
+        os.close(fd)
+    if live:
+        raise DestinationHeld(
+            f"{destination.where}: the script of a Delta (sh DELTA) is writing {printable(name)}",
+            remedy=f"Wait until it ends. If none runs, remove {printable(name)}; a queued job goes on by itself after 15 minutes.",
+        )
+
+
+def refuse_unwritable(destination: Destination) -> None:
+    """Refuse a folder in which nothing can be made: read-only, or not for this user."""
+    try:
+        read_only = os.statvfs(destination.folder_fd).f_flag & os.ST_RDONLY
+        writable = os.access(".", os.W_OK | os.X_OK, dir_fd=destination.folder_fd, effective_ids=True)
+    except OSError as error:
+        raise from_os_error(error, doing="looking at its folder", where=destination.where) from error
+    if read_only or not writable:
+        why = "its file system is mounted read-only" if read_only else "this user may not write in its folder"
+        raise DestinationError(f"{destination.where}: {why}", remedy="Mend that, or choose another folder.")
+
+
+def refuse_contents(destination: Destination, request: RestoreRequest, delta: DeltaReader) -> None:
+    """Refuse what could not be published at the end: a descriptor that cannot be written, a VMX that cannot be put."""
+    descriptor_text(destination, request, delta.header.disk_size, delta.descriptor())
+    if request.vmx is VmxChoice.AS_IS:
+        publish.vmx_to_put(destination, delta)
+
+
+def refuse_space(destination: Destination, request: RestoreRequest, decision: Decision, *, taken: int, holes: int) -> None:
+    """Raise `NoSpace` unless what the restore will take fits. `taken` are bytes its part file has; `holes` those it will fill.
+
+    A refresh in place takes the redo file, with the new blocks and the old ones, and whatever is a hole now and will not be one.
+    """
+    plan, facts = decision.plan, destination.stat_disk()
+    moved = plan.full_bytes + plan.delta_bytes
+    whole = decision.way in (Way.NEW, Way.RESUME, Way.WHOLE)
+    thick = whole and request.provision is Provision.THICK
+    needed = plan.disk_size if thick else moved
+    if decision.way is Way.REDO and facts is not None:
+        old = min(facts.st_blocks * 512, moved + plan.zero_bytes)
+        grown = max(0, plan.disk_size - facts.st_size) if is_thick(facts) else 0
+        needed = moved + old + holes + grown
+    refuse_if_no_space(destination, needed=needed, reserved=request.reserved, reusable=taken if whole else 0, thin=not thick)

@@ -1,0 +1,89 @@
+"""Room for a refresh in place, taken before the disk is hidden: for holes that will be written, and for what a thick disk grows.
+
+Allocating changes the disk's times and none of its bytes. So it is written down in the hold first, done under a lease in small
+pieces (nobody can open, write and close the disk in between without being seen), and the new times are put on record at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from restore_core.archive.delta_reader import DeltaReader
+from restore_core.disk.allocation import allocate_range, free_bytes
+from restore_core.disk.alone import Alone, in_use, leased
+from restore_core.disk.extents import holes
+from restore_core.disk.hold import Hold
+from restore_core.disk.identity import stamps_of
+from restore_core.errors import NoSpace
+from restore_core.restore import receipt
+from restore_core.restore.existing import ChangedMeanwhile, ExistingDisk
+from restore_core.restore.redo import is_thick
+from restore_core.restore.situation import ALLOCATING
+from restore_core.restore.survey import Survey
+
+_PIECE = 256 << 20
+"""Bytes allocated under one lease: some milliseconds, in which an opener waits."""
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+
+
+def ranges_to_take(disk: ExistingDisk, delta: DeltaReader, survey: Survey) -> list[tuple[int, int]]:
+    """(offset, length) of all that has no blocks now and will be written. Raises `OSError`."""
+    header, size = delta.header, disk.stamps.size
+    facts = os.fstat(disk.fd)
+    if is_thick(facts):
+        return [(size, header.disk_size - size)] if header.disk_size > size else []
+    block = header.block_size
+    written = ((first * block, min(count * block, header.disk_size - first * block)) for first, count in survey.written())
+    ranges = list(written)
+    beyond = [(max(offset, size), offset + length - max(offset, size)) for offset, length in ranges if offset + length > size]
+    return [*holes(disk.fd, ranges), *beyond]
+
+
+def take_room(disk: ExistingDisk, hold: Hold, records: Path | None, ranges: list[tuple[int, int]]) -> str | None:
+    """Allocate them; a note for the log where that cannot be done here. The disk is open for writing, and was proved.
+
+    Raises `NoSpace`, `DestinationInUse`, `ChangedMeanwhile` and `OSError`; the disk keeps its bytes in any case.
+    """
+    if not ranges:
+        return None
+    was_ours = (
+        records is not None and (known := receipt.load(records, disk.destination)) is not None and known.ours(os.fstat(disk.fd))
+    )
+    identity = disk.stamps.identity
+    hold.write_record({"doing": ALLOCATING, "inode": identity.inode, "generation": identity.generation})
+    try:
+        for offset, length in _pieces(ranges):
+            if not _allocate(disk, offset, length):
+                return "this file system cannot take the room for holes beforehand; if it runs out, the old blocks are put back"
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        folder = disk.destination.folder_fd
+        needed = sum(length for _offset, length in ranges)
+        raise NoSpace(where=disk.destination.where, needed=needed, free=free_bytes(folder), thin=True) from error
+    finally:
+        if was_ours and stamps_of(disk.fd).same(disk.stamps):
+            receipt.stamp(records, disk.destination, os.fstat(disk.fd))
+        hold.clear_record()
+    return None
+
+
+def _allocate(disk: ExistingDisk, offset: int, length: int) -> bool:
+    with leased(disk.fd) as lone:
+        if lone is Alone.NO:
+            raise in_use(disk.destination.where, "another program has just opened it")
+        if not stamps_of(disk.fd).same(disk.stamps):
+            raise ChangedMeanwhile("it was written just before room was taken", written=True)
+        try:
+            return allocate_range(disk.fd, offset, length)
+        finally:
+            disk.accept_stamps()
+
+
+def _pieces(ranges: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    for offset, length in ranges:
+        for at in range(offset, offset + length, _PIECE):
+            yield at, min(_PIECE, offset + length - at)
