@@ -57,8 +57,12 @@ class Pass:
         did = f"{new} would be queued" if self.dry_run else f"{len(self.jobs)} queued"
         parts = [counted(len(found.decisions), "rule"), f"{matched} matched", did + (f" ({held} held)" if held else "")]
         parts += [f"{current} up to date", f"{sum(counts.values()) + len(self.refused)} skipped{_by_verdict(counts)}"]
-        silent = sum(bool(one.problem) for one in found.targets)
-        parts.append(counted(len(found.targets), "target") + (f" ({silent} silent)" if silent else ""))
+        said = (
+            (sum(bool(one.problem) for one in found.targets), "silent"),
+            (sum(bool(one.partial) for one in found.targets), "in part"),
+        )
+        troubled = ", ".join(f"{count} {word}" for count, word in said if count)
+        parts.append(counted(len(found.targets), "target") + (f" ({troubled})" if troubled else ""))
         for count, where in ((len(found.problems), "rules"), (len(found.bad_lines), "ledger")):
             parts += [f"{counted(count, 'bad line')} in the {where}"] if count else []
         return f"pass: {', '.join(parts)}, {self.seconds:.1f} s"
@@ -77,7 +81,7 @@ class Pass:
             "decisions": [self._decision(one) for one in found.decisions],
             "problems": [{"line": one.line, "column": one.column, "message": one.message} for one in found.problems],
             "ledger_problems": [{"line": one.number, "message": one.why} for one in found.bad_lines],
-            "targets": [{"name": one.target, "archives": one.archives, "problem": one.problem} for one in found.targets],
+            "targets": [{"name": one.target, "archives": one.archives, "problem": one.trouble} for one in found.targets],
             "notes": list(found.notes),
         }
 

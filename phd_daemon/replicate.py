@@ -16,6 +16,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -33,7 +34,7 @@ from phd_daemon.spool.drop import drop
 from phd_daemon.spool.layout import Spool, State
 from restore_core.catalog import CatalogEntry
 from restore_core.catalog.exact import exact
-from restore_core.catalog.index import Catalog
+from restore_core.catalog.index import Catalog, Indexed
 from restore_core.catalog.query import Query
 from restore_core.disk.destination import open_destination
 from restore_core.errors import ExitCode, PhdError, TryAgainLater
@@ -45,6 +46,7 @@ from restore_core.replication.selection import Decision, Destination, Policy, Ve
 from restore_core.restore import receipt
 from restore_core.targets import TargetSet, make_target, parse_ref
 from restore_core.targets.base import ArchiveRef
+from restore_core.targets.gaps import shown
 
 PRIORITY = 7
 """People's own jobs, whose default is 5, go first."""
@@ -113,7 +115,7 @@ def look(config: Config, catalog: Catalog, *, keep: bool) -> Findings:
     )
     return Findings(
         now=now,
-        decisions=select(rules, world, policy),
+        decisions=tuple(_warned(decision, targets) for decision in select(rules, world, policy)),
         problems=loaded.found.problems,
         bad_lines=ledger.bad,
         targets=targets,
@@ -121,12 +123,23 @@ def look(config: Config, catalog: Catalog, *, keep: bool) -> Findings:
     )
 
 
+def _warned(decision: Decision, targets: Iterable[Indexed]) -> Decision:
+    """The decision with a warning where a newer backup may lie behind what a target did not tell."""
+    rule = decision.rule
+    uuid = decision.entry.folder.uuid if decision.entry else None
+    hiding = [(one.target, gap.gap) for one in targets if one.partial for gap in one.gaps if gap.gap.may_hide(rule.vm, uuid)]
+    if not hiding:
+        return decision
+    text = f"a newer backup may lie where {hiding[0][0]} cannot be seen now: {shown([gap for _, gap in hiding])}"
+    return replace(decision, warnings=(*decision.warnings, text))
+
+
 def exit_code(done: Pass) -> ExitCode:
     """Bad lines are the graver news: a target may answer the next time by itself."""
     found = done.findings
     if found.problems or found.bad_lines or found.notes:
         return ExitCode.BAD_DATA
-    return ExitCode.UNAVAILABLE if any(one.problem for one in found.targets) else ExitCode.DONE
+    return ExitCode.UNAVAILABLE if any(one.trouble for one in found.targets) else ExitCode.DONE
 
 
 def _entries(config: Config, catalog: Catalog, rules: Iterable[Rule], now: dt.datetime) -> list[CatalogEntry]:

@@ -11,6 +11,8 @@
     ├── TargetUnavailable             69   later   the target does not answer
     │   ├── ArchiveAbsent             69   never   the target answers: it is not there
     │   ├── TargetRefused             69   never   the target answers and does not let us in, or cannot serve us
+    │   ├── ListingPartial            69   later   the target answers and does not tell all that it holds
+    │   ├── TargetEmptied             69   later   it held archives and holds none: perhaps it is not mounted
     │   └── TargetNotTrusted          69   never   another host key or certificate than the one we trust
     ├── SourceRefused                 65   never   a disk that cannot be backed up as asked
     ├── DestinationError              73   never   the disk cannot be written there
@@ -135,6 +137,14 @@ class TargetRefused(TargetUnavailable):
     """Wrong password or key, no rights, or a server that cannot do what we need. Trying again would only lock the account."""
 
     try_again = False
+
+
+class ListingPartial(TargetUnavailable):
+    """A listing came to its end and is not the whole: a folder may not be read, a reply says that names were left out."""
+
+
+class TargetEmptied(TargetUnavailable):
+    """A target that held archives holds none: its disk is not mounted, or a person says that it was emptied."""
 
 
 class TargetNotTrusted(TargetUnavailable):

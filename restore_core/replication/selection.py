@@ -219,10 +219,14 @@ class _Matcher:
         return Verdict.FAILED, f"{what}: not again before {date_of(last.finished + wait)}", False
 
     def _restore(self, draft: Decision, same: list[CatalogEntry], at: Destination, *, known: bool, why: str) -> Decision:
-        answering = sorted((entry for entry in same if entry.ref.target not in self._world.silent), key=lambda entry: entry.ref)
+        silent = self._world.silent
+        answering = sorted((one for one in same if one.ref.target not in silent and not one.stale), key=lambda entry: entry.ref)
         if not answering:
-            silent = self._world.silent[same[0].ref.target]
-            reason = f"the backup of {date_of(same[0].time)} is on {same[0].ref.target}, which does not answer: {silent}"
+            why_not = silent.get(same[0].ref.target)
+            where = (
+                f"{same[0].ref.target}, which does not answer: {why_not}" if why_not else f"{same[0].ref}, which cannot be seen now"
+            )
+            reason = f"the backup of {date_of(same[0].time)} is on {where}"
             return replace(draft, verdict=Verdict.SILENT, reason=why + reason, entry=same[0])
         if at.exists and not at.ours:
             reason = standing.not_ours(at, known=known)

@@ -116,7 +116,7 @@ class _Asked:
     def __init__(self, error: Exception | None) -> None:
         self._error = error
 
-    def listing(self) -> Iterator[None]:
+    def listing(self, _gaps: object = None) -> Iterator[None]:
         if self._error is not None:
             raise self._error
         return iter(())
