@@ -11,14 +11,16 @@ The survey begins with an fsync: a store to a mapped page that is dirty already 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self
 
 from restore_core import durable
-from restore_core.disk.alone import Alone, alone, in_use, lock_image
+from restore_core.disk.alone import Alone, alone, in_use, leased, lock_image
 from restore_core.disk.destination import Destination
 from restore_core.disk.identity import Stamps, stamps_of
 from restore_core.disk.locks import refuse_lock_files
@@ -91,8 +93,22 @@ class ExistingDisk:
             raise ChangedMeanwhile("another file took its name", written=True)
         self.destination.refuse_if_moved()
 
+    @contextlib.contextmanager
+    def renamed(self) -> Iterator[None]:
+        """Inside, the disk gets another name, which changes its ctime and nothing else: nobody can open it meanwhile.
+
+        The last look at its stamps before that is under the same lease, or a write whose mtime was set back would not be seen
+        behind the new ctime. Raises as `prove`.
+        """
+        with leased(self.fd) as self.lone:
+            if self.lone is Alone.NO:
+                raise in_use(self.destination.where, "another program has it open")
+            self._refuse_unless_same()
+            yield
+            self.stamps = replace(self.stamps, ctime_ns=stamps_of(self.fd).ctime_ns)
+
     def prove_again(self, name: str) -> None:
-        """After the disk got another name, which changes its ctime and nothing else. Raises as `prove`.
+        """After the disk got another name inside `renamed`. Raises as `prove`.
 
         Asked twice: who had looked the old name up already may open the file a moment later.
         """
@@ -105,11 +121,7 @@ class ExistingDisk:
         if not self.destination.leads_to(name, self.fd):
             raise ChangedMeanwhile("another file took its name", written=True)
         self.refuse_unless_alone()
-        now = stamps_of(self.fd)
-        if not now.same_content(self.stamps):
-            raise ChangedMeanwhile("it was written at the last moment", written=True)
-        if now.links != self.stamps.links:
-            raise ChangedMeanwhile("it got another name at the last moment", written=False)
+        self._refuse_unless_same()
 
     def accept_stamps(self) -> None:
         """We changed its stamps ourselves, and nothing but them: from now on these count."""

@@ -91,6 +91,7 @@ class _FullRestore:
         if destination.stat_disk() is None:
             publish_new(destination, hold, part)
             show_descriptor(destination, replace=self.request.overwrite)
+            hold.clear_record()
             return
         try:
             with ExistingDisk.opened(destination) as old:

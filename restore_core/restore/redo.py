@@ -22,6 +22,7 @@ from restore_core.disk.destination import HIDDEN_SUFFIX, REDO_SUFFIX, STAGED_SUF
 from restore_core.errors import DestinationError, PhdError, TryAgainLater, from_os_error
 from restore_core.naming import printable
 from restore_core.restore.descriptor import prepare_descriptor, show_descriptor
+from restore_core.restore.existing import ExistingDisk
 from restore_core.restore.redo_file import Change, RedoFile, Side
 
 
@@ -78,14 +79,18 @@ def in_its_place(destination: Destination) -> bool:
     return there and destination.stat_descriptor() is not None
 
 
-def hide(destination: Destination) -> None:
-    """Take their names from descriptor and disk, durably. Raises `OSError`, with what was hidden back in its place."""
+def hide(destination: Destination, old: ExistingDisk) -> None:
+    """Take their names from descriptor and disk, durably.
+
+    Raises `OSError` and as `ExistingDisk.prove`, with what was hidden back in its place.
+    """
     folder, name = destination.folder_fd, destination.descriptor_name
     try:
         if name is not None and exists(destination, name):
             durable.move(name, name + HIDDEN_SUFFIX, replace=True, source_dir_fd=folder, to_dir_fd=folder)
         disk = destination.disk_name
-        durable.move(disk, disk + HIDDEN_SUFFIX, source_dir_fd=folder, to_dir_fd=folder)
+        with old.renamed():
+            durable.move(disk, disk + HIDDEN_SUFFIX, source_dir_fd=folder, to_dir_fd=folder)
     except BaseException:
         with contextlib.suppress(OSError):
             unhide(destination)

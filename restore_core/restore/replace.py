@@ -77,7 +77,7 @@ def replace(destination: Destination, hold: Hold, part: int, old: ExistingDisk, 
         _make_private(destination, part, record.private)
         if old.stamps.size != record.new.size:
             _hide_descriptor(destination)
-        with leased(part) as lone:
+        with leased(part) as lone, old.renamed():
             left = _exchange(destination, record)
             ctime = ctime_of(part, lone)
         old.prove_again(left)

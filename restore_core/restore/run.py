@@ -96,6 +96,7 @@ class _Attempt:
                 refuse_first(refusals(destination, request, delta, hold.record()))
                 with held_part(destination, mode=request.mode, keep_part=self.keep_part) as part:
                     decision, full_ref = self._write(destination, hold, delta, targets, part)
+                    hold.clear_record()  # that of a crash while blocks were allocated: the disk is on record now
                 vmx = publish.put_vmx(destination, request, delta)
                 destination.refuse_if_moved()
         return RestoreOutcome(

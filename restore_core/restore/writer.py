@@ -168,7 +168,7 @@ class Writer:
         # First the receipt: who completes the change after a crash must be able to say whose the disk is.
         receipt.prepare(self.request.records, self.destination, self.delta, os.fstat(old.fd), mtime_ns=time.time_ns())
         try:
-            redo.hide(self.destination)
+            redo.hide(self.destination, old)
         except FileNotFoundError as error:
             raise ChangedMeanwhile("somebody removed it", written=True) from error
         try:

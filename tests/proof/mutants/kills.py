@@ -15,7 +15,7 @@ from restore_core.restore.survey import Survey, survey_known
 
 
 def half_applied_disks_are_shown() -> None:
-    setattr(redo, "hide", lambda _destination: None)  # noqa: B010  mypy forbids the plain form
+    setattr(redo, "hide", lambda *_: None)  # noqa: B010  mypy forbids the plain form
     setattr(existing.ExistingDisk, "prove_again", lambda *_: None)  # noqa: B010  the same
 
 

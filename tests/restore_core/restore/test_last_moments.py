@@ -15,6 +15,7 @@ from restore_core.errors import DestinationError, Diverged, PhdError, TryAgainLa
 from restore_core.restore import redo, writer
 from restore_core.restore.descriptor import show_descriptor
 from restore_core.restore.existing import ExistingDisk
+from restore_core.restore.situation import ALLOCATING
 from tests.lab import BLOCK, Lab
 from tests.restore_core.restore.test_neighbours import NAMES, WORK, flat_of, write_and_close
 from tests.restore_core.restore.test_refresh import Replica, changed, disk_bytes, two_days
@@ -184,3 +185,46 @@ def test_the_folder_is_moved_while_the_disk_is_changed_and_moved_back(lab: Lab, 
     os.rename(away, replica.path.parent)
     replica.restore(tuesday, only_ours=True)
     assert replica.bytes == new
+
+
+def test_a_crash_while_blocks_are_allocated_leaves_no_lock_file_for_good(lab: Lab) -> None:
+    """Its record was only removed by the next refresh that allocates, and the lock file stays while there is a record."""
+    replica = Replica(lab)
+    _, monday, new, tuesday = two_days(lab, [3, 11])
+    replica.restore(monday)
+    folder = os.open(replica.path.parent, os.O_RDONLY)
+    with take_hold(folder, "r.img", "r.img") as hold:
+        hold.write_record({"doing": ALLOCATING, "inode": replica.path.stat().st_ino, "generation": 0})
+    os.close(folder)
+    assert lab.leftovers() == ["r.img", "r.img.phd-hold"]
+    replica.restore(tuesday, only_ours=True)
+    assert replica.bytes == new
+    assert lab.leftovers() == ["r.img"]
+
+
+@NAMES
+@pytest.mark.parametrize("ours", [False, True])
+@pytest.mark.parametrize("blocks", [[3, 11], list(range(20))], ids=["in place", "as a whole"])
+def test_the_old_disk_is_written_and_its_time_set_back_after_the_last_look(
+    lab: Lab, name: str, ours: bool, blocks: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind the ctime of the new name that write was not seen: the disk was not exact, or the work was gone with the old file."""
+    replica = Replica(lab, name)
+    old, monday, new, tuesday = two_days(lab, blocks)
+    replica.restore(monday)
+
+    def act() -> None:
+        before = flat_of(replica).stat()
+        write_and_close(flat_of(replica), 7 * BLOCK)
+        os.utime(flat_of(replica), ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Hold, "refuse_if_lost", once(act, Hold.refuse_if_lost))
+        if ours:
+            with pytest.raises(Diverged):
+                replica.restore(tuesday, only_ours=True)
+            assert flat_of(replica).read_bytes() == old[: 7 * BLOCK] + WORK + old[7 * BLOCK + len(WORK) :]
+        else:
+            replica.restore(tuesday)
+            assert flat_of(replica).read_bytes() == new
+    assert lab.leftovers() == sorted({name, flat_of(replica).name})

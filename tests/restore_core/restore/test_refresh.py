@@ -279,7 +279,7 @@ def test_without_the_seal_a_crash_would_show(lab: Lab, monkeypatch: pytest.Monke
     flat = lab.folder / "out" / "r-flat.vmdk"
     old, monday, new, tuesday = two_days(lab, [3, 9, 11])
     replica.restore(monday)
-    monkeypatch.setattr(redo, "hide", lambda _destination: None)
+    monkeypatch.setattr(redo, "hide", lambda *_: None)
     monkeypatch.setattr(ExistingDisk, "prove_again", lambda *_: None)
     written: list[int] = []
     honest = durable.write_all_at
