@@ -53,13 +53,24 @@ def sync_folder(path: str | Path, *, dir_fd: int | None = None) -> None:
 
 
 def move(
-    source: str | Path, to: str | Path, *, replace: bool = False, source_dir_fd: int | None = None, to_dir_fd: int | None = None
+    source: str | Path,
+    to: str | Path,
+    *,
+    replace: bool = False,
+    durable: bool = True,
+    source_dir_fd: int | None = None,
+    to_dir_fd: int | None = None,
 ) -> None:
-    """Rename within one file system, durably. Without `replace` an existing `to` raises `FileExistsError`."""
+    """Rename within one file system, durably. Without `replace` an existing `to` raises `FileExistsError`.
+
+    With `durable=False` the next durable change in the folder makes it durable, or a power cut undoes it.
+    """
     if replace:
         os.rename(source, to, src_dir_fd=source_dir_fd, dst_dir_fd=to_dir_fd)
     else:
         _rename_noreplace(os.fspath(source), os.fspath(to), source_dir_fd, to_dir_fd)
+    if not durable:
+        return
     sync_folder(os.path.dirname(to) or ".", dir_fd=to_dir_fd)
     if (os.path.dirname(source), source_dir_fd) != (os.path.dirname(to), to_dir_fd):
         sync_folder(os.path.dirname(source) or ".", dir_fd=source_dir_fd)
@@ -121,7 +132,10 @@ def write_whole(
 
 
 def write_new(path: str | Path, data: bytes, *, mode: int, dir_fd: int | None = None) -> None:
-    """Write a file that is not there yet, durably, name and all. A crash may leave a piece of it. An `OSError` names `path`."""
+    """Write a file that is not there yet; its bytes are durable, its name with the next durable change in the folder.
+
+    A crash may leave a piece of it. An `OSError` names `path`.
+    """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with _errors_name(path):
         fd = os.open(path, flags, mode, dir_fd=dir_fd)
@@ -131,7 +145,6 @@ def write_new(path: str | Path, data: bytes, *, mode: int, dir_fd: int | None = 
             sync_file(fd)
         finally:
             os.close(fd)
-    sync_folder(os.path.dirname(path) or ".", dir_fd=dir_fd)
 
 
 @contextlib.contextmanager

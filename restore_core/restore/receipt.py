@@ -221,7 +221,7 @@ def settle(records: Path | None, destination: Destination, fd: int, ctime_ns: in
     with contextlib.suppress(OSError):
         # Durably: a power cut may leave a replacement that was not synced empty, and then nobody would know the disk as ours.
         _write(records, key, replace(receipt, ctime_ns=facts.st_ctime_ns if sure else 0, boot=boot_id()))
-        durable.move(records / f"{key}{_NEXT}.digests", records / f"{key}.digests", replace=True)
+        durable.move(records / f"{key}{_NEXT}.digests", records / f"{key}.digests", replace=True, durable=False)
         durable.remove(records / f"{key}{_NEXT}.json", durable=False)
 
 
@@ -239,7 +239,7 @@ def catch_up(records: Path | None, destination: Destination, facts: os.stat_resu
     with contextlib.suppress(OSError):
         if not known:
             _write(records, key, unsettled)
-        durable.move(records / f"{key}{_NEXT}.digests", records / f"{key}.digests", replace=True)
+        durable.move(records / f"{key}{_NEXT}.digests", records / f"{key}.digests", replace=True, durable=False)
         durable.remove(records / f"{key}{_NEXT}.json", durable=False)
 
 
@@ -302,7 +302,8 @@ def _write_digests(records: Path, key: str, delta: DeltaReader) -> str:
                 sha.update(data)
             # Synced: after a power cut these digests decide whose the disk is.
             durable.sync_file(fd)
-            durable.move(part, name, replace=True, source_dir_fd=folder, to_dir_fd=folder)
+            # The receipt, which is written next, makes the name durable.
+            durable.move(part, name, replace=True, durable=False, source_dir_fd=folder, to_dir_fd=folder)
         finally:
             os.close(fd)
     finally:

@@ -87,7 +87,8 @@ def hide(destination: Destination, old: ExistingDisk) -> None:
     folder, name = destination.folder_fd, destination.descriptor_name
     try:
         if name is not None and exists(destination, name):
-            durable.move(name, name + HIDDEN_SUFFIX, replace=True, source_dir_fd=folder, to_dir_fd=folder)
+            # Durable with the next rename; a power cut may leave either of them undone.
+            durable.move(name, name + HIDDEN_SUFFIX, replace=True, durable=False, source_dir_fd=folder, to_dir_fd=folder)
         disk = destination.disk_name
         with old.renamed():
             durable.move(disk, disk + HIDDEN_SUFFIX, source_dir_fd=folder, to_dir_fd=folder)
@@ -115,7 +116,8 @@ def show(destination: Destination, fd: int, descriptor: str | None) -> int:
     ctime = 0
     if exists(destination, disk + HIDDEN_SUFFIX):
         with leased(fd) as lone:
-            durable.move(disk + HIDDEN_SUFFIX, disk, source_dir_fd=folder, to_dir_fd=folder)
+            # With a descriptor its rename, which follows, makes this one durable, too.
+            durable.move(disk + HIDDEN_SUFFIX, disk, durable=destination.raw, source_dir_fd=folder, to_dir_fd=folder)
             ctime = ctime_of(fd, lone)
     show_descriptor(destination, replace=False)
     return ctime
