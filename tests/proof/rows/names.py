@@ -22,6 +22,7 @@ from phd_daemon.spool import actions
 from phd_daemon.spool.drop import drop
 from phd_daemon.spool.layout import FINAL, Spool, State
 from phd_daemon.spool.status_file import Result, read_status
+from restore_core import durable
 from restore_core.errors import PhdError
 from tests.lab import Lab
 from tests.proof.daemon import Daemon, Silent, serving
@@ -120,7 +121,8 @@ def in_a_drop_box(folder: Path, asked: Round) -> Iterator[Case]:
             if moment == "before it comes":
                 for case in now:
                     case.plant(box)
-                daemon.until(lambda: not any((box / f"{case.job}.job").is_dir() for case in cases), "folders aside", seconds=20)
+                # What can be a request of bob's has the name until it is judged: whoever comes first has it, that is no fault.
+                daemon.until(lambda: not any(taken(box, case.job) for case in cases), "the names free again", seconds=60)
             for case in now:
                 submit(daemon, case)
             if moment == "while it waits":
@@ -130,7 +132,7 @@ def in_a_drop_box(folder: Path, asked: Round) -> Iterator[Case]:
             elif moment == "while it runs":
                 plant_as_they_run(daemon, now)
             try:
-                daemon.until(lambda now=now: all(ended(box, case.job) for case in now), "all ended", seconds=60)  # type: ignore[misc]
+                daemon.until(lambda now=now: all(ended(box, case.job) for case in now), "all ended", seconds=60 + len(now))  # type: ignore[misc]
             except Silent as silent:
                 yield f"{moment}: {silent}", False
         for case in cases:
@@ -166,6 +168,10 @@ def plant_as_they_run(daemon: Daemon, cases: list[Planted]) -> None:
 
 def record(box: Path, job: str) -> bool:
     return (box / ".state" / f"{job}.json").exists()
+
+
+def taken(box: Path, job: str) -> bool:
+    return any(os.path.lexists(box / f"{job}.{state.value}") for state in (State.WAITING, State.RUNNING))
 
 
 def ended(box: Path, job: str) -> bool:
@@ -204,33 +210,44 @@ def namesakes(folder: Path, asked: Round) -> Iterator[Case]:
     pairs = asked.dice().sample(list(itertools.permutations(State, 2)), asked.times(42))
     pairs = list(dict.fromkeys([*pairs, (State.HELD, State.WAITING)]))
     with serving(daemon, environment=QUICK, fake=True):
-        for count, pair in enumerate(pairs):
-            for which, state in enumerate(pair):
-                if which:
-                    time.sleep(0.3)
-                text = f'delta = "/fake/sleep=0"\nrestore_to = "{daemon.datastore}/w{count}-{which}.img"\n'
-                new = daemon.spool / f".new{count}"
-                new.write_text(text)
-                first = state is State.HELD and which == 0 and pair[1] is State.WAITING
-                if first:
-                    os.utime(new, (time.time() + 3600,) * 2)
-                new.rename(daemon.spool / f"w{count}.{'job' if first else state.value}")
-                if first:  # accepted, and then held by a person
-                    daemon.until(lambda c=count: record(daemon.spool, f"w{c}"), "accepted")  # type: ignore[misc]
-                    (daemon.spool / f"w{count}.job").rename(daemon.spool / f"w{count}.held")
-        end = time.monotonic() + 30
-        while (held := open_jobs(daemon.spool)) and time.monotonic() < end:
-            for job in held:
+        wanted = {count: drop_both(daemon, f"w{count}", pair) for count, pair in enumerate(pairs)}
+        end = time.monotonic() + 30 + len(pairs)
+        while (left := open_jobs(daemon.spool)) and time.monotonic() < end:
+            for job in left:
+                with_ends = (daemon.spool / f"{job}.{state.value}" for state in (State.WAITING, State.HELD))
+                for path in with_ends:
+                    with contextlib.suppress(FileNotFoundError):
+                        if path.stat().st_mtime > time.time():
+                            os.utime(path)  # it need not wait any longer
                 with contextlib.suppress(PhdError, OSError):
-                    os.utime(daemon.spool / f"{job}.held")
                     actions.release(daemon.spool, job)
             time.sleep(0.2)
-        ran = [text for path in daemon.spool.glob("*.done") for text in [path.read_text()]]
+        ran = [path.read_text() for path in daemon.spool.glob("*.done")]
         for count, pair in enumerate(pairs):
-            wanted = [which for which, state in enumerate(pair) if not state.final]
-            good = all(sum(f"/w{count}-{which}.img" in text for text in ran) == 1 for which in wanted)
+            good = all(sum(f"/w{count}-{which}.img" in text for text in ran) == 1 for which in wanted[count])
             yield f"{pair[0].value} beside {pair[1].value}", good
         yield "nothing is left waiting", not open_jobs(daemon.spool)
+
+
+def drop_both(daemon: Daemon, job: str, pair: tuple[State, State]) -> list[int]:
+    """Put both there, each for later; which of them are requests. One is never put over the other: that would replace it."""
+    wanted = []
+    for which, state in enumerate(pair):
+        new = daemon.spool / f".new-{job}"
+        new.write_text(f'delta = "/fake/sleep=0"\nrestore_to = "{daemon.datastore}/{job}-{which}.img"\n')
+        os.utime(new, (time.time() + 3600,) * 2)
+        by_hand = state is State.HELD and which == 0
+        try:
+            durable.move(new, daemon.spool / f"{job}.{'job' if by_hand else state.value}")
+        except FileExistsError:
+            new.unlink()
+            continue
+        wanted += [] if state.final else [which]
+        if which == 0 and not state.final:
+            daemon.until(lambda: record(daemon.spool, job), "accepted")
+        if by_hand:  # by a person, after it was accepted
+            (daemon.spool / f"{job}.job").rename(daemon.spool / f"{job}.held")
+    return wanted
 
 
 def open_jobs(folder: Path) -> list[str]:
