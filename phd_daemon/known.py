@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import tempfile
 import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from phd_daemon.spool.layout import Spool
 from restore_core.catalog.index import Catalog
 from restore_core.catalog.listing import mark_changed
 from restore_core.targets import make_target
@@ -21,7 +23,13 @@ if TYPE_CHECKING:
 
 def catalog_of(config: Config) -> Catalog:
     """The cache as it is, without a look at any target."""
-    return Catalog(config.catalog_folder, config.targets)
+    return Catalog(config.catalog_folder, config.targets, records=records_of(config))
+
+
+def records_of(config: Config) -> Path | None:
+    """Where it is on record what each target held: in the spool, since state_dir may be deleted. None where no daemon has been."""
+    state = Spool(folder=config.queue.spool).state_folder
+    return state / "targets" if os.path.isdir(state) else None
 
 
 @contextlib.contextmanager
@@ -40,7 +48,7 @@ def fresh_catalog(config: Config, *, look: Collection[str] | None = (), stop: St
             catalog.index(open_target, names=names)
     except OSError:
         with tempfile.TemporaryDirectory(prefix="phd-catalog-") as folder:
-            catalog = Catalog(Path(folder), config.targets)
+            catalog = Catalog(Path(folder), config.targets, records=records_of(config))
             catalog.index(open_target)
             yield catalog
     else:

@@ -15,6 +15,7 @@ from phd_daemon.words import counted
 from restore_core import durable
 from restore_core.catalog.index import Indexed
 from restore_core.naming import printable
+from restore_core.plain import read_plain
 from restore_core.replication.ledger import BadLine
 from restore_core.replication.rules import Problem
 from restore_core.replication.selection import Decision, Verdict
@@ -56,8 +57,12 @@ class Pass:
         did = f"{new} would be queued" if self.dry_run else f"{len(self.jobs)} queued"
         parts = [counted(len(found.decisions), "rule"), f"{matched} matched", did + (f" ({held} held)" if held else "")]
         parts += [f"{current} up to date", f"{sum(counts.values()) + len(self.refused)} skipped{_by_verdict(counts)}"]
-        silent = sum(bool(one.problem) for one in found.targets)
-        parts.append(counted(len(found.targets), "target") + (f" ({silent} silent)" if silent else ""))
+        said = (
+            (sum(bool(one.problem) for one in found.targets), "silent"),
+            (sum(bool(one.partial) for one in found.targets), "in part"),
+        )
+        troubled = ", ".join(f"{count} {word}" for count, word in said if count)
+        parts.append(counted(len(found.targets), "target") + (f" ({troubled})" if troubled else ""))
         for count, where in ((len(found.problems), "rules"), (len(found.bad_lines), "ledger")):
             parts += [f"{counted(count, 'bad line')} in the {where}"] if count else []
         return f"pass: {', '.join(parts)}, {self.seconds:.1f} s"
@@ -76,7 +81,7 @@ class Pass:
             "decisions": [self._decision(one) for one in found.decisions],
             "problems": [{"line": one.line, "column": one.column, "message": one.message} for one in found.problems],
             "ledger_problems": [{"line": one.number, "message": one.why} for one in found.bad_lines],
-            "targets": [{"name": one.target, "archives": one.archives, "problem": one.problem} for one in found.targets],
+            "targets": [{"name": one.target, "archives": one.archives, "problem": one.trouble} for one in found.targets],
             "notes": list(found.notes),
         }
 
@@ -101,15 +106,15 @@ class Pass:
 
 
 def in_words(verdict: Verdict) -> str:
-    """A verdict for people; for those programs read, `QUEUED` is as it always was. "queued" alone reads as done by this pass."""
-    return "in the queue already" if verdict is Verdict.QUEUED else verdict.value
+    """A verdict for people, programs read its value. "queued" alone reads as done by this pass; OLDER is the word to look for."""
+    return {Verdict.QUEUED: "in the queue already", Verdict.AHEAD: "asks for an OLDER one"}.get(verdict, verdict.value)
 
 
 def append(path: Path, done: Pass) -> None:
     """Add the record of a pass, and let the oldest go when the file grows too large. Raises `OSError`."""
     durable.append_line(path, json.dumps(done.document()).encode(), mode=0o600)
     if os.stat(path).st_size > _MOST_BYTES:
-        kept = path.read_bytes()[-_KEPT_BYTES:]
+        kept = read_plain(path)[-_KEPT_BYTES:]
         durable.write_whole(path, kept[kept.index(b"\n") + 1 :] if b"\n" in kept[:-1] else b"")
 
 

@@ -11,7 +11,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,10 +18,11 @@ from dataclasses import dataclass
 from phd_daemon.config import Config
 from phd_daemon.rules_file import last_good
 from phd_daemon.timers import Timer, start_file
+from phd_daemon.utf8 import PYTHON
 from restore_core.naming import printable
 
 _log = logging.getLogger(__name__)
-COMMAND = (sys.executable, "-m", "phd_daemon.replicate")
+COMMAND = (*PYTHON, "-m", "phd_daemon.replicate")
 MOST_SECONDS = 3600.0
 _TERM_SECONDS = 10.0
 _SAID_BYTES = 4096

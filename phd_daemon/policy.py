@@ -16,8 +16,9 @@ from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.order import WorkOrder
 from phd_daemon.spool.record import JobRecord
 from restore_core import durable
-from restore_core.disk.destination import destination_key, open_destination
+from restore_core.disk.destination import STAGED_SUFFIX, Destination, destination_key, open_destination
 from restore_core.errors import PhdError
+from restore_core.replication.names import from_rule
 from restore_core.restore.held import held_destination
 from restore_core.restore.part import remove_small_parts
 
@@ -61,6 +62,7 @@ def work_order(config: Config, spool: Spool, claim: Claim) -> WorkOrder:
         catalog=os.fspath(config.catalog_folder),
         catalog_max_age=config.index.max_age,
         targets=config.targets,
+        decided_at=record.mtime_ns / 1e9 if from_rule(record.stem) else 0.0,
     )
 
 
@@ -83,12 +85,15 @@ def drop_part(record: JobRecord, roots: tuple[Path, ...]) -> bool:
         return False
     try:
         with open_destination(record.control.restore_to, roots=roots, make_folders=False) as destination:
-            if not {destination.part_name, *destination.small_parts} & set(os.listdir(destination.folder_fd)):
+            names = {destination.part_name, *destination.small_parts, *_pieces(destination)}
+            if not names & set(os.listdir(destination.folder_fd)):
                 return False  # and not even a lock file is made: perhaps this is an empty mount point
         with held_destination(record.control.restore_to, roots=roots, make_folders=False) as (destination, hold):
             if hold.record() is not None:
                 return False  # a replacement was interrupted: the next restore has to look at it
             name, folder = destination.part_name, destination.folder_fd
+            for piece in _pieces(destination):
+                durable.remove(piece, dir_fd=folder, durable=False)
             fd = durable.take_part(name, dir_fd=folder, keep=True)  # nor one whose lock file somebody removed
             try:
                 remove_small_parts(destination)
@@ -97,6 +102,11 @@ def drop_part(record: JobRecord, roots: tuple[Path, ...]) -> bool:
                 os.close(fd)
     except (OSError, PhdError):
         return False  # no folder, no datastore, or it is in use: then there is nothing to tidy up
+
+
+def _pieces(destination: Destination) -> list[str]:
+    """What was staged for a change in place, and files that were about to get their name: without a record nothing needs them."""
+    return [destination.disk_name + STAGED_SUFFIX, *destination.private_names()]
 
 
 def _limits(config: Config, submitter: str) -> SubmitterLimits | None:

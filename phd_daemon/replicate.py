@@ -16,6 +16,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -24,6 +25,7 @@ from phd_daemon.config import Config, load_config
 from phd_daemon.datastores import looked_at_once, record_of
 from phd_daemon.known import catalog_of, fresh_catalog
 from phd_daemon.pass_record import Findings, Pass
+from phd_daemon.policy import disk_key
 from phd_daemon.process import forbid_core_dumps
 from phd_daemon.queue_view import queued_jobs
 from phd_daemon.rules_file import load_rules
@@ -32,7 +34,7 @@ from phd_daemon.spool.drop import drop
 from phd_daemon.spool.layout import Spool, State
 from restore_core.catalog import CatalogEntry
 from restore_core.catalog.exact import exact
-from restore_core.catalog.index import Catalog
+from restore_core.catalog.index import Catalog, Indexed
 from restore_core.catalog.query import Query
 from restore_core.disk.destination import open_destination
 from restore_core.errors import ExitCode, PhdError, TryAgainLater
@@ -42,7 +44,9 @@ from restore_core.replication.names import job_name
 from restore_core.replication.rules import Rule
 from restore_core.replication.selection import Decision, Destination, Policy, Verdict, World, select
 from restore_core.restore import receipt
-from restore_core.targets import TargetSet, make_target
+from restore_core.targets import TargetSet, make_target, parse_ref
+from restore_core.targets.base import ArchiveRef
+from restore_core.targets.gaps import shown
 
 PRIORITY = 7
 """People's own jobs, whose default is 5, go first."""
@@ -92,6 +96,7 @@ def look(config: Config, catalog: Catalog, *, keep: bool) -> Findings:
     spool = Spool(folder=config.queue.spool)
     targets = catalog.known()
     now = dt.datetime.now(dt.UTC)
+    roots = config.datastores.roots
     world = World(
         entries=_entries(config, catalog, rules, now),
         ledger=ledger,
@@ -100,6 +105,7 @@ def look(config: Config, catalog: Catalog, *, keep: bool) -> Findings:
         now=now,
         silent={one.target: one.problem for one in targets if one.problem},
         zones={spec.name: ZoneInfo(spec.timezone) for spec in config.targets},
+        key=lambda path: disk_key(path, roots),
     )
     policy = Policy(
         storm_limit=config.replication.storm_limit,
@@ -109,7 +115,7 @@ def look(config: Config, catalog: Catalog, *, keep: bool) -> Findings:
     )
     return Findings(
         now=now,
-        decisions=select(rules, world, policy),
+        decisions=tuple(_warned(decision, targets) for decision in select(rules, world, policy)),
         problems=loaded.found.problems,
         bad_lines=ledger.bad,
         targets=targets,
@@ -117,12 +123,23 @@ def look(config: Config, catalog: Catalog, *, keep: bool) -> Findings:
     )
 
 
+def _warned(decision: Decision, targets: Iterable[Indexed]) -> Decision:
+    """The decision with a warning where a newer backup may lie behind what a target did not tell."""
+    rule = decision.rule
+    uuid = decision.entry.folder.uuid if decision.entry else None
+    hiding = [(one.target, gap.gap) for one in targets if one.partial for gap in one.gaps if gap.gap.may_hide(rule.vm, uuid)]
+    if not hiding:
+        return decision
+    text = f"a newer backup may lie where {hiding[0][0]} cannot be seen now: {shown([gap for _, gap in hiding])}"
+    return replace(decision, warnings=(*decision.warnings, text))
+
+
 def exit_code(done: Pass) -> ExitCode:
     """Bad lines are the graver news: a target may answer the next time by itself."""
     found = done.findings
     if found.problems or found.bad_lines or found.notes:
         return ExitCode.BAD_DATA
-    return ExitCode.UNAVAILABLE if any(one.problem for one in found.targets) else ExitCode.DONE
+    return ExitCode.UNAVAILABLE if any(one.trouble for one in found.targets) else ExitCode.DONE
 
 
 def _entries(config: Config, catalog: Catalog, rules: Iterable[Rule], now: dt.datetime) -> list[CatalogEntry]:
@@ -141,11 +158,36 @@ def _destination(path: Path, config: Config, spool: Spool) -> Destination:
     try:
         with open_destination(path, roots=config.datastores.roots, make_folders=False) as there:
             disk = there.stat_disk()
+            startable = there.raw or there.stat_descriptor() is not None
             known = receipt.load(spool.receipts, there)
-            exists = disk is not None or there.stat_descriptor() is not None
-            return Destination(exists=exists, ours=disk is not None and known is not None and known.ours(disk))
-    except (OSError, PhdError):
-        return Destination(exists=os.path.lexists(path))
+            if disk is None or known is None or not known.ours(disk):
+                exists = disk is not None or (startable and not there.raw)
+                return Destination(exists=exists, unseen="" if known else _no_receipts(spool))
+            archive, taken = _restored(known)
+            return Destination(exists=True, ours=True, archive=archive, taken=taken, startable=startable)
+    except (OSError, PhdError) as error:
+        exists = os.path.lexists(path)
+        why = error.message if isinstance(error, PhdError) else printable(str(error))
+        return Destination(exists=exists, unseen=why if exists else "")
+
+
+def _restored(known: receipt.Receipt) -> tuple[ArchiveRef | None, dt.datetime | None]:
+    """Which archive a receipt is of, and when that backup was made; None for what it does not say."""
+    try:
+        return parse_ref(known.archive), dt.datetime.fromtimestamp(known.taken, dt.UTC) if known.taken else None
+    except (ValueError, OverflowError, OSError):
+        return None, None
+
+
+def _no_receipts(spool: Spool) -> str:
+    """Why there may be receipts that we cannot read."""
+    try:
+        os.stat(spool.receipts / "any")
+    except PermissionError:
+        return "the records of restores may be read by root alone"
+    except OSError:
+        pass
+    return ""
 
 
 def _queue(config: Config, findings: Findings) -> tuple[dict[int, str], dict[int, str]]:

@@ -126,7 +126,7 @@ def preload_rules(config: Config, *, active: bool) -> Preloaded:
     path = Path(os.path.realpath(config.replication.rules))
     with fresh_catalog(config, look=None) as catalog:
         found = [entry for entry in catalog.entries() if entry.name.type is ArchiveType.DELTA]
-        silent = tuple(one.problem for one in catalog.known() if one.problem)
+        silent = tuple(one.trouble for one in catalog.known() if one.trouble)
     with _changing(path):
         lines = new_lines(_read(path)[0] or b"", found, datastore=config.replication.default_datastore, active=active)
         if lines:

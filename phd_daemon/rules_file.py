@@ -17,6 +17,7 @@ from phd_daemon.policy import disk_key
 from restore_core import durable
 from restore_core.errors import BadRule, PhdError, TryAgainLater
 from restore_core.naming import printable
+from restore_core.plain import read_plain
 from restore_core.replication.rules import MAX_BYTES, RuleSet, parse_rules
 
 _STILL_SECONDS = 2.0
@@ -57,16 +58,14 @@ def load_rules(config: Config, *, keep: bool) -> LoadedRules:
     except BadRule as error:
         trouble = BadRule(f"{printable(str(path))}: {error.message}", remedy=error.remedy)
     else:
-        if keep:
-            _keep(last_good(config), data)
-        return LoadedRules(found=found)
+        return LoadedRules(found=found, trouble=_keep(last_good(config), data) if keep else "")
     return _fall_back(config, trouble)
 
 
 def _fall_back(config: Config, trouble: PhdError) -> LoadedRules:
     copy = last_good(config)
     try:
-        data = copy.read_bytes()
+        data = read_plain(copy, MAX_BYTES + 1)
         of = time.strftime("%Y-%m-%d %H:%M", time.localtime(os.stat(copy).st_mtime))
         return LoadedRules(found=parse(data, config), trouble=f"{trouble.message}: the last good rules are followed, those of {of}")
     except (OSError, BadRule):
@@ -90,10 +89,15 @@ def _read(path: Path, *, wait: bool) -> bytes:
         return file.read(MAX_BYTES + 1)
 
 
-def _keep(copy: Path, data: bytes) -> None:
+def _keep(copy: Path, data: bytes) -> str:
+    """Why it could not be kept, empty if it was."""
     try:
-        if copy.read_bytes() == data:
-            return
+        if read_plain(copy) == data:
+            return ""
     except OSError:
         pass
-    durable.write_whole(copy, data)
+    try:
+        durable.write_whole(copy, data)
+    except OSError as error:
+        return f"{printable(str(copy))}: no copy of the rules can be kept there: {error.strerror or error}"
+    return ""

@@ -19,23 +19,23 @@ from dataclasses import replace
 from pathlib import Path
 
 from phd_daemon.config import Config, load_config, needs_restart
-from phd_daemon.datastores import learn_from, looked_at_once, record_of
+from phd_daemon.guard import guarded
 from phd_daemon.hung import HungWatch
 from phd_daemon.ledger_entry import enter
 from phd_daemon.loop import Sleep
 from phd_daemon.notify import Notifier
 from phd_daemon.passes import Passes
 from phd_daemon.pidlock import PidLock
-from phd_daemon.policy import disk_key, door_policy, drop_part, work_order
-from phd_daemon.scheduler import Candidate, Limits, Plan, schedule
+from phd_daemon.policy import door_policy, drop_part
+from phd_daemon.scheduler import Plan
 from phd_daemon.spool.keeper import Ending, Keeper, Round
 from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.purge import purge
 from phd_daemon.spool.record import JobRecord
 from phd_daemon.spool.safety import check_spool
-from phd_daemon.spool.status_file import in_one_line, read_status
+from phd_daemon.spool.status_file import read_status
 from phd_daemon.spool.watcher import POLL_SECONDS, Doorbell
-from phd_daemon.waits import Waits
+from phd_daemon.starts import Starts
 from phd_daemon.workers import Workers
 from restore_core.errors import ConfigurationError, ExitCode, PhdError
 from restore_core.naming import printable
@@ -44,7 +44,6 @@ _log = logging.getLogger(__name__)
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 RESCAN_SECONDS = 30.0
 PURGE_SECONDS = 600.0
-PUT_BACK_SECONDS = 60.0
 DRAIN_SECONDS = 85.0
 KILL_BEFORE_END = 5.0
 
@@ -75,7 +74,6 @@ class Service:
         self._workers = Workers(command)
         self._hung = HungWatch()
         self._keeper: Keeper | None = None
-        self._waits = Waits()
         self._adopted: set[tuple[str, int]] = set()
         self._rescan_at = self._purge_at = self._alive_at = 0.0
 
@@ -84,6 +82,7 @@ class Service:
         with self._lock:
             self._sleep = Sleep(SIGNALS)
             self._doorbell = Doorbell(self._spool.folder, self._sleep.ring)
+            self._starts = Starts(self._spool, self._workers, watch=self._sleep.add)
             self._passes = Passes(watch=self._sleep.add, unwatch=self._sleep.remove)
             try:
                 self._keeper = self._new_keeper()
@@ -100,17 +99,27 @@ class Service:
         return ExitCode.DONE
 
     def _turn(self) -> float:
-        """Everything there is to do now; seconds until something is due without a ring."""
+        """Everything there is to do now; seconds until something is due without a ring. Raises nothing."""
+        with guarded("turn"):
+            return self._work()
+        return POLL_SECONDS
+
+    def _work(self) -> float:
         started = time.monotonic()
         self._tick()
         rescan = started >= self._rescan_at
         if rescan:
             self._rescan_at = started + RESCAN_SECONDS
-            self._reload_if_changed()
-            self._hung.look(self._workers, self._spool, deadline=self._config.queue.hung_after)
+            with guarded("settings"):
+                self._reload_if_changed()
+            with guarded("hung workers"):
+                self._hung.look(self._workers, self._spool, deadline=self._config.queue.hung_after)
         watched = self._doorbell.arm()
-        self._reap()
-        next_pass = self._passes.turn(self._config)
+        with guarded("ended workers"):
+            self._reap()
+        next_pass: float | None = RESCAN_SECONDS
+        with guarded("replication"):
+            next_pass = self._passes.turn(self._config)
         if not self._same_spool():
             return POLL_SECONDS
         keeper = self._keeper
@@ -120,7 +129,8 @@ class Service:
             found = keeper.round(self._policy, renamed_in=self._doorbell.take())
             plan = self._start_what_can(keeper, found)
             if started >= self._purge_at:
-                self._purge(keeper, started)
+                with guarded("purge"):
+                    self._purge(keeper, started)
         except (OSError, MemoryError) as error:
             _log.error("the spool cannot be served just now", extra={"why": str(error) or "not enough memory"})
             return POLL_SECONDS
@@ -145,47 +155,12 @@ class Service:
 
     def _start_what_can(self, keeper: Keeper, found: Round) -> Plan:
         for record in (*found.live, *found.cancel):
-            self._adopt(record)
+            with guarded("adopt", record.stem):
+                self._adopt(record)
         for record in found.cancel:
-            self._workers.stop(record.stem)
-        running = {record.stem: record.control.restore_to for record in keeper.busy() if record.control is not None}
-        roots = self._config.datastores.roots
-        limits = Limits(
-            workers=self._config.queue.workers,
-            enabled=self._config.queue.enabled,
-            key=lambda path: disk_key(path, roots),
-            away=looked_at_once(record_of(self._config)),
-        )
-        plan = schedule([_candidate(record) for record in found.ready], running, limits=limits, now=time.time())
-        for name in plan.start:
-            self._start(keeper, name)
-        self._waits.tell(self._spool, plan)
-        return plan
-
-    def _start(self, keeper: Keeper, name: str) -> None:
-        try:
-            claim = keeper.claim(name)
-        except OSError as error:
-            _log.warning("cannot be started now", extra={"job": printable(name), "why": str(error)})
-            return
-        if claim is None:
-            return
-        failed = ""
-        try:
-            if claim.record.control is not None:
-                learn_from(claim.record.control.restore_to, record_of(self._config))
-            worker = self._workers.start(work_order(self._config, self._spool, claim), log=self._spool.log(name))
-            self._sleep.add(worker.pidfd)
-            _log.info("started", extra={"job": printable(name), "attempt": worker.attempt, "pid": worker.pid})
-        except (OSError, MemoryError) as error:  # no process to be had: EAGAIN, ENOMEM, EMFILE
-            failed = f"no worker could be started: {getattr(error, 'strerror', '') or str(error) or 'not enough memory'}"
-        except PhdError as error:
-            failed = in_one_line(str(error))
-        finally:
-            os.close(claim.lock_fd)  # from now on the lock lives in the worker alone
-        if failed:
-            keeper.put_back(name, why=failed, wait=PUT_BACK_SECONDS)
-            _log.warning("put back", extra={"job": printable(name), "why": failed})
+            with guarded("stop", record.stem):
+                self._workers.stop(record.stem)
+        return self._starts.start_what_can(self._config, keeper, found.ready)
 
     def _adopt(self, record: JobRecord) -> None:
         if self._workers.of(record.stem) is not None:
@@ -217,8 +192,9 @@ class Service:
         if noted & {signal.SIGTERM, signal.SIGINT}:
             return True
         if signal.SIGHUP in noted:
-            self._reload()
-            self._passes.trigger(self._config)
+            with guarded("settings"):
+                self._reload()
+                self._passes.trigger(self._config)
             self._sleep.ring()
         return False
 
@@ -233,13 +209,15 @@ class Service:
         while len(self._workers) and (left := end - time.monotonic()) > 0:
             self._sleep.wait(min(left, 1.0))
             self._tick()
-            self._reap(draining=True)
+            with guarded("ended workers"):
+                self._reap(draining=True)
             if left < KILL_BEFORE_END:
                 for worker in self._workers.all():
                     self._workers.kill(worker.job)
-        self._reap(draining=True)
+        with guarded("ended workers"):
+            self._reap(draining=True)
         if self._keeper is not None:
-            with contextlib.suppress(OSError):
+            with guarded("last round"), contextlib.suppress(OSError):
                 self._keeper.round(replace(self._policy, open=False))
         _log.info("stopped", extra={"workers left": [printable(worker.job) for worker in self._workers.all()]})
 
@@ -309,20 +287,6 @@ class Service:
     def _summary(self) -> str:
         state = "" if self._config.queue.enabled else ", the queue is disabled"
         return f"{len(self._workers)} of {self._config.queue.workers} workers running{state}"
-
-
-def _candidate(record: JobRecord) -> Candidate:
-    if record.control is None:
-        raise AssertionError(f"{record.stem} is ready without having been accepted")
-    return Candidate(
-        name=record.stem,
-        priority=record.control.priority,
-        arrived_ns=record.arrived_ns,
-        not_before=record.not_before_ns / 1e9,
-        next_try=record.next_try,
-        why_next_try=record.why_waiting,
-        destination=record.control.restore_to,
-    )
 
 
 def _look_of(path: Path | None) -> tuple[int, int, int] | None:

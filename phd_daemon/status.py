@@ -65,7 +65,7 @@ def snapshot(folder: Path, now: float) -> tuple[JobView, ...]:
     views = []
     for stem, files in found.items():
         status = read_status(spool.status(stem))
-        main = _main(files)
+        main = _main(files, status)
         for state, facts in files.items():
             # Log and status are of the one that runs or ended; a newer file of the same name has none yet.
             namesake = len(files) > 1 and state is not main
@@ -89,8 +89,11 @@ def nobody_serves(folder: Path) -> bool:
         return False
 
 
-def _main(files: dict[State, os.stat_result]) -> State:
-    """The one of several control files of a name that log and status belong to."""
+def _main(files: dict[State, os.stat_result], status: JobStatus | None) -> State:
+    """The one of several control files of a name that log and status belong to: the status says it, else it is guessed."""
+    named = [state for state in files if status is not None and status.state == state.meaning]
+    if named:
+        return named[0]
     order = (State.RUNNING, State.DONE, State.FAILED, State.CANCELLED, State.REJECTED, State.HELD, State.WAITING)
     return next(state for state in order if state in files)
 
@@ -139,7 +142,7 @@ def _why(
 
 
 def _why_waiting(facts: os.stat_result, status: JobStatus | None, *, behind: State | None, now: float) -> tuple[str, float | None]:
-    if behind in (State.RUNNING, State.HELD):
+    if behind is State.RUNNING:
         return f"waits for the {behind.meaning} job of the same name", None
     scheduled = max(facts.st_mtime, status.not_before or 0.0) if status is not None else facts.st_mtime
     if scheduled > now:

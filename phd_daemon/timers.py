@@ -12,9 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from restore_core import durable
+from restore_core.plain import read_plain
 
 _APART = 60.0
 _SLACK = 1.0
+_MOST = 64
 
 
 def start_file(state_dir: Path) -> Path:
@@ -53,7 +55,7 @@ class Timer:
 def last_start(path: Path) -> float | None:
     """When the last pass was started, in seconds since the epoch; None if there was none that we know of."""
     try:
-        return float(path.read_bytes())
+        return float(read_plain(path, _MOST))
     except (OSError, ValueError):
         return None
 

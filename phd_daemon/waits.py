@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
+from phd_daemon.guard import guarded
 from phd_daemon.scheduler import Plan
 from phd_daemon.spool.job_log import JobLog
 from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.status_file import read_status, write_status
+from restore_core.naming import printable
+
+_log = logging.getLogger(__name__)
 
 
 class Waits:
@@ -26,12 +32,21 @@ class Waits:
                 if plan.waits[name].away and self._logged.get(name) != waits[name]:
                     JobLog(spool.log(name)).line(waits[name])
                     self._logged[name] = waits[name]
-                status = read_status(spool.status(name))
-                if status is not None:
-                    told = status.with_(why_waiting=waits.get(name, ""))
-                    # Had it waited for its next try, that time has come: from now on it waits for this.
-                    told = told.with_(next_try=None) if name in waits else told
-                    write_status(spool.status(name), told, durable_now=False)
+                with guarded("reason to wait", name):
+                    _write(spool, name, waits.get(name, ""))
         self._told = waits
         # While all workers are busy nobody looks at the datastore: that is no news for the log.
         self._logged = {name: why for name, why in self._logged.items() if name in plan.waits}
+
+
+def _write(spool: Spool, name: str, why: str) -> None:
+    status = read_status(spool.status(name))
+    if status is None:
+        return
+    told = status.with_(why_waiting=why)
+    if why:  # had it waited for its next try, that time has come: from now on it waits for this
+        told = told.with_(next_try=None)
+    try:
+        write_status(spool.status(name), told, durable_now=False)
+    except OSError as error:
+        _log.warning("why it waits cannot be written down", extra={"job": printable(name), "why": str(error)})

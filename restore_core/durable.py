@@ -17,8 +17,10 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from restore_core.plain import refuse_special
 
 _RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
@@ -51,16 +53,32 @@ def sync_folder(path: str | Path, *, dir_fd: int | None = None) -> None:
 
 
 def move(
-    source: str | Path, to: str | Path, *, replace: bool = False, source_dir_fd: int | None = None, to_dir_fd: int | None = None
+    source: str | Path,
+    to: str | Path,
+    *,
+    replace: bool = False,
+    durable: bool = True,
+    source_dir_fd: int | None = None,
+    to_dir_fd: int | None = None,
 ) -> None:
-    """Rename within one file system, durably. Without `replace` an existing `to` raises `FileExistsError`."""
+    """Rename within one file system, durably. Without `replace` an existing `to` raises `FileExistsError`.
+
+    With `durable=False` the next durable change in the folder makes it durable, or a power cut undoes it.
+    """
     if replace:
         os.rename(source, to, src_dir_fd=source_dir_fd, dst_dir_fd=to_dir_fd)
     else:
         _rename_noreplace(os.fspath(source), os.fspath(to), source_dir_fd, to_dir_fd)
+    if not durable:
+        return
     sync_folder(os.path.dirname(to) or ".", dir_fd=to_dir_fd)
     if (os.path.dirname(source), source_dir_fd) != (os.path.dirname(to), to_dir_fd):
         sync_folder(os.path.dirname(source) or ".", dir_fd=source_dir_fd)
+
+
+def name(source: str | Path, to: str | Path) -> None:
+    """Rename within one file system, not durably, and never over another file: `FileExistsError`."""
+    _rename_noreplace(os.fspath(source), os.fspath(to), None, None)
 
 
 def write_whole(
@@ -73,13 +91,14 @@ def write_whole(
     durable: bool = True,
     dir_fd: int | None = None,
     part: str | None = None,
+    made: Callable[[int], None] | None = None,
 ) -> None:
     """Put `data` under `path` at once: a reader sees the old file or the new one, never a piece.
 
     With `durable=False` the replacement is atomic but may be lost in a power cut (progress, caches). `like` gives the new file
     owner, group and mode of another one; `PermissionError` where that is not ours to give. A crash leaves the unfinished file
     behind: who is alone with `path` may name it, `part`, and so find it again. One that is there already is replaced.
-    An `OSError` names `path`.
+    `made` is called with the open file before it gets its name: to say who may read it. An `OSError` names `path`.
     """
     if part is None:
         part = os.path.join(os.path.dirname(path), f".phd-{secrets.token_hex(8)}.tmp")
@@ -93,6 +112,8 @@ def write_whole(
             try:
                 if like is not None:
                     take_after(fd, like)
+                if made is not None:
+                    made(fd)
                 write_all(fd, data)
                 if durable:
                     sync_file(fd)
@@ -111,7 +132,10 @@ def write_whole(
 
 
 def write_new(path: str | Path, data: bytes, *, mode: int, dir_fd: int | None = None) -> None:
-    """Write a file that is not there yet, durably, name and all. A crash may leave a piece of it. An `OSError` names `path`."""
+    """Write a file that is not there yet; its bytes are durable, its name with the next durable change in the folder.
+
+    A crash may leave a piece of it. An `OSError` names `path`.
+    """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with _errors_name(path):
         fd = os.open(path, flags, mode, dir_fd=dir_fd)
@@ -121,7 +145,6 @@ def write_new(path: str | Path, data: bytes, *, mode: int, dir_fd: int | None = 
             sync_file(fd)
         finally:
             os.close(fd)
-    sync_folder(os.path.dirname(path) or ".", dir_fd=dir_fd)
 
 
 @contextlib.contextmanager
@@ -199,8 +222,9 @@ def remove(path: str | Path, *, dir_fd: int | None = None, durable: bool = True)
 def append_line(path: str | Path, line: bytes, *, mode: int = 0o644) -> None:
     """Append one line durably. A torn last line of an earlier crash is closed with a newline first. An `OSError` names `path`."""
     created = not os.path.exists(path)
-    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, mode)
+    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, mode)
     try:
+        refuse_special(fd, path)
         size = os.fstat(fd).st_size
         torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
         with _errors_name(path):
@@ -218,8 +242,9 @@ def write_again(path: str | Path, line: bytes, offset: int) -> None:
     To fsync once more would prove nothing, see above; so the same bytes are written to the same place first. Raises
     `BlockingIOError` when something else stands there by now.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
+        refuse_special(fd, path)
         if os.pread(fd, len(line), offset) != line:
             raise BlockingIOError(errno.EAGAIN, "somebody has just edited it", os.fspath(path))
         write_all_at(fd, line + b"\n", offset)

@@ -11,11 +11,14 @@
     ├── TargetUnavailable             69   later   the target does not answer
     │   ├── ArchiveAbsent             69   never   the target answers: it is not there
     │   ├── TargetRefused             69   never   the target answers and does not let us in, or cannot serve us
+    │   ├── ListingPartial            69   later   the target answers and does not tell all that it holds
+    │   ├── TargetEmptied             69   later   it held archives and holds none: perhaps it is not mounted
     │   └── TargetNotTrusted          69   never   another host key or certificate than the one we trust
     ├── SourceRefused                 65   never   a disk that cannot be backed up as asked
     ├── DestinationError              73   never   the disk cannot be written there
     │   ├── DestinationExists                      something lies there and overwrite is false
     │   ├── Diverged                               a replica that somebody has written since
+    │   ├── Overtaken                              a replica that is newer by now than what its rule asked for
     │   ├── DestinationOutside                     not below a datastore
     │   ├── DestinationInUse          73   later   a running VM or another job holds it
     │   │   └── DestinationHeld       73   later   another restore is at work on it; waiting for it uses up no try
@@ -136,6 +139,14 @@ class TargetRefused(TargetUnavailable):
     try_again = False
 
 
+class ListingPartial(TargetUnavailable):
+    """A listing came to its end and is not the whole: a folder may not be read, a reply says that names were left out."""
+
+
+class TargetEmptied(TargetUnavailable):
+    """A target that held archives holds none: its disk is not mounted, or a person says that it was emptied."""
+
+
 class TargetNotTrusted(TargetUnavailable):
     """Whoever answers cannot prove to be the server we trust. A person decides about that, with `phd targets trust`."""
 
@@ -154,6 +165,10 @@ class DestinationExists(DestinationError):
 
 class Diverged(DestinationError):
     """Somebody has written the replica since we did: it may be the only copy of that work, and is left alone."""
+
+
+class Overtaken(DestinationError):
+    """A newer backup was restored there after a pass had decided on this one: a replica never goes back by itself."""
 
 
 class DestinationOutside(DestinationError):

@@ -12,7 +12,7 @@ from phd_daemon.cli.complete import target_names
 from phd_daemon.cli.interrupt import Interrupt, interruptible
 from phd_daemon.cli.options import config_option, json_option, known_target, open_targets, read_config, scsi_option
 from phd_daemon.cli.times import parse_date
-from phd_daemon.known import written_to
+from phd_daemon.known import catalog_of, written_to
 from phd_daemon.process import forbid_core_dumps, tune_malloc
 from restore_core.archive.frames import Effort
 from restore_core.backup.run import BackupOptions, BackupReporter, BackupResult
@@ -63,6 +63,7 @@ def backup(
         full=full,
         effort=Effort.FAST if fast else Effort.NORMAL,
         at=parse_date(at) if at else None,
+        held=catalog_of(settings).held(targets.specs[name]),
         scratch=settings.backup.staging_dir,
     )
     forbid_core_dumps()

@@ -57,7 +57,7 @@ def backups(
     as_json: bool,
     config: Path | None,
 ) -> int:
-    """List the backups on all targets. Exit code 69 if a target does not answer; its last listing is shown all the same."""
+    """List the backups on all targets. Exit code 69 if one does not answer, or in part; what it held before is shown, too."""
     settings = read_config(config)
     names = [spec.name for spec in settings.targets]
     for name in targets:
@@ -97,12 +97,16 @@ def _complain(known: list[Indexed], growing: int) -> int:
     if growing:
         show.complain(f"{growing} of these are so new that they may still be on their way: they are not offered for a restore yet")
     silent = [one for one in known if one.problem]
+    partial = [one for one in known if one.partial]
+    for one in partial:
+        since = _clock(min(gap.since for gap in one.gaps))
+        show.complain(f"{one.partial}, since {since}; what it held there before is shown as not seen")
     for one in silent:
         as_of = f"shown as of {_clock(one.head.began)}" if one.head else "never listed"
         show.complain(
             f"{one.problem}; {as_of}, no answer since {_clock(one.stale_since or time.time())}\n  'phd index' looks again."
         )
-    return ExitCode.UNAVAILABLE if silent else ExitCode.DONE
+    return ExitCode.UNAVAILABLE if silent or partial else ExitCode.DONE
 
 
 def _clock(seconds: float) -> str:
@@ -121,7 +125,7 @@ def _row(entry: CatalogEntry, maps: Maps) -> tuple[str, ...]:
     return (
         entry.ref.target,
         f"{entry.time:%Y-%m-%d %H:%M}",
-        type_of(entry, maps),
+        type_of(entry, maps) + (", not seen" if entry.stale else ""),
         show.size(entry.stat.size),
         scsi_colon(entry.name.scsi),
         printable(entry.folder.vm),
@@ -142,4 +146,5 @@ def _data(entry: CatalogEntry, maps: Maps) -> dict[str, object]:
         "vm": printable(entry.folder.vm),
         "uuid": entry.folder.uuid,
         "vmdk": printable(entry.name.disk),
+        "stale": entry.stale,
     }

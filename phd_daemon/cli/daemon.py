@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import click
 
 from phd_daemon.cli import show
 from phd_daemon.cli.options import config_option, read_config
+from phd_daemon.utf8 import PYTHON
 from restore_core.errors import ConfigurationError
 from restore_core.naming import printable
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from phd_daemon.pidlock import PidLock
     from phd_daemon.service import Service
 
-WORKER = (sys.executable, "-m", "phd_daemon.worker")
+WORKER = (*PYTHON, "-m", "phd_daemon.worker")
 UMASK = 0o077
 
 

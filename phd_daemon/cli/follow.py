@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from phd_daemon.spool.actions import states
 from phd_daemon.spool.layout import Spool, State, is_stem
-from phd_daemon.spool.plain import open_plain
+from phd_daemon.spool.plain import open_own
 from phd_daemon.spool.status_file import read_status
 from restore_core.errors import UsageError
 from restore_core.naming import printable
@@ -97,7 +97,7 @@ class _Log:
         self.close()
         self._decoder = _decoder()
         try:
-            self._file = open_plain(self._path)
+            self._file = open_own(self._path)
         except FileNotFoundError:
             self._file = None
 

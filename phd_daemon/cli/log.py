@@ -11,7 +11,7 @@ from phd_daemon.cli import show
 from phd_daemon.cli.complete import jobs_in
 from phd_daemon.cli.follow import follow, known_job
 from phd_daemon.cli.options import config_option, read_config, spool_of
-from phd_daemon.spool.plain import open_plain
+from phd_daemon.spool.plain import open_own
 from restore_core.errors import UsageError
 from restore_core.naming import unprintable
 
@@ -38,7 +38,7 @@ def log(job: str, live: bool, config: Path | None) -> None:
 
 def _print_whole(path: Path) -> None:
     try:
-        with io.TextIOWrapper(open_plain(path), encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+        with io.TextIOWrapper(open_own(path), encoding="utf-8", errors="backslashreplace", newline="\n") as file:
             while piece := file.read(1 << 16):
                 show.say(piece, end="")
     except FileNotFoundError:

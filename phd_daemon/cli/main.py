@@ -6,7 +6,6 @@ A command's module is imported when the command is called: `phd log` should not 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import gc
 import importlib
@@ -20,6 +19,7 @@ from typing import TypeVar
 import click
 
 from phd_daemon.cli import show
+from phd_daemon.utf8 import insist_on_utf8, print_as_the_locale_says
 from restore_core.errors import ExitCode, PhdError, from_os_error
 
 _Command = TypeVar("_Command", bound=Callable[..., object])
@@ -153,10 +153,9 @@ def run(arguments: Sequence[str]) -> int:
 def main() -> None:
     """The entry point of the package."""
     gc.disable()  # until the settings are read: what is imported stays, and to look through it again and again takes 15 ms
+    insist_on_utf8()
     show.open_what_is_missing()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, ValueError):
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a text stream, unless somebody replaced it
+    print_as_the_locale_says()
     sys.exit(_after_printing(run(sys.argv[1:]), sys.argv[1:]))
 
 

@@ -73,6 +73,7 @@ def troubles(done: Pass, *, problems: bool = True) -> Iterator[str]:
     yield from (f"rules, {problem}" for problem in found.problems if problems)
     yield from (f"ledger, line {bad.number}: {bad.why}: it is not taken for a restore" for bad in found.bad_lines)
     yield from (f"{target.problem}: its last listing is used" for target in found.targets if target.problem)
+    yield from (f"{target.partial}: what it held there before is used" for target in found.targets if target.partial)
     for one in found.decisions:
         yield from (f"rules, line {one.rule.line}: {warning}" for warning in one.warnings)
 

@@ -21,16 +21,19 @@ from phd_daemon.cli.follow import follow, state_of
 from phd_daemon.cli.newest import newest_of_each_disk
 from phd_daemon.cli.options import archive_ref, config_option, destination, open_targets, read_config, restore_options, spool_of
 from phd_daemon.cli.times import parse_date, parse_time
+from phd_daemon.known import catalog_of
 from phd_daemon.spool.control_file import ControlFile, check_policy, parse_control_file, render_control_file
 from phd_daemon.spool.drop import drop as into_spool
 from phd_daemon.spool.layout import Spool, State, too_long
 from phd_daemon.spool.status_file import read_status
 from phd_daemon.status import nobody_serves
 from restore_core import catalog
+from restore_core.catalog.index import refuse_emptied
 from restore_core.errors import ExitCode, UsageError
 from restore_core.naming import printable, unprintable
 from restore_core.restore.request import Provision, VmxChoice
 from restore_core.targets.base import ArchiveRef
+from restore_core.targets.gaps import Gap, refuse_partial
 
 if TYPE_CHECKING:
     from phd_daemon.config import Config
@@ -123,9 +126,17 @@ def _one_disk(settings: Config, delta: str, to: str) -> tuple[ArchiveRef, Path]:
 
 
 def _disks_of_vm(settings: Config, vm: str, uuid: str | None, at: str | None, to: str) -> list[tuple[ArchiveRef, Path]]:
-    """One Delta for each disk of a VM. A target that does not answer is an error: what it holds may be newer."""
+    """One Delta for each disk of a VM. A target that does not answer, or hides some of its backups: what it holds may be newer."""
     targets = open_targets(settings)
-    known = [entry for name in targets.specs for entry in catalog.entries(targets[name])]
+    cache = catalog_of(settings)
+    known: list[catalog.CatalogEntry] = []
+    for name, spec in targets.specs.items():
+        gaps: list[Gap] = []
+        found = list(catalog.entries(targets[name], gaps))
+        refuse_partial(name, [gap for gap in gaps if gap.may_hide(unprintable(vm), uuid)], cache.held_folders(spec))
+        if not found and not gaps:
+            refuse_emptied(spec, cache.held(spec))
+        known += found
     time = parse_date(at) if at else None
     folder = Path(os.path.abspath(to))
     return [(entry.ref, folder / entry.name.disk) for entry in newest_of_each_disk(known, vm=unprintable(vm), uuid=uuid, at=time)]

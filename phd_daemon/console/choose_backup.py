@@ -97,9 +97,9 @@ def _backups(face: Face, desk: Desk, then: Then, group: Group, maps: Maps) -> No
 
 
 def seen(known: Sequence[Indexed]) -> tuple[str, ...]:
-    """When the targets were looked at, in one line; and a line for each that does not answer."""
-    silent = tuple(f"{one.problem}; shown {_as_of(one)}" for one in known if one.problem)
-    fine = "; ".join(f"{one.target}: {counted(one.archives, 'archive')} {_as_of(one)}" for one in known if not one.problem)
+    """When the targets were looked at, in one line; and a line for each that does not answer, or in part."""
+    silent = tuple(f"{one.trouble}; shown {_as_of(one)}" for one in known if one.trouble)
+    fine = "; ".join(f"{one.target}: {counted(one.archives, 'archive')} {_as_of(one)}" for one in known if not one.trouble)
     return tuple(filter(None, (fine, *silent)))
 
 

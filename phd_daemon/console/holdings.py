@@ -98,7 +98,7 @@ def _backup(entry: CatalogEntry, maps: Maps, *, several: bool) -> Row[CatalogEnt
     cells = (
         entry.ref.target,
         show.size(entry.stat.size),
-        type_of(entry, maps),
+        type_of(entry, maps) + (", not seen" if entry.stale else ""),
         f"{entry.time:%Y-%m-%d %H:%M}",
         scsi_colon(entry.name.scsi),
         printable(entry.name.disk),

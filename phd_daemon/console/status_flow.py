@@ -23,7 +23,7 @@ from phd_daemon.console.run import call, queue_state
 from phd_daemon.progress_line import clock
 from phd_daemon.spool import actions
 from phd_daemon.spool.layout import Spool, State
-from phd_daemon.spool.plain import open_plain
+from phd_daemon.spool.plain import open_own
 from phd_daemon.spool.priority import set_priority
 from phd_daemon.spool.status_file import LiveProgress, in_one_line
 from phd_daemon.status import JobView, snapshot
@@ -216,7 +216,7 @@ def _show_log(face: Face, spool: Spool, view: JobView) -> None:
 
 def _whole(path: Path) -> list[str]:
     try:
-        with open_plain(path) as file:
+        with open_own(path) as file:
             return list(lines_of([file.read().decode("utf-8", "backslashreplace")]))
     except FileNotFoundError:
         return []

@@ -29,7 +29,7 @@ def examine(path: Path | None) -> Report:
         config = load_config(path)
     except ConfigurationError as error:
         return Report(findings=(_invalid(error),), unseen=("everything that the settings name",)) + unit.examine() + _confinement()
-    reached = targets.reachable(config.targets)
+    reached = targets.reachable(config.targets, held=catalog_of(config).held)
     parts = (
         targets.secrets(config.targets, config.source),
         spool.examine(config.queue.spool, enabled=config.queue.enabled),
@@ -67,9 +67,12 @@ def _replication(config: Config, reached: Report) -> Report:
         except OSError as error:
             unseen = (f"what {', '.join(sorted(old))} hold now: state_dir cannot be written ({error.strerror})",)
     found: list[Finding] = list(rules.from_the_future(catalog.entries(), dt.datetime.now(dt.UTC)))
+    found += targets.partial(catalog.known())
     where, ledger = printable(str(config.replication.rules)), printable(str(config.replication.ledger))
     try:
-        found += rules.findings(replicate.look(config, catalog, keep=False), rules=where, ledger=ledger)
+        look = replicate.look(config, catalog, keep=False)
+        found += rules.findings(look, rules=where, ledger=ledger)
+        unseen += rules.unseen(look)
     except PhdError as error:
         if targets.not_ours(error):
             return Report(findings=tuple(found), unseen=(*unseen, f"the rules: {error.message}; ask as root"))

@@ -1,7 +1,7 @@
 """Files that a restore or a backup left behind: older than a day, and no job will come back to them.
 
-*.phd-new  *.phd-part  *.phd-redo-part  .phd-*.tmp   pieces; nothing needs them
-*.phd-redo  *.phd-applying                          a disk half old and half new: the way to make it whole lies in them
+*.phd-new  *.phd-part  *.phd-hold  .phd-*.tmp ...    pieces; nothing needs them
+*.phd-redo  *.phd-applying  *.phd-replaced          a disk half old and half new: the way to make it whole lies in them
 .phd-*.swap                                         a disk that was being replaced, or the one that was to take its place
 """
 
@@ -17,14 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from phd_daemon.doctor.finding import Finding, Report
+from restore_core.disk.hold import HOLD_SUFFIX
 from restore_core.disk.vmdk import flat_name_for, is_vmdk_name
 from restore_core.naming import printable
 from restore_core.targets.base import TargetSpec
 
 DAY = 86400.0
 MOST_ENTRIES = 500_000
-_PIECE = re.compile(r"(?:.+\.phd-(?:new|part|redo-part)|\.phd-.+\.tmp)\Z", re.DOTALL)
-_HALF = re.compile(r"(?P<of>.+)\.phd-(?:redo|applying)\Z", re.DOTALL)
+_PIECE = re.compile(r"(?:.+\.phd-(?:new|part|hold|redo-part)|\.phd-.+\.tmp)\Z", re.DOTALL)
+_HALF = re.compile(r"(?P<of>.+)\.phd-(?:redo|applying|replaced)\Z", re.DOTALL)
 _SWAP = re.compile(r"\.phd-[0-9a-f]+-[0-9a-f]+\.swap\Z")
 _SUFFIX = re.compile(r"\.phd-[a-z-]+\Z")
 
@@ -89,6 +90,8 @@ def _collect(top: Path, into: list[Leftover]) -> bool:
                 if facts.st_dev == device:
                     waiting.append(entry.path)
             elif stat.S_ISREG(facts.st_mode) and any(kind.match(entry.name) for kind in (_PIECE, _HALF, _SWAP)):
+                if entry.name.endswith(HOLD_SUFFIX) and facts.st_size:
+                    continue  # it is not empty: the record of a replacement that was interrupted, which is told of the disk itself
                 into.append(Leftover(path=Path(entry.path), size=facts.st_size, mtime=facts.st_mtime))
         if seen > MOST_ENTRIES:
             return False

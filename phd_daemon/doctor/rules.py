@@ -34,6 +34,11 @@ def findings(look: Findings, *, rules: str, ledger: str) -> Iterator[Finding]:
         yield from _of_rule(decision, rules)
 
 
+def unseen(look: Findings) -> tuple[str, ...]:
+    """Replicas of which nothing could be known, and why."""
+    return tuple(f"{printable(str(one.rule.destination))}: {one.unseen}" for one in look.decisions if one.unseen)
+
+
 def _bad_rules(what: str, where: str) -> Finding:
     return Finding(
         check="rule-bad",
@@ -71,7 +76,9 @@ def _of_rule(decision: Decision, rules: str) -> Iterator[Finding]:
                 why="A replica that is gone is never made anew by itself: somebody may have removed or moved it on purpose.",
                 mend="Delete its lines in restored.log to have it made anew, or remove the rule. Is the datastore mounted?",
             )
-        case Verdict.DIVERGED:
+        case Verdict.OLDER | Verdict.AHEAD:
+            yield _older(decision, where)
+        case Verdict.DIVERGED if not decision.unseen:
             yield Finding(
                 check="replica-diverged",
                 what=f"{printable(str(decision.rule.destination))}: {decision.reason}",
@@ -81,6 +88,26 @@ def _of_rule(decision: Decision, rules: str) -> Iterator[Finding]:
             )
         case _:
             return
+
+
+def _older(decision: Decision, where: str) -> Finding:
+    """The replica is not the backup that its rule asks for, and stays as it is."""
+    what = f"{printable(str(decision.rule.destination))}: {decision.reason}"
+    if decision.verdict is Verdict.AHEAD:
+        return Finding(
+            check="replica-ahead",
+            what=what,
+            where=where,
+            why="It is no copy of the past as its rule asks for, until then: a replica never goes back by itself.",
+            mend="Wait, or restore the older backup by hand with overwrite, or change the days of the rule.",
+        )
+    return Finding(
+        check="replica-older",
+        what=what,
+        where=where,
+        why="A replica never goes back by itself: it stays as it is until a backup comes that is newer than all before.",
+        mend="Has a target lost backups ('phd targets')? To go back on purpose, restore by hand with overwrite.",
+    )
 
 
 def from_the_future(entries: Iterable[CatalogEntry], now: dt.datetime) -> Iterator[Finding]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from phd_daemon.doctor.finding import Finding, Report
-from restore_core.errors import ConfigurationError, PhdError, TargetNotTrusted
+from restore_core.catalog import entries
+from restore_core.catalog.index import Indexed, refuse_emptied
+from restore_core.errors import ConfigurationError, PhdError, TargetEmptied, TargetNotTrusted
 from restore_core.naming import printable
 from restore_core.targets import make_target
 from restore_core.targets.base import Target, TargetSpec
+from restore_core.targets.gaps import Gap
 from restore_core.targets.limits import Limits
 from restore_core.targets.secret import check_private
 
@@ -19,20 +22,28 @@ HASTY = Limits(connect=8.0, login=10.0, idle=10.0, tries=1)
 """A person waits for the answer; and whether it answers at the fourth try is not the question."""
 
 
-def reachable(specs: Collection[TargetSpec], make: Callable[[TargetSpec, Limits], Target] = make_target) -> Report:
-    """Log in to every target, side by side, and begin to list it."""
+def reachable(
+    specs: Collection[TargetSpec],
+    make: Callable[[TargetSpec, Limits], Target] = make_target,
+    held: Callable[[TargetSpec], int] = lambda _: 0,
+) -> Report:
+    """Log in to every target, side by side, and begin to list it. `held` is how many archives each held when last seen."""
     if not specs:
         return Report(facts=("no target is configured: only archives on this machine can be restored",))
     with ThreadPoolExecutor(min(8, len(specs))) as pool:
-        troubles = list(pool.map(lambda spec: _trouble(spec, make), specs))
+        troubles = list(pool.map(lambda spec: _trouble(spec, make, held(spec)), specs))
     return sum(map(_report, specs, troubles), Report())
 
 
-def _trouble(spec: TargetSpec, make: Callable[[TargetSpec, Limits], Target]) -> PhdError | None:
+def _trouble(spec: TargetSpec, make: Callable[[TargetSpec, Limits], Target], held: int) -> PhdError | None:
     target = None
     try:
         target = make(spec, HASTY)
-        next(iter(target.listing()), None)
+        gaps: list[Gap] = []
+        if not held:
+            next(iter(target.listing(gaps)), None)
+        elif next(entries(target, gaps), None) is None and not gaps:
+            refuse_emptied(spec, held)
     except PhdError as error:
         return error
     finally:
@@ -58,10 +69,26 @@ def _finding(spec: TargetSpec, error: PhdError) -> Finding:
     if isinstance(error, TargetNotTrusted):
         check = "host-key-unknown"
         why = "Whoever answers may be somebody else, who hands out other backups. No server is ever trusted by itself."
+    elif isinstance(error, TargetEmptied):
+        check = "target-emptied"
+        why = "A disk that is not mounted looks so: what it held is kept in the catalog, and no backup is made to it."
     else:
         check = "target-unreachable"
         why = "Nothing on it can be restored, and its replicas grow old."
     return Finding(check=check, what=error.message, where=f"targets.{spec.name}", why=why, mend=error.remedy)
+
+
+def partial(known: Iterable[Indexed]) -> Iterator[Finding]:
+    """Targets that told only a part of what they hold, when they were last looked at."""
+    for one in known:
+        if one.partial:
+            yield Finding(
+                check="listing-partial",
+                what=one.partial,
+                where=f"targets.{one.target}",
+                why="What was there before is taken to be there still, and a newer backup behind it is not seen.",
+                mend=one.gaps[0].gap.kind.mend,
+            )
 
 
 def secrets(specs: Collection[TargetSpec], source: Path | None) -> Report:

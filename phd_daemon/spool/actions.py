@@ -17,6 +17,7 @@ from pathlib import Path
 
 from phd_daemon.spool.drop import rename
 from phd_daemon.spool.layout import Spool, State, is_stem
+from phd_daemon.spool.moves import free_rotation
 from phd_daemon.spool.purge import finished, purge, remove
 from phd_daemon.spool.status_file import read_status
 from restore_core import durable
@@ -104,19 +105,37 @@ def _rename(folder: Path, job: str, sources: Collection[State], to: State, *, ve
             if source is State.RUNNING:  # an old .cancelled lies there: taking the running file away says the same
                 durable.remove(spool.control(job, source))
                 return
+            if to is State.CANCELLED and _out_of_the_way(spool, job, to):
+                rename(spool.control(job, source), spool.control(job, to))
+                return
             raise UsageError(
                 f"{printable(job)} cannot be {verb}: {printable(job)}.{to.value} exists already",
-                remedy=_make_way(job, to),
+                remedy=_make_way(spool, job, source, to),
             ) from None
     may = " or ".join(state.meaning for state in sources)
     raise UsageError(f"{printable(job)} cannot be {verb}: {described(folder, job)}", remedy=f"It must be {may}; see 'phd queue'.")
 
 
-def _make_way(job: str, to: State) -> str:
-    named = f"{'-- ' if job.startswith('-') else ''}{shlex.quote(printable(job))}"  # or the name is read as options
-    if to.final:
-        return f"Remove or rename that one first ('phd clean {named}' removes it with its log)."
-    return f"Two jobs have that name, and one of them waits: let it run first, or cancel it ('phd cancel {named}')."
+def _out_of_the_way(spool: Spool, job: str, state: State) -> bool:
+    """Give an older file of that name the next free crm.~N, as the daemon does; False where it is another user's."""
+    try:
+        rename(spool.control(job, state), spool.control(free_rotation(spool, job), state))
+    except PermissionError:
+        return False
+    return True
+
+
+def _make_way(spool: Spool, job: str, source: State, to: State) -> str:
+    dashes = "-- " if job.startswith("-") else ""  # or the name is read as options
+    free = free_rotation(spool, job)
+    named, own, there, freed = (
+        shlex.quote(printable(name)) for name in (job, f"{job}.{source.value}", f"{job}.{to.value}", f"{free}.{to.value}")
+    )
+    if to is State.CANCELLED:
+        return f"That file is another user's. Remove yours instead ('rm {dashes}{own}')."
+    if to is State.HELD or not os.path.isfile(spool.control(job, to)):
+        return f"Give what has that name another one first ('mv {dashes}{there} {freed}' in the spool)."
+    return f"Two jobs have that name, and one of them waits: let it run first, or cancel it ('phd cancel {dashes}{named}')."
 
 
 def described(folder: Path, job: str) -> str:

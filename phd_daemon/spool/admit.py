@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 
 from phd_daemon.spool.control_file import OURS, ControlFile
 from phd_daemon.spool.door import Accepted, Refused
-from phd_daemon.spool.job_log import JobLog
+from phd_daemon.spool.job_log import begin_log
 from phd_daemon.spool.layout import Spool, State
 from phd_daemon.spool.locks import take_lock
-from phd_daemon.spool.moves import clock, free_rotation, move_exactly, rotate, status_of
+from phd_daemon.spool.moves import clock, free_rotation, log_of, move_exactly, occupied, rotate, status_of
 from phd_daemon.spool.reconcile import Examine
 from phd_daemon.spool.record import JobRecord, write_record
 from phd_daemon.spool.status_file import Outcome, Result, read_status, write_status
@@ -36,9 +36,9 @@ class Claim:
 
 def accept(spool: Spool, stem: str, old: JobRecord | None, how: Examine, found: Accepted) -> JobRecord:
     """The file becomes a job. Raises `OSError`."""
-    if how.rotate:
-        rotate(spool, stem)
     seen = found.seen
+    if how.rotate or not begin_log(spool.log(stem), reader=seen.uid):
+        rotate(spool, stem)  # the log of somebody else's job is not for this one's submitter to read
     replaced = old is not None and not how.retry and not how.rotate
     if replaced and old is not None and _differs_in_priority_alone(old, found):
         return _prioritize(spool, old, found)
@@ -58,7 +58,7 @@ def accept(spool: Spool, stem: str, old: JobRecord | None, how: Examine, found: 
         control=found.control,
         attempt=again.attempt if again else 0,
     )
-    JobLog(spool.log(stem)).line("\n".join(_asked(record, found.control, replaced=replaced)))
+    log_of(spool, record).line("\n".join(_asked(record, found.control, replaced=replaced)))
     write_status(spool.status(stem), status_of(record), durable_now=False)
     write_record(spool.record(stem), record, durable_now=False)
     return record
@@ -84,7 +84,7 @@ def _prioritize(spool: Spool, old: JobRecord, found: Accepted) -> JobRecord:
         control=found.control,
     )
     lines = [f"priority {found.control.priority} from now on", *_schedule(record if seen.mtime_ns != old.not_before_ns else None)]
-    JobLog(spool.log(old.stem)).line("\n".join(lines))
+    log_of(spool, old).line("\n".join(lines))
     status = read_status(spool.status(old.stem)) or status_of(record)
     now = status.with_(priority=found.control.priority, not_before=record.not_before_ns / 1e9)
     write_status(spool.status(old.stem), now, durable_now=False)
@@ -97,9 +97,9 @@ def reject(spool: Spool, stem: str, old: JobRecord | None, how: Examine, found: 
 
     None when another file took the name meanwhile: that one comes to the door next.
     """
-    if how.rotate:
-        rotate(spool, stem)
     seen, now = found.seen, time.time()
+    if how.rotate or not begin_log(spool.log(stem), reader=seen.uid):
+        rotate(spool, stem)
     record = JobRecord(
         stem=stem,
         state=State.REJECTED,
@@ -119,7 +119,7 @@ def reject(spool: Spool, stem: str, old: JobRecord | None, how: Examine, found: 
         f"rejected: {name}, from {printable(seen.submitter)}",
         *(f"{name}: {line}" for line in found.error.message.split("\n")),
     ]
-    JobLog(spool.log(stem)).line("\n".join([*lines, *([found.error.remedy] if found.error.remedy else [])]), past_cap=True)
+    log_of(spool, record).line("\n".join([*lines, *([found.error.remedy] if found.error.remedy else [])]), past_cap=True)
     outcome = Outcome(
         attempt=record.attempt,
         result=Result.FAILED,
@@ -129,7 +129,7 @@ def reject(spool: Spool, stem: str, old: JobRecord | None, how: Examine, found: 
     )
     write_status(spool.status(stem), status_of(record).with_(outcome=outcome), durable_now=True)
     final = spool.control(stem, State.REJECTED)
-    if os.path.lexists(final):
+    if occupied(final):
         durable.move(final, spool.control(free_rotation(spool, stem), State.REJECTED))
     if not move_exactly(spool.control(stem, State.WAITING), final, seen.identity):
         return None

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from phd_daemon.spool.control_file import MAX_BYTES, ControlFile
-from restore_core.disk.identity import Identity, identity_of
+from phd_daemon.spool.which_file import which_file
+from restore_core.disk.identity import Identity
 from restore_core.errors import BadControlFile, PhdError
 
 _OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -95,7 +96,7 @@ def _examine_open(fd: int, before: os.stat_result, judge: Judge, submitters: Col
         return NotYet(why="replaced while it was opened")
     if has_writer(fd):
         return NotYet(why="still open for writing")
-    seen = _seen(found, identity_of(fd))
+    seen = _seen(found, which_file(fd))
     try:
         _refuse_bad_file(found)
         _refuse_stranger(seen, submitters)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from phd_daemon.spool.layout import Spool, State
+from phd_daemon.spool.readers import let_read, named_readers
 from restore_core import durable
 
 
@@ -36,15 +37,23 @@ def drop(
 
 
 def _write(part: Path, text: bytes, not_before: float | None) -> None:
-    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        os.fchmod(fd, 0o644)  # past the umask: the daemon may be another user, and must be able to read it
+        _let_the_daemon_read(fd, part.parent)
         durable.write_all(fd, text)
         if not_before is not None:
             os.utime(fd, (not_before, not_before))
         durable.sync_file(fd)
     finally:
         os.close(fd)
+
+
+def _let_the_daemon_read(fd: int, folder: Path) -> None:
+    """The daemon may be another user, without any right to read what is not open to it: the owner of the spool is named."""
+    owner = os.stat(folder).st_uid
+    let_read(fd, folder, uid=owner)
+    if owner != os.geteuid() and owner not in named_readers(fd):
+        os.fchmod(fd, 0o644)  # a file system without access lists
 
 
 def rename(source: Path, to: Path) -> None:

@@ -8,8 +8,10 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from phd_daemon.spool.in_the_way import is_strange
 from phd_daemon.spool.layout import Spool, State, parse_name, too_long
-from restore_core.disk.identity import Identity, generation
+from phd_daemon.spool.which_file import which_file
+from restore_core.disk.identity import Identity
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -46,12 +48,15 @@ class FolderReader:
         self._known: dict[str, FileFacts] = {}
         self.too_long: frozenset[str] = frozenset()
         """Names in the last scan that would be control files if they were shorter."""
+        self.in_the_way: frozenset[str] = frozenset()
+        """Names of control files that somebody else gave, in the last scan, to what can be none (a folder, a FIFO): never a job."""
 
     def scan(self) -> dict[str, Files]:
         """All stems that have a control file, those that are too long left out. Raises `OSError` with the folder gone."""
         found: dict[str, dict[State, FileFacts]] = {}
         names: set[str] = set()
         too_long_names = []
+        strange = []
         with os.scandir(self._spool.folder) as entries:
             for entry in entries:
                 parsed = parse_name(entry.name)
@@ -61,12 +66,16 @@ class FolderReader:
                     too_long_names.append(entry.name)
                     continue
                 try:
-                    facts = self._facts(entry.name, entry.stat(follow_symlinks=False))
+                    seen = entry.stat(follow_symlinks=False)
+                    if is_strange(seen):
+                        strange.append(entry.name)
+                        continue
+                    facts = self._facts(entry.name, seen)
                 except FileNotFoundError:
                     continue
                 names.add(entry.name)
                 found.setdefault(parsed[0], {})[parsed[1]] = facts
-        self.too_long = frozenset(too_long_names)
+        self.too_long, self.in_the_way = frozenset(too_long_names), frozenset(strange)
         self._known = {name: known for name, known in self._known.items() if name in names}
         return dict(found)
 
@@ -83,7 +92,9 @@ class FolderReader:
         for state in State:
             name = self._spool.control(stem, state).name
             try:
-                files[state] = self._facts(name, os.lstat(self._spool.folder / name))
+                seen = os.lstat(self._spool.folder / name)
+                if not is_strange(seen):
+                    files[state] = self._facts(name, seen)
             except FileNotFoundError:
                 continue
         return files
@@ -93,20 +104,20 @@ class FolderReader:
         if known is not None and _looks_like(known, found):
             return known
         kind = Kind.REGULAR if stat.S_ISREG(found.st_mode) else Kind.SYMLINK if stat.S_ISLNK(found.st_mode) else Kind.OTHER
-        number = self._generation(name, found) if kind is Kind.REGULAR else None
+        identity = self._identity(name, found) if kind is Kind.REGULAR else None
         facts = FileFacts(
             kind=kind,
-            identity=Identity(inode=found.st_ino, generation=number or 0),
+            identity=identity or Identity(inode=found.st_ino, generation=0),
             size=found.st_size,
             mtime_ns=found.st_mtime_ns,
             ctime_ns=found.st_ctime_ns,
             links=found.st_nlink,
         )
-        if number is not None:
+        if identity is not None:
             self._known[name] = facts
         return facts
 
-    def _generation(self, name: str, found: os.stat_result) -> int | None:
+    def _identity(self, name: str, found: os.stat_result) -> Identity | None:
         """None where it cannot be known just now: not readable for us, gone again, or another one already."""
         try:
             fd = os.open(self._spool.folder / name, _READ)
@@ -115,7 +126,7 @@ class FolderReader:
         try:
             now = os.fstat(fd)
             same = (now.st_ino, now.st_ctime_ns) == (found.st_ino, found.st_ctime_ns)
-            return generation(fd) if same else None
+            return which_file(fd) if same else None
         finally:
             os.close(fd)
 

@@ -10,27 +10,40 @@ administrator reads beside it. A log is a view: failing to write it never fails 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import stat
+import secrets
 import time
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
+from phd_daemon.spool.in_the_way import is_own, take_over
+from phd_daemon.spool.readers import let_read, named_readers
 from restore_core import durable, naming
 
 CAP_BYTES = 8 << 20
 """A job that prints for ever stops here; what ends an attempt is still written (FAULTS.md F60)."""
 _MARK = "log truncated: it has reached its limit of {} MiB"
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_NO_FILE = (errno.ELOOP, errno.ENXIO)
-"""What opening a link, or a FIFO that nobody reads, ends with."""
+_quiet: ContextVar[bool] = ContextVar("quiet", default=False)
+
+
+@contextlib.contextmanager
+def said_before(quiet: bool) -> Iterator[None]:
+    """With `quiet` nothing is written to any log: what failed is tried again, and its lines stand there already."""
+    before = _quiet.set(quiet)
+    try:
+        yield
+    finally:
+        _quiet.reset(before)
 
 
 class JobLog:
-    """Appends lines to the log at `path`."""
+    """Appends lines to the log at `path`, which user `reader` may read, too."""
 
-    def __init__(self, path: Path, *, cap: int = CAP_BYTES) -> None:
+    def __init__(self, path: Path, *, reader: int | None = None, cap: int = CAP_BYTES) -> None:
         self.path = path
+        self._reader = reader
         self._cap = cap
 
     def line(self, text: str, *, past_cap: bool = False) -> bool:
@@ -40,15 +53,13 @@ class JobLog:
         escaped here, newlines begin a new line. `past_cap` is for the few lines that end an attempt: they are
         written even when the log is full.
         """
-        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-        data = "".join(f"{stamp} {_harmless(line)}\n" for line in text.split("\n")).encode("utf-8", "backslashreplace")
         try:
-            return self._append(data, past_cap=past_cap)
+            return not _quiet.get() and self._append(_stamped(text), past_cap=past_cap)
         except OSError:
             return False
 
     def _append(self, data: bytes, *, past_cap: bool) -> bool:
-        fd = open_log(self.path)
+        fd = open_log(self.path, reader=self._reader)
         try:
             found = os.fstat(fd)
             if not past_cap and found.st_size + len(data) > self._cap:
@@ -66,31 +77,81 @@ class JobLog:
         return data[:room].rstrip(b"\n") + b"\n" + mark.encode()
 
 
-def open_log(path: Path) -> int:
-    """The log, open for appending, made if it is not there. Raises `OSError`.
+def open_log(path: Path, *, reader: int | None = None) -> int:
+    """The log, open for appending, made for `reader` if it is not there. Raises `OSError`.
 
     In a drop box anybody may have put anything under its name: a FIFO to stop us, a link or a hard link to have us write into
-    another file, a file of their own to read and change what we say of somebody else's job. That is removed, not used.
+    another file, a file of their own to read and change what we say of somebody else's job. That is put aside, not used.
     """
-    for _ in range(3):
-        with contextlib.suppress(FileNotFoundError):
-            try:
-                fd = os.open(path, _FLAGS)
-            except OSError as error:
-                if error.errno not in _NO_FILE:
-                    raise
-            else:
-                if _ours(os.fstat(fd)):
-                    return fd
-                os.close(fd)
-            os.unlink(path)
-        with contextlib.suppress(FileExistsError):
-            return os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o644)
-    raise FileExistsError(errno.EEXIST, "somebody puts other things under its name", os.fspath(path))
+    try:
+        fd = _open(path)
+        return fd if fd is not None else _new(path, reader)
+    except FileExistsError:  # the other writer, daemon or worker, was quicker
+        fd = _open(path)
+        if fd is None:
+            raise
+        return fd
+
+
+def begin_log(path: Path, *, reader: int) -> bool:
+    """Whether a log that is there is of jobs of user `reader`, and goes on; else it must make way. Raises `OSError`."""
+    fd = _open(path)
+    if fd is None:
+        return True
+    try:
+        return named_readers(fd) == frozenset({reader}) - {os.fstat(fd).st_uid}
+    finally:
+        os.close(fd)
+
+
+def _open(path: Path) -> int | None:
+    """The log as it is, None where there is none or something else has its name."""
+    try:
+        if not _ours(os.lstat(path)):
+            return None
+        fd = os.open(path, _FLAGS)
+    except FileNotFoundError:
+        return None
+    found = os.fstat(fd)
+    if _ours(found):
+        return fd
+    os.close(fd)
+    return None
+
+
+def _new(path: Path, reader: int | None) -> int:
+    part = path.with_name(f".phd-{secrets.token_hex(8)}.tmp")  # the purge knows this name, should we be killed
+    fd = os.open(part, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        let_read(fd, path.parent, uid=reader)
+        said = _named(part, path)
+        if said:
+            durable.write_all(fd, _stamped(said))
+    except BaseException:
+        os.close(fd)
+        durable.remove(part, durable=False)
+        raise
+    return fd
+
+
+def _named(part: Path, path: Path) -> str:
+    """Give a new log its name; a sentence about what was in its way."""
+    try:
+        durable.name(part, path)
+    except FileExistsError:
+        if _ours(os.lstat(path)):
+            raise
+        return take_over(part, path)
+    return ""
 
 
 def _ours(found: os.stat_result) -> bool:
-    return stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid in (0, os.geteuid())
+    return is_own(found) and found.st_nlink == 1
+
+
+def _stamped(text: str) -> bytes:
+    stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+    return "".join(f"{stamp} {_harmless(line)}\n" for line in text.split("\n")).encode("utf-8", "backslashreplace")
 
 
 def _harmless(line: str) -> str:

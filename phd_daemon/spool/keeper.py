@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from phd_daemon.spool import admit, door, moves
 from phd_daemon.spool.folder import FileFacts, Files, FolderReader, Kind
+from phd_daemon.spool.job_log import said_before
 from phd_daemon.spool.layout import Spool, State, parse_name
 from phd_daemon.spool.locks import lock_is_held
 from phd_daemon.spool.reconcile import (
@@ -30,11 +31,14 @@ from phd_daemon.spool.reconcile import (
     Moves,
     Nothing,
     Ready,
+    StepAside,
     Withdraw,
+    not_started,
     reconcile,
 )
 from phd_daemon.spool.record import JobRecord, NewerRecord, read_record
 from phd_daemon.spool.status_file import Outcome, in_one_line, read_status
+from phd_daemon.spool.troubles import Troubles
 from restore_core.naming import printable
 
 _log = logging.getLogger(__name__)
@@ -112,7 +116,8 @@ class Keeper:
         self._calm: dict[str, tuple[Files, Nothing | Ready]] = {}
         self._endings: dict[str, Ending] = {}
         self._resting: dict[str, float] = {}
-        self._said: set[tuple[str, str]] = set()
+        self._failed: dict[str, tuple[type[Action], Files]] = {}
+        self._troubles = Troubles(spool)
         self._until = 0.0
         self._load()
 
@@ -123,8 +128,7 @@ class Keeper:
         hints = {parsed[0] for name in renamed_in if (parsed := parse_name(name)) is not None and parsed[1] is State.WAITING}
         answers: list[tuple[str, Action]] = []
         for stem in sorted(found.keys() | {stem for stem, record in self._records.items() if record is not None}):
-            files = found.get(stem) or self._reader.look(stem)
-            answers.append((stem, self._try(stem, files, policy, renamed_in=stem in hints)))
+            answers.append((stem, self._try(stem, found.get(stem), policy, renamed_in=stem in hints)))
             self._tick()
         self._tidy(found)
         return self._summary(answers)
@@ -139,19 +143,23 @@ class Keeper:
             claimed = admit.claim(self._spool, record)
         except FileNotFoundError:
             raise  # somebody was quicker: there is news of it at once
-        except OSError:
-            self._resting[stem] = time.monotonic() + _AFTER_TROUBLE
+        except Exception as error:
+            self._resting[stem] = time.monotonic() + (_AFTER_TROUBLE if isinstance(error, OSError) else _AFTER_BUG)
             raise
         if claimed is not None:
             self._records[stem] = claimed.record
         return claimed
 
-    def put_back(self, stem: str, *, why: str, wait: float) -> None:
-        """A claimed job whose worker could not be started (its lock is free again) waits some seconds more."""
+    def put_back(self, stem: str, *, why: str, wait: float, died: bool = False) -> None:
+        """A claimed job whose worker could not be started (its lock is free again) waits some seconds more.
+
+        With `died` that counts as the death of a worker: after the last one allowed the job has failed.
+        """
         record = self._records[stem]
         if record is not None:
-            later = Again(source=State.RUNNING, tries=record.tries, deaths=record.deaths, next_try=time.time() + wait, why=why)
-            self._records[stem] = moves.again(self._spool, record, later)
+            action = not_started(record, why=why, next_try=time.time() + wait, died=died)
+            self._records[stem] = moves.apply(self._spool, stem, record, action)
+            self._told(stem, record, action)
 
     def worker_ended(self, stem: str, ending: Ending) -> None:
         """A worker was reaped: the next round asks how, should it have left no outcome."""
@@ -173,23 +181,26 @@ class Keeper:
             return self._records[stem]
         record = read_record(self._spool.record(stem))
         if isinstance(record, NewerRecord):
-            self._say_once(stem, f"its record is of version {record.version}, newer than this program: left alone")
+            self._troubles.say(stem, f"its record is of version {record.version}, newer than this program: left alone")
             return record
         self._records[stem] = record
         return record
 
-    def _try(self, stem: str, files: Files, policy: Policy, *, renamed_in: bool) -> Action:
+    def _try(self, stem: str, files: Files | None, policy: Policy, *, renamed_in: bool) -> Action:
         """One stem's trouble, and even a bug that it brings to light, is no other's."""
         rest = self._resting.get(stem, 0.0) - time.monotonic()
         if rest > 0:
-            return Nothing(after=rest, why="could not be started just now")
+            return Nothing(after=rest, why="rests after an error")
         try:
-            return self._settle(stem, files, policy, renamed_in=renamed_in)
+            return self._settle(stem, files or self._reader.look(stem), policy, renamed_in=renamed_in)
         except OSError as error:
-            self._say_once(stem, str(error))
+            self._troubles.say_of_job(stem, str(error), self._records.get(stem))
             return Nothing(after=_AFTER_TROUBLE)
-        except Exception:  # noqa: BLE001  whatever it is: the other jobs go on
+        except Exception as error:  # noqa: BLE001  whatever it is: the other jobs go on
             _log.exception("a bug of ours; this job is left alone for a while", extra={"job": printable(stem)})
+            what = f"a bug of ours: {type(error).__name__}: {printable(str(error))}"
+            self._troubles.say_of_job(stem, what, self._records.get(stem))
+            self._resting[stem] = time.monotonic() + _AFTER_BUG
             return Nothing(after=_AFTER_BUG)
 
     def _settle(self, stem: str, files: Files, policy: Policy, *, renamed_in: bool) -> Action:
@@ -207,7 +218,10 @@ class Keeper:
                 if isinstance(action, Ready) or action == Nothing(why=getattr(action, "why", "")):
                     self._calm[stem] = (files, action)
                 return action
-            waits = self._act(stem, record, action, policy)
+            with said_before(self._failed.get(stem) == (type(action), files)):
+                self._failed[stem] = (type(action), files)
+                waits = self._act(stem, record, action, policy)
+                del self._failed[stem]
             if waits is not None:
                 return waits
             files = self._reader.look(stem)
@@ -250,7 +264,7 @@ class Keeper:
     def _told(self, stem: str, before: JobRecord | None, action: Moves) -> None:
         """What the daemon's own log and the service hear of a change of state."""
         after = self._records.get(stem)
-        if isinstance(action, Again) and after is None:
+        if isinstance(action, Again | StepAside) and after is None:
             # It stepped aside under a new name, of which we may believe that it has no record.
             self._records = {name: record for name, record in self._records.items() if record is not None}
         if before is not None and before.state is State.RUNNING and (after is None or after.state is not State.RUNNING):
@@ -258,6 +272,8 @@ class Keeper:
         if isinstance(action, Withdraw | Forget):
             word = "withdrawn" if isinstance(action, Withdraw) else "forgotten"
             _log.info(word, extra={"job": printable(stem), "why": "its control file was removed"})
+        elif isinstance(action, StepAside):
+            _log.info("steps aside", extra={"job": printable(stem), "why": "a newer one has its name"})
         elif isinstance(action, Again):
             _log.info("waits again", extra={"job": printable(stem), "why": action.why})
         elif isinstance(action, End) and after is not None:
@@ -302,7 +318,7 @@ class Keeper:
         elif renamed_in:
             seen.renamed_in = True
         if file.kind is Kind.OTHER:
-            self._say_once(stem, f"{printable(self._spool.control(stem, State.WAITING).name)} is no file: left alone")
+            self._troubles.say(stem, f"{printable(self._spool.control(stem, State.WAITING).name)} is no file: left alone")
 
     def _summary(self, answers: list[tuple[str, Action]]) -> Round:
         def of(kind: type[Action]) -> tuple[JobRecord, ...]:
@@ -318,13 +334,10 @@ class Keeper:
         self._calm = {stem: calm for stem, calm in self._calm.items() if stem in found}
         self._resting = {stem: until for stem, until in self._resting.items() if stem in found}
         for name in self._reader.too_long:
-            self._say_once(name, "the name is longer than 200 bytes: left alone. Rename it to something shorter")
-        self._said = {said for said in self._said if said[0] in found or said[0] in self._reader.too_long}
-
-    def _say_once(self, stem: str, what: str) -> None:
-        if (stem, what) not in self._said:
-            self._said.add((stem, what))
-            _log.warning("left alone", extra={"job": printable(stem), "why": what})
+            self._troubles.say(name, "the name is longer than 200 bytes: left alone. Rename it to something shorter")
+        self._troubles.clear(self._reader.in_the_way)
+        self._troubles.forget({*found, *self._reader.too_long, *self._reader.in_the_way})
+        self._failed = {stem: action for stem, action in self._failed.items() if stem in found or self._records.get(stem)}
 
 
 def _still(watched: _Watched) -> float:

@@ -8,20 +8,25 @@ quicker, and the caller looks again.
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from pathlib import Path
 from typing import assert_never
 
 from phd_daemon.spool import reconcile
 from phd_daemon.spool.control_file import MAX_BYTES
+from phd_daemon.spool.in_the_way import is_strange, strange_at, take_over
 from phd_daemon.spool.job_log import JobLog
-from phd_daemon.spool.layout import FINAL, Spool, State
+from phd_daemon.spool.layout import FINAL, Spool, State, parse_name
+from phd_daemon.spool.own_files import write_own
 from phd_daemon.spool.record import JobRecord, write_record
 from phd_daemon.spool.status_file import JobStatus, Outcome, Result, read_status, write_status
+from phd_daemon.spool.which_file import file_at
 from restore_core import durable
-from restore_core.disk.identity import Identity, identity_of
+from restore_core.disk.identity import Identity
 from restore_core.naming import printable
 
+_COUNTED = 1000
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -42,12 +47,22 @@ def apply(spool: Spool, stem: str, record: JobRecord | None, action: reconcile.M
             return _compare(spool, record, action.state)
         case reconcile.Reidentify():
             return _saved(spool, _as_it_lies(spool, record, action.state))
+        case _:
+            _let_go(spool, record, action)
+            return None
+
+
+def _let_go(
+    spool: Spool, record: JobRecord, action: reconcile.StepAside | reconcile.Disown | reconcile.Withdraw | reconcile.Forget
+) -> None:
+    """What leaves no record under this name."""
+    match action:
+        case reconcile.StepAside():
+            step_aside(spool, action.source, action.source, record)
         case reconcile.Disown():
-            durable.remove(spool.record(stem), durable=False)
-            return None
+            durable.remove(spool.record(record.stem), durable=False)
         case reconcile.Withdraw() | reconcile.Forget():
-            forget(spool, stem)
-            return None
+            forget(spool, record.stem)
         case _:
             assert_never(action)
 
@@ -59,6 +74,7 @@ def status_of(record: JobRecord) -> JobStatus:
         job=record.stem,
         state=record.state.meaning,
         submitter=record.submitter,
+        uid=record.uid,
         delta=str(control.delta) if control else "",
         restore_to=str(control.restore_to) if control else "",
         priority=control.priority if control else 5,
@@ -76,7 +92,7 @@ def status_of(record: JobRecord) -> JobStatus:
 
 def end(spool: Spool, record: JobRecord, action: reconcile.End) -> JobRecord:
     """Outcome durable, then the final name, then the record."""
-    stem, log = record.stem, JobLog(spool.log(record.stem))
+    stem, log = record.stem, log_of(spool, record)
     outcome = action.outcome or _own_outcome(record, action)
     if action.outcome is None:
         log.line(f"{action.state.meaning}: {action.reason}", past_cap=True)
@@ -89,12 +105,12 @@ def end(spool: Spool, record: JobRecord, action: reconcile.End) -> JobRecord:
     write_status(spool.status(stem), done, durable_now=True)
     if action.source is not action.state:
         final = spool.control(stem, action.state)
-        if os.path.lexists(final):
+        if occupied(final):
             durable.move(final, spool.control(free_rotation(spool, stem), action.state))
         if action.source is None:
-            durable.write_whole(final, record.text.encode(), mode=0o644, replace=False)
+            write_own(final, record.text.encode(), durable_now=True, reader=record.uid)
         else:
-            durable.move(spool.control(stem, action.source), final)
+            take(spool.control(stem, action.source), final)
     ended = record.with_(state=action.state, next_try=None, why_waiting="", finished_at=outcome.finished_at)
     return _saved(spool, _as_it_lies(spool, ended, action.state))
 
@@ -105,25 +121,25 @@ def again(spool: Spool, record: JobRecord, action: reconcile.Again) -> JobRecord
     waits = record.with_(
         state=State.WAITING, tries=action.tries, deaths=action.deaths, next_try=action.next_try, why_waiting=action.why
     )
-    JobLog(spool.log(stem)).line(_why_again(action, waits, died=action.deaths > record.deaths), past_cap=True)
+    log_of(spool, record).line(_why_again(action, waits, died=action.deaths > record.deaths), past_cap=True)
     if action.source is not State.WAITING:
-        if os.path.lexists(spool.control(stem, State.WAITING)):
-            step_aside(spool, stem, action.source, waits)
+        if occupied(spool.control(stem, State.WAITING)):
+            step_aside(spool, action.source, State.WAITING, waits)
             return None
-        durable.move(spool.control(stem, action.source), spool.control(stem, State.WAITING))
+        take(spool.control(stem, action.source), spool.control(stem, State.WAITING))
     write_status(spool.status(stem), status_of(waits), durable_now=False)
     return _saved(spool, waits)
 
 
-def step_aside(spool: Spool, stem: str, source: State, record: JobRecord | None) -> None:
-    """Give the older of two control files of one name a name of its own, with log, status and record: it still waits."""
+def step_aside(spool: Spool, source: State, to_state: State, record: JobRecord) -> None:
+    """Give the older of two control files of one name a name of its own, with log, status and record; it waits on."""
+    stem = record.stem
     to = free_rotation(spool, stem)
-    JobLog(spool.log(stem)).line(f"a newer {printable(stem)}.job has come: this one goes on as {printable(to)}", past_cap=True)
-    durable.move(spool.control(stem, source), spool.control(to, State.WAITING))
+    log_of(spool, record).line(f"a newer {printable(stem)}.job has come: this one goes on as {printable(to)}", past_cap=True)
+    durable.move(spool.control(stem, source), spool.control(to, to_state))
     _move_side_files(spool, stem, to)
-    if record is not None:
-        write_record(spool.record(to), record.with_(stem=to))
-        write_status(spool.status(to), status_of(record.with_(stem=to)), durable_now=False)
+    write_record(spool.record(to), record.with_(stem=to))
+    write_status(spool.status(to), status_of(record.with_(stem=to)), durable_now=False)
     durable.remove(spool.record(stem))
 
 
@@ -137,10 +153,10 @@ def rotate(spool: Spool, stem: str) -> None:
 
 
 def free_rotation(spool: Spool, stem: str) -> str:
-    """The first crm.~N under which nothing lies."""
+    """A crm.~N under which nothing lies: the first one, unless somebody has used up a thousand."""
     number = 1
     while any(os.path.lexists(path) for path in _all_paths(spool, f"{stem}.~{number}")):
-        number += 1
+        number = number + 1 if number < _COUNTED else _COUNTED + secrets.randbelow(_COUNTED**3)
     return f"{stem}.~{number}"
 
 
@@ -152,11 +168,41 @@ def forget(spool: Spool, stem: str) -> None:
 
 def move_exactly(source: Path, to: Path, identity: Identity) -> bool:
     """Rename one certain file. False, and nothing changed, if another one has taken its name in the meantime."""
-    durable.move(source, to)
-    if os.lstat(to).st_ino == identity.inode:
+    take(source, to)
+    if file_at(to).same(identity):
         return True
     durable.move(to, source)
     return False
+
+
+def take(source: Path, to: Path) -> None:
+    """Rename a control file. What a stranger has put under that name a moment ago is exchanged with it: nobody can be quicker.
+
+    A file of theirs is then under the old name: the next look says what comes of it. What can be no control file is put aside.
+    Raises `FileExistsError` for a file of the same owner or of ours, `OSError`.
+    """
+    try:
+        durable.move(source, to)
+    except FileExistsError:
+        there, own = os.lstat(to), os.lstat(source)
+        if there.st_uid in (0, os.geteuid(), own.st_uid):
+            raise
+        if not is_strange(there):
+            durable.exchange(source, to)
+            return
+        said, parsed = take_over(source, to), parse_name(to.name)
+        if said and parsed is not None:
+            JobLog(Spool(folder=to.parent).log(parsed[0])).line(said, past_cap=True)
+
+
+def occupied(path: Path) -> bool:
+    """A control file has the name: nothing there, or what a stranger put in the way, is no obstacle."""
+    return os.path.lexists(path) and not strange_at(path)
+
+
+def log_of(spool: Spool, record: JobRecord) -> JobLog:
+    """The log of a job, for its submitter to read."""
+    return JobLog(spool.log(record.stem), reader=record.uid)
 
 
 def clock(seconds: float) -> str:
@@ -165,18 +211,21 @@ def clock(seconds: float) -> str:
 
 
 def _requeue(spool: Spool, stem: str, record: JobRecord | None) -> JobRecord | None:
-    JobLog(spool.log(stem)).line("found as .running without a worker: waits again")
-    if os.path.lexists(spool.control(stem, State.WAITING)):
-        to = free_rotation(spool, stem)
-        durable.move(spool.control(stem, State.RUNNING), spool.control(to, State.WAITING))
+    source, to = spool.control(stem, State.RUNNING), spool.control(stem, State.WAITING)
+    uid = os.lstat(source).st_uid
+    if occupied(to):
+        other = free_rotation(spool, stem)
+        JobLog(spool.log(other), reader=uid).line(f"found as {printable(source.name)} without a worker: waits again")
+        durable.move(source, spool.control(other, State.WAITING))
     else:
-        durable.move(spool.control(stem, State.RUNNING), spool.control(stem, State.WAITING))
+        JobLog(spool.log(stem), reader=uid).line("found as .running without a worker: waits again")
+        take(source, to)
     return record
 
 
 def _regard(spool: Spool, record: JobRecord, state: State) -> JobRecord:
     held = "held: rename it back to .job, or 'phd release', to let it go on"
-    JobLog(spool.log(record.stem)).line(held if state is State.HELD else "released: waits for its turn")
+    log_of(spool, record).line(held if state is State.HELD else "released: waits for its turn")
     waits = record.with_(state=state)
     write_status(spool.status(record.stem), status_of(waits), durable_now=False)
     return _saved(spool, waits)
@@ -184,7 +233,7 @@ def _regard(spool: Spool, record: JobRecord, state: State) -> JobRecord:
 
 def _compare(spool: Spool, record: JobRecord, state: State) -> JobRecord:
     """The file changed after it was accepted: note a new schedule or an edit, once, and remember how it looks now."""
-    log = JobLog(spool.log(record.stem))
+    log = log_of(spool, record)
     text = _text(spool.control(record.stem, state))
     now = _as_it_lies(spool, record, state)
     edited = text is not None and text != record.text.encode()
@@ -206,15 +255,7 @@ def _compare(spool: Spool, record: JobRecord, state: State) -> JobRecord:
 def _as_it_lies(spool: Spool, record: JobRecord, state: State) -> JobRecord:
     path = spool.control(record.stem, state)
     found = os.lstat(path)
-    identity = Identity(inode=found.st_ino, generation=0)
-    try:
-        fd = os.open(path, _READ)
-    except OSError:
-        pass  # a link, or not readable for us: the inode has to do
-    else:
-        identity = identity_of(fd)
-        os.close(fd)
-    return record.with_(identity=identity, size=found.st_size, mtime_ns=found.st_mtime_ns)
+    return record.with_(identity=file_at(path), size=found.st_size, mtime_ns=found.st_mtime_ns)
 
 
 def _text(path: Path) -> bytes | None:
@@ -246,7 +287,7 @@ def _why_again(action: reconcile.Again, waits: JobRecord, *, died: bool) -> str:
 def _move_side_files(spool: Spool, stem: str, to: str) -> None:
     for source, target in ((spool.log(stem), spool.log(to)), (spool.status(stem), spool.status(to))):
         if os.path.lexists(source):
-            durable.move(source, target)
+            durable.move(source, target)  # whatever it is: under its old name it would be in the way
 
 
 def _all_paths(spool: Spool, stem: str) -> tuple[Path, ...]:

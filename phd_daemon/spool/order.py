@@ -41,6 +41,7 @@ class WorkOrder:
     catalog: str
     catalog_max_age: float
     targets: tuple[TargetSpec, ...]
+    decided_at: float = 0.0
 
     def request(self) -> RestoreRequest:
         """The restore this order asks for."""
@@ -61,6 +62,7 @@ class WorkOrder:
             again=self.attempt > 1,
             catalog=Path(self.catalog),
             catalog_max_age=self.catalog_max_age,
+            decided_at=self.decided_at,
         )
 
     def to_json(self) -> bytes:

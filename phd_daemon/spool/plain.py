@@ -21,3 +21,16 @@ def open_plain(path: Path) -> BinaryIO:
         os.close(fd)
         raise OSError(errno.EPERM, "not a plain file", os.fspath(path))
     return os.fdopen(fd, "rb")
+
+
+def open_own(path: Path) -> BinaryIO:
+    """The same for a log or a status: only one that the daemon has made is believed. Raises `OSError`.
+
+    It belongs to root, to the owner of the spool, or to whoever asks (a daemon that runs as another user).
+    """
+    file = open_plain(path)
+    owner = os.fstat(file.fileno()).st_uid
+    if owner not in (0, os.geteuid()) and owner != os.stat(path.parent).st_uid:
+        file.close()
+        raise OSError(errno.EPERM, f"belongs to user {owner}: not written by the daemon", os.fspath(path))
+    return file

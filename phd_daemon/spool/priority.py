@@ -17,9 +17,10 @@ from phd_daemon.spool.actions import described
 from phd_daemon.spool.control_file import MAX_BYTES, ControlFile, parse_control_file, render_control_file
 from phd_daemon.spool.layout import Spool, State, is_stem
 from phd_daemon.spool.plain import open_plain
+from phd_daemon.spool.readers import copy_readers
 from phd_daemon.spool.record import JobRecord, read_record
+from phd_daemon.spool.which_file import which_file
 from restore_core import durable
-from restore_core.disk.identity import identity_of
 from restore_core.errors import TryAgainLater, UsageError
 from restore_core.naming import printable
 
@@ -39,7 +40,7 @@ def set_priority(folder: Path, job: str, priority: int) -> int:
             seen = os.fstat(file.fileno())
             text, not_before_ns = file.read(MAX_BYTES + 1), seen.st_mtime_ns
             record = read_record(spool.record(job))
-            if isinstance(record, JobRecord) and record.control is not None and record.identity.same(identity_of(file.fileno())):
+            if isinstance(record, JobRecord) and record.control is not None and record.identity.same(which_file(file.fileno())):
                 # Accepted: what was written into the file since then counts for nothing, here too, nor does the time of that.
                 if text != record.text.encode() and not_before_ns <= time.time_ns():
                     not_before_ns = record.not_before_ns
@@ -94,6 +95,8 @@ def _put(path: Path, text: bytes, seen: os.stat_result, not_before_ns: int) -> N
 def _take_after(fd: int, seen: os.stat_result, path: Path) -> None:
     try:
         durable.take_after(fd, seen)
+        with open_plain(path) as old:
+            copy_readers(old.fileno(), fd)
     except PermissionError:
         # As ours it would be asked for by somebody else than it was, with what he may do.
         raise UsageError(f"{printable(path.name)} belongs to user {seen.st_uid}", remedy="That user or root may do it.") from None

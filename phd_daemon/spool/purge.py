@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 from collections.abc import Collection
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def purge(spool: Spool, *, older_than: float, now: float, busy: Collection[str])
     """Remove what ended more than `older_than` seconds before `now`; the stems that went. Raises `OSError` with the folder gone.
 
     `busy` are stems that are running, wherever their control file may be at this moment. What cannot be removed (somebody put a
-    folder there) stays. Halves of replacements that a killed process left go too.
+    folder there) stays. Halves of replacements that a killed process left go too, and what was put aside, but no full folder.
     """
     gone = []
     for stem in finished(spool):
@@ -46,7 +47,7 @@ def purge(spool: Spool, *, older_than: float, now: float, busy: Collection[str])
                 gone.append(stem)
     for folder in (spool.folder, spool.state_folder, spool.receipts):
         with contextlib.suppress(OSError):
-            _remove_torn(folder, now)
+            _remove_rest(folder, now, older_than)
     return gone
 
 
@@ -71,12 +72,16 @@ def remove(spool: Spool, stem: str) -> None:
         durable.remove(path, durable=False)
 
 
-def _remove_torn(folder: Path, now: float) -> None:
+def _remove_rest(folder: Path, now: float, older_than: float) -> None:
     """No replacement takes an hour: an older half of one belongs to a process that was killed."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if _TORN.match(entry.name) and now - entry.stat(follow_symlinks=False).st_mtime > _TORN_SECONDS:
-                durable.remove(entry.path, durable=False)
+            with contextlib.suppress(OSError):
+                found = entry.stat(follow_symlinks=False)
+                torn = _TORN.match(entry.name) and now - found.st_mtime > _TORN_SECONDS
+                aside = _ASIDE.search(entry.name) and now - found.st_ctime > older_than
+                if torn or aside:
+                    (os.rmdir if stat.S_ISDIR(found.st_mode) else os.unlink)(entry.path)
 
 
 def _being_cancelled(spool: Spool, stem: str) -> bool:
@@ -86,5 +91,6 @@ def _being_cancelled(spool: Spool, stem: str) -> bool:
 
 
 _TORN = re.compile(r"\.phd-[0-9a-f]{16}\.tmp\Z")
+_ASIDE = re.compile(r"\.aside-[0-9a-f]{8}\Z")
 _TORN_SECONDS = 3600.0
 _STATES = {state.value for state in State}

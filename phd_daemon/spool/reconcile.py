@@ -103,6 +103,13 @@ class Again:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepAside:
+    """A newer file of its name waits beside a held job: the held one gets a name of its own, and each comes to its end."""
+
+    source: State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Requeue:
     """A .running file that no worker ever had: rename it back to .job."""
 
@@ -145,10 +152,8 @@ class Forget:
 
 Waits = Nothing | Ready | Live | Cancel
 """Nothing is to be written: the round is over for this stem."""
-Moves = End | Again | Requeue | Regard | Compare | Reidentify | Disown | Withdraw | Forget
+Moves = End | Again | StepAside | Requeue | Regard | Compare | Reidentify | Disown | Withdraw | Forget
 Action = Waits | Examine | Moves
-
-_NAMESAKE = "waits for the job of the same name"
 
 
 def reconcile(facts: Facts) -> Action:
@@ -231,6 +236,14 @@ def _died(facts: Facts, record: JobRecord, here: State) -> Action:
     return Again(source=here, tries=record.tries, deaths=deaths, next_try=next_try, why=how)
 
 
+def not_started(record: JobRecord, *, why: str, next_try: float, died: bool) -> End | Again:
+    """A claimed job got no worker: it waits, and `died` counts like the death of one."""
+    deaths = record.deaths + died
+    if deaths >= MAX_DEATHS:
+        return End(state=State.FAILED, source=State.RUNNING, reason=why, exit_code=ExitCode.OUR_BUG)
+    return Again(source=State.RUNNING, tries=record.tries, deaths=deaths, next_try=next_try, why=why)
+
+
 def _try_again(record: JobRecord, here: State, outcome: Outcome) -> Action:
     if not outcome.counted:
         next_try = outcome.finished_at + BACK_OFF_SECONDS[0]
@@ -261,7 +274,8 @@ def _waiting(facts: Facts, record: JobRecord) -> Action:
             return Regard(state=State.HELD)
         if _changed(files[State.HELD], record):
             return Compare(state=State.HELD)
-        return Nothing(why=_NAMESAKE if State.WAITING in files else "")
+        newer = files.get(State.WAITING)
+        return StepAside(source=State.HELD) if newer is not None and newer.kind is not Kind.OTHER else Nothing()
     if where is not None:
         return End(state=State.CANCELLED, source=where, reason="cancelled before it ran")
     if State.WAITING in files:

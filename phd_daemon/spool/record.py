@@ -13,7 +13,8 @@ from typing import Any
 
 from phd_daemon.spool.control_file import ControlFile, parse_control_file
 from phd_daemon.spool.layout import State
-from restore_core import durable
+from phd_daemon.spool.own_files import write_own
+from phd_daemon.spool.plain import open_plain
 from restore_core.disk.identity import Identity
 from restore_core.errors import BadControlFile
 
@@ -70,13 +71,13 @@ def write_record(path: Path, record: JobRecord, *, durable_now: bool = True) -> 
             document[name] = getattr(record, name)
     document["state"] = record.state.value
     document["identity"] = asdict(record.identity)
-    durable.write_whole(path, json.dumps(document, indent=1).encode() + b"\n", mode=0o600, durable=durable_now)
+    write_own(path, json.dumps(document, indent=1).encode() + b"\n", durable_now=durable_now, private=True)
 
 
 def read_record(path: Path) -> JobRecord | NewerRecord | None:
     """The record, or None when there is none or it is damaged: then the control file is simply accepted again."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             data = json.loads(file.read(_MAX_BYTES))
         version = data.pop("version")
         if not isinstance(version, int):

@@ -7,7 +7,9 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from phd_daemon.spool.in_the_way import put_aside
 from phd_daemon.spool.layout import Spool
+from phd_daemon.spool.older_files import close_to_others
 from restore_core import durable
 from restore_core.errors import ConfigurationError
 from restore_core.naming import printable
@@ -29,10 +31,11 @@ _NETWORK_FUSE = {
 
 
 def check_spool(spool: Spool) -> None:
-    """Refuse a folder that cannot be a spool, and make its `.state`. Raises `ConfigurationError`, or `OSError`."""
+    """Refuse a folder that cannot be a spool; make its `.state`, close its logs. Raises `ConfigurationError`, or `OSError`."""
     for fault in faults(spool.folder):
         raise fault
     _make_state_folder(spool)
+    close_to_others(spool)
 
 
 def faults(folder: Path) -> Iterator[ConfigurationError]:
@@ -87,6 +90,12 @@ def _open_to_others(folder: Path, found: os.stat_result, name: str) -> Iterator[
             f"queue.spool: {name} belongs to user {found.st_uid}, who could change every job in it",
             remedy=f"Give it to the user the daemon runs as: chown {os.geteuid()} {name}.",
         )
+    if found.st_mode & stat.S_ISVTX and found.st_uid != os.geteuid() != 0:
+        yield ConfigurationError(
+            f"queue.spool: {name} is a drop box (mode {stat.S_IMODE(found.st_mode):04o}) of another user than the daemon's: "
+            "only its owner may rename what others put there",
+            remedy=f"Give it to the user the daemon runs as: chown {os.geteuid()} {name}.",
+        )
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX:
         mode = f"{stat.S_IMODE(found.st_mode):04o}"
         yield ConfigurationError(
@@ -102,12 +111,20 @@ def _make_state_folder(spool: Spool) -> None:
 
 def _make_own_folder(folder: Path) -> None:
     try:
-        os.mkdir(folder, 0o700)
-        durable.sync_folder(folder.parent)
+        _make(folder)
     except FileExistsError:
         found = os.lstat(folder)
+        if found.st_uid not in (0, os.geteuid()) and os.stat(folder.parent).st_mode & stat.S_ISVTX:
+            put_aside(folder)  # somebody was quicker in a drop box; whoever it was may not keep the daemon from starting
+            _make(folder)
+            return
         if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
             raise ConfigurationError(
                 f"{printable(str(folder))} is not a folder of the daemon alone",
                 remedy="Look at what is in it. The daemon makes it anew (mode 0700) when it is gone.",
             ) from None
+
+
+def _make(folder: Path) -> None:
+    os.mkdir(folder, 0o700)
+    durable.sync_folder(folder.parent)

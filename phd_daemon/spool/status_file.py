@@ -13,8 +13,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from phd_daemon.spool.plain import open_plain
-from restore_core import durable
+from phd_daemon.spool.job_log import JobLog
+from phd_daemon.spool.layout import LOG
+from phd_daemon.spool.own_files import write_own
+from phd_daemon.spool.plain import open_own
 
 VERSION = 1
 MAX_STATUS_BYTES = 1 << 20
@@ -68,11 +70,15 @@ class LiveProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobStatus:
-    """The whole document. `tries` counts ends that are tried again, `deaths` workers that were killed."""
+    """The whole document. `tries` counts ends that are tried again, `deaths` workers that were killed.
+
+    `uid` is the submitter's, who may read it; None if it is not known: then only the daemon and the spool's group may.
+    """
 
     job: str
     state: str
     submitter: str
+    uid: int | None = None
     delta: str
     restore_to: str
     priority: int
@@ -96,19 +102,21 @@ class JobStatus:
         return replace(self, **changes)
 
 
-def write_status(path: Path, status: JobStatus, *, durable_now: bool, mode: int = 0o644) -> None:
-    """Replace the status file atomically. Raises `OSError`."""
+def write_status(path: Path, status: JobStatus, *, durable_now: bool) -> None:
+    """Replace the status file atomically, whatever has its name; that is said in the job's log. Raises `OSError`."""
     document = {"version": VERSION, **asdict(status)}
     if status.outcome is not None:
         document["outcome"]["result"] = status.outcome.result.value
     text = json.dumps(document, indent=1, ensure_ascii=True).encode() + b"\n"
-    durable.write_whole(path, text, mode=mode, durable=durable_now)
+    said = write_own(path, text, durable_now=durable_now, reader=status.uid)
+    if said:
+        JobLog(path.with_name(f"{path.name.rpartition('.')[0]}.{LOG}"), reader=status.uid).line(said, past_cap=True)
 
 
 def read_status(path: Path) -> JobStatus | None:
     """The document, or None when there is none or it cannot be read as one (it is a view, never the truth)."""
     try:
-        with open_plain(path) as file:
+        with open_own(path) as file:
             data = json.loads(file.read(MAX_STATUS_BYTES))
         data.pop("version")
         if data["outcome"] is not None:

@@ -347,7 +347,12 @@ take_hold() { # take_hold FILE: nobody else writes it, until drop_hold and the e
         exec 9>>"$held.phd-hold"
         lock 9 || { rm -f "$held.phd-hold" && return 0; }
         hold_number=$(open_number 9 "$held.phd-hold")
-        [ "$(number "$held.phd-hold")" != "$hold_number" ] || { hold=$held.phd-hold && return 0; }
+        if [ "$(number "$held.phd-hold")" = "$hold_number" ]; then
+            [ ! -s "$held.phd-hold" ] ||
+                die 75 "$held.phd-hold: phd was replacing this disk and was interrupted. \
+Let it finish: phd recover DISK, or restore again with phd"
+            hold=$held.phd-hold && return 0
+        fi
     done
     die 75 "$held.phd-hold: is removed again and again ($try times); try again later"
 }

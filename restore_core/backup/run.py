@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from restore_core import catalog, naming
@@ -19,19 +20,25 @@ from restore_core.backup.delta import write_delta
 from restore_core.backup.full import write_full
 from restore_core.backup.names import Base, archive_paths, free_stamp
 from restore_core.backup.subject import Asked, Subject, open_subjects
-from restore_core.errors import BadArchive, TryAgainLater
+from restore_core.catalog.index import refuse_emptied
+from restore_core.errors import BadArchive, ListingPartial, TryAgainLater
 from restore_core.targets.base import ArchiveRef, ByteSource, NewFile, Target
+from restore_core.targets.gaps import Gap, partial_text, shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupOptions:
-    """How a backup is made. `at` is the stamp (aware; default now); `scratch` holds temporary lists while it runs."""
+    """How a backup is made. `at` is the stamp (aware; default now); `scratch` holds temporary lists while it runs.
+
+    `held` is how many archives the target held when it was last seen: one that held some and holds none is not written to.
+    """
 
     asked: Asked = field(default_factory=Asked)
     full: bool = False
     effort: Effort = Effort.NORMAL
     block_digest: BlockDigest = BlockDigest.BLAKE3
     at: dt.datetime | None = None
+    held: int = 0
     scratch: Path = Path("/var/tmp")  # noqa: S108 - the shipped default of staging_dir; files there are unlinked at once
 
 
@@ -58,7 +65,7 @@ class BackupReporter:
 def backup(path: Path, target: Target, options: BackupOptions, reporter: BackupReporter) -> list[BackupResult]:
     """Back up one disk, or all disks of a VMX, under one stamp. Raises typed errors; nothing half-made is ever visible."""
     with open_subjects(path, options.asked) as subjects:
-        known = [] if options.full else list(catalog.entries(target))
+        known = _known(target, [subject.disk for subject in subjects], options, reporter)
         bases = [_newest_base(subject.disk, known, options, reporter) for subject in subjects]
         time = options.at or dt.datetime.now(dt.UTC)
         stamp = free_stamp(target, list(zip([s.disk for s in subjects], bases, strict=True)), time)
@@ -66,6 +73,30 @@ def backup(path: Path, target: Target, options: BackupOptions, reporter: BackupR
         return [
             run.full(subject) if base is None else run.delta(subject, base) for subject, base in zip(subjects, bases, strict=True)
         ]
+
+
+def _known(target: Target, disks: list[DiskFacts], options: BackupOptions, reporter: BackupReporter) -> list[catalog.CatalogEntry]:
+    """What the target holds; for a Full that was asked for no more of it than has to be known.
+
+    Raises `TargetEmptied` where it held archives and holds none, and `ListingPartial` where what cannot be seen may be the Full
+    of one of these disks: a Delta would be made against an older one, or a Full that is there already be made again.
+    """
+    gaps: list[Gap] = []
+    found = catalog.entries(target, gaps)
+    known = list(islice(found, 1) if options.full else found)
+    hiding = [gap for gap in gaps if gap.counts() and any(gap.may_hide(disk.vm, disk.uuid) for disk in disks)]
+    if not known and not any(gap.counts() for gap in gaps):
+        refuse_emptied(target.spec, options.held)
+    if options.full:
+        return []
+    if hiding:
+        raise ListingPartial(
+            partial_text(target.spec.name, hiding),
+            remedy=f"{hiding[0].kind.mend} With --full a Full is made whatever lies there.",
+        )
+    if gaps:
+        reporter.note(f"target {target.spec.name}: passed over, with no backup of this machine in it: {shown(gaps)}")
+    return known
 
 
 def _newest_base(

@@ -13,13 +13,15 @@ from zoneinfo import ZoneInfo
 from restore_core import naming
 from restore_core.naming import ArchiveName, ArchiveType, Folder
 from restore_core.targets.base import ArchiveRef, FileStat, Target
+from restore_core.targets.gaps import Gap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogEntry:
     """One archive. `time` is the stamp in UTC, `scsi` as in the name ("00").
 
-    `settled` is False for a file so new that it may still be on its way to the target; such a one is not offered.
+    `settled` is False for a file so new that it may still be on its way to the target; such a one is not offered. `stale` is
+    True for one that was there once and that the last look at the target did not tell: it may be there, and cannot be read now.
     """
 
     ref: ArchiveRef
@@ -28,6 +30,7 @@ class CatalogEntry:
     stat: FileStat
     time: dt.datetime
     settled: bool = True
+    stale: bool = False
 
     @property
     def disk_key(self) -> tuple[str, str, str]:
@@ -35,23 +38,23 @@ class CatalogEntry:
         return (self.folder.uuid or self.folder.vm, self.name.scsi, self.name.disk)
 
 
-def entries(target: Target) -> Iterator[CatalogEntry]:
-    """Every archive on one target, asked of the target itself."""
+def entries(target: Target, gaps: list[Gap] | None = None) -> Iterator[CatalogEntry]:
+    """Every archive on one target, asked of the target itself; `gaps` as in `Target.listing`."""
     zone = ZoneInfo(target.spec.timezone)
-    for listed in target.listing():
+    for listed in target.listing(gaps):
         ref = ArchiveRef(target=target.spec.name, path=listed.path)
         found = entry_of(ref, listed.stat, zone)
         if found is not None:
             yield found
 
 
-def entry_of(ref: ArchiveRef, stat: FileStat, zone: ZoneInfo, *, settled: bool = True) -> CatalogEntry | None:
+def entry_of(ref: ArchiveRef, stat: FileStat, zone: ZoneInfo, *, settled: bool = True, stale: bool = False) -> CatalogEntry | None:
     """The entry of one file, None if the file is not ours by name or lies in no folder."""
     name = naming.parse_archive(ref.name)
     if name is None or not ref.folder:
         return None
     folder = naming.parse_folder(ref.folder)
-    return CatalogEntry(ref=ref, folder=folder, name=name, stat=stat, time=name.time_in(zone), settled=settled)
+    return CatalogEntry(ref=ref, folder=folder, name=name, stat=stat, time=name.time_in(zone), settled=settled, stale=stale)
 
 
 def newest_full_with_map(found: Iterable[CatalogEntry], disk_key: tuple[str, str, str]) -> tuple[CatalogEntry, CatalogEntry] | None:

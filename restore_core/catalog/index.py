@@ -1,11 +1,13 @@
 """All targets side by side into the cache, and what the cache says of each. One that fails takes nothing from the others.
 
-for every target, in a thread of its own: listing > cache file, published when complete; or its trouble is noted
+for every target, in a thread of its own: listing > cache file, published at its end; or its trouble is noted
+
+A listing that is partial renews all that it tells, and keeps what was known of the rest, marked stale. One that tells of no
+archive where there were some is not believed: its disk may not be mounted. A person may accept it.
 """
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,18 +16,22 @@ from pathlib import Path
 
 from restore_core.catalog import listing
 from restore_core.catalog.entry import CatalogEntry
+from restore_core.catalog.held import accept_none, note_held, read_held
+from restore_core.catalog.keep import kept
+from restore_core.catalog.known_gap import KnownGap, since
 from restore_core.catalog.listing import Head, Line, ListingWriter
 from restore_core.catalog.query import EVERYTHING, Query, cached_entries, files_of_size
 from restore_core.catalog.young import Young
-from restore_core.errors import PhdError, Stopped, TargetUnavailable
+from restore_core.errors import PhdError, Stopped, TargetEmptied, TargetUnavailable
+from restore_core.naming import printable
 from restore_core.targets.base import ArchiveRef, FileStat, Target, TargetSpec
+from restore_core.targets.gaps import Gap, partial_text
 
 MOST_FILES = 5_000_000
 _SIDE_BY_SIDE = 8
 _WAIT_FOR_OTHER = 600.0
 _QUICK = 0.05
 LEFT_ALONE = 60.0
-_LOOKS_OURS = re.compile(r"[^/]+/[a-z]{0,4}\d{2,4}-.+\.(?:gz|delta-\d{4}\.\d\d\.\d\d-\d{4})-\d{6}-\d{4}\.phd\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +48,30 @@ class Indexed:
         """How many archives its last good listing has."""
         return self.head.archives if self.head else 0
 
+    @property
+    def gaps(self) -> tuple[KnownGap, ...]:
+        """What is missing of its last good listing; empty for a complete one."""
+        return self.head.gaps if self.head else ()
+
+    @property
+    def partial(self) -> str:
+        """What is missing of the last listing, in one line; empty for a complete one, and for a target that does not answer."""
+        return partial_text(self.target, [one.gap for one in self.gaps]) if self.gaps and not self.problem else ""
+
+    @property
+    def trouble(self) -> str:
+        """Why what is known of this target may not be all that is true of it; empty if it is."""
+        return self.problem or self.partial
+
 
 class Catalog:
-    """The cache in one folder for the configured targets. The folder is made when something is first written there."""
+    """The cache in one folder for the configured targets. The folder is made when something is first written there.
 
-    def __init__(self, folder: Path, specs: Sequence[TargetSpec]) -> None:
-        self.folder = folder
+    `records` is where it is on record what each target held; None where there is no place for that.
+    """
+
+    def __init__(self, folder: Path, specs: Sequence[TargetSpec], *, records: Path | None = None) -> None:
+        self.folder, self.records = folder, records
         self.specs = tuple(specs)
 
     def known(self) -> tuple[Indexed, ...]:
@@ -74,16 +98,41 @@ class Catalog:
         """
         return [spec.name for spec in self.specs if not self._is_fresh(spec, max_age, now, left_alone)]
 
-    def index(self, open_target: Callable[[TargetSpec], Target], *, names: Collection[str] | None = None) -> tuple[Indexed, ...]:
+    def held(self, spec: TargetSpec) -> int:
+        """How many archives a target held when it was last seen, by the record or the cache, whichever is newer."""
+        record, head = read_held(self.records, spec), listing.read_head(self.folder, spec)
+        if head is not None and head.archives and (record is None or record.noted < head.began):
+            return head.archives  # not every user may write the record
+        return record.archives if record else 0
+
+    def held_folders(self, spec: TargetSpec) -> set[str]:
+        """The folders of a target that held archives, by the cache."""
+        return listing.held_folders(listing.read_texts(self.folder, spec))
+
+    def accept(self, open_target: Callable[[TargetSpec], Target], spec: TargetSpec) -> Indexed:
+        """A person says that this target may hold no archive: put it on record, and look at it again. Raises `OSError`."""
+        if self.records is not None:
+            accept_none(self.records, spec, now=time.time())
+        known = self.index(open_target, names={spec.name}, accepted={spec.name})
+        return next(one for one in known if one.target == spec.name)
+
+    def index(
+        self,
+        open_target: Callable[[TargetSpec], Target],
+        *,
+        names: Collection[str] | None = None,
+        accepted: Collection[str] = (),
+    ) -> tuple[Indexed, ...]:
         """Look at all targets, or at those named, at once; what is known of every target then.
 
-        Raises `OSError` for the cache, and `Stopped` where the targets heed a stop.
+        Those in `accepted` may hold no archive, whatever they held before. Raises `OSError` for the cache, and `Stopped` where
+        the targets heed a stop.
         """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         chosen = [spec for spec in self.specs if names is None or spec.name in names]
         if chosen:
             with ThreadPoolExecutor(min(len(chosen), _SIDE_BY_SIDE), thread_name_prefix="index") as pool:
-                list(pool.map(lambda spec: self._index_one(spec, open_target), chosen))
+                list(pool.map(lambda spec: self._index_one(spec, open_target, empty=spec.name in accepted), chosen))
         return self.known()
 
     def _known(self, spec: TargetSpec) -> Indexed:
@@ -102,12 +151,14 @@ class Catalog:
         head = listing.read_head(self.folder, spec)
         if head is None or head.finished - head.began < _QUICK:
             return False
+        if head.gaps:
+            return 0 <= now - head.finished < left_alone
         return 0 <= now - head.began <= max_age and head.began > listing.changed_at(self.folder, spec.name)
 
-    def _index_one(self, spec: TargetSpec, open_target: Callable[[TargetSpec], Target]) -> None:
+    def _index_one(self, spec: TargetSpec, open_target: Callable[[TargetSpec], Target], *, empty: bool) -> None:
         asked = time.time()
         try:
-            self._list_unless_done(spec, open_target, asked)
+            self._list_unless_done(spec, open_target, asked, empty=empty)
         except Stopped:
             raise  # no trouble of the target
         except PhdError as error:
@@ -118,7 +169,9 @@ class Catalog:
         else:
             listing.clear_trouble(self.folder, spec.name)
 
-    def _list_unless_done(self, spec: TargetSpec, open_target: Callable[[TargetSpec], Target], asked: float) -> None:
+    def _list_unless_done(
+        self, spec: TargetSpec, open_target: Callable[[TargetSpec], Target], asked: float, *, empty: bool
+    ) -> None:
         """List it; where another process is at it, wait, and take its listing if that began after we asked."""
         end = time.monotonic() + _WAIT_FOR_OTHER
         while time.monotonic() < end:
@@ -126,8 +179,9 @@ class Catalog:
             if head is not None and asked <= head.began <= time.time():
                 return
             try:
-                with ListingWriter(self.folder, spec, began=time.time()) as writer:
-                    _list(open_target(spec), writer, Young(self.folder, spec, began=time.time()))
+                began = time.time()
+                with ListingWriter(self.folder, spec, began=began) as writer:
+                    self._list(spec, open_target(spec), writer, began=began, empty=empty)
                 return
             except BlockingIOError:
                 time.sleep(0.1)
@@ -136,25 +190,61 @@ class Catalog:
             remedy="Look for a 'phd' that hangs; the last listing is used meanwhile.",
         )
 
-
-def _list(target: Target, writer: ListingWriter, young: Young) -> None:
-    archives = 0
-    try:
-        for number, listed in enumerate(target.listing()):
-            if number >= MOST_FILES:
-                raise TargetUnavailable(
-                    f"target {target.spec.name}: more than {MOST_FILES} files: its listing is not believed",
-                    remedy="Let the target's URL name the folder that holds the backups, and nothing else.",
-                )
-            if not listing.storable(listed.path):
-                continue
-            path = listing.escaped(listed.path)
-            archives += _LOOKS_OURS.match(path) is not None
-            line = Line(listed.stat.size, listed.stat.mtime, listing.OLD, path)
-            if not young.hold_back(line):
-                writer.add(line)
-        for line in young.settle(target):
+    def _list(self, spec: TargetSpec, target: Target, writer: ListingWriter, *, began: float, empty: bool) -> None:
+        gaps: list[Gap] = []
+        try:
+            archives = _write(target, writer, Young(self.folder, spec, began=began), gaps)
+        finally:
+            target.close()
+        before = listing.read_head(self.folder, spec)
+        counting = [gap for gap in gaps if gap.counts(self.held_folders(spec))] if gaps else []
+        stale = 0
+        for line in kept(lambda: listing.read_texts(self.folder, spec), writer.texts, gaps, began=began) if gaps else ():
             writer.add(line)
-        writer.publish(archives=archives, finished=time.time())
-    finally:
-        target.close()
+            archives += listing.is_archive(line.path)
+            stale += 1
+        if not archives and not counting and not empty:
+            refuse_emptied(spec, self.held(spec))
+        writer.publish(
+            archives=archives,
+            finished=time.time(),
+            stale=stale,
+            gaps=since(counting, before.gaps if before else (), began=began),
+            notes=since([gap for gap in gaps if gap not in counting], before.notes if before else (), began=began),
+        )
+        note_held(self.records, spec, archives, now=began)
+
+
+def refuse_emptied(spec: TargetSpec, held: int) -> None:
+    """Raise `TargetEmptied` for a target that held archives: it was just seen to hold none."""
+    if held:
+        raise TargetEmptied(
+            f"target {spec.name} ({printable(spec.url)}): held {counted(held)}, holds none: is it mounted?",
+            remedy=f"Mount it. If it was emptied, or another disk is in its place: 'phd targets accept {spec.name}'.",
+        )
+
+
+def counted(archives: int) -> str:
+    """So many archives, in words."""
+    return f"{archives} archive{'' if archives == 1 else 's'}"
+
+
+def _write(target: Target, writer: ListingWriter, young: Young, gaps: list[Gap]) -> int:
+    """Write down what a target tells; how many archives that are. What it does not tell is added to `gaps`."""
+    archives = 0
+    for number, listed in enumerate(target.listing(gaps)):
+        if number >= MOST_FILES:
+            raise TargetUnavailable(
+                f"target {target.spec.name}: more than {MOST_FILES} files: its listing is not believed",
+                remedy="Let the target's URL name the folder that holds the backups, and nothing else.",
+            )
+        if not listing.storable(listed.path):
+            continue
+        path = listing.escaped(listed.path)
+        archives += listing.is_archive(path)
+        line = Line(listed.stat.size, listed.stat.mtime, listing.OLD, path)
+        if not young.hold_back(line):
+            writer.add(line)
+    for line in young.settle(target):
+        writer.add(line)
+    return archives

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from restore_core import naming
 from restore_core.catalog.entry import CatalogEntry, entry_of
-from restore_core.catalog.listing import parse_line, read_texts, unescaped
+from restore_core.catalog.listing import parse_line, read_texts, read_trouble, unescaped
 from restore_core.naming import ArchiveType, printable
 from restore_core.targets.base import ArchiveRef, FileStat, ListedFile, TargetSpec
 
@@ -50,6 +50,7 @@ def cached_entries(folder: Path, spec: TargetSpec, query: Query = EVERYTHING) ->
     literals = [piece for pattern in (query.vm, query.vmdk) if pattern and (piece := _literal(pattern))]
     wanted_name = _name_test(query)
     last_folder, folder_is_wanted = "", False
+    silent = read_trouble(folder, spec) is not None
     for text in read_texts(folder, spec):
         if any(literal not in text for literal in literals):
             continue
@@ -60,7 +61,8 @@ def cached_entries(folder: Path, spec: TargetSpec, query: Query = EVERYTHING) ->
             last_folder, folder_is_wanted = folder_text, _folder_is_wanted(unescaped(folder_text), query)
         if folder_is_wanted and wanted_name(name) and (line := parse_line(text)) is not None:
             ref = ArchiveRef(target=spec.name, path=unescaped(line.path))
-            found = entry_of(ref, FileStat(size=line.size, mtime=line.mtime), zone, settled=line.settled)
+            stat = FileStat(size=line.size, mtime=line.mtime)
+            found = entry_of(ref, stat, zone, settled=line.settled, stale=silent or line.stale)
             if found is not None and _in_time(found, query):
                 yield found
 

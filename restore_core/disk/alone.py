@@ -18,7 +18,6 @@ import enum
 import errno
 import fcntl
 import os
-import signal
 import struct
 from collections.abc import Iterator
 
@@ -27,6 +26,8 @@ from restore_core.errors import DestinationInUse
 # struct flock of a 64-bit Linux: l_type, l_whence, padding, l_start, l_len, l_pid, padding.
 FLOCK = struct.Struct("hhqqi4x")
 _F_SETSIG = 10
+_SIGURG = 23
+"""Ignored unless somebody asks for it. (The library has nothing else to do with signals.)"""
 _NOT_SHARED_WRITE, _NOT_SHARED_RESIZE = 201, 203
 _FIRST_BYTE, _LAST_BYTE = 100, 204
 _NO_LOCKS = (errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP)
@@ -71,6 +72,7 @@ def lock_image(fd: int, where: str) -> None:
         for byte in (_NOT_SHARED_WRITE, _NOT_SHARED_RESIZE):
             fcntl.fcntl(fd, fcntl.F_OFD_SETLK, FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, byte, 1, 0))
     except BlockingIOError as error:
+        unlock_image(fd)
         raise in_use(where, "another program has locked it") from error
     except OSError as error:
         if error.errno not in _NO_LOCKS:
@@ -83,7 +85,7 @@ def lock_image(fd: int, where: str) -> None:
 def _ask(fd: int) -> Alone:
     try:
         # Whoever opens the file meanwhile makes the kernel send a signal; SIGIO, the usual one, would end this process.
-        fcntl.fcntl(fd, _F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(fd, _F_SETSIG, _SIGURG)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
     except OSError as error:
         return Alone.NO if error.errno in (errno.EAGAIN, errno.EBUSY) else Alone.UNKNOWN

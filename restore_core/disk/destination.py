@@ -3,7 +3,7 @@
     CRM.vmdk                 descriptor      dump.img             raw image
     CRM-flat.vmdk            disk                                 disk
     CRM-flat.vmdk.phd-new    part            dump.img.phd-new     part
-    CRM-flat.vmdk.phd-part   part of a script in a Delta (`sh DELTA`): never ours, never touched
+    CRM-flat.vmdk.phd-part   part of a script in a Delta (`sh DELTA`); .phd-replaced is its old disk: never ours, never touched
 
 How the folder is reached stands in `confinement`. Every later step works on names in that one open folder, so a folder
 that is renamed or replaced by a link in the meantime changes nothing; before and after a disk gets its name the path is walked
@@ -33,12 +33,16 @@ from restore_core.naming import MAX_NAME_BYTES, printable
 
 PART_SUFFIX = ".phd-new"
 SCRIPT_PART_SUFFIX = ".phd-part"
+SCRIPT_OLD_SUFFIX = ".phd-replaced"
+"""Under this name a script keeps the old disk, and the old descriptor, while it replaces them."""
 REDO_SUFFIX = ".phd-redo"
 STAGED_SUFFIX = ".phd-redo-part"
 HIDDEN_SUFFIX = ".phd-applying"
 PRIVATE_SUFFIX = ".swap"
 """Ends the private names; each begins with `.phd-`."""
-_LONGEST_SUFFIX = max(map(len, (PART_SUFFIX, SCRIPT_PART_SUFFIX, REDO_SUFFIX, STAGED_SUFFIX, HIDDEN_SUFFIX, HOLD_SUFFIX)))
+_LONGEST_SUFFIX = max(
+    map(len, (PART_SUFFIX, SCRIPT_PART_SUFFIX, SCRIPT_OLD_SUFFIX, REDO_SUFFIX, STAGED_SUFFIX, HIDDEN_SUFFIX, HOLD_SUFFIX))
+)
 _UNFINISHED = re.compile(r"\.phd-[a-z-]+\Z")
 
 
@@ -97,14 +101,15 @@ class Destination:
         """What a restore left or has at work beside the disk, sorted. Raises `OSError`."""
         own = {self.disk_name + suffix for suffix in (PART_SUFFIX, REDO_SUFFIX, STAGED_SUFFIX, HIDDEN_SUFFIX)}
         own |= {name + suffix for name in (self.descriptor_name, self.vmx_name) if name for suffix in (PART_SUFFIX, HIDDEN_SUFFIX)}
-        return [name for name in sorted(os.listdir(self.folder_fd)) if name in own or self._is_private(name)]
+        return [name for name in sorted(os.listdir(self.folder_fd)) if name in own or self.is_private(name)]
 
     def private_names(self) -> list[str]:
         """Private names that a crash left. Raises `OSError`."""
-        return [name for name in sorted(os.listdir(self.folder_fd)) if self._is_private(name)]
+        return [name for name in sorted(os.listdir(self.folder_fd)) if self.is_private(name)]
 
-    def _is_private(self, name: str) -> bool:
-        return name.startswith(self._private_prefix) and name.endswith(PRIVATE_SUFFIX)
+    def is_private(self, name: str) -> bool:
+        """Whether it is a private name for this disk, in this folder."""
+        return "/" not in name and name.startswith(self._private_prefix) and name.endswith(PRIVATE_SUFFIX)
 
     def leads_to(self, name: str, fd: int) -> bool:
         """Whether a name in the folder stands for the open file."""

@@ -28,7 +28,8 @@ from restore_core.naming import printable
 
 HOLD_SUFFIX = ".phd-hold"
 _TRIES = 16
-_MAX_RECORD = 64 << 10
+_MAX_RECORD = 64 << 20
+"""A record carries a descriptor, which an archive may give 4 MiB; in JSON a byte takes up to 6, and there may be two records."""
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _NO_FOLDER_LOCKS = {errno.EBADF, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK}
 """A file server that locks no folders (NFS wants one that is open for writing). The lock file alone must do there."""
@@ -51,17 +52,17 @@ class Hold:
         return self.disk_name + HOLD_SUFFIX
 
     def record(self) -> dict[str, Any] | None:
-        """What a holder before us was about to do; None if nothing, or if its record was not completed (then it was not begun)."""
+        """What a holder before us was about to do: the last complete record. What an unfinished one says was not begun."""
         return _parsed(os.pread(self.fd, _MAX_RECORD, 0)) if self.fd >= 0 else None
 
     def write_record(self, record: dict[str, Any]) -> None:
-        """Write down, durably, what is about to be done. Raises the error of `from_os_error`."""
+        """Write down, durably, what is about to be done; the record before is valid until then. Raises as `from_os_error`."""
         text = json.dumps(record).encode()
         try:
             if self.fd < 0:
                 raise OSError(errno.ENOSPC, "there was no room for the lock file of this disk")
-            os.ftruncate(self.fd, 0)
-            durable.write_all_at(self.fd, hashlib.sha256(text).hexdigest().encode() + b"\n" + text, 0)
+            line = b"\n" + hashlib.sha256(text).hexdigest().encode() + b" " + text + b"\n"
+            durable.write_all_at(self.fd, line, os.fstat(self.fd).st_size)
             durable.sync_file(self.fd)
         except OSError as error:
             raise from_os_error(error, doing=f"writing {printable(self.name)}", where=self.where) from error
@@ -125,8 +126,10 @@ def holder(folder_fd: int, disk_name: str, where: str) -> PhdError | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        return _in_the_way(disk_name + HOLD_SUFFIX, where) if error.errno == errno.ELOOP else None
+        return _in_the_way(disk_name + HOLD_SUFFIX, where) if error.errno in (errno.ELOOP, errno.ENXIO) else None
     try:
+        if not stat_module.S_ISREG(os.fstat(fd).st_mode):
+            return _in_the_way(disk_name + HOLD_SUFFIX, where)
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return _held(fd, where)
@@ -181,8 +184,7 @@ def _opened(folder_fd: int, name: str, where: str) -> int:
         if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
             raise _in_the_way(name, where) from error
         raise
-    facts = os.fstat(fd)
-    if not stat_module.S_ISREG(facts.st_mode):
+    if not stat_module.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise _in_the_way(name, where)
     return fd
@@ -201,13 +203,13 @@ def _given_a_file_of_its_own(folder_fd: int, name: str, fd: int) -> bool:
 
 
 def _parsed(data: bytes) -> dict[str, Any] | None:
-    """The record in these bytes; None if it is none, or was not completed."""
-    digest, _, text = data.partition(b"\n")
-    if not text or hashlib.sha256(text).hexdigest().encode() != digest:
-        return None
-    with contextlib.suppress(ValueError):
-        found = json.loads(text)
-        return found if isinstance(found, dict) else None
+    """The last record in these bytes that is complete; None if there is none."""
+    for line in reversed(data.splitlines()):
+        digest, _, text = line.partition(b" ")
+        if hashlib.sha256(text).hexdigest().encode() == digest:
+            with contextlib.suppress(ValueError):
+                found = json.loads(text)
+                return found if isinstance(found, dict) else None
     return None
 
 

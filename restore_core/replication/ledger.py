@@ -18,6 +18,7 @@ from pathlib import Path
 from restore_core import durable
 from restore_core.errors import TryAgainLater
 from restore_core.naming import printable, unprintable
+from restore_core.plain import read_plain
 from restore_core.targets import parse_ref
 from restore_core.targets.base import ArchiveRef
 
@@ -66,7 +67,7 @@ def read_ledger(path: Path) -> Ledger:
     Raises `TryAgainLater` when it is there and cannot be read: taken for empty, it would restore everything again.
     """
     try:
-        data = path.read_bytes()
+        data = read_plain(path)
     except FileNotFoundError:
         return EMPTY
     except OSError as error:
@@ -105,7 +106,7 @@ def append(path: Path, line: LedgerLine) -> bool:
 def _offset_of(text: bytes, path: Path) -> int | None:
     """Where a whole line lies in the ledger."""
     try:
-        data = b"\n" + path.read_bytes() + b"\n"
+        data = b"\n" + read_plain(path) + b"\n"
     except FileNotFoundError:
         return None
     found = data.find(b"\n" + text + b"\n")

@@ -7,7 +7,10 @@ For every rule, in this order; the first that holds decides:
     no backup is old enough (-N)                            too new
     a job is to write to that destination                   queued
     the ledger names the destination, the disk is gone      gone        never made anew by itself
-    the newest fitting backup is in the ledger              up to date
+    the newest fitting backup lies there, restored by us    up to date
+    it is not newer than all that were restored there       OLDER       a replica never goes back by itself
+      while what lies there is too new for the rule         ahead       its days were changed, or a person restored it
+      while somebody has written the disk                   diverged
     it failed, or was cancelled                             failed      tried again later, or the next older one
     its target does not answer                              silent
     a disk lies there that we did not write last            diverged    it may be the only copy of somebody's work
@@ -18,39 +21,25 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from restore_core import naming
 from restore_core.catalog import CatalogEntry
 from restore_core.naming import ArchiveType, printable, scsi_colon
+from restore_core.replication import standing
+from restore_core.replication.decision import Decision, Verdict, date_of
+from restore_core.replication.history import Destination, History, Times, history_of
 from restore_core.replication.ledger import Ledger, LedgerLine
 from restore_core.replication.rules import Rule, names_disk
-from restore_core.targets.base import ArchiveRef
 
+__all__ = ["Decision", "Destination", "Phase", "Policy", "QueuedJob", "Verdict", "World", "select"]
 _BAD_DATA = 65
-_WRITTEN_SINCE = (
-    "somebody has written this disk since it was last restored: it is left alone. To replace it, restore by hand with overwrite"
-)
-_DAY = dt.timedelta(hours=24)
-
-
-class Verdict(enum.Enum):
-    """What becomes of a rule in one pass."""
-
-    RESTORE = "restore"
-    CURRENT = "up to date"
-    QUEUED = "queued"
-    NO_BACKUP = "no backup"
-    TOO_NEW = "too new"
-    AMBIGUOUS = "ambiguous"
-    GONE = "gone"
-    FAILED = "failed"
-    SILENT = "target silent"
-    DIVERGED = "diverged"
+_DAY = standing.DAY
+_OLDER_THAN_REPLICA = "the next older one is older than the replica"
 
 
 class Phase(enum.Enum):
@@ -76,14 +65,6 @@ class QueuedJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Destination:
-    """A disk as it is now: something lies there; a restore of ours has left it so, and nobody has written it since."""
-
-    exists: bool
-    ours: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """`retry` is the wait after a first failure; it doubles up to `retry_most`."""
 
@@ -93,9 +74,16 @@ class Policy:
     retry_most: dt.timedelta = dt.timedelta(hours=24)
 
 
+def _as_written(path: Path) -> Hashable:
+    return os.path.normpath(path)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """Everything a pass looks at. `silent` are targets whose listing is stale, with the reason; `now` is aware."""
+    """Everything a pass looks at. `silent` are targets whose listing is stale, with the reason; `now` is aware.
+
+    `key` is equal for two paths to one disk: rules, ledger and jobs may spell them differently.
+    """
 
     entries: Iterable[CatalogEntry]
     ledger: Ledger
@@ -104,27 +92,7 @@ class World:
     now: dt.datetime
     silent: Mapping[str, str] = field(default_factory=dict)
     zones: Mapping[str, ZoneInfo] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """One rule in one pass. `wanted` is the time of the backup it asks for, `replica` that of the one restored last."""
-
-    rule: Rule
-    verdict: Verdict
-    reason: str
-    entry: CatalogEntry | None = None
-    held: bool = False
-    wanted: dt.datetime | None = None
-    replica: dt.datetime | None = None
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def lag(self) -> dt.timedelta | None:
-        """How far the replica is behind what its rule asks for; None if either is not known."""
-        if self.wanted is None or self.replica is None:
-            return None
-        return max(self.wanted - self.replica, dt.timedelta())
+    key: Callable[[Path], Hashable] = _as_written
 
 
 def select(rules: Sequence[Rule], world: World, policy: Policy) -> tuple[Decision, ...]:
@@ -148,20 +116,27 @@ class _Matcher:
             key = (entry.folder.vm, entry.name.disk)
             if key in wanted:
                 self._by_name.setdefault(key, []).append(entry)
-        self._restored = world.ledger.by_destination()
-        self._jobs: dict[Path, list[QueuedJob]] = {}
+        self._times = Times((entry for found in self._by_name.values() for entry in found), world.zones)
+        self._same = _SameDisk((rule.destination for rule in rules), world.key)
+        self._restored: dict[Hashable, list[LedgerLine]] = {}
+        for line in world.ledger.lines:
+            self._restored.setdefault(self._same.key(line.destination), []).append(line)
+        self._jobs: dict[Hashable, list[QueuedJob]] = {}
         for job in world.jobs:
-            self._jobs.setdefault(job.destination, []).append(job)
+            self._jobs.setdefault(self._same.key(job.destination), []).append(job)
 
     def decide(self, rule: Rule) -> Decision:
         """The verdict on one rule."""
-        restored = self._restored.get(rule.destination, ())
-        draft = Decision(rule=rule, verdict=Verdict.NO_BACKUP, reason="", replica=self._replica_time(restored))
+        at = self._world.destinations.get(rule.destination, Destination(exists=False))
+        lines = tuple(self._restored.get(self._same.key(rule.destination), ()))
+        history = history_of(lines, at, self._times, self._world.now)
+        replica = self._replica_time(history)
+        draft = Decision(rule=rule, verdict=Verdict.NO_BACKUP, reason="", replica=replica, unseen=at.unseen)
         found = [entry for entry in self._by_name.get((rule.vm, rule.vmdk), ()) if _fits(rule, entry)]
         deltas = [entry for entry in found if entry.name.type is ArchiveType.DELTA]
         if not deltas:
             why = "only Fulls without a map: 'phd adopt' makes their empty Deltas" if found else "no backup of it is on any target"
-            return replace(draft, reason=why)
+            return standing.ahead(replace(draft, reason=why), history, self._world.now)
         disks = sorted({(entry.folder.uuid or f"version 2 of {entry.folder.vm}", entry.name.scsi) for entry in deltas})
         if len(disks) > 1:
             named = "; ".join(f"{printable(uuid)} at {scsi_colon(scsi)}" for uuid, scsi in disks)
@@ -172,44 +147,49 @@ class _Matcher:
             (entry for entry in deltas if entry.settled and entry.time <= latest), key=lambda entry: entry.time, reverse=True
         )
         if not offered:
-            return replace(draft, verdict=Verdict.TOO_NEW, reason=_too_new(rule, deltas, self._world.now))
+            why = _too_new(rule, deltas, self._world.now)
+            return standing.ahead(replace(draft, verdict=Verdict.TOO_NEW, reason=why), history, self._world.now)
         copies = [list(group) for _, group in groupby(offered, key=lambda entry: entry.time)]
-        return self._of_copies(draft, copies, restored)
+        return self._of_copies(draft, copies, at, history)
 
-    def _of_copies(self, draft: Decision, copies: list[list[CatalogEntry]], restored: tuple[LedgerLine, ...]) -> Decision:
+    def _of_copies(self, draft: Decision, copies: list[list[CatalogEntry]], at: Destination, history: History) -> Decision:
         """`copies` are the fitting backups, newest first, each a list of the same backup on several targets."""
-        rule = draft.rule
         draft = replace(draft, wanted=copies[0][0].time)
-        at = self._world.destinations.get(rule.destination, Destination(exists=False))
-        jobs = self._jobs.get(rule.destination, [])
-        entered = {line.archive for line in restored}
+        jobs = self._jobs.get(self._same.key(draft.rule.destination), [])
+        stands = standing.stays(draft, copies[0], at, history, self._world.now)
+        done = stands.verdict is Verdict.CURRENT and not history.may_restore(copies[0])
         active = next((job for job in jobs if job.phase is Phase.ACTIVE), None)
-        if active is not None and not any(entry.ref in entered for entry in copies[0]):
+        if active is not None and not done:
             other = "" if active.archive in {str(entry.ref) for entry in copies[0]} else " with another backup"
             why = f"job {printable(active.name)} is {active.state}{other}"
             return replace(draft, verdict=Verdict.QUEUED, reason=why, entry=copies[0][0])
-        if restored and not at.exists:
-            last = restored[-1]
-            why = f"restored on {_date(last.time)}, and gone since. To have it made anew, delete its lines in the ledger"
+        if history.lines and not at.exists:
+            last = date_of(history.lines[-1].time)
+            why = f"restored on {last}, and gone since. To have it made anew, delete its lines in the ledger"
             return replace(draft, verdict=Verdict.GONE, reason=why)
-        if restored and not at.ours:
-            draft = replace(draft, warnings=(*draft.warnings, _WRITTEN_SINCE))
+        if not history.may_restore(copies[0]):
+            return stands
+        if history.lines and not at.ours:
+            draft = replace(draft, warnings=(*draft.warnings, standing.not_ours(at, known=True)))
+        return self._of_newer(draft, copies, at, history)
+
+    def _of_newer(self, draft: Decision, copies: list[list[CatalogEntry]], at: Destination, history: History) -> Decision:
+        """The newest of the copies may be restored; what the jobs say of it, and with `fall_back_to_older` of older ones."""
+        jobs = self._jobs.get(self._same.key(draft.rule.destination), [])
         fell_back = ""
         for every in copies:
             same = _best_copies(every, jobs, self._world.now)
-            if any(entry.ref in entered for entry in every):
-                why = f"the backup of {_date(same[0].time)} has been restored there"
-                verdict = Verdict.FAILED if fell_back else Verdict.CURRENT
-                return replace(draft, verdict=verdict, reason=fell_back + why, entry=same[0])
-            if fell_back and draft.replica is not None and same[0].time <= draft.replica:
-                return replace(draft, verdict=Verdict.FAILED, reason=fell_back + "the next older one is older than the replica")
+            if not history.may_restore(every):
+                is_here = history.here is not None and history.here.is_one_of(every)
+                why = f"the backup of {date_of(same[0].time)} has been restored there" if is_here else _OLDER_THAN_REPLICA
+                return replace(draft, verdict=Verdict.FAILED, reason=fell_back + why, entry=same[0] if is_here else None)
             refused = self._refused_by_jobs(same, jobs)
             if refused is None:
-                return self._restore(draft, same, at, known=bool(restored), why=fell_back)
+                return self._restore(draft, same, at, known=bool(history.lines), why=fell_back)
             verdict, why, bad_data = refused
             if not (bad_data and self._policy.fall_back_to_older):
                 return replace(draft, verdict=verdict, reason=fell_back + why, entry=same[0])
-            fell_back += f"the backup of {_date(same[0].time)} failed its check, so the next older one is taken: "
+            fell_back += f"the backup of {date_of(same[0].time)} failed its check, so the next older one is taken: "
         return replace(draft, verdict=Verdict.FAILED, reason=fell_back + "there is no older one")
 
     def _refused_by_jobs(self, same: list[CatalogEntry], jobs: list[QueuedJob]) -> tuple[Verdict, str, bool] | None:
@@ -236,18 +216,22 @@ class _Matcher:
         # An end in the future: the clock was set back, and says nothing about how long ago it was.
         if last.finished is None or not last.finished <= now < last.finished + wait:
             return None
-        return Verdict.FAILED, f"{what}: not again before {_date(last.finished + wait)}", False
+        return Verdict.FAILED, f"{what}: not again before {date_of(last.finished + wait)}", False
 
     def _restore(self, draft: Decision, same: list[CatalogEntry], at: Destination, *, known: bool, why: str) -> Decision:
-        answering = sorted((entry for entry in same if entry.ref.target not in self._world.silent), key=lambda entry: entry.ref)
+        silent = self._world.silent
+        answering = sorted((one for one in same if one.ref.target not in silent and not one.stale), key=lambda entry: entry.ref)
         if not answering:
-            silent = self._world.silent[same[0].ref.target]
-            reason = f"the backup of {_date(same[0].time)} is on {same[0].ref.target}, which does not answer: {silent}"
+            why_not = silent.get(same[0].ref.target)
+            where = (
+                f"{same[0].ref.target}, which does not answer: {why_not}" if why_not else f"{same[0].ref}, which cannot be seen now"
+            )
+            reason = f"the backup of {date_of(same[0].time)} is on {where}"
             return replace(draft, verdict=Verdict.SILENT, reason=why + reason, entry=same[0])
         if at.exists and not at.ours:
-            reason = _WRITTEN_SINCE if known else "a disk lies there that no restore of ours is on record for: it is not touched"
+            reason = standing.not_ours(at, known=known)
             return replace(draft, verdict=Verdict.DIVERGED, reason=why + reason, entry=answering[0])
-        reason = f"{why}the backup of {_date(same[0].time)} is not in the ledger"
+        reason = f"{why}the backup of {date_of(same[0].time)} is not in the ledger"
         return replace(draft, verdict=Verdict.RESTORE, reason=reason, entry=answering[0])
 
     def _warnings(self, deltas: Collection[CatalogEntry]) -> tuple[str, ...]:
@@ -255,15 +239,35 @@ class _Matcher:
         future = [entry for entry in deltas if entry.time > self._world.now]
         if future:
             newest = max(future, key=lambda entry: entry.time)
-            warnings.append(f"{len(future)} skipped that are dated in the future, up to {_date(newest.time)}: check the clocks")
+            warnings.append(f"{len(future)} skipped that are dated in the future, up to {date_of(newest.time)}: check the clocks")
         growing = sum(not entry.settled for entry in deltas)
         if growing:
             warnings.append(f"{growing} skipped that may still be on their way to the target")
         return tuple(warnings)
 
-    def _replica_time(self, restored: tuple[LedgerLine, ...]) -> dt.datetime | None:
-        """The time of the backup that was restored last, from its name."""
-        return _time_of(restored[-1].archive, self._world.zones) if restored else None
+    def _replica_time(self, history: History) -> dt.datetime | None:
+        """The time of the backup that lies there, or else was restored last."""
+        if history.here is not None and history.lines:
+            return history.here.time
+        return self._times.of(history.lines[-1].archive) if history.lines else None
+
+
+class _SameDisk:
+    """The keys of paths. Only those that end like a path of a rule are looked at: another may lie where nothing answers."""
+
+    def __init__(self, destinations: Iterable[Path], key: Callable[[Path], Hashable]) -> None:
+        self._key, self._known = key, {path: key(path) for path in destinations}
+        self._names = {_last_name(path) for path in self._known}
+
+    def key(self, path: Path) -> Hashable:
+        """Equal for two paths to one disk of the rules."""
+        if path not in self._known:
+            self._known[path] = self._key(path) if _last_name(path) in self._names else path
+        return self._known[path]
+
+
+def _last_name(path: Path) -> str:
+    return path.name.casefold().replace("-flat.vmdk", ".vmdk")
 
 
 def _fits(rule: Rule, entry: CatalogEntry) -> bool:
@@ -282,18 +286,9 @@ def _best_copies(same: list[CatalogEntry], jobs: list[QueuedJob], now: dt.dateti
     return [entry for entry in same if not any(_failed_on(job, entry, now) for job in bad)] or same
 
 
-def _time_of(archive: ArchiveRef, zones: Mapping[str, ZoneInfo]) -> dt.datetime | None:
-    name = naming.parse_archive(archive.name)
-    return name.time_in(zones.get(archive.target, ZoneInfo("UTC"))) if name else None
-
-
 def _too_new(rule: Rule, deltas: list[CatalogEntry], now: dt.datetime) -> str:
     past = [entry for entry in deltas if entry.settled and entry.time <= now]
     if not past:
         return "no backup of it can be used yet"
     oldest = min(past, key=lambda entry: entry.time)
-    return f"no backup of it is {rule.days} {'day' if rule.days == 1 else 'days'} old yet; the oldest is of {_date(oldest.time)}"
-
-
-def _date(time: dt.datetime) -> str:
-    return f"{time.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC"
+    return f"no backup of it is {rule.days} {'day' if rule.days == 1 else 'days'} old yet; the oldest is of {date_of(oldest.time)}"

@@ -14,7 +14,9 @@ from restore_core.disk.vmdk import descriptor_name_for, is_flat_name, render_des
 from restore_core.errors import BadArchive, DestinationError, DestinationExists, UsageError, from_os_error
 from restore_core.naming import printable
 from restore_core.restore.held import held_destination
+from restore_core.restore.part import remove_empty_parts
 from restore_core.restore.recovery import recover, recover_to
+from restore_core.restore.redo import in_its_place
 from restore_core.restore.redo import pending as redo_is_pending
 from restore_core.restore.redo_file import Side
 from restore_core.restore.request import Stop
@@ -47,10 +49,12 @@ def recover_disk(path: Path, side: Side | None, records: Path | None, stop: Stop
     """
     refuse_unmounted(path)
     with held_destination(path, roots=None, make_folders=False) as (destination, hold):
-        if redo_is_pending(destination):
-            return [recover_to(destination, side, records, stop)]
         unfinished = hold.record() is not None or destination.names_of_ours()
-        notes = recover(destination, hold, records, stop)
+        if redo_is_pending(destination) and not in_its_place(destination):
+            notes = [recover_to(destination, side, records, stop)]
+        else:
+            notes = recover(destination, hold, records, stop)
+        remove_empty_parts(destination)
     if not unfinished:
         raise DestinationError(f"{printable(str(path))}: no change was interrupted here", remedy="There is nothing to do.")
     return notes or ["nothing of the disk had been changed; what was left of the restore can go on, or be removed"]

@@ -184,7 +184,7 @@ def _candidates(delta: DeltaReader, targets: TargetSet, silent: list[TargetUnava
     if _is_name(header.full_name):
         yield ref.beside(header.full_name)
     if ref.target == LOCAL:
-        yield from _matching(next_door(ref), header.full_name, header.full_size)
+        yield from _matching(_told(next_door(ref), silent), header.full_name, header.full_size)
     names = sorted(targets.specs, key=lambda name: name != ref.target)
     for name in names:
         try:
@@ -206,9 +206,14 @@ def _matching(files: Iterator[tuple[ArchiveRef, int]], name: str, size: int) -> 
 
 
 def _listed(target: Target, silent: list[TargetUnavailable]) -> Iterator[tuple[ArchiveRef, int]]:
+    name = target.spec.name
+    yield from _told(((ArchiveRef(target=name, path=one.path), one.stat.size) for one in target.listing()), silent)
+
+
+def _told(files: Iterator[tuple[ArchiveRef, int]], silent: list[TargetUnavailable]) -> Iterator[tuple[ArchiveRef, int]]:
+    """What could be listed; an error, or that it is not all, is remembered for when nothing is found."""
     try:
-        for listed in target.listing():
-            yield ArchiveRef(target=target.spec.name, path=listed.path), listed.stat.size
+        yield from files
     except Stopped:
         raise
     except PhdError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -50,6 +51,15 @@ def _remove(destination: Destination, fd: int) -> None:
         there = os.stat(destination.part_name, dir_fd=destination.folder_fd, follow_symlinks=False)
         if os.path.samestat(there, os.fstat(fd)):
             remove_small_parts(destination)
+            durable.remove(destination.part_name, dir_fd=destination.folder_fd, durable=False)
+
+
+def remove_empty_parts(destination: Destination) -> None:
+    """Remove what no attempt can go on with: halves of descriptor and VMX, and a part file with nothing in it. For the holder."""
+    remove_small_parts(destination)
+    with contextlib.suppress(OSError):
+        facts = os.stat(destination.part_name, dir_fd=destination.folder_fd, follow_symlinks=False)
+        if stat.S_ISREG(facts.st_mode) and facts.st_blocks == 0:
             durable.remove(destination.part_name, dir_fd=destination.folder_fd, durable=False)
 
 

@@ -34,6 +34,7 @@ from restore_core.disk.alone import Alone, alone
 from restore_core.disk.destination import Destination
 from restore_core.errors import TryAgainLater
 from restore_core.naming import printable
+from restore_core.plain import read_plain
 
 VERSION = 2
 _NEXT = ".next"
@@ -49,7 +50,11 @@ _REMEDIES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """One record. Times in nanoseconds; `digests` is the BLAKE3 of the digests file, `boot` the kernel's id of the boot."""
+    """One record. Times in nanoseconds; `digests` is the BLAKE3 of the digests file, `boot` the kernel's id of the boot.
+
+    `archive` is where the Delta was read, as a control file names it, `taken` when that backup was made, `written` when it
+    was restored, in seconds since the epoch; older records say none of them.
+    """
 
     path: str
     inode: int
@@ -61,6 +66,9 @@ class Receipt:
     block_digest: str
     digests: str
     boot: str = ""
+    archive: str = ""
+    taken: int = 0
+    written: float = 0.0
 
     def ours(self, facts: os.stat_result) -> bool:
         """Whether the stamps say that nobody has written the disk since we did."""
@@ -138,15 +146,18 @@ def _read(records: Path | None, destination: Destination, part: str) -> Receipt 
     if records is None:
         return None
     try:
-        data = json.loads((records / f"{_key(destination)}{part}.json").read_bytes())
+        data = json.loads(read_plain(records / f"{_key(destination)}{part}.json"))
         return Receipt(**data) if data.pop("version") in (1, VERSION) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def prepare(records: Path | None, destination: Destination, delta: DeltaReader, facts: os.stat_result) -> None:
+def prepare(
+    records: Path | None, destination: Destination, delta: DeltaReader, facts: os.stat_result, *, mtime_ns: int | None = None
+) -> None:
     """Record, durably, what the disk with these facts is going to hold, before it is shown. Raises `TryAgainLater`.
 
+    `mtime_ns` is for a disk that is yet to be written: a time that it can be given afterwards (`date_as_announced`).
     The record of the disk that lies there now stays as it is until `settle`.
     """
     if records is None:
@@ -158,13 +169,16 @@ def prepare(records: Path | None, destination: Destination, delta: DeltaReader, 
             path=os.fspath(destination.path),
             inode=facts.st_ino,
             size=delta.header.disk_size,
-            mtime_ns=facts.st_mtime_ns,
+            mtime_ns=facts.st_mtime_ns if mtime_ns is None else mtime_ns,
             ctime_ns=0,
             delta_id=delta.header.delta_id,
             block_size=delta.header.block_size,
             block_digest=delta.header.block_digest.value,
             digests=_write_digests(records, key, delta),
             boot=boot_id(),
+            archive=delta.where,
+            taken=delta.header.time,
+            written=time.time(),
         )
         _write(records, key + _NEXT, receipt)
 
@@ -178,6 +192,17 @@ def stamp_next(records: Path | None, destination: Destination, facts: os.stat_re
     with _errors_told(records):
         stamped = replace(receipt, inode=facts.st_ino, size=facts.st_size, mtime_ns=facts.st_mtime_ns, ctime_ns=0, boot=boot_id())
         _write(records, _key(destination) + _NEXT, stamped)
+
+
+def date_as_announced(records: Path | None, destination: Destination, fd: int) -> None:
+    """The disk was written, and that cannot be put on record now: it gets the time that `prepare` announced, so that it stays ours.
+
+    Never raises.
+    """
+    receipt = load_next(records, destination)
+    if receipt is not None:
+        with contextlib.suppress(OSError):
+            os.utime(fd, ns=(os.fstat(fd).st_atime_ns, receipt.mtime_ns))
 
 
 def settle(records: Path | None, destination: Destination, fd: int, ctime_ns: int) -> None:
@@ -196,7 +221,25 @@ def settle(records: Path | None, destination: Destination, fd: int, ctime_ns: in
     with contextlib.suppress(OSError):
         # Durably: a power cut may leave a replacement that was not synced empty, and then nobody would know the disk as ours.
         _write(records, key, replace(receipt, ctime_ns=facts.st_ctime_ns if sure else 0, boot=boot_id()))
-        durable.move(records / f"{key}{_NEXT}.digests", records / f"{key}.digests", replace=True)
+        durable.move(records / f"{key}{_NEXT}.digests", records / f"{key}.digests", replace=True, durable=False)
+        durable.remove(records / f"{key}{_NEXT}.json", durable=False)
+
+
+def catch_up(records: Path | None, destination: Destination, facts: os.stat_result) -> None:
+    """Settle the record of the disk that lies there if a crash or an error came before that: the next `prepare` would replace it.
+
+    Its ctime stays unknown. Never raises.
+    """
+    settled, unsettled = _read(records, destination, ""), _read(records, destination, _NEXT)
+    if records is None or unsettled is None or not unsettled.ours(facts):
+        return
+    key, known = _key(destination), settled is not None and settled.ours(facts)
+    if known and settled is not None and settled.digests != unsettled.digests:
+        return  # what was prepared for this disk did not come about
+    with contextlib.suppress(OSError):
+        if not known:
+            _write(records, key, unsettled)
+        durable.move(records / f"{key}{_NEXT}.digests", records / f"{key}.digests", replace=True, durable=False)
         durable.remove(records / f"{key}{_NEXT}.json", durable=False)
 
 
@@ -208,13 +251,19 @@ def forget_next(records: Path | None, destination: Destination) -> None:
                 durable.remove(records / f"{_key(destination)}{_NEXT}.{end}", durable=False)
 
 
-def stamp(records: Path | None, destination: Destination, facts: os.stat_result) -> None:
-    """The disk has new stamps and the bytes of its receipt: we changed the ones and have read the others. Never raises."""
+def stamp(records: Path | None, destination: Destination, facts: os.stat_result, *, sure: bool = True) -> None:
+    """The disk has new stamps, because we changed them, and the bytes that it had before. Never raises.
+
+    `sure`: those are the bytes of its receipt, because they were read, or because the stamps before proved it (`untouched`).
+    Otherwise the new ones prove as little as those did.
+    """
     receipt = _read(records, destination, "")
     if records is None or receipt is None:
         return
     _let_the_tick_pass(facts)
-    stamped = replace(receipt, inode=facts.st_ino, mtime_ns=facts.st_mtime_ns, ctime_ns=facts.st_ctime_ns, boot=boot_id())
+    stamped = replace(receipt, inode=facts.st_ino, mtime_ns=facts.st_mtime_ns, ctime_ns=0)
+    if sure:
+        stamped = replace(stamped, ctime_ns=facts.st_ctime_ns, boot=boot_id())
     with contextlib.suppress(OSError):
         _write(records, _key(destination), stamped)
 
@@ -253,7 +302,8 @@ def _write_digests(records: Path, key: str, delta: DeltaReader) -> str:
                 sha.update(data)
             # Synced: after a power cut these digests decide whose the disk is.
             durable.sync_file(fd)
-            durable.move(part, name, replace=True, source_dir_fd=folder, to_dir_fd=folder)
+            # The receipt, which is written next, makes the name durable.
+            durable.move(part, name, replace=True, durable=False, source_dir_fd=folder, to_dir_fd=folder)
         finally:
             os.close(fd)
     finally:

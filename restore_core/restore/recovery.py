@@ -32,6 +32,7 @@ from restore_core.restore.replacement import Replacement, back_to_part, third_fi
 from restore_core.restore.request import Stop
 from restore_core.restore.survey import holds_digests
 
+_NOT_THERE = "threw away the redo file of a disk that is not there any more"
 _WAYS_OUT = "'phd recover DISK' finishes the change, --back takes it back, --as-it-is gives the disk its name as it lies."
 
 
@@ -47,20 +48,25 @@ def recover(destination: Destination, hold: Hold, records: Path | None, stop: St
 def recover_to(destination: Destination, side: Side | None, records: Path | None, stop: Stop) -> str:
     """A person's decision about a change in place that was interrupted: finish it, take it back, or (None) leave it as it lies.
 
-    There must be a redo file. Raises `DestinationInUse`, `TryAgainLater`, `DestinationError` and `OSError`.
+    There must be a redo file, and the disk must not be `in_its_place`: then it may have been used since. Raises
+    `DestinationInUse`, `TryAgainLater`, `DestinationError` and `OSError`.
     """
-    with _opened(destination) as (file, disk):
-        if side is None:
-            redo.unhide(destination)
-            redo.discard(destination)
-            return "the disk has its name again, as it lies; what is in it is not known"
-        _finish(destination, file, disk, side, records=records, stop=stop)
+    try:
+        with _opened(destination, copied=True) as (file, disk):
+            if side is None:
+                redo.unhide(destination)
+                redo.discard(destination)
+                return "the disk has its name again, as it lies; what is in it is not known"
+            _finish(destination, file, disk, side, records=records, stop=stop)
+    except _NotTheDisk:
+        redo.discard(destination)
+        return _NOT_THERE
     redo.discard(destination)
     return f"the disk is the {side.value} one again as a whole" if side is Side.OLD else "the change was completed"
 
 
 def _recover_replacement(destination: Destination, hold: Hold) -> str | None:
-    record = Replacement.from_record(hold.record())
+    record = Replacement.from_record(hold.record(), destination)
     note = None
     if record is not None:
         with record.opened(destination) as files:
@@ -85,9 +91,11 @@ def _replaced(destination: Destination, record: Replacement, files: dict[str, tu
     in_place = new is not None and new[0] == disk
     if not in_place and redo.exists(destination, disk):
         raise third_file(destination, old[0], *([new[0]] if new else []))
-    # Without the proof on record the old disk's times must tell, and after another boot they tell nothing.
-    sure = record.proven or record.boot == receipt.boot_id()
-    if new is not None and sure and record.old.unused(old[1]):
+    # Without the proof on record the old disk's times must tell, and after another boot they tell nothing. With it nobody can
+    # have opened the old disk by its name, and the new one may have its descriptor and receipt: who reads the old one is no reason.
+    if new is not None and record.proven and not record.old.unchanged(old[1]):
+        raise _both_used(destination, disk if in_place else new[0], old[0])
+    if new is not None and (record.proven or (record.boot == receipt.boot_id() and record.old.unused(old[1]))):
         if not in_place:
             durable.move(new[0], disk, source_dir_fd=folder, to_dir_fd=folder)
         _show(destination, record, (disk, new[1]))
@@ -137,19 +145,23 @@ def _show(destination: Destination, record: Replacement, new: tuple[str, int] | 
 def _recover_refresh(destination: Destination, records: Path | None, stop: Stop) -> str | None:
     folder, disk = destination.folder_fd, destination.disk_name
     if not redo.pending(destination):
-        return _without_redo(destination)
-    if _in_its_place(destination):
+        if redo.exists(destination, disk + HIDDEN_SUFFIX):
+            return _hidden_without_redo(destination)
+        durable.remove(disk + STAGED_SUFFIX, dir_fd=folder, durable=False)
+        return _recover_descriptor(destination)
+    if redo.in_its_place(destination):
         redo.discard(destination)
-        for name in (disk, destination.descriptor_name):
-            if name is not None:
-                durable.remove(name + HIDDEN_SUFFIX, dir_fd=folder, durable=False)
+        _recover_descriptor(destination)
         return "threw away the redo file of a refresh that was interrupted: the disk is in its place and may have been used since"
     try:
         with _opened(destination) as (file, fd):
             sides, strange = sides_on_disk(fd, file)
             if strange is not None:
                 raise _written_meanwhile(destination, f"at {strange} it holds neither the old bytes nor the new ones")
-            if Side.NEW not in sides and os.fstat(fd).st_size == file.footer.size_before:  # it grows before the first write
+            # It grows before the first write: then forward.
+            if Side.NEW not in sides and os.fstat(fd).st_size == file.footer.size_before:
+                if _was_put_back(destination, fd, records):
+                    _finish(destination, file, fd, Side.OLD, records=records, stop=stop)
                 redo.unhide(destination)
                 redo.discard(destination)
                 return "a refresh was interrupted before its first write: the disk has its name again"
@@ -160,19 +172,45 @@ def _recover_refresh(destination: Destination, records: Path | None, stop: Stop)
             return f"completed the refresh that was interrupted: {file.footer.records} blocks written again ({_words(sides)})"
     except _NotTheDisk:
         redo.discard(destination)
-        return "threw away the redo file of a disk that is not there any more"
+        return _NOT_THERE
 
 
-def _without_redo(destination: Destination) -> str | None:
-    folder, disk, name = destination.folder_fd, destination.disk_name, destination.descriptor_name
-    if not redo.exists(destination, disk + HIDDEN_SUFFIX):
-        durable.remove(disk + STAGED_SUFFIX, dir_fd=folder, durable=False)
-        if name is not None and destination.stat_disk() is not None and destination.stat_descriptor() is not None:
-            durable.remove(name + HIDDEN_SUFFIX, dir_fd=folder, durable=False)  # the old one, of which the new one took the place
+def _recover_descriptor(destination: Destination) -> str | None:
+    """A hidden descriptor whose disk lies in its place, whole: it goes where there is another, else it gets its name back."""
+    name, folder = destination.descriptor_name, destination.folder_fd
+    if name is None or not redo.exists(destination, name + HIDDEN_SUFFIX):
         return None
-    # Somebody removed the redo file of a hidden disk: its bytes are what they are, and nothing says what they were.
+    if redo.exists(destination, name):
+        durable.remove(name + HIDDEN_SUFFIX, dir_fd=folder, durable=False)
+    elif destination.stat_disk() is not None:
+        durable.move(name + HIDDEN_SUFFIX, name, source_dir_fd=folder, to_dir_fd=folder)
+        return "gave the descriptor its name back"
+    return None
+
+
+def _refuse_another_hidden(destination: Destination) -> None:
+    """A disk that is hidden while another lies in its place is for a person to decide about; a second name of that one goes.
+
+    (A file system that cannot rename without replacing gives a file both names for a moment.)
+    """
+    hidden, there = destination.disk_name + HIDDEN_SUFFIX, destination.stat_disk()
+    with contextlib.suppress(FileNotFoundError):
+        other = os.stat(hidden, dir_fd=destination.folder_fd, follow_symlinks=False)
+        if there is None or not os.path.samestat(there, other):
+            raise third_file(destination, hidden)
+        durable.remove(hidden, dir_fd=destination.folder_fd, durable=False)
+
+
+def _was_put_back(destination: Destination, disk: int, records: Path | None) -> bool:
+    """Whether the disk, with all blocks old, has other times than its receipt: the change was being taken back."""
+    known = receipt.load(records, destination)
+    return known is not None and not known.ours(os.fstat(disk))
+
+
+def _hidden_without_redo(destination: Destination) -> str:
+    """Somebody removed the redo file of a hidden disk: its bytes are what they are, and nothing says what they were."""
     if destination.stat_disk() is not None:
-        raise third_file(destination, disk + HIDDEN_SUFFIX)
+        raise third_file(destination, destination.disk_name + HIDDEN_SUFFIX)
     redo.unhide(destination)
     return "gave a hidden disk its name back: its redo file is gone"
 
@@ -191,7 +229,8 @@ def _finish(destination: Destination, file: RedoFile, disk: int, side: Side, *, 
         known = receipt.load_next(records, destination) if side is Side.NEW else receipt.load(records, destination)
         ours = known is not None and _holds(records, destination, known, disk, stop=stop) is True
         if ours:
-            (receipt.stamp_next if side is Side.NEW else receipt.stamp)(records, destination, os.fstat(disk))
+            stamp = receipt.stamp_next if side is Side.NEW else receipt.stamp
+            stamp(records, destination, os.fstat(disk))
         if side is Side.NEW:
             ctime = redo.show(destination, disk, file.footer.descriptor)
         else:
@@ -199,6 +238,8 @@ def _finish(destination: Destination, file: RedoFile, disk: int, side: Side, *, 
             redo.unhide(destination)
     if ours and side is Side.NEW:
         receipt.settle(records, destination, disk, ctime)
+    elif ours:
+        receipt.stamp(records, destination, os.fstat(disk))  # its name changed its ctime
 
 
 def _written_elsewhere(records: Path | None, destination: Destination, file: RedoFile, disk: int, stop: Stop) -> bool:
@@ -248,11 +289,14 @@ class _NotTheDisk(Exception):
 
 
 @contextlib.contextmanager
-def _opened(destination: Destination) -> Iterator[tuple[RedoFile, int]]:
-    """The redo file and its disk, proved to be nobody else's. Raises `_NotTheDisk`, and as `recover`."""
+def _opened(destination: Destination, *, copied: bool = False) -> Iterator[tuple[RedoFile, int]]:
+    """The redo file and its disk, proved to be nobody else's. Raises `_NotTheDisk`, and as `recover`.
+
+    With `copied` the hidden disk may be another file than the one that was being changed: a person says that it is a copy.
+    """
     folder, name = destination.folder_fd, destination.disk_name
     with contextlib.ExitStack() as stack:
-        fd = os.open(name + REDO_SUFFIX, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        fd = os.open(name + REDO_SUFFIX, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
         stack.callback(os.close, fd)
         file = RedoFile.opened(fd)
         if file is None:
@@ -262,14 +306,18 @@ def _opened(destination: Destination) -> Iterator[tuple[RedoFile, int]]:
             )
         hidden = name + HIDDEN_SUFFIX if redo.exists(destination, name + HIDDEN_SUFFIX) else name
         if hidden != name and redo.exists(destination, name):
-            raise third_file(destination, hidden)
+            _refuse_another_hidden(destination)
+            hidden = name
         try:
             disk = os.open(hidden, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
         except FileNotFoundError as error:
             raise _NotTheDisk from error
         stack.callback(os.close, disk)
-        if not identity_of(disk).same(Identity(inode=file.footer.inode, generation=file.footer.generation)):
+        same = identity_of(disk).same(Identity(inode=file.footer.inode, generation=file.footer.generation))
+        if not same and hidden == name:
             raise _NotTheDisk
+        if not same and not copied:
+            raise _written_meanwhile(destination, "what lies there hidden is another file, perhaps a copy of the disk")
         lock_image(disk, destination.where)
         refuse_lock_files(name, folder, destination.where)
         if alone(disk) is Alone.NO:
@@ -280,16 +328,6 @@ def _opened(destination: Destination) -> Iterator[tuple[RedoFile, int]]:
                 remedy=f"Remove the other name, or make it a copy of its own. {_WAYS_OUT}",
             )
         yield file, disk
-
-
-def _in_its_place(destination: Destination) -> bool:
-    """Whether people can see and start the disk. Without a descriptor from the start, its own name is what counts."""
-    there = destination.stat_disk() is not None
-    if redo.exists(destination, destination.disk_name + HIDDEN_SUFFIX):
-        return False  # what lies there is a third file
-    if destination.raw or not redo.exists(destination, (destination.descriptor_name or "") + HIDDEN_SUFFIX):
-        return there
-    return there and destination.stat_descriptor() is not None
 
 
 def _words(sides: set[Side]) -> str:

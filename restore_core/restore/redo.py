@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from restore_core import durable
 from restore_core.disk.allocation import zero_range
 from restore_core.disk.alone import ctime_of, leased
 from restore_core.disk.destination import HIDDEN_SUFFIX, REDO_SUFFIX, STAGED_SUFFIX, Destination
-from restore_core.errors import DestinationError, TryAgainLater, from_os_error
+from restore_core.errors import DestinationError, PhdError, TryAgainLater, from_os_error
 from restore_core.naming import printable
 from restore_core.restore.descriptor import prepare_descriptor, show_descriptor
 from restore_core.restore.existing import ExistingDisk
@@ -62,6 +62,23 @@ def pending(destination: Destination) -> bool:
     return exists(destination, destination.disk_name + REDO_SUFFIX)
 
 
+def hidden(destination: Destination) -> bool:
+    """Whether disk or descriptor have not got their names back."""
+    name = destination.descriptor_name
+    without = name is not None and exists(destination, name + HIDDEN_SUFFIX) and not exists(destination, name)
+    return without or exists(destination, destination.disk_name + HIDDEN_SUFFIX)
+
+
+def in_its_place(destination: Destination) -> bool:
+    """Whether people can see and start the disk. Without a descriptor from the start, its own name is what counts."""
+    there = destination.stat_disk() is not None
+    if exists(destination, destination.disk_name + HIDDEN_SUFFIX):
+        return False  # what lies there is a third file
+    if destination.raw or not exists(destination, (destination.descriptor_name or "") + HIDDEN_SUFFIX):
+        return there
+    return there and destination.stat_descriptor() is not None
+
+
 def hide(destination: Destination, old: ExistingDisk) -> None:
     """Take their names from descriptor and disk, durably.
 
@@ -70,7 +87,8 @@ def hide(destination: Destination, old: ExistingDisk) -> None:
     folder, name = destination.folder_fd, destination.descriptor_name
     try:
         if name is not None and exists(destination, name):
-            durable.move(name, name + HIDDEN_SUFFIX, replace=True, source_dir_fd=folder, to_dir_fd=folder)
+            # Durable with the next rename; a power cut may leave either of them undone.
+            durable.move(name, name + HIDDEN_SUFFIX, replace=True, durable=False, source_dir_fd=folder, to_dir_fd=folder)
         disk = destination.disk_name
         with old.renamed():
             durable.move(disk, disk + HIDDEN_SUFFIX, source_dir_fd=folder, to_dir_fd=folder)
@@ -98,7 +116,8 @@ def show(destination: Destination, fd: int, descriptor: str | None) -> int:
     ctime = 0
     if exists(destination, disk + HIDDEN_SUFFIX):
         with leased(fd) as lone:
-            durable.move(disk + HIDDEN_SUFFIX, disk, source_dir_fd=folder, to_dir_fd=folder)
+            # With a descriptor its rename, which follows, makes this one durable, too.
+            durable.move(disk + HIDDEN_SUFFIX, disk, durable=destination.raw, source_dir_fd=folder, to_dir_fd=folder)
             ctime = ctime_of(fd, lone)
     show_descriptor(destination, replace=False)
     return ctime
@@ -118,18 +137,24 @@ def apply(destination: Destination, disk: int, redo: RedoFile, side: Side) -> No
     durable.sync_file(disk)
 
 
-def apply_or_take_back(destination: Destination, disk: int, redo: RedoFile) -> None:
-    """Bring the disk to its new state; if that cannot be done, back to the old one. Raises what stopped it.
+def apply_or_take_back(
+    destination: Destination, disk: int, redo: RedoFile, *, check: Callable[[], None], taken_back: Callable[[], None]
+) -> None:
+    """Bring the disk to its new state and `check` it; if that cannot be done, back to the old one. Raises what stopped it.
 
     After an error the disk is as it was before and has its names again; or, if even that failed, it stays hidden, and the error
-    is a `TryAgainLater` that says how to get out.
+    is a `TryAgainLater` that says how to get out. `taken_back` is called when its bytes are old again, and when its name is back,
+    too: its times are other ones by then.
     """
     try:
         apply(destination, disk, redo, Side.NEW)
-    except (OSError, DestinationError, TryAgainLater) as error:
+        check()
+    except (OSError, PhdError) as error:
         with only_by_recovery(destination.where):
             apply(destination, disk, redo, Side.OLD)
+            taken_back()
             unhide(destination)
+            taken_back()
             discard(destination)
         if isinstance(error, OSError):
             doing = "changing the disk in place (it was put back as it was)"

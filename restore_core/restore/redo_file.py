@@ -4,7 +4,7 @@
     records        104 bytes a change: offset on the disk, length before and after, where old and new bytes are in this file
                    (NOWHERE: zeros), the digests of both
     old blocks     what lay in their places and where zeros will be, packed; zeros are not stored
-    footer         64 KiB of JSON at the very end: which disk, how large before and after, which descriptor
+    footer         JSON, padded, and its length in the last 8 bytes: which disk, how large before and after, which descriptor
 
 So a refresh can be completed and can be taken back, whatever half of it has reached the disk.
 """
@@ -31,7 +31,8 @@ VERSION = 2
 SECTOR = 512
 _RECORD = struct.Struct("<QIIQQ32s32s")
 _NOWHERE = 2**64 - 1
-_FOOTER = 64 << 10
+_LENGTH = struct.Struct("<Q")
+_LONGEST_FOOTER = 32 << 20
 _ALIGN = 64 << 10
 
 
@@ -95,9 +96,11 @@ class RedoFile:
     def opened(cls, fd: int) -> RedoFile | None:
         """None if the file has no footer that this version can read."""
         try:
-            data = json.loads(os.pread(fd, _FOOTER, max(0, os.fstat(fd).st_size - _FOOTER)))
+            end = os.fstat(fd).st_size - _LENGTH.size
+            (length,) = _LENGTH.unpack(os.pread(fd, _LENGTH.size, max(0, end)))
+            data = json.loads(os.pread(fd, min(length, _LONGEST_FOOTER), max(0, end - length)))
             return cls(fd, RedoFooter(**data)) if data.pop("version") == VERSION else None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error):
             return None
 
     def changes(self) -> Iterator[Change]:
@@ -162,7 +165,9 @@ def complete(
         records=count,
         descriptor=descriptor,
     )
-    durable.write_all_at(fd, json.dumps({"version": VERSION, **asdict(footer)}).encode().ljust(_FOOTER), tail.at)
+    text = json.dumps({"version": VERSION, **asdict(footer)}).encode()
+    text = text.rjust(_aligned(len(text) + _LENGTH.size) - _LENGTH.size)
+    durable.write_all_at(fd, text + _LENGTH.pack(len(text)), tail.at)
     durable.sync_file(fd)
 
 

@@ -42,8 +42,11 @@ def publish_new(destination: Destination, hold: Hold, part: int) -> int:
         with leased(part) as lone:
             durable.move(private, destination.disk_name, source_dir_fd=folder, to_dir_fd=folder)
             ctime = ctime_of(part, lone)
-    except FileExistsError as error:
-        back_to_part(destination, private)
+    except OSError as error:
+        if destination.leads_to(private, part):
+            back_to_part(destination, private)
+        if not isinstance(error, FileExistsError):
+            raise
         raise DestinationExists(
             f"{destination.where}: somebody put a disk there while this one was written",
             remedy="Look at it. Restore again, with overwrite = true (--overwrite) if it may be replaced.",

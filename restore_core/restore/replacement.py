@@ -41,11 +41,14 @@ class RecordedFile:
         """The same file, whatever was written to it."""
         return Identity(inode=self.inode, generation=self.generation).same(stamps.identity)
 
+    def unchanged(self, fd: int) -> bool:
+        """Nobody wrote it since."""
+        now = stamps_of(fd)
+        return self.is_it(now) and (self.size, self.mtime_ns) == (now.size, now.mtime_ns)
+
     def unused(self, fd: int) -> bool:
         """Nobody else has it open, and nobody wrote it since. The process must have no other descriptor of it."""
-        now = stamps_of(fd)
-        unchanged = self.is_it(now) and (self.size, self.mtime_ns) == (now.size, now.mtime_ns)
-        return unchanged and alone(fd) is not Alone.NO
+        return self.unchanged(fd) and alone(fd) is not Alone.NO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,14 +69,15 @@ class Replacement:
         return {"doing": _DOING, **asdict(self)}
 
     @classmethod
-    def from_record(cls, record: dict[str, Any] | None) -> Self | None:
-        """None for a record of anything else."""
+    def from_record(cls, record: dict[str, Any] | None, destination: Destination) -> Self | None:
+        """None for a record of anything else, and for one with names that are not ours: those may lead out of the folder."""
         if record is None or record.get("doing") != _DOING:
             return None
         with contextlib.suppress(KeyError, TypeError):
             new, old = RecordedFile(**record["new"]), RecordedFile(**record["old"])
             plain = {key: record[key] for key in ("private", "aside", "descriptor", "boot", "proven")}
-            return cls(new=new, old=old, **plain)
+            if destination.is_private(plain["private"]) and destination.is_private(plain["aside"]):
+                return cls(new=new, old=old, **plain)
         return None
 
     @contextlib.contextmanager

@@ -48,7 +48,8 @@ class RestoreRequest:
     restore wrote it and nobody has since. `records` is the folder of receipts (None: none are kept), `again` says that an
     attempt before this one may have come to its end without saying so. `catalog` is the folder of the catalog's cache (None:
     it is not asked), which is looked at anew when older than `catalog_max_age` seconds. `datastores` is the record of which disk
-    each datastore is (None: only mount points are asked about).
+    each datastore is (None: only mount points are asked about). `decided_at` is when a replication pass asked for this (seconds
+    since the epoch, 0: a person did): a newer backup that was restored there since is kept.
     """
 
     delta: ArchiveRef
@@ -67,6 +68,7 @@ class RestoreRequest:
     again: bool = False
     catalog: Path | None = None
     catalog_max_age: float = 5 * 3600.0
+    decided_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,9 +49,10 @@ def take_room(disk: ExistingDisk, hold: Hold, records: Path | None, ranges: list
     """
     if not ranges:
         return None
-    was_ours = (
-        records is not None and (known := receipt.load(records, disk.destination)) is not None and known.ours(os.fstat(disk.fd))
-    )
+    known, before = receipt.load(records, disk.destination), os.fstat(disk.fd)
+    was_ours, sure = known is not None and known.ours(before), known is not None and known.untouched(before)
+    # A crash in an earlier attempt at this: its record is all that speaks for a disk whose times are not those of the receipt.
+    claimed = not was_ours and (hold.record() or {}).get("doing") == ALLOCATING
     identity = disk.stamps.identity
     hold.write_record({"doing": ALLOCATING, "inode": identity.inode, "generation": identity.generation})
     try:
@@ -66,8 +67,9 @@ def take_room(disk: ExistingDisk, hold: Hold, records: Path | None, ranges: list
         raise NoSpace(where=disk.destination.where, needed=needed, free=free_bytes(folder), thin=True) from error
     finally:
         if was_ours and stamps_of(disk.fd).same(disk.stamps):
-            receipt.stamp(records, disk.destination, os.fstat(disk.fd))
-        hold.clear_record()
+            receipt.stamp(records, disk.destination, os.fstat(disk.fd), sure=sure)
+        if not claimed:
+            hold.clear_record()
     return None
 
 

@@ -29,6 +29,7 @@ from itertools import count
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.full_reader import FullReader
 from restore_core.disk.allocation import clone
+from restore_core.disk.alone import Alone
 from restore_core.disk.destination import Destination
 from restore_core.disk.hold import Hold
 from restore_core.errors import TryAgainLater
@@ -159,6 +160,8 @@ class _Attempt:
     ) -> tuple[Decision, ArchiveRef | None]:
         found = look(destination, self.request, delta, part, stop=self.stop, record=hold.record())
         with found.disk or contextlib.nullcontext():
+            if found.disk is not None and found.disk.lone is Alone.UNKNOWN:
+                self.reporter.note(f"who has the disk open: {Alone.UNKNOWN.value}")
             decision = self._clone_if_needed(found, delta, part)
             full = self._next_copy(copies, failed, wanted=decision.plan.full_blocks > 0)
             with full or contextlib.nullcontext():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -23,6 +24,7 @@ from restore_core.restore.progress import ProgressReport
 from restore_core.restore.replace import finish, publish_new, replace
 from restore_core.restore.request import Phase, Provision, Reporter, RestoreRequest, Stop
 from restore_core.restore.room import ranges_to_take, take_room
+from restore_core.restore.situation import ALLOCATING
 from restore_core.restore.staging import StagedBlocks
 from restore_core.restore.survey import Survey
 from restore_core.restore.ways import Decision, Way
@@ -58,6 +60,8 @@ class Writer:
         Raises `CopyFailed` when another copy of the Full may do better, `ChangedMeanwhile` when the disk has to be surveyed anew.
         """
         way = self.decision.way
+        if self.disk is not None:
+            receipt.catch_up(self.request.records, self.destination, os.fstat(self.disk.fd))
         if way is Way.NEW or way is Way.RESUME:
             self._new_file()
         elif way is Way.WHOLE or way is Way.CLONE:
@@ -68,6 +72,8 @@ class Writer:
             self._make_sure()
         else:
             assert_never(way)
+        if (self.hold.record() or {}).get("doing") == ALLOCATING:
+            self.hold.clear_record()  # of an attempt that a crash ended: the receipt is right again
 
     @property
     def _size(self) -> int:
@@ -137,10 +143,11 @@ class Writer:
                 raise TryAgainLater(f"{where.where}: the redo file cannot be read back", remedy="Look at the kernel's log.")
             prepare_descriptor(where, text, self.request.mode)
             report.phase(Phase.APPLY)
+            known, facts = receipt.load(self.request.records, where), os.fstat(old.fd)
             self._hide_and_prove(old)
-            self._apply(old, file, text)
+            self._apply(old, file, text, known if known is not None and known.ours(facts) else None, facts)
         except BaseException:
-            if not redo.exists(where, where.disk_name + HIDDEN_SUFFIX):  # else the redo file is the way out
+            if not redo.hidden(where):  # else the redo file is the way out
                 redo.discard(where)
             raise
         finally:
@@ -158,12 +165,13 @@ class Writer:
     def _hide_and_prove(self, old: ExistingDisk) -> None:
         """Hide descriptor and disk, and prove that nobody got hold of it before. If somebody did, all is as it was."""
         self.hold.refuse_if_lost()
+        # First the receipt: who completes the change after a crash must be able to say whose the disk is.
+        receipt.prepare(self.request.records, self.destination, self.delta, os.fstat(old.fd), mtime_ns=time.time_ns())
         try:
             redo.hide(self.destination, old)
         except FileNotFoundError as error:
             raise ChangedMeanwhile("somebody removed it", written=True) from error
         try:
-            receipt.prepare(self.request.records, self.destination, self.delta, os.fstat(old.fd))
             old.prove_again(self.destination.disk_name + HIDDEN_SUFFIX)
             if shares_blocks(old.fd):
                 raise ChangedMeanwhile("it began to share blocks with another file", written=False)
@@ -172,15 +180,24 @@ class Writer:
             receipt.forget_next(self.request.records, self.destination)
             raise
 
-    def _apply(self, old: ExistingDisk, file: redo_file.RedoFile, text: str | None) -> None:
+    def _apply(
+        self, old: ExistingDisk, file: redo_file.RedoFile, text: str | None, ours: receipt.Receipt | None, before: os.stat_result
+    ) -> None:
+        """Write, and show. `ours` is the receipt of the disk if it was one of ours, with the facts it had before it was hidden."""
         where, unrecorded = self.destination, None
-        redo.apply_or_take_back(where, old.fd, file)
+
+        def taken_back() -> None:
+            if ours is not None:
+                receipt.stamp(self.request.records, where, os.fstat(old.fd), sure=ours.untouched(before))
+
+        # The check cannot be cancelled: the disk would stay without its name.
+        redo.apply_or_take_back(where, old.fd, file, check=lambda: self._read_back(old.fd, lambda: None), taken_back=taken_back)
         with redo.only_by_recovery(where.where):
-            self._read_back(old.fd, lambda: None)  # no cancel here: the disk would stay without its name
             try:
                 receipt.stamp_next(self.request.records, where, os.fstat(old.fd))
             except TryAgainLater as error:
-                unrecorded = error  # nor for this
+                unrecorded = error  # no reason to leave it without its name
+                receipt.date_as_announced(self.request.records, where, old.fd)
             ctime = redo.show(where, old.fd, text)
         if unrecorded is not None:
             redo.discard(where)

@@ -6,10 +6,15 @@ raises `ArchiveAbsent`: nothing outside the URL is ever reached. Rules for every
 
 * *absent* is not *unreachable*: a missing file raises `ArchiveAbsent`, a server that does not answer raises
   `TargetUnavailable`, a temporary error of the transport `TryAgainLater`. An empty listing means an empty folder.
+  An archive asked for on a target that holds nothing at all raises `TargetEmptied`: what is not mounted looks so.
   A server that answers and refuses us raises `TargetRefused`, one that is not the server we trust `TargetNotTrusted`.
 * `listing` yields regular files below the URL, one folder deep (that is where backups lie); links are not followed
-  (an FTP server may show one as what it leads to). A listing is whole or raises. On an FTP server that only knows LIST its
-  times are rough; `stat` gives the exact one.
+  (an FTP server may show one as what it leads to). On an FTP server that only knows LIST its times are rough; `stat` gives the
+  exact one.
+* a part of a listing is never taken for the whole: it is complete, or partial, or it raises. What is missing of a partial one,
+  and why, is a `Gap`. Who gives a list gets all gaps in it, those that hide no backup too; for who gives none a listing with
+  a gap that counts ends with `ListingPartial`, after all that could be read.
+* a folder of this machine that is the place of a mount which is not there raises `TargetUnavailable`, and nothing is written.
 * `open` gives a `ByteSource` whose size is fixed at that moment; a file that changes later raises `BadArchive` or
   shortens no answer: `read_at` returns exactly the bytes asked for or raises. `ranges` is the fast way on a server.
 * `create` gives a `NewFile` under a temporary name; only `publish` makes it appear, complete and durable, and never
@@ -20,14 +25,15 @@ Nothing that is read here is trusted: not a name, not a size, not a byte.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from types import TracebackType
 from typing import Protocol, Self, TypeAlias
 
-from restore_core.errors import ArchiveAbsent
+from restore_core.errors import ArchiveAbsent, TargetEmptied
 from restore_core.naming import printable
+from restore_core.targets.gaps import Gap
 
 LOCAL = ""
 """The name under which paths of the local file system are addressed (`/vmfs/...`, no target)."""
@@ -159,8 +165,8 @@ class Target(Protocol):
     def spec(self) -> TargetSpec:
         """What it was made from."""
 
-    def listing(self) -> Iterator[ListedFile]:
-        """All files in the folders of this target."""
+    def listing(self, gaps: list[Gap] | None = None) -> Iterator[ListedFile]:
+        """All files in the folders of this target; what is missing is added to `gaps`, or raises `ListingPartial` at the end."""
 
     def stat(self, path: str) -> FileStat:
         """Size and time of one file."""
@@ -173,6 +179,15 @@ class Target(Protocol):
 
     def close(self) -> None:
         """Leave the target."""
+
+
+def refuse_bare(spec: TargetSpec, names: Iterable[str], error: ArchiveAbsent) -> None:
+    """Raise `TargetEmptied` where an archive is absent from a target that holds nothing at all: its disk may not be mounted."""
+    if not any(not name.startswith(".") and name != "lost+found" for name in names):
+        raise TargetEmptied(
+            f"{error.message}; target {spec.name} ({printable(spec.url)}) holds nothing at all: is it mounted?",
+            remedy="Mount it, and try again.",
+        ) from error
 
 
 def safe_parts(path: str, ref: ArchiveRef) -> tuple[str, ...]:

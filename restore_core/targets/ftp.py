@@ -24,17 +24,20 @@ from dataclasses import dataclass
 from restore_core.errors import ArchiveAbsent, BadArchive, PhdError, TargetRefused, TargetUnavailable
 from restore_core.naming import printable
 from restore_core.targets.base import Buffer, FileStat, Range, TargetSpec
-from restore_core.targets.ftp_listing import NotAListing, parse_list, parse_mlsd, parse_time
+from restore_core.targets.ftp_listing import NotAListing, Parsed, not_all_by, parse_time, read_list, read_mlsd
 from restore_core.targets.ftp_login import log_in
+from restore_core.targets.gaps import GapKind
 from restore_core.targets.limits import Limits
 from restore_core.targets.pace import Bandwidth, Pace
-from restore_core.targets.server import Address, Budget, CutShort, Entry, replaced
+from restore_core.targets.server import Address, Budget, CutShort, Inside, replaced
 
 _GAP = 1 << 20
 """Bytes that are read and thrown away rather than beginning another transfer, which costs four round trips."""
 
 _PIECE = 256 << 10
 _NOT_KNOWN = ("500", "501", "502", "504")
+_OF_ONE_FOLDER = ("450", "451", "550", "551", "553")
+"""Answers that are about the folder that was asked for, and about nothing else."""
 
 
 @dataclass(slots=True)
@@ -69,27 +72,45 @@ class FtpConnection:
         """Both sides are in step."""
         return self._usable
 
-    def entries(self, folder: str, budget: Budget) -> list[Entry]:
+    def entries(self, folder: str, budget: Budget) -> Inside:
         """CWD, which says whether the folder is there; then MLSD or LIST of it."""
         with self._typed(folder):
-            self._command(f"CWD {self._wire(folder)}")
-            if self._mlsd:
-                try:
-                    return self._listed("MLSD", parse_mlsd, budget)
-                except ftplib.error_perm as error:
-                    if str(error)[:3] not in _NOT_KNOWN:
-                        raise
-                    self._mlsd = False
-            return self._listed("LIST", lambda data: parse_list(data, dt.datetime.now(dt.UTC)), budget)
+            return self._inside(folder, budget)
 
-    def walk(self, folders: Iterable[str], budget: Budget) -> Iterator[tuple[str, list[Entry]]]:
+    def walk(self, folders: Iterable[str], budget: Budget) -> Iterator[tuple[str, Inside]]:
         """One after the other: FTP has no other way."""
         for folder in folders:
             try:
-                found = self.entries(folder, budget)
-            except ArchiveAbsent:
-                continue
+                with self._typed(folder):
+                    found = self._inside_or_why_not(folder, budget)
+            except ArchiveAbsent as error:  # a name that FTP cannot ask for
+                found = Inside(entries=(), missing=((GapKind.UNKNOWN, error.message),))
             yield folder, found
+
+    def _inside_or_why_not(self, folder: str, budget: Budget) -> Inside:
+        try:
+            return self._inside(folder, budget)
+        except (ftplib.error_perm, ftplib.error_temp) as error:
+            code = str(error)[:3]
+            if code not in _OF_ONE_FOLDER:
+                raise
+            why = f"the server answers: {printable(str(error))}"
+            return Inside(entries=(), missing=((GapKind.UNREADABLE, why),), gone=code == "550")
+        except NotAListing as error:
+            if not error.ended:
+                raise
+            return Inside(entries=(), missing=((GapKind.UNKNOWN, str(error)),))
+
+    def _inside(self, folder: str, budget: Budget) -> Inside:
+        self._command(f"CWD {self._wire(folder)}")
+        if self._mlsd:
+            try:
+                return self._listed("MLSD", read_mlsd, budget)
+            except ftplib.error_perm as error:
+                if str(error)[:3] not in _NOT_KNOWN:
+                    raise
+                self._mlsd = False
+        return self._listed("LIST", lambda data: read_list(data, dt.datetime.now(dt.UTC)), budget)
 
     def stat(self, path: str) -> FileStat:
         """SIZE and MDTM. A server without MDTM has no times: 0."""
@@ -215,7 +236,7 @@ class FtpConnection:
             self._ftp.close()
             self._connect()
 
-    def _listed(self, command: str, parse: Callable[[bytes], list[Entry]], budget: Budget) -> list[Entry]:
+    def _listed(self, command: str, parse: Callable[[bytes], Parsed], budget: Budget) -> Inside:
         self._end_transfer()
         with self._ftp.transfercmd(command) as line:
             parts = []
@@ -227,10 +248,15 @@ class FtpConnection:
                 self._pace.moved(len(data), time.perf_counter() - began)
                 budget.spend(size=len(data))
                 parts.append(data)
-        self._ftp.voidresp()
+        reply = self._ftp.voidresp()
         found = parse(b"".join(parts))
-        budget.spend(entries=len(found))
-        return found
+        budget.spend(entries=len(found.entries))
+        missing: list[tuple[GapKind, str]] = []
+        if not_all_by(reply):  # a code alone is no proof: 226 comes with "Output truncated to 4 matches", too
+            missing.append((GapKind.LIMITED, f"the server answers: {printable(reply)}"))
+        if found.unknown:
+            missing.append((GapKind.UNKNOWN, found.why))
+        return Inside(entries=found.entries, missing=tuple(missing))
 
     def _wire(self, path: str) -> str:
         """A path as ftplib must be given it. One that FTP cannot name is absent."""

@@ -8,11 +8,13 @@ import os
 import stat as stat_module
 import urllib.parse
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from restore_core import durable
 from restore_core.errors import ArchiveAbsent, BadArchive, PhdError, TargetUnavailable, TryAgainLater
+from restore_core.mounts import unmounted_mount_point
 from restore_core.naming import printable
 from restore_core.targets.base import (
     LOCAL,
@@ -24,10 +26,12 @@ from restore_core.targets.base import (
     NewFile,
     Range,
     TargetSpec,
+    refuse_bare,
     safe_parts,
 )
+from restore_core.targets.gaps import Gap
+from restore_core.targets.local_listing import PART_SUFFIX, list_folders, unreachable
 
-PART_SUFFIX = ".phd-part"
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
 
@@ -161,40 +165,40 @@ class LocalTarget:
         parsed = urllib.parse.urlsplit(spec.url)
         self._root = urllib.parse.unquote(parsed.path, errors="surrogateescape")
 
-    def listing(self) -> Iterator[ListedFile]:
+    def listing(self, gaps: list[Gap] | None = None) -> Iterator[ListedFile]:
         """Files in the folders of this target, and those at its root."""
-        try:
-            folders = [entry.name for entry in os.scandir(self._root) if entry.is_dir(follow_symlinks=False)]
-        except OSError as error:
-            raise _unreachable(self.spec, error) from error
-        yield from self._files("")
-        for folder in sorted(folders):
-            if not folder.startswith("."):
-                yield from self._files(folder)
+        self._check_mount()
+        yield from list_folders(self.spec, self._root, gaps)
 
-    def _files(self, folder: str) -> Iterator[ListedFile]:
-        try:
-            entries = sorted(os.scandir(os.path.join(self._root, folder)), key=lambda entry: entry.name)
-        except FileNotFoundError:
-            return  # removed since its parent was read: those backups are gone
-        except OSError as error:
-            raise _unreachable(self.spec, error) from error
-        for entry in entries:
-            with contextlib.suppress(FileNotFoundError):
-                if entry.is_file(follow_symlinks=False) and not entry.name.endswith(PART_SUFFIX):
-                    facts = entry.stat(follow_symlinks=False)
-                    path = f"{folder}/{entry.name}" if folder else entry.name
-                    yield ListedFile(path=path, stat=FileStat(size=facts.st_size, mtime=facts.st_mtime))
+    def _check_mount(self) -> None:
+        """Raise where the target's folder lies on the place of a mount that is not there: what is seen is another disk."""
+        point = unmounted_mount_point(Path(self._root)) if self.spec.name != LOCAL else None
+        if point is not None:
+            raise TargetUnavailable(
+                f"target {self.spec.name} ({printable(self.spec.url)}): nothing is mounted at {printable(point)}",
+                remedy=f"Mount it ('mount {printable(point)}'). If nothing belongs there any more, take it out of /etc/fstab.",
+            )
 
     def stat(self, path: str) -> FileStat:
         """Size and time of one file."""
-        with self.open(path) as source:
+        ref = ArchiveRef(target=self.spec.name, path=path)
+        *folders, name = safe_parts(path, ref)
+        with self._open(folders, name, ref) as source:
             return source.stat
 
     def open(self, path: str) -> LocalSource:
         """One archive, reached without following a link below the target's folder."""
         ref = ArchiveRef(target=self.spec.name, path=path)
         *folders, name = safe_parts(path, ref)
+        try:
+            return self._open(folders, name, ref)
+        except ArchiveAbsent as error:
+            self._check_mount()
+            with contextlib.suppress(OSError):
+                refuse_bare(self.spec, os.listdir(self._root), error)
+            raise
+
+    def _open(self, folders: list[str], name: str, ref: ArchiveRef) -> LocalSource:
         folder_fd = self._enter(folders, ref, make=False)
         try:
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -215,11 +219,13 @@ class LocalTarget:
         """Nothing is held open."""
 
     def _enter(self, folders: list[str], ref: ArchiveRef, *, make: bool) -> int:
+        if make:
+            self._check_mount()
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         try:
             fd = os.open(self._root, flags)
         except OSError as error:
-            raise _unreachable(self.spec, error) from error
+            raise unreachable(self.spec, error) from error
         for folder in folders:
             try:
                 if make:
@@ -283,10 +289,3 @@ def _read_error(error: OSError, ref: ArchiveRef) -> PhdError:
 
 def _write_error(error: OSError, ref: ArchiveRef) -> PhdError:
     return TargetUnavailable(f"{ref}: cannot be written: {error.strerror}", remedy="Check space and rights on the target.")
-
-
-def _unreachable(spec: TargetSpec, error: OSError) -> TargetUnavailable:
-    return TargetUnavailable(
-        f"target {spec.name} ({printable(spec.url)}): {error.strerror}",
-        remedy="Is the file system mounted? 'phd targets' shows what answers.",
-    )

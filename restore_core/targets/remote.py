@@ -10,17 +10,18 @@ from __future__ import annotations
 import contextlib
 import secrets
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from threading import Event
 from types import TracebackType
 from typing import IO, Self
 
 from restore_core.errors import ArchiveAbsent, BadArchive, PhdError, TargetUnavailable, from_os_error
 from restore_core.naming import ArchiveType, parse_archive, printable
-from restore_core.targets.base import ArchiveRef, Buffer, FileStat, ListedFile, NewFile, Range, TargetSpec, safe_parts
+from restore_core.targets.base import ArchiveRef, Buffer, FileStat, ListedFile, NewFile, Range, TargetSpec, refuse_bare, safe_parts
+from restore_core.targets.gaps import Gap, GapKind, link_gap, may_be_backups, refuse_partial
 from restore_core.targets.limits import Limits
-from restore_core.targets.local import PART_SUFFIX
-from restore_core.targets.server import Budget, CutShort, Entry, Server, Upload
+from restore_core.targets.local_listing import PART_SUFFIX
+from restore_core.targets.server import Budget, CutShort, Entry, Inside, Server, Upload
 
 _SEND = 1 << 20
 
@@ -101,17 +102,28 @@ class RemoteTarget:
         self.spec = spec
         self._server, self._limits = server, limits
 
-    def listing(self) -> Iterator[ListedFile]:
+    def listing(self, gaps: list[Gap] | None = None) -> Iterator[ListedFile]:
         """Files in the folders of this target, and those at its root."""
+        found: list[Gap] = [] if gaps is None else gaps
         budget = Budget(self.spec.name, self._limits)
-        try:
-            top = self._server.entries("", budget)
-        except ArchiveAbsent as error:
-            raise self._no_root(error) from error
-        yield from _files("", top)
-        folders = sorted(entry.name for entry in top if entry.folder and not entry.name.startswith("."))
+        top = self._top(budget)
+        found += _gaps("", top)
+        yield from _files("", top.entries)
+        folders = sorted(entry.name for entry in top.entries if entry.folder and not entry.name.startswith("."))
+        doubtful: list[tuple[str, Inside]] = []
         for folder, inside in self._server.walk(folders, budget):
-            yield from _files(folder, inside)
+            if inside.gone:
+                doubtful.append((folder, inside))
+                continue
+            found += _gaps(folder, inside)
+            if top.itself and not inside.itself and not inside.entries and not inside.missing:
+                found.append(Gap(path=folder, kind=GapKind.UNREADABLE, why="the server tells no name in it, not even its own"))
+            yield from _files(folder, inside.entries)
+        if doubtful:  # gone since its name was told, or not to be entered: FTP has one answer for both
+            there = {entry.name for entry in self._top(budget).entries if entry.folder}
+            found += [gap for folder, inside in doubtful if folder in there for gap in _gaps(folder, inside)]
+        if gaps is None:
+            refuse_partial(self.spec.name, found)
 
     def stat(self, path: str) -> FileStat:
         """Size and time of one file."""
@@ -125,7 +137,14 @@ class RemoteTarget:
 
     def open(self, path: str) -> RemoteSource:
         """One archive."""
-        return RemoteSource(self._server, ArchiveRef(target=self.spec.name, path=path), self.stat(path))
+        ref = ArchiveRef(target=self.spec.name, path=path)
+        safe_parts(path, ref)
+        try:
+            stat = self._server.stat(path)
+        except ArchiveAbsent as error:
+            refuse_bare(self.spec, (entry.name for entry in self._top(Budget(self.spec.name, self._limits)).entries), error)
+            raise
+        return RemoteSource(self._server, ref, stat)
 
     def create(self, path: str) -> NewFile:
         """A new archive; missing folders are made, the target's own folder never."""
@@ -146,8 +165,12 @@ class RemoteTarget:
         self._server.close()
 
     def _check_root(self) -> None:
+        self._top(Budget(self.spec.name, self._limits))
+
+    def _top(self, budget: Budget) -> Inside:
+        """What is in the target's own folder."""
         try:
-            self._server.entries("", Budget(self.spec.name, self._limits))
+            return self._server.entries("", budget)
         except ArchiveAbsent as error:
             raise self._no_root(error) from error
 
@@ -283,7 +306,16 @@ class StagedFile:
             ) from error
 
 
-def _files(folder: str, entries: list[Entry]) -> Iterator[ListedFile]:
+def _files(folder: str, entries: Sequence[Entry]) -> Iterator[ListedFile]:
     for entry in sorted(entries, key=lambda entry: entry.name):
-        if not entry.folder and not entry.name.endswith(PART_SUFFIX):
+        if not entry.folder and not entry.link and not entry.name.endswith(PART_SUFFIX):
             yield ListedFile(path=f"{folder}/{entry.name}" if folder else entry.name, stat=entry.stat)
+
+
+def _gaps(folder: str, inside: Inside) -> Iterator[Gap]:
+    """What a folder does not tell, and the links in it behind which backups may lie."""
+    for kind, why in inside.missing:
+        yield Gap(path=folder, kind=kind, why=why)
+    for entry in inside.entries:
+        if entry.link and may_be_backups(folder, entry.name):
+            yield link_gap(folder, entry.name)

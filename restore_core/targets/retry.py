@@ -20,10 +20,10 @@ from restore_core.errors import PhdError, Stopped
 from restore_core.targets.attend import Stop, attended, begun
 from restore_core.targets.base import Buffer, FileStat, Range
 from restore_core.targets.limits import Limits
-from restore_core.targets.server import Budget, Entry, Server, Upload
+from restore_core.targets.server import Budget, Inside, Server, Upload
 
 _Result = TypeVar("_Result")
-_Folder: TypeAlias = tuple[str, list[Entry]]
+_Folder: TypeAlias = tuple[str, Inside]
 _TOGETHER = 16
 """Folders that are waited for at a time, as many as an SFTP server is asked for in one message: a thread for each is dear."""
 
@@ -49,11 +49,11 @@ class Retrying:
         self._closed = Event()
         self._sleep = sleep or self._closed.wait
 
-    def entries(self, folder: str, budget: Budget) -> list[Entry]:
+    def entries(self, folder: str, budget: Budget) -> Inside:
         """Tried again from the folder's start."""
         return self._again(lambda: self._inner.entries(folder, budget))
 
-    def walk(self, folders: Iterable[str], budget: Budget) -> Iterator[tuple[str, list[Entry]]]:
+    def walk(self, folders: Iterable[str], budget: Budget) -> Iterator[_Folder]:
         """Goes on with the folder after the last one that was delivered."""
         left, failures = deque(folders), 0
         while True:

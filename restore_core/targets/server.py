@@ -13,7 +13,7 @@ import contextlib
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import Event
 from typing import Protocol
@@ -21,6 +21,7 @@ from typing import Protocol
 from restore_core.errors import TargetRefused, TargetUnavailable, TryAgainLater
 from restore_core.naming import MAX_NAME_BYTES
 from restore_core.targets.base import Buffer, FileStat, Range, TargetSpec
+from restore_core.targets.gaps import GapKind
 from restore_core.targets.limits import Limits
 
 PORTS = {"ftp": 21, "ftps": 21, "sftp": 22}
@@ -59,11 +60,26 @@ def address_of(spec: TargetSpec) -> Address:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One name in a folder. Links and everything else that is neither file nor folder are left out."""
+    """One name in a folder. A link is not followed; everything else that is neither file nor folder is left out."""
 
     name: str
     folder: bool
     stat: FileStat
+    link: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inside:
+    """What is in a folder. `missing` are the reasons why that may not be all of it.
+
+    `itself` says that the server told the folder's own name, `.`, too. `gone` says that the folder may simply not be there any
+    more: FTP has one answer for that and for one that may not be entered.
+    """
+
+    entries: Sequence[Entry]
+    missing: tuple[tuple[GapKind, str], ...] = ()
+    itself: bool = False
+    gone: bool = False
 
 
 def honest(name: str) -> bool:
@@ -126,11 +142,14 @@ class Connection(Protocol):
     def usable(self) -> bool:
         """False once anything was left in doubt: it must be closed then."""
 
-    def entries(self, folder: str, budget: Budget) -> list[Entry]:
-        """What is in a folder; `ArchiveAbsent` if there is no such folder."""
+    def entries(self, folder: str, budget: Budget) -> Inside:
+        """What is in a folder; `ArchiveAbsent` if there is no such folder, and an error if it may not be read."""
 
-    def walk(self, folders: Iterable[str], budget: Budget) -> Iterator[tuple[str, list[Entry]]]:
-        """The entries of each folder, in the same order; those that are gone meanwhile are left out."""
+    def walk(self, folders: Iterable[str], budget: Budget) -> Iterator[tuple[str, Inside]]:
+        """What is in each folder, in the same order; those that are gone meanwhile are left out.
+
+        One that cannot be read, or not to its end, says so in `missing`, and keeps none of the others from being listed.
+        """
 
     def stat(self, path: str) -> FileStat:
         """A regular file, not reached through a link where the server can tell."""
@@ -160,10 +179,10 @@ class Connection(Protocol):
 class Server(Protocol):
     """As `Connection`, for any number of threads."""
 
-    def entries(self, folder: str, budget: Budget) -> list[Entry]:
+    def entries(self, folder: str, budget: Budget) -> Inside:
         """As `Connection`."""
 
-    def walk(self, folders: Iterable[str], budget: Budget) -> Iterator[tuple[str, list[Entry]]]:
+    def walk(self, folders: Iterable[str], budget: Budget) -> Iterator[tuple[str, Inside]]:
         """As `Connection`."""
 
     def stat(self, path: str) -> FileStat:
@@ -201,12 +220,12 @@ class Pool:
         self._lent: dict[Connection, Event | None] = {}
         self._closed = False
 
-    def entries(self, folder: str, budget: Budget) -> list[Entry]:
+    def entries(self, folder: str, budget: Budget) -> Inside:
         """What is in a folder."""
         with self._lend() as connection:
             return connection.entries(folder, budget)
 
-    def walk(self, folders: Iterable[str], budget: Budget) -> Iterator[tuple[str, list[Entry]]]:
+    def walk(self, folders: Iterable[str], budget: Budget) -> Iterator[tuple[str, Inside]]:
         """The entries of each folder."""
         with self._lend() as connection:
             yield from connection.walk(folders, budget)

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 from restore_core.errors import ArchiveAbsent, BadArchive, PhdError, TargetRefused, TargetUnavailable
 from restore_core.naming import printable
 from restore_core.targets.base import Buffer, FileStat, Range, TargetSpec
+from restore_core.targets.gaps import GapKind
 from restore_core.targets.limits import Limits
 from restore_core.targets.pace import Bandwidth, Pace
 from restore_core.targets.read_ahead import cut, requests
-from restore_core.targets.server import Address, Budget, CutShort, Entry, replaced
-from restore_core.targets.sftp_folders import read_folders
+from restore_core.targets.server import Address, Budget, CutShort, Inside, replaced
+from restore_core.targets.sftp_folders import read_folders, why_not
 from restore_core.targets.sftp_wire import Answer, Ask, Attributes, Declined, Fields, ProtocolError, Status, Wire, string
 
 if TYPE_CHECKING:
@@ -93,18 +94,23 @@ class SftpConnection:
         """The channel is in step."""
         return self._usable
 
-    def entries(self, folder: str, budget: Budget) -> list[Entry]:
+    def entries(self, folder: str, budget: Budget) -> Inside:
         """OPENDIR and READDIR, which gives sizes and times with the names."""
-        for _, found in self.walk([folder], budget):
-            return found
-        raise ArchiveAbsent(f"{self._where(folder)}: there is no such folder", remedy="See what there is with 'phd backups'.")
+        with self._typed(folder):
+            for _, found in read_folders(self._wire, [(folder, self._path(folder))], budget):
+                if isinstance(found, Declined):
+                    raise found
+                return found
+        raise AssertionError("one folder was asked for")
 
-    def walk(self, folders: Iterable[str], budget: Budget) -> Iterator[tuple[str, list[Entry]]]:
+    def walk(self, folders: Iterable[str], budget: Budget) -> Iterator[tuple[str, Inside]]:
         """Several folders at a time on one channel."""
         with self._typed(""):
             for name, found in read_folders(self._wire, ((name, self._path(name)) for name in folders), budget):
-                if found is not None:
+                if not isinstance(found, Declined):
                     yield name, found
+                elif found.code != Status.NO_SUCH_FILE:
+                    yield name, Inside(entries=(), missing=((GapKind.UNREADABLE, why_not(found)),))
 
     def stat(self, path: str) -> FileStat:
         """LSTAT of the file and of the folders on the way to it: no link is followed below the target's folder."""

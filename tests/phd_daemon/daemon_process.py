@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 FAKE_WORKER = Path(__file__).resolve().parent / "spool" / "fake_worker.py"
@@ -15,8 +17,24 @@ def no_inotify(**_: object) -> None:
     raise OSError(24, "inotify instance limit reached")
 
 
+def plant_fault(module: str, name: str) -> None:
+    """`module:function` or `module:Class.method` raises what nobody expects, when the job it is called for is named bad."""
+    owner: Any = importlib.import_module(module)
+    *parents, last = name.split(".")
+    for parent in parents:
+        owner = getattr(owner, parent)
+    real = getattr(owner, last)
+
+    def faulty(*arguments: Any, **named: Any) -> Any:
+        if "bad" in repr((arguments, named)).replace("bad_", ""):
+            raise RuntimeError("planted")
+        return real(*arguments, **named)
+
+    setattr(owner, last, faulty)
+
+
 def main() -> int:
-    from phd_daemon import logs, service
+    from phd_daemon import logs, service, starts
     from phd_daemon.cli import show
     from phd_daemon.config import load_config
     from phd_daemon.notify import Notifier
@@ -29,7 +47,11 @@ def main() -> int:
         reconcile.DEATH_PAUSES = (0.0, 0.0)
     for setting in os.environ.get("TEST_SETTINGS", "").split():
         name, _, value = setting.partition("=")
-        setattr(service, name, float(value))
+        for module in (service, starts):
+            if hasattr(module, name):
+                setattr(module, name, float(value))
+    if "TEST_FAULT" in os.environ:
+        plant_fault(*os.environ["TEST_FAULT"].split(":"))
     try:
         config = load_config(Path(sys.argv[1]))
         lock = service.open_spool(config)

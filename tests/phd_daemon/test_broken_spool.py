@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import re
 from pathlib import Path
 
 import pytest
 
 from phd_daemon.spool import admit
 from phd_daemon.spool.layout import State
-from tests.phd_daemon.spool.desk import Desk
+from tests.phd_daemon.spool.desk import TEXT, Desk
 
 
 @pytest.fixture
@@ -57,3 +58,24 @@ def test_one_whose_file_was_only_quicker_is_not(tmp_path: Path, monkeypatch: pyt
         desk.keeper.claim("crm")
     desk.mv("crm.held", "crm.job")
     assert [record.stem for record in desk.round().ready] == ["crm"]
+
+
+@pytest.mark.parametrize("text", [TEXT, b"nonsense"])
+def test_what_cannot_be_finished_is_said_once_and_not_each_time_it_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: bytes
+) -> None:
+    """The log of a job that could not be accepted or rejected grew by the same lines every five seconds."""
+    desk = Desk(tmp_path / "spool", monkeypatch)
+
+    def no_space(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(admit, "write_status", no_space)
+    desk.drop("crm.job", text)
+    for _ in range(4):
+        desk.round()
+    assert len(re.findall("accepted from|rejected:", desk.log())) == 1
+    assert desk.log().count("waits: [Errno 28] No space left on device") == 1
+    desk.drop("crm.job", text + b"\n")
+    desk.round()
+    assert len(re.findall("accepted from|rejected:", desk.log())) == 2

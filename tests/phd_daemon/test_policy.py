@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import grp
+import hashlib
 import os
 import pwd
 from pathlib import Path
@@ -104,6 +105,14 @@ class TestDropPart:
         assert drop_part(record(tmp_path), (tmp_path,))
         assert not part.exists()
         assert not drop_part(record(tmp_path), (tmp_path,))
+        assert os.listdir(tmp_path / "ds1") == []
+
+    def test_so_is_what_was_staged_or_was_about_to_get_its_name(self, tmp_path: Path, part: Path) -> None:
+        """Files of the disk's size stayed when a worker was killed at such a moment and its job cancelled."""
+        private = f".phd-{hashlib.sha256(b'crm-flat.vmdk').hexdigest()[:12]}-{'0' * 16}.swap"
+        part.rename(part.with_name(private))
+        part.with_name("crm-flat.vmdk.phd-redo-part").write_bytes(b"staged")
+        assert drop_part(record(tmp_path), (tmp_path,))
         assert os.listdir(tmp_path / "ds1") == []
 
     def test_one_that_is_being_written_stays(self, tmp_path: Path, part: Path) -> None:

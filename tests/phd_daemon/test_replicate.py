@@ -233,7 +233,7 @@ def test_a_rules_file_that_is_being_saved_is_waited_for(site: Site) -> None:
 
 def test_a_ledger_that_cannot_be_read_stops_the_pass(site: Site) -> None:
     site.ledger_file.mkdir()
-    with pytest.raises(TryAgainLater, match="Is a directory"):
+    with pytest.raises(TryAgainLater, match="is no regular file"):
         site.run()
     assert site.names() == []
 
@@ -429,3 +429,129 @@ def test_a_damaged_backup_falls_back_only_when_asked(tmp_path: Path, daemons: Ca
     assert "failed its check, so the next older one is taken" in capsys.readouterr().out
     daemon.until(lambda: len(site.names("done")) == 1)
     assert (site.store / "ronzo/CRM-flat.vmdk").read_bytes() == good
+
+
+def test_a_vanished_newest_backup_takes_the_replica_nowhere(
+    tmp_path: Path, daemons: Callable[[Site], Running], capsys: Say
+) -> None:
+    """The newest backup was moved away: the replica was rolled back to the one before, and "up to date" when the file returned."""
+    site = Site(tmp_path)
+    now = dt.datetime.now(dt.UTC)
+    old, new = disk(1), disk(2)
+    site.backup(old, f"{now - dt.timedelta(hours=30):%Y-%m-%d %H:%M}")
+    site.backup(new, f"{now - dt.timedelta(minutes=20):%Y-%m-%d %H:%M}")
+    site.rules(site.rule(vmdk="CRM.img"))
+    replica = site.store / "ronzo/CRM-flat.vmdk"
+    daemon = daemons(site)
+    daemon.until(lambda: len(site.names("done")) == 1)
+    assert replica.read_bytes() == new
+    config = ["--config", str(site.root / "phd.toml")]
+    (newest,) = (site.targets / "nas1").rglob(f"*.delta-{now - dt.timedelta(minutes=20):%Y.%m.%d-%H%M}-*.phd")
+    newest.rename(tmp_path / "moved-away")
+
+    assert run(["replicate", *config]) == 0
+    said = capsys.readouterr().out
+    daemon.until(lambda: not site.names("job", "held", "running"))
+    assert replica.read_bytes() == new
+    assert len(site.names("done")) == 1
+    assert "is the newest on the targets, that of" in said
+    assert "is here (OLDER)" in said
+    assert "0 up to date, 1 skipped (1 OLDER)" in said
+    record = json.loads(replicate.record_file(site.config).read_text().splitlines()[-1])
+    assert record["decisions"][0]["verdict"] == "OLDER"
+    for command in (["rules", "check"], ["replicate", "--dry-run"], ["doctor"]):
+        run([*command, *config])
+        assert "OLDER" in capsys.readouterr().out, command
+
+    (tmp_path / "moved-away").rename(newest)
+    assert run(["replicate", *config]) == 0
+    assert "1 up to date" in capsys.readouterr().out
+    assert replica.read_bytes() == new
+
+
+def test_an_older_backup_restored_by_hand_stays_until_a_newer_one_comes(
+    tmp_path: Path, daemons: Callable[[Site], Running], capsys: Say
+) -> None:
+    """It was called "up to date" with a backup that was not there any more, and other days took it back further."""
+    site = Site(tmp_path)
+    now = dt.datetime.now(dt.UTC)
+    contents = {hours: disk(hours) for hours in (80, 55, 1)}
+    for hours, content in contents.items():
+        site.backup(content, f"{now - dt.timedelta(hours=hours):%Y-%m-%d %H:%M}")
+    site.rules(site.rule(vmdk="CRM.img"))
+    replica = site.store / "ronzo/CRM-flat.vmdk"
+    daemon = daemons(site)
+    daemon.until(lambda: len(site.names("done")) == 1)
+    config = ["--config", str(site.root / "phd.toml")]
+
+    (older,) = (site.targets / "nas1").rglob(f"*.delta-{now - dt.timedelta(hours=55):%Y.%m.%d-%H%M}-*.phd")
+    assert run(["restore", str(older), "--to", str(site.store / "ronzo/CRM.vmdk"), "--overwrite", *config]) == 0
+    assert replica.read_bytes() == contents[55]
+    capsys.readouterr()
+    assert run(["replicate", *config]) == 0
+    said = capsys.readouterr().out
+    assert "0 up to date, 1 skipped (1 OLDER)" in said
+    assert "which was restored before): it is kept until one newer than" in said
+
+    site.rules(site.rule(vmdk="CRM.img", days="-3"))
+    assert run(["replicate", *config]) == 0
+    said = capsys.readouterr().out
+    until = now - dt.timedelta(hours=55) + dt.timedelta(days=3)
+    assert f"is here (OLDER): ahead of its rule until {until:%Y-%m-%d %H:%M} UTC" in said
+
+    site.rules(site.rule(vmdk="CRM.img"))
+    newer = disk(9)
+    site.backup(newer, f"{now - dt.timedelta(minutes=10):%Y-%m-%d %H:%M}")
+    assert run(["replicate", *config]) == 0
+    daemon.until(lambda: len(site.names("done")) == 2)
+    assert replica.read_bytes() == newer
+
+
+def test_up_to_date_is_said_of_nothing_else(tmp_path: Path, daemons: Callable[[Site], Running]) -> None:
+    """The folder of a replica is moved, its descriptor removed, something else put there: each was "up to date", or rolled back."""
+    site = Site(tmp_path)
+    site.backup(disk(1), "2026-03-01 03:00")
+    site.rules(site.rule(vmdk="CRM.img"))
+    daemons(site).until(lambda: len(site.names("done")) == 1)
+    assert site.verdicts() == [Verdict.CURRENT]
+    (site.store.parent / "nice-name").symlink_to(site.store.name)  # the same disk by another path
+    site.rules(site.rule("../nice-name/ronzo/CRM.vmdk", vmdk="CRM.img").replace("ISCSI02/../", ""))
+    assert site.verdicts() == [Verdict.CURRENT]
+    folder = site.store / "ronzo"
+
+    (folder / "CRM.vmdk").rename(tmp_path / "descriptor")
+    assert site.verdicts() == [Verdict.DIVERGED]
+    (tmp_path / "descriptor").rename(folder / "CRM.vmdk")
+    assert site.verdicts() == [Verdict.CURRENT]
+
+    folder.rename(site.store / "moved")
+    assert site.verdicts() == [Verdict.GONE]
+    (folder).mkdir()
+    (folder / "CRM-flat.vmdk").write_bytes(b"somebody's work")
+    assert site.verdicts() == [Verdict.DIVERGED]
+    assert site.names("job", "held", "running") == []
+
+
+def test_a_job_of_a_rule_that_waited_does_not_go_back_from_what_came_meanwhile(
+    tmp_path: Path, daemons: Callable[[Site], Running]
+) -> None:
+    """A job waited (held, or for its target) while a person restored a newer backup: then it took the replica back."""
+    site = Site(tmp_path)
+    site.configure("storm_limit = 1")
+    now = dt.datetime.now(dt.UTC)
+    new = disk(2)
+    site.backup(disk(1), f"{now - dt.timedelta(hours=30):%Y-%m-%d %H:%M}")
+    site.rules(site.rule(vmdk="CRM.img"), site.rule("other/CRM.vmdk", vmdk="CRM.img"))
+    daemon = daemons(site)
+    daemon.until(lambda: len(site.names("held")) == 2)
+    name = next(name for name in site.names("held") if "ronzo" in (site.spool / name).read_text()).removesuffix(".held")
+    site.backup(new, f"{now - dt.timedelta(minutes=20):%Y-%m-%d %H:%M}")
+    (newer,) = (site.targets / "nas1").rglob(f"*.delta-{now - dt.timedelta(minutes=20):%Y.%m.%d-%H%M}-*.phd")
+    config = ["--config", str(site.root / "phd.toml")]
+    assert run(["restore", str(newer), "--to", str(site.store / "ronzo/CRM.vmdk"), *config]) == 0
+
+    assert run(["release", name, *config]) == 0
+    daemon.until(lambda: site.names("failed", "done") != [])
+    assert (site.store / "ronzo/CRM-flat.vmdk").read_bytes() == new
+    assert site.names("failed") == [f"{name}.failed"]
+    assert "a newer backup was restored there after this job was queued" in (site.spool / f"{name}.log").read_text()

@@ -29,6 +29,15 @@ PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def _without_rights_of_root() -> list[str]:
+    """A command before a command: root's right to read everything is taken away, so that a folder may be closed to a server."""
+    setpriv = shutil.which("setpriv", path=PATH) if os.geteuid() == 0 else None
+    return [setpriv, "--bounding-set=-dac_override,-dac_read_search"] if setpriv else []
+
+
+_WITHOUT_RIGHTS_OF_ROOT = _without_rights_of_root()
+
+
 class Missing(Exception):
     """The server's program is not installed here."""
 
@@ -71,7 +80,9 @@ def running(command: Sequence[str], port: int, log: Path) -> Iterator[subprocess
     """The server's process, in a group of its own, once it listens."""
     with log.open("w+b") as output:
         # vsftpd writes its complaints to descriptor 0.
-        process = subprocess.Popen(command, stdin=output, stdout=output, stderr=output, start_new_session=True, cwd=ROOT)
+        process = subprocess.Popen(
+            [*_WITHOUT_RIGHTS_OF_ROOT, *command], stdin=output, stdout=output, stderr=output, start_new_session=True, cwd=ROOT
+        )
         try:
             _wait_for(port, process, log)
             yield process
@@ -150,8 +161,8 @@ def sshd(folder: Path, store: Path | None = None) -> Iterator[Served]:
 
 
 @contextlib.contextmanager
-def ssh_password(folder: Path) -> Iterator[Served]:
-    """An SSH server that asks for a password and knows no extension."""
+def ssh_password(folder: Path, *, script: Path | None = None) -> Iterator[Served]:
+    """An SSH server that asks for a password and knows no extension; `script` as in paramiko_sftp.py."""
     port, store, known = free_port(), _store(folder), folder / "known_hosts"
     subprocess.run([program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "host_key")], check=True)
     kind, key = (folder / "host_key.pub").read_text().split()[:2]
@@ -165,6 +176,7 @@ def ssh_password(folder: Path) -> Iterator[Served]:
         staging_dir=str(folder),
     )
     command = [sys.executable, "-m", "tests.servers.paramiko_sftp", str(port), str(store), password_file, str(folder / "host_key")]
+    command += [str(script)] if script else []
     with running(command, port, folder / "ssh.log") as process:
         yield Served(spec=spec, store=store, process=process)
 
@@ -199,10 +211,11 @@ def vsftpd(folder: Path, store: Path | None = None, *, tls: bool = False, passiv
 
 
 @contextlib.contextmanager
-def pyftpd(folder: Path, *, lie: str = "", tls: bool = False) -> Iterator[Served]:
-    """pyftpdlib; `lie` is one of those in pyftpd.py."""
+def pyftpd(folder: Path, *, lie: str = "", tls: bool = False, script: Path | None = None, mlsd: bool = True) -> Iterator[Served]:
+    """pyftpdlib; `lie` and `script` as in pyftpd.py."""
     port, store = free_port(), _store(folder)
     command = [sys.executable, "-m", "tests.servers.pyftpd", str(port), str(store), write_password(folder), "--lie", lie]
+    command += [*(["--script", str(script)] if script else []), *([] if mlsd else ["--no-mlsd"])]
     certificate = make_certificate(folder) if tls else None
     spec = TargetSpec(
         name="ftps" if tls else "ftp",

@@ -1,4 +1,9 @@
-"""`python -m tests.servers.paramiko_sftp PORT FOLDER PASSWORD_FILE KEY`: an SSH server with passwords.
+"""`python -m tests.servers.paramiko_sftp PORT FOLDER PASSWORD_FILE KEY [SCRIPT]`: an SSH server with passwords.
+
+With a SCRIPT it says of a folder what that file says at that moment, as JSON: {"/FOLDER": {...}}, "/" for its root:
+
+deny    the status with which it declines    keep    only the first so many names
+blank   it does not say what anything is     drop    names that match it are left out
 
 It has none of OpenSSH's extensions.
 OpenSSH checks passwords only as root and against the machine's own users; this one knows one user and one password.
@@ -6,7 +11,9 @@ OpenSSH checks passwords only as root and against the machine's own users; this 
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import socket
 import sys
 import threading
@@ -35,7 +42,7 @@ class Session(paramiko.ServerInterface):  # type: ignore[misc]  # paramiko has n
 
 
 class Folder(paramiko.SFTPServerInterface):  # type: ignore[misc]  # paramiko has no types
-    root = ""
+    root = script = ""
 
     def _real(self, path: str) -> str:
         return f"{self.root}{self.canonicalize(path)}"
@@ -45,7 +52,14 @@ class Folder(paramiko.SFTPServerInterface):  # type: ignore[misc]  # paramiko ha
             found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in os.scandir(self._real(path))]
         except OSError as error:
             return paramiko.SFTPServer.convert_errno(error.errno)
-        return [paramiko.SFTPAttributes.from_stat(facts, name) for name, facts in found]
+        said = json.loads(Path(self.script).read_text()).get(self.canonicalize(path), {}) if os.path.exists(self.script) else {}
+        if "deny" in said:
+            return said["deny"]
+        kept = [one for one in found if not said.get("drop") or not re.search(said["drop"], one[0])][: said.get("keep")]
+        told = [paramiko.SFTPAttributes.from_stat(facts, name) for name, facts in kept]
+        for one in told if said.get("blank") else ():
+            one.st_mode, one._flags = None, one._flags & ~one.FLAG_PERMISSIONS
+        return told
 
     def lstat(self, path: str) -> Any:
         try:
@@ -85,7 +99,8 @@ class Folder(paramiko.SFTPServerInterface):  # type: ignore[misc]  # paramiko ha
 
 
 def main() -> None:
-    port, Folder.root, password_file, key = sys.argv[1:]
+    port, Folder.root, password_file, key, *script = sys.argv[1:]
+    Folder.script = script[0] if script else ""
     Session.password = Path(password_file).read_text().rstrip("\n")
     with socket.create_server(("127.0.0.1", int(port))) as door:
         while True:

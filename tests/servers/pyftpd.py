@@ -8,15 +8,25 @@ hole    5,000 bytes into a file nothing comes any more
 list    a listing ends in the middle of a line, with 226
 hostile a listing holds names that nobody may use
 once    as fin, but only the first time
+
+With `--script FILE` it says of a folder what that file says at that moment, as JSON: {"/FOLDER": {...}}, "/" for its root:
+
+cwd     the answer to CWD                     before  the answer to LIST or MLSD, before anything is sent
+keep    only the first so many lines          extra   lines that come last
+drop    lines that match it are left out      sub     [pattern, replacement]: in every line
+reply   the closing answer instead of 226     end     the end of a line, instead of CR LF
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
+import re
 import socket
 import struct
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +99,11 @@ class Folder(AbstractedFS):  # type: ignore[misc]  # pyftpdlib has no types
         file = super().open(filename, mode)
         return LyingFile(file, Handler.lie) if mode == "rb" and Handler.lie not in ("", "list", "hostile") else file
 
+    def format_list(self, *args: Any, **options: Any) -> Any:
+        return scripted(self.cmd_channel.said_of(args[0]), super().format_list(*args, **options))
+
     def format_mlsx(self, *args: Any, **options: Any) -> Any:
-        for line in super().format_mlsx(*args, **options):
+        for line in scripted(self.cmd_channel.said_of(args[0]), super().format_mlsx(*args, **options)):
             yield line[: len(line) // 2] if Handler.lie == "list" else line
         if Handler.lie == "hostile":
             facts = b"type=file;size=1;perm=r;modify=20260301030000; "
@@ -98,7 +111,54 @@ class Folder(AbstractedFS):  # type: ignore[misc]  # pyftpdlib has no types
                 yield facts + name + b"\r\n"
 
 
-class Handler(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
+def scripted(said: dict[str, Any], lines: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines of a listing, as the script will have them."""
+    pattern, new = (text.encode("latin-1") for text in said.get("sub", ("", "")))
+    end = said.get("end", "\r\n").encode()
+    kept = [line for line in lines if not said.get("drop") or not re.search(said["drop"].encode("latin-1"), line)]
+    for line in kept[: said.get("keep")]:
+        yield (re.sub(pattern, new, line) if pattern else line).removesuffix(b"\r\n") + end
+    for line in said.get("extra", ()):
+        yield line.encode("latin-1") + end
+
+
+class Scripted(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
+    """Says what the script says."""
+
+    script: Path | None = None
+    _closing = ""
+
+    def said_of(self, folder: str) -> dict[str, Any]:
+        """What the script says of a folder, by its real path."""
+        if self.script is None or not self.script.exists():
+            return {}
+        found: dict[str, Any] = json.loads(self.script.read_text()).get("/" + folder.removeprefix(self.fs.root).lstrip("/"), {})
+        return found
+
+    def ftp_CWD(self, path: str) -> Any:  # noqa: N802 - pyftpdlib's name
+        reply = self.said_of(path).get("cwd")
+        return self.respond(reply) if reply else super().ftp_CWD(path)
+
+    def ftp_LIST(self, path: str) -> Any:  # noqa: N802 - see above
+        return self._listing(path, super().ftp_LIST)
+
+    def ftp_MLSD(self, path: str) -> Any:  # noqa: N802 - see above
+        return self._listing(path, super().ftp_MLSD)
+
+    def respond(self, resp: str, *args: Any, **options: Any) -> None:
+        if resp.startswith("226") and self._closing:
+            resp, self._closing = self._closing, ""
+        super().respond(resp, *args, **options)
+
+    def _listing(self, path: str, listing: Any) -> Any:
+        said = self.said_of(path)
+        if "before" in said:
+            return self.respond(said["before"])
+        self._closing = said.get("reply", "")
+        return listing(path)
+
+
+class Handler(Scripted):
     lie = ""
     use_sendfile = False
     abstracted_fs = Folder
@@ -120,11 +180,15 @@ def main() -> None:
     parser.add_argument("password_file")
     parser.add_argument("--lie", default="")
     parser.add_argument("--certificate", default="")
+    parser.add_argument("--script", type=Path)
+    parser.add_argument("--no-mlsd", action="store_true")
     asked = parser.parse_args()
     logging.basicConfig(level=logging.CRITICAL)
     authorizer = DummyAuthorizer()
     authorizer.add_user(USER, Path(asked.password_file).read_text().rstrip("\n"), asked.folder, perm="elradfmwMT")
-    Handler.lie = asked.lie
+    Handler.lie, Handler.script = asked.lie, asked.script
+    if asked.no_mlsd:
+        Handler.proto_cmds = {name: facts for name, facts in Handler.proto_cmds.items() if not name.startswith("MLS")}
     handler: Any = Handler
     if asked.certificate:
         TlsHandler.certfile, handler = asked.certificate, TlsHandler

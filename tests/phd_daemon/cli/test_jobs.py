@@ -62,7 +62,7 @@ def test_submit_writes_what_the_daemon_reads(tmp_path: Path, spool: Path, capsys
     options = ["--full", "nas1:f/00-CRM.vmdk.gz-070920-1601.phd", "--overwrite", "--thin", "--vmx", "as-is", "--readback"]
     assert submit(*options, "--priority", "0", "--note", 'he said "now"') == 0
     assert names(spool) == ["CRM.job"]
-    assert (spool / "CRM.job").stat().st_mode & 0o777 == 0o644
+    assert (spool / "CRM.job").stat().st_mode & 0o777 == 0o640
     control = parse_control_file((spool / "CRM.job").read_bytes())
     assert (str(control.delta), control.restore_to) == (DELTA, tmp_path / "volumes/A/ronzo/CRM.vmdk")
     assert (control.overwrite, control.provision, control.vmx, control.readback) == (True, Provision.THIN, VmxChoice.AS_IS, True)

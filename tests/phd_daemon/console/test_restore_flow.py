@@ -20,6 +20,7 @@ from restore_core.restore.request import VmxChoice
 from tests.phd_daemon.console.conftest import Place
 from tests.phd_daemon.console.scripted import BACK, ENTER, Answer, Scripted
 from tests.phd_daemon.small_backup import UUID, VMX
+from tests.rights import of_no_more_than_a_user
 
 T = TypeVar("T")
 Script = list[tuple[str, Answer]]
@@ -387,6 +388,19 @@ def test_a_target_that_does_not_answer_says_so_above_the_list(place: Place) -> N
     restore_flow.by_vm(face, place.desk)
     assert any("nas1" in line and "; shown as of 20" in line for line in face.seen)
     assert any(line.startswith("CRM ") for line in face.seen)
+
+
+def test_a_target_that_answers_in_part_says_so_above_the_list(place: Place) -> None:
+    """Its backups were gone from the menus without a word."""
+    restore_flow.by_vm(Scripted(("Virtual Machines", BACK)), place.desk)
+    folder = place.backup.full_path.parent
+    folder.chmod(0)
+    face = Scripted(*TO_BACKUP, ("Backups of CRM", BACK), ("CRM", BACK), ("Virtual Machines", BACK))
+    with of_no_more_than_a_user():
+        restore_flow.by_vm(face, place.desk)
+    folder.chmod(0o755)
+    assert any(f"nas1: its listing is partial: {folder.name}: Permission denied; shown as of 20" in line for line in face.seen)
+    assert any("empty Delta, not seen" in line for line in face.seen)
 
 
 def test_vmx_only(place: Place) -> None:

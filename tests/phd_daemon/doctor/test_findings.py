@@ -6,6 +6,7 @@ import datetime as dt
 import os
 import subprocess
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -115,7 +116,7 @@ class _Asked:
     def __init__(self, error: Exception | None) -> None:
         self._error = error
 
-    def listing(self) -> Iterator[None]:
+    def listing(self, _gaps: object = None) -> Iterator[None]:
         if self._error is not None:
             raise self._error
         return iter(())
@@ -240,9 +241,18 @@ class TestRules:
             Verdict.AMBIGUOUS: "rule-ambiguous",
             Verdict.GONE: "replica-gone",
             Verdict.DIVERGED: "replica-diverged",
+            Verdict.OLDER: "replica-older",
+            Verdict.AHEAD: "replica-ahead",
         }
         for verdict in Verdict:
             assert self.found(look(verdict)) == ([wrong[verdict]] if verdict in wrong else []), verdict
+
+    def test_a_disk_that_cannot_be_looked_at_is_no_finding(self) -> None:
+        seen = look(Verdict.DIVERGED)
+        blind = replace(seen, decisions=(replace(seen.decisions[0], unseen="may be read by root alone"),))
+        assert self.found(blind) == []
+        assert rules.unseen(blind) == ("/v/A/CRM.vmdk: may be read by root alone",)
+        assert rules.unseen(seen) == ()
 
     def test_lines(self) -> None:
         assert self.found(look(problems=(Problem(line=1, column=2, message="no"),))) == ["rule-bad"]

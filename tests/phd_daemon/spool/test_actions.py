@@ -154,8 +154,10 @@ def test_the_way_out_of_two_jobs_with_one_name(tmp_path: Path) -> None:
     put(tmp_path, "-rf.job", "-rf.held", "b.running", "b.job", "b.cancelled")
     with pytest.raises(UsageError) as caught:
         actions.hold(tmp_path, "-rf")
+    assert "'mv -- -rf.held '-rf.~1.held''" in caught.value.remedy
+    with pytest.raises(UsageError) as caught:
+        actions.release(tmp_path, "-rf")
     assert "'phd cancel -- -rf'" in caught.value.remedy
     (tmp_path / "b.running").unlink()
-    with pytest.raises(UsageError) as caught:
-        actions.cancel(tmp_path, "b")
-    assert "'phd clean b'" in caught.value.remedy
+    actions.cancel(tmp_path, "b")
+    assert {"b.cancelled", "b.~1.cancelled"} <= set(os.listdir(tmp_path))

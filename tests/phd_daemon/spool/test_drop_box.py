@@ -6,24 +6,31 @@ import errno
 import os
 import pwd
 import stat
+import struct
+import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from phd_daemon.cli.follow import follow
 from phd_daemon.cli.main import run
 from phd_daemon.config import Config, parse_config
+from phd_daemon.ledger_entry import enter
 from phd_daemon.policy import door_policy
 from phd_daemon.spool import keeper as keeper_module
 from phd_daemon.spool.drop import drop
 from phd_daemon.spool.keeper import Keeper
 from phd_daemon.spool.layout import Spool
+from phd_daemon.spool.purge import purge
 from phd_daemon.spool.record import JobRecord, read_record
 from phd_daemon.spool.safety import check_spool
-from phd_daemon.spool.status_file import JobStatus, Outcome, Result, write_status
+from phd_daemon.spool.status_file import JobStatus, Outcome, Result, read_status, write_status
+from phd_daemon.spool.troubles import MOST_ASIDE
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a drop box is for several users: only root can become them")
 
@@ -268,3 +275,179 @@ def test_phd_submit_works_for_a_member(box: Box) -> None:
     assert (box.folder / "crm.job").stat().st_uid == box.ann
     box.round()
     assert "accepted from daemon" in box.log()
+
+
+def test_anothers_log_and_status_cannot_be_read_and_ones_own_can(box: Box) -> None:
+    """The logs of all were open to whoever knew a name; and a daemon that starts with umask 077 showed nobody his own."""
+    box.config = box.settings('submitters = ["daemon", "bin"]')
+    box.drop(box.ann)
+    os.umask(0o077)
+    try:
+        box.round()
+    finally:
+        os.umask(0o022)
+    for path in (box.spool.log("crm"), box.spool.status("crm")):
+        assert as_user(box.bob, path.read_bytes) == errno.EACCES
+        assert as_user(box.ann, path.read_bytes) == 0
+        found = path.stat()
+        assert (found.st_uid, stat.S_IMODE(found.st_mode)) == (0, 0o640)
+    assert as_user(box.bob, (box.folder / "crm.job").read_bytes) == errno.EACCES
+
+
+KINDS: dict[str, Callable[[Path], object]] = {
+    "folder": lambda path: os.mkdir(path, 0o755),
+    "full folder": lambda path: os.makedirs(path / "inside", 0o755),
+    "fifo": lambda path: os.mkfifo(path, 0o666),
+    "link": lambda path: path.symlink_to("/etc/hostname"),
+    "file": lambda path: path.write_bytes(b"bob was here"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("extension", ["status", "log", "running", "held", "done", "job"])
+def test_what_bob_has_put_in_the_way_of_a_job_of_roots_is_put_aside(box: Box, extension: str, kind: str) -> None:
+    """A folder crm.status had root's job accepted again each round, crm.running kept it from its worker, crm.job swallowed it."""
+    place = box.folder / f"crm.{extension}"
+    assert as_user(box.bob, lambda: KINDS[kind](place)) == 0
+    box.round()
+    (box.root / "new").write_bytes(box.text())
+    os.rename(box.root / "new", box.folder / "crm.job")
+    box.round()
+    assert box.keeper.claim("crm") is not None
+    assert read_record(box.spool.record("crm")) is not None
+    status = read_status(box.spool.status("crm"))
+    assert status is not None
+    assert (status.submitter, status.attempt) == ("root", 1)
+    assert box.log().count("accepted from") == 1
+    assert not (box.folder / "crm.running").is_dir()
+    assert (box.folder / "crm.running").lstat().st_uid == 0
+
+
+def test_what_is_put_aside_is_bounded_and_said(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    place = box.folder / "crm.job"
+    for _ in range(MOST_ASIDE + 3):
+        as_user(box.bob, lambda: os.mkdir(place))
+        box.round()
+    aside = [name for name in box.names() if ".aside-" in name]
+    assert len(aside) == MOST_ASIDE
+    assert "crm.job was a folder of user bin" in " ".join(str(record.__dict__) for record in caplog.records)
+    assert box.drop(box.ann, "other") == 0
+    box.round()
+    assert "accepted from daemon" in box.log("other")
+
+
+def test_what_is_put_aside_goes_with_the_purge(box: Box) -> None:
+    as_user(box.bob, lambda: os.mkdir(box.folder / "a.job"))
+    as_user(box.bob, lambda: KINDS["full folder"](box.folder / "b.job"))
+    as_user(box.bob, lambda: os.mkfifo(box.folder / "c.job"))
+    box.round()
+    purge(box.spool, older_than=60, now=time.time() + 30, busy=())
+    assert len(box.names()) == 3
+    purge(box.spool, older_than=60, now=time.time() + 90, busy=())
+    assert [name.partition(".aside")[0] for name in box.names()] == ["b.job"]
+
+
+def test_where_even_the_rename_is_refused_the_job_waits_with_the_reason_and_no_other_waits(box: Box) -> None:
+    """A mount point can be neither renamed nor removed."""
+    place = box.spool.status("crm")
+    as_user(box.bob, lambda: os.mkdir(place))
+    ran = subprocess.run(["mount", "-t", "tmpfs", "none", str(place)], capture_output=True, check=False)
+    if ran.returncode:
+        pytest.skip("this machine does not mount")
+    try:
+        box.drop(box.ann)
+        box.drop(box.ann, "other")
+        for _ in range(3):
+            box.round()
+        assert box.log().count("accepted from") == 1
+        assert "can be neither renamed nor removed" in box.log()
+        assert box.spool.record("other").exists()
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+    box.round()
+    assert box.spool.record("crm").exists()
+
+
+def test_a_state_folder_that_bob_made_first_keeps_no_daemon_from_starting(box: Box) -> None:
+    box.spool.receipts.rmdir()
+    box.spool.state_folder.rmdir()
+    assert as_user(box.bob, lambda: os.mkdir(box.spool.state_folder, 0o777)) == 0
+    check_spool(box.spool)
+    assert box.spool.state_folder.stat().st_uid == 0
+    assert box.spool.state_folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_operators_of_a_spool_read_the_logs(box: Box) -> None:
+    """A group that may list the spool reads its logs; so does one that the spool's default access list names."""
+    box.folder.chmod(0o2750)
+    (box.folder / "crm.job").write_bytes(box.text())
+    box.round()
+    assert as_user(box.bob, box.spool.log("crm").read_bytes) == 0
+    assert as_user(box.bob, box.spool.log("crm").read_bytes, member=False) == errno.EACCES
+
+
+def test_a_job_that_only_calls_itself_one_of_a_rule_is_not_entered(box: Box) -> None:
+    """Lines of the ledger decide what replication does next: only the daemon's and root's jobs make some."""
+    box.drop(box.ann, "auto-crm")
+    box.round()
+    record = read_record(box.spool.record("auto-crm"))
+    assert isinstance(record, JobRecord)
+    enter(record, 1e9, box.root / "restored.log")
+    assert not (box.root / "restored.log").exists()
+    enter(record.with_(uid=0), 1e9, box.root / "restored.log")
+    assert (box.root / "restored.log").exists()
+
+
+def test_operators_of_a_drop_box_are_named_in_its_default_access_list(box: Box) -> None:
+    """As `setfacl -m g:operators:rx,d:g:operators:r` does. The mode then says rwx for the group, which still may not list it."""
+    operators = 61_235
+
+    def entries(group: int, named: int, mask: int) -> bytes:
+        nobody = 0xFFFFFFFF
+        found = ((1, 7, nobody), (4, group, nobody), (8, named, operators), (16, mask, nobody), (32, 0, nobody))
+        return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in found)
+
+    os.setxattr(box.folder, "system.posix_acl_access", entries(3, 5, 7))
+    os.setxattr(box.folder, "system.posix_acl_default", entries(0, 4, 4))
+    assert box.folder.stat().st_mode & 0o070 == 0o070
+    assert box.drop(box.ann) == 0
+    box.round()
+    for path in (box.spool.log("crm"), box.spool.status("crm")):
+        assert as_user(box.ann, path.read_bytes) == 0
+        assert as_user(box.bob, path.read_bytes) == errno.EACCES
+        child = subprocess.run(["cat", str(path)], user=box.bob, group=operators, extra_groups=[], capture_output=True, check=False)
+        assert child.returncode == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_who_is_quick_in_the_moment_between_the_look_and_the_claim_delays_nobody(box: Box, kind: str) -> None:
+    """With a loop that makes crm.running again and again bob kept root's job from ever being claimed."""
+    (box.folder / "crm.job").write_bytes(box.text())
+    box.round()
+    place = box.folder / "crm.running"
+    assert as_user(box.bob, lambda: KINDS[kind](place)) == 0
+    assert box.keeper.claim("crm") is not None
+    assert place.lstat().st_uid == 0
+    assert place.read_bytes() == box.text()
+
+
+def test_logs_of_an_earlier_version_are_closed_at_the_start(box: Box) -> None:
+    box.drop(box.ann)
+    box.round()
+    for path in (box.spool.log("crm"), box.spool.status("crm")):
+        os.removexattr(path, "system.posix_acl_access")
+        path.chmod(0o644)
+    box.spool.log("gone").write_text("of a job that is gone\n")
+    check_spool(box.spool)
+    for path in (box.spool.log("crm"), box.spool.status("crm")):
+        assert as_user(box.ann, path.read_bytes) == 0
+        assert as_user(box.bob, path.read_bytes) == errno.EACCES
+    assert as_user(box.bob, box.spool.log("gone").read_bytes) == errno.EACCES
+
+
+def test_a_log_that_bob_has_put_there_is_not_shown_as_that_of_a_job(box: Box) -> None:
+    log = box.spool.log("crm")
+    as_user(box.bob, lambda: log.write_text("done: bob says so\n"))
+    (box.folder / "crm.job").write_bytes(box.text())
+    with pytest.raises(OSError, match="not written by the daemon"):
+        list(follow(box.spool, "crm"))

@@ -66,9 +66,16 @@ def test_what_else_lies_under_its_name_is_not_written_to_but_replaced(tmp_path: 
 
 
 def test_nowhere_to_write_is_no_error(tmp_path: Path) -> None:
-    (tmp_path / "folder.log").mkdir()
-    assert not JobLog(tmp_path / "folder.log").line("x")
     assert not JobLog(tmp_path / "none" / "c.log").line("x")
+
+
+def test_a_folder_with_its_name_is_put_aside_and_that_is_said(tmp_path: Path) -> None:
+    (tmp_path / "folder.log" / "inside").mkdir(parents=True)
+    assert JobLog(tmp_path / "folder.log").line("x")
+    assert "folder.log was a folder of user" in (tmp_path / "folder.log").read_text()
+    (aside,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    assert aside.name.startswith("folder.log.aside-")
+    assert (aside / "inside").is_dir()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of other users")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from phd_daemon.spool.reconcile import (
     Regard,
     Reidentify,
     Requeue,
+    StepAside,
     Withdraw,
     reconcile,
 )
@@ -142,10 +144,12 @@ class TestWaiting:
     def test_a_crash_between_rename_and_record_of_a_start(self) -> None:
         assert decide(record(W), running=file()) == Requeue()
 
-    def test_a_namesake_waits_for_the_held_one(self) -> None:
-        action = reconcile(Facts(files={H: file(), W: file(OTHER)}, record=record(H), still=9.0))
-        assert isinstance(action, Nothing)
-        assert "same name" in action.why
+    def test_a_held_one_makes_way_for_a_namesake(self) -> None:
+        assert reconcile(Facts(files={H: file(), W: file(OTHER)}, record=record(H), still=9.0)) == StepAside(source=H)
+
+    def test_but_not_for_what_is_no_file(self) -> None:
+        folder = replace(file(OTHER), kind=Kind.OTHER)
+        assert reconcile(Facts(files={H: file(), W: folder}, record=record(H), still=9.0)) == Nothing()
 
     def test_a_held_one_that_was_replaced_is_no_longer_ours(self) -> None:
         assert reconcile(Facts(files={H: file(OTHER)}, record=record(H))) == Disown()

@@ -35,9 +35,9 @@ def ledger_before_the_disk() -> None:
 def done_before_the_outcome() -> None:
     write_status = status_file.write_status
 
-    def lazily(path: Path, status: JobStatus, *, durable_now: bool, mode: int = 0o644) -> None:
+    def lazily(path: Path, status: JobStatus, *, durable_now: bool) -> None:
         del durable_now
-        write_status(path, status, durable_now=False, mode=mode)
+        write_status(path, status, durable_now=False)
 
     for module in (moves, admit, worker_report):
         setattr(module, "write_status", lazily)  # noqa: B010  mypy forbids the plain form

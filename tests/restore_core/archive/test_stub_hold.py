@@ -115,3 +115,13 @@ def test_descriptors_and_vmx_are_held_too(place: Place) -> None:
         assert (ran.returncode, BUSY in ran.stderr) == (75, True)
     assert sh(place.delta, "stub", "--to", place.out / "x.vmdk").returncode == 0
     assert place.names() == ["x.vmdk"]
+
+
+def test_a_replacement_that_phd_was_interrupted_in_is_phds(place: Place) -> None:
+    """The record in the lock file says which file is which; a script that goes on would put a third one there."""
+    (place.out / "x-flat.vmdk.phd-hold").write_bytes(b"a record")
+    for options in ((), ("--overwrite",)):
+        ran = place.restore("x.vmdk", *options)
+        assert (ran.returncode, "phd was replacing this disk" in ran.stderr) == (75, True)
+    assert (place.out / "x-flat.vmdk.phd-hold").read_bytes() == b"a record"
+    assert place.names() == ["x-flat.vmdk.phd-hold"]

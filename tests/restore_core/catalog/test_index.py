@@ -145,7 +145,7 @@ class Server:
         self.spec, self._paths, self._fail, self._wait = spec, paths, fail, wait
         self.closed = False
 
-    def listing(self) -> Iterator[ListedFile]:
+    def listing(self, _gaps: object = None) -> Iterator[ListedFile]:
         for path in self._paths:
             yield ListedFile(path=path, stat=FileStat(size=1, mtime=OLD))
         if self._wait is not None:

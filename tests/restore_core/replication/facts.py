@@ -57,6 +57,11 @@ def ledger(*entries: CatalogEntry, to: Path = HOME) -> Ledger:
     return Ledger(lines=lines, bad=())
 
 
+def holding(entry: CatalogEntry) -> Destination:
+    """A disk that a restore of this backup has left, and nobody has written since."""
+    return Destination(exists=True, ours=True, archive=entry.ref, taken=entry.time)
+
+
 def decide(
     entries: Iterable[CatalogEntry],
     *,
@@ -67,6 +72,7 @@ def decide(
     now: dt.datetime = NOW,
     silent: dict[str, str] | None = None,
     policy: Policy | None = None,
+    zone: str = "UTC",
 ) -> Decision:
     """The decision on the first rule, by default the plain one for CRM.vmdk."""
     wanted = [*rules] or [rule()]
@@ -77,5 +83,6 @@ def decide(
         destinations={HOME: there or Destination(exists=entered is not None, ours=True)},
         now=now,
         silent=silent or {},
+        zones={name: ZoneInfo(zone) for name in ("nas1", "vmfs")},
     )
     return select(wanted, world, policy or Policy())[0]

@@ -103,7 +103,7 @@ def test_a_torn_end_is_closed_by_the_next_line(tmp_path: Path) -> None:
 def test_a_ledger_that_cannot_be_read_is_not_an_empty_one(tmp_path: Path) -> None:
     path = tmp_path / "restored.log"
     path.mkdir()
-    with pytest.raises(TryAgainLater, match="Is a directory"):
+    with pytest.raises(TryAgainLater, match="is no regular file"):
         read_ledger(path)
     os.rmdir(path)
     assert read_ledger(path).lines == ()

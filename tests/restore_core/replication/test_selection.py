@@ -108,8 +108,11 @@ def test_a_disk_that_we_did_not_write_last_is_left_alone() -> None:
     assert (never.verdict, "no restore of ours is on record" in never.reason) == (Verdict.DIVERGED, True)
     since = decide([MON, TUE], entered=ledger(MON), there=FOREIGN)
     assert (since.verdict, "somebody has written" in since.reason) == (Verdict.DIVERGED, True)
+    # It was "up to date" with a warning; but what lies there is not that backup any more.
     current = decide([TUE], entered=ledger(TUE), there=FOREIGN)
-    assert (current.verdict, len(current.warnings)) == (Verdict.CURRENT, 1)
+    assert (current.verdict, "somebody has written" in current.reason) == (Verdict.DIVERGED, True)
+    unseen = decide([TUE], entered=ledger(TUE), there=Destination(exists=True, unseen="may be read by root alone"))
+    assert (unseen.verdict, "may be read by root alone" in unseen.reason) == (Verdict.DIVERGED, True)
 
 
 def test_a_destination_that_is_gone_is_not_made_anew() -> None:

@@ -301,7 +301,7 @@ def test_without_the_seal_a_crash_would_show(lab: Lab, monkeypatch: pytest.Monke
 def test_a_redo_of_another_disk_is_thrown_away(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
     old, monday, new, tuesday = two_days(replica.lab, [3])
     replica.restore(monday)
-    monkeypatch.setattr(redo, "apply_or_take_back", lambda *_: (_ for _ in ()).throw(Crash()))
+    monkeypatch.setattr(redo, "apply_or_take_back", lambda *_, **__: (_ for _ in ()).throw(Crash()))
     with pytest.raises(Crash):
         replica.restore(tuesday)
     monkeypatch.undo()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import random
@@ -11,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from restore_core.errors import ArchiveAbsent, BadArchive, TargetUnavailable
+from restore_core.errors import ArchiveAbsent, BadArchive, ListingPartial, PhdError, TargetEmptied, TargetUnavailable
 from restore_core.targets import make_target
 from restore_core.targets.base import Target, TargetSpec
+from restore_core.targets.gaps import Gap
 from tests.restore_core.targets.conftest import QUICK
+from tests.rights import of_no_more_than_a_user
 
 FULL = "2026.03.01-A b%.c/00-C.vmdk.gz-260301-0300.phd"
 DELTA = "2026.03.01-A b%.c/00-C.vmdk.delta-2026.03.01-0300-260301-0300.phd"
@@ -261,3 +264,107 @@ def test_it_can_be_used_again_after_an_error(place: Place, target: Target) -> No
             target.open("a/none")
         with target.open(FULL) as source:
             assert source.read_at(0, 4) == DATA[:4]
+
+
+# A listing is complete, or partial, or it failed: the same on every kind of target.
+
+DATED = "2026.03.01-A.564d122a-0ed7-3b92-2f46-aee9456b2074"
+OTHER = "2026.03.02-B.564d122a-0ed7-3b92-2f46-aee9456b2075"
+NAME = "00-C.vmdk.gz-260301-0300.phd"
+
+
+def look(place: Place) -> tuple[list[str], list[Gap]]:
+    """What a listing tells, and what it says is missing; as somebody who is not root."""
+    gaps: list[Gap] = []
+    target = make_target(place[0], QUICK)
+    with of_no_more_than_a_user():
+        found = [each.path for each in target.listing(gaps)]
+    target.close()
+    return found, gaps
+
+
+def refusal(place: Place) -> PhdError | None:
+    """The error of a listing that nobody asks for gaps."""
+    target = make_target(place[0], QUICK)
+    try:
+        with of_no_more_than_a_user():
+            list(target.listing())
+    except PhdError as error:
+        return error
+    finally:
+        target.close()
+    return None
+
+
+@contextlib.contextmanager
+def closed(folder: Path, mode: int = 0) -> Iterator[None]:
+    """A folder that may not be read, for a while."""
+    folder.chmod(mode)
+    try:
+        yield
+    finally:
+        folder.chmod(0o755)
+
+
+@pytest.mark.parametrize("mode", [0, 0o400, 0o100], ids=["closed", "not-to-be-entered", "not-to-be-read"])
+def test_a_closed_folder_of_backups_makes_a_listing_partial_and_hides_no_other(place: Place, mode: int) -> None:
+    """One folder hid the whole target on file and SFTP, and went without a word on FTP."""
+    for folder in (DATED, OTHER):
+        put(place, f"{folder}/{NAME}", b"1")
+    with closed(place[1] / DATED, mode):
+        found, gaps = look(place)
+        error = refusal(place)
+    told = [path for path in found if not path.startswith(DATED)]
+    assert told == [f"{OTHER}/{NAME}"]
+    assert {gap.folder for gap in gaps} == {DATED}
+    assert all(gap.counts() and gap.why for gap in gaps)
+    assert isinstance(error, ListingPartial)
+    assert DATED in error.message
+    assert look(place) == ([f"{DATED}/{NAME}", f"{OTHER}/{NAME}"], [])
+
+
+def test_a_folder_of_others_that_is_closed_is_a_note(place: Place) -> None:
+    """A root-only `lost+found`, which every ext4 volume has, made a target unreachable."""
+    put(place, f"{DATED}/{NAME}", b"1")
+    (place[1] / "lost+found").mkdir()
+    with closed(place[1] / "lost+found"):
+        found, gaps = look(place)
+        error = refusal(place)
+    assert found == [f"{DATED}/{NAME}"]
+    assert [(gap.path, gap.counts(), gap.counts({"lost+found"})) for gap in gaps] == [("lost+found", False, True)]
+    assert error is None
+
+
+def test_a_link_is_a_gap_where_backups_may_lie_behind_it(place: Place) -> None:
+    if place[0].password_file and place[0].name.startswith("ftp"):
+        pytest.skip("pyftpdlib shows a link as what it leads to: it cannot be told apart")
+    put(place, f"{DATED}/{NAME}", b"1")
+    (place[1] / OTHER).symlink_to(DATED)
+    (place[1] / "latest").symlink_to(DATED)
+    (place[1] / DATED / NAME.replace("0300", "0400")).symlink_to(NAME)
+    (place[1] / DATED / "readme").symlink_to(NAME)
+    found, gaps = look(place)
+    assert found == [f"{DATED}/{NAME}"]
+    counting = sorted(gap.path for gap in gaps if gap.counts())
+    assert counting == [f"{DATED}/{NAME.replace('0300', '0400')}", OTHER]
+    assert [gap.path for gap in gaps if not gap.counts()] == ["latest"]
+    assert isinstance(refusal(place), ListingPartial)
+
+
+def test_a_target_whose_own_folder_is_closed_has_failed(place: Place) -> None:
+    put(place, f"{DATED}/{NAME}", b"1")
+    with closed(place[1]):
+        error = refusal(place)
+    assert isinstance(error, TargetUnavailable)
+    assert not isinstance(error, ListingPartial | ArchiveAbsent)
+
+
+def test_an_archive_on_a_target_that_holds_nothing_may_come_back(place: Place, target: Target) -> None:
+    """An empty mount point said that the archive is absent, for good: the job failed instead of waiting."""
+    (place[1] / "lost+found").mkdir()
+    with pytest.raises(TargetEmptied, match="is it mounted") as caught:
+        target.open(f"{DATED}/{NAME}")
+    assert caught.value.try_again
+    put(place, f"{OTHER}/{NAME}", b"1")
+    with pytest.raises(ArchiveAbsent):
+        target.open(f"{DATED}/{NAME}")
