@@ -258,3 +258,17 @@ def move_and(act: Callable[[], None], *args: Any, **more: Any) -> None:
     move(*args, **more)
     if args[1] == "r.vmdk":
         act()
+
+
+def test_the_hidden_descriptor_of_a_larger_disk_is_not_shown_over_this_one(lab: Lab) -> None:
+    """A person removed the lock file of a restore that then died: the old descriptor came back, over the new disk, for good."""
+    replica = Replica(lab, "r.vmdk")
+    old = disk_bytes(1)
+    larger, smaller = lab.backup(old).delta, lab.backup(old[: -2 * BLOCK]).delta
+    replica.restore(larger)
+    os.rename(replica.path, replica.path.with_name("r.vmdk.phd-applying"))
+    os.truncate(flat_of(replica), len(old) - 2 * BLOCK)
+    replica.restore(smaller)
+    assert flat_of(replica).read_bytes() == old[: -2 * BLOCK]
+    assert f"RW {(len(old) - 2 * BLOCK) // 512} " in replica.path.read_text()
+    assert lab.leftovers() == ["r-flat.vmdk", "r.vmdk"]
