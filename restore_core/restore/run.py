@@ -42,7 +42,7 @@ from restore_core.restore.known import copies_in_catalog
 from restore_core.restore.part import held_part
 from restore_core.restore.plan import summary
 from restore_core.restore.recovery import recover
-from restore_core.restore.refusals import refusals, refusals_of_missing_folders, refuse_first, refuse_space
+from restore_core.restore.refusals import refusals, refusals_of_missing_folders, refuse_existing, refuse_first, refuse_space
 from restore_core.restore.request import KeepPart, Reporter, RestoreOutcome, RestoreRequest, Stop
 from restore_core.restore.room import ranges_to_take
 from restore_core.restore.situation import Found, diverged, look
@@ -160,6 +160,8 @@ class _Attempt:
     ) -> tuple[Decision, ArchiveRef | None]:
         found = look(destination, self.request, delta, part, stop=self.stop, record=hold.record())
         with found.disk or contextlib.nullcontext():
+            if found.disk is not None and not self.request.overwrite:  # it may have come since it was asked for first
+                refuse_existing(destination, self.request, delta.header.delta_id, hold.record())
             if found.disk is not None and found.disk.lone is Alone.UNKNOWN:
                 self.reporter.note(f"who has the disk open: {Alone.UNKNOWN.value}")
             decision = self._clone_if_needed(found, delta, part)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from restore_core import durable
-from restore_core.disk import alone, hold
+from restore_core.disk import alone, hold, locks
 from restore_core.disk.destination import Destination
 from restore_core.disk.identity import Stamps
 from restore_core.restore import situation, writer
@@ -34,6 +34,7 @@ def no_lease_is_asked() -> None:
 def no_image_is_locked() -> None:
     _everywhere(alone.lock_image, lambda *_: None)
     _everywhere(alone.image_is_locked, lambda *_: False)
+    _everywhere(locks.refuse_if_in_use, lambda *_, **__: None)
 
 
 def times_are_not_compared() -> None:

@@ -13,8 +13,8 @@ from restore_core import durable
 from restore_core.disk.allocation import zero_range
 from restore_core.disk.hold import Hold, take_hold
 from restore_core.durable import move
-from restore_core.errors import DestinationError, Diverged, PhdError, TryAgainLater
-from restore_core.restore import redo, writer
+from restore_core.errors import DestinationError, DestinationExists, Diverged, PhdError, TryAgainLater
+from restore_core.restore import redo, run, writer
 from restore_core.restore.descriptor import show_descriptor
 from restore_core.restore.existing import ExistingDisk
 from restore_core.restore.situation import ALLOCATING
@@ -272,3 +272,19 @@ def test_the_hidden_descriptor_of_a_larger_disk_is_not_shown_over_this_one(lab: 
     assert flat_of(replica).read_bytes() == old[: -2 * BLOCK]
     assert f"RW {(len(old) - 2 * BLOCK) // 512} " in replica.path.read_text()
     assert lab.leftovers() == ["r-flat.vmdk", "r.vmdk"]
+
+
+def test_a_disk_that_appears_just_before_the_survey_is_not_replaced(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without overwrite: it came between the refusals and the survey, was surveyed as if it might be replaced, and was."""
+    replica = Replica(lab)
+    _, monday, _, _ = two_days(lab, [3])
+    replica.path.parent.mkdir()
+
+    def act() -> None:
+        replica.path.write_bytes(WORK)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "copies_in_catalog", once(act, run.copies_in_catalog))
+        with pytest.raises(DestinationExists):
+            replica.restore(monday, overwrite=False)
+    assert replica.bytes == WORK
