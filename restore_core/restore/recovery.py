@@ -22,7 +22,8 @@ from restore_core.disk.destination import HIDDEN_SUFFIX, REDO_SUFFIX, STAGED_SUF
 from restore_core.disk.hold import Hold
 from restore_core.disk.identity import Identity, identity_of
 from restore_core.disk.locks import refuse_lock_files
-from restore_core.errors import Diverged, TryAgainLater
+from restore_core.disk.vmdk import load_descriptor
+from restore_core.errors import BadData, Diverged, TryAgainLater
 from restore_core.naming import printable
 from restore_core.restore import receipt, redo
 from restore_core.restore.descriptor import prepare_descriptor, show_descriptor
@@ -176,16 +177,31 @@ def _recover_refresh(destination: Destination, records: Path | None, stop: Stop)
 
 
 def _recover_descriptor(destination: Destination) -> str | None:
-    """A hidden descriptor whose disk lies in its place, whole: it goes where there is another, else it gets its name back."""
+    """A hidden descriptor whose disk lies in its place, whole: it goes where there is another, else it gets its name back.
+
+    Not if it says another size: it is that of the disk that was replaced, and the restore writes a new one.
+    """
     name, folder = destination.descriptor_name, destination.folder_fd
     if name is None or not redo.exists(destination, name + HIDDEN_SUFFIX):
         return None
     if redo.exists(destination, name):
         durable.remove(name + HIDDEN_SUFFIX, dir_fd=folder, durable=False)
-    elif destination.stat_disk() is not None:
+    elif _says_its_size(destination, name + HIDDEN_SUFFIX):
         durable.move(name + HIDDEN_SUFFIX, name, source_dir_fd=folder, to_dir_fd=folder)
         return "gave the descriptor its name back"
     return None
+
+
+def _says_its_size(destination: Destination, name: str) -> bool:
+    """Whether the descriptor of this name is one of the disk that lies in its place."""
+    facts = destination.stat_disk()
+    with contextlib.suppress(OSError, BadData):
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=destination.folder_fd)
+        try:
+            return facts is not None and load_descriptor(fd, destination.where).size == facts.st_size
+        finally:
+            os.close(fd)
+    return False
 
 
 def _refuse_another_hidden(destination: Destination) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from tests.proof.stopped import End, Work, to_its_end
+from tests.proof.stopped import Work, to_its_end
 
 PIECE = 4096
 _CAPACITY = re.compile(rb"^RW (\d+) (?:FLAT|VMFS)", re.MULTILINE)
@@ -459,6 +459,18 @@ class RemovesTheParts(_Removes):
     pattern = "*.phd-new"
 
 
+class PutsAnotherPart(Neighbour):
+    """The unfinished disk is removed, and another file has its name: a second restore of an earlier version did that."""
+
+    def act(self) -> None:
+        self.found = self.after = self.site.look()
+        part = self.site.disk.with_name(f"{self.site.disk.name}.phd-new")
+        if part.exists():
+            part.unlink()
+            part.write_bytes(b"half of another")
+            self.acted = True
+
+
 class RemovesTheRedo(_Removes):
     """The same of a redo file that is being staged."""
 
@@ -476,16 +488,18 @@ class RestoresToo(Neighbour):
 
     harmless = False
     precious = False
+    broke = ""
 
     def act(self) -> None:
         self.found = self.after = self.site.look()
-        self.end: End = to_its_end(self.site.second)
-        self.acted = self.end.done
-        if self.end.done:
+        end = to_its_end(self.site.second)
+        self.broke = str(end) if end.kind == "broke" else ""
+        self.acted = end.done
+        if end.done:
             self.after = self.site.other
 
     def complaint(self) -> str:
-        return f"the second restore: {self.end}" if self.end.kind == "broke" else ""
+        return self.broke
 
 
 class RemovesAllAndRestoresToo(RestoresToo):
@@ -524,13 +538,15 @@ class IsAnOldScript(Neighbour):
         self.acted = True
 
     def leave(self) -> None:
+        if not self.acted:
+            return
         self.file.write(b", and more")
         self.file.close()
         self.ours = self.part.exists() and self.part.read_bytes() == b"half of it, and more"
         self.part.unlink(missing_ok=True)
 
     def complaint(self) -> str:
-        return "" if self.ours else "the part file of the script was taken"
+        return "" if not self.acted or self.ours else "the part file of the script was taken"
 
 
 class MovesTheFolder(Neighbour):
@@ -546,6 +562,8 @@ class MovesTheFolder(Neighbour):
         self.acted = True
 
     def leave(self) -> None:
+        if not self.acted:
+            return
         if self.site.folder.exists():
             os.rmdir(self.site.folder)
         os.rename(self.site.here, self.site.folder)
@@ -572,12 +590,14 @@ class Unmounts(Neighbour):
         self.acted = True
 
     def leave(self) -> None:
+        if not self.acted:
+            return
         self.astray = os.listdir(self.site.folder)
         subprocess.run(["mount", "--bind", str(self.site.here), str(self.site.folder)], check=True, capture_output=True)
         self.site.here = self.site.folder
 
     def complaint(self) -> str:
-        return f"it wrote below the mount point: {self.astray}" if self.astray else ""
+        return f"it wrote below the mount point: {self.astray}" if self.acted and self.astray else ""
 
 
 WITH_LOCKS: tuple[type[Neighbour], ...] = (QemuStays, QemuWrites)
@@ -619,6 +639,7 @@ ALL: tuple[type[Neighbour], ...] = (
     ChangesItsMode,
     LocksIt,
     RemovesTheParts,
+    PutsAnotherPart,
     RemovesTheRedo,
     RemovesTheHold,
     RestoresToo,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from tests.proof.mutants.exclusion import _NoLocks
 
 def _everywhere(honest: Callable[..., Any], planted: Callable[..., Any]) -> None:
     """Modules that import it by name, too."""
+    planted = functools.wraps(honest)(planted)
     for module in [module for name, module in sys.modules.items() if name.startswith("restore_core.")]:
         for name, value in list(vars(module).items()):
             if value is honest:
@@ -44,7 +46,10 @@ def names_are_not_looked_at_again() -> None:
 
 
 def the_folder_may_be_anywhere() -> None:
-    setattr(Destination, "refuse_if_moved", lambda *_: None)  # noqa: B010  mypy forbids the plain form
+    def refuse_if_moved(self: Destination) -> None:
+        del self
+
+    setattr(Destination, "refuse_if_moved", refuse_if_moved)  # noqa: B010  mypy forbids the plain form
 
 
 def a_disk_is_renamed_over() -> None:

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from restore_core import durable
 from restore_core.disk.allocation import zero_range
 from restore_core.disk.hold import Hold, take_hold
+from restore_core.durable import move
 from restore_core.errors import DestinationError, Diverged, PhdError, TryAgainLater
 from restore_core.restore import redo, writer
 from restore_core.restore.descriptor import show_descriptor
@@ -228,3 +230,45 @@ def test_the_old_disk_is_written_and_its_time_set_back_after_the_last_look(
             replica.restore(tuesday)
             assert flat_of(replica).read_bytes() == new
     assert lab.leftovers() == sorted({name, flat_of(replica).name})
+
+
+def test_a_crash_just_after_the_descriptor_was_shown(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hidden one, of the disk that was replaced, lay there for good, and the lock file with it."""
+    replica = Replica(lab, "r.vmdk")
+    _, monday, new, tuesday = two_days(lab, list(range(20)))
+    new = new[: -2 * BLOCK]
+    tuesday = lab.backup(new).delta
+    replica.restore(monday)
+
+    def crash() -> None:
+        raise Crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "move", lambda *args, **more: move_and(crash, *args, **more))
+        with pytest.raises(Crash):
+            replica.restore(tuesday)
+    assert (replica.path.exists(), replica.path.with_name("r.vmdk.phd-applying").exists()) == (True, True)
+    replica.restore(tuesday, only_ours=True)
+    assert flat_of(replica).read_bytes() == new
+    assert lab.leftovers() == ["r-flat.vmdk", "r.vmdk"]
+
+
+def move_and(act: Callable[[], None], *args: Any, **more: Any) -> None:
+    """Rename, and act if it was the descriptor that got its name."""
+    move(*args, **more)
+    if args[1] == "r.vmdk":
+        act()
+
+
+def test_the_hidden_descriptor_of_a_larger_disk_is_not_shown_over_this_one(lab: Lab) -> None:
+    """A person removed the lock file of a restore that then died: the old descriptor came back, over the new disk, for good."""
+    replica = Replica(lab, "r.vmdk")
+    old = disk_bytes(1)
+    larger, smaller = lab.backup(old).delta, lab.backup(old[: -2 * BLOCK]).delta
+    replica.restore(larger)
+    os.rename(replica.path, replica.path.with_name("r.vmdk.phd-applying"))
+    os.truncate(flat_of(replica), len(old) - 2 * BLOCK)
+    replica.restore(smaller)
+    assert flat_of(replica).read_bytes() == old[: -2 * BLOCK]
+    assert f"RW {(len(old) - 2 * BLOCK) // 512} " in replica.path.read_text()
+    assert lab.leftovers() == ["r-flat.vmdk", "r.vmdk"]
