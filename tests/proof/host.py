@@ -29,6 +29,7 @@ from phd_daemon.spool.layout import Spool, State, parse_name
 from phd_daemon.spool.record import JobRecord
 from phd_daemon.spool.safety import check_spool
 from restore_core.disk.datastore import MARKER
+from restore_core.disk.hold import HOLD_SUFFIX
 from restore_core.targets.base import ArchiveRef
 from tests.lab import BLOCK, Lab
 from tests.phd_daemon.small_backup import small_backup
@@ -182,7 +183,10 @@ class Host:
         return flat.read_bytes() if flat.exists() else b"a descriptor without its disk"
 
     def stray(self, *allowed: str) -> list[str]:
-        """Files that nobody will ever need again: in the spool, its records, and the datastore but for `allowed`."""
+        """Files that nobody will ever need again: in the spool, its records, and the datastore but for `allowed`.
+
+        An empty lock file of a disk is none: its unlink is not synced, and who holds the disk next removes it.
+        """
         found = [
             str(path.relative_to(self.spool.folder))
             for path in self.spool.folder.rglob("*")
@@ -191,7 +195,8 @@ class Host:
             )
         ]
         found = [name for name in found if name != ".state"]
-        return sorted(found + [path.name for path in self.datastore.iterdir() if path.name not in (MARKER, *allowed)])
+        beside = [path for path in self.datastore.iterdir() if path.name not in (MARKER, *allowed)]
+        return sorted(found + [path.name for path in beside if not path.name.endswith(HOLD_SUFFIX) or path.stat().st_size])
 
 
 def _be_the_worker(order: bytes, log: Path, *, held: bool, parent: int) -> None:

@@ -63,6 +63,8 @@ class RealHistory:
         self.model = Model(paths=[Replica()])
         self.path = self.model.paths[0]
         self.told: list[str] = []
+        self.present: set[int] = set()
+        """Backups whose files are on the target now."""
 
     def run(self) -> str:
         """What went wrong first, with what led to it; "" for nothing."""
@@ -79,25 +81,33 @@ class RealHistory:
 
     def _bring(self) -> None:
         """A backup appears, or returns."""
-        if missing := [minute for minute in self.goods.refs if minute not in self.model.shelf]:
+        if missing := [minute for minute in self.goods.refs if minute not in self.present]:
             minute = self.dice.choice(missing)
             for path in self.goods.files[minute]:
                 (self.target / path).parent.mkdir(exist_ok=True)
                 shutil.copyfile(self.goods.store / path, self.target / path)
                 os.utime(self.target / path, (LONG_AGO, LONG_AGO))
-            self.model.shelf[minute] = {"t"}
+            self.present.add(minute)
+            self._list()
 
     def _take(self) -> None:
         """The newest is moved away, or all are."""
-        newest_first = sorted(self.model.shelf, reverse=True)
+        newest_first = sorted(self.present, reverse=True)
         for minute in newest_first if self.dice.random() < 0.1 else newest_first[:1]:
             for path in self.goods.files[minute]:
                 (self.target / path).unlink()
-            del self.model.shelf[minute]
+            self.present.remove(minute)
+        self._list()
+
+    def _list(self) -> None:
+        """What a pass knows of the target: one that was emptied is taken for an unmounted one, and its listing stays."""
+        self.model.silent = set() if self.present else {"t"}
+        if self.present:
+            self.model.shelf = {minute: {"t"} for minute in self.present}
 
     def _by_hand(self) -> None:
-        if self.model.shelf:
-            minute = self.dice.choice([*self.model.shelf])
+        if self.present:
+            minute = self.dice.choice(sorted(self.present))
             self.host.submit(f"by-hand-{len(self.told)}", self.goods.refs[minute], more="overwrite = true\n")
             self.host.run_all()
             self.path.holds, self.path.exists, self.path.ours = minute, True, True

@@ -6,7 +6,7 @@ import fcntl
 from pathlib import Path
 from typing import Any
 
-from phd_daemon import pidlock, service
+from phd_daemon import pidlock, starts
 from restore_core import durable
 from restore_core.disk import hold
 from restore_core.disk.alone import Alone
@@ -27,7 +27,7 @@ def every_path_is_another_disk() -> None:
         del path, roots
         return next(count)
 
-    setattr(service, "disk_key", key)  # noqa: B010  mypy forbids the plain form
+    setattr(starts, "disk_key", key)  # noqa: B010  mypy forbids the plain form
 
 
 def nobody_is_asked() -> None:

@@ -58,10 +58,10 @@ def namesakes_wait_for_each_other() -> None:
 
 
 def a_bug_ends_the_loop() -> None:
-    from phd_daemon import service, starts
+    from phd_daemon import service, starts, waits
 
-    for module in (service, starts):
-        setattr(module, "alone", lambda *_: contextlib.nullcontext())  # noqa: B010  the same
+    for module in (service, starts, waits):
+        setattr(module, "guarded", lambda *_: contextlib.nullcontext())  # noqa: B010  the same
 
 
 def the_locale_decides() -> None:

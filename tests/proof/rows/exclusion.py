@@ -49,7 +49,7 @@ def end_of(daemon: Daemon, name: str) -> str:
     def settled() -> bool:
         status = daemon.status(name)
         return daemon.state_of(name) in FINAL or (
-            daemon.state_of(name) is State.WAITING and status is not None and status.tries > 0
+            daemon.state_of(name) is State.WAITING and status is not None and status.next_try is not None
         )
 
     try:
