@@ -428,8 +428,14 @@ def some(asked: Round, chosen: list[Plan]) -> Tally:
 
 
 def spread(every: list[Plan], count: int, dice: random.Random) -> list[Plan]:
-    """So many of them, as evenly as can be, in no order: each kind of restore and each neighbour comes up early."""
-    chosen = [every[number * len(every) // count] for number in range(count)]
+    """So many of them: each neighbour as often as any other, with kinds of restore as the dice fall."""
+    groups: dict[tuple[type[Neighbour], bool], list[Plan]] = {}
+    for plan in every:
+        groups.setdefault((plan.neighbour, plan.leases), []).append(plan)
+    for group in groups.values():
+        dice.shuffle(group)
+    rounds = itertools.chain.from_iterable(itertools.zip_longest(*groups.values()))
+    chosen = list(itertools.islice((plan for plan in rounds if plan is not None), count))
     dice.shuffle(chosen)
     return chosen
 

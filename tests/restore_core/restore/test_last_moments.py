@@ -17,6 +17,7 @@ from restore_core.errors import DestinationError, DestinationExists, Diverged, P
 from restore_core.restore import redo, run, writer
 from restore_core.restore.descriptor import show_descriptor
 from restore_core.restore.existing import ExistingDisk
+from restore_core.restore.known import copies_in_catalog
 from restore_core.restore.situation import ALLOCATING
 from tests.lab import BLOCK, Lab
 from tests.restore_core.restore.test_neighbours import NAMES, WORK, flat_of, write_and_close
@@ -284,7 +285,7 @@ def test_a_disk_that_appears_just_before_the_survey_is_not_replaced(lab: Lab, mo
         replica.path.write_bytes(WORK)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "copies_in_catalog", once(act, run.copies_in_catalog))
+        patch.setattr(run, "copies_in_catalog", once(act, copies_in_catalog))
         with pytest.raises(DestinationExists):
             replica.restore(monday, overwrite=False)
     assert replica.bytes == WORK
