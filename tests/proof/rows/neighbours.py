@@ -262,7 +262,7 @@ class Judge:
         if keep:
             self.say(now == them.after, f"lost: {self.name_of(now)} instead of what the neighbour left")
         else:
-            back = [self.before] if late and not work else []  # the new disk was shown, and taken back
+            back = [self.before] if them.found == self.asked and not work else []  # the new disk was shown, and taken back
             self.say(now in (them.after, self.asked, *back), f"{self.name_of(now)} under its name")
 
     def next_attempt(self) -> None:
