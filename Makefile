@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml tests/machine/venv.sh
 test: compiled ## set up and pass every test (a test that cannot run here says so)
 	@bash tests/machine/debian.sh test
 	@$(MAKE) --no-print-directory check
-	$(VENV)/bin/pytest
+	$(VENV)/bin/pytest --numprocesses=auto --dist=worksteal
 
 check: $(STAMP) ## ruff and mypy --strict
 	$(VENV)/bin/ruff check .

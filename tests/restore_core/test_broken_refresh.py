@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from restore_core import durable
-from restore_core.errors import DestinationExists, Diverged, Stopped
+from restore_core.errors import DestinationError, DestinationExists, Diverged, Stopped
 from restore_core.restore import redo
 from restore_core.targets.base import ArchiveRef
 from tests.lab import Lab
@@ -124,6 +124,9 @@ def test_another_image_in_the_place_of_one_that_is_half_applied(lab: Lab, monkey
     replica.restore(monday)
     half_applied(replica, tuesday, monkeypatch)
     replica.path.write_bytes(old)
+    with pytest.raises(DestinationError, match="third file"):  # which of the two is wanted is for a person to say
+        replica.restore(tuesday)
+    replica.path.with_name("r.img.phd-applying").unlink()
     replica.restore(tuesday)
     assert replica.bytes == new
     assert lab.leftovers() == ["r.img"]
