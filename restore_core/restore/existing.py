@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Self
 
 from restore_core import durable
-from restore_core.disk.alone import Alone, alone, in_use, leased, lock_image
+from restore_core.disk.alone import Alone, alone, image_is_locked, in_use, leased, lock_image
 from restore_core.disk.destination import Destination
 from restore_core.disk.identity import Stamps, stamps_of
 from restore_core.disk.locks import refuse_lock_files
@@ -115,12 +115,15 @@ class ExistingDisk:
         self._prove_under(name)
         time.sleep(_ON_THEIR_WAY)
         self._prove_under(name)
+        refuse_lock_files(self.destination.disk_name, self.destination.folder_fd, self.destination.where)
         self.destination.refuse_if_moved()
 
     def _prove_under(self, name: str) -> None:
         if not self.destination.leads_to(name, self.fd):
             raise ChangedMeanwhile("another file took its name", written=True)
         self.refuse_unless_alone()
+        if image_is_locked(self.fd):  # where there are no leases, a reader that came last is seen only so
+            raise in_use(self.destination.where, "a program that keeps QEMU's image locks has just opened it")
         self._refuse_unless_same()
 
     def accept_stamps(self) -> None:
