@@ -14,7 +14,7 @@ from restore_core.restore.existing import ChangedMeanwhile
 from restore_core.restore.find_full import proven_full
 from restore_core.restore.known import copies_in_catalog
 from restore_core.restore.plan import summary
-from restore_core.restore.refusals import refusals, refusals_of_missing_folders, refuse_space
+from restore_core.restore.refusals import refusals, refusals_of_missing_folders, refuse_rights, refuse_space
 from restore_core.restore.request import PlanSummary, Reporter, RestoreRequest, Stop
 from restore_core.restore.room import ranges_to_take
 from restore_core.restore.run import open_delta
@@ -71,6 +71,8 @@ def _surveyed(
             decision, holes = found.decision, 0
             if found.disk is not None and decision.way is Way.REDO and decision.survey is not None:
                 holes = sum(length for _offset, length in ranges_to_take(found.disk, delta, decision.survey))
+    with _each_refusal_in(refused):
+        refuse_rights(destination, decision)
     with _each_refusal_in(refused):
         refuse_space(destination, request, decision, taken=0, holes=holes)
     return decision

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -158,6 +159,29 @@ def refuse_unwritable(destination: Destination) -> None:
     if read_only or not writable:
         why = "its file system is mounted read-only" if read_only else "this user may not write in its folder"
         raise DestinationError(f"{destination.where}: {why}", remedy="Mend that, or choose another folder.")
+
+
+def refuse_rights(destination: Destination, decision: Decision) -> None:
+    """Refuse a way that this user may not go: to write into the disk that is there, or to give a new one its owner."""
+    facts = destination.stat_disk()
+    if facts is None or decision.way is Way.NOTHING:
+        return
+    owner = (facts.st_uid, facts.st_gid)
+    if decision.way is Way.REDO and not os.access(destination.disk_name, os.W_OK, dir_fd=destination.folder_fd, effective_ids=True):
+        text = f"{destination.where}: this user may not write the disk that is there"
+        raise DestinationError(text, remedy="Change its mode or owner.")
+    if decision.way is not Way.REDO and owner != (os.geteuid(), os.getegid()) and not _may_change_owners():
+        raise DestinationError(
+            f"{destination.where}: it belongs to user {owner[0]}, group {owner[1]}, and this user may not give it a new disk",
+            remedy="Restore as root, or give the disk to this user first (chown).",
+        )
+
+
+def _may_change_owners() -> bool:
+    """Whether this process has CAP_CHOWN. root has it, but for a confined service."""
+    with contextlib.suppress(OSError, ValueError), open("/proc/thread-self/status", encoding="ascii", errors="replace") as file:
+        return any(int(line.split()[1], 16) & 1 for line in file if line.startswith("CapEff:"))
+    return os.geteuid() == 0
 
 
 def refuse_contents(destination: Destination, request: RestoreRequest, delta: DeltaReader) -> None:

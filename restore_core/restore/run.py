@@ -42,7 +42,14 @@ from restore_core.restore.known import copies_in_catalog
 from restore_core.restore.part import held_part
 from restore_core.restore.plan import summary
 from restore_core.restore.recovery import recover
-from restore_core.restore.refusals import refusals, refusals_of_missing_folders, refuse_existing, refuse_first, refuse_space
+from restore_core.restore.refusals import (
+    refusals,
+    refusals_of_missing_folders,
+    refuse_existing,
+    refuse_first,
+    refuse_rights,
+    refuse_space,
+)
 from restore_core.restore.request import KeepPart, Reporter, RestoreOutcome, RestoreRequest, Stop
 from restore_core.restore.room import ranges_to_take
 from restore_core.restore.situation import Found, diverged, look
@@ -167,6 +174,7 @@ class _Attempt:
             decision = self._clone_if_needed(found, delta, part)
             full = self._next_copy(copies, failed, wanted=decision.plan.full_blocks > 0)
             with full or contextlib.nullcontext():
+                refuse_rights(destination, decision)
                 self._refuse_space(destination, decision, found.disk, delta, part)
                 self.reporter.note(decision.describe())
                 self.reporter.planned(decision.plan)

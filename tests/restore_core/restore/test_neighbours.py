@@ -28,8 +28,10 @@ from restore_core.errors import (
 )
 from restore_core.restore import run
 from restore_core.restore.full import restore_full
+from restore_core.restore.preview import plan_delta
 from restore_core.restore.request import Provision, RestoreRequest
 from restore_core.targets.base import ArchiveRef
+from tests import rights
 from tests.lab import BLOCK, Lab, Witness, go_on
 from tests.restore_core.restore.test_refresh import SIZE, Replica, changed, disk_bytes, two_days
 
@@ -409,6 +411,25 @@ def test_a_disk_appears_while_a_new_one_is_written(lab: Lab) -> None:
     with pytest.raises(DestinationExists):
         restore(replica, made.delta, lambda: put(replica.path), overwrite=False)
     assert replica.bytes == b"somebody's"
+
+
+def test_a_disk_of_another_owner_is_refused_before_anything_is_fetched(lab: Lab) -> None:
+    """It failed when the new disk was to get its owner; `phd plan` said nothing of it."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file to somebody else first")
+    replica = Replica(lab)
+    old, monday, _, tuesday = two_days(lab, list(range(20)))
+    replica.restore(monday)
+    os.chown(replica.path, 12345, 12345)
+    request = RestoreRequest(delta=tuesday, destination=replica.path, overwrite=True)
+    with rights.that_give_nothing_away():
+        with pytest.raises(DestinationError, match="belongs to user 12345"):
+            replica.restore(tuesday)
+        found = plan_delta(request, lab.targets, reporter=Witness()).refusals
+    assert lab.witness.last is None, "nothing was fetched"
+    assert [error.exit_code for error in found] == [73]
+    assert replica.bytes == old
+    assert lab.leftovers() == ["r.img"]
 
 
 def test_two_threads_onto_one_disk_show_one_exact_disk(lab: Lab) -> None:
