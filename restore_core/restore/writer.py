@@ -128,6 +128,7 @@ class Writer:
         text = self._text
         staged = redo.stage(where)
         try:
+            redo_file.read_ahead(old.fd, self.delta, survey)
             self._run(StagedBlocks(staged, self.delta, survey), report)
             report.phase(Phase.FLUSH)
             durable.start_writing(staged)
