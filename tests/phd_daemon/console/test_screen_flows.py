@@ -83,7 +83,7 @@ def test_an_option_is_set_and_the_rules_are_edited(place: Place, monkeypatch: py
         await hands.answer("Main Menu", "e")
         await hands.answer("Restore Menu", "r")
         await hands.answer("Replication Action", "e")
-        await hands.answer(".auto: 1 rule", "escape")
+        await hands.answer("1 rule", "escape")
         await hands.answer("Replication Action", "p")
         await hands.answer("would be queued", "enter")
         await hands.answer("Why ", "escape")
