@@ -19,7 +19,7 @@ from restore_core.restore.plan import summary
 from restore_core.restore.receipt import DigestsFile, Receipt
 from restore_core.restore.request import RestoreRequest, Stop
 from restore_core.restore.survey import Survey, holds_digests, survey_disk, survey_known
-from restore_core.restore.ways import Decision, for_existing, for_new
+from restore_core.restore.ways import Decision, Way, for_existing, for_new
 
 ALLOCATING = "allocating"
 """A record in the hold: blocks are being allocated to a disk of ours, which changes its times but none of its bytes."""
@@ -70,7 +70,9 @@ def look(
         survey = _survey_existing(delta, disk, known, stop)
         disk.surveyed()
         decision = for_existing(summary(delta), survey, size=disk.stamps.size)
-        return Found(decision=decision, disk=disk, not_in_place=_why_not_in_place(disk))
+        # The extents of a large disk are many: they are asked for only where the answer decides.
+        not_in_place = _why_not_in_place(disk) if decision.way is Way.REDO else ""
+        return Found(decision=decision, disk=disk, not_in_place=not_in_place)
     except BaseException:
         disk.close()
         raise
