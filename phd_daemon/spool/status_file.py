@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from phd_daemon.spool.job_log import JobLog
 from phd_daemon.spool.layout import LOG
 from phd_daemon.spool.own_files import write_own
 from phd_daemon.spool.plain import open_own
@@ -110,6 +109,8 @@ def write_status(path: Path, status: JobStatus, *, durable_now: bool) -> None:
     text = json.dumps(document, indent=1, ensure_ascii=True).encode() + b"\n"
     said = write_own(path, text, durable_now=durable_now, reader=status.uid)
     if said:
+        from phd_daemon.spool.job_log import JobLog  # rare; `phd restore` shows its progress without it
+
         JobLog(path.with_name(f"{path.name.rpartition('.')[0]}.{LOG}"), reader=status.uid).line(said, past_cap=True)
 
 
