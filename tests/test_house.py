@@ -136,7 +136,7 @@ def nothing_is_executed(root: Path) -> list[str]:
     """The library and the worker start no program, whatever lies in an archive."""
     faults = []
     for path, tree in modules(root, *PACKAGES):
-        if path.parts[0] != "restore_core" and path != Path("phd_daemon/worker.py"):
+        if path.parts[0] != "restore_core" and path != Path("phd_daemon/worker/attempt.py"):
             continue
         starts = [node for node in ast.walk(tree) if _starts_a_program(node)]
         faults += [
@@ -184,7 +184,7 @@ def functions_are_short(root: Path) -> list[str]:
 
 def the_worker_is_light(root: Path) -> list[str]:
     """What a worker imports in the end, through whatever: time and memory that every job would pay."""
-    program = f"import phd_daemon.worker, sys; print(*sorted({DAEMON_LIBRARIES!r} & set(sys.modules)))"
+    program = f"import phd_daemon.worker.attempt, sys; print(*sorted({DAEMON_LIBRARIES!r} & set(sys.modules)))"
     ran = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False)
     return ran.stdout.split() if ran.returncode == 0 else [ran.stderr.strip()]
 
@@ -215,8 +215,8 @@ PLANTS: list[tuple[Check, str, str]] = [
     (only_durable_renames_and_syncs, "restore_core/planted.py", "def f(libc):\n    libc.renameat2(1, b'a', 1, b'b', 1)"),
     (nothing_is_executed, "restore_core/planted.py", "import subprocess"),
     (nothing_is_executed, "restore_core/planted.py", "import os\nos.execv('/bin/sh', [])"),
-    (nothing_is_executed, "phd_daemon/worker.py", "from subprocess import run"),
-    (nothing_is_executed, "phd_daemon/worker.py", "from os import system"),
+    (nothing_is_executed, "phd_daemon/worker/attempt.py", "from subprocess import run"),
+    (nothing_is_executed, "phd_daemon/worker/attempt.py", "from os import system"),
     (nothing_is_executed, "restore_core/planted.py", "exec('1')"),
     (the_library_is_a_library, "restore_core/planted.py", "import pydantic"),
     (the_library_is_a_library, "restore_core/planted.py", "from rich.console import Console"),
@@ -226,7 +226,7 @@ PLANTS: list[tuple[Check, str, str]] = [
     (names_say_something, "phd_daemon/common/planted.py", ""),
     (modules_are_short, "restore_core/planted.py", "x = 1\n" * (MAX_MODULE + 1)),
     (functions_are_short, "phd_daemon/planted.py", "def long():\n" + "    x = 1\n" * MAX_FUNCTION),
-    (the_worker_is_light, "phd_daemon/worker.py", "import rich"),
+    (the_worker_is_light, "phd_daemon/worker/attempt.py", "import rich"),
     (the_worker_is_light, "restore_core/errors.py", "import structlog"),
     (top_level_is_the_one_agreed, "setup.py", ""),
     (top_level_is_the_one_agreed, "scripts/tool.py", ""),

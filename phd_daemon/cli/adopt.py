@@ -8,13 +8,13 @@ from pathlib import Path
 
 import click
 
-from phd_daemon.cli import show
 from phd_daemon.cli.complete import files
 from phd_daemon.cli.interrupt import interruptible
-from phd_daemon.cli.live import FullLine, LiveReport
 from phd_daemon.cli.options import archive_ref, config_option, open_targets, read_config, scsi_option
-from phd_daemon.known import written_to
-from phd_daemon.process import forbid_core_dumps, tune_malloc
+from phd_daemon.host.catalog import written_to
+from phd_daemon.host.process import forbid_core_dumps, tune_malloc
+from phd_daemon.show import output
+from phd_daemon.show.live import FullLine, LiveReport
 from restore_core.backup.adopt import adopt_full
 from restore_core.backup.subject import Asked
 from restore_core.restore.request import Phase, Progress
@@ -46,7 +46,7 @@ def adopt(*, full: str, vm: str | None, uuid: str | None, scsi: str | None, conf
             report.close()
     if empty.target != LOCAL:
         written_to(settings, empty.target)
-    show.say(f"empty Delta {empty}")
+    output.say(f"empty Delta {empty}")
 
 
 def _tick(report: LiveReport, stop: Callable[[], None]) -> Callable[[int], None]:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-from phd_daemon.cli import show
 from phd_daemon.cli.complete import target_names
 from phd_daemon.cli.interrupt import Interrupt, interruptible
 from phd_daemon.cli.options import config_option, json_option, known_target, open_targets, read_config, scsi_option
-from phd_daemon.cli.times import parse_date
-from phd_daemon.known import catalog_of, written_to
-from phd_daemon.process import forbid_core_dumps, tune_malloc
+from phd_daemon.host.catalog import catalog_of, written_to
+from phd_daemon.host.process import forbid_core_dumps, tune_malloc
+from phd_daemon.show import output
+from phd_daemon.show.times import parse_date
 from restore_core.archive.frames import Effort
 from restore_core.backup.run import BackupOptions, BackupReporter, BackupResult
 from restore_core.backup.run import backup as back_up
@@ -76,13 +76,15 @@ def backup(
             report.close()
     written_to(settings, name)
     if as_json:
-        show.as_json([_data(result) for result in results])
+        output.as_json([_data(result) for result in results])
         return
     for result in results:
         if result.full is not None:
-            show.say(f"Full        {result.full}")
-        show.say(f"{'Delta       ' if result.full is None else 'empty Delta '}{result.delta}")
-        show.say(f"{printable(result.header.disk)}: {result.header.disk_size} bytes of disk, {result.bytes_written} bytes written")
+            output.say(f"Full        {result.full}")
+        output.say(f"{'Delta       ' if result.full is None else 'empty Delta '}{result.delta}")
+        output.say(
+            f"{printable(result.header.disk)}: {result.header.disk_size} bytes of disk, {result.bytes_written} bytes written"
+        )
 
 
 class BackupReport(BackupReporter):
@@ -91,14 +93,14 @@ class BackupReport(BackupReporter):
     def __init__(self, stop: Interrupt, *, quiet: bool) -> None:
         self._stop = stop
         self._quiet = quiet
-        self._terminal = show.on_a_terminal()
+        self._terminal = output.on_a_terminal()
         self._shown = time.monotonic()
         self._drawn = False
 
     def note(self, text: str) -> None:
         """One line of what was decided."""
         if not self._quiet:
-            show.say(text)
+            output.say(text)
 
     def progress(self, disk: str, done: int, total: int) -> None:
         """Bytes of the disk that are done; raises `Stopped` when a signal came."""
@@ -109,13 +111,13 @@ class BackupReport(BackupReporter):
         self._shown = now
         percent = 100 * done // total if total else 100
         text = f"{printable(disk)}: {percent}%, {done >> 20} mb of {total >> 20} mb"
-        show.redraw(text) if self._terminal else show.say(text)
+        output.redraw(text) if self._terminal else output.say(text)
         self._drawn = self._terminal
 
     def close(self) -> None:
         """Leave the line that was drawn."""
         if self._drawn:
-            show.say()
+            output.say()
 
 
 def _data(result: BackupResult) -> dict[str, object]:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from phd_daemon.cli import show
 from phd_daemon.cli.complete import target_names
 from phd_daemon.cli.options import config_option, json_option, known_target, read_config
-from phd_daemon.cli.times import parse_moment
-from phd_daemon.known import fresh_catalog
+from phd_daemon.host.catalog import fresh_catalog
+from phd_daemon.show import output
+from phd_daemon.show.times import parse_moment
 from restore_core.catalog import CatalogEntry
 from restore_core.catalog.query import Query
 from restore_core.errors import ExitCode
@@ -78,9 +78,9 @@ def backups(
     kind = ArchiveType(wanted) if wanted else None
     chosen = sorted((entry for entry in found if kind in (None, entry.name.type)), key=lambda entry: (entry.time, entry.ref))
     if as_json:
-        show.as_json([_data(entry, maps) for entry in chosen])
+        output.as_json([_data(entry, maps) for entry in chosen])
     else:
-        show.table(_TITLES, [_row(entry, maps) for entry in chosen])
+        output.table(_TITLES, [_row(entry, maps) for entry in chosen])
     return _complain(known, sum(not entry.settled for entry in chosen))
 
 
@@ -95,15 +95,17 @@ def maps_of(found: Iterable[CatalogEntry]) -> Maps:
 def _complain(known: list[Indexed], growing: int) -> int:
     """What the list does not show by itself."""
     if growing:
-        show.complain(f"{growing} of these are so new that they may still be on their way: they are not offered for a restore yet")
+        output.complain(
+            f"{growing} of these are so new that they may still be on their way: they are not offered for a restore yet"
+        )
     silent = [one for one in known if one.problem]
     partial = [one for one in known if one.partial]
     for one in partial:
         since = _clock(min(gap.since for gap in one.gaps))
-        show.complain(f"{one.partial}, since {since}; what it held there before is shown as not seen")
+        output.complain(f"{one.partial}, since {since}; what it held there before is shown as not seen")
     for one in silent:
         as_of = f"shown as of {_clock(one.head.began)}" if one.head else "never listed"
-        show.complain(
+        output.complain(
             f"{one.problem}; {as_of}, no answer since {_clock(one.stale_since or time.time())}\n  'phd index' looks again."
         )
     return ExitCode.UNAVAILABLE if silent or partial else ExitCode.DONE
@@ -126,7 +128,7 @@ def _row(entry: CatalogEntry, maps: Maps) -> tuple[str, ...]:
         entry.ref.target,
         f"{entry.time:%Y-%m-%d %H:%M}",
         type_of(entry, maps) + (", not seen" if entry.stale else ""),
-        show.size(entry.stat.size),
+        output.size(entry.stat.size),
         scsi_colon(entry.name.scsi),
         printable(entry.folder.vm),
         printable(entry.folder.uuid or "-"),

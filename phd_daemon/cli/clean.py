@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from phd_daemon.cli import show
 from phd_daemon.cli.complete import jobs_in
 from phd_daemon.cli.options import config_option, read_config, spool_of
-from phd_daemon.spool import actions
+from phd_daemon.show import output
+from phd_daemon.spool import requests
 from phd_daemon.spool.layout import FINAL
 from restore_core.errors import UsageError
 from restore_core.naming import printable, unprintable
@@ -30,8 +30,8 @@ def clean(jobs: Sequence[str], older_than: float | None, config: Path | None) ->
         raise UsageError("--older-than goes without names", remedy="Name the jobs, or give an age, not both.")
     spool = spool_of(read_config(config)).folder
     age = None if older_than is None else older_than * 86400
-    gone = actions.clean(spool, [unprintable(job) for job in jobs], older_than=age, now=time.time())
+    gone = requests.clean(spool, [unprintable(job) for job in jobs], older_than=age, now=time.time())
     for job in gone:
-        show.say(f"{printable(job)}: removed")
+        output.say(f"{printable(job)}: removed")
     if not gone:
-        show.say("nothing to remove")
+        output.say("nothing to remove")

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from click.shell_completion import get_completion_class
 
-from phd_daemon.cli import show
+from phd_daemon.show import output
 from restore_core import durable
 from restore_core.errors import UsageError
 from restore_core.naming import printable
@@ -23,12 +23,12 @@ def install(shell: str, command: click.Command) -> None:
     path = place(shell)
     path.parent.mkdir(parents=True, exist_ok=True)
     durable.write_whole(path, script(shell, command).encode(), mode=0o644)
-    show.say(f"{printable(str(path))}: written\n{_activation(shell, path)}")
+    output.say(f"{printable(str(path))}: written\n{_activation(shell, path)}")
 
 
 def print_script(shell: str, command: click.Command) -> None:
     """Print it, for a place of the person's own choice."""
-    show.say(script(_known(shell), command))
+    output.say(script(_known(shell), command))
 
 
 def script(shell: str, command: click.Command) -> str:

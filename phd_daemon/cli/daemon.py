@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from phd_daemon.cli import show
 from phd_daemon.cli.options import config_option, read_config
-from phd_daemon.utf8 import PYTHON
+from phd_daemon.host.utf8 import PYTHON
+from phd_daemon.show import output
 from restore_core.errors import ConfigurationError
 from restore_core.naming import printable
 
 if TYPE_CHECKING:
     from phd_daemon.config import Config
-    from phd_daemon.pidlock import PidLock
-    from phd_daemon.service import Service
+    from phd_daemon.daemon.service import Service
+    from phd_daemon.spool.pidlock import PidLock
 
-WORKER = (*PYTHON, "-m", "phd_daemon.worker")
+WORKER = (*PYTHON, "-m", "phd_daemon.worker.attempt")
 UMASK = 0o077
 
 
@@ -29,9 +29,9 @@ UMASK = 0o077
 @config_option
 def daemon(*, detach: bool, config: Path | None) -> int:
     """Watch the spool and run the restores that are asked for there."""
-    from phd_daemon import logs
-    from phd_daemon.notify import Notifier
-    from phd_daemon.service import Service, open_spool
+    from phd_daemon.daemon import logs
+    from phd_daemon.daemon.service import Service, open_spool
+    from phd_daemon.daemon.systemd import Notifier
 
     settings = read_config(config)
     # What is wrong is said here, in the foreground, with an exit code: a detached daemon has nobody to tell.
@@ -46,8 +46,8 @@ def daemon(*, detach: bool, config: Path | None) -> int:
 def _detached(service: Service, settings: Config, spool_lock: PidLock) -> int:
     from daemon import DaemonContext
 
-    from phd_daemon import logs
-    from phd_daemon.pidlock import PidLock
+    from phd_daemon.daemon import logs
+    from phd_daemon.spool.pidlock import PidLock
 
     try:
         settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ def _detached(service: Service, settings: Config, spool_lock: PidLock) -> int:
         },
     )
     log = settings.state_dir / "daemon.log"
-    show.say(f"going to the background; its pid is in {printable(str(pid_lock.path))}, its log is {printable(str(log))}")
+    output.say(f"going to the background; its pid is in {printable(str(pid_lock.path))}, its log is {printable(str(log))}")
     with context:
         logs.log_to_file(log)
         return service.run()

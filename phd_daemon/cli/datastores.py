@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from phd_daemon.cli import show
 from phd_daemon.cli.complete import datastore_names
 from phd_daemon.cli.options import config_option, json_option, read_config, spool_of
+from phd_daemon.show import output
 from restore_core.errors import ExitCode, UsageError
 from restore_core.naming import printable
 
 if TYPE_CHECKING:
-    from phd_daemon.datastore_list import DatastoreView
+    from phd_daemon.host.datastore_list import DatastoreView
     from restore_core.disk.known_datastores import DatastoreRecord
 
 
@@ -31,9 +31,9 @@ def datastores(context: click.Context, as_json: bool, config: Path | None) -> in
         return None
     found = _views(_record(config))
     if as_json:
-        show.as_json([_data(one) for one in found])
+        output.as_json([_data(one) for one in found])
     elif not found:
-        show.say("no datastores: there is no folder below datastores.roots (phd.toml)")
+        output.say("no datastores: there is no folder below datastores.roots (phd.toml)")
     else:
         _print(found)
     return ExitCode.DESTINATION if any(one.state.wrong for one in found) else ExitCode.DONE
@@ -52,7 +52,7 @@ def accept(context: click.Context, name: str, config: Path | None) -> None:
     path = _named(name, (one.path for one in _views(record)))
     seen = record_anew(path, record)
     by = f"its file system and the file {MARKER}" if seen.marker else f"its file system alone ({MARKER} cannot be written there)"
-    show.say(f"{printable(str(path))}: recorded as {printable(seen.file_system.describe())}; known by {by}")
+    output.say(f"{printable(str(path))}: recorded as {printable(seen.file_system.describe())}; known by {by}")
 
 
 @datastores.command()
@@ -65,11 +65,11 @@ def forget(context: click.Context, name: str, config: Path | None) -> None:
 
     record = _record(config or context.obj, to_change=True)
     path = _named(name, (one.path for one in _views(record)))
-    show.say(f"{printable(str(path))}: {'forgotten' if drop(path, record) else 'it was not recorded'}")
+    output.say(f"{printable(str(path))}: {'forgotten' if drop(path, record) else 'it was not recorded'}")
 
 
 def _record(config: Path | None, *, to_change: bool = False) -> DatastoreRecord:
-    from phd_daemon.datastores import record_of
+    from phd_daemon.host.datastores import record_of
     from phd_daemon.spool.safety import check_spool
 
     settings = read_config(config)
@@ -79,7 +79,7 @@ def _record(config: Path | None, *, to_change: bool = False) -> DatastoreRecord:
 
 
 def _views(record: DatastoreRecord) -> list[DatastoreView]:
-    from phd_daemon.datastore_list import views
+    from phd_daemon.host.datastore_list import views
 
     return views(record)
 
@@ -113,9 +113,9 @@ def _data(one: DatastoreView) -> dict[str, object]:
 def _print(found: list[DatastoreView]) -> None:
     rows = []
     for one in found:
-        free = show.size(one.free) if one.free is not None else "-"
+        free = output.size(one.free) if one.free is not None else "-"
         rows.append((printable(str(one.path)), one.state.value, one.known_by or "-", free, one.file_system or "-"))
-    show.table(("DATASTORE", "STATE", "KNOWN BY", "FREE", "FILE SYSTEM"), rows)
+    output.table(("DATASTORE", "STATE", "KNOWN BY", "FREE", "FILE SYSTEM"), rows)
     for one in found:
         if one.problem:
-            show.say(f"\n{one.problem}\n  {one.remedy}")
+            output.say(f"\n{one.problem}\n  {one.remedy}")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from phd_daemon.cli import show
 from phd_daemon.cli.options import config_option, json_option
 from phd_daemon.doctor.finding import Finding, Report
+from phd_daemon.show import output
 from restore_core.errors import ExitCode
 
 
@@ -22,7 +22,7 @@ def doctor(*, as_json: bool, config: Path | None) -> int:
 
     report = examine(config)
     if as_json:
-        show.as_json(asdict(report))
+        output.as_json(asdict(report))
     else:
         _print(report)
     return ExitCode.FINDINGS if report.findings else ExitCode.DONE
@@ -32,16 +32,16 @@ def _print(report: Report) -> None:
     for one in report.findings:
         _print_finding(one)
     for fact in report.facts:
-        show.say(f"ok: {fact}")
+        output.say(f"ok: {fact}")
     for what in report.unseen:
-        show.say(f"not looked at: {what}")
+        output.say(f"not looked at: {what}")
     count = len(report.findings)
     where = " in what could be looked at" if report.unseen else ""
-    show.say(f"{count} thing{'s' if count > 1 else ''} to mend" if count else f"nothing to mend was found{where}")
+    output.say(f"{count} thing{'s' if count > 1 else ''} to mend" if count else f"nothing to mend was found{where}")
 
 
 def _print_finding(one: Finding) -> None:
-    show.say(f"{one.where}: {one.what}  [{one.check}]")
-    show.say(f"  why   {one.why}")
-    show.say(f"  mend  {one.mend}")
-    show.say()
+    output.say(f"{one.where}: {one.what}  [{one.check}]")
+    output.say(f"  why   {one.why}")
+    output.say(f"  mend  {one.mend}")
+    output.say()

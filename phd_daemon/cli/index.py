@@ -8,11 +8,11 @@ from pathlib import Path
 
 import click
 
-from phd_daemon.cli import show
 from phd_daemon.cli.interrupt import interruptible
 from phd_daemon.cli.options import config_option, json_option, read_config
-from phd_daemon.known import fresh_catalog
-from phd_daemon.words import counted
+from phd_daemon.host.catalog import fresh_catalog
+from phd_daemon.show import output
+from phd_daemon.show.words import counted
 from restore_core.catalog.index import Indexed
 from restore_core.catalog.known_gap import KnownGap
 from restore_core.errors import ExitCode
@@ -31,14 +31,16 @@ def index(*, as_json: bool, config: Path | None) -> int:
         known = catalog.known()
     seconds = time.monotonic() - began
     if as_json:
-        show.as_json([_data(one) for one in known])
+        output.as_json([_data(one) for one in known])
     elif not known:
-        show.say("no targets: add [targets.NAME] to the settings (--config FILE, else $PHD_CONFIG, else /etc/phd/phd.toml)")
+        output.say("no targets: add [targets.NAME] to the settings (--config FILE, else $PHD_CONFIG, else /etc/phd/phd.toml)")
     else:
-        show.table(("TARGET", "STATE", "ARCHIVES", "FILES"), [_row(one) for one in known])
+        output.table(("TARGET", "STATE", "ARCHIVES", "FILES"), [_row(one) for one in known])
         for line in notes(known):
-            show.say(line)
-        show.say(f"{counted(sum(one.archives for one in known), 'archive')} on {counted(len(known), 'target')}, in {seconds:.1f} s")
+            output.say(line)
+        output.say(
+            f"{counted(sum(one.archives for one in known), 'archive')} on {counted(len(known), 'target')}, in {seconds:.1f} s"
+        )
     return ExitCode.UNAVAILABLE if any(one.trouble for one in known) else ExitCode.DONE
 
 

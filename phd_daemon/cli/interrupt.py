@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from phd_daemon.cli import show
+from phd_daemon.show import output
 from restore_core.errors import Stopped
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -31,11 +31,11 @@ class Interrupt:
         if number != signal.SIGINT:
             return
         if self.must_go_on():
-            show.complain("the disk is being changed in place: this is finished first")
+            output.complain("the disk is being changed in place: this is finished first")
             return
         if again:
             raise KeyboardInterrupt
-        show.complain("stopping; nothing half-made will stay")
+        output.complain("stopping; nothing half-made will stay")
 
     def __call__(self) -> None:
         """Raise `Stopped` when a signal came."""

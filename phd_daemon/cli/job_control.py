@@ -8,10 +8,10 @@ from typing import TypeVar
 
 import click
 
-from phd_daemon.cli import show
 from phd_daemon.cli.complete import jobs_in
 from phd_daemon.cli.options import config_option, read_config, spool_of
-from phd_daemon.spool import actions
+from phd_daemon.show import output
+from phd_daemon.spool import requests
 from phd_daemon.spool.layout import FINAL, State
 from restore_core.errors import ExitCode, PhdError
 from restore_core.naming import printable, unprintable
@@ -30,7 +30,7 @@ def jobs_argument(*states: State) -> Callable[[_Command], _Command]:
 @config_option
 def hold(jobs: Sequence[str], config: Path | None) -> int:
     """Park waiting jobs until they are released."""
-    return each(jobs, config, actions.hold, "held")
+    return each(jobs, config, requests.hold, "held")
 
 
 @click.command()
@@ -38,7 +38,7 @@ def hold(jobs: Sequence[str], config: Path | None) -> int:
 @config_option
 def release(jobs: Sequence[str], config: Path | None) -> int:
     """Let held jobs wait for their turn again."""
-    return each(jobs, config, actions.release, "released")
+    return each(jobs, config, requests.release, "released")
 
 
 @click.command()
@@ -46,7 +46,7 @@ def release(jobs: Sequence[str], config: Path | None) -> int:
 @config_option
 def cancel(jobs: Sequence[str], config: Path | None) -> int:
     """Cancel jobs that wait or run. What a running one has written is removed."""
-    return each(jobs, config, actions.cancel, "cancelled")
+    return each(jobs, config, requests.cancel, "cancelled")
 
 
 @click.command()
@@ -54,7 +54,7 @@ def cancel(jobs: Sequence[str], config: Path | None) -> int:
 @config_option
 def retry(jobs: Sequence[str], config: Path | None) -> int:
     """Run finished or rejected jobs again, with the same log; those that wait for their next try, now."""
-    return each(jobs, config, actions.retry, "waits again")
+    return each(jobs, config, requests.retry, "waits again")
 
 
 @click.command()
@@ -69,7 +69,7 @@ def priority(job: str, number: int, config: Path | None) -> None:
     from phd_daemon.spool.priority import set_priority
 
     before = set_priority(spool_of(read_config(config)).folder, unprintable(job), number)
-    show.say(f"{printable(unprintable(job))}: priority {number}" + (", as it was" if before == number else f" (was {before})"))
+    output.say(f"{printable(unprintable(job))}: priority {number}" + (", as it was" if before == number else f" (was {before})"))
 
 
 def each(jobs: Sequence[str], config: Path | None, action: _Action, done: str) -> int:
@@ -80,8 +80,8 @@ def each(jobs: Sequence[str], config: Path | None, action: _Action, done: str) -
         try:
             action(spool, unprintable(job))
         except PhdError as error:
-            show.complain(str(error))
+            output.complain(str(error))
             code = error.exit_code
         else:
-            show.say(f"{printable(unprintable(job))}: {done}")
+            output.say(f"{printable(unprintable(job))}: {done}")
     return code

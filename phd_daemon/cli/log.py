@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from phd_daemon.cli import show
 from phd_daemon.cli.complete import jobs_in
-from phd_daemon.cli.follow import follow, known_job
 from phd_daemon.cli.options import config_option, read_config, spool_of
+from phd_daemon.operations.follow import follow, known_job
+from phd_daemon.show import output
 from phd_daemon.spool.plain import open_own
 from restore_core.errors import UsageError
 from restore_core.naming import unprintable
@@ -31,15 +31,15 @@ def log(job: str, live: bool, config: Path | None) -> None:
         raise UsageError("this job is gone; only its log is left", remedy="Look at it without -f.")
     try:
         for piece in follow(spool, stem):
-            show.say(piece, end="")
+            output.say(piece, end="")
     except KeyboardInterrupt:
-        show.say()
+        output.say()
 
 
 def _print_whole(path: Path) -> None:
     try:
         with io.TextIOWrapper(open_own(path), encoding="utf-8", errors="backslashreplace", newline="\n") as file:
             while piece := file.read(1 << 16):
-                show.say(piece, end="")
+                output.say(piece, end="")
     except FileNotFoundError:
-        show.complain("there is no log yet: no daemon has taken this job. Is 'phd daemon' running?")
+        output.complain("there is no log yet: no daemon has taken this job. Is 'phd daemon' running?")

@@ -18,8 +18,8 @@ from typing import TypeVar
 
 import click
 
-from phd_daemon.cli import show
-from phd_daemon.utf8 import insist_on_utf8, print_as_the_locale_says
+from phd_daemon.host.utf8 import insist_on_utf8, print_as_the_locale_says
+from phd_daemon.show import output
 from restore_core.errors import ExitCode, PhdError, from_os_error
 
 _Command = TypeVar("_Command", bound=Callable[..., object])
@@ -115,7 +115,7 @@ def phd(context: click.Context, *, plain: bool, config: Path | None) -> int:
             raise click.UsageError("--plain is for the console alone, and --config goes after the name of a command", context)
         return ExitCode.DONE
     if not plain and not (sys.stdin.isatty() and sys.stdout.isatty()):
-        show.say(context.get_help())
+        output.say(context.get_help())
         return ExitCode.DONE
     from phd_daemon.console.opening import open_console
 
@@ -130,22 +130,22 @@ def run(arguments: Sequence[str]) -> int:
         error.show()
         return ExitCode.USAGE
     except (click.Abort, KeyboardInterrupt):
-        show.complain("interrupted")
+        output.complain("interrupted")
         return ExitCode.INTERRUPTED
     except PhdError as error:
-        show.complain(str(error))
+        output.complain(str(error))
         return error.exit_code
     except OSError as error:
-        if error.filename is None and show.finish() is not None:
+        if error.filename is None and output.finish() is not None:
             return ExitCode.DONE  # click's own printing; what was lost is said at the end
         # What a command met outside of a restore: the spool, a file to print. Typed like any other.
         doing = "cannot be written" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) else "cannot be used"
         typed = from_os_error(error, doing=doing, where=os.fsdecode(error.filename or "this system"))
-        show.complain(str(typed))
+        output.complain(str(typed))
         return typed.exit_code
     except Exception:  # noqa: BLE001  the last place that can say it
-        show.complain("this is a bug of ours; please report it with these lines:")
-        show.complain(traceback.format_exc(limit=-8).rstrip())
+        output.complain("this is a bug of ours; please report it with these lines:")
+        output.complain(traceback.format_exc(limit=-8).rstrip())
         return ExitCode.OUR_BUG
     return answer if isinstance(answer, int) else ExitCode.DONE
 
@@ -154,18 +154,18 @@ def main() -> None:
     """The entry point of the package."""
     gc.disable()  # until the settings are read: what is imported stays, and to look through it again and again takes 15 ms
     insist_on_utf8()
-    show.open_what_is_missing()
+    output.open_what_is_missing()
     print_as_the_locale_says()
     sys.exit(_after_printing(run(sys.argv[1:]), sys.argv[1:]))
 
 
 def _after_printing(code: int, arguments: Sequence[str]) -> int:
-    lost = show.finish()
+    lost = output.finish()
     if lost is None:
         return code
     done = code == ExitCode.DONE and not _DEEDS.isdisjoint(arguments[:1])
     outcome = f"'phd {arguments[0]}' did its work all the same" if done else "what was to be printed is lost"
-    show.complain(f"standard output: {lost.strerror or lost}: {outcome}")
+    output.complain(f"standard output: {lost.strerror or lost}: {outcome}")
     return ExitCode.DESTINATION if code == ExitCode.DONE and not done else code
 
 

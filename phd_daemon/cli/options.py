@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from phd_daemon.cli.complete import files
+from phd_daemon.config.toml_text import did_you_mean
 from phd_daemon.spool.layout import Spool
-from phd_daemon.toml_text import did_you_mean
 from restore_core.errors import ConfigurationError, UsageError
 from restore_core.naming import printable
 from restore_core.targets import TargetSet, parse_ref

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import click
 
-from phd_daemon.cli import show
 from phd_daemon.cli.complete import files
 from phd_daemon.cli.interrupt import interruptible
-from phd_daemon.cli.live import LiveReport
 from phd_daemon.cli.options import (
     archive_ref,
     config_option,
@@ -23,15 +21,17 @@ from phd_daemon.cli.options import (
     receipts_folder,
     to_option,
 )
-from phd_daemon.datastores import readable_record
-from phd_daemon.known import fresh_catalog
+from phd_daemon.host.catalog import fresh_catalog
+from phd_daemon.host.datastores import readable_record
+from phd_daemon.show import output
+from phd_daemon.show.live import LiveReport
 from restore_core.archive.header import DeltaHeader
 from restore_core.naming import printable
-from restore_core.restore.candidates import Candidate, candidates
+from restore_core.restore.decide import exists
+from restore_core.restore.fulls.candidates import Candidate, candidates
 from restore_core.restore.preview import Preview, plan_delta
 from restore_core.restore.request import PlanSummary, RestoreRequest
 from restore_core.restore.run import open_delta
-from restore_core.restore.situation import exists
 
 
 @click.command()
@@ -65,18 +65,18 @@ def plan(delta: str, to: str, full: str | None, as_json: bool, config: Path | No
     if as_json:
         data = {"delta": _delta_data(request, head), "fulls": [_full_data(one) for one in fulls], "needs_overwrite": there}
         refused = [{"exit_code": int(one.exit_code), "what": one.message, "remedy": one.remedy} for one in preview.refusals]
-        show.as_json({**asdict(found), **data, "way": preview.way, "refusals": refused})
+        output.as_json({**asdict(found), **data, "way": preview.way, "refusals": refused})
         _end_with(preview)
         return
-    show.say(f"\nDelta: {request.delta}\n  of {head.describe()}")
+    output.say(f"\nDelta: {request.delta}\n  of {head.describe()}")
     _show_fulls(fulls)
-    show.say(f"\n{found.disk_size} bytes of disk in blocks of {found.block_size} bytes")
-    show.table(("BLOCKS", "BYTES", "FROM", "WHY"), _rows(found))
+    output.say(f"\n{found.disk_size} bytes of disk in blocks of {found.block_size} bytes")
+    output.table(("BLOCKS", "BYTES", "FROM", "WHY"), _rows(found))
     if there:
         where = printable(str(request.destination))
-        show.say(f"\n{where} is there already: a restore needs --overwrite, and then takes this way: {preview.way}")
+        output.say(f"\n{where} is there already: a restore needs --overwrite, and then takes this way: {preview.way}")
     for refusal in preview.refusals:
-        show.say(f"\nA restore would be refused now: {refusal}")
+        output.say(f"\nA restore would be refused now: {refusal}")
     _end_with(preview)
 
 
@@ -89,14 +89,14 @@ def _end_with(preview: Preview) -> None:
 def _show_fulls(fulls: list[Candidate]) -> None:
     """The candidates, `*` at those that are proven. The first of them is what a restore takes, or a copy that comes faster."""
     if not fulls:
-        show.say("Full: not needed, or not known to the catalog")
+        output.say("Full: not needed, or not known to the catalog")
         return
-    show.say("Fulls of this disk; * is proven to be the one of this Delta:")
+    output.say("Fulls of this disk; * is proven to be the one of this Delta:")
     rows = [
-        ("*" if one.proven else "", show.size(one.size), f"{one.time:%Y-%m-%d %H:%M}" if one.time else "-", str(one.ref), one.why)
+        ("*" if one.proven else "", output.size(one.size), f"{one.time:%Y-%m-%d %H:%M}" if one.time else "-", str(one.ref), one.why)
         for one in fulls
     ]
-    show.table(("", "SIZE", "DATE", "FULL", "WHY"), rows)
+    output.table(("", "SIZE", "DATE", "FULL", "WHY"), rows)
 
 
 def _delta_data(request: RestoreRequest, head: DeltaHeader) -> dict[str, object]:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import click
 
-from phd_daemon.cli import show
 from phd_daemon.cli.options import config_option, json_option, read_config, spool_of
+from phd_daemon.show import output
 from phd_daemon.spool.layout import State
+from phd_daemon.spool.snapshot import JobView, nobody_serves, snapshot
 from phd_daemon.spool.status_file import in_one_line
-from phd_daemon.status import JobView, nobody_serves, snapshot
 from restore_core.errors import UsageError
 from restore_core.naming import printable
 
@@ -35,11 +35,11 @@ def queue(*, watch: bool, as_json: bool, config: Path | None) -> None:
         return
     views = snapshot(folder, time.time())
     if as_json:
-        show.as_json([_data(view) for view in views])
+        output.as_json([_data(view) for view in views])
         return
     _print(views)
     if any(view.state in (State.WAITING, State.RUNNING) for view in views) and nobody_serves(folder):
-        show.complain("no daemon is running on this spool: nothing will happen until 'phd daemon' is started")
+        output.complain("no daemon is running on this spool: nothing will happen until 'phd daemon' is started")
 
 
 def _watch(folder: Path) -> None:
@@ -49,16 +49,16 @@ def _watch(folder: Path) -> None:
             views = snapshot(folder, time.time())
             if views != shown:
                 shown = views
-                show.clear()
+                output.clear()
                 _print(views)
             time.sleep(_EVERY)
 
 
 def _print(views: tuple[JobView, ...]) -> None:
     if views:
-        show.table(_TITLES, [_row(view) for view in views])
+        output.table(_TITLES, [_row(view) for view in views])
     else:
-        show.say("the queue is empty")
+        output.say("the queue is empty")
 
 
 def _row(view: JobView) -> tuple[str, ...]:

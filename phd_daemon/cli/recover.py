@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from phd_daemon.cli import show
 from phd_daemon.cli.complete import files
 from phd_daemon.cli.interrupt import interruptible
 from phd_daemon.cli.options import config_option, destination, read_config, receipts_folder
+from phd_daemon.show import output
 from restore_core.errors import UsageError
 from restore_core.naming import printable
 from restore_core.restore.extras import recover_disk
@@ -34,4 +34,4 @@ def recover(disk: str, *, back: bool, as_it_is: bool, config: Path | None) -> No
     with interruptible() as stop:
         notes = recover_disk(destination(disk), side, receipts_folder(settings), stop)
     for note in notes:
-        show.say(f"{printable(disk)}: {note}")
+        output.say(f"{printable(disk)}: {note}")

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from phd_daemon.cli import show
 from phd_daemon.cli.options import config_option, json_option, read_config, spool_of
-from phd_daemon.pass_record import Pass, in_words
-from phd_daemon.status import nobody_serves
+from phd_daemon.replication.pass_record import Pass, in_words
+from phd_daemon.show import output
+from phd_daemon.spool.snapshot import nobody_serves
 from restore_core.naming import printable
 from restore_core.replication.selection import Decision, Verdict
 
@@ -27,43 +27,43 @@ TITLES = ("LINE", "DISK", "TO", "DAYS", "MATCHES (UTC)", "WHAT", "LAG", "WHY")
 @config_option
 def replicate(*, dry_run: bool, as_json: bool, config: Path | None) -> int:
     """Look at the targets now and queue what the rules ask for. Exit code 65 for bad lines, 69 for a silent target."""
-    from phd_daemon import replicate as passes
+    from phd_daemon.replication import one_pass as passes
 
     settings = read_config(config)
     spool = spool_of(settings)
     done = passes.dry_run(settings) if dry_run else _run(settings)
     if as_json:
-        show.as_json(done.document())
+        output.as_json(done.document())
     else:
         show_pass(done)
         if done.jobs and nobody_serves(spool.folder):
-            show.complain("no daemon is running on this spool: nothing will happen until 'phd daemon' is started")
+            output.complain("no daemon is running on this spool: nothing will happen until 'phd daemon' is started")
     return passes.exit_code(done)
 
 
 def _run(settings: Config) -> Pass:
     """A pass of our own, after the one that may be running: its look at the targets is older than what was just asked."""
-    from phd_daemon import replicate as passes
+    from phd_daemon.replication import one_pass as passes
 
     try:
         return passes.run_pass(settings, wait=False)
     except passes.AlreadyRunning:
-        show.complain("another pass is running: waiting for its end")
+        output.complain("another pass is running: waiting for its end")
         return passes.run_pass(settings, wait=True)
 
 
 def show_pass(done: Pass) -> None:
     """Every rule with its decision, then what is wrong, then the summary."""
     if done.findings.decisions:
-        show.table(TITLES, [row(done, one) for one in done.findings.decisions])
+        output.table(TITLES, [row(done, one) for one in done.findings.decisions])
     show_troubles(done)
-    show.say(done.summary())
+    output.say(done.summary())
 
 
 def show_troubles(done: Pass, *, problems: bool = True) -> None:
     """Whatever a person should mend; `problems` are those of single lines of the rules."""
     for trouble in troubles(done, problems=problems):
-        show.complain(trouble)
+        output.complain(trouble)
 
 
 def troubles(done: Pass, *, problems: bool = True) -> Iterator[str]:

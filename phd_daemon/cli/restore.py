@@ -8,10 +8,8 @@ from pathlib import Path, PurePosixPath
 
 import click
 
-from phd_daemon.cli import show
 from phd_daemon.cli.complete import files
 from phd_daemon.cli.interrupt import Interrupt, interruptible
-from phd_daemon.cli.live import FullLine, LiveReport, delta_line
 from phd_daemon.cli.options import (
     archive_ref,
     config_option,
@@ -21,9 +19,11 @@ from phd_daemon.cli.options import (
     receipts_folder,
     restore_options,
 )
-from phd_daemon.datastores import readable_record
-from phd_daemon.process import forbid_core_dumps, tune_malloc
-from phd_daemon.progress_line import clock
+from phd_daemon.host.datastores import readable_record
+from phd_daemon.host.process import forbid_core_dumps, tune_malloc
+from phd_daemon.show import output
+from phd_daemon.show.live import FullLine, LiveReport, delta_line
+from phd_daemon.show.progress import clock
 from restore_core import __version__
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.frames import GZIP_MAGIC
@@ -79,10 +79,10 @@ def restore(
         targets.stop = stop
         is_full, has_vmx = _look(request.delta, targets)
         _refuse_what_a_full_has_not(is_full, request)
-        show.say("\n".join(header_block(request, targets, is_full=is_full)))
+        output.say("\n".join(header_block(request, targets, is_full=is_full)))
         outcome = _run(request, targets, stop, is_full=is_full)
-    show.say(done_line(outcome, is_full=is_full))
-    if has_vmx and request.vmx is VmxChoice.NONE and sys.stdin.isatty() and show.on_a_terminal():
+    output.say(done_line(outcome, is_full=is_full))
+    if has_vmx and request.vmx is VmxChoice.NONE and sys.stdin.isatty() and output.on_a_terminal():
         _offer_vmx(request, targets)
 
 
@@ -158,4 +158,4 @@ def _offer_vmx(request: RestoreRequest, targets: TargetSet) -> None:
     folder = request.destination.parent
     if click.confirm(f"Restore the VMX file also, unedited, to {printable(str(folder))}?", default=False):
         written = restore_vmx(request.delta, targets, folder, request.datastores)
-        show.say(f"{printable(str(written))}: check its paths and settings before you use it")
+        output.say(f"{printable(str(written))}: check its paths and settings before you use it")

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from phd_daemon.cli import show
 from phd_daemon.cli.options import config_option, json_option, read_config
-from phd_daemon.known import fresh_catalog
-from phd_daemon.words import counted
+from phd_daemon.host.catalog import fresh_catalog
+from phd_daemon.show import output
+from phd_daemon.show.words import counted
 from restore_core.errors import ExitCode
 from restore_core.naming import printable
 
 if TYPE_CHECKING:
     from phd_daemon.config import Config
-    from phd_daemon.pass_record import Pass
-    from phd_daemon.rules_edit import Answer, Checked
+    from phd_daemon.replication.pass_record import Pass
+    from phd_daemon.replication.rules_edit import Answer, Checked
 
 
 @click.group()
@@ -35,27 +35,27 @@ def check(*, as_json: bool, config: Path | None) -> int:
 
     Exit code 65 if a line is wrong: it is named with line and column, and disables itself only.
     """
-    from phd_daemon import replicate as passes
     from phd_daemon.cli.replicate import show_troubles
+    from phd_daemon.replication import one_pass as passes
 
     settings = read_config(config)
     done = preview_pass(settings)
     if as_json:
-        show.as_json(done.document())
+        output.as_json(done.document())
         return passes.exit_code(done)
     titles, rows = table(done)
     if rows:
-        show.table(titles, rows)
+        output.table(titles, rows)
     else:
-        show.say(no_rules(settings))
+        output.say(no_rules(settings))
     show_troubles(done, problems=False)
     return passes.exit_code(done)
 
 
 def preview_pass(settings: Config) -> Pass:
     """What a pass would do by the catalog as it is; targets whose listing is too old are looked at first."""
-    from phd_daemon import replicate as passes
-    from phd_daemon.pass_record import Pass
+    from phd_daemon.replication import one_pass as passes
+    from phd_daemon.replication.pass_record import Pass
 
     began = time.monotonic()
     with fresh_catalog(settings) as catalog:
@@ -91,16 +91,16 @@ def edit(*, config: Path | None) -> int:
     You edit a copy. Bad lines are shown with line and column, and you decide; without a terminal they change nothing.
     Exit code 65 if bad lines were found in the end.
     """
-    from phd_daemon.cli.editor import edit_file
-    from phd_daemon.rules_edit import edit as edit_rules
+    from phd_daemon.operations.editor import edit_file
+    from phd_daemon.replication.rules_edit import edit as edit_rules
 
     settings = read_config(config)
     done = edit_rules(settings, editor=edit_file, decide=_decide)
     path, checked = printable(str(settings.replication.rules)), done.checked
     if done.installed:
-        show.say(f"{path}: {holds(checked)}")
+        output.say(f"{path}: {holds(checked)}")
     else:
-        show.say(f"{path}: nothing was changed")
+        output.say(f"{path}: nothing was changed")
     return ExitCode.BAD_DATA if checked.problems else ExitCode.DONE
 
 
@@ -112,14 +112,14 @@ def holds(checked: Checked) -> str:
 
 
 def _decide(checked: Checked) -> Answer:
-    from phd_daemon.rules_edit import Answer
+    from phd_daemon.replication.rules_edit import Answer
 
     for problem in checked.problems:
-        show.complain(problem)
+        output.complain(problem)
     if not sys.stdin.isatty():
         return Answer.THROW_AWAY
     letters = {answer.value[0]: answer for answer in checked.answers}
-    show.say(", ".join(f"({letter}) {answer.value}" for letter, answer in letters.items()))
+    output.say(", ".join(f"({letter}) {answer.value}" for letter, answer in letters.items()))
     try:
         return letters[click.prompt("What now?", type=click.Choice(list(letters)), default="e")]
     except click.Abort:  # what click makes of ^C
@@ -131,12 +131,12 @@ def _decide(checked: Checked) -> Answer:
 @config_option
 def load(*, active: bool, config: Path | None) -> int:
     """Append a rule for every VMDK that has none yet. Its destination is in default_datastore."""
-    from phd_daemon.rules_edit import preload_rules
+    from phd_daemon.replication.rules_edit import preload_rules
 
     settings = read_config(config)
     done = preload_rules(settings, active=active)
     how = "" if active or not done.added else ", commented out: remove the # of those you want"
-    show.say(f"{printable(str(settings.replication.rules))}: {counted(done.added, 'VMDK')} added{how}")
+    output.say(f"{printable(str(settings.replication.rules))}: {counted(done.added, 'VMDK')} added{how}")
     for problem in done.silent:
-        show.complain(f"{problem}: its VMDKs are those of its last listing")
+        output.complain(f"{problem}: its VMDKs are those of its last listing")
     return ExitCode.UNAVAILABLE if done.silent else ExitCode.DONE

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from phd_daemon.cli import show
 from phd_daemon.cli.complete import option_names, option_values
 from phd_daemon.cli.options import config_option, json_option, read_config
+from phd_daemon.show import output
 from restore_core.errors import UsageError
 from restore_core.naming import printable
 
@@ -49,13 +49,13 @@ def options(*, key: str | None, value: str | None, as_json: bool, config: Path |
         _set(file, wanted, value)
     elif as_json:
         found = file.settings() if wanted is None else (file.setting(wanted),)
-        show.as_json([_data(one) for one in found])
+        output.as_json([_data(one) for one in found])
     elif wanted is not None:
-        show.say(file.setting(wanted).value)
+        output.say(file.setting(wanted).value)
     else:
         rows = [(one.option.name, one.option.meaning, one.value, "" if one.in_file else "default") for one in file.settings()]
-        show.table(("OPTION", "MEANING", "VALUE", ""), rows)
-        show.say(f"in {printable(str(file.path))}; 'phd options KEY VALUE' changes one")
+        output.table(("OPTION", "MEANING", "VALUE", ""), rows)
+        output.say(f"in {printable(str(file.path))}; 'phd options KEY VALUE' changes one")
 
 
 def _set(file: SettingsFile, option: Option, value: str) -> None:
@@ -63,11 +63,11 @@ def _set(file: SettingsFile, option: Option, value: str) -> None:
     warnings = file.change(option, value)
     now = file.setting(option).value
     if now == before:
-        show.say(f"{option.name} = {now}: as it was")
+        output.say(f"{option.name} = {now}: as it was")
     else:
-        show.say(f"{option.name} = {now} (was {before}) in {printable(str(file.path))}; {TAKEN_UP}")
+        output.say(f"{option.name} = {now} (was {before}) in {printable(str(file.path))}; {TAKEN_UP}")
     for warning in warnings:
-        show.complain(warning)
+        output.complain(warning)
 
 
 def _data(one: Setting) -> dict[str, object]:

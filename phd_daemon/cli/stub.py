@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from phd_daemon.cli import show
+from phd_daemon.show import output
 from restore_core.naming import printable
 from restore_core.restore.extras import write_stub
 
@@ -15,4 +15,4 @@ from restore_core.restore.extras import write_stub
 @click.argument("flat", type=click.Path(path_type=Path))
 def stub(flat: Path) -> None:
     """Write NAME.vmdk, the descriptor of FLAT, beside it. FLAT is a NAME-flat.vmdk."""
-    show.say(f"{printable(str(write_stub(flat.absolute())))}: written")
+    output.say(f"{printable(str(write_stub(flat.absolute())))}: written")

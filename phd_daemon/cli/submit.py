@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from phd_daemon.cli import show
 from phd_daemon.cli.complete import files
-from phd_daemon.cli.follow import follow, state_of
-from phd_daemon.cli.newest import newest_of_each_disk
 from phd_daemon.cli.options import archive_ref, config_option, destination, open_targets, read_config, restore_options, spool_of
-from phd_daemon.cli.times import parse_date, parse_time
-from phd_daemon.known import catalog_of
+from phd_daemon.host.catalog import catalog_of
+from phd_daemon.operations.follow import follow, state_of
+from phd_daemon.operations.newest import newest_of_each_disk
+from phd_daemon.show import output
+from phd_daemon.show.times import parse_date, parse_time
 from phd_daemon.spool.control_file import ControlFile, check_policy, parse_control_file, render_control_file
 from phd_daemon.spool.drop import drop as into_spool
 from phd_daemon.spool.layout import Spool, State, too_long
+from phd_daemon.spool.snapshot import nobody_serves
 from phd_daemon.spool.status_file import read_status
-from phd_daemon.status import nobody_serves
 from restore_core import catalog
 from restore_core.catalog.index import refuse_emptied
 from restore_core.errors import ExitCode, UsageError
@@ -101,7 +101,7 @@ def submit(
     stems = [drop(spool, text, stem=name, disk=path, not_before=start) for text, (_, path) in zip(texts, wanted, strict=True)]
     until = f" until {start:%Y-%m-%d %H:%M}" if start else ""
     for stem, (ref, path) in zip(stems, wanted, strict=True):
-        show.say(f"{printable(stem)}: waiting{until}, {ref} to {printable(str(path))}")
+        output.say(f"{printable(stem)}: waiting{until}, {ref} to {printable(str(path))}")
     _warn_if_off(settings)
     codes = [wait_for(spool, stem) for stem in stems] if wait else []
     return next((code for code in codes if code), ExitCode.DONE)
@@ -162,10 +162,10 @@ def drop(spool: Spool, text: bytes, *, stem: str | None, disk: Path, not_before:
 def wait_for(spool: Spool, stem: str) -> int:
     """Show the log until the job is final; the exit code is the job's own."""
     for piece in follow(spool, stem):
-        show.say(piece, end="")
+        output.say(piece, end="")
     state = state_of(spool, stem)
     if state is None:
-        show.complain(f"{printable(stem)} is gone from the queue")
+        output.complain(f"{printable(stem)} is gone from the queue")
         return ExitCode.INTERRUPTED
     status = read_status(spool.status(stem))
     if state is not State.DONE and status is not None and status.outcome is not None and status.outcome.exit_code:
@@ -188,6 +188,6 @@ def _checked(stem: str) -> str:
 
 def _warn_if_off(settings: Config) -> None:
     if not settings.queue.enabled:
-        show.complain("the restore queue is switched off (queue.enabled in phd.toml): the job waits until it is on")
+        output.complain("the restore queue is switched off (queue.enabled in phd.toml): the job waits until it is on")
     elif nobody_serves(settings.queue.spool):
-        show.complain("no daemon serves this spool: the job waits until one does ('phd daemon', or systemctl start phd-daemon)")
+        output.complain("no daemon serves this spool: the job waits until one does ('phd daemon', or systemctl start phd-daemon)")

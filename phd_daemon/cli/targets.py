@@ -14,12 +14,12 @@ from pathlib import Path
 
 import click
 
-from phd_daemon.cli import show
 from phd_daemon.cli.complete import target_names
 from phd_daemon.cli.options import config_option, json_option, known_target, read_config
-from phd_daemon.cli.times import age
-from phd_daemon.known import catalog_of
-from phd_daemon.words import counted
+from phd_daemon.host.catalog import catalog_of
+from phd_daemon.show import output
+from phd_daemon.show.times import age
+from phd_daemon.show.words import counted
 from restore_core import catalog
 from restore_core.catalog.index import Catalog, refuse_emptied
 from restore_core.errors import (
@@ -81,9 +81,9 @@ def targets(context: click.Context, as_json: bool, config: Path | None) -> int |
     with ThreadPoolExecutor(max(1, min(8, len(settings.targets)))) as pool:
         found = list(pool.map(lambda spec: reach(spec, indexed.get(spec.name), cache), settings.targets))
     if as_json:
-        show.as_json([asdict(one) for one in found])
+        output.as_json([asdict(one) for one in found])
     elif not found:
-        show.say("no targets: add [targets.NAME] to the settings (--config FILE, else $PHD_CONFIG, else /etc/phd/phd.toml)")
+        output.say("no targets: add [targets.NAME] to the settings (--config FILE, else $PHD_CONFIG, else /etc/phd/phd.toml)")
     else:
         _print(found)
     return ExitCode.UNAVAILABLE if any(one.problem for one in found) else ExitCode.DONE
@@ -96,26 +96,26 @@ def targets(context: click.Context, as_json: bool, config: Path | None) -> int |
 @click.pass_context
 def trust(context: click.Context, name: str, yes: bool, config: Path | None) -> None:
     """Show whose server target NAME is, and trust it. It shows the fingerprint, and asks."""
-    from restore_core.targets.trust import offered, record
+    from restore_core.targets.remote.trust import offered, record
 
     specs = {spec.name: spec for spec in read_config(config or context.obj).targets}
     spec = specs[known_target(name, specs)]
     shown = offered(spec)
-    show.say(f"{printable(spec.url)} shows the {shown.kind}\n  {shown.fingerprint}")
+    output.say(f"{printable(spec.url)} shows the {shown.kind}\n  {shown.fingerprint}")
     if shown.trusted:
-        show.say(f"which is the one in {printable(shown.file)}: nothing to do")
+        output.say(f"which is the one in {printable(shown.file)}: nothing to do")
         return
     if shown.known:
-        show.say(f"BUT {printable(shown.file)} HAS ANOTHER ONE FOR IT:\n  {', '.join(shown.known)}")
-        show.say("Either the server was set up anew, or somebody stands between you and it. Ask whoever runs it.")
+        output.say(f"BUT {printable(shown.file)} HAS ANOTHER ONE FOR IT:\n  {', '.join(shown.known)}")
+        output.say("Either the server was set up anew, or somebody stands between you and it. Ask whoever runs it.")
     else:
-        show.say(
+        output.say(
             f"and {printable(shown.file)} has none for it yet. Compare it with what the server itself says of its {shown.kind}."
         )
     if not yes and not _agreed("Trust it from now on?", "compare the fingerprint"):
         raise Stopped(f"{printable(name)}: not trusted; nothing was recorded")
     record(spec, shown)
-    show.say(f"recorded in {printable(shown.file)}")
+    output.say(f"recorded in {printable(shown.file)}")
 
 
 @targets.command()
@@ -138,9 +138,9 @@ def accept(context: click.Context, name: str, yes: bool, config: Path | None) ->
     finally:
         target.close()
     held = cache.held(spec)
-    show.say(f"target {spec.name} ({printable(spec.url)}) held {counted(held, 'archive')}, and holds {holds or 'none'}")
+    output.say(f"target {spec.name} ({printable(spec.url)}) held {counted(held, 'archive')}, and holds {holds or 'none'}")
     if holds or not held:
-        show.say("nothing to accept: it is believed as it is")
+        output.say("nothing to accept: it is believed as it is")
         return ExitCode.DONE
     if not yes and not _agreed("Is it right that they are gone?", "look at the target"):
         raise Stopped(f"{spec.name}: not accepted; what it held is kept in the catalog")
@@ -152,7 +152,7 @@ def accept(context: click.Context, name: str, yes: bool, config: Path | None) ->
         ) from error
     if known.problem:
         raise TargetUnavailable(known.problem, remedy="'phd targets' shows what answers.")
-    show.say(f"recorded: {spec.name} holds {counted(known.archives, 'archive')} now, and backups may be made to it")
+    output.say(f"recorded: {spec.name} holds {counted(known.archives, 'archive')} now, and backups may be made to it")
     return ExitCode.DONE
 
 
@@ -233,14 +233,14 @@ def _probe(target: Target, size: int, path: str) -> float | None:
 def _print(found: list[Reached]) -> None:
     rows = []
     for one in found:
-        speed = f"{show.size(one.bytes_per_second)}/s" if one.bytes_per_second else "-"
+        speed = f"{output.size(one.bytes_per_second)}/s" if one.bytes_per_second else "-"
         indexed = f"{age(time.time() - one.indexed)} ago" if one.indexed else "never"
         rows.append((one.name, one.state, str(one.archives) if one.answers else "-", speed, indexed, printable(one.url)))
-    show.table(("TARGET", "STATE", "ARCHIVES", "SPEED", "INDEXED", "URL"), rows)
+    output.table(("TARGET", "STATE", "ARCHIVES", "SPEED", "INDEXED", "URL"), rows)
     for one in found:
         if one.problem:
-            show.say(f"\n{one.name}: {one.problem}\n  {one.remedy}")
+            output.say(f"\n{one.name}: {one.problem}\n  {one.remedy}")
         elif one.url.startswith("ftp:"):
-            show.say(f"\n{one.name}: {_CLEAR_TEXT}")
+            output.say(f"\n{one.name}: {_CLEAR_TEXT}")
         if one.passed_over:
-            show.say(f"\n{one.name}: passed over, and no backup is behind it: {one.passed_over}")
+            output.say(f"\n{one.name}: passed over, and no backup is behind it: {one.passed_over}")

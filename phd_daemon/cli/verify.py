@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from phd_daemon.cli import show
 from phd_daemon.cli.complete import files
 from phd_daemon.cli.interrupt import interruptible
-from phd_daemon.cli.live import LiveReport
 from phd_daemon.cli.options import archive_ref, config_option, full_option, json_option, open_targets, read_config
-from phd_daemon.process import forbid_core_dumps, tune_malloc
+from phd_daemon.host.process import forbid_core_dumps, tune_malloc
+from phd_daemon.show import output
+from phd_daemon.show.live import LiveReport
 from restore_core.restore.verify import verify_archive
 
 
@@ -39,7 +39,7 @@ def verify(archive: str, full: str | None, as_json: bool, config: Path | None) -
         finally:
             report.close()
     if as_json:
-        show.as_json(
+        output.as_json(
             {
                 "archive": str(found.archive),
                 "full": str(found.full) if found.full else None,
@@ -50,14 +50,14 @@ def verify(archive: str, full: str | None, as_json: bool, config: Path | None) -
         )
         return
     needs = f", with its Full {found.full}" if found.full and found.full != found.archive else ""
-    show.say(f"{found.archive}: good{needs} ({found.bytes_checked} bytes checked, by {found.by})")
+    output.say(f"{found.archive}: good{needs} ({found.bytes_checked} bytes checked, by {found.by})")
 
 
 class _Quiet(LiveReport):
     """Standard output belongs to the JSON document."""
 
     def note(self, text: str) -> None:
-        show.complain(text)
+        output.complain(text)
 
     def close(self) -> None:
         pass

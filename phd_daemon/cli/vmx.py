@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from phd_daemon.cli import show
 from phd_daemon.cli.complete import files
 from phd_daemon.cli.options import archive_ref, config_option, open_targets, read_config
-from phd_daemon.datastores import readable_record
+from phd_daemon.host.datastores import readable_record
+from phd_daemon.show import output
 from restore_core.naming import printable
 from restore_core.restore.extras import restore_vmx
 
@@ -23,4 +23,4 @@ def vmx(delta: str, folder: Path, config: Path | None) -> None:
     settings = read_config(config)
     targets = open_targets(settings)
     written = restore_vmx(archive_ref(delta, targets.specs), targets, folder.absolute(), readable_record(settings))
-    show.say(f"{printable(str(written))}: check its paths and settings before you use it")
+    output.say(f"{printable(str(written))}: check its paths and settings before you use it")

@@ -18,7 +18,7 @@ from typing import Any
 
 from phd_daemon.config.load import MAX_BYTES, parse_config, read_plain, what_is_wrong
 from phd_daemon.config.model import Config
-from phd_daemon.toml_text import NotToml, did_you_mean, parse_toml
+from phd_daemon.config.toml_text import NotToml, did_you_mean, parse_toml
 from restore_core import durable
 from restore_core.errors import ConfigurationError, TryAgainLater, UsageError
 from restore_core.naming import printable

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from phd_daemon.config.model import DEFAULT_PATH, Config, ConfigFile, SubmitterLimits, TargetTable, from_file
-from phd_daemon.toml_text import KeyPath, NotToml, did_you_mean, key_lines, line_of, parse_toml
+from phd_daemon.config.toml_text import KeyPath, NotToml, did_you_mean, key_lines, line_of, parse_toml
 from restore_core.errors import ConfigurationError
 from restore_core.naming import printable
 

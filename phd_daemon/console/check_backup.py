@@ -5,11 +5,11 @@ from __future__ import annotations
 import urllib.parse
 from dataclasses import dataclass
 
-from phd_daemon.cli import show
-from phd_daemon.console.desk import Desk
 from phd_daemon.console.face import Face
 from phd_daemon.console.holdings import VERSION_2
 from phd_daemon.console.run import waited
+from phd_daemon.console.session import Desk
+from phd_daemon.show import output
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.frames import GZIP_MAGIC
 from restore_core.archive.full_reader import FullReader
@@ -53,7 +53,7 @@ def summary(entry: CatalogEntry, targets: TargetSet) -> list[str]:
     return [
         f"Virtual machine : {printable(entry.folder.vm)} ({printable(entry.folder.uuid or VERSION_2)})",
         f"Disk            : {printable(entry.name.disk)}, SCSI {scsi_colon(entry.name.scsi)}",
-        f"Backup          : {kind} of {entry.time:%Y-%m-%d %H:%M} UTC, {show.size(entry.stat.size)}",
+        f"Backup          : {kind} of {entry.time:%Y-%m-%d %H:%M} UTC, {output.size(entry.stat.size)}",
         f"Target          : {target.name}, {printable(target.url)}",
         f"Full path       : {place}{printable(f'{folder}/{entry.ref.path}')}",
     ]

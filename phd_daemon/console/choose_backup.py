@@ -14,12 +14,12 @@ from functools import partial
 
 from phd_daemon.cli.backups import Maps, maps_of
 from phd_daemon.console import holdings
-from phd_daemon.console.desk import Desk
 from phd_daemon.console.face import Choice, Face, Row
 from phd_daemon.console.holdings import Group
 from phd_daemon.console.run import call, waited
-from phd_daemon.known import fresh_catalog
-from phd_daemon.words import counted
+from phd_daemon.console.session import Desk
+from phd_daemon.host.catalog import fresh_catalog
+from phd_daemon.show.words import counted
 from restore_core.catalog import CatalogEntry
 from restore_core.catalog.index import Indexed
 from restore_core.errors import ArchiveAbsent, ConfigurationError

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from phd_daemon.cli import show
 from phd_daemon.console.check_backup import Checked
-from phd_daemon.console.desk import Desk
 from phd_daemon.console.face import Choice, Face, Row
 from phd_daemon.console.run import waited
-from phd_daemon.known import fresh_catalog
+from phd_daemon.console.session import Desk
+from phd_daemon.host.catalog import fresh_catalog
+from phd_daemon.show import output
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.naming import printable
-from restore_core.restore.candidates import Candidate, candidates
+from restore_core.restore.fulls.candidates import Candidate, candidates
 from restore_core.targets.base import ArchiveRef
 
 _COLUMNS = ("", "TARGET", "SIZE", "DATE", "FULL", "")
@@ -61,7 +61,7 @@ def _row(one: Candidate, *, first: bool) -> Row[FullChoice]:
     cells = (
         "*" if one.proven else "",
         one.ref.target,
-        show.size(one.size),
+        output.size(one.size),
         date,
         printable(one.ref.name),
         one.why if one.proven else "",

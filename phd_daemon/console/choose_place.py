@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from phd_daemon.cli import show
 from phd_daemon.console import places
 from phd_daemon.console.check_backup import Checked
-from phd_daemon.console.desk import Desk
 from phd_daemon.console.face import Choice, Face, Question, Row
 from phd_daemon.console.places import Datastore, Place
 from phd_daemon.console.run import waited
+from phd_daemon.console.session import Desk
+from phd_daemon.show import output
 from restore_core.disk.locks import holder_of
 from restore_core.errors import PhdError
 from restore_core.naming import printable, unprintable
@@ -115,7 +115,7 @@ def proposed_folder(backup: Checked, store: Path, *, disk: str | None = None) ->
 
 def _choose_store(stores: list[Datastore], face: Face, desk: Desk) -> Datastore | _Elsewhere | None:
     rows: list[Row[Datastore | _Elsewhere]] = [
-        Row(cells=(printable(str(store.path)), show.size(store.free), show.size(store.size)), value=store) for store in stores
+        Row(cells=(printable(str(store.path)), output.size(store.free), output.size(store.size)), value=store) for store in stores
     ]
     rows.append(Row(cells=("A folder that is not listed (in the foreground only)",), value=_Elsewhere.ANOTHER_FOLDER, key="o"))
     default = desk.config.replication.default_datastore
@@ -211,5 +211,10 @@ def _over(path: Path, face: Face, then: Then, *, on_datastore: bool) -> bool:
 
 
 def _place_row(place: Place) -> Row[Place | _Elsewhere]:
-    cells = (printable(str(place.path)), show.size(place.size), show.size(place.store.free), "" if place.refused else "not in use")
+    cells = (
+        printable(str(place.path)),
+        output.size(place.size),
+        output.size(place.store.free),
+        "" if place.refused else "not in use",
+    )
     return Row(cells=cells, value=place, refused=place.refused)

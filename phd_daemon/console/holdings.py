@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from phd_daemon.cli import show
 from phd_daemon.cli.backups import Maps, type_of
 from phd_daemon.console.face import Row
-from phd_daemon.words import counted
+from phd_daemon.show import output
+from phd_daemon.show.words import counted
 from restore_core.catalog import CatalogEntry
 from restore_core.naming import ArchiveType, printable, scsi_colon
 
@@ -97,7 +97,7 @@ def _vmdk(name: str, entries: list[CatalogEntry]) -> Row[Group]:
 def _backup(entry: CatalogEntry, maps: Maps, *, several: bool) -> Row[CatalogEntry]:
     cells = (
         entry.ref.target,
-        show.size(entry.stat.size),
+        output.size(entry.stat.size),
         type_of(entry, maps) + (", not seen" if entry.stale else ""),
         f"{entry.time:%Y-%m-%d %H:%M}",
         scsi_colon(entry.name.scsi),

@@ -14,10 +14,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 
-from phd_daemon.cli import show
-from phd_daemon.console.desk import Desk
 from phd_daemon.console.face import WAITED_FOR, Face
 from phd_daemon.console.run import console
+from phd_daemon.console.session import Desk
+from phd_daemon.show import output
 from restore_core.errors import ExitCode, Stopped
 
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
@@ -42,8 +42,8 @@ def _end_now_if_work_goes_on(why: str, code: int) -> None:
     """A look at a silent target that nobody waits for any more would keep this process for a minute. It changes nothing."""
     if any(thread.name == WAITED_FOR for thread in threading.enumerate()):
         if why:
-            show.complain(why)
-        show.finish()
+            output.complain(why)
+        output.finish()
         os._exit(code)
 
 
@@ -61,7 +61,7 @@ def _run(talk: Callable[[Face], None], *, plain: bool) -> None:
             screen.run(talk)
             return
         except screen.NoScreen as error:
-            show.complain(f"{error}; going on with numbered lines")
+            output.complain(f"{error}; going on with numbered lines")
     from phd_daemon.console.plain import run
 
     run(talk)

@@ -11,9 +11,9 @@ import os
 from functools import partial
 
 from phd_daemon.config.edit import MANY_WORKERS, Kind, Option, Setting, SettingsFile
-from phd_daemon.console.desk import Desk
 from phd_daemon.console.face import Choice, Face, Page, Question, Row
 from phd_daemon.console.run import call
+from phd_daemon.console.session import Desk
 from restore_core.naming import printable
 
 TITLE = "Replication / Restore Options"

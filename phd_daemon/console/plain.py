@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import TypeVar
 
-from phd_daemon.cli import show
-from phd_daemon.cli.live import redraw
 from phd_daemon.console.face import Choice, Face, Page, Question, Stop
 from phd_daemon.console.numbered import ESCAPE, Numbered, Said, View, first_view, numbered, page, understood
 from phd_daemon.console.watched import Watched
+from phd_daemon.show import output
+from phd_daemon.show.live import redraw
 
 T = TypeVar("T")
 _AROUND_A_LIST = 8
@@ -87,7 +87,7 @@ class Plain:
                 return None
             if (wrong := question.check(answer)) is None:
                 return answer
-            show.say(wrong)
+            output.say(wrong)
 
     def confirm(self, title: str, lines: Sequence[str], *, default: bool) -> bool | None:
         """Yes or no."""
@@ -98,7 +98,7 @@ class Plain:
                 return None
             if not answer or answer.casefold() in ("y", "yes", "n", "no"):
                 return answer.casefold().startswith("y") if answer else default
-            show.say("Type y or n; Enter alone takes what stands in brackets.")
+            output.say("Type y or n; Enter alone takes what stands in brackets.")
 
     def show(self, text: Page) -> None:
         """A text, a screen at a time."""
@@ -108,11 +108,11 @@ class Plain:
             answer = self._read(f"-- {start} of {len(text.lines)} lines; Enter for more, q to leave: ")
             if answer is None or answer.casefold() in ("q", "0"):
                 return
-            show.say("\n".join(text.lines[start : start + height]))
+            output.say("\n".join(text.lines[start : start + height]))
 
     def wait(self, message: str, work: Callable[[], T]) -> T:
         """The message, then the work."""
-        show.say(f"{message} ...")
+        output.say(f"{message} ...")
         return work()
 
     def follow(self, title: str, lines: Iterator[str]) -> None:
@@ -120,14 +120,14 @@ class Plain:
         self._head(title, ("^C leaves; what is shown goes on.",))
         try:
             for line in lines:
-                show.say(line)
+                output.say(line)
         except KeyboardInterrupt:
-            show.say()
+            output.say()
 
     def watch(self, title: str, work: Callable[[Stop], T]) -> T:
         """The work in a thread of its own, so that a question can stand here while it goes on."""
         self._head(title, ("^C asks whether to stop.",))
-        watched = Watched(work, redraw=redraw if show.on_a_terminal() else None, say=show.say)
+        watched = Watched(work, redraw=redraw if output.on_a_terminal() else None, say=output.say)
         presses = _Presses()
         before = signal.signal(signal.SIGINT, presses.on_interrupt)
         try:
@@ -157,14 +157,14 @@ class Plain:
             if said is Said.HELP:
                 self._explain(choice.help, _LIST_HELP)
             elif isinstance(said, str):
-                show.say(said)
+                output.say(said)
             elif not isinstance(said, Said):
                 return (said.value,)
 
     def _ask_to_stop(self, watched: Watched[T], presses: _Presses) -> None:
         """Enter goes on; a second ^C, and an input that has ended, mean yes: there must be a way to stop."""
         watched.pause()
-        show.say()
+        output.say()
         _forget_what_was_typed()
         try:
             presses.asking = True
@@ -174,38 +174,38 @@ class Plain:
             answer = None
         if answer is None or answer.casefold().startswith("y"):
             watched.ask()
-        show.say("stopping ..." if watched.asked else "It goes on.")
+        output.say("stopping ..." if watched.asked else "It goes on.")
         watched.go_on()
 
     def _head(self, title: str, lines: Sequence[str]) -> None:
-        show.say(f"\n{title}\n{'-' * len(title)}")
+        output.say(f"\n{title}\n{'-' * len(title)}")
         if lines:
-            show.say("\n".join(lines))
+            output.say("\n".join(lines))
 
     def _explain(self, *texts: str) -> None:
         """Help texts, broken between words at the width of the terminal."""
         width = max(_LEAST_WIDTH, shutil.get_terminal_size().columns - 1)
         for text in filter(None, texts):
             for paragraph in text.split("\n\n"):
-                show.say(textwrap.fill(" ".join(paragraph.split()), width, break_long_words=False, break_on_hyphens=False))
+                output.say(textwrap.fill(" ".join(paragraph.split()), width, break_long_words=False, break_on_hyphens=False))
 
     def _read(self, prompt: str) -> str | None:
         """One answer; None for Esc, ^C and the end of the input."""
         try:
             answer = self._line(prompt)
         except KeyboardInterrupt:
-            show.say()
+            output.say()
             return None
         return None if answer is None or answer.startswith(ESCAPE) else answer
 
     def _line(self, prompt: str) -> str | None:
-        show.say(prompt, end="")
+        output.say(prompt, end="")
         try:
             text = sys.stdin.readline()
         except OSError:  # a terminal that was closed
             text = ""
         if not text:
-            show.say()
+            output.say()
             return None
         return text.strip()
 

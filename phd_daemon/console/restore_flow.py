@@ -6,11 +6,11 @@ from phd_daemon.console.check_backup import Checked, check, summary
 from phd_daemon.console.choose_backup import browse_machines, browse_vmdks
 from phd_daemon.console.choose_full import FullChoice, choose_full, fulls_of
 from phd_daemon.console.choose_place import Chosen, choose_place
-from phd_daemon.console.desk import Desk
 from phd_daemon.console.face import Face
+from phd_daemon.console.session import Desk
 from phd_daemon.console.start_restore import Order, start
 from restore_core.catalog import CatalogEntry
-from restore_core.restore.candidates import Candidate
+from restore_core.restore.fulls.candidates import Candidate
 
 
 def by_vm(face: Face, desk: Desk) -> None:

@@ -8,20 +8,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from phd_daemon import replicate
-from phd_daemon.cli.editor import edit_file
 from phd_daemon.cli.replicate import TITLES, troubles
 from phd_daemon.cli.rules import holds, no_rules, preview_pass, table
-from phd_daemon.console.desk import Desk
 from phd_daemon.console.face import Choice, Face, Page, Row
 from phd_daemon.console.run import queue_state
-from phd_daemon.rules_edit import Answer, Checked, preload_rules
-from phd_daemon.rules_edit import edit as edit_rules
-from phd_daemon.words import counted
+from phd_daemon.console.session import Desk
+from phd_daemon.operations.editor import edit_file
+from phd_daemon.replication import one_pass
+from phd_daemon.replication.rules_edit import Answer, Checked, preload_rules
+from phd_daemon.replication.rules_edit import edit as edit_rules
+from phd_daemon.show.words import counted
 from restore_core.naming import printable
 
 if TYPE_CHECKING:
-    from phd_daemon.pass_record import Pass
+    from phd_daemon.replication.pass_record import Pass
 
 _MOST_PROBLEMS = 8
 _COLUMNS = ("LINE", "DISK", "WHAT", "LAG", "TO")  # where a line is not valid, the last one says why
@@ -88,17 +88,17 @@ def run_pass(face: Face, desk: Desk) -> None:
     dry = face.choose(Choice(title="Run a replication pass", rows=rows, intro=intro, start=0))
     if dry is None:
         return
-    done = face.wait("Looking at the backup targets", lambda: replicate.dry_run(desk.config)) if dry else _run(face, desk)
+    done = face.wait("Looking at the backup targets", lambda: one_pass.dry_run(desk.config)) if dry else _run(face, desk)
     _decisions(face, desk, done, title=done.summary())
 
 
 def _run(face: Face, desk: Desk) -> Pass:
     try:
-        return face.wait("Looking at the backup targets", lambda: replicate.run_pass(desk.config, wait=False))
-    except replicate.AlreadyRunning:
+        return face.wait("Looking at the backup targets", lambda: one_pass.run_pass(desk.config, wait=False))
+    except one_pass.AlreadyRunning:
         # Its look at the targets is older than what was just asked.
         wait = "Another pass is running: waiting for its end"
-        return face.wait(wait, lambda: replicate.run_pass(desk.config, wait=True))
+        return face.wait(wait, lambda: one_pass.run_pass(desk.config, wait=True))
 
 
 def _decisions(face: Face, desk: Desk, done: Pass, *, title: str) -> None:

@@ -10,10 +10,10 @@ import os
 from collections.abc import Callable
 from typing import TypeVar, cast
 
-from phd_daemon.console.desk import Desk
 from phd_daemon.console.face import Choice, Face, Page, Row
+from phd_daemon.console.session import Desk
 from phd_daemon.console.tree import MAIN, Entry, Menu
-from phd_daemon.status import nobody_serves
+from phd_daemon.spool.snapshot import nobody_serves
 from restore_core import __version__
 from restore_core.errors import PhdError, Stopped, from_os_error
 

@@ -9,18 +9,18 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from phd_daemon.cli.live import FullLine, Line, at_the_end, delta_line
 from phd_daemon.cli.options import receipts_folder, spool_of
 from phd_daemon.cli.restore import done_line, header_block
 from phd_daemon.cli.submit import checked_text, drop
 from phd_daemon.console.check_backup import Checked
 from phd_daemon.console.choose_full import FullChoice
 from phd_daemon.console.choose_place import Chosen
-from phd_daemon.console.desk import Desk
 from phd_daemon.console.face import Face, Page, Stop
 from phd_daemon.console.run import queue_state
-from phd_daemon.datastores import readable_record
-from phd_daemon.process import forbid_core_dumps, tune_malloc
+from phd_daemon.console.session import Desk
+from phd_daemon.host.datastores import readable_record
+from phd_daemon.host.process import forbid_core_dumps, tune_malloc
+from phd_daemon.show.live import FullLine, Line, at_the_end, delta_line
 from phd_daemon.spool.control_file import ControlFile
 from restore_core.errors import Stopped
 from restore_core.naming import printable

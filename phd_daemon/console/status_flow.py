@@ -13,21 +13,21 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from phd_daemon.cli import show
-from phd_daemon.cli.follow import follow, state_of
 from phd_daemon.cli.options import spool_of
-from phd_daemon.cli.times import age
-from phd_daemon.console.desk import Desk
 from phd_daemon.console.face import Choice, Face, Page, Question, Row
 from phd_daemon.console.run import call, queue_state
-from phd_daemon.progress_line import clock
-from phd_daemon.spool import actions
+from phd_daemon.console.session import Desk
+from phd_daemon.operations.follow import follow, state_of
+from phd_daemon.show import output
+from phd_daemon.show.progress import clock
+from phd_daemon.show.times import age
+from phd_daemon.show.words import counted
+from phd_daemon.spool import requests
 from phd_daemon.spool.layout import Spool, State
 from phd_daemon.spool.plain import open_own
 from phd_daemon.spool.priority import set_priority
+from phd_daemon.spool.snapshot import JobView, snapshot
 from phd_daemon.spool.status_file import LiveProgress, in_one_line
-from phd_daemon.status import JobView, snapshot
-from phd_daemon.words import counted
 from restore_core.naming import printable
 
 TITLE = "Backup Restore Status"
@@ -94,7 +94,7 @@ def _cells(view: JobView, now: float) -> tuple[str, ...]:
 
 def _short(progress: LiveProgress) -> str:
     left = f", {clock(progress.remaining)} left" if progress.remaining is not None else ""
-    return f"{progress.percent:.0f}%, {show.size(progress.rate)}/s{left}"
+    return f"{progress.percent:.0f}%, {output.size(progress.rate)}/s{left}"
 
 
 def _job(face: Face, desk: Desk, *, spool: Spool, name: str) -> None:
@@ -133,13 +133,13 @@ def _done(chosen: _Do, view: JobView, face: Face, spool: Spool) -> bool:
             warning = ["What it has written so far is removed."] if view.state is State.RUNNING else []
             if not face.confirm(f"Cancel {name}?", warning, default=False):
                 return False
-            actions.cancel(spool.folder, view.name)
+            requests.cancel(spool.folder, view.name)
         case _Do.REMOVE:
             if not face.confirm(f"Remove {name}, with its log?", ["Its disk is not touched."], default=False):
                 return False
-            actions.clean(spool.folder, [view.name])
+            requests.clean(spool.folder, [view.name])
         case _:
-            {_Do.HOLD: actions.hold, _Do.RELEASE: actions.release, _Do.RETRY: actions.retry}[chosen](spool.folder, view.name)
+            {_Do.HOLD: requests.hold, _Do.RELEASE: requests.release, _Do.RETRY: requests.retry}[chosen](spool.folder, view.name)
     return True
 
 
@@ -200,7 +200,7 @@ def _clean(face: Face, _desk: Desk, *, spool: Spool, views: tuple[JobView, ...])
     ended = sum(view.state.final for view in views)
     title = f"Remove {counted(ended, 'job')} that ended, with the logs?"
     if face.confirm(title, ["Disks are not touched. Jobs that wait or run are not, either."], default=False):
-        gone = actions.clean(spool.folder)
+        gone = requests.clean(spool.folder)
         face.show(Page(title=TITLE, lines=[f"{counted(len(gone), 'job')} removed"]))
 
 
@@ -227,6 +227,6 @@ def lines_of(pieces: Iterable[str]) -> Iterator[str]:
     rest = ""
     for piece in pieces:
         *whole, rest = (rest + piece).split("\n")
-        yield from map(show.harmless, whole)
+        yield from map(output.harmless, whole)
     if rest:
-        yield show.harmless(rest)
+        yield output.harmless(rest)

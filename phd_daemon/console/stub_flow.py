@@ -5,10 +5,10 @@ from __future__ import annotations
 import enum
 from pathlib import Path
 
-from phd_daemon.cli import show
 from phd_daemon.console import places
-from phd_daemon.console.desk import Desk
 from phd_daemon.console.face import Choice, Face, Page, Question, Row
+from phd_daemon.console.session import Desk
+from phd_daemon.show import output
 from restore_core.naming import printable, unprintable
 from restore_core.restore.extras import write_stub
 
@@ -24,7 +24,7 @@ class _Other(enum.Enum):
 def stub(face: Face, desk: Desk) -> None:
     """Choose a flat file; its descriptor is written beside it."""
     found = face.wait("Looking at the datastores", lambda: places.flats_alone(desk.config.datastores.roots))
-    rows: list[Row[Path | _Other]] = [Row(cells=(printable(str(path)), show.size(size)), value=path) for path, size in found]
+    rows: list[Row[Path | _Other]] = [Row(cells=(printable(str(path)), output.size(size)), value=path) for path, size in found]
     rows.append(Row(cells=("Another flat file", ""), value=_Other.PATH, key="o"))
     title = "Flat files without a STUB"
     while (chosen := face.choose(Choice(title=title, rows=rows, help=_HELP))) is not None:

@@ -9,10 +9,10 @@ from phd_daemon.console import places
 from phd_daemon.console.check_backup import Checked, check, summary
 from phd_daemon.console.choose_backup import browse_machines
 from phd_daemon.console.choose_place import choose_folder, proposed_folder
-from phd_daemon.console.desk import Desk
 from phd_daemon.console.face import Face, Page
 from phd_daemon.console.run import waited
-from phd_daemon.datastores import readable_record
+from phd_daemon.console.session import Desk
+from phd_daemon.host.datastores import readable_record
 from restore_core.catalog import CatalogEntry
 from restore_core.disk.known_datastores import refuse_unless_known
 from restore_core.errors import BadArchive

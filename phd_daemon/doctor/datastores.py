@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import assert_never
 
-from phd_daemon.datastore_list import DatastoreState, DatastoreView, views
 from phd_daemon.doctor.finding import Finding, Report
+from phd_daemon.host.datastore_list import DatastoreState, DatastoreView, views
 from restore_core.disk.datastore import datastore_of
 from restore_core.disk.known_datastores import DatastoreRecord
 from restore_core.errors import PhdError

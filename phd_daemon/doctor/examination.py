@@ -8,14 +8,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from phd_daemon import replicate, sandbox
 from phd_daemon.config import Config, load_config
-from phd_daemon.datastores import record_of
 from phd_daemon.doctor import datastores, folders, leftovers, machine, rules, spool, targets, unit
 from phd_daemon.doctor.finding import Finding, Report
-from phd_daemon.known import catalog_of
-from phd_daemon.queue_view import queued_jobs
+from phd_daemon.host.catalog import catalog_of
+from phd_daemon.host.datastores import record_of
+from phd_daemon.replication import one_pass
+from phd_daemon.replication.queue_view import queued_jobs
 from phd_daemon.spool.layout import Spool
+from phd_daemon.worker import sandbox
 from restore_core.errors import ConfigurationError, PhdError
 from restore_core.naming import printable
 from restore_core.replication.ledger import read_ledger
@@ -70,7 +71,7 @@ def _replication(config: Config, reached: Report) -> Report:
     found += targets.partial(catalog.known())
     where, ledger = printable(str(config.replication.rules)), printable(str(config.replication.ledger))
     try:
-        look = replicate.look(config, catalog, keep=False)
+        look = one_pass.look(config, catalog, keep=False)
         found += rules.findings(look, rules=where, ledger=ledger)
         unseen += rules.unseen(look)
     except PhdError as error:

@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Iterable, Iterator
 
 from phd_daemon.doctor.finding import Finding
-from phd_daemon.pass_record import Findings
+from phd_daemon.replication.pass_record import Findings
 from restore_core.catalog import CatalogEntry
 from restore_core.naming import printable
 from restore_core.replication.selection import Decision, Verdict

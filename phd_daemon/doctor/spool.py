@@ -9,7 +9,7 @@ from pathlib import Path
 
 from phd_daemon.doctor.finding import Finding, Report
 from phd_daemon.spool.safety import faults
-from phd_daemon.status import daemon_running
+from phd_daemon.spool.snapshot import daemon_running
 from restore_core.naming import printable
 
 

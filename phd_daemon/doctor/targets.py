@@ -16,7 +16,7 @@ from restore_core.targets import make_target
 from restore_core.targets.base import Target, TargetSpec
 from restore_core.targets.gaps import Gap
 from restore_core.targets.limits import Limits
-from restore_core.targets.secret import check_private
+from restore_core.targets.remote.secret import check_private
 
 HASTY = Limits(connect=8.0, login=10.0, idle=10.0, tries=1)
 """A person waits for the answer; and whether it answers at the fourth try is not the question."""

@@ -13,14 +13,14 @@ import time
 from dataclasses import dataclass, replace
 
 from phd_daemon.spool.control_file import OURS, ControlFile
-from phd_daemon.spool.door import Accepted, Refused
+from phd_daemon.spool.intake import Accepted, Refused
 from phd_daemon.spool.job_log import begin_log
 from phd_daemon.spool.layout import Spool, State
 from phd_daemon.spool.locks import take_lock
-from phd_daemon.spool.moves import clock, free_rotation, log_of, move_exactly, occupied, rotate, status_of
 from phd_daemon.spool.reconcile import Examine
 from phd_daemon.spool.record import JobRecord, write_record
 from phd_daemon.spool.status_file import Outcome, Result, read_status, write_status
+from phd_daemon.spool.transitions import clock, free_rotation, log_of, move_exactly, occupied, rotate, status_of
 from restore_core import durable
 from restore_core.naming import printable
 from restore_core.restore.request import Provision, VmxChoice

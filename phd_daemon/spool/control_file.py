@@ -19,7 +19,7 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, TypeVar
 
-from phd_daemon.toml_text import NotToml, did_you_mean, key_lines, parse_toml
+from phd_daemon.config.toml_text import NotToml, did_you_mean, key_lines, parse_toml
 from restore_core.errors import ArchiveAbsent, BadControlFile, DestinationOutside
 from restore_core.naming import ArchiveType, delta_name, parse_archive, printable, unprintable
 from restore_core.restore.request import Provision, VmxChoice

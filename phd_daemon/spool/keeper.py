@@ -14,8 +14,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from phd_daemon.spool import admit, door, moves
-from phd_daemon.spool.folder import FileFacts, Files, FolderReader, Kind
+from phd_daemon.spool import admit, intake, transitions
 from phd_daemon.spool.job_log import said_before
 from phd_daemon.spool.layout import Spool, State, parse_name
 from phd_daemon.spool.locks import lock_is_held
@@ -37,6 +36,7 @@ from phd_daemon.spool.reconcile import (
     reconcile,
 )
 from phd_daemon.spool.record import JobRecord, NewerRecord, read_record
+from phd_daemon.spool.scan import FileFacts, Files, FolderReader, Kind
 from phd_daemon.spool.status_file import Outcome, in_one_line, read_status
 from phd_daemon.spool.troubles import Troubles
 from restore_core.naming import printable
@@ -54,7 +54,7 @@ _PATIENCE = 0.5
 class Policy:
     """What the door needs of the configuration. With `open` false nothing is accepted: the queue is disabled."""
 
-    judge: door.Judge
+    judge: intake.Judge
     submitters: Collection[str]
     open: bool = True
 
@@ -158,7 +158,7 @@ class Keeper:
         record = self._records[stem]
         if record is not None:
             action = not_started(record, why=why, next_try=time.time() + wait, died=died)
-            self._records[stem] = moves.apply(self._spool, stem, record, action)
+            self._records[stem] = transitions.apply(self._spool, stem, record, action)
             self._told(stem, record, action)
 
     def worker_ended(self, stem: str, ending: Ending) -> None:
@@ -237,7 +237,7 @@ class Keeper:
         try:
             if isinstance(action, Examine):
                 return self._examine(stem, record, action, policy)
-            self._records[stem] = moves.apply(self._spool, stem, record, action)
+            self._records[stem] = transitions.apply(self._spool, stem, record, action)
         except (FileNotFoundError, FileExistsError):
             return None  # somebody was quicker: look again
         self._told(stem, record, action)
@@ -249,11 +249,11 @@ class Keeper:
         if time.monotonic() > self._until:
             return Nothing(after=0.0, why="many have come at once")
         path = self._spool.control(stem, State.WAITING)
-        found = door.examine(path, judge=policy.judge, submitters=policy.submitters)
-        if isinstance(found, door.NotYet):
+        found = intake.examine(path, judge=policy.judge, submitters=policy.submitters)
+        if isinstance(found, intake.NotYet):
             self._watched.pop(stem, None)
             return Nothing(after=_LOOK_AGAIN, why=found.why)
-        if isinstance(found, door.Accepted):
+        if isinstance(found, intake.Accepted):
             self._records[stem] = admit.accept(self._spool, stem, record, action, found)
             _log.info("accepted", extra={"job": printable(stem), "submitter": printable(found.seen.submitter)})
         else:

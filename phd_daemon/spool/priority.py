@@ -13,12 +13,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from phd_daemon.spool.actions import described
 from phd_daemon.spool.control_file import MAX_BYTES, ControlFile, parse_control_file, render_control_file
 from phd_daemon.spool.layout import Spool, State, is_stem
 from phd_daemon.spool.plain import open_plain
 from phd_daemon.spool.readers import copy_readers
 from phd_daemon.spool.record import JobRecord, read_record
+from phd_daemon.spool.requests import described
 from phd_daemon.spool.which_file import which_file
 from restore_core import durable
 from restore_core.errors import TryAgainLater, UsageError

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from phd_daemon.spool.folder import FileFacts, Files, Kind
 from phd_daemon.spool.layout import FINAL, State
 from phd_daemon.spool.record import JobRecord
+from phd_daemon.spool.scan import FileFacts, Files, Kind
 from phd_daemon.spool.status_file import Outcome, Result
 from restore_core.errors import ExitCode
 

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from restore_core.catalog import listing
+from restore_core.catalog.arriving import Young
 from restore_core.catalog.entry import CatalogEntry
 from restore_core.catalog.held import accept_none, note_held, read_held
 from restore_core.catalog.keep import kept
 from restore_core.catalog.known_gap import KnownGap, since
 from restore_core.catalog.listing import Head, Line, ListingWriter
 from restore_core.catalog.query import EVERYTHING, Query, cached_entries, files_of_size
-from restore_core.catalog.young import Young
 from restore_core.errors import PhdError, Stopped, TargetEmptied, TargetUnavailable
 from restore_core.naming import printable
 from restore_core.targets.base import ArchiveRef, FileStat, Target, TargetSpec

@@ -19,11 +19,11 @@ from restore_core.disk.locks import refuse_if_in_use
 from restore_core.errors import DestinationError, DestinationExists, DestinationHeld, Overtaken, PhdError, from_os_error
 from restore_core.naming import printable
 from restore_core.restore import publish
+from restore_core.restore.decide import diverged, may_be_ours
 from restore_core.restore.descriptor import descriptor_text
 from restore_core.restore.plan import summary
 from restore_core.restore.redo import exists, is_thick
 from restore_core.restore.request import Provision, RestoreRequest, VmxChoice
-from restore_core.restore.situation import diverged, may_be_ours
 from restore_core.restore.ways import Decision, Way, for_new
 
 _SCRIPT_IS_SILENT = 900.0

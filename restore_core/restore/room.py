@@ -19,9 +19,9 @@ from restore_core.disk.hold import Hold
 from restore_core.disk.identity import stamps_of
 from restore_core.errors import NoSpace
 from restore_core.restore import receipt
+from restore_core.restore.decide import ALLOCATING
 from restore_core.restore.existing import ChangedMeanwhile, ExistingDisk
 from restore_core.restore.redo import is_thick
-from restore_core.restore.situation import ALLOCATING
 from restore_core.restore.survey import Survey
 
 _PIECE = 256 << 20

@@ -35,10 +35,11 @@ from restore_core.disk.hold import Hold
 from restore_core.errors import TryAgainLater
 from restore_core.naming import printable
 from restore_core.restore import publish
+from restore_core.restore.decide import Found, diverged, look
 from restore_core.restore.existing import ChangedMeanwhile, ExistingDisk
-from restore_core.restore.find_full import proven_copies
+from restore_core.restore.fulls.find import proven_copies
+from restore_core.restore.fulls.known import copies_in_catalog
 from restore_core.restore.held import held_destination
-from restore_core.restore.known import copies_in_catalog
 from restore_core.restore.part import held_part
 from restore_core.restore.plan import summary
 from restore_core.restore.recovery import recover
@@ -52,7 +53,6 @@ from restore_core.restore.refusals import (
 )
 from restore_core.restore.request import KeepPart, Reporter, RestoreOutcome, RestoreRequest, Stop
 from restore_core.restore.room import ranges_to_take
-from restore_core.restore.situation import Found, diverged, look
 from restore_core.restore.ways import Decision, Way, by_clone, by_whole
 from restore_core.restore.writer import CopyFailed, Writer
 from restore_core.targets import TargetSet

@@ -13,7 +13,7 @@ from restore_core.archive.frames import GZIP_MAGIC
 from restore_core.archive.full_reader import FullReader
 from restore_core.errors import ArchiveAbsent, BadArchive
 from restore_core.naming import ArchiveType
-from restore_core.restore.find_full import proven_full
+from restore_core.restore.fulls.find import proven_full
 from restore_core.restore.pipeline import Pipeline
 from restore_core.restore.plan import summary
 from restore_core.restore.progress import ProgressReport

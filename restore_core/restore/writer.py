@@ -17,6 +17,7 @@ from restore_core.disk.hold import Hold
 from restore_core.disk.sink import BufferedFile, DirectFile, Sink
 from restore_core.errors import BadArchive, PhdError, TargetUnavailable, TryAgainLater
 from restore_core.restore import publish, receipt, redo, redo_file
+from restore_core.restore.decide import ALLOCATING
 from restore_core.restore.descriptor import descriptor_text, prepare_descriptor, show_descriptor
 from restore_core.restore.existing import ChangedMeanwhile, ExistingDisk
 from restore_core.restore.pipeline import Pipeline
@@ -24,7 +25,6 @@ from restore_core.restore.progress import ProgressReport
 from restore_core.restore.replace import finish, publish_new, replace
 from restore_core.restore.request import Phase, Provision, Reporter, RestoreRequest, Stop
 from restore_core.restore.room import ranges_to_take, take_room
-from restore_core.restore.situation import ALLOCATING
 from restore_core.restore.staging import StagedBlocks
 from restore_core.restore.survey import Survey
 from restore_core.restore.ways import Decision, Way

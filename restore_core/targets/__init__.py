@@ -7,25 +7,25 @@ from collections.abc import Callable, Mapping
 
 from restore_core.errors import ArchiveAbsent, ConfigurationError
 from restore_core.naming import unprintable
-from restore_core.targets.attend import Stop
 from restore_core.targets.base import LOCAL, ArchiveRef, ByteSource, Target, TargetSpec
 from restore_core.targets.limits import DEFAULT, Limits
 from restore_core.targets.local import LocalTarget, open_local_file
-from restore_core.targets.pace import Bandwidth
-from restore_core.targets.remote import RemoteTarget
-from restore_core.targets.retry import Retrying
-from restore_core.targets.server import Pool, address_of
+from restore_core.targets.remote.interruptible import Stop
+from restore_core.targets.remote.pace import Bandwidth
+from restore_core.targets.remote.retry import Retrying
+from restore_core.targets.remote.server import Pool, address_of
+from restore_core.targets.remote.target import RemoteTarget
 
 
 def _ftp(spec: TargetSpec, limits: Limits, stop: Stop | None) -> Target:
-    from restore_core.targets.ftp import FtpConnection
+    from restore_core.targets.ftp.connection import FtpConnection
 
     address, bandwidth = address_of(spec), Bandwidth(spec.bandwidth)
     return _remote(spec, limits, stop, Pool(spec.name, lambda: FtpConnection(spec, address, limits, bandwidth)))
 
 
 def _sftp(spec: TargetSpec, limits: Limits, stop: Stop | None) -> Target:
-    from restore_core.targets.sftp_host import SftpHost
+    from restore_core.targets.sftp.host import SftpHost
 
     host = SftpHost(spec, address_of(spec), limits, Bandwidth(spec.bandwidth))
     return _remote(spec, limits, stop, Pool(spec.name, host.connect, host.close))

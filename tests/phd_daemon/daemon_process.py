@@ -34,10 +34,10 @@ def plant_fault(module: str, name: str) -> None:
 
 
 def main() -> int:
-    from phd_daemon import logs, service, starts
-    from phd_daemon.cli import show
     from phd_daemon.config import load_config
-    from phd_daemon.notify import Notifier
+    from phd_daemon.daemon import logs, service, starts
+    from phd_daemon.daemon.systemd import Notifier
+    from phd_daemon.show import output
     from phd_daemon.spool import reconcile, watcher
     from restore_core.errors import PhdError
 
@@ -59,7 +59,7 @@ def main() -> int:
         daemon = service.Service(config, lock=lock, notifier=Notifier(os.environ), command=(sys.executable, str(FAKE_WORKER)))
         return daemon.run()
     except PhdError as error:
-        show.complain(str(error))
+        output.complain(str(error))
         return error.exit_code
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from phd_daemon.cli.follow import follow
 from phd_daemon.cli.main import run
+from phd_daemon.operations.follow import follow
 from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.purge import purge
 from phd_daemon.spool.status_file import read_status

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from phd_daemon.cli.follow import known_job
-from phd_daemon.spool import actions
+from phd_daemon.operations.follow import known_job
+from phd_daemon.spool import requests
 from phd_daemon.spool.layout import Spool
 from restore_core.errors import UsageError
 
@@ -25,7 +25,7 @@ def spool(tmp_path: Path) -> Spool:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("action", [actions.hold, actions.release, actions.cancel, actions.retry])
+@pytest.mark.parametrize("action", [requests.hold, requests.release, requests.cancel, requests.retry])
 def test_nothing_outside_the_spool_is_renamed(spool: Spool, action: object, name: str) -> None:
     before = sorted(spool.folder.parent.rglob("*"))
     with pytest.raises(UsageError, match="no such job"):

@@ -15,27 +15,31 @@ from phd_daemon.spool.layout import FINAL, State
 from tests.proof.daemon import Daemon
 
 STEPS = [
-    "phd_daemon.spool.folder:FolderReader.look",
+    "phd_daemon.spool.scan:FolderReader.look",
     "phd_daemon.spool.keeper:reconcile",
-    "phd_daemon.spool.door:examine",
+    "phd_daemon.spool.intake:examine",
     "phd_daemon.spool.admit:accept",
     "phd_daemon.spool.admit:claim",
-    "phd_daemon.spool.moves:apply",
-    "phd_daemon.spool.moves:end",
+    "phd_daemon.spool.transitions:apply",
+    "phd_daemon.spool.transitions:end",
     "phd_daemon.spool.keeper:read_status",
     "phd_daemon.spool.keeper:lock_is_held",
     "phd_daemon.spool.keeper:Keeper.worker_ended",
     "phd_daemon.spool.keeper:Keeper.put_back",
-    "phd_daemon.starts:_candidate",
-    "phd_daemon.starts:disk_key",
-    "phd_daemon.starts:work_order",
-    "phd_daemon.workers:Workers.start",
-    "phd_daemon.workers:open_log",
-    "phd_daemon.service:enter",
-    "phd_daemon.service:drop_part",
+    "phd_daemon.daemon.starts:_candidate",
+    "phd_daemon.daemon.starts:disk_key",
+    "phd_daemon.daemon.starts:work_order",
+    "phd_daemon.daemon.children:Workers.start",
+    "phd_daemon.daemon.children:open_log",
+    "phd_daemon.daemon.service:enter",
+    "phd_daemon.daemon.service:drop_part",
     "phd_daemon.spool.purge:ended_at",
 ]
-WITHOUT_A_WORKER = {"phd_daemon.starts:work_order", "phd_daemon.workers:Workers.start", "phd_daemon.workers:open_log"}
+WITHOUT_A_WORKER = {
+    "phd_daemon.daemon.starts:work_order",
+    "phd_daemon.daemon.children:Workers.start",
+    "phd_daemon.daemon.children:open_log",
+}
 """Where no worker can be started three times running, the job has failed."""
 QUICK = {"TEST_SETTINGS": "PUT_BACK_SECONDS=0.2 RESCAN_SECONDS=0.5 PURGE_SECONDS=1", "TEST_NO_PAUSE": "1"}
 
@@ -70,7 +74,7 @@ def test_an_exception_in_any_step_for_one_job(daemon: Daemon, step: str) -> None
 
 
 def test_a_job_for_which_no_worker_can_ever_be_started_fails_with_the_reason(daemon: Daemon) -> None:
-    daemon.up(environment={**QUICK, "TEST_FAULT": "phd_daemon.starts:work_order"}, fake=True)
+    daemon.up(environment={**QUICK, "TEST_FAULT": "phd_daemon.daemon.starts:work_order"}, fake=True)
     daemon.drop("bad", "/fake/sleep=0")
     assert daemon.ends("bad") is State.FAILED
     assert "a bug of ours: RuntimeError: planted" in daemon.log("bad")

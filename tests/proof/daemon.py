@@ -142,6 +142,6 @@ def serving(
 
 def _is_worker(pid: int) -> bool:
     try:
-        return b"phd_daemon.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"phd_daemon.worker.attempt" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False

@@ -18,16 +18,16 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from phd_daemon import worker
 from phd_daemon.config import load_config
-from phd_daemon.datastores import learn_from, record_of
-from phd_daemon.ledger_entry import enter
-from phd_daemon.policy import door_policy, drop_part, work_order
+from phd_daemon.daemon.ledger_entry import enter
+from phd_daemon.daemon.policy import door_policy, drop_part, work_order
+from phd_daemon.host.datastores import learn_from, record_of
 from phd_daemon.spool.drop import drop
 from phd_daemon.spool.keeper import Ending, Keeper
 from phd_daemon.spool.layout import Spool, State, parse_name
 from phd_daemon.spool.record import JobRecord
 from phd_daemon.spool.safety import check_spool
+from phd_daemon.worker import attempt
 from restore_core.disk.datastore import MARKER
 from restore_core.disk.hold import HOLD_SUFFIX
 from restore_core.targets.base import ArchiveRef
@@ -200,7 +200,7 @@ class Host:
 
 
 def _be_the_worker(order: bytes, log: Path, *, held: bool, parent: int) -> None:
-    """The child: what `python -m phd_daemon.worker` is once it has been loaded."""
+    """The child: what `python -m phd_daemon.worker.attempt` is once it has been loaded."""
     code = 1
     try:
         os.setsid()
@@ -213,7 +213,7 @@ def _be_the_worker(order: bytes, log: Path, *, held: bool, parent: int) -> None:
         sys.stdin = io.TextIOWrapper(io.BytesIO(order))
         if held:
             os.kill(os.getpid(), signal.SIGSTOP)
-        code = worker.main()
+        code = attempt.main()
     except BaseException:  # noqa: BLE001  the traceback is what the interpreter would print
         sys.excepthook(*sys.exc_info())
     finally:

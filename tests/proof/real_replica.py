@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from phd_daemon import replicate
+from phd_daemon.replication import one_pass
 from restore_core.backup.run import BackupOptions
 from restore_core.backup.subject import Asked
 from restore_core.replication.selection import Verdict
@@ -135,7 +135,7 @@ class RealHistory:
         rules.write_text(f"RESTORE:CRM|{UUID}|00|disk.img|{self.host.datastore / DISK}|-{self.path.days}\n")
         os.utime(rules, (LONG_AGO, LONG_AGO))
         self.model.now = int(time.time() - EPOCH.timestamp()) // 60
-        (decision,) = replicate.run_pass(self.host.config, wait=True).findings.decisions
+        (decision,) = one_pass.run_pass(self.host.config, wait=True).findings.decisions
         if why := self.model.wrong(0, decision):
             return f"{why} ({decision.verdict.value}: {decision.reason})"
         self.host.run_all()

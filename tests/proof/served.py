@@ -63,9 +63,9 @@ class Served(Host):
 def _daemon(settings: Path) -> int:
     from dataclasses import replace
 
-    from phd_daemon import hung, logs, service
     from phd_daemon.config import load_config
-    from phd_daemon.notify import Notifier
+    from phd_daemon.daemon import hung, logs, service
+    from phd_daemon.daemon.systemd import Notifier
     from phd_daemon.spool import reconcile
 
     reconcile.DEATH_PAUSES = (0.1, 0.1)
@@ -79,8 +79,8 @@ def _daemon(settings: Path) -> int:
 
 
 def _worker() -> int:
-    from phd_daemon import worker
-    from phd_daemon.spool.order import from_json
+    from phd_daemon.worker import attempt
+    from phd_daemon.worker.order import from_json
 
     order = from_json(os.pread(0, 1 << 20, 0))
     home = Path(order.spool).parent
@@ -94,7 +94,7 @@ def _worker() -> int:
         os.kill(os.getpid(), signal.SIGKILL)
     if order.attempt == 1 and "-stop-" in order.job:
         os.kill(os.getpid(), signal.SIGSTOP)
-    return worker.main()
+    return attempt.main()
 
 
 if __name__ == "__main__":

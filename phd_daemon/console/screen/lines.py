@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from rich.cells import cell_len, chop_cells, set_cell_size
 
-from phd_daemon.cli.show import harmless
+from phd_daemon.show.output import harmless
 
 _TAB = 8
 _LEAST = 12

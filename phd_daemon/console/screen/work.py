@@ -11,7 +11,7 @@ from textual.widget import Widget
 
 from phd_daemon.console.screen.asked import PADDING, Asked, Bar, Reply
 from phd_daemon.console.screen.text_view import TextView
-from phd_daemon.progress_line import shortened
+from phd_daemon.show.progress import shortened
 
 _BARS = 3  # the title, the sign of life, the keys
 _SIGNS = "|/-\\"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from phd_daemon.cli.interrupt import interruptible
-from phd_daemon.cli.live import LiveReport
+from phd_daemon.show.live import LiveReport
 from restore_core.errors import ExitCode, Stopped
 from restore_core.restore.request import Phase, Progress
 from tests.servers import write_password

@@ -267,7 +267,7 @@ def test_the_last_word_of_a_cancelled_worker_is_waited_for_but_not_for_ever(
             outcome = Outcome(attempt=1, result=Result.CANCELLED, exit_code=130, reason="cancelled", finished_at=1.0)
             write_status(spool / "CRM.status", status.with_(outcome=outcome, pid=None), durable_now=False)
 
-    monkeypatch.setattr("phd_daemon.cli.follow.time.sleep", sleep)
+    monkeypatch.setattr("phd_daemon.operations.follow.time.sleep", sleep)
     assert run(["log", "CRM", "-f"]) == 0
     assert capsys.readouterr().out == ("restoring\ncancelled\n" if daemon_is_there else "restoring\n")
     assert len(slept) == 1 if daemon_is_there else 5 <= sum(slept) < 6

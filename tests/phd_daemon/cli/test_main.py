@@ -11,8 +11,9 @@ from pathlib import Path
 import click
 import pytest
 
-from phd_daemon.cli import main, show
+from phd_daemon.cli import main
 from phd_daemon.cli.main import COMMANDS, phd, run
+from phd_daemon.show import output
 from restore_core.errors import BadArchive, ConfigurationError, DestinationError, PhdError, Stopped, TryAgainLater, UsageError
 
 Say = pytest.CaptureFixture[str]
@@ -100,7 +101,7 @@ def test_start_up_is_light(module: str, absent: list[str]) -> None:
 
 
 def test_a_reader_that_went_away_is_no_error() -> None:
-    code = "from phd_daemon.cli import show\nfor _ in range(20000): show.say('x' * 100)\nshow.finish()\nshow.complain('end')"
+    code = "from phd_daemon.cli import show\nfor _ in range(20000): output.say('x' * 100)\nshow.finish()\nshow.complain('end')"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         assert child.stdout is not None
         assert child.stderr is not None
@@ -111,7 +112,7 @@ def test_a_reader_that_went_away_is_no_error() -> None:
 
 
 def test_nothing_steers_the_terminal(capsys: Say) -> None:
-    show.say("a\x1b[31m\x9b\u202e 100%25\nb\r")
+    output.say("a\x1b[31m\x9b\u202e 100%25\nb\r")
     assert capsys.readouterr().out == "a%1B[31m%C2%9B%E2%80%AE 100%25\nb%0D\n"
 
 
@@ -125,12 +126,12 @@ def test_a_name_that_is_not_utf8_is_printed(tmp_path: Path) -> None:
 
 
 def test_a_table_for_programs_is_plain(capsys: Say) -> None:
-    show.table(("A", "LONGER"), [("1", "x"), ("1234", "y\x1b")])
+    output.table(("A", "LONGER"), [("1", "x"), ("1234", "y\x1b")])
     assert capsys.readouterr().out == "A     LONGER\n1     x\n1234  y%1B\n"
 
 
 def test_sizes_for_people() -> None:
-    assert [show.size(n) for n in (0, 1023, 1024, 5 << 20, 3 << 40)] == ["0 bytes", "1023 bytes", "1.0 KB", "5.0 MB", "3072.0 GB"]
+    assert [output.size(n) for n in (0, 1023, 1024, 5 << 20, 3 << 40)] == ["0 bytes", "1023 bytes", "1.0 KB", "5.0 MB", "3072.0 GB"]
 
 
 def test_main_is_the_entry_point(monkeypatch: pytest.MonkeyPatch, capsys: Say) -> None:

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from phd_daemon import rules_edit
 from phd_daemon.cli.main import run
 from phd_daemon.config import Config, load_config
-from phd_daemon.rules_edit import Answer, Checked
-from phd_daemon.rules_file import load_rules
+from phd_daemon.replication import rules_edit
+from phd_daemon.replication.rules_edit import Answer, Checked
+from phd_daemon.replication.rules_file import load_rules
 from restore_core import durable
 from restore_core.errors import BadRule, ExitCode, Stopped, TryAgainLater, UsageError
 

@@ -9,9 +9,9 @@ import pytest
 
 from phd_daemon.cli.main import run
 from restore_core.errors import ExitCode
-from restore_core.targets import trust
 from restore_core.targets.base import TargetSpec
-from restore_core.targets.trust import Offered
+from restore_core.targets.remote import trust
+from restore_core.targets.remote.trust import Offered
 
 Say = pytest.CaptureFixture[str]
 

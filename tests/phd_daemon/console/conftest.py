@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from phd_daemon.console.desk import Desk
+from phd_daemon.console.session import Desk
 from tests.phd_daemon.small_backup import SmallBackup, small_backup
 
 

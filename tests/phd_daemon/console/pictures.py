@@ -9,10 +9,10 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from phd_daemon.cli.live import delta_line
 from phd_daemon.console.face import Choice, Face, Row, Stop
 from phd_daemon.console.holdings import BACKUP_COLUMNS
 from phd_daemon.console.screen.work import WatchScreen
+from phd_daemon.show.live import delta_line
 from restore_core.restore.request import Phase, PlanSummary, Progress
 from tests.phd_daemon.console.screen_hands import ScreenHands, at_the_screen
 

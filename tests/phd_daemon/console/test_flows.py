@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 
 import pytest
 
-from phd_daemon import replicate
 from phd_daemon.console import options_flow, rules_flow, status_flow
-from phd_daemon.console.desk import Desk
 from phd_daemon.console.face import Choice
 from phd_daemon.console.run import call
+from phd_daemon.console.session import Desk
+from phd_daemon.replication import one_pass
 from phd_daemon.spool.control_file import parse_control_file
 from phd_daemon.spool.status_file import JobStatus, LiveProgress, Outcome, Result, write_status
 from tests.phd_daemon.console.scripted import BACK, Answer, Scripted
@@ -335,14 +335,14 @@ class TestRules:
         assert "0 queued" in site.talk(rules_flow.run_pass, "n", BACK)
 
     def test_a_pass_waits_for_another_one(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-        run_pass = replicate.run_pass
+        run_pass = one_pass.run_pass
 
         def busy(config: Any, *, wait: bool) -> Any:
             if not wait:
-                raise replicate.AlreadyRunning("another pass is running")
+                raise one_pass.AlreadyRunning("another pass is running")
             return run_pass(config, wait=wait)
 
-        monkeypatch.setattr(replicate, "run_pass", busy)
+        monkeypatch.setattr(one_pass, "run_pass", busy)
         said = site.talk(rules_flow.run_pass, "n")
         assert "Another pass is running: waiting" in said
         assert "no rules" in said

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from phd_daemon.console import run, tree
-from phd_daemon.console.desk import Desk
 from phd_daemon.console.face import Face
 from phd_daemon.console.opening import needs_plain
+from phd_daemon.console.session import Desk
 from phd_daemon.console.tree import MAIN, Entry, Menu
 from restore_core.errors import BadArchive, Stopped
 from tests.phd_daemon.console.conftest import Place

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from phd_daemon.status import daemon_running
+from phd_daemon.spool.snapshot import daemon_running
 from tests import servers
 from tests.host import PHD, Host
 from tests.phd_daemon.console.terminal import Terminal

@@ -13,10 +13,10 @@ import pytest
 
 from phd_daemon.doctor import datastores, leftovers, machine, rules, spool, targets, unit
 from phd_daemon.doctor.finding import Finding
-from phd_daemon.pass_record import Findings
-from phd_daemon.pidlock import PidLock
+from phd_daemon.replication.pass_record import Findings
 from phd_daemon.spool import safety
 from phd_daemon.spool.layout import Spool
+from phd_daemon.spool.pidlock import PidLock
 from restore_core import mounts
 from restore_core.catalog import CatalogEntry
 from restore_core.catalog.entry import entry_of
@@ -26,9 +26,9 @@ from restore_core.naming import delta_name, folder_name
 from restore_core.replication.ledger import BadLine
 from restore_core.replication.rules import Problem, Rule
 from restore_core.replication.selection import Decision, Phase, QueuedJob, Verdict
-from restore_core.targets import secret
 from restore_core.targets.base import ArchiveRef, FileStat, Target, TargetSpec
 from restore_core.targets.limits import Limits
+from restore_core.targets.remote import secret
 
 ROOT = Path(__file__).resolve().parents[3]
 NOW = 1_800_000_000.0

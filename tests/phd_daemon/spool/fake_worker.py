@@ -16,8 +16,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from phd_daemon.spool.job_log import JobLog
-from phd_daemon.spool.order import from_json
 from phd_daemon.spool.status_file import JobStatus, Outcome, Result, read_status, write_status
+from phd_daemon.worker.order import from_json
 
 STOPPED: list[int] = []
 CODES = {Result.DONE: 0, Result.FAILED: 65, Result.TRY_AGAIN: 69, Result.CANCELLED: 130, Result.STOPPED: 130}

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from phd_daemon.cli.follow import follow
 from phd_daemon.cli.main import run
 from phd_daemon.config import Config, parse_config
-from phd_daemon.ledger_entry import enter
-from phd_daemon.policy import door_policy
+from phd_daemon.daemon.ledger_entry import enter
+from phd_daemon.daemon.policy import door_policy
+from phd_daemon.operations.follow import follow
 from phd_daemon.spool import keeper as keeper_module
 from phd_daemon.spool.drop import drop
 from phd_daemon.spool.keeper import Keeper

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from phd_daemon.spool import actions, moves
+from phd_daemon.spool import requests, transitions
 from phd_daemon.spool.control_file import ControlFile, parse_control_file
-from phd_daemon.spool.door import user_name
+from phd_daemon.spool.intake import user_name
 from phd_daemon.spool.keeper import Ending, Policy
 from phd_daemon.spool.layout import State
 from phd_daemon.spool.reconcile import MAX_TRIES
@@ -371,7 +371,7 @@ class TestTrouble:
         os.close(running.locks.pop("crm"))
         running.keeper.put_back("crm", why="no worker could be started: EAGAIN", wait=60)
         running.round()
-        actions.retry(running.folder, "crm")
+        requests.retry(running.folder, "crm")
         assert running.round().ready[0].next_try is None
         assert "it was asked for ('phd retry', or a touch of the file)" in running.log()
 
@@ -609,7 +609,7 @@ class TestCrashes:
 
 def test_free_rotation_counts_logs_too(desk: Desk) -> None:
     (desk.folder / "crm.~1.log").write_text("")
-    assert moves.free_rotation(desk.spool, "crm") == "crm.~2"
+    assert transitions.free_rotation(desk.spool, "crm") == "crm.~2"
 
 
 def test_a_flood_is_taken_in_over_several_rounds(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from phd_daemon.spool import actions
+from phd_daemon.spool import requests
 from phd_daemon.spool.layout import FINAL, State, parse_name
 from restore_core.errors import UsageError
 from tests.phd_daemon.spool.desk import Desk, control
@@ -46,14 +46,14 @@ def release(desk: Desk, stem: str) -> None:
     """`phd release`; what the message advises is done where it cannot be."""
     remedy = ""
     try:
-        actions.release(desk.folder, stem)
+        requests.release(desk.folder, stem)
     except UsageError as error:
         remedy = error.remedy
     if remedy:
         advised = re.search(r"'phd (\w+) ([^']+)'", remedy)
         assert advised, remedy
-        getattr(actions, advised[1])(desk.folder, shlex.split(advised[2])[-1])
-        actions.release(desk.folder, stem)
+        getattr(requests, advised[1])(desk.folder, shlex.split(advised[2])[-1])
+        requests.release(desk.folder, stem)
 
 
 def test_a_new_file_beside_a_held_one_runs_and_so_does_the_held_one(desk: Desk) -> None:
@@ -117,13 +117,13 @@ def test_what_a_message_advises_can_be_done(desk: Desk, action: str, one: State,
     for state in (one, other):
         desk.drop(f"web.{state.value}", control())
     try:
-        getattr(actions, action)(desk.folder, "web")
+        getattr(requests, action)(desk.folder, "web")
     except UsageError as error:
         for advised in re.finditer(r"'phd (clean|cancel|release|hold) ([^']+)'", error.remedy):
-            command = getattr(actions, advised[1])
+            command = getattr(requests, advised[1])
             names = shlex.split(advised[2])
             command(desk.folder, names if advised[1] == "clean" else names[-1])
         moved = re.search(r"\('mv (.+)' in the spool\)", error.remedy)
         if moved:
             desk.mv(*[name for name in shlex.split(moved[1]) if name != "--"])
-            getattr(actions, action)(desk.folder, "web")
+            getattr(requests, action)(desk.folder, "web")

@@ -18,7 +18,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from phd_daemon.spool.door import user_name
+from phd_daemon.spool.intake import user_name
 from phd_daemon.spool.layout import State
 from phd_daemon.spool.locks import lock_is_held
 from phd_daemon.spool.priority import set_priority

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from phd_daemon.spool import actions
+from phd_daemon.spool import requests
 from phd_daemon.spool.control_file import parse_control_file
 from phd_daemon.spool.layout import State
 from phd_daemon.spool.priority import set_priority
@@ -198,16 +198,16 @@ def test_in_a_drop_box_that_may_be_written_but_not_read(waiting: Desk, monkeypat
     monkeypatch.setattr(durable, "sync_folder", refuse)
     assert set_priority(waiting.folder, "crm", 1) == 7
     assert parse_control_file((waiting.folder / "crm.job").read_bytes()).priority == 1
-    actions.hold(waiting.folder, "crm")
+    requests.hold(waiting.folder, "crm")
     assert waiting.files() == ["crm.held", "crm.log", "crm.status"]
     monkeypatch.setattr(durable, "_rename_noreplace", refuse)
     with pytest.raises(PermissionError):
-        actions.release(waiting.folder, "crm")
+        requests.release(waiting.folder, "crm")
 
 
 class TestRetry:
     def test_a_next_try_need_not_be_waited_for(self, backing_off: Desk) -> None:
-        actions.retry(backing_off.folder, "crm")
+        requests.retry(backing_off.folder, "crm")
         ready = backing_off.round().ready
         assert [(one.next_try, one.tries) for one in ready] == [(None, 1)]
         assert "need not wait any longer" in backing_off.log()
@@ -215,16 +215,16 @@ class TestRetry:
         assert backing_off.start() == 2
 
     def test_after_hold_and_release_too(self, backing_off: Desk) -> None:
-        actions.hold(backing_off.folder, "crm")
+        requests.hold(backing_off.folder, "crm")
         backing_off.round()
-        actions.release(backing_off.folder, "crm")
+        requests.release(backing_off.folder, "crm")
         backing_off.round()
-        actions.retry(backing_off.folder, "crm")
+        requests.retry(backing_off.folder, "crm")
         assert [one.next_try for one in backing_off.round().ready] == [None]
 
     def test_a_job_that_waits_for_its_turn_is_not_tried_again(self, waiting: Desk) -> None:
         with pytest.raises(UsageError, match="it is waiting"):
-            actions.retry(waiting.folder, "crm")
+            requests.retry(waiting.folder, "crm")
 
     def test_an_edit_does_not_hurry_it(self, backing_off: Desk) -> None:
         with (backing_off.folder / "crm.job").open("ab") as file:
@@ -232,8 +232,8 @@ class TestRetry:
         assert [one.next_try is None for one in backing_off.round().ready] == [False]
 
     def test_a_held_one_stays_held(self, backing_off: Desk) -> None:
-        actions.hold(backing_off.folder, "crm")
+        requests.hold(backing_off.folder, "crm")
         backing_off.round()
         with pytest.raises(UsageError, match="it is held"):
-            actions.retry(backing_off.folder, "crm")
+            requests.retry(backing_off.folder, "crm")
         assert backing_off.has("crm", State.HELD)

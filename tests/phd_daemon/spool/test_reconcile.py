@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from phd_daemon.spool.control_file import parse_control_file
-from phd_daemon.spool.folder import FileFacts, Kind
 from phd_daemon.spool.layout import State
 from phd_daemon.spool.reconcile import (
     BACK_OFF_SECONDS,
@@ -33,6 +32,7 @@ from phd_daemon.spool.reconcile import (
     reconcile,
 )
 from phd_daemon.spool.record import JobRecord
+from phd_daemon.spool.scan import FileFacts, Kind
 from phd_daemon.spool.status_file import Outcome, Result
 from restore_core.disk.identity import Identity
 from tests.phd_daemon.spool.desk import TEXT

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from watchdog.observers import inotify
 
-from phd_daemon.spool import actions
+from phd_daemon.spool import requests
 from phd_daemon.spool.watcher import Doorbell
 
 PATIENCE = 30.0
@@ -58,7 +58,7 @@ def test_touched_for_a_retry_rings(bell: Bell) -> None:
     assert bell.heard()
     while bell.rung.wait(0.3):  # made and closed: two rings
         bell.rung.clear()
-    actions._touch(bell.folder / "crm.job")
+    requests._touch(bell.folder / "crm.job")
     assert bell.heard()
 
 

@@ -12,9 +12,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from phd_daemon import sandbox
 from phd_daemon.config import parse_config
-from restore_core.targets.secret import read_password
+from phd_daemon.worker import sandbox
+from restore_core.targets.remote.secret import read_password
 
 _libc = ctypes.CDLL(None, use_errno=True)
 STORE = Path("/vmfs/volumes/ds")

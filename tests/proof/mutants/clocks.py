@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from phd_daemon import timers
+from phd_daemon.replication import timers
 from restore_core.replication import selection
 
 

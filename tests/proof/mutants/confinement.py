@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from phd_daemon import sandbox
+from phd_daemon.worker import sandbox
 from tests.proof import boot
 
 

@@ -6,13 +6,13 @@ import os
 import subprocess
 from typing import Any
 
-from phd_daemon import hung, workers
+from phd_daemon.daemon import children, hung
 from phd_daemon.spool import keeper
 
 
 def _own_children_are_forgotten() -> None:
     """What a daemon knows of its own workers stands beside the lock, and hides that the lock is not believed."""
-    setattr(workers.Workers, "unreaped", lambda *_: False)  # noqa: B010  mypy forbids the plain form
+    setattr(children.Workers, "unreaped", lambda *_: False)  # noqa: B010  mypy forbids the plain form
 
 
 def the_lock_is_not_handed_on() -> None:
@@ -23,7 +23,7 @@ def the_lock_is_not_handed_on() -> None:
             del pass_fds
             super().__init__(*arguments, **more)
 
-    workers.subprocess.Popen = Alone  # type: ignore[attr-defined]  # planted
+    children.subprocess.Popen = Alone  # type: ignore[attr-defined]  # planted
 
 
 def the_lock_is_not_asked() -> None:
@@ -32,7 +32,7 @@ def the_lock_is_not_asked() -> None:
 
 
 def ends_are_not_closed() -> None:
-    setattr(workers.Worker, "close", lambda _self: os.dup(0))  # noqa: B010  the same
+    setattr(children.Worker, "close", lambda _self: os.dup(0))  # noqa: B010  the same
 
 
 def nobody_hangs() -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from phd_daemon.spool import door, keeper, reconcile
+from phd_daemon.spool import intake, keeper, reconcile
 
 
 def whatever_appears_is_complete() -> None:
     """Nobody waits for a file to be still, nor for its writer to close it."""
     setattr(reconcile, "SETTLE_SECONDS", 0.0)  # noqa: B010  mypy forbids the plain form
     setattr(reconcile, "EMPTY_SECONDS", 0.0)  # noqa: B010  the same
-    setattr(door, "has_writer", lambda _fd: False)  # noqa: B010  the same
+    setattr(intake, "has_writer", lambda _fd: False)  # noqa: B010  the same
 
 
 def events_are_the_truth() -> None:

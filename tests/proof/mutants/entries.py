@@ -7,7 +7,7 @@ import stat as stat_module
 from pathlib import Path
 from typing import Any
 
-from phd_daemon.spool import door, job_log
+from phd_daemon.spool import intake, job_log
 
 
 class _Follows:
@@ -18,8 +18,8 @@ class _Follows:
 
 
 def links_are_followed() -> None:
-    setattr(door, "os", _Follows())  # noqa: B010  mypy forbids the plain form
-    setattr(door, "_OPEN", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # noqa: B010  the same
+    setattr(intake, "os", _Follows())  # noqa: B010  mypy forbids the plain form
+    setattr(intake, "_OPEN", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # noqa: B010  the same
 
 
 def logs_are_opened_as_they_lie() -> None:
@@ -34,7 +34,7 @@ def nobody_looks_at_the_size() -> None:
         if not stat_module.S_ISREG(found.st_mode):
             raise AssertionError
 
-    setattr(door, "_refuse_bad_file", refuse)  # noqa: B010  mypy forbids the plain form
+    setattr(intake, "_refuse_bad_file", refuse)  # noqa: B010  mypy forbids the plain form
 
 
 def names_are_printed_raw() -> None:

@@ -6,7 +6,8 @@ import fcntl
 from pathlib import Path
 from typing import Any
 
-from phd_daemon import pidlock, starts
+from phd_daemon.daemon import starts
+from phd_daemon.spool import pidlock
 from restore_core import durable
 from restore_core.disk import hold
 from restore_core.disk.alone import Alone

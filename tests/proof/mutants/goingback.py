@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from phd_daemon import replicate
+from phd_daemon.replication import one_pass
 from restore_core.replication import history, selection, standing
 from restore_core.replication.decision import Decision, Verdict
 
@@ -72,7 +72,7 @@ def older_is_not_said() -> None:
 
 def receipts_are_not_asked() -> None:
     """What lies there is taken for the last that a rule restored: only the real passes can show it."""
-    setattr(replicate, "_restored", lambda _known: (None, None))  # noqa: B010  the same
+    setattr(one_pass, "_restored", lambda _known: (None, None))  # noqa: B010  the same
 
 
 def _reading(read: Callable[[Any, Any, Any, dt.datetime], history.History]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from phd_daemon import toml_text
+from phd_daemon.config import toml_text
 from phd_daemon.spool import control_file
 
 

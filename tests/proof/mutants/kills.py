@@ -9,7 +9,7 @@ from typing import Any
 from phd_daemon.spool import reconcile
 from restore_core import durable
 from restore_core.archive.delta_reader import DeltaReader
-from restore_core.restore import existing, redo, situation
+from restore_core.restore import decide, existing, redo
 from restore_core.restore.request import Stop
 from restore_core.restore.survey import Survey, survey_known
 
@@ -48,4 +48,4 @@ def a_part_is_believed() -> None:
     def leftover(delta: DeltaReader, part: int, stop: Stop) -> Survey | None:
         return survey_known(delta, _AsAsked(delta), stop) if os.fstat(part).st_size == delta.header.disk_size else None
 
-    setattr(situation, "_leftover", leftover)  # noqa: B010  mypy forbids the plain form
+    setattr(decide, "_leftover", leftover)  # noqa: B010  mypy forbids the plain form

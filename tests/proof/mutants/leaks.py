@@ -7,7 +7,9 @@ from typing import Any
 from phd_daemon.cli import daemon
 from restore_core import naming
 from restore_core.errors import TargetRefused
-from restore_core.targets import ftp_login, secret, sftp_login
+from restore_core.targets.ftp import login as ftp_login
+from restore_core.targets.remote import secret
+from restore_core.targets.sftp import login as sftp_login
 
 
 def errors_tell_the_password() -> None:

@@ -8,8 +8,10 @@ from typing import Any
 from restore_core.backup import run
 from restore_core.catalog import index
 from restore_core.catalog.listing import Line
-from restore_core.targets import ftp, ftp_listing, local_listing, remote
+from restore_core.targets import local_listing
+from restore_core.targets.ftp import connection, listing
 from restore_core.targets.gaps import Gap
+from restore_core.targets.remote import target
 
 
 def _nothing(*_: object, **__: object) -> Iterator[Any]:
@@ -18,17 +20,17 @@ def _nothing(*_: object, **__: object) -> Iterator[Any]:
 
 def a_code_says_all() -> None:
     """226 is success, whatever stands behind it."""
-    setattr(ftp, "not_all_by", lambda _: False)  # noqa: B010  mypy forbids the plain form
+    setattr(connection, "not_all_by", lambda _: False)  # noqa: B010  mypy forbids the plain form
 
 
 def strange_lines_are_passed_over() -> None:
     """Only lines that are understood count."""
-    setattr(ftp_listing.Parsed, "unknown", property(lambda _: [], lambda *_: None))  # noqa: B010  the same
+    setattr(listing.Parsed, "unknown", property(lambda _: [], lambda *_: None))  # noqa: B010  the same
 
 
 def a_server_that_says_no_has_no_such_folder() -> None:
     """What a server does not open is not there."""
-    setattr(remote, "_gaps", _nothing)  # noqa: B010  the same
+    setattr(target, "_gaps", _nothing)  # noqa: B010  the same
 
 
 def a_folder_that_cannot_be_read_is_empty() -> None:

@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from phd_daemon import utf8
+from phd_daemon.host import utf8
 from restore_core import durable
 
 
 def what_is_in_the_way_stays() -> None:
-    from phd_daemon.spool import job_log, locks, moves, own_files, troubles
+    from phd_daemon.spool import job_log, locks, own_files, transitions, troubles
 
     def refused(path: Path, **_: object) -> str:
         raise OSError(errno.EISDIR, "is a directory", os.fspath(path))
@@ -23,7 +23,7 @@ def what_is_in_the_way_stays() -> None:
         durable.move(part, path, replace=True)
         return ""
 
-    for module in (job_log, moves, own_files):
+    for module in (job_log, transitions, own_files):
         setattr(module, "take_over", bluntly)  # noqa: B010  mypy forbids the plain form
     for module in (locks, troubles):
         setattr(module, "put_aside", refused)  # noqa: B010  the same
@@ -58,7 +58,7 @@ def namesakes_wait_for_each_other() -> None:
 
 
 def a_bug_ends_the_loop() -> None:
-    from phd_daemon import service, starts, waits
+    from phd_daemon.daemon import service, starts, waits
 
     for module in (service, starts, waits):
         setattr(module, "guarded", lambda *_: contextlib.nullcontext())  # noqa: B010  the same

@@ -12,7 +12,7 @@ from restore_core import durable
 from restore_core.disk import alone, hold, locks
 from restore_core.disk.destination import Destination
 from restore_core.disk.identity import Stamps
-from restore_core.restore import situation, writer
+from restore_core.restore import decide, writer
 from restore_core.restore.existing import ExistingDisk
 from restore_core.restore.receipt import Receipt
 from tests.proof.mutants.exclusion import _NoLocks
@@ -67,7 +67,7 @@ def a_disk_is_renamed_over() -> None:
 
 
 def links_are_not_asked_about() -> None:
-    setattr(situation, "_why_not_in_place", lambda _disk: "")  # noqa: B010  mypy forbids the plain form
+    setattr(decide, "_why_not_in_place", lambda _disk: "")  # noqa: B010  mypy forbids the plain form
 
 
 def another_boot_is_believed() -> None:

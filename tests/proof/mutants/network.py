@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from restore_core.restore import pipeline
-from restore_core.targets import pace, remote
+from restore_core.targets.remote import pace, target
 
 
 def a_drip_is_patience() -> None:
@@ -25,5 +25,5 @@ def every_other_block_is_lost() -> None:
 
 def every_trouble_is_final() -> None:
     """A line that broke is taken for a file that is bad."""
-    real: Any = remote.__dict__["TargetUnavailable"]
+    real: Any = target.__dict__["TargetUnavailable"]
     setattr(real, "try_again", False)  # noqa: B010  the same

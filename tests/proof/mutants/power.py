@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from phd_daemon import worker_report
-from phd_daemon.ledger_entry import enter
-from phd_daemon.spool import admit, moves, status_file
+from phd_daemon.daemon.ledger_entry import enter
+from phd_daemon.spool import admit, status_file, transitions
 from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.record import JobRecord
 from phd_daemon.spool.status_file import JobStatus
+from phd_daemon.worker import report
 from restore_core import durable
 
 
@@ -39,5 +39,5 @@ def done_before_the_outcome() -> None:
         del durable_now
         write_status(path, status, durable_now=False)
 
-    for module in (moves, admit, worker_report):
+    for module in (transitions, admit, report):
         setattr(module, "write_status", lazily)  # noqa: B010  mypy forbids the plain form

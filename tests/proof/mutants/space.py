@@ -7,7 +7,8 @@ import errno
 import os
 from typing import Any
 
-from phd_daemon import policy, service, worker_report
+from phd_daemon.daemon import policy, service
+from phd_daemon.worker import report
 from restore_core import durable
 from restore_core.restore import part, publish
 
@@ -39,7 +40,7 @@ def readback_believes() -> None:
 
 
 def no_room_for_the_outcome_is_the_end() -> None:
-    setattr(worker_report, "_NO_ROOM", frozenset({errno.EXDEV}))  # noqa: B010  the same
+    setattr(report, "_NO_ROOM", frozenset({errno.EXDEV}))  # noqa: B010  the same
 
 
 def the_ledger_is_not_waited_for() -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from phd_daemon import workers
+from phd_daemon.daemon import children
 
 
 def no_process_is_a_surprise() -> None:
-    real: Any = workers.Workers.start
+    real: Any = children.Workers.start
 
     def start(self: Any, *arguments: Any, **named: Any) -> Any:
         try:
@@ -16,4 +16,4 @@ def no_process_is_a_surprise() -> None:
         except OSError as error:
             raise RuntimeError(str(error)) from error
 
-    setattr(workers.Workers, "start", start)  # noqa: B010  mypy forbids the plain form
+    setattr(children.Workers, "start", start)  # noqa: B010  mypy forbids the plain form

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-from phd_daemon import policy
+from phd_daemon.daemon import policy
 from restore_core.restore import part
 
 

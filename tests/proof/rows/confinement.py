@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
-from phd_daemon import sandbox
+from phd_daemon.worker import sandbox
 from tests.lab import Lab
 from tests.proof import boot
 from tests.proof.scoreboard import Figure, NotRun, Round, Row

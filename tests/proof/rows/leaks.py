@@ -61,7 +61,7 @@ class Watch:
     @property
     def workers(self) -> int:
         """How many command lines of workers were met: none would mean that nothing was looked at."""
-        return sum(b"phd_daemon.worker" in data for data in self.seen)
+        return sum(b"phd_daemon.worker.attempt" in data for data in self.seen)
 
 
 def specs(served: servers.Served, kind: str, folder: Path) -> Iterator[TargetSpec]:

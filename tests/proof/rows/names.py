@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from phd_daemon.spool import actions
+from phd_daemon.spool import requests
 from phd_daemon.spool.drop import drop
 from phd_daemon.spool.layout import FINAL, Spool, State
 from phd_daemon.spool.status_file import Result, read_status
@@ -35,10 +35,10 @@ ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 NAMES = ("status", "log", "running", "held", "done", "failed", "cancelled", "rejected")
 MOMENTS = ("before it comes", "while it waits", "while it runs")
 FAULTS = (
-    "phd_daemon.starts:_candidate",
-    "phd_daemon.starts:work_order",
+    "phd_daemon.daemon.starts:_candidate",
+    "phd_daemon.daemon.starts:work_order",
     "phd_daemon.spool.admit:accept",
-    "phd_daemon.service:enter",
+    "phd_daemon.daemon.service:enter",
 )
 QUICK = {"TEST_SETTINGS": "PUT_BACK_SECONDS=0.2 RESCAN_SECONDS=1", "TEST_NO_PAUSE": "1"}
 Case = tuple[str, bool]
@@ -220,7 +220,7 @@ def namesakes(folder: Path, asked: Round) -> Iterator[Case]:
                         if path.stat().st_mtime > time.time():
                             os.utime(path)  # it need not wait any longer
                 with contextlib.suppress(PhdError, OSError):
-                    actions.release(daemon.spool, job)
+                    requests.release(daemon.spool, job)
             time.sleep(0.2)
         ran = [path.read_text() for path in daemon.spool.glob("*.done")]
         for count, pair in enumerate(pairs):

@@ -16,12 +16,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from phd_daemon import worker
 from phd_daemon.config import load_config
 from phd_daemon.config.edit import SettingsFile, find
-from phd_daemon.policy import work_order
+from phd_daemon.daemon.policy import work_order
 from phd_daemon.spool.layout import State
 from phd_daemon.spool.purge import purge
+from phd_daemon.worker import attempt
 from restore_core.errors import PhdError
 from restore_core.replication.ledger import read_ledger
 from restore_core.targets.base import ArchiveRef
@@ -48,7 +48,7 @@ def life(host: Host, goods: Stock, recorder: Recorder) -> None:
         if claim is None:
             raise AssertionError(f"{job} cannot be claimed")
         order = work_order(host.config, host.spool, claim)
-        worker.attempt(order, worker.StopSign(host.spool.folder, job))
+        attempt.attempt(order, attempt.StopSign(host.spool.folder, job))
         os.close(claim.lock_fd)
         host.settle()
         recorder.promise(f"done {job}")

@@ -25,11 +25,12 @@ from restore_core.errors import (
     TargetRefused,
     TargetUnavailable,
 )
-from restore_core.targets import TargetSet, make_target, trust
+from restore_core.targets import TargetSet, make_target
 from restore_core.targets.base import ArchiveRef, TargetSpec
 from restore_core.targets.gaps import Gap
 from restore_core.targets.limits import Limits
-from restore_core.targets.secret import read_password
+from restore_core.targets.remote import trust
+from restore_core.targets.remote.secret import read_password
 from tests import servers
 from tests.lab import Lab
 from tests.restore_core.targets.conftest import HASTY, KINDS

@@ -1,0 +1,305 @@
+"""The daemon: wiring and main loop. Recover, loop, drain.
+
+  control file -> spool -> scheduler -> worker (child process) -> plan > fetch > decode > verify > write > publish -> outcome + log
+  targets -> catalog -> rules -> ledger -> spool            (replication, console and web submit like anyone else)
+
+One turn of the loop: sleep until something rings or is due; signals; the spool still the same folder; ended workers;
+one round over the spool; start what the scheduler says. Recovery is the first turn: there is no other code for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from phd_daemon.config import Config, load_config, needs_restart
+from phd_daemon.daemon.children import Workers
+from phd_daemon.daemon.guard import guarded
+from phd_daemon.daemon.hung import HungWatch
+from phd_daemon.daemon.ledger_entry import enter
+from phd_daemon.daemon.loop import Sleep
+from phd_daemon.daemon.policy import door_policy, drop_part
+from phd_daemon.daemon.starts import Starts
+from phd_daemon.daemon.systemd import Notifier
+from phd_daemon.replication.schedule import Passes
+from phd_daemon.spool.keeper import Ending, Keeper, Round
+from phd_daemon.spool.layout import Spool
+from phd_daemon.spool.pidlock import PidLock
+from phd_daemon.spool.purge import purge
+from phd_daemon.spool.record import JobRecord
+from phd_daemon.spool.safety import check_spool
+from phd_daemon.spool.scheduler import Plan
+from phd_daemon.spool.status_file import read_status
+from phd_daemon.spool.watcher import POLL_SECONDS, Doorbell
+from restore_core.errors import ConfigurationError, ExitCode, PhdError
+from restore_core.naming import printable
+
+_log = logging.getLogger(__name__)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+RESCAN_SECONDS = 30.0
+PURGE_SECONDS = 600.0
+DRAIN_SECONDS = 85.0
+KILL_BEFORE_END = 5.0
+
+
+def open_spool(config: Config) -> PidLock:
+    """Check the spool and become its one daemon.
+
+    Raises `ConfigurationError` for a folder that cannot be a spool, `TryAgainLater` when another daemon has it.
+    """
+    spool = Spool(folder=config.queue.spool)
+    check_spool(spool)
+    lock = PidLock(spool.daemon_lock)
+    lock.acquire()
+    return lock
+
+
+class Service:
+    """One daemon over one spool. Made before detaching; opens files and starts threads only in `run`."""
+
+    def __init__(self, config: Config, *, lock: PidLock, notifier: Notifier, command: Sequence[str]) -> None:
+        self._config = config
+        self._config_seen = _look_of(config.source)
+        self._policy = door_policy(config)
+        self._spool = Spool(folder=config.queue.spool)
+        self._spool_seen = self._locked_folder = _folder_of(self._spool)
+        self._lock = lock
+        self._notifier = notifier
+        self._workers = Workers(command)
+        self._hung = HungWatch()
+        self._keeper: Keeper | None = None
+        self._adopted: set[tuple[str, int]] = set()
+        self._rescan_at = self._purge_at = self._alive_at = 0.0
+
+    def run(self) -> ExitCode:
+        """Serve until SIGTERM or SIGINT, then drain."""
+        with self._lock:
+            self._sleep = Sleep(SIGNALS)
+            self._doorbell = Doorbell(self._spool.folder, self._sleep.ring)
+            self._starts = Starts(self._spool, self._workers, watch=self._sleep.add)
+            self._passes = Passes(watch=self._sleep.add, unwatch=self._sleep.remove)
+            try:
+                self._keeper = self._new_keeper()
+                due = self._turn()
+                self._notifier.ready(self._summary())
+                _log.info("ready", extra={"spool": printable(str(self._spool.folder)), "pid": os.getpid()})
+                while not self._told_to_stop():
+                    self._sleep.wait(due)
+                    due = self._turn()
+                self._drain()
+            finally:
+                self._doorbell.close()
+                self._sleep.close()
+        return ExitCode.DONE
+
+    def _turn(self) -> float:
+        """Everything there is to do now; seconds until something is due without a ring. Raises nothing."""
+        with guarded("turn"):
+            return self._work()
+        return POLL_SECONDS
+
+    def _work(self) -> float:
+        started = time.monotonic()
+        self._tick()
+        rescan = started >= self._rescan_at
+        if rescan:
+            self._rescan_at = started + RESCAN_SECONDS
+            with guarded("settings"):
+                self._reload_if_changed()
+            with guarded("hung workers"):
+                self._hung.look(self._workers, self._spool, deadline=self._config.queue.hung_after)
+        watched = self._doorbell.arm()
+        with guarded("ended workers"):
+            self._reap()
+        next_pass: float | None = RESCAN_SECONDS
+        with guarded("replication"):
+            next_pass = self._passes.turn(self._config)
+        if not self._same_spool():
+            return POLL_SECONDS
+        keeper = self._keeper
+        if keeper is None:
+            return POLL_SECONDS
+        try:
+            found = keeper.round(self._policy, renamed_in=self._doorbell.take())
+            plan = self._start_what_can(keeper, found)
+            if started >= self._purge_at:
+                with guarded("purge"):
+                    self._purge(keeper, started)
+        except (OSError, MemoryError) as error:
+            _log.error("the spool cannot be served just now", extra={"why": str(error) or "not enough memory"})
+            return POLL_SECONDS
+        self._notifier.status(self._summary())
+        due = self._due(found, plan, watched=watched, started=started)
+        return due if next_pass is None else min(due, next_pass)
+
+    def _due(self, found: Round, plan: Plan, *, watched: bool, started: float) -> float:
+        now = time.monotonic()
+        dues = [self._rescan_at - now]
+        if found.after is not None:
+            dues.append(found.after)
+        if plan.next_due is not None:
+            dues.append(plan.next_due - time.time())
+        if not watched or any(self._workers.of(record.stem) is None for record in (*found.live, *found.cancel)):
+            dues.append(POLL_SECONDS)
+        if self._notifier.watchdog_seconds is not None:
+            dues.append(self._notifier.watchdog_seconds / 2)
+        # In a storm of events the rounds take at most half of the time; but there may be more to do already.
+        pause = min(now - started, 1.0) if now - started > 0.05 and found.after != 0.0 else 0.0
+        return max(min(dues), pause)
+
+    def _start_what_can(self, keeper: Keeper, found: Round) -> Plan:
+        for record in (*found.live, *found.cancel):
+            with guarded("adopt", record.stem):
+                self._adopt(record)
+        for record in found.cancel:
+            with guarded("stop", record.stem):
+                self._workers.stop(record.stem)
+        return self._starts.start_what_can(self._config, keeper, found.ready)
+
+    def _adopt(self, record: JobRecord) -> None:
+        if self._workers.of(record.stem) is not None:
+            return
+        status = read_status(self._spool.status(record.stem))
+        pid, began = (status.pid, status.started_at) if status else (None, None)
+        worker = self._workers.adopt(record.stem, attempt=record.attempt, pid=pid, started_at=began)
+        if worker is not None:
+            self._sleep.add(worker.pidfd)
+        if (record.stem, record.attempt) not in self._adopted:
+            self._adopted.add((record.stem, record.attempt))
+            _log.info("adopted", extra={"job": printable(record.stem), "attempt": record.attempt, "pid": pid})
+
+    def _reap(self, *, draining: bool = False) -> None:
+        for worker, how in self._workers.reap():
+            self._sleep.remove(worker.pidfd)
+            worker.close()
+            if self._keeper is not None:
+                stop_asked = draining and worker.stop_asked and not worker.hung
+                self._keeper.worker_ended(worker.job, Ending(how=worker.hung or how, stop_asked=stop_asked, hung=bool(worker.hung)))
+
+    def _job_ended(self, record: JobRecord) -> None:
+        """A job has come to its end, perhaps without a worker to tidy up after it."""
+        if drop_part(record, self._config.datastores.roots):
+            _log.info("unfinished disk removed", extra={"job": printable(record.stem)})
+
+    def _told_to_stop(self) -> bool:
+        noted = self._sleep.signals()
+        if noted & {signal.SIGTERM, signal.SIGINT}:
+            return True
+        if signal.SIGHUP in noted:
+            with guarded("settings"):
+                self._reload()
+                self._passes.trigger(self._config)
+            self._sleep.ring()
+        return False
+
+    def _drain(self) -> None:
+        """Workers are told to stop, keep their part files, and their jobs wait again."""
+        self._notifier.stopping("stopping: waiting for workers to put their work down")
+        _log.info("stopping", extra={"workers": len(self._workers)})
+        end = time.monotonic() + DRAIN_SECONDS
+        self._passes.stop()
+        for worker in self._workers.all():
+            self._workers.stop(worker.job)
+        while len(self._workers) and (left := end - time.monotonic()) > 0:
+            self._sleep.wait(min(left, 1.0))
+            self._tick()
+            with guarded("ended workers"):
+                self._reap(draining=True)
+            if left < KILL_BEFORE_END:
+                for worker in self._workers.all():
+                    self._workers.kill(worker.job)
+        with guarded("ended workers"):
+            self._reap(draining=True)
+        if self._keeper is not None:
+            with guarded("last round"), contextlib.suppress(OSError):
+                self._keeper.round(replace(self._policy, open=False))
+        _log.info("stopped", extra={"workers left": [printable(worker.job) for worker in self._workers.all()]})
+
+    def _reload_if_changed(self) -> None:
+        if _look_of(self._config.source) != self._config_seen:
+            self._reload()
+
+    def _reload(self) -> None:
+        self._notifier.reloading()
+        self._config_seen = _look_of(self._config.source)
+        try:
+            config = load_config(self._config.source)
+        except ConfigurationError as error:
+            _log.error("the configuration is invalid: the old settings stay", extra={"why": str(error)})
+        else:
+            for key in needs_restart(self._config, config):
+                _log.warning("a changed setting needs a restart", extra={"key": key})
+            self._config, self._policy = config, door_policy(config)
+            _log.info("configuration read again", extra={"workers": config.queue.workers, "enabled": config.queue.enabled})
+        self._notifier.ready(self._summary())
+
+    def _same_spool(self) -> bool:
+        """The folder is the one we have locked. If it was made anew or mounted over, begin anew with that one."""
+        seen = _folder_of(self._spool)
+        if seen == self._spool_seen and self._keeper is not None:
+            return True
+        if seen != self._spool_seen:
+            self._spool_seen, self._keeper = seen, None
+            _log.error("the spool is not the folder it was", extra={"spool": printable(str(self._spool.folder))})
+        try:
+            check_spool(self._spool)
+            if seen != self._locked_folder:  # else it has come back, and we still hold its lock
+                self._change_lock()
+                self._locked_folder = seen
+            self._keeper = self._new_keeper()
+        except (PhdError, OSError) as error:
+            self._notifier.status(f"no spool: {error}")
+            return False
+        _log.warning("serving the spool folder that is there now", extra={"spool": printable(str(self._spool.folder))})
+        return True
+
+    def _change_lock(self) -> None:
+        lock = PidLock(self._spool.daemon_lock)
+        lock.acquire()
+        self._lock.release()
+        self._lock = lock.__enter__()
+
+    def _new_keeper(self) -> Keeper:
+        return Keeper(self._spool, ended=self._job_ended, tick=self._tick, enter=self._enter, unreaped=self._workers.unreaped)
+
+    def _enter(self, record: JobRecord, finished: float) -> None:
+        enter(record, finished, self._config.replication.ledger)
+
+    def _purge(self, keeper: Keeper, started: float) -> None:
+        self._purge_at = started + PURGE_SECONDS
+        busy = {record.stem for record in keeper.busy()}
+        for stem in purge(self._spool, older_than=self._config.queue.purge_after, now=time.time(), busy=busy):
+            _log.info("purged", extra={"job": printable(stem)})
+
+    def _tick(self) -> None:
+        """The loop's own progress: the only thing that tells systemd we live."""
+        every, now = self._notifier.watchdog_seconds, time.monotonic()
+        if every is not None and now >= self._alive_at:
+            self._alive_at = now + every / 4
+            self._notifier.alive()
+
+    def _summary(self) -> str:
+        state = "" if self._config.queue.enabled else ", the queue is disabled"
+        return f"{len(self._workers)} of {self._config.queue.workers} workers running{state}"
+
+
+def _look_of(path: Path | None) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path) if path is not None else None
+    except OSError:
+        return None
+    return (found.st_ino, found.st_size, found.st_mtime_ns) if found else None
+
+
+def _folder_of(spool: Spool) -> tuple[int, int] | None:
+    try:
+        found = os.stat(spool.folder)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

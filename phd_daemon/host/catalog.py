@@ -1,0 +1,60 @@
+"""The catalog of this installation: the cache in state_dir, looked at anew when it is too old for what is asked."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import tempfile
+import time
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from phd_daemon.spool.layout import Spool
+from restore_core.catalog.index import Catalog
+from restore_core.catalog.listing import mark_changed
+from restore_core.targets import make_target
+from restore_core.targets.remote.interruptible import Stop
+
+if TYPE_CHECKING:
+    from phd_daemon.config import Config
+
+
+def catalog_of(config: Config) -> Catalog:
+    """The cache as it is, without a look at any target."""
+    return Catalog(config.catalog_folder, config.targets, records=records_of(config))
+
+
+def records_of(config: Config) -> Path | None:
+    """Where it is on record what each target held: in the spool, since state_dir may be deleted. None where no daemon has been."""
+    state = Spool(folder=config.queue.spool).state_folder
+    return state / "targets" if os.path.isdir(state) else None
+
+
+@contextlib.contextmanager
+def fresh_catalog(config: Config, *, look: Collection[str] | None = (), stop: Stop | None = None) -> Iterator[Catalog]:
+    """The catalog for a person: targets whose listing is too old are looked at first, and those in `look` (None: all).
+
+    Where state_dir cannot be written, all targets are looked at for this once, into a folder that goes with the context.
+    `stop` is heeded while a target is waited for.
+    """
+    catalog = catalog_of(config)
+    old = set(catalog.old(max_age=config.index.max_age, now=time.time()))
+    names = None if look is None else old | set(look)
+    open_target = functools.partial(make_target, stop=stop)
+    try:
+        if names is None or names:
+            catalog.index(open_target, names=names)
+    except OSError:
+        with tempfile.TemporaryDirectory(prefix="phd-catalog-") as folder:
+            catalog = Catalog(Path(folder), config.targets, records=records_of(config))
+            catalog.index(open_target)
+            yield catalog
+    else:
+        yield catalog
+
+
+def written_to(config: Config, target: str) -> None:
+    """A backup was put there: the next question about it is not answered from before."""
+    mark_changed(config.catalog_folder, target, now=time.time())

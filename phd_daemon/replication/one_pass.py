@@ -1,0 +1,288 @@
+"""One replication pass: index > match > check > queue, through the spool like anyone else.
+
+The program is `python -m phd_daemon.replication.one_pass`.
+
+    lock; note the start; look at all targets; rules, ledger, queue and destinations as they are; decide (pure);
+    one control file for each decision to restore; one line and one record of what came of it
+
+A target that fails, a rule that is wrong and a file that cannot be queued take nothing from the others. The lock makes it
+one pass at a time. A crash anywhere leaves at most control files that the next pass finds in the queue.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import fcntl
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from phd_daemon.config import Config, load_config
+from phd_daemon.daemon.policy import disk_key
+from phd_daemon.host.catalog import catalog_of, fresh_catalog
+from phd_daemon.host.datastores import looked_at_once, record_of
+from phd_daemon.host.process import forbid_core_dumps
+from phd_daemon.replication import pass_record, timers
+from phd_daemon.replication.pass_record import Findings, Pass
+from phd_daemon.replication.queue_view import queued_jobs
+from phd_daemon.replication.rules_file import load_rules
+from phd_daemon.spool.control_file import OURS, ControlFile, check_policy, parse_control_file, render_control_file
+from phd_daemon.spool.drop import drop
+from phd_daemon.spool.layout import Spool, State
+from phd_daemon.worker import sandbox
+from restore_core.catalog import CatalogEntry
+from restore_core.catalog.exact import exact
+from restore_core.catalog.index import Catalog, Indexed
+from restore_core.catalog.query import Query
+from restore_core.disk.destination import open_destination
+from restore_core.errors import ExitCode, PhdError, TryAgainLater
+from restore_core.naming import printable
+from restore_core.replication.ledger import read_ledger
+from restore_core.replication.names import job_name
+from restore_core.replication.rules import Rule
+from restore_core.replication.selection import Decision, Destination, Policy, Verdict, World, select
+from restore_core.restore import receipt
+from restore_core.targets import TargetSet, make_target, parse_ref
+from restore_core.targets.base import ArchiveRef
+from restore_core.targets.gaps import shown
+
+PRIORITY = 7
+"""People's own jobs, whose default is 5, go first."""
+
+
+class AlreadyRunning(TryAgainLater):
+    """Another process is at a pass."""
+
+
+def record_file(config: Config) -> Path:
+    """Holds one JSON document a pass."""
+    return config.state_dir / "passes.jsonl"
+
+
+def run_pass(config: Config, *, wait: bool) -> Pass:
+    """One pass. With `wait` one that is running is waited for; without, it raises `AlreadyRunning`.
+
+    Raises typed errors when nothing can be decided at all (no spool, no ledger to be read, state_dir not writable), `OSError`.
+    """
+    config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _alone(config.state_dir / "replicate.lock", wait=wait):
+        began = time.monotonic()
+        timers.note_start(timers.start_file(config.state_dir), time.time())
+        catalog = catalog_of(config)
+        catalog.index(make_target)
+        findings = look(config, catalog, keep=True)
+        jobs, refused = _queue(config, findings)
+        done = Pass(findings=findings, seconds=time.monotonic() - began, dry_run=False, jobs=jobs, refused=refused)
+        pass_record.append(record_file(config), done)
+    return done
+
+
+def dry_run(config: Config) -> Pass:
+    """What a pass would do now. Nothing is queued or recorded."""
+    began = time.monotonic()
+    with fresh_catalog(config, look=None) as catalog:
+        findings = look(config, catalog, keep=False)
+    refused = refusals(config, findings)
+    return Pass(findings=findings, seconds=time.monotonic() - began, dry_run=True, jobs={}, refused=refused)
+
+
+def look(config: Config, catalog: Catalog, *, keep: bool) -> Findings:
+    """Decide on every rule by the catalog as it is. With `keep` good rules are kept for a time when they cannot be read."""
+    loaded = load_rules(config, keep=keep)
+    ledger = read_ledger(config.replication.ledger)
+    rules = loaded.found.rules
+    spool = Spool(folder=config.queue.spool)
+    targets = catalog.known()
+    now = dt.datetime.now(dt.UTC)
+    roots = config.datastores.roots
+    world = World(
+        entries=_entries(config, catalog, rules, now),
+        ledger=ledger,
+        jobs=queued_jobs(spool),
+        destinations={rule.destination: _destination(rule.destination, config, spool) for rule in rules},
+        now=now,
+        silent={one.target: one.problem for one in targets if one.problem},
+        zones={spec.name: ZoneInfo(spec.timezone) for spec in config.targets},
+        key=lambda path: disk_key(path, roots),
+    )
+    policy = Policy(
+        storm_limit=config.replication.storm_limit,
+        fall_back_to_older=config.replication.fall_back_to_older,
+        retry=dt.timedelta(seconds=config.replication.every),
+        retry_most=dt.timedelta(seconds=max(86400, config.replication.every)),
+    )
+    return Findings(
+        now=now,
+        decisions=tuple(_warned(decision, targets) for decision in select(rules, world, policy)),
+        problems=loaded.found.problems,
+        bad_lines=ledger.bad,
+        targets=targets,
+        notes=(loaded.trouble,) if loaded.trouble else (),
+    )
+
+
+def _warned(decision: Decision, targets: Iterable[Indexed]) -> Decision:
+    """The decision with a warning where a newer backup may lie behind what a target did not tell."""
+    rule = decision.rule
+    uuid = decision.entry.folder.uuid if decision.entry else None
+    hiding = [(one.target, gap.gap) for one in targets if one.partial for gap in one.gaps if gap.gap.may_hide(rule.vm, uuid)]
+    if not hiding:
+        return decision
+    text = f"a newer backup may lie where {hiding[0][0]} cannot be seen now: {shown([gap for _, gap in hiding])}"
+    return replace(decision, warnings=(*decision.warnings, text))
+
+
+def exit_code(done: Pass) -> ExitCode:
+    """Bad lines are the graver news: a target may answer the next time by itself."""
+    found = done.findings
+    if found.problems or found.bad_lines or found.notes:
+        return ExitCode.BAD_DATA
+    return ExitCode.UNAVAILABLE if any(one.trouble for one in found.targets) else ExitCode.DONE
+
+
+def _entries(config: Config, catalog: Catalog, rules: Iterable[Rule], now: dt.datetime) -> list[CatalogEntry]:
+    """The archives of the VMs that rules name, with exact times where a stamp cannot be taken at its word."""
+    query = Query(vms=frozenset(rule.vm for rule in rules))
+    zones = {spec.name: ZoneInfo(spec.timezone) for spec in config.targets}
+    targets = TargetSet(config.targets)
+    try:
+        return [exact(entry, zones[entry.ref.target], targets, now=now) for entry in catalog.entries(query)]
+    finally:
+        targets.close()
+
+
+def _destination(path: Path, config: Config, spool: Spool) -> Destination:
+    """What lies there, and whether the receipt of our last restore still fits it."""
+    try:
+        with open_destination(path, roots=config.datastores.roots, make_folders=False) as there:
+            disk = there.stat_disk()
+            startable = there.raw or there.stat_descriptor() is not None
+            known = receipt.load(spool.receipts, there)
+            if disk is None or known is None or not known.ours(disk):
+                exists = disk is not None or (startable and not there.raw)
+                return Destination(exists=exists, unseen="" if known else _no_receipts(spool))
+            archive, taken = _restored(known)
+            return Destination(exists=True, ours=True, archive=archive, taken=taken, startable=startable)
+    except (OSError, PhdError) as error:
+        exists = os.path.lexists(path)
+        why = error.message if isinstance(error, PhdError) else printable(str(error))
+        return Destination(exists=exists, unseen=why if exists else "")
+
+
+def _restored(known: receipt.Receipt) -> tuple[ArchiveRef | None, dt.datetime | None]:
+    """Which archive a receipt is of, and when that backup was made; None for what it does not say."""
+    try:
+        return parse_ref(known.archive), dt.datetime.fromtimestamp(known.taken, dt.UTC) if known.taken else None
+    except (ValueError, OverflowError, OSError):
+        return None, None
+
+
+def _no_receipts(spool: Spool) -> str:
+    """Why there may be receipts that we cannot read."""
+    try:
+        os.stat(spool.receipts / "any")
+    except PermissionError:
+        return "the records of restores may be read by root alone"
+    except OSError:
+        pass
+    return ""
+
+
+def _queue(config: Config, findings: Findings) -> tuple[dict[int, str], dict[int, str]]:
+    """A control file for each decision to restore: the jobs' names, and why a file could not be written, by rule."""
+    spool = Spool(folder=config.queue.spool)
+    refused = refusals(config, findings)
+    jobs: dict[int, str] = {}
+    for decision in findings.decisions:
+        line, entry = decision.rule.line, decision.entry
+        if decision.verdict is not Verdict.RESTORE or line in refused or entry is None:
+            continue
+        name = job_name(entry.ref, decision.rule.destination, vm=decision.rule.vm, stamp=f"{entry.name.stamp:%Y.%m.%d-%H%M}")
+        state = State.HELD if decision.held else State.WAITING
+        try:
+            dropped = drop(spool, _text(decision).encode(), names=[name], state=state)
+        except OSError as error:
+            refused[line] = f"the control file cannot be written: {printable(str(error))}"
+        else:
+            if dropped is None:
+                refused[line] = f"a job {printable(name)} is there already"
+            else:
+                jobs[line] = dropped
+    return jobs, refused
+
+
+def refusals(config: Config, findings: Findings) -> dict[int, str]:
+    """What the daemon would reject at its door, and what would wait for a datastore that is not there, by rule."""
+    refused: dict[int, str] = {}
+    names = [spec.name for spec in config.targets]
+    away = looked_at_once(record_of(config))
+    for decision in findings.decisions:
+        if decision.verdict is Verdict.RESTORE:
+            try:
+                control = parse_control_file(_text(decision).encode())
+                check_policy(control, roots=config.datastores.roots, target_names=names, submitter="", limits=None)
+            except PhdError as error:
+                refused[decision.rule.line] = error.message
+            else:
+                if why := away(decision.rule.destination):
+                    refused[decision.rule.line] = f"its datastore is not there: {why}"
+    return refused
+
+
+def _text(decision: Decision) -> str:
+    """The control file of a decision. Whatever happens until it runs, only a disk that we wrote last is replaced."""
+    if decision.entry is None:
+        raise AssertionError(f"line {decision.rule.line}: nothing to restore")
+    warning = " (held: more new restores than storm_limit)" if decision.held else ""
+    return render_control_file(
+        ControlFile(
+            delta=decision.entry.ref,
+            restore_to=decision.rule.destination,
+            overwrite=OURS,
+            priority=PRIORITY,
+            note=f"replication, line {decision.rule.line} of vmdks.auto{warning}",
+        )
+    )
+
+
+@contextlib.contextmanager
+def _alone(path: Path, *, wait: bool) -> Iterator[None]:
+    """One pass at a time: a kernel lock that dies with its process."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise AlreadyRunning("a replication pass is running already", remedy="Wait for its end.") from None
+        yield
+    finally:
+        os.close(fd)
+
+
+def main() -> int:
+    """The child process of the daemon, confined: one pass, its summary on standard output, and an exit code."""
+    source = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    forbid_core_dumps()  # it logs in to servers
+    try:
+        config = load_config(source)
+        config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with sandbox.opened([config.state_dir, config.queue.spool]) as folders:
+            sandbox.confine(folders)
+        done = run_pass(config, wait=False)
+    except PhdError as error:
+        sys.stdout.write(f"no pass: {error.message}\n")
+        return error.exit_code
+    except OSError as error:
+        sys.stdout.write(f"no pass: {printable(str(error))}\n")
+        return ExitCode.TRY_AGAIN
+    sys.stdout.write(done.summary() + "\n")
+    return exit_code(done)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""`vmdks.auto` on disk: read when it is still, and the last good copy when it cannot be read at all.
+
+A file that vanished or became unreadable never means "no rules": the last good ones are followed, and that is said. The copy
+lies in state_dir as `vmdks.auto.good`; without one there is nothing to fall back on.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from phd_daemon.config import Config
+from phd_daemon.daemon.policy import disk_key
+from restore_core import durable
+from restore_core.errors import BadRule, PhdError, TryAgainLater
+from restore_core.naming import printable
+from restore_core.plain import read_plain
+from restore_core.replication.rules import MAX_BYTES, RuleSet, parse_rules
+
+_STILL_SECONDS = 2.0
+_PATIENCE = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedRules:
+    """The rules to follow. `trouble` is why they are not those of the file as it is now, empty if they are."""
+
+    found: RuleSet
+    trouble: str = ""
+
+
+def last_good(config: Config) -> Path:
+    """Where the last good copy lies."""
+    return config.state_dir / "vmdks.auto.good"
+
+
+def load_rules(config: Config, *, keep: bool) -> LoadedRules:
+    """The rules of this installation. With `keep` (a pass) a file just being saved is waited for, and a good one is kept.
+
+    Raises `BadRule` or `TryAgainLater` when the file cannot be read and no good copy is there. No file and no copy: no rules.
+    A link that leads nowhere is a file that cannot be read.
+    """
+    path = config.replication.rules
+    try:
+        data = _read(path, wait=keep)
+        found = parse(data, config)
+    except FileNotFoundError:
+        dangling = path.is_symlink()
+        what = f"a link to {printable(os.path.realpath(path))}, which is not there" if dangling else "there is no such file"
+        trouble: PhdError = TryAgainLater(f"{printable(str(path))}: {what}", remedy="Put the file there.")
+        if not dangling and not last_good(config).exists():
+            return LoadedRules(found=RuleSet(rules=(), problems=()))
+    except OSError as error:
+        trouble = TryAgainLater(f"{printable(str(path))}: {error.strerror or error}")
+    except BadRule as error:
+        trouble = BadRule(f"{printable(str(path))}: {error.message}", remedy=error.remedy)
+    else:
+        return LoadedRules(found=found, trouble=_keep(last_good(config), data) if keep else "")
+    return _fall_back(config, trouble)
+
+
+def _fall_back(config: Config, trouble: PhdError) -> LoadedRules:
+    copy = last_good(config)
+    try:
+        data = read_plain(copy, MAX_BYTES + 1)
+        of = time.strftime("%Y-%m-%d %H:%M", time.localtime(os.stat(copy).st_mtime))
+        return LoadedRules(found=parse(data, config), trouble=f"{trouble.message}: the last good rules are followed, those of {of}")
+    except (OSError, BadRule):
+        raise trouble from None
+
+
+def parse(data: bytes, config: Config) -> RuleSet:
+    """The rules in these bytes, as this installation understands them. Raises `BadRule` for bytes that are no rules at all."""
+    roots = config.datastores.roots
+    return parse_rules(data, roots=roots, key=lambda path: disk_key(path, roots))
+
+
+def _read(path: Path, *, wait: bool) -> bytes:
+    """The bytes of the file; a half-saved last line could name another disk, so a file that was just written is waited for."""
+    end = time.monotonic() + _PATIENCE
+    while wait and 0 <= time.time() - os.stat(path).st_mtime < _STILL_SECONDS and time.monotonic() < end:
+        time.sleep(0.2)
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise BadRule("is no regular file", remedy="Put a plain file there.")  # a FIFO would be waited for without end
+        return file.read(MAX_BYTES + 1)
+
+
+def _keep(copy: Path, data: bytes) -> str:
+    """Why it could not be kept, empty if it was."""
+    try:
+        if read_plain(copy) == data:
+            return ""
+    except OSError:
+        pass
+    try:
+        durable.write_whole(copy, data)
+    except OSError as error:
+        return f"{printable(str(copy))}: no copy of the rules can be kept there: {error.strerror or error}"
+    return ""

@@ -1,0 +1,1 @@
+"""Every text form once: tables, times, sizes, progress. No decision."""

@@ -1,0 +1,159 @@
+"""The spool as plain data, for the command line, the console and the web alike.
+
+Read from the folder and the status files only: it is right with the daemon down, and needs no permission beyond
+looking into the spool. Times are seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from phd_daemon.spool import pidlock
+from phd_daemon.spool.intake import user_name
+from phd_daemon.spool.layout import Spool, State, parse_name, rotated_of
+from phd_daemon.spool.scheduler import TURN, clock
+from phd_daemon.spool.status_file import JobStatus, LiveProgress, read_status
+
+_ORDER = {State.RUNNING: 0, State.WAITING: 1, State.HELD: 2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobView:
+    """One control file, with what its status file says of it.
+
+    `since` is when it came (waiting), was parked (held), began (running) or ended. `why` is why it waits, or how it ended; `until`
+    the time it waits for, `next_try` that of its next try. `accepted` is False for one the daemon has not taken yet. `rotated`
+    marks the older ones of a name that was used again (`crm.~1`).
+    """
+
+    name: str
+    state: State
+    submitter: str
+    accepted: bool
+    delta: str
+    restore_to: str
+    priority: int
+    note: str
+    attempt: int
+    since: float
+    why: str
+    until: float | None
+    next_try: float | None
+    progress: LiveProgress | None
+    exit_code: int | None
+    rotated: bool
+
+
+def snapshot(folder: Path, now: float) -> tuple[JobView, ...]:
+    """Every job: running ones first, then the queue in its order, held ones, finished ones with the newest last.
+
+    Raises `OSError` when the spool cannot be read.
+    """
+    spool = Spool(folder=folder)
+    found: dict[str, dict[State, os.stat_result]] = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            parsed = parse_name(entry.name)
+            with contextlib.suppress(FileNotFoundError):
+                facts = entry.stat(follow_symlinks=False)
+                if parsed is not None and (stat.S_ISREG(facts.st_mode) or stat.S_ISLNK(facts.st_mode)):
+                    found.setdefault(parsed[0], {})[parsed[1]] = facts
+    views = []
+    for stem, files in found.items():
+        status = read_status(spool.status(stem))
+        main = _main(files, status)
+        for state, facts in files.items():
+            # Log and status are of the one that runs or ended; a newer file of the same name has none yet.
+            namesake = len(files) > 1 and state is not main
+            views.append(_view(stem, state, facts, None if namesake else status, behind=main if namesake else None, now=now))
+    return tuple(sorted(views, key=_place))
+
+
+def daemon_running(folder: Path) -> int | None:
+    """The pid of the daemon that serves this spool, 0 if its pid is not known, None if there is none.
+
+    Raises `PermissionError` for those who may not look into `.state`.
+    """
+    return pidlock.holder(Spool(folder=folder).daemon_lock)
+
+
+def nobody_serves(folder: Path) -> bool:
+    """Whether no daemon serves this spool. Where only its own user may look, nothing is claimed."""
+    try:
+        return daemon_running(folder) is None
+    except OSError:
+        return False
+
+
+def _main(files: dict[State, os.stat_result], status: JobStatus | None) -> State:
+    """The one of several control files of a name that log and status belong to: the status says it, else it is guessed."""
+    named = [state for state in files if status is not None and status.state == state.meaning]
+    if named:
+        return named[0]
+    order = (State.RUNNING, State.DONE, State.FAILED, State.CANCELLED, State.REJECTED, State.HELD, State.WAITING)
+    return next(state for state in order if state in files)
+
+
+def _view(stem: str, state: State, facts: os.stat_result, status: JobStatus | None, *, behind: State | None, now: float) -> JobView:
+    why, until = _why(state, facts, status, behind=behind, now=now)
+    return JobView(
+        name=stem,
+        state=state,
+        submitter=status.submitter if status else user_name(facts.st_uid),
+        accepted=status is not None,
+        delta=status.delta if status else "",
+        restore_to=status.restore_to if status else "",
+        priority=status.priority if status else 5,
+        note=status.note if status else "",
+        attempt=status.attempt if status else 0,
+        since=_since(state, facts, status),
+        why=why,
+        until=until,
+        next_try=status.next_try if status and state is State.WAITING else None,
+        progress=status.progress if status and state is State.RUNNING else None,
+        exit_code=status.outcome.exit_code if status and status.outcome and state.final else None,
+        rotated=rotated_of(stem) is not None,
+    )
+
+
+def _since(state: State, facts: os.stat_result, status: JobStatus | None) -> float:
+    if status is not None:
+        if state is State.RUNNING and status.started_at is not None:
+            return status.started_at
+        if state.final and status.finished_at is not None:
+            return status.finished_at
+        if state in (State.WAITING, State.RUNNING):
+            return status.accepted_at
+    return facts.st_ctime  # of a held one: when it was renamed
+
+
+def _why(
+    state: State, facts: os.stat_result, status: JobStatus | None, *, behind: State | None, now: float
+) -> tuple[str, float | None]:
+    if state.final:
+        return (status.outcome.reason if status and status.outcome else ""), None
+    if state is State.WAITING:
+        return _why_waiting(facts, status, behind=behind, now=now)
+    return "", None
+
+
+def _why_waiting(facts: os.stat_result, status: JobStatus | None, *, behind: State | None, now: float) -> tuple[str, float | None]:
+    if behind is State.RUNNING:
+        return f"waits for the {behind.meaning} job of the same name", None
+    scheduled = max(facts.st_mtime, status.not_before or 0.0) if status is not None else facts.st_mtime
+    if scheduled > now:
+        return f"scheduled, waits until {clock(scheduled, now)}", scheduled
+    if status is None:
+        return "not accepted yet", None
+    if status.next_try is not None and status.next_try > now:
+        return f"waits until {clock(status.next_try, now)}: {status.why_waiting}", status.next_try
+    return (status.why_waiting if status.next_try is None and status.why_waiting else TURN), None
+
+
+def _place(view: JobView) -> tuple[int, float, float, str]:
+    state = _ORDER.get(view.state, 3)
+    return (state, float(view.priority) if view.state is State.WAITING else 0.0, view.since, view.name)

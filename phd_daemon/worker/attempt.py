@@ -1,0 +1,222 @@
+"""The child's side of a job: one attempt, from the work order on standard input to the outcome in `JOB.status`.
+
+    read the order -> confined -> restore_core.restore -> outcome durable in JOB.status -> one line in JOB.log -> exit code
+
+The worker reads no configuration, no control file and no environment. Before it looks at a single byte of an archive it
+gives up, for good, executing anything, and writing anywhere but in the spool, the catalog and the folder of the disk
+(`sandbox`). It holds the job's lock by having inherited it; its death frees the lock, so whatever happens here, the daemon
+sees the truth. It is told to stop in two ways: SIGTERM, and `JOB.running` being gone. Where both are true the job was
+cancelled; SIGTERM alone means that the daemon is stopping, and the part file stays for the next attempt.
+
+Errors become an outcome in one place, `judge`. Imported here: the standard library, restore_core, and the job's files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from phd_daemon.host.process import forbid_core_dumps, tune_malloc
+from phd_daemon.show.progress import clock
+from phd_daemon.spool.job_log import JobLog
+from phd_daemon.spool.status_file import JobStatus, Outcome, Result, in_one_line, read_status
+from phd_daemon.worker import sandbox
+from phd_daemon.worker.order import WorkOrder, from_json
+from phd_daemon.worker.report import WorkerReport
+from restore_core.disk.confinement import walk_to
+from restore_core.errors import ExitCode, PhdError, Stopped, from_os_error
+from restore_core.naming import printable
+from restore_core.restore.request import Reporter, RestoreOutcome, RestoreRequest, Stop
+from restore_core.restore.run import restore_delta
+from restore_core.targets import TargetSet
+
+_LOOK_EVERY = 1.0
+_KEPT = (Result.TRY_AGAIN, Result.STOPPED)
+
+
+class Restore(Protocol):
+    """`restore_core.restore.run.restore_delta`, or a stand-in of a test."""
+
+    def __call__(
+        self,
+        request: RestoreRequest,
+        targets: TargetSet,
+        *,
+        reporter: Reporter,
+        stop: Stop,
+        keep_part: Callable[[BaseException], bool],
+    ) -> RestoreOutcome:
+        """One Delta to one disk."""
+
+
+class StopSign:
+    """The `Stop` of a worker: SIGTERM, or the control file that lies no longer where a running job has it."""
+
+    def __init__(self, spool: Path, job: str) -> None:
+        self._running = spool / f"{job}.running"
+        self._state = spool / ".state"
+        self.terminated = False
+        self._looked = 0.0
+        self.cancelled = False
+        """Why it stopped, decided once, whichever thread asks: part file and outcome must not disagree."""
+        self._over = False
+        self._deciding = threading.Lock()
+
+    def on_sigterm(self, *_: object) -> None:
+        """The handler; the restore hears of it at its next block."""
+        self.terminated = True
+
+    def __call__(self) -> None:
+        """Raise `Stopped` when the work must end. Looks at the spool about once a second."""
+        now = time.monotonic()
+        with self._deciding:
+            if not self._over:
+                if not self.terminated and now - self._looked < _LOOK_EVERY:
+                    return
+                self._looked = now
+                self.cancelled = self._file_is_gone()
+                self._over = self.cancelled or self.terminated
+        if self._over:
+            raise Stopped("cancelled" if self.cancelled else "told to stop")
+
+    def _file_is_gone(self) -> bool:
+        # A spool that is gone as a whole (unmounted, renamed) cancels nothing.
+        return not os.path.lexists(self._running) and self._state.is_dir()
+
+
+def judge(error: BaseException, order: WorkOrder, *, cancelled: bool) -> tuple[Result, ExitCode, str]:
+    """What an error means for the job: how the attempt ended, the exit code, and the reason with its remedy."""
+    match error:
+        case Stopped() if cancelled:
+            return Result.CANCELLED, ExitCode.INTERRUPTED, "cancelled"
+        case Stopped():
+            return Result.STOPPED, ExitCode.INTERRUPTED, "the daemon is stopping"
+        case PhdError():
+            return Result.TRY_AGAIN if error.try_again else Result.FAILED, error.exit_code, str(error)
+        case MemoryError():
+            return Result.TRY_AGAIN, ExitCode.TRY_AGAIN, "not enough memory"
+        case OSError():
+            return judge(from_os_error(error, doing="restoring", where=order.restore_to), order, cancelled=cancelled)
+        case _:
+            what = "".join(traceback.format_exception_only(error)).strip()
+            return Result.FAILED, ExitCode.OUR_BUG, f"this is a bug of ours: {what}"
+
+
+def attempt(order: WorkOrder, stop: StopSign, *, restore: Restore = restore_delta, confined: str = "") -> Outcome:
+    """Run the order to its end and write the outcome; `confined`, what the process may still do, goes into the log.
+
+    Raises `OSError` only when the outcome cannot be written.
+    """
+    spool = Path(order.spool)
+    log, path = JobLog(spool / f"{order.job}.log"), spool / f"{order.job}.status"
+    began, counted = time.time(), True
+    report = WorkerReport(log=log, path=path, status=_first_status(order, path, began))
+    report.write()
+    log.line(f"attempt {order.attempt}" + (f"\n{confined}" if confined else ""))
+    targets = TargetSet(order.targets, stop=stop)
+    try:
+        done = restore(
+            order.request(),
+            targets,
+            reporter=report,
+            stop=stop,
+            keep_part=lambda error: judge(error, order, cancelled=stop.cancelled)[0] in _KEPT,
+        )
+        result, code, reason = Result.DONE, ExitCode.DONE, _achieved(done)
+    except BaseException as error:  # noqa: BLE001  judge is the one table of what each error means for a job
+        result, code, reason = judge(error, order, cancelled=stop.cancelled)
+        counted = not isinstance(error, PhdError) or error.counts_as_try
+        if code is ExitCode.OUR_BUG:
+            log.line("".join(traceback.format_exception(error, limit=-6)).rstrip(), past_cap=True)
+    finally:
+        targets.close()
+    outcome = Outcome(
+        attempt=order.attempt, result=result, exit_code=int(code), reason=reason, finished_at=time.time(), counted=counted
+    )
+    report.ended(outcome, told_to_stop=lambda: stop.terminated)
+    log.line(outcome_line(outcome), past_cap=True)
+    return outcome
+
+
+def outcome_line(outcome: Outcome) -> str:
+    """The last line of an attempt: what came of it, why, and what to do."""
+    reason = in_one_line(outcome.reason)
+    match outcome.result:
+        case Result.DONE | Result.FAILED:
+            return f"{outcome.result.value}: {reason}"
+        case Result.TRY_AGAIN:
+            return f"not this time: {reason}"
+        case Result.CANCELLED:
+            return "cancelled: what was written is removed"
+        case Result.STOPPED:
+            return "stopped: the daemon is stopping; the job waits and will be run again"
+
+
+def confine(order: WorkOrder) -> sandbox.Confinement:
+    """From here on this process executes nothing, and writes only in the spool, the catalog and the folder of the disk.
+
+    Where that folder is not there yet it is the nearest one above it, in the datastore. For a destination that cannot be, none
+    is opened: the attempt itself says what is wrong with it.
+    """
+    with contextlib.ExitStack() as stack:
+        for folder in filter(None, (order.catalog, order.records)):
+            with contextlib.suppress(OSError):
+                os.makedirs(folder, mode=0o700, exist_ok=True)  # later it could not be made any more
+        folders = list(stack.enter_context(sandbox.opened([order.spool, order.records, order.catalog])))
+        with contextlib.suppress(PhdError, OSError):
+            walk = walk_to(Path(order.restore_to).parent, tuple(Path(root) for root in order.roots))
+            stack.callback(os.close, walk.fd)
+            folders.append(walk.fd)
+        return sandbox.confine(folders)
+
+
+def main() -> int:
+    """The process: `python -m phd_daemon.worker.attempt`, work order on standard input, exit code that of the outcome."""
+    # ^C in the terminal of a foreground daemon, and the end of that terminal, are for the daemon to act on.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    forbid_core_dumps()
+    tune_malloc()
+    order = from_json(sys.stdin.buffer.read())
+    stop = StopSign(Path(order.spool), order.job)
+    signal.signal(signal.SIGTERM, stop.on_sigterm)
+    confined = confine(order)  # while there is one thread
+    try:
+        return attempt(order, stop, confined=confined.describe()).exit_code
+    except OSError as error:  # all else has become an outcome; without one the daemon starts another worker, which finds the disk
+        why = f"how this ended cannot be written down: {printable(str(error))}"
+        JobLog(Path(order.spool) / f"{order.job}.log").line(why, past_cap=True)
+        return ExitCode.TRY_AGAIN
+
+
+def _first_status(order: WorkOrder, path: Path, now: float) -> JobStatus:
+    known = read_status(path)
+    if known is None:  # somebody removed it: it is a view, and is made again from what the order says
+        known = JobStatus(
+            job=order.job,
+            state="running",
+            submitter="",
+            delta=order.delta,
+            restore_to=order.restore_to,
+            priority=5,
+            accepted_at=now,
+        )
+    return known.with_(attempt=order.attempt, started_at=now, pid=os.getpid(), plan=None, progress=None, outcome=None)
+
+
+def _achieved(done: RestoreOutcome) -> str:
+    vmx = f", VMX {printable(done.vmx.name)}" if done.vmx else ""
+    where = printable(str(done.destination))
+    return f"{where}: {done.disk_size} bytes verified and durable in {clock(done.seconds)} ({done.way}{vmx})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Targets on an FTP server."""

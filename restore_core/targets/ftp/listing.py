@@ -1,0 +1,219 @@
+"""What FTP servers answer to MLSD (RFC 3659) and LIST (nobody's standard), as entries. Pure: bytes in, entries out.
+
+A listing that does not end with its line was cut. A line that is not understood is handed out with the entries: a name with a
+line break in it makes such lines, and one hostile name must not hide all backups; but something is missing then, and a listing
+of which no line is understood is no empty folder. Nor is a listing whole whose closing reply says that it is not.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from restore_core.naming import printable
+from restore_core.targets.base import FileStat
+from restore_core.targets.remote.server import Entry, honest
+
+_DATE = (
+    rb"(?:(?P<month>[A-Z][a-z]{2})\s+(?P<day>\d{1,2})|(?P<day_first>\d{1,2})\s+(?P<month_last>[A-Z][a-z]{2}))\s+"
+    rb"(?:(?P<year>\d{4})|(?P<hour>\d{1,2}):(?P<minute>\d{2}))"
+)
+_ISO = rb"(?P<iso>\d{4}-\d{2}-\d{2} \d{2}:\d{2})(?::\d{2}(?:\.\d+)?)?(?: [+-]\d{4})?"
+_USUAL = re.compile(
+    rb"(?P<kind>[-dlbcpsD])[-rwxsStTlL]{9}\S*\s+\d+\s+\S+\s+\S+\s+(?P<size>\d+)\s+"
+    rb"(?P<month>[A-Z][a-z]{2})\s+(?P<day>\d{1,2})\s+(?:(?P<year>\d{4})|(?P<hour>\d{1,2}):(?P<minute>\d{2}))\s(?P<name>.+)",
+    re.DOTALL,
+)
+"""What almost every server writes; the other form takes three times as long."""
+_UNIX = re.compile(
+    # Owner and group as they come: a group of a Windows domain has spaces in its name, some servers show no group.
+    rb"(?P<kind>[-dlbcpsD])[-rwxsStTlL]{9}\S*\s+\d+\s+\S.*?\s+(?P<size>\d+)\s+(?:" + _DATE + rb"|" + _ISO + rb")\s(?P<name>.+)",
+    re.DOTALL,
+)
+_DOS = re.compile(
+    rb"(?P<month>\d{2})-(?P<day>\d{2})-(?P<year>\d{2,4})\s+(?P<hour>\d{2}):(?P<minute>\d{2})(?P<half>[AP]M)?\s+"
+    rb"(?:(?P<folder><DIR>)|(?P<size>\d+))\s+(?P<name>.+)",
+    re.DOTALL,
+)
+_MONTHS = {name: n for n, name in enumerate(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
+_TIME = re.compile(r"(\d{14})(?:\.\d+)?\Z")
+_NOT_ALL = re.compile(
+    r"truncat|incomplete|not (?:all|complete)|cut (?:off|short)|fail(?:ed|ure) to|denied|too many|limited to \d|aborted"
+    r"|partial(?:ly)? list|only the first|left out|omitted",
+    re.IGNORECASE,
+)
+"""What servers say behind a code that means success when names were left out, or the folder could not be read at all."""
+
+
+class NotAListing(ValueError):
+    """Cut short, or, where it has `ended` as it should, in a form we do not know."""
+
+    def __init__(self, why: str, *, ended: bool) -> None:
+        super().__init__(why)
+        self.ended = ended
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parsed:
+    """The entries of a listing, and the lines that were not understood."""
+
+    entries: list[Entry]
+    unknown: list[bytes]
+
+    @property
+    def why(self) -> str:
+        """The first line that was not understood, in words; empty if all were."""
+        if not self.unknown:
+            return ""
+        more = f" and {len(self.unknown) - 1} more" if len(self.unknown) > 1 else ""
+        return f"a line of it is not understood{more}: {printable(self.unknown[0][:120])}"
+
+
+def read_mlsd(data: bytes) -> Parsed:
+    """An MLSD listing; times are exact."""
+    return _parse(data, _mlsd_line)
+
+
+def read_list(data: bytes, now: dt.datetime) -> Parsed:
+    """A LIST; a time without a year is the last one before `now` (UTC) plus a day for clocks that differ."""
+    return _parse(data, lambda line: _list_line(line, now))
+
+
+def parse_mlsd(data: bytes) -> list[Entry]:
+    """The files and folders of an MLSD listing, links left out."""
+    return [entry for entry in read_mlsd(data).entries if not entry.link]
+
+
+def parse_list(data: bytes, now: dt.datetime) -> list[Entry]:
+    """The same of a LIST."""
+    return [entry for entry in read_list(data, now).entries if not entry.link]
+
+
+def not_all_by(reply: str) -> bool:
+    """Whether a server says, in a reply whose code means success, that its listing is not the whole."""
+    return _NOT_ALL.search(reply) is not None
+
+
+def parse_time(text: str) -> float:
+    """`YYYYMMDDHHMMSS[.sss]` in UTC, as MDTM and MLSD write it; `ValueError` for anything else."""
+    match = _TIME.match(text)
+    if match is None:
+        raise ValueError(f"{text[:40]!r} is no time")
+    return dt.datetime.strptime(match[1] + "+0000", "%Y%m%d%H%M%S%z").timestamp()
+
+
+def _parse(data: bytes, parse_line: Callable[[bytes], Entry | bool]) -> Parsed:
+    if data and not data.endswith(b"\n"):
+        raise NotAListing("it ends in the middle of a line", ended=False)
+    lines = [line for line in _lines(data, parse_line) if line and not _is_total(line)]
+    parsed = [parse_line(line) for line in lines]
+    if lines and not any(parsed):
+        raise NotAListing(f"no line of it is understood: {printable(lines[0][:120])}", ended=True)
+    return Parsed(
+        entries=[entry for entry in parsed if isinstance(entry, Entry)],
+        unknown=[line for line, found in zip(lines, parsed, strict=True) if not found],
+    )
+
+
+def _lines(data: bytes, parse_line: Callable[[bytes], Entry | bool]) -> list[bytes]:
+    """The lines of a listing. Some servers end the first one otherwise than the rest; a name may hold a line break, too."""
+    if b"\r\n" not in data:
+        return data.split(b"\n")
+    lines: list[bytes] = []
+    for line in data.split(b"\r\n"):
+        if b"\n" not in line:
+            lines.append(line)
+            continue
+        pieces = [piece for piece in line.split(b"\n") if piece]
+        lines += pieces if all(_is_total(piece) or parse_line(piece) for piece in pieces) else [line]
+    return lines
+
+
+def _is_total(line: bytes) -> bool:
+    """The line above a LIST that counts blocks."""
+    return line.lower().startswith(b"total ")
+
+
+def _mlsd_line(line: bytes) -> Entry | bool:
+    """An entry; True for a line that is understood and tells of nothing for us."""
+    head, space, name = line.partition(b" ")
+    facts = {key.lower(): value for key, _, value in (fact.partition(b"=") for fact in head.split(b";") if fact)}
+    kind = facts.get(b"type", b"").lower()
+    if not space or not kind:
+        return False
+    if kind not in (b"file", b"dir"):
+        link = kind.startswith((b"os.unix=slink", b"os.unix=symlink"))
+        return _entry(name, folder=False, size=0, mtime=0.0, link=True) if link else True
+    folder = kind == b"dir"
+    try:
+        size = 0 if folder else int(facts[b"size"])
+        mtime = parse_time(facts[b"modify"].decode("ascii", "replace"))
+    except (ValueError, KeyError):
+        if not folder:
+            return False
+        size, mtime = 0, 0.0  # nobody asks for those of a folder
+    return _entry(name, folder=folder, size=size, mtime=mtime)
+
+
+def _list_line(line: bytes, now: dt.datetime) -> Entry | bool:
+    try:
+        if match := _USUAL.match(line):
+            return _unix_entry(match, _unix_time(match, match["month"], match["day"], now))
+        if match := _UNIX.match(line):
+            return _unix_entry(match, _other_time(match, now))
+        if match := _DOS.match(line):
+            time = _dos_time(match)
+            return _entry(match["name"], folder=bool(match["folder"]), size=int(match["size"] or 0), mtime=time.timestamp())
+    except (ValueError, KeyError):
+        return False
+    return False
+
+
+def _unix_entry(match: re.Match[bytes], time: dt.datetime) -> Entry | bool:
+    kind = match["kind"]
+    if kind == b"l":
+        return _entry(match["name"].partition(b" -> ")[0], folder=False, size=0, mtime=0.0, link=True)
+    if kind not in b"-d":
+        return True
+    return _entry(match["name"], folder=kind == b"d", size=int(match["size"]), mtime=time.timestamp())
+
+
+def _entry(name: bytes, *, folder: bool, size: int, mtime: float, link: bool = False) -> Entry | bool:
+    text = name.decode("utf-8", "surrogateescape")
+    # A name with a line break could be listed but never asked for: it would be another command.
+    if "\r" in text or "\n" in text or size < 0:
+        return False
+    if not honest(text):
+        return True
+    return Entry(name=text, folder=folder, stat=FileStat(size=0 if folder else size, mtime=mtime), link=link)
+
+
+def _other_time(match: re.Match[bytes], now: dt.datetime) -> dt.datetime:
+    if match["iso"]:
+        return dt.datetime.fromisoformat(match["iso"].decode()).replace(tzinfo=dt.UTC)
+    return _unix_time(match, match["month"] or match["month_last"], match["day"] or match["day_first"], now)
+
+
+def _unix_time(match: re.Match[bytes], month_name: bytes, day_number: bytes, now: dt.datetime) -> dt.datetime:
+    month, day = _MONTHS[month_name], int(day_number)
+    if match["year"]:
+        return dt.datetime(int(match["year"]), month, day, tzinfo=dt.UTC)
+    latest = now + dt.timedelta(days=1)
+    for year in range(latest.year, latest.year - 9, -1):
+        try:
+            found = dt.datetime(year, month, day, int(match["hour"]), int(match["minute"]), tzinfo=dt.UTC)
+        except ValueError:  # 29 February of another year
+            continue
+        if found <= latest:
+            return found
+    raise ValueError("no such day")
+
+
+def _dos_time(match: re.Match[bytes]) -> dt.datetime:
+    year, hour = int(match["year"]), int(match["hour"])
+    if match["half"]:
+        hour = hour % 12 + (12 if match["half"] == b"PM" else 0)
+    year += 2000 if year < 100 else 0
+    return dt.datetime(year, int(match["month"]), int(match["day"]), hour, int(match["minute"]), tzinfo=dt.UTC)

@@ -1,0 +1,129 @@
+"""From a target's URL to an FTP session that is logged in. Certificates are checked; passwords are read here and forgotten."""
+
+from __future__ import annotations
+
+import ftplib
+import socket
+import ssl
+from typing import Any
+
+from restore_core.errors import ConfigurationError, PhdError, TargetNotTrusted, TargetRefused, TargetUnavailable
+from restore_core.naming import printable
+from restore_core.targets.base import TargetSpec
+from restore_core.targets.limits import Limits
+from restore_core.targets.remote import trust
+from restore_core.targets.remote.secret import read_password
+from restore_core.targets.remote.server import Address
+
+_ANONYMOUS = "anonymous"
+
+
+class FtpTls(ftplib.FTP_TLS):
+    """ftplib's, whose data connections reuse the TLS session of the control connection (CPython issue 63699 asks for it)."""
+
+    def ntransfercmd(self, cmd: str, rest: int | str | None = None) -> tuple[socket.socket, int | None]:
+        """As the base class."""
+        line, size = ftplib.FTP.ntransfercmd(self, cmd, rest)  # noqa: S321 - wrapped in TLS just below
+        control: Any = self.sock
+        try:
+            return self.context.wrap_socket(line, server_hostname=self.host, session=control.session), size
+        except BaseException:
+            line.close()
+            raise
+
+
+def log_in(spec: TargetSpec, address: Address, limits: Limits) -> ftplib.FTP:
+    """A session in binary mode is up to the caller. Raises the errors of `Target`."""
+    password = read_password(spec.password_file, target=spec.name) if spec.password_file else ""
+    ftp = _session(spec, address)
+    where = f"target {spec.name} ({address.host}:{address.port})"
+    try:
+        ftp.connect(address.host, address.port, timeout=limits.connect)
+        _keep_alive(ftp, limits)
+        if isinstance(ftp, ftplib.FTP_TLS):
+            ftp.auth()
+        _authenticate(ftp, spec, address.user or _ANONYMOUS, password, where)
+        if isinstance(ftp, ftplib.FTP_TLS):
+            ftp.prot_p()
+        return ftp
+    except BaseException as error:
+        ftp.close()
+        if isinstance(error, ssl.SSLCertVerificationError):
+            raise _not_trusted(spec, address, limits, error) from error
+        if isinstance(error, ftplib.Error | OSError | EOFError):
+            raise _unavailable(where, error, limits) from error
+        raise
+
+
+def tls_context(spec: TargetSpec) -> ssl.SSLContext:
+    """Certificates checked against `ca_file`, else those the machine trusts; the host name must match."""
+    try:
+        context = ssl.create_default_context(cafile=spec.ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(
+            f"targets.{spec.name}.ca_file: {printable(spec.ca_file or '')}: {error.strerror or 'holds no certificate'}",
+            remedy="Name a PEM file with the CA's certificate, or record the server's own with 'phd targets trust'.",
+        ) from error
+    if spec.tls_max == "1.2":
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _session(spec: TargetSpec, address: Address) -> ftplib.FTP:
+    # latin-1: bytes as they are, in both directions.
+    if address.scheme == "ftps":
+        return FtpTls(context=tls_context(spec), encoding="latin-1")
+    return ftplib.FTP(encoding="latin-1")  # noqa: S321 - the URL says ftp; 'phd targets' says that it is clear text
+
+
+def _keep_alive(ftp: ftplib.FTP, limits: Limits) -> None:
+    """The control connection is silent while a file travels; a router between must not forget it."""
+    ftp.timeout = limits.idle
+    line = ftp.sock
+    if line is not None:
+        line.settimeout(limits.login)
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
+
+
+def _authenticate(ftp: ftplib.FTP, spec: TargetSpec, user: str, password: str, where: str) -> None:
+    try:
+        ftp.login(user, password or ("phd@" if user == _ANONYMOUS else ""))
+    except ftplib.error_perm as error:
+        reply = printable(str(error))
+        if password:  # a server may repeat what it was told
+            reply = reply.replace(password, "...").replace(printable(password), "...")
+        raise TargetRefused(
+            f"{where}: refuses the login of {printable(user)}: {reply}",
+            remedy=f"Check the user in targets.{spec.name}.url and the password in password_file; it is not tried again by itself.",
+        ) from None
+    if ftp.sock is not None:
+        ftp.sock.settimeout(ftp.timeout)
+
+
+def _not_trusted(spec: TargetSpec, address: Address, limits: Limits, error: ssl.SSLCertVerificationError) -> PhdError:
+    offered = trust.certificate_offered(address, limits)
+    shown = offered.fingerprint if offered else "none"
+    known = ", ".join(trust.certificates_known(spec)) or "what this machine trusts"
+    return TargetNotTrusted(
+        f"target {spec.name} ({address.host}:{address.port}): its certificate is not trusted: {error.verify_message};"
+        f" offered {shown}, trusted {known}",
+        remedy=f"If it was changed on purpose, record it with 'phd targets trust {spec.name}'; else somebody is between.",
+    )
+
+
+def _unavailable(where: str, error: Exception, limits: Limits) -> PhdError:
+    if isinstance(error, ftplib.error_perm):
+        return TargetRefused(
+            f"{where}: {printable(str(error))}", remedy="Does this server speak FTP, and TLS where the URL says ftps?"
+        )
+    if isinstance(error, TimeoutError):
+        what = f"no answer within {limits.connect:.0f} s"
+    elif isinstance(error, OSError) and error.strerror:
+        what = f"cannot be reached: {error.strerror}"
+    else:
+        what = printable(str(error)) or "closed the connection"
+    return TargetUnavailable(
+        f"{where}: {what}",
+        remedy="Is that machine up, is it an FTP server that listens there, and can it be reached from here (firewall, route)?",
+    )

@@ -1,0 +1,1 @@
+"""What every server needs, whatever it speaks: pool of connections, retry, pace, deadlines, secrets, trust."""

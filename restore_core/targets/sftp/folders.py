@@ -1,0 +1,114 @@
+"""Folders over SFTP, several at a time: while one is read the next are being opened, and no round trip is waited for alone.
+
+Far away it is the difference between three round trips a folder and a fraction of one. Near by it is the number of messages
+that costs: requests travel together, and so do their answers.
+"""
+
+from __future__ import annotations
+
+import itertools
+import stat as stat_module
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import TypeAlias
+
+from restore_core.naming import printable
+from restore_core.targets.base import FileStat
+from restore_core.targets.gaps import GapKind
+from restore_core.targets.remote.server import Budget, Entry, Inside, honest
+from restore_core.targets.sftp.wire import Answer, Ask, Declined, Fields, Status, Wire, string
+
+_TOGETHER = 16
+"""Folders whose requests travel in one message. Three times as many may be open: to be read, being read, being opened."""
+_MANY = 64
+"""An answer with so many names is one of several: OpenSSH sends 100 at a time."""
+
+
+def read_folders(wire: Wire, folders: Iterable[tuple[str, bytes]], budget: Budget) -> Iterator[tuple[str, Inside | Declined]]:
+    """(name, path on the server) -> (name, what is in it), in the same order; the server's no for a folder it does not open."""
+    todo = iter(folders)
+    opening, reading = _open_some(wire, todo), deque[_Reading]()
+    try:
+        while opening or reading:
+            before = len(reading)
+            while opening:
+                name, number = opening[0]
+                handle = _opened(wire, number)
+                opening.popleft()
+                # Twice at once: the second answer of most folders is that there is no more.
+                asked = [wire.ask(Ask.READDIR, string(handle), later=True) for _ in range(2)] if isinstance(handle, bytes) else []
+                reading.append((name, handle, asked))
+            opening = _open_some(wire, todo)
+            wire.flush()  # the server has the next ones to do while we look at those before
+            for _ in range(before or len(reading)):
+                name, handle, asked = reading[0]
+                found = _read(wire, handle, asked, budget) if isinstance(handle, bytes) else handle
+                reading.popleft()
+                yield name, found
+    finally:
+        for number in (*(number for _, number in opening), *(number for _, _, asked in reading for number in asked)):
+            wire.drop(number)
+
+
+def why_not(no: Declined) -> str:
+    """What a server said, in words."""
+    return f"the server answers: {printable(no.text) or f'status {no.code}'}"
+
+
+_Reading: TypeAlias = tuple[str, bytes | Declined, list[int]]
+
+
+def _open_some(wire: Wire, todo: Iterator[tuple[str, bytes]]) -> deque[tuple[str, int]]:
+    return deque((name, wire.ask(Ask.OPENDIR, string(path), later=True)) for name, path in itertools.islice(todo, _TOGETHER))
+
+
+def _opened(wire: Wire, number: int) -> bytes | Declined:
+    try:
+        return Fields(wire.answer(number, Answer.HANDLE)).text()
+    except Declined as no:
+        return no
+
+
+def _read(wire: Wire, handle: bytes, asked: list[int], budget: Budget) -> Inside:
+    found: list[Entry] = []
+    missing: dict[str, GapKind] = {}
+    over = itself = False
+    while asked:
+        many = False
+        try:
+            body = wire.answer(asked.pop(0), Answer.NAME)
+            names, dot, untold = _names(body, found)
+            itself = itself or dot
+            budget.spend(entries=names, size=len(body))
+            many = names >= _MANY
+            if untold:
+                missing.setdefault(f"the server does not say what {printable(untold)} is", GapKind.UNKNOWN)
+        except Declined as no:
+            if no.code != Status.EOF:
+                missing.setdefault(why_not(no), GapKind.UNREADABLE)
+            over = True
+        if not over and (many or not asked):
+            asked.append(wire.ask(Ask.READDIR, string(handle), later=True))
+    wire.drop(wire.ask(Ask.CLOSE, string(handle), later=True))
+    return Inside(entries=found, missing=tuple((kind, why) for why, kind in missing.items()), itself=itself)
+
+
+def _names(body: bytes, found: list[Entry]) -> tuple[int, bool, str]:
+    """How many names an answer has, whether `.` is one, and one of which the server does not say what it is."""
+    fields, dot, untold = Fields(body), False, ""
+    count = fields.u32()
+    for _ in range(count):
+        name = fields.text().decode("utf-8", "surrogateescape")
+        fields.skip()  # the same as `ls -l` would print it
+        mode, size, mtime = fields.facts()
+        folder = stat_module.S_ISDIR(mode)
+        if folder or stat_module.S_ISREG(mode):
+            dot = dot or name == "."
+            if honest(name):
+                found.append(Entry(name=name, folder=folder, stat=FileStat(size=size, mtime=float(mtime))))
+        elif honest(name):
+            if stat_module.S_ISLNK(mode):
+                found.append(Entry(name=name, folder=False, stat=FileStat(size=0, mtime=0.0), link=True))
+            elif not stat_module.S_IFMT(mode):
+                untold = name
+    return count, dot, untold
