@@ -252,7 +252,7 @@ PLANTS: list[tuple[Check, str, str]] = [
     (arrows_inside_the_daemon, "phd_daemon/worker/planted.py", "from phd_daemon.daemon import service"),
     (arrows_inside_the_daemon, "phd_daemon/cli/planted.py", "from phd_daemon.console import opening"),
     (no_circles, "phd_daemon/spool/layout.py", "def f():\n    from phd_daemon.spool import scan"),
-    (no_circles, "restore_core/errors.py", "from restore_core import naming"),
+    (no_circles, "restore_core/disk/hold.py", "from restore_core.restore.held import held_destination"),
     (arrows_inside_the_library, "restore_core/errors.py", "from restore_core import naming"),
     (arrows_inside_the_library, "restore_core/durable.py", "from . import archive"),
     (arrows_inside_the_library, "restore_core/targets/planted.py", "from ..archive import header"),
