@@ -35,7 +35,16 @@ class Far:
 
 
 def page(number: int) -> MapPage:
-    return MapPage(first_block=number * 4096, kinds=b"", digests=b"", ranks=[], delta_lengths=[], delta_base=number, full_base=0)
+    return MapPage(
+        first_block=number * 4096,
+        kinds=b"",
+        digests=b"",
+        digest_size=32,
+        ranks=[],
+        delta_lengths=[],
+        delta_base=number,
+        full_base=0,
+    )
 
 
 def units(number: int, *, delta_every: int) -> list[Unit]:
