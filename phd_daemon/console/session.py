@@ -12,7 +12,7 @@ from phd_daemon.cli.options import read_config
 from restore_core.targets import TargetSet
 
 if TYPE_CHECKING:
-    from phd_daemon.config import Config
+    from phd_daemon.config.model import Config
 
 
 class Desk:
