@@ -1,6 +1,7 @@
 """Writes docs/phd.1, the man page, out of the commands themselves: `make man`. A test compares the two.
 
-Commands and options are click's; exit codes and their meanings are the table of docs/reference.md; paths are the defaults of the settings.
+Commands and options are click's; exit codes and their meanings are the table of docs/reference.md;
+paths are the defaults of the settings.
 """
 
 from __future__ import annotations

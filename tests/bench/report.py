@@ -1,4 +1,4 @@
-"""The table: one line a claim, with its target and whether it is met; on the terminal and between two markers of docs/benchmarks.md."""
+"""The table: one line a claim, with its target and whether it is met; on the terminal and in docs/benchmarks.md."""
 
 from __future__ import annotations
 
