@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from phd_daemon.config.model import Config
 
 
-class Desk:
+class Session:
     """One console session. `path` is the file given with --config, None for the usual one; `config.source` is the one read.
 
     `leaving` is set when the terminal was closed or the process was told to end: work ends at its next block, menus at once.
