@@ -1,4 +1,4 @@
-"""The documents say what the program is: commands, states, keys and exit codes are in docs/reference.md; every link leads somewhere."""
+"""The documents say what the program is: commands, states, keys and exit codes, and every link leads somewhere."""
 
 from __future__ import annotations
 
