@@ -51,7 +51,7 @@ def a_folder_that_cannot_be_read_is_empty() -> None:
 
 def what_is_not_told_is_gone() -> None:
     """A new listing takes the place of the old one, whole or not."""
-    setattr(index, "kept", _nothing)  # noqa: B010  the same
+    setattr(index, "_kept", _nothing)  # noqa: B010  the same
 
 
 def what_is_not_told_was_seen() -> None:
