@@ -31,7 +31,7 @@ from restore_core import catalog
 from restore_core.catalog.index import refuse_emptied
 from restore_core.errors import ExitCode, UsageError
 from restore_core.naming import printable, unprintable
-from restore_core.restore.request import Provision, VmxChoice
+from restore_core.restore.request import RestoreOptions
 from restore_core.targets.base import ArchiveRef
 from restore_core.targets.gaps import Gap, refuse_partial
 
@@ -67,10 +67,7 @@ def submit(
     at: str | None,
     to: str,
     full: str | None,
-    overwrite: bool,
-    thin: bool,
-    vmx: str,
-    readback: bool,
+    options: RestoreOptions,
     priority: int,
     not_before: str | None,
     note: str,
@@ -89,10 +86,7 @@ def submit(
     how = partial(
         ControlFile,
         full=archive_ref(full, _target_names(settings)) if full else None,
-        overwrite=overwrite,
-        vmx=VmxChoice(vmx),
-        provision=Provision.THIN if thin else Provision.THICK,
-        readback=readback,
+        options=options,
         priority=priority,
         note=note,
     )

@@ -26,7 +26,7 @@ from restore_core.errors import Stopped
 from restore_core.naming import printable
 from restore_core.restore.extras import restore_vmx
 from restore_core.restore.full import restore_full
-from restore_core.restore.request import PlanSummary, Progress, RestoreOutcome, RestoreRequest, VmxChoice
+from restore_core.restore.request import PlanSummary, Progress, RestoreOptions, RestoreOutcome, RestoreRequest, VmxChoice
 from restore_core.restore.run import restore_delta
 
 _REDRAW_EVERY = 0.1
@@ -64,7 +64,7 @@ def _request(order: Order, desk: Desk) -> RestoreRequest:
         delta=order.backup.entry.ref,
         destination=order.place.path,
         full=order.full.ref,
-        overwrite=order.place.overwrite,
+        options=RestoreOptions(overwrite=order.place.overwrite),
         mode=config.datastores.mode,
         records=receipts_folder(config),
         datastores=readable_record(config),
@@ -102,7 +102,8 @@ def _submit(order: Order, face: Face, desk: Desk) -> bool:
             return False
         vmx = VmxChoice.AS_IS if wanted else VmxChoice.NONE
     place, ref = order.place, order.backup.entry.ref
-    control = ControlFile(delta=ref, restore_to=place.path, full=order.full.ref, overwrite=place.overwrite, vmx=vmx)
+    options = RestoreOptions(overwrite=place.overwrite, vmx=vmx)
+    control = ControlFile(delta=ref, restore_to=place.path, full=order.full.ref, options=options)
     stem = drop(spool_of(desk.config), checked_text(desk.config, control), stem=None, disk=place.path, not_before=None)
     lines = [f"{printable(stem)}: waiting, {ref}", f"to {printable(str(place.path))}", *filter(None, [queue_state(desk)])]
     face.show(

@@ -9,7 +9,7 @@ from pathlib import Path
 from phd_daemon.config import Config, SubmitterLimits
 from phd_daemon.daemon.reserved_space import set_aside
 from phd_daemon.spool.admit import Claim
-from phd_daemon.spool.control_file import OURS, ControlFile, check_policy, parse_control_file
+from phd_daemon.spool.control_file import ControlFile, check_policy, parse_control_file
 from phd_daemon.spool.intake import groups_of
 from phd_daemon.spool.keeper import Policy
 from phd_daemon.spool.layout import Spool
@@ -49,11 +49,7 @@ def work_order(config: Config, spool: Spool, claim: Claim) -> WorkOrder:
         delta=str(control.delta),
         restore_to=os.fspath(control.restore_to),
         full=str(control.full) if control.full else None,
-        overwrite=control.overwrite is not False,
-        only_ours=control.overwrite == OURS,
-        provision=control.provision.value,
-        vmx=control.vmx.value,
-        readback=control.readback,
+        options=control.options,
         roots=tuple(os.fspath(root) for root in config.datastores.roots),
         mode=config.datastores.mode,
         reserved=set_aside(spool, record.stem, control.restore_to, config.datastores.roots),
