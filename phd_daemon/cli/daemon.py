@@ -16,7 +16,7 @@ from restore_core.errors import ConfigurationError
 from restore_core.naming import printable
 
 if TYPE_CHECKING:
-    from phd_daemon.config import Config
+    from phd_daemon.config.model import Config
     from phd_daemon.daemon.service import Service
     from phd_daemon.spool.pidlock import PidLock
 

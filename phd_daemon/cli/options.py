@@ -21,7 +21,7 @@ from restore_core.targets import TargetSet, parse_ref
 from restore_core.targets.base import LOCAL, ArchiveRef
 
 if TYPE_CHECKING:
-    from phd_daemon.config import Config
+    from phd_daemon.config.model import Config
 
 _SCSI = re.compile(r"(?:ide|sata|nvme)?\d{2,4}\Z")
 _NAMED = re.compile(r"[a-z][a-z0-9_-]*:")
@@ -88,7 +88,7 @@ def receipts_folder(settings: Config) -> Path | None:
 
 def read_config(path: Path | None) -> Config:
     """The settings; pydantic is imported only now. What was imported so far is not looked through by the garbage collector."""
-    from phd_daemon.config import load_config
+    from phd_daemon.config.load import load_config
 
     settings = load_config(path)
     gc.freeze()

@@ -16,7 +16,7 @@ from restore_core.naming import printable
 from restore_core.replication.selection import Decision, Verdict
 
 if TYPE_CHECKING:
-    from phd_daemon.config import Config
+    from phd_daemon.config.model import Config
 
 TITLES = ("LINE", "DISK", "TO", "DAYS", "MATCHES (UTC)", "WHAT", "LAG", "WHY")
 

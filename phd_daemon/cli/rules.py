@@ -17,7 +17,7 @@ from restore_core.errors import ExitCode
 from restore_core.naming import printable
 
 if TYPE_CHECKING:
-    from phd_daemon.config import Config
+    from phd_daemon.config.model import Config
     from phd_daemon.replication.pass_record import Pass
     from phd_daemon.replication.rules_edit import Answer, Checked
 

@@ -36,7 +36,7 @@ from restore_core.targets.base import ArchiveRef
 from restore_core.targets.gaps import Gap, refuse_partial
 
 if TYPE_CHECKING:
-    from phd_daemon.config import Config
+    from phd_daemon.config.model import Config
 
 _WITHOUT_OUTCOME = {
     State.DONE: ExitCode.DONE,

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from phd_daemon.cli.replicate import TITLES, troubles
 from phd_daemon.cli.rules import holds, no_rules, preview_pass, table
 from phd_daemon.console.face import Choice, Face, Page, Row
-from phd_daemon.console.run import queue_state
-from phd_daemon.console.session import Desk
+from phd_daemon.console.menus import queue_state
+from phd_daemon.console.session import Session
 from phd_daemon.operations.editor import edit_file
 from phd_daemon.replication import one_pass
 from phd_daemon.replication.rules_edit import Answer, Checked, preload_rules
@@ -30,14 +30,14 @@ One row a line of vmdks.auto: what a pass does with it, and how far its replica 
 Choose a row for all there is to say of it. A line that is wrong disables itself only."""
 
 
-def edit(face: Face, desk: Desk) -> None:
+def edit(face: Face, session: Session) -> None:
     """The rules in the person's editor; a copy, put in place when it was checked."""
-    path = printable(str(desk.config.replication.rules))
+    path = printable(str(session.config.replication.rules))
 
     def decide(checked: Checked) -> Answer:
         return _decide(face, checked)
 
-    done = edit_rules(desk.config, editor=lambda copy: face.lend(lambda: edit_file(copy)), decide=decide)
+    done = edit_rules(session.config, editor=lambda copy: face.lend(lambda: edit_file(copy)), decide=decide)
     line = f"{path}: {holds(done.checked)}" if done.installed else f"{path}: nothing was changed"
     face.show(Page(title="Edit vmdks.auto", lines=[line]))
 
@@ -56,52 +56,52 @@ def _decide(face: Face, checked: Checked) -> Answer:
     return chosen
 
 
-def preload(face: Face, desk: Desk) -> None:
+def preload(face: Face, session: Session) -> None:
     """Append a line for every VMDK on the targets that has none."""
     rows = [
         Row(cells=("Commented out: remove the # of those you want",), value=False),
         Row(cells=("Live: the next pass restores them all",), value=True),
     ]
-    datastore = printable(str(desk.config.replication.default_datastore))
+    datastore = printable(str(session.config.replication.default_datastore))
     intro = (f"Every VMDK on the backup targets that no line names gets one, to be restored to {datastore}.",)
     active = face.choose(Choice(title="Preload vmdks.auto", rows=rows, intro=intro, start=0))
     if active is None:
         return
-    done = face.wait("Looking at the backup targets", lambda: preload_rules(desk.config, active=active))
-    path = printable(str(desk.config.replication.rules))
+    done = face.wait("Looking at the backup targets", lambda: preload_rules(session.config, active=active))
+    path = printable(str(session.config.replication.rules))
     silent = [f"{problem}: its VMDKs are those of its last listing" for problem in done.silent]
     face.show(Page(title="Preload vmdks.auto", lines=[f"{path}: {counted(done.added, 'VMDK')} added", *silent]))
 
 
-def preview(face: Face, desk: Desk) -> None:
+def preview(face: Face, session: Session) -> None:
     """What each rule would restore by what is known of the targets, and how far behind it is."""
-    _decisions(face, desk, face.wait("Looking at rules and targets", lambda: preview_pass(desk.config)), title="Preview")
+    _decisions(face, session, face.wait("Looking at rules and targets", lambda: preview_pass(session.config)), title="Preview")
 
 
-def run_pass(face: Face, desk: Desk) -> None:
+def run_pass(face: Face, session: Session) -> None:
     """A pass now, or what one would do."""
     rows = [
         Row(cells=("Dry: show what a pass would do, and do nothing",), value=True, key="d"),
         Row(cells=("Now: queue what the rules ask for",), value=False, key="n"),
     ]
-    intro = tuple(filter(None, [queue_state(desk)]))
+    intro = tuple(filter(None, [queue_state(session)]))
     dry = face.choose(Choice(title="Run a replication pass", rows=rows, intro=intro, start=0))
     if dry is None:
         return
-    done = face.wait("Looking at the backup targets", lambda: one_pass.dry_run(desk.config)) if dry else _run(face, desk)
-    _decisions(face, desk, done, title=done.summary())
+    done = face.wait("Looking at the backup targets", lambda: one_pass.dry_run(session.config)) if dry else _run(face, session)
+    _decisions(face, session, done, title=done.summary())
 
 
-def _run(face: Face, desk: Desk) -> Pass:
+def _run(face: Face, session: Session) -> Pass:
     try:
-        return face.wait("Looking at the backup targets", lambda: one_pass.run_pass(desk.config, wait=False))
+        return face.wait("Looking at the backup targets", lambda: one_pass.run_pass(session.config, wait=False))
     except one_pass.AlreadyRunning:
         # Its look at the targets is older than what was just asked.
         wait = "Another pass is running: waiting for its end"
-        return face.wait(wait, lambda: one_pass.run_pass(desk.config, wait=True))
+        return face.wait(wait, lambda: one_pass.run_pass(session.config, wait=True))
 
 
-def _decisions(face: Face, desk: Desk, done: Pass, *, title: str) -> None:
+def _decisions(face: Face, session: Session, done: Pass, *, title: str) -> None:
     """One row a line of the rules; a page with everything for the one that is chosen."""
     titles, found = table(done)
     wrong = list(troubles(done, problems=False))
@@ -109,10 +109,10 @@ def _decisions(face: Face, desk: Desk, done: Pass, *, title: str) -> None:
     if wrong:
         rows.append(Row(cells=("", f"{counted(len(wrong), 'warning')}", "", "", ""), value=wrong, key="w"))
     if not rows:
-        face.show(Page(title=title, lines=[no_rules(desk.config)]))
+        face.show(Page(title=title, lines=[no_rules(session.config)]))
         return
     at: int = 0
-    while not desk.leaving.is_set():
+    while not session.leaving.is_set():
         chosen = face.choose(Choice(title=title, rows=rows, columns=_COLUMNS, help=_HELP, start=at))
         if chosen is None:
             return

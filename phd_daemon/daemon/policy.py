@@ -6,7 +6,7 @@ import os
 from collections.abc import Hashable
 from pathlib import Path
 
-from phd_daemon.config import Config, SubmitterLimits
+from phd_daemon.config.model import Config, SubmitterLimits
 from phd_daemon.daemon.reserved_space import set_aside
 from phd_daemon.spool.admit import Claim
 from phd_daemon.spool.control_file import ControlFile, check_policy, parse_control_file

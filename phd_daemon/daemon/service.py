@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from phd_daemon.config import Config, load_config, needs_restart
+from phd_daemon.config.load import load_config
+from phd_daemon.config.model import Config, needs_restart
 from phd_daemon.daemon.children import Workers
 from phd_daemon.daemon.guard import guarded
 from phd_daemon.daemon.hung import HungWatch

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 
-from phd_daemon.config import Config
+from phd_daemon.config.model import Config
 from phd_daemon.daemon.children import Workers
 from phd_daemon.daemon.guard import guarded
 from phd_daemon.daemon.policy import disk_key, work_order

@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from phd_daemon.config import Config, load_config
+from phd_daemon.config.load import load_config
+from phd_daemon.config.model import Config
 from phd_daemon.doctor import datastores, folders, leftovers, machine, rules, spool, targets, unit
 from phd_daemon.doctor.finding import Finding, Report
 from phd_daemon.host.catalog import catalog_of

@@ -18,7 +18,7 @@ from restore_core.targets import make_target
 from restore_core.targets.remote.interruptible import Stop
 
 if TYPE_CHECKING:
-    from phd_daemon.config import Config
+    from phd_daemon.config.model import Config
 
 
 def catalog_of(config: Config) -> Catalog:

@@ -20,7 +20,7 @@ from restore_core.errors import PhdError, WrongDatastore, from_os_error
 from restore_core.naming import printable
 
 if TYPE_CHECKING:
-    from phd_daemon.config import Config
+    from phd_daemon.config.model import Config
 
 _log = logging.getLogger(__name__)
 _RENEWED = (Standing.MARKER, Standing.FILE_SYSTEM)

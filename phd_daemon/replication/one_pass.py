@@ -22,7 +22,8 @@ from dataclasses import replace
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from phd_daemon.config import Config, load_config
+from phd_daemon.config.load import load_config
+from phd_daemon.config.model import Config
 from phd_daemon.daemon.policy import disk_key
 from phd_daemon.host.catalog import catalog_of, fresh_catalog
 from phd_daemon.host.datastores import looked_at_once, record_of

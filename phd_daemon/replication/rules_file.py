@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from phd_daemon.config import Config
+from phd_daemon.config.model import Config
 from phd_daemon.daemon.policy import disk_key
 from restore_core import durable
 from restore_core.errors import BadRule, PhdError, TryAgainLater

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from phd_daemon.config import Config
+from phd_daemon.config.model import Config
 from phd_daemon.host.utf8 import PYTHON
 from phd_daemon.replication.rules_file import last_good
 from phd_daemon.replication.timers import Timer, start_file

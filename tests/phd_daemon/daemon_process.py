@@ -34,7 +34,7 @@ def plant_fault(module: str, name: str) -> None:
 
 
 def main() -> int:
-    from phd_daemon.config import load_config
+    from phd_daemon.config.load import load_config
     from phd_daemon.daemon import logs, service, starts
     from phd_daemon.daemon.systemd import Notifier
     from phd_daemon.show import output

@@ -18,7 +18,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from phd_daemon.config import load_config
+from phd_daemon.config.load import load_config
 from phd_daemon.daemon.ledger_entry import enter
 from phd_daemon.daemon.policy import door_policy, drop_part, work_order
 from phd_daemon.host.datastores import learn_from, record_of

@@ -63,7 +63,7 @@ class Served(Host):
 def _daemon(settings: Path) -> int:
     from dataclasses import replace
 
-    from phd_daemon.config import load_config
+    from phd_daemon.config.load import load_config
     from phd_daemon.daemon import hung, logs, service
     from phd_daemon.daemon.systemd import Notifier
     from phd_daemon.spool import reconcile

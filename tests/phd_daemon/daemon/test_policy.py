@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from phd_daemon.config import Config, parse_config
+from phd_daemon.config.load import parse_config
+from phd_daemon.config.model import Config
 from phd_daemon.daemon.policy import disk_key, door_policy, drop_part, work_order
 from phd_daemon.spool.admit import Claim
 from phd_daemon.spool.control_file import parse_control_file

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from phd_daemon.cli.main import run
-from phd_daemon.config import Config, load_config
+from phd_daemon.config.load import load_config
+from phd_daemon.config.model import Config
 from phd_daemon.replication import one_pass, pass_record
 from phd_daemon.replication.timers import last_start, start_file
 from phd_daemon.spool.control_file import parse_control_file

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from phd_daemon.config import Config, load_config
+from phd_daemon.config.load import load_config
+from phd_daemon.config.model import Config
 from phd_daemon.replication import schedule as passes_module
 from phd_daemon.replication.schedule import Passes
 from phd_daemon.replication.timers import note_start, start_file
