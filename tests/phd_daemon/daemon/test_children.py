@@ -19,7 +19,7 @@ from phd_daemon.spool.status_file import JobStatus, read_status
 from phd_daemon.worker.order import WorkOrder
 from restore_core.restore.request import RestoreOptions
 
-FAKE = Path(__file__).resolve().parent / "spool" / "fake_worker.py"
+FAKE = Path(__file__).resolve().parents[1] / "spool" / "fake_worker.py"
 PATIENCE = 30.0
 
 

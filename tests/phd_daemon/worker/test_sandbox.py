@@ -22,7 +22,7 @@ from restore_core.restore.request import RestoreOptions
 from tests import servers
 from tests.phd_daemon.small_backup import small_backup
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 TRIES = r"""
 import ctypes, json, os, subprocess, sys, threading
