@@ -35,7 +35,6 @@ def run(copy: Path, program: str) -> None:
 
 
 WITH_ANOTHER_DIGEST = """
-import datetime as dt
 import random
 from pathlib import Path
 
