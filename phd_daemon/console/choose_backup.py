@@ -12,13 +12,12 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from phd_daemon.cli.backups import Maps, maps_of
 from phd_daemon.console import holdings
 from phd_daemon.console.face import Choice, Face, Row
 from phd_daemon.console.holdings import Group
 from phd_daemon.console.menus import call, waited
 from phd_daemon.console.session import Session
-from phd_daemon.host.catalog import fresh_catalog
+from phd_daemon.operations.backups import Maps, search
 from phd_daemon.show.words import counted
 from restore_core.catalog import CatalogEntry
 from restore_core.catalog.index import Indexed
@@ -116,11 +115,8 @@ def _look(face: Face, session: Session, *, look: Collection[str] | None, only: A
         raise ConfigurationError("no backup target is configured", remedy="Add [targets.NAME] to phd.toml.")
 
     def work() -> Held:
-        with fresh_catalog(session.config, look=look) as catalog:
-            found = tuple(catalog.entries())
-            known = catalog.known()
-        wanted = [entry for entry in found if only in (None, entry.name.type)]
-        return Held(entries=holdings.newest_first(wanted), maps=maps_of(found), seen=seen(known))
+        found = search(session.config, kind=only, look=look)
+        return Held(entries=holdings.newest_first(found.entries), maps=found.maps, seen=seen(found.targets))
 
     held = waited("Looking at the backup targets", work, face, session)
     if held is not None and not held.entries:

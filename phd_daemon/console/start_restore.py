@@ -9,9 +9,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from phd_daemon.cli.options import receipts_folder, spool_of
-from phd_daemon.cli.restore import done_line, header_block
-from phd_daemon.cli.submit import checked_text, drop
 from phd_daemon.console.check_backup import Checked
 from phd_daemon.console.choose_full import FullChoice
 from phd_daemon.console.choose_place import Chosen
@@ -20,7 +17,9 @@ from phd_daemon.console.menus import queue_state
 from phd_daemon.console.session import Session
 from phd_daemon.host.datastores import readable_record
 from phd_daemon.host.process import forbid_core_dumps, tune_malloc
-from phd_daemon.show.live import FullLine, Line, at_the_end, delta_line
+from phd_daemon.operations.installation import receipts_folder
+from phd_daemon.operations.submit import submit
+from phd_daemon.show.live import FullLine, Line, at_the_end, delta_line, done_line, header_block
 from phd_daemon.spool.control_file import ControlFile
 from restore_core.errors import Stopped
 from restore_core.naming import printable
@@ -44,7 +43,7 @@ class Order:
 def start(order: Order, face: Face, session: Session) -> bool:
     """Ask for the last time, and do it. False if the person went back and nothing was begun."""
     request = _request(order, session)
-    lines = header_block(request, session.targets, is_full=order.backup.is_full)[2:-2]
+    lines = header_block(request, session.targets.specs, is_full=order.backup.is_full)[2:-2]
     lines += _of_the_backup(order)
     if order.place.overwrite:
         lines.append(" The disk that lies there is refreshed or replaced.")
@@ -104,7 +103,7 @@ def _submit(order: Order, face: Face, session: Session) -> bool:
     place, ref = order.place, order.backup.entry.ref
     options = RestoreOptions(overwrite=place.overwrite, vmx=vmx)
     control = ControlFile(delta=ref, restore_to=place.path, full=order.full.ref, options=options)
-    stem = drop(spool_of(session.config), checked_text(session.config, control), stem=None, disk=place.path, not_before=None)
+    (stem,) = submit(session.config, [control])
     lines = [f"{printable(stem)}: waiting, {ref}", f"to {printable(str(place.path))}", *filter(None, [queue_state(session)])]
     face.show(
         Page(title="Submitted to the restore queue", lines=[*lines, "Backup Restore Status in the main menu shows how far it is."])
@@ -129,7 +128,7 @@ def _restore_here(order: Order, request: RestoreRequest, face: Face, session: Se
         finally:
             told.close()
 
-    title = header_block(request, session.targets, is_full=is_full)[-1]
+    title = header_block(request, session.targets.specs, is_full=is_full)[-1]
     with session.working():
         outcome = face.watch(title, work)
     face.show(Page(title="Restored", lines=[done_line(outcome, is_full=is_full)]))
