@@ -27,7 +27,7 @@ from restore_core.targets import parse_ref
 from restore_core.targets.base import LOCAL, ArchiveRef, safe_parts
 
 if TYPE_CHECKING:
-    from phd_daemon.config import SubmitterLimits
+    from phd_daemon.config.model import SubmitterLimits
 
 MAX_BYTES = 64 << 10
 MAX_NOTE = 500

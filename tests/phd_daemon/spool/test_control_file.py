@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from phd_daemon.config import SubmitterLimits
+from phd_daemon.config.model import SubmitterLimits
 from phd_daemon.spool.control_file import ControlFile, check_policy, parse_control_file, render_control_file
 from restore_core.errors import ArchiveAbsent, BadControlFile, DestinationOutside, PhdError
 from restore_core.restore.request import Provision, RestoreOptions, VmxChoice
