@@ -16,8 +16,9 @@ from pathlib import Path
 import click
 
 from phd_daemon.cli.complete import target_names
-from phd_daemon.cli.options import config_option, json_option, known_target, read_config
+from phd_daemon.cli.options import config_option, json_option
 from phd_daemon.host.catalog import catalog_of
+from phd_daemon.operations.installation import known_target, read_config
 from phd_daemon.show import output
 from phd_daemon.show.times import age
 from phd_daemon.show.words import counted

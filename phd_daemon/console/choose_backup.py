@@ -13,14 +13,13 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from phd_daemon.cli.backups import Maps, maps_of
 from phd_daemon.console import holdings
 from phd_daemon.console.face import Choice, Face, Row
 from phd_daemon.console.holdings import VERSION_2, Group
 from phd_daemon.console.menus import call, waited
 from phd_daemon.console.session import Session
 from phd_daemon.console.steps import Went, on_if, take
-from phd_daemon.host.catalog import fresh_catalog
+from phd_daemon.operations.backups import Maps, search
 from phd_daemon.operations.chosen_backup import Checked, check
 from phd_daemon.show import output
 from phd_daemon.show.words import counted
@@ -110,11 +109,8 @@ class _Browse:
             raise ConfigurationError("no backup target is configured", remedy="Add [targets.NAME] to phd.toml.")
 
         def work() -> Held:
-            with fresh_catalog(config, look=look) as catalog:
-                found = tuple(catalog.entries())
-                known = catalog.known()
-            wanted = [entry for entry in found if self._only in (None, entry.name.type)]
-            return Held(entries=holdings.newest_first(wanted), maps=maps_of(found), seen=seen(known))
+            found = search(config, kind=self._only, look=look)
+            return Held(entries=holdings.newest_first(found.entries), maps=found.maps, seen=seen(found.targets))
 
         held = waited("Looking at the backup targets", work, self._face, self._session)
         if held is None:

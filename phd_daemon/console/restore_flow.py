@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-from phd_daemon.cli.options import receipts_folder, spool_of
-from phd_daemon.cli.restore import header_block
-from phd_daemon.cli.submit import checked_text, drop
 from phd_daemon.console.choose_backup import browse_machines, browse_vmdks, read_header, summary
 from phd_daemon.console.choose_place import PlaceSteps
 from phd_daemon.console.face import Choice, Face, Page, Row
@@ -16,7 +13,10 @@ from phd_daemon.console.session import Session
 from phd_daemon.console.steps import Went, on_if, take
 from phd_daemon.host.datastores import readable_record
 from phd_daemon.operations.chosen_backup import Checked, fulls_of
+from phd_daemon.operations.installation import receipts_folder
+from phd_daemon.operations.submit import submit
 from phd_daemon.show import output
+from phd_daemon.show.live import header_block
 from phd_daemon.spool.control_file import ControlFile
 from restore_core.catalog import CatalogEntry
 from restore_core.naming import printable
@@ -103,7 +103,7 @@ class _Restore(PlaceSteps):
     def confirm_start(self) -> Went:
         """Everything that was chosen, for the last time."""
         is_full, request = self.backup.is_full, self.request()
-        lines = header_block(request, self.session.targets, is_full=is_full)[2:-2]
+        lines = header_block(request, self.session.targets.specs, is_full=is_full)[2:-2]
         if self.backup.header is not None:
             lines.append(f" DISK: {self.backup.header.describe()}")
             lines += [f" FULL: {request.full}"] if request.full else []
@@ -157,8 +157,8 @@ class _Restore(PlaceSteps):
             return
         ref, path, config = self._entry.ref, self.path, self.session.config
         control = ControlFile(delta=ref, restore_to=path, full=self.full, overwrite=self.overwrite, vmx=self.vmx)
-        stem = drop(spool_of(config), checked_text(config, control), stem=None, disk=path, not_before=None)
-        lines = [f"{printable(stem)}: waiting, {ref}", f"to {printable(str(path))}", *filter(None, [queue_state(self.session)])]
+        (job,) = submit(config, [control])
+        lines = [f"{printable(job)}: waiting, {ref}", f"to {printable(str(path))}", *filter(None, [queue_state(self.session)])]
         lines.append("Backup Restore Status in the main menu shows how far it is.")
         self.face.show(Page(title="Submitted to the restore queue", lines=lines))
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from phd_daemon.cli.restore import done_line, header_block
 from phd_daemon.console.face import Face, Page, Stop
 from phd_daemon.console.session import Session
 from phd_daemon.host.datastores import readable_record
 from phd_daemon.host.process import forbid_core_dumps, tune_malloc
 from phd_daemon.operations.chosen_backup import Checked
-from phd_daemon.show.live import FullLine, Line, at_the_end, delta_line
+from phd_daemon.show.live import FullLine, Line, at_the_end, delta_line, done_line, header_block
 from restore_core.catalog import CatalogEntry
 from restore_core.errors import Stopped
 from restore_core.naming import printable
@@ -40,7 +39,7 @@ def restore_here(request: RestoreRequest, backup: Checked, face: Face, session: 
         finally:
             told.close()
 
-    title = header_block(request, session.targets, is_full=is_full)[-1]
+    title = header_block(request, session.targets.specs, is_full=is_full)[-1]
     with session.working():
         outcome = face.watch(title, work)
     face.show(Page(title="Restored", lines=[done_line(outcome, is_full=is_full)]))

@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from phd_daemon.cli.replicate import TITLES, troubles
-from phd_daemon.cli.rules import holds, no_rules, preview_pass, table
 from phd_daemon.console.face import Choice, Face, Page, Row
 from phd_daemon.console.menus import queue_state
 from phd_daemon.console.session import Session
 from phd_daemon.operations.editor import edit_file
+from phd_daemon.operations.rules import preview as preview_pass
+from phd_daemon.operations.rules import troubles
 from phd_daemon.replication import one_pass
 from phd_daemon.replication.rules_edit import Answer, Checked, preload_rules
 from phd_daemon.replication.rules_edit import edit as edit_rules
+from phd_daemon.show.rules import LINE_TITLES, holds, line_rows, no_rules
 from phd_daemon.show.words import counted
 from restore_core.naming import printable
 
@@ -38,7 +39,7 @@ def edit(face: Face, session: Session) -> None:
         return _decide(face, checked)
 
     done = edit_rules(session.config, editor=lambda copy: face.lend(lambda: edit_file(copy)), decide=decide)
-    line = f"{path}: {holds(done.checked)}" if done.installed else f"{path}: nothing was changed"
+    line = f"{path}: {holds(done.checked.rules, len(done.checked.problems))}" if done.installed else f"{path}: nothing was changed"
     face.show(Page(title="Edit vmdks.auto", lines=[line]))
 
 
@@ -103,13 +104,13 @@ def _run(face: Face, session: Session) -> Pass:
 
 def _decisions(face: Face, session: Session, done: Pass, *, title: str) -> None:
     """One row a line of the rules; a page with everything for the one that is chosen."""
-    titles, found = table(done)
+    found = line_rows(done.findings.decisions, done.findings.problems, done.refused, dry_run=done.dry_run)
     wrong = list(troubles(done, problems=False))
-    rows = [Row(cells=_cells(cells), value=_all_of(titles, cells)) for cells in found]
+    rows = [Row(cells=_cells(cells), value=_all_of(cells)) for cells in found]
     if wrong:
         rows.append(Row(cells=("", f"{counted(len(wrong), 'warning')}", "", "", ""), value=wrong, key="w"))
     if not rows:
-        face.show(Page(title=title, lines=[no_rules(session.config)]))
+        face.show(Page(title=title, lines=[no_rules(session.config.replication.rules)]))
         return
     at: int = 0
     while not session.leaving.is_set():
@@ -121,11 +122,12 @@ def _decisions(face: Face, session: Session, done: Pass, *, title: str) -> None:
 
 
 def _cells(cells: Sequence[str]) -> tuple[str, ...]:
-    by_title = dict(zip(("RULE", *TITLES), cells, strict=True))
+    by_title = dict(zip(LINE_TITLES, cells, strict=True))
     if by_title["RULE"] != "valid":
         return by_title["LINE"], "", "not valid", "", by_title["WHY"]
     return tuple(by_title[title] for title in _COLUMNS)
 
 
-def _all_of(titles: Sequence[str], cells: Sequence[str]) -> list[str]:
-    return [f"{title.capitalize().replace('(utc)', '(UTC)'):<14} {cell}" for title, cell in zip(titles, cells, strict=True) if cell]
+def _all_of(cells: Sequence[str]) -> list[str]:
+    titles = (title.capitalize().replace("(utc)", "(UTC)") for title in LINE_TITLES)
+    return [f"{title:<14} {cell}" for title, cell in zip(titles, cells, strict=True) if cell]

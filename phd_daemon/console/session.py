@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from phd_daemon.cli.options import read_config
+from phd_daemon.operations.installation import read_config
 from restore_core.targets import TargetSet
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from phd_daemon.cli.options import spool_of
 from phd_daemon.console.face import Choice, Face, Page, Question, Row
 from phd_daemon.console.menus import call, queue_state
 from phd_daemon.console.session import Session
 from phd_daemon.operations.follow import follow, state_of
+from phd_daemon.operations.installation import spool_of
 from phd_daemon.show import output
 from phd_daemon.show.progress import clock
 from phd_daemon.show.times import age
