@@ -13,9 +13,9 @@ import pytest
 
 from phd_daemon.config.load import load_config
 from phd_daemon.config.model import Config
+from phd_daemon.daemon.logs import log_event
 from phd_daemon.replication import schedule as passes_module
-from phd_daemon.replication.schedule import Passes
-from phd_daemon.replication.timers import note_start, start_file
+from phd_daemon.replication.schedule import Passes, note_start, start_file
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ class Loop:
     def __init__(self, program: str) -> None:
         self.watched: list[int] = []
         command = (sys.executable, "-c", program)
-        self.passes = Passes(watch=self.watched.append, unwatch=self.watched.remove, command=command)
+        self.passes = Passes(watch=self.watched.append, unwatch=self.watched.remove, on_event=log_event, command=command)
 
     def until_over(self, config: Config) -> None:
         end = time.monotonic() + 60
@@ -111,7 +111,7 @@ def test_nothing_is_started_without_rules_or_when_it_is_off(config: Config) -> N
 
 
 def test_a_program_that_is_not_there(config: Config, caplog: pytest.LogCaptureFixture) -> None:
-    passes = Passes(watch=lambda _: None, unwatch=lambda _: None, command=("/not/there",))
+    passes = Passes(watch=lambda _: None, unwatch=lambda _: None, on_event=log_event, command=("/not/there",))
     assert passes.turn(config) == 1.0
     assert "no replication pass could be started" in caplog.text
     due = passes.turn(config)

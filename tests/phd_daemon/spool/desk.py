@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from phd_daemon.daemon.logs import log_event
 from phd_daemon.spool import keeper as keeper_module
 from phd_daemon.spool.control_file import parse_control_file
 from phd_daemon.spool.keeper import Ending, Keeper, Policy, Round
@@ -40,7 +41,7 @@ class Desk:
 
     def restart(self) -> None:
         """The daemon died and came back; workers live on."""
-        self.keeper = Keeper(self.spool, ended=lambda record: self.ended.append(record.stem), tick=lambda: None)
+        self.keeper = Keeper(self.spool, ended=lambda record: self.ended.append(record.stem), tick=lambda: None, on_event=log_event)
 
     def drop(self, name: str, text: bytes = TEXT) -> None:
         """Rename a complete file into place."""
