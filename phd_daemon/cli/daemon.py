@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from phd_daemon.cli.options import config_option, read_config
+from phd_daemon.cli.options import config_option
 from phd_daemon.host.utf8 import PYTHON
+from phd_daemon.operations.installation import read_config
 from phd_daemon.show import output
 from restore_core.errors import ConfigurationError
 from restore_core.naming import printable

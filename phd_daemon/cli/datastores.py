@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from phd_daemon.cli.complete import datastore_names
-from phd_daemon.cli.options import config_option, json_option, read_config, spool_of
+from phd_daemon.cli.options import config_option, json_option
+from phd_daemon.operations.installation import read_config, spool_of
 from phd_daemon.show import output
 from restore_core.errors import ExitCode, UsageError
 from restore_core.naming import printable

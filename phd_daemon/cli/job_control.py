@@ -9,7 +9,8 @@ from typing import TypeVar
 import click
 
 from phd_daemon.cli.complete import jobs_in
-from phd_daemon.cli.options import config_option, read_config, spool_of
+from phd_daemon.cli.options import config_option
+from phd_daemon.operations.installation import read_config, spool_of
 from phd_daemon.show import output
 from phd_daemon.spool import requests
 from phd_daemon.spool.layout import FINAL, State

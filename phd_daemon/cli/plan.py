@@ -10,19 +10,10 @@ import click
 
 from phd_daemon.cli.complete import files
 from phd_daemon.cli.interrupt import interruptible
-from phd_daemon.cli.options import (
-    archive_ref,
-    config_option,
-    destination,
-    full_option,
-    json_option,
-    open_targets,
-    read_config,
-    receipts_folder,
-    to_option,
-)
+from phd_daemon.cli.options import config_option, full_option, json_option, open_targets, to_option
 from phd_daemon.host.catalog import fresh_catalog
 from phd_daemon.host.datastores import readable_record
+from phd_daemon.operations.installation import archive_ref, destination, read_config, receipts_folder
 from phd_daemon.show import output
 from phd_daemon.show.live import LiveReport
 from restore_core.archive.header import DeltaHeader

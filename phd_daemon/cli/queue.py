@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from phd_daemon.cli.options import config_option, json_option, read_config, spool_of
+from phd_daemon.cli.options import config_option, json_option
+from phd_daemon.operations.installation import read_config, spool_of
 from phd_daemon.show import output
 from phd_daemon.spool.layout import State
 from phd_daemon.spool.snapshot import JobView, nobody_serves, snapshot

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,8 +16,9 @@ from pathlib import Path
 import click
 
 from phd_daemon.cli.complete import target_names
-from phd_daemon.cli.options import config_option, json_option, known_target, read_config
+from phd_daemon.cli.options import config_option, json_option
 from phd_daemon.host.catalog import catalog_of
+from phd_daemon.operations.installation import known_target, read_config
 from phd_daemon.show import output
 from phd_daemon.show.times import age
 from phd_daemon.show.words import counted
@@ -33,9 +35,9 @@ from restore_core.errors import (
     from_os_error,
 )
 from restore_core.naming import printable
-from restore_core.targets import make_target
 from restore_core.targets.base import Target, TargetSpec
 from restore_core.targets.gaps import Gap, refuse_partial, shown
+from restore_core.targets.kinds import KINDS, identity_of, make_target
 
 _PROBE_BYTES = 16 << 20
 _PROBE_SECONDS = 3.0
@@ -96,11 +98,11 @@ def targets(context: click.Context, as_json: bool, config: Path | None) -> int |
 @click.pass_context
 def trust(context: click.Context, name: str, yes: bool, config: Path | None) -> None:
     """Show whose server target NAME is, and trust it. It shows the fingerprint, and asks."""
-    from restore_core.targets.remote.trust import offered, record
+    from restore_core.targets.remote.trust import record
 
     specs = {spec.name: spec for spec in read_config(config or context.obj).targets}
     spec = specs[known_target(name, specs)]
-    shown = offered(spec)
+    shown = identity_of(spec)
     output.say(f"{printable(spec.url)} shows the {shown.kind}\n  {shown.fingerprint}")
     if shown.trusted:
         output.say(f"which is the one in {printable(shown.file)}: nothing to do")
@@ -114,7 +116,7 @@ def trust(context: click.Context, name: str, yes: bool, config: Path | None) -> 
         )
     if not yes and not _agreed("Trust it from now on?", "compare the fingerprint"):
         raise Stopped(f"{printable(name)}: not trusted; nothing was recorded")
-    record(spec, shown)
+    record(shown)
     output.say(f"recorded in {printable(shown.file)}")
 
 
@@ -240,7 +242,7 @@ def _print(found: list[Reached]) -> None:
     for one in found:
         if one.problem:
             output.say(f"\n{one.name}: {one.problem}\n  {one.remedy}")
-        elif one.url.startswith("ftp:"):
+        elif KINDS[urllib.parse.urlsplit(one.url).scheme].clear_text:
             output.say(f"\n{one.name}: {_CLEAR_TEXT}")
         if one.passed_over:
             output.say(f"\n{one.name}: passed over, and no backup is behind it: {one.passed_over}")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from phd_daemon.console.face import Face
 from phd_daemon.console.holdings import VERSION_2
-from phd_daemon.console.run import waited
-from phd_daemon.console.session import Desk
+from phd_daemon.console.menus import waited
+from phd_daemon.console.session import Session
 from phd_daemon.show import output
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.frames import GZIP_MAGIC
@@ -59,15 +59,15 @@ def summary(entry: CatalogEntry, targets: TargetSet) -> list[str]:
     ]
 
 
-def check(entry: CatalogEntry, face: Face, desk: Desk) -> Checked | None:
+def check(entry: CatalogEntry, face: Face, session: Session) -> Checked | None:
     """Read the header through the connection that the restore will use. None: the person did not wait for it."""
 
     def work() -> Checked:
-        with desk.targets.open(entry.ref) as source:
+        with session.targets.open(entry.ref) as source:
             if source.read_at(0, min(2, source.size)) != GZIP_MAGIC:
                 header = DeltaReader(source).header
                 return Checked(entry=entry, header=header, disk_size=header.disk_size)
             identity = FullReader(source).identity
             return Checked(entry=entry, header=None, disk_size=identity.disk_size if identity else None)
 
-    return waited(f"Connecting to {entry.ref.target} and checking the header of the backup", work, face, desk)
+    return waited(f"Connecting to {entry.ref.target} and checking the header of the backup", work, face, session)

@@ -12,20 +12,19 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from phd_daemon.cli.backups import Maps, maps_of
 from phd_daemon.console import holdings
 from phd_daemon.console.face import Choice, Face, Row
 from phd_daemon.console.holdings import Group
-from phd_daemon.console.run import call, waited
-from phd_daemon.console.session import Desk
-from phd_daemon.host.catalog import fresh_catalog
+from phd_daemon.console.menus import call, waited
+from phd_daemon.console.session import Session
+from phd_daemon.operations.backups import Maps, search
 from phd_daemon.show.words import counted
 from restore_core.catalog import CatalogEntry
 from restore_core.catalog.index import Indexed
 from restore_core.errors import ArchiveAbsent, ConfigurationError
 from restore_core.naming import ArchiveType
 
-Then = Callable[[CatalogEntry, Face, Desk], None]
+Then = Callable[[CatalogEntry, Face, Session], None]
 _GROUPS_HELP = """\
 What the targets held when they were last looked at; older looks than index.max_age are made anew by themselves, (I) does it now.
 Machines of the same name stand apart by their UUID. Version-2 backups stand under the name of their host."""
@@ -47,19 +46,19 @@ class Held:
     seen: tuple[str, ...]
 
 
-def browse_machines(face: Face, desk: Desk, then: Then, *, only: ArchiveType | None = None) -> None:
+def browse_machines(face: Face, session: Session, then: Then, *, only: ArchiveType | None = None) -> None:
     """From the list of virtual machines to `then`, until the list is left."""
-    _browse(face, desk, then, title="Virtual Machines", columns=holdings.MACHINE_COLUMNS, group=holdings.by_machine, only=only)
+    _browse(face, session, then, title="Virtual Machines", columns=holdings.MACHINE_COLUMNS, group=holdings.by_machine, only=only)
 
 
-def browse_vmdks(face: Face, desk: Desk, then: Then) -> None:
+def browse_vmdks(face: Face, session: Session, then: Then) -> None:
     """From the list of VMDK names to `then`, until the list is left."""
-    _browse(face, desk, then, title="VMDK Names", columns=holdings.VMDK_COLUMNS, group=holdings.by_vmdk, only=None)
+    _browse(face, session, then, title="VMDK Names", columns=holdings.VMDK_COLUMNS, group=holdings.by_vmdk, only=None)
 
 
 def _browse(
     face: Face,
-    desk: Desk,
+    session: Session,
     then: Then,
     *,
     title: str,
@@ -67,7 +66,7 @@ def _browse(
     group: Callable[[Sequence[CatalogEntry]], list[Row[Group]]],
     only: ArchiveType | None,
 ) -> None:
-    held = _look(face, desk, look=(), only=only)
+    held = _look(face, session, look=(), only=only)
     while held is not None:
         again: Row[Group | _Again] = Row(cells=("Look at the backup targets again",), value=_Again.AGAIN, key="i")
         rows: list[Row[Group | _Again]] = [*group(held.entries), again]
@@ -76,24 +75,24 @@ def _browse(
         if chosen is None:
             return
         if isinstance(chosen, Group):
-            _days(face, desk, then, chosen, held.maps)
+            _days(face, session, then, chosen, held.maps)
         else:
-            held = _look(face, desk, look=None, only=only) or held
+            held = _look(face, session, look=None, only=only) or held
 
 
-def _days(face: Face, desk: Desk, then: Then, group: Group, maps: Maps) -> None:
+def _days(face: Face, session: Session, then: Then, group: Group, maps: Maps) -> None:
     rows = holdings.by_day(group)
     title = f"{group.title}: a date or All Dates"
     while (chosen := face.choose(Choice(title=title, rows=rows, help=_BACKUPS_HELP, start=1))) is not None:
-        _backups(face, desk, then, chosen, maps)
+        _backups(face, session, then, chosen, maps)
 
 
-def _backups(face: Face, desk: Desk, then: Then, group: Group, maps: Maps) -> None:
+def _backups(face: Face, session: Session, then: Then, group: Group, maps: Maps) -> None:
     rows = holdings.backups(group, maps)
     columns = holdings.BACKUP_COLUMNS + ("VM",) * (len(rows[0].cells) - len(holdings.BACKUP_COLUMNS))
     title, start = f"Backups of {group.title}", holdings.proposed(group.entries)
     while (entry := face.choose(Choice(title=title, rows=rows, columns=columns, help=_BACKUPS_HELP, start=start))) is not None:
-        call(title, partial(then, entry), face, desk)
+        call(title, partial(then, entry), face, session)
 
 
 def seen(known: Sequence[Indexed]) -> tuple[str, ...]:
@@ -107,22 +106,19 @@ def _as_of(one: Indexed) -> str:
     return f"as of {dt.datetime.fromtimestamp(one.head.began, dt.UTC):%Y-%m-%d %H:%M} UTC" if one.head else "never seen"
 
 
-def _look(face: Face, desk: Desk, *, look: Collection[str] | None, only: ArchiveType | None) -> Held | None:
+def _look(face: Face, session: Session, *, look: Collection[str] | None, only: ArchiveType | None) -> Held | None:
     """The catalog, and the targets themselves where it is too old (`look`: also those, None: all of them).
 
     None: the person did not wait for it.
     """
-    if not desk.config.targets:
+    if not session.config.targets:
         raise ConfigurationError("no backup target is configured", remedy="Add [targets.NAME] to phd.toml.")
 
     def work() -> Held:
-        with fresh_catalog(desk.config, look=look) as catalog:
-            found = tuple(catalog.entries())
-            known = catalog.known()
-        wanted = [entry for entry in found if only in (None, entry.name.type)]
-        return Held(entries=holdings.newest_first(wanted), maps=maps_of(found), seen=seen(known))
+        found = search(session.config, kind=only, look=look)
+        return Held(entries=holdings.newest_first(found.entries), maps=found.maps, seen=seen(found.targets))
 
-    held = waited("Looking at the backup targets", work, face, desk)
+    held = waited("Looking at the backup targets", work, face, session)
     if held is not None and not held.entries:
         what = "; ".join(held.seen)
         raise ArchiveAbsent(f"no backups were found: {what}", remedy="'phd targets' shows which targets answer.")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from phd_daemon.console.check_backup import Checked
 from phd_daemon.console.face import Choice, Face, Row
-from phd_daemon.console.run import waited
-from phd_daemon.console.session import Desk
+from phd_daemon.console.menus import waited
+from phd_daemon.console.session import Session
 from phd_daemon.host.catalog import fresh_catalog
 from phd_daemon.show import output
 from restore_core.archive.delta_reader import DeltaReader
@@ -28,7 +28,7 @@ class FullChoice:
     ref: ArchiveRef | None
 
 
-def fulls_of(backup: Checked, face: Face, desk: Desk) -> list[Candidate] | None:
+def fulls_of(backup: Checked, face: Face, session: Session) -> list[Candidate] | None:
     """The Fulls of a Delta, proven ones first; none for a Full, and for a Delta that needs none of its blocks.
 
     None: the person did not wait for them.
@@ -37,10 +37,10 @@ def fulls_of(backup: Checked, face: Face, desk: Desk) -> list[Candidate] | None:
         return []
 
     def work() -> list[Candidate]:
-        with desk.targets.open(backup.entry.ref) as source, fresh_catalog(desk.config) as catalog:
-            return candidates(DeltaReader(source), catalog, desk.targets)
+        with session.targets.open(backup.entry.ref) as source, fresh_catalog(session.config) as catalog:
+            return candidates(DeltaReader(source), catalog, session.targets)
 
-    return waited("Looking for the Full of this Delta, and proving it", work, face, desk)
+    return waited("Looking for the Full of this Delta, and proving it", work, face, session)
 
 
 def choose_full(found: list[Candidate], face: Face) -> FullChoice | None:

@@ -16,9 +16,9 @@ from pathlib import Path
 from phd_daemon.console import places
 from phd_daemon.console.check_backup import Checked
 from phd_daemon.console.face import Choice, Face, Question, Row
+from phd_daemon.console.menus import waited
 from phd_daemon.console.places import Datastore, Place
-from phd_daemon.console.run import waited
-from phd_daemon.console.session import Desk
+from phd_daemon.console.session import Session
 from phd_daemon.show import output
 from restore_core.disk.locks import holder_of
 from restore_core.errors import PhdError
@@ -53,15 +53,15 @@ Then = Callable[[Chosen], bool]
 """What is done with the place: True when it was used, False when the person came back from there."""
 
 
-def choose_place(backup: Checked, face: Face, desk: Desk, then: Then) -> bool:
+def choose_place(backup: Checked, face: Face, session: Session, then: Then) -> bool:
     """Ask until a place is chosen that can take the disk, and `then` says that it was used; False to go back."""
-    roots, name = desk.config.datastores.roots, backup.disk_name
+    roots, name = session.config.datastores.roots, backup.disk_name
 
     def work() -> tuple[list[Datastore], list[Place]]:
         stores = places.datastores(roots)
         return stores, places.existing(stores, name, roots)
 
-    looked = waited("Looking at the datastores", work, face, desk)
+    looked = waited("Looking at the datastores", work, face, session)
     if looked is None:
         return False
     stores, found = looked
@@ -78,17 +78,17 @@ def choose_place(backup: Checked, face: Face, desk: Desk, then: Then) -> bool:
         if isinstance(taken, Place):
             used = _over(taken.path, face, then, on_datastore=True)
         else:
-            used = _elsewhere(stores, backup, face, desk, then)
+            used = _elsewhere(stores, backup, face, session, then)
         if used:
             return True
     return False
 
 
 def choose_folder(
-    stores: list[Datastore], propose: Callable[[Path], str], face: Face, desk: Desk, then: Callable[[Path], bool]
+    stores: list[Datastore], propose: Callable[[Path], str], face: Face, session: Session, then: Callable[[Path], bool]
 ) -> bool:
     """A folder on a datastore, or any other, which may be missing yet, for `then`; False to go back."""
-    while (store := _choose_store(stores, face, desk)) is not None:
+    while (store := _choose_store(stores, face, session)) is not None:
         used = (
             _other_folder(face, then)
             if isinstance(store, _Elsewhere)
@@ -99,12 +99,12 @@ def choose_folder(
     return False
 
 
-def _elsewhere(stores: list[Datastore], backup: Checked, face: Face, desk: Desk, then: Then) -> bool:
+def _elsewhere(stores: list[Datastore], backup: Checked, face: Face, session: Session, then: Then) -> bool:
     def in_folder(folder: Path) -> bool:
         on_datastore = any(folder.is_relative_to(store.path) for store in stores)
         return _choose_name(folder, backup, face, then, on_datastore=on_datastore)
 
-    return choose_folder(stores, partial(proposed_folder, backup), face, desk, in_folder)
+    return choose_folder(stores, partial(proposed_folder, backup), face, session, in_folder)
 
 
 def proposed_folder(backup: Checked, store: Path, *, disk: str | None = None) -> str:
@@ -113,12 +113,12 @@ def proposed_folder(backup: Checked, store: Path, *, disk: str | None = None) ->
     return places.folder_for(store, folder.vm, folder.uuid, backup.disk_name if disk is None else disk)
 
 
-def _choose_store(stores: list[Datastore], face: Face, desk: Desk) -> Datastore | _Elsewhere | None:
+def _choose_store(stores: list[Datastore], face: Face, session: Session) -> Datastore | _Elsewhere | None:
     rows: list[Row[Datastore | _Elsewhere]] = [
         Row(cells=(printable(str(store.path)), output.size(store.free), output.size(store.size)), value=store) for store in stores
     ]
     rows.append(Row(cells=("A folder that is not listed (in the foreground only)",), value=_Elsewhere.ANOTHER_FOLDER, key="o"))
-    default = desk.config.replication.default_datastore
+    default = session.config.replication.default_datastore
     start = next((index for index, store in enumerate(stores) if store.path == default), 0)
     columns = ("DATASTORE", "FREE", "SIZE") if stores else ()
     return face.choose(Choice(title="Datastore", rows=rows, columns=columns, help=_STORE_HELP, start=start))

@@ -22,7 +22,7 @@ from restore_core.errors import ConfigurationError, PhdError
 from restore_core.naming import printable
 from restore_core.replication.ledger import read_ledger
 from restore_core.replication.selection import Phase
-from restore_core.targets import make_target
+from restore_core.targets.kinds import make_target
 
 
 def examine(path: Path | None) -> Report:

@@ -47,9 +47,10 @@ from restore_core.replication.names import job_name
 from restore_core.replication.rules import Rule
 from restore_core.replication.selection import Decision, Destination, Policy, Verdict, World, select
 from restore_core.restore import receipt
-from restore_core.targets import TargetSet, make_target, parse_ref
+from restore_core.targets import TargetSet, parse_ref
 from restore_core.targets.base import ArchiveRef
 from restore_core.targets.gaps import shown
+from restore_core.targets.kinds import make_target
 
 PRIORITY = 7
 """People's own jobs, whose default is 5, go first."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from phd_daemon.show.rules import in_words
 from phd_daemon.show.words import counted
 from restore_core import durable
 from restore_core.catalog.index import Indexed
@@ -103,11 +104,6 @@ class Pass:
             "lag_seconds": one.lag.total_seconds() if one.lag is not None else None,
             "warnings": list(one.warnings),
         }
-
-
-def in_words(verdict: Verdict) -> str:
-    """A verdict for people, programs read its value. "queued" alone reads as done by this pass; OLDER is the word to look for."""
-    return {Verdict.QUEUED: "in the queue already", Verdict.AHEAD: "asks for an OLDER one"}.get(verdict, verdict.value)
 
 
 def record_file(state_dir: Path) -> Path:

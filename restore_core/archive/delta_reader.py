@@ -8,7 +8,7 @@ from itertools import accumulate
 
 from restore_core.archive.frames import longest_member
 from restore_core.archive.header import HEAD_BYTES, DeltaHeader, Section, parse_head
-from restore_core.archive.index_map import BLOCKS_PER_PAGE, ENTRY_BYTES, MapPage, PageEntry, parse_page, unpack_entries, unpack_u32
+from restore_core.archive.index_map import BLOCKS_PER_PAGE, MapPage, PageEntry, entry_bytes, parse_page, unpack_entries, unpack_u32
 from restore_core.archive.shell_lists import read_segments
 from restore_core.errors import BadArchive
 from restore_core.targets.base import ByteSource, Range
@@ -122,11 +122,11 @@ class DeltaReader:
     def _page_table(self) -> list[PageEntry]:
         pages = -(-self.header.blocks // BLOCKS_PER_PAGE)
         section = self._section("pages")
-        if section.length != pages * ENTRY_BYTES or section.length > MAX_PAGES_SECTION:
+        if section.length != pages * entry_bytes(self.header.block_digest) or section.length > MAX_PAGES_SECTION:
             raise BadArchive(f"{self.where}: section pages: {section.length} bytes for {pages} pages", remedy="Use another copy.")
         data = self.source.read_at(section.offset, section.length)
         _compare(section, hashlib.sha256(data), self.where)
-        entries = unpack_entries(data)
+        entries = unpack_entries(data, self.header.block_digest)
         self._check_entries(entries)
         return entries
 
@@ -136,7 +136,7 @@ class DeltaReader:
             expected = min(BLOCKS_PER_PAGE, self.header.blocks - index * BLOCKS_PER_PAGE)
             if entry.offset != map_end or entry.delta_base < frames_end or entry.zero + entry.full + entry.delta != expected:
                 raise BadArchive(f"{self.where}: section pages: page {index} is out of range", remedy="Use another copy.")
-            if entry.length > expected * (1 + 32 + 4):
+            if entry.length > expected * (1 + self.header.block_digest.size + 4):
                 raise BadArchive(f"{self.where}: section pages: page {index} is too long", remedy="Use another copy.")
             map_end, frames_end, blocks = entry.offset + entry.length, entry.delta_base, blocks + expected
         totals = (sum(e.zero for e in entries), sum(e.full for e in entries), sum(e.delta for e in entries))

@@ -10,7 +10,7 @@ import array
 import contextlib
 import hashlib
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
@@ -152,7 +152,7 @@ class DeltaWriter:
         sections = [frames]
         # A page that the Full does not reach has no first frame there.
         bases = self._full_bases + [0] * len(self._entries)
-        entries = [_with_base(entry, base) for entry, base in zip(self._entries, bases, strict=False)]
+        entries = [replace(entry, full_base=base) for entry, base in zip(self._entries, bases, strict=False)]
         self._add_section(sections, "map", self._map)
         self._add_section(sections, "pages", b"".join(entry.pack() for entry in entries))
         self._add_section(sections, "segments", self._segments.file)
@@ -188,7 +188,7 @@ class DeltaWriter:
         zero, full, delta = (self._kinds.count(kind) for kind in (ZERO, FULL, DELTA))
         page = b"" if zero == len(self._kinds) else bytes(self._kinds) + bytes(self._digests) + pack_u32(self._lengths)
         offset = self._entries[-1].offset + self._entries[-1].length if self._entries else 0
-        digest = self._digest.of(page) if page else bytes(32)
+        digest = self._digest.of(page) if page else bytes(self._digest.size)
         self._map.write(page)
         self._entries.append(
             PageEntry(
@@ -212,16 +212,3 @@ class DeltaWriter:
 def stub_script() -> str:
     """The body of the sh stub, as it stands in the project."""
     return resources.files("restore_core.archive").joinpath("stub.sh").read_text("utf-8")
-
-
-def _with_base(entry: PageEntry, full_base: int) -> PageEntry:
-    return PageEntry(
-        offset=entry.offset,
-        length=entry.length,
-        zero=entry.zero,
-        full=entry.full,
-        delta=entry.delta,
-        delta_base=entry.delta_base,
-        full_base=full_base,
-        digest=entry.digest,
-    )

@@ -13,8 +13,7 @@ from typing import Self
 
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.digests import Buffer
-from restore_core.archive.frames import GZIP_MAGIC, MAX_MEMBER_HEAD, FullIdentity, decode, parse_identity
-from restore_core.archive.gunzip import plain_stream
+from restore_core.archive.frames import GZIP_MAGIC, MAX_MEMBER_HEAD, FullIdentity, decode, parse_identity, plain_stream
 from restore_core.archive.index_map import FULL, MapPage
 from restore_core.errors import BadArchive, BlockMismatch, NotThisFull
 from restore_core.targets.base import ByteSource

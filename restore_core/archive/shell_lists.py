@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from typing import IO
 
-from restore_core.archive.gunzip import plain_stream
+from restore_core.archive.frames import plain_stream
 from restore_core.archive.index_map import DELTA, ZERO
 from restore_core.errors import BadArchive
 from restore_core.targets.base import ArchiveRef

@@ -15,8 +15,8 @@ from zoneinfo import ZoneInfo
 from restore_core import naming
 from restore_core.archive.delta_writer import DeltaWriter, DiskFacts, FullFacts
 from restore_core.archive.digests import BlockDigest
+from restore_core.archive.frames import plain_stream
 from restore_core.archive.full_reader import FullReader
-from restore_core.archive.gunzip import plain_stream
 from restore_core.archive.header import DeltaHeader
 from restore_core.archive.index_map import FULL, ZERO, block_size_for
 from restore_core.archive.shell_lists import SEGMENT_SIZE

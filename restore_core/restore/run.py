@@ -41,7 +41,7 @@ from restore_core.restore.fulls.find import proven_copies
 from restore_core.restore.fulls.known import copies_in_catalog
 from restore_core.restore.held import held_destination
 from restore_core.restore.part import held_part
-from restore_core.restore.plan import summary
+from restore_core.restore.plan import CopyFailed, summary
 from restore_core.restore.recovery import recover
 from restore_core.restore.refusals import (
     refusals,
@@ -54,7 +54,7 @@ from restore_core.restore.refusals import (
 from restore_core.restore.request import KeepPart, Reporter, RestoreOutcome, RestoreRequest, Stop
 from restore_core.restore.room import ranges_to_take
 from restore_core.restore.ways import Decision, Way, by_clone, by_whole
-from restore_core.restore.writer import CopyFailed, Writer
+from restore_core.restore.writer import Writer
 from restore_core.targets import TargetSet
 from restore_core.targets.base import ArchiveRef
 

@@ -15,27 +15,18 @@ from restore_core.disk.destination import HIDDEN_SUFFIX, STAGED_SUFFIX, Destinat
 from restore_core.disk.extents import shares_blocks
 from restore_core.disk.hold import Hold
 from restore_core.disk.sink import BufferedFile, DirectFile, Sink
-from restore_core.errors import BadArchive, PhdError, TargetUnavailable, TryAgainLater
+from restore_core.errors import TryAgainLater
 from restore_core.restore import publish, receipt, redo, redo_file
 from restore_core.restore.decide import ALLOCATING
 from restore_core.restore.descriptor import descriptor_text, prepare_descriptor, show_descriptor
 from restore_core.restore.existing import ChangedMeanwhile, ExistingDisk
-from restore_core.restore.pipeline import Pipeline
-from restore_core.restore.progress import ProgressReport
+from restore_core.restore.pipeline import Pipeline, ProgressReport
 from restore_core.restore.replace import finish, publish_new, replace
 from restore_core.restore.request import Phase, Provision, Reporter, RestoreRequest, Stop
 from restore_core.restore.room import ranges_to_take, take_room
 from restore_core.restore.staging import StagedBlocks
 from restore_core.restore.survey import Survey
 from restore_core.restore.ways import Decision, Way
-
-
-class CopyFailed(Exception):
-    """The copy of the Full that was used broke or is damaged; nothing of the disk was shown. `error` is what it said."""
-
-    def __init__(self, error: PhdError) -> None:
-        super().__init__(error.message)
-        self.error = error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,13 +232,9 @@ class Writer:
         self.stop()
 
     def _run(self, sink: Sink, report: ProgressReport) -> None:
+        where, survey = self.destination.where, self.decision.survey
         try:
-            survey = self.decision.survey
-            Pipeline(self.delta, self.full, sink, where=self.destination.where, survey=survey).run(report.tick, self.stop)
-        except (BadArchive, TargetUnavailable, TryAgainLater) as error:
-            if self.full is not None and self.full.where in error.message:
-                raise CopyFailed(error) from error
-            raise
+            Pipeline(self.delta, self.full, sink, where=where, survey=survey).run(report.tick, self.stop)
         finally:
             sink.close()
 

@@ -18,7 +18,7 @@ from phd_daemon.spool.locks import lock_is_held, take_lock
 from phd_daemon.spool.status_file import JobStatus, read_status
 from phd_daemon.worker.order import WorkOrder
 
-FAKE = Path(__file__).resolve().parent / "spool" / "fake_worker.py"
+FAKE = Path(__file__).resolve().parents[1] / "spool" / "fake_worker.py"
 PATIENCE = 30.0
 
 

@@ -23,7 +23,7 @@ from phd_daemon.spool.priority import set_priority
 from phd_daemon.spool.snapshot import daemon_running
 from phd_daemon.spool.status_file import JobStatus, read_status
 
-PROGRAM = Path(__file__).resolve().parent / "daemon_process.py"
+PROGRAM = Path(__file__).resolve().parents[1] / "daemon_process.py"
 PATIENCE = 60.0
 
 

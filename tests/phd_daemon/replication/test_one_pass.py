@@ -27,7 +27,7 @@ from restore_core.backup.subject import Asked
 from restore_core.errors import ExitCode, TryAgainLater
 from restore_core.replication.ledger import read_ledger
 from restore_core.replication.selection import Verdict
-from restore_core.targets import make_target
+from restore_core.targets.kinds import make_target
 
 UUID = "564d122a-0ed7-3b92-2f46-aee9456b2074"
 PATIENCE = 30.0

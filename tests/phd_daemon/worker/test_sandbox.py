@@ -21,7 +21,7 @@ from restore_core.errors import ExitCode
 from tests import servers
 from tests.phd_daemon.small_backup import small_backup
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 TRIES = r"""
 import ctypes, json, os, subprocess, sys, threading

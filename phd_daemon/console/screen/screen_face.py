@@ -12,10 +12,9 @@ from typing import Any, Generic, TypeVar
 from phd_daemon.console.face import WAITED_FOR, Choice, Page, Question, Row, Stop
 from phd_daemon.console.screen.app import ConsoleApp
 from phd_daemon.console.screen.ask import AskScreen
-from phd_daemon.console.screen.asked import Asked, Reply
+from phd_daemon.console.screen.asked import Asked, PageScreen, Reply
 from phd_daemon.console.screen.choose import ChoiceScreen
-from phd_daemon.console.screen.page import Feed, FollowScreen, PageScreen
-from phd_daemon.console.screen.work import WaitScreen, WatchScreen, Work
+from phd_daemon.console.screen.work import Feed, FollowScreen, WaitScreen, WatchScreen, Work
 from restore_core.errors import PhdError
 
 T = TypeVar("T")

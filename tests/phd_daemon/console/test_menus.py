@@ -9,10 +9,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from phd_daemon.console import run, tree
+from phd_daemon.console import menus as walk
+from phd_daemon.console import tree
 from phd_daemon.console.face import Face
 from phd_daemon.console.opening import needs_plain
-from phd_daemon.console.session import Desk
+from phd_daemon.console.session import Session
 from phd_daemon.console.tree import MAIN, Entry, Menu
 from restore_core.errors import BadArchive, Stopped
 from tests.phd_daemon.console.conftest import Place
@@ -62,7 +63,7 @@ def test_every_menu_fits_a_screen_explains_itself_and_leads_somewhere(menu: Menu
     assert len(set(keys)) == len(keys)
     for entry in menu.entries:
         assert len(entry.label) <= 70
-        assert isinstance(entry.leads_to, Menu) or callable(run.flow(entry.leads_to))
+        assert isinstance(entry.leads_to, Menu) or callable(walk.flow(entry.leads_to))
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
     """The status flow raises these, one a call."""
     errors: list[BaseException] = []
 
-    def status(_face: Face, _desk: Desk) -> None:
+    def status(_face: Face, _session: Session) -> None:
         if errors:
             raise errors.pop(0)
 
@@ -78,7 +79,9 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
     module.status = status  # type: ignore[attr-defined]  # made here
     monkeypatch.setitem(sys.modules, "phd_daemon.console.planted_flow", module)
     monkeypatch.setattr(
-        run, "MAIN", Menu(title="Main Menu", help="h", entries=(Entry(key="b", label="Status", leads_to="planted_flow:status"),))
+        walk,
+        "MAIN",
+        Menu(title="Main Menu", help="h", entries=(Entry(key="b", label="Status", leads_to="planted_flow:status"),)),
     )
     return errors
 
@@ -90,40 +93,40 @@ def test_errors_are_shown_and_the_menu_stands_there_again(place: Place, planted:
         KeyboardInterrupt(),
     ]
     face = Scripted(*[("Main Menu", "b")] * 4, ("Main Menu", BACK))
-    run.console(face, place.desk)
+    walk.console(face, place.session)
     for text in ("bad bits", "  Use another.", "/spool: cannot be used: Permission denied"):
         assert text in face.seen
 
 
 def test_a_process_that_has_to_end_is_not_kept(place: Place, planted: list[BaseException]) -> None:
     planted.append(Stopped("ended"))
-    place.desk.leaving.set()
+    place.session.leaving.set()
     with pytest.raises(Stopped):
-        run.console(Scripted(("Main Menu", "b")), place.desk)
+        walk.console(Scripted(("Main Menu", "b")), place.session)
 
 
 def test_a_bug_is_not_taken_for_an_error(place: Place, planted: list[BaseException]) -> None:
     planted.append(ZeroDivisionError("planted"))
     with pytest.raises(ZeroDivisionError):
-        run.console(Scripted(("Main Menu", "b")), place.desk)
+        walk.console(Scripted(("Main Menu", "b")), place.session)
 
 
 def test_the_main_menu_proposes_the_way_to_a_restore(place: Place) -> None:
     face = Scripted(("Main Menu", ENTER), ("Restore Menu", BACK), ("Main Menu", BACK))
-    run.console(face, place.desk)
+    walk.console(face, place.session)
     assert not face.answers
 
 
 def test_the_main_menu_says_that_the_queue_stands_still(place: Place) -> None:
     face = Scripted(("Main Menu", BACK))
-    run.console(face, place.desk)
-    assert run.NO_DAEMON in face.seen
+    walk.console(face, place.session)
+    assert walk.NO_DAEMON in face.seen
     config = place.folder / "phd.toml"
     config.write_text(config.read_text().replace("[queue]\n", "[queue]\nenabled = false\n"))
-    place.desk.read_again()
+    place.session.read_again()
     face = Scripted(("Main Menu", BACK))
-    run.console(face, place.desk)
-    assert run.QUEUE_OFF in face.seen
+    walk.console(face, place.session)
+    assert walk.QUEUE_OFF in face.seen
 
 
 @pytest.mark.parametrize(
@@ -151,10 +154,10 @@ def test_signals_are_put_back(place: Place) -> None:
     from phd_daemon.console.opening import ended_by_signals
 
     before = signal.getsignal(signal.SIGTERM)
-    with ended_by_signals(place.desk):
-        with place.desk.working():
+    with ended_by_signals(place.session):
+        with place.session.working():
             signal.raise_signal(signal.SIGTERM)
-        assert place.desk.leaving.is_set()
+        assert place.session.leaving.is_set()
         with pytest.raises(Stopped):
             signal.raise_signal(signal.SIGHUP)
     assert signal.getsignal(signal.SIGTERM) is before

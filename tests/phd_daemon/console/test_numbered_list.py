@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from phd_daemon.console.face import Choice, Row
-from phd_daemon.console.numbered import Said, View, first_view, numbered, page, understood
+from phd_daemon.console.numbered_list import Said, View, first_view, numbered, page, understood
 
 
 def rows(count: int) -> list[Row[int]]:

@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from phd_daemon.console.screen import NoScreen
+from phd_daemon.console.face import NoScreen
 from phd_daemon.console.screen.app import ConsoleApp
 from phd_daemon.console.screen.driver import TerminalDriver
+from phd_daemon.console.screen.screen_face import ScreenFace
 from restore_core.errors import Stopped
 
 if TYPE_CHECKING:
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
 _SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
 
 
-def hold(talk: Callable[[Face], None]) -> None:
-    """Run the app until `talk` has returned. Raises what it raises; `NoScreen` if the screen does not open."""
+def open_face(talk: Callable[[Face], None]) -> None:
+    """Opens the screen, calls `talk` with its face, closes it. Raises what `talk` raises; `NoScreen` if it does not open."""
     if sys.__stderr__ is None or not sys.__stderr__.isatty():
         raise NoScreen("standard error is no terminal, and the screen is drawn there")
-    app = ConsoleApp(talk, driver=TerminalDriver)
+    app = ConsoleApp(lambda app: talk(ScreenFace(app)), driver=TerminalDriver)
     try:
         asyncio.run(_show(app))
     except OSError as error:

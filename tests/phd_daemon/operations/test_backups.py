@@ -6,7 +6,7 @@ import datetime as dt
 
 import pytest
 
-from phd_daemon.operations.newest import newest_of_each_disk
+from phd_daemon.operations.backups import newest_of_each_disk
 from restore_core.catalog import CatalogEntry
 from restore_core.errors import ArchiveAbsent, UsageError
 from restore_core.naming import parse_archive, parse_folder

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from phd_daemon.console.face import Choice, Page, Question, Row
-from phd_daemon.console.plain import Plain
+from phd_daemon.console.numbered_face import NumberedFace as Numbered
 from tests.phd_daemon.console.keys import typed
 from tests.phd_daemon.console.terminal import Terminal
 
@@ -19,8 +19,8 @@ LIST = Choice(title="Disks", rows=[Row(cells=(f"disk{n}",), value=n) for n in ra
 
 
 @pytest.fixture
-def face() -> Plain:
-    return Plain()
+def face() -> Numbered:
+    return Numbered()
 
 
 @pytest.mark.parametrize(
@@ -39,12 +39,12 @@ def face() -> Plain:
         (("x", "?", "7"), 7),
     ],
 )
-def test_choose(face: Plain, monkeypatch: pytest.MonkeyPatch, lines: tuple[str, ...], value: int | None) -> None:
+def test_choose(face: Numbered, monkeypatch: pytest.MonkeyPatch, lines: tuple[str, ...], value: int | None) -> None:
     typed(monkeypatch, *lines)
     assert face.choose(LIST) == value
 
 
-def test_help_is_shown_and_the_question_asked_again(face: Plain, monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
+def test_help_is_shown_and_the_question_asked_again(face: Numbered, monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
     typed(monkeypatch, "?", "4")
     assert face.choose(LIST) == 4
     said = capsys.readouterr().out
@@ -59,12 +59,12 @@ QUESTION = Question(title="Name", prompt="Name", suggestion="a.vmdk", check=lamb
     ("lines", "answer"),
     [(("",), "a.vmdk"), (("b", "c.vmdk"), "c.vmdk"), (("?", "d.vmdk"), "d.vmdk"), (("^C",), None), (("\x1b",), None), ((), None)],
 )
-def test_ask(face: Plain, monkeypatch: pytest.MonkeyPatch, lines: tuple[str, ...], answer: str | None) -> None:
+def test_ask(face: Numbered, monkeypatch: pytest.MonkeyPatch, lines: tuple[str, ...], answer: str | None) -> None:
     typed(monkeypatch, *lines)
     assert face.ask(QUESTION) == answer
 
 
-def test_a_question_without_a_suggestion_is_left_with_enter(face: Plain, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_question_without_a_suggestion_is_left_with_enter(face: Numbered, monkeypatch: pytest.MonkeyPatch) -> None:
     typed(monkeypatch, "")
     assert face.ask(Question(title="Name", prompt="Name")) is None
 
@@ -83,12 +83,14 @@ def test_a_question_without_a_suggestion_is_left_with_enter(face: Plain, monkeyp
         ((), True, None),
     ],
 )
-def test_confirm(face: Plain, monkeypatch: pytest.MonkeyPatch, lines: tuple[str, ...], default: bool, answer: bool | None) -> None:
+def test_confirm(
+    face: Numbered, monkeypatch: pytest.MonkeyPatch, lines: tuple[str, ...], default: bool, answer: bool | None
+) -> None:
     typed(monkeypatch, *lines)
     assert face.confirm("Sure?", ["a line"], default=default) is answer
 
 
-def test_a_long_page_stops_at_every_screen(face: Plain, monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
+def test_a_long_page_stops_at_every_screen(face: Numbered, monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
     typed(monkeypatch, "", "q")
     face.show(Page(title="Log", lines=[f"line {n}" for n in range(100)]))
     said = capsys.readouterr().out
@@ -97,13 +99,13 @@ def test_a_long_page_stops_at_every_screen(face: Plain, monkeypatch: pytest.Monk
     assert "-- 21 of 100 lines" in said
 
 
-def test_names_cannot_steer_the_terminal(face: Plain, monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
+def test_names_cannot_steer_the_terminal(face: Numbered, monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
     typed(monkeypatch, "0")
     face.choose(Choice(title="t", rows=[Row(cells=("a\x1b[2J\nb",), value=1)]))
     assert "\x1b" not in capsys.readouterr().out
 
 
-def test_leaving_the_viewer_leaves_what_is_viewed(face: Plain, capsys: Said) -> None:
+def test_leaving_the_viewer_leaves_what_is_viewed(face: Numbered, capsys: Said) -> None:
     def lines() -> Iterator[str]:
         yield "first"
         raise KeyboardInterrupt
@@ -112,7 +114,7 @@ def test_leaving_the_viewer_leaves_what_is_viewed(face: Plain, capsys: Said) -> 
     assert "first" in capsys.readouterr().out
 
 
-def test_what_the_work_raises_comes_out_of_watch(face: Plain) -> None:
+def test_what_the_work_raises_comes_out_of_watch(face: Numbered) -> None:
     def work(stop: object) -> None:
         del stop
         raise ZeroDivisionError("planted")
@@ -123,7 +125,7 @@ def test_what_the_work_raises_comes_out_of_watch(face: Plain) -> None:
 
 WATCHER = """
 import time
-from phd_daemon.console.plain import Plain
+from phd_daemon.console.numbered_face import NumberedFace as Numbered
 def work(stop):
     stop.note('working')
     while not stop.asked:
@@ -131,7 +133,7 @@ def work(stop):
         time.sleep(0.01)
     stop.note('cleaned up')
     return 42
-print('came back with', Plain().watch('A restore', work))
+print('came back with', Numbered().watch('A restore', work))
 """
 
 
@@ -154,7 +156,7 @@ def test_ctrl_c_asks_and_goes_on_or_stops(term: str, second: str, tmp_path: Path
         assert terminal.ends() == 0
 
 
-def test_what_was_typed_while_work_went_on_answers_no_question_after_it(face: Plain, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_typed_while_work_went_on_answers_no_question_after_it(face: Numbered, monkeypatch: pytest.MonkeyPatch) -> None:
     master, slave = os.openpty()
     with os.fdopen(slave, "r") as stdin, os.fdopen(master, "wb", buffering=0) as keys:
         monkeypatch.setattr(sys, "stdin", stdin)
@@ -163,7 +165,7 @@ def test_what_was_typed_while_work_went_on_answers_no_question_after_it(face: Pl
         assert face.confirm("Restore the VMX file also?", [], default=False) is False
 
 
-def test_help_is_broken_between_words(face: Plain, monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
+def test_help_is_broken_between_words(face: Numbered, monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
     monkeypatch.setenv("COLUMNS", "50")
     typed(monkeypatch, "?", "0")
     face.choose(Choice(title="t", rows=[Row(cells=("a",), value=1)], help="one two three\nfour five " * 8))

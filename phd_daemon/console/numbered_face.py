@@ -17,7 +17,7 @@ from types import FrameType
 from typing import TypeVar
 
 from phd_daemon.console.face import Choice, Face, Page, Question, Stop
-from phd_daemon.console.numbered import ESCAPE, Numbered, Said, View, first_view, numbered, page, understood
+from phd_daemon.console.numbered_list import ESCAPE, Numbered, Said, View, first_view, numbered, page, understood
 from phd_daemon.console.watched import Watched
 from phd_daemon.show import output
 from phd_daemon.show.live import redraw
@@ -32,11 +32,11 @@ Type a number or a letter and press Enter. Enter alone takes what stands in brac
 to the bottom, 1 to the top."""
 
 
-def run(talk: Callable[[Face], None]) -> None:
+def open_face(talk: Callable[[Face], None]) -> None:
     """Open the face and talk; nothing has to be put back afterwards."""
     with contextlib.suppress(AttributeError, ValueError):  # no text stream, if somebody replaced it
         sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # bytes that are no text are a wrong answer
-    talk(Plain())
+    talk(NumberedFace())
 
 
 class _Presses:
@@ -53,7 +53,7 @@ class _Presses:
         self.pressed = True
 
 
-class Plain:
+class NumberedFace:
     """The `Face` of numbered lines."""
 
     def choose(self, choice: Choice[T]) -> T | None:
