@@ -58,12 +58,12 @@ class Starts:
             with self._guarded("queue", record.stem):
                 candidates.append(_candidate(record))
         plan = schedule(candidates, running, limits=limits, now=time.time())
+        self._tell_datastores(look)
         for name in plan.start:
             with self._guarded("start", name):
                 self._start(config, keeper, name)
         with self._guarded("reasons to wait"):
             self._waits.tell(plan)
-            self._tell_datastores(look)
         return plan
 
     def _start(self, config: Config, keeper: Keeper, name: str) -> None:
