@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,13 +21,14 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
 
 
 @pytest.fixture
-def look(desk: Desk, tmp_path: Path) -> Callable[[], list[Event]]:
+def look(desk: Desk, tmp_path: Path) -> Iterator[Callable[[], list[Event]]]:
     """One look at the queue; the events that it brings."""
     (tmp_path / "volumes" / "ds1").mkdir(parents=True)
     text = f'[queue]\nspool = "{desk.folder}"\n[datastores]\nroots = ["{tmp_path}/volumes"]\n'
     config = parse_config(text.encode(), tmp_path / "phd.toml")
     told: list[Event] = []
-    starts = Starts(desk.spool, Workers(["/bin/true"]), watch=lambda _: None, guarded=Guard(told.append), on_event=told.append)
+    workers = Workers(["/bin/true"])
+    starts = Starts(desk.spool, workers, watch=lambda _: None, guarded=Guard(told.append), on_event=told.append)
 
     def look() -> list[Event]:
         told.clear()
@@ -35,7 +36,11 @@ def look(desk: Desk, tmp_path: Path) -> Callable[[], list[Event]]:
         return list(told)
 
     desk.drop("crm.job", TEXT.replace(b"/vmfs", str(tmp_path).encode()))
-    return look
+    yield look
+    for worker in workers.all():
+        assert worker.child is not None
+        worker.child.wait()
+        worker.close()
 
 
 def test_a_datastore_is_lost_and_back(look: Callable[[], list[Event]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
