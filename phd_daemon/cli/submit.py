@@ -15,7 +15,7 @@ from phd_daemon.cli.options import config_option, open_targets, restore_options
 from phd_daemon.operations.backups import deltas_of_vm
 from phd_daemon.operations.follow import exit_code, follow
 from phd_daemon.operations.installation import archive_ref, destination, read_config, spool_of
-from phd_daemon.operations.submit import Obstacle, obstacle
+from phd_daemon.operations.queue import Obstacle, obstacle
 from phd_daemon.operations.submit import submit as queue
 from phd_daemon.show import output
 from phd_daemon.show.times import parse_date, parse_time

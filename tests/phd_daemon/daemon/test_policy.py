@@ -12,13 +12,16 @@ import pytest
 
 from phd_daemon.config.load import parse_config
 from phd_daemon.config.model import Config
-from phd_daemon.daemon.policy import disk_key, door_policy, drop_part, work_order
+from phd_daemon.daemon.ends import drop_part
+from phd_daemon.daemon.policy import door_policy
+from phd_daemon.daemon.starts import work_order
 from phd_daemon.spool.admit import Claim
 from phd_daemon.spool.control_file import parse_control_file
 from phd_daemon.spool.layout import Spool, State
 from phd_daemon.spool.record import JobRecord
 from phd_daemon.worker.order import from_json
 from restore_core import durable
+from restore_core.disk.destination import disk_key
 from restore_core.disk.identity import Identity
 from restore_core.errors import BadControlFile, DestinationOutside
 

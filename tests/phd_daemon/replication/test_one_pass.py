@@ -19,7 +19,7 @@ from phd_daemon.cli.main import run
 from phd_daemon.config.load import load_config
 from phd_daemon.config.model import Config
 from phd_daemon.replication import one_pass, pass_record
-from phd_daemon.replication.timers import last_start, start_file
+from phd_daemon.replication.schedule import last_start, start_file
 from phd_daemon.spool.control_file import OURS, parse_control_file
 from phd_daemon.spool.drop import drop
 from restore_core.backup.run import BackupOptions, BackupReporter, backup
@@ -121,7 +121,7 @@ def test_the_record_of_a_pass(site: Site) -> None:
     assert done.summary().startswith(
         "pass: 2 rules, 1 matched, 1 queued, 0 up to date, 1 skipped (1 too new), 1 target, 1 bad line in the rules, "
     )
-    (record,) = [json.loads(line) for line in one_pass.record_file(site.config).read_text().splitlines()]
+    (record,) = [json.loads(line) for line in pass_record.record_file(site.config.state_dir).read_text().splitlines()]
     assert (record["rules"], record["matched"], record["queued"], record["dry_run"]) == (2, 1, 1, False)
     first, second = record["decisions"]
     assert (first["line"], first["verdict"], first["job"], first["lag_seconds"]) == (1, "restore", done.jobs[1], None)
@@ -141,7 +141,7 @@ def test_the_record_is_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(pass_record, "_KEPT_BYTES", 1500)
     for _ in range(9):
         site.run()
-    path = one_pass.record_file(site.config)
+    path = pass_record.record_file(site.config.state_dir)
     assert path.stat().st_size <= 3000
     assert all(json.loads(line)["rules"] == 1 for line in path.read_text().splitlines())
 
@@ -458,7 +458,7 @@ def test_a_vanished_newest_backup_takes_the_replica_nowhere(
     assert "is the newest on the targets, that of" in said
     assert "is here (OLDER)" in said
     assert "0 up to date, 1 skipped (1 OLDER)" in said
-    record = json.loads(one_pass.record_file(site.config).read_text().splitlines()[-1])
+    record = json.loads(pass_record.record_file(site.config.state_dir).read_text().splitlines()[-1])
     assert record["decisions"][0]["verdict"] == "OLDER"
     for command in (["rules", "check"], ["replicate", "--dry-run"], ["doctor"]):
         run([*command, *config])
