@@ -213,7 +213,7 @@ def _read_descriptor(path: Path) -> vmdk.VmdkDescriptor:
 
 
 def _open_file(path: Path, *, device: bool = False, follow: bool = True) -> int:
-    """Opens a plain file (or block device) for reading; never waits at a fifo. Raises `OSError`, `SourceRefused` for other kinds."""
+    """Opens a plain file (or block device) for reading; never waits at a fifo. Raises `OSError`, `SourceRefused`."""
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     fd = os.open(path, flags)
     mode = os.fstat(fd).st_mode

@@ -47,7 +47,8 @@ def free_bytes(folder_fd: int) -> int:
 def refuse_if_no_space(destination: Destination, *, needed: int, reserved: int, reusable: int = 0, thin: bool = False) -> None:
     """Raises `NoSpace` unless `needed` bytes fit beside the `reserved` bytes of other jobs.
 
-    Raises `SpacePromised`, a kind of it, if they would fit without those. `reusable` are bytes that this restore frees itself, such as those of an existing part file. `thin` changes the remedy.
+    Raises `SpacePromised`, a kind of it, if they would fit without those. `reusable` are bytes that this restore frees itself, such
+    as those of an existing part file. `thin` changes the remedy.
     """
     try:
         free = free_bytes(destination.folder_fd)
