@@ -8,8 +8,8 @@ from typing import Any
 
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.digests import BlockDigest
+from restore_core.disk.allocation import shares_blocks
 from restore_core.disk.destination import Destination, open_destination
-from restore_core.disk.extents import shares_blocks
 from restore_core.disk.identity import Identity, identity_of
 from restore_core.errors import Diverged
 from restore_core.naming import printable

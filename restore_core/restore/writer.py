@@ -10,9 +10,8 @@ from typing import assert_never
 from restore_core import durable
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.full_reader import FullReader
-from restore_core.disk.allocation import size_part, zero_range
+from restore_core.disk.allocation import shares_blocks, size_part, zero_range
 from restore_core.disk.destination import HIDDEN_SUFFIX, STAGED_SUFFIX, Destination
-from restore_core.disk.extents import shares_blocks
 from restore_core.disk.hold import Hold
 from restore_core.disk.sink import BufferedFile, DirectFile, Sink
 from restore_core.errors import TryAgainLater
