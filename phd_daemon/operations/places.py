@@ -17,6 +17,7 @@ from restore_core.disk.vmdk import descriptor_name_for, is_flat_name
 from restore_core.errors import PhdError, from_os_error
 from restore_core.naming import printable
 
+_SUFFIXES = (".vmdk", ".img", ".raw", ".bin", ".dd")
 _LEVELS = 2
 _MOST_FOLDERS = 5000
 
@@ -103,6 +104,26 @@ def wrong_folder(parent: Path, name: str) -> str | None:
     if not name.isprintable():
         return f"{printable(name)}: a name has no control characters"
     return None if (parent / name).is_dir() else _not_borne(parent, name)
+
+
+def wrong_path(text: str) -> str | None:
+    """Why this is no path of a folder that is written out in full; None if it is."""
+    whole = text.startswith("/") and ".." not in Path(text).parts
+    return None if whole else "Write the whole path, from / on, without '..'."
+
+
+def ends_like_a_disk(path: Path) -> bool:
+    """Whether the suffix is one of a disk. Any but .vmdk makes a raw image without a descriptor."""
+    return path.suffix.lower() in _SUFFIXES
+
+
+def in_use(path: Path) -> str | None:
+    """By whom a disk is used, so that it cannot be written; None if by nobody."""
+    try:
+        holder = holder_of(path)
+    except PhdError as error:
+        return str(error)
+    return f"{printable(path.name)} is in use: {holder}" if holder else None
 
 
 def _not_borne(folder: Path, name: str) -> str | None:
