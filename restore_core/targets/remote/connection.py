@@ -150,7 +150,7 @@ class Upload(Protocol):
         """Returns when the server has all of it, as durable as the server can make it."""
 
     def abandon(self) -> None:
-        """Stops; the caller deletes what is there. Does nothing after `finish`."""
+        """Stops; the caller deletes what is there."""
 
 
 class Connection(Protocol):
