@@ -15,7 +15,6 @@ from phd_daemon.daemon.loop import Guard
 from phd_daemon.host.datastores import DatastoreLook, learn_from, record_of
 from phd_daemon.spool import events
 from phd_daemon.spool.admit import Claim
-from phd_daemon.spool.control_file import OURS
 from phd_daemon.spool.job_log import JobLog
 from phd_daemon.spool.keeper import Keeper
 from phd_daemon.spool.layout import Spool, State, parse_name
@@ -161,11 +160,7 @@ def work_order(config: Config, spool: Spool, claim: Claim) -> WorkOrder:
         delta=str(control.delta),
         restore_to=os.fspath(control.restore_to),
         full=str(control.full) if control.full else None,
-        overwrite=control.overwrite is not False,
-        only_ours=control.overwrite == OURS,
-        provision=control.provision.value,
-        vmx=control.vmx.value,
-        readback=control.readback,
+        options=control.options,
         roots=tuple(os.fspath(root) for root in config.datastores.roots),
         mode=config.datastores.mode,
         reserved=reserved_space(spool, record.stem, control.restore_to, config.datastores.roots),

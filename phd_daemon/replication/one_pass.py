@@ -31,7 +31,7 @@ from phd_daemon.replication import pass_record, schedule
 from phd_daemon.replication.pass_record import Findings, Pass
 from phd_daemon.replication.queue_view import queued_jobs
 from phd_daemon.replication.rules_file import load_rules
-from phd_daemon.spool.control_file import OURS, ControlFile, check_policy, parse_control_file, render_control_file
+from phd_daemon.spool.control_file import ControlFile, check_policy, parse_control_file, render_control_file
 from phd_daemon.spool.drop import drop
 from phd_daemon.spool.layout import Spool, State
 from phd_daemon.worker import sandbox
@@ -47,6 +47,7 @@ from restore_core.replication.names import job_name
 from restore_core.replication.rules import Rule
 from restore_core.replication.selection import Decision, Destination, Policy, Verdict, World, select
 from restore_core.restore import receipt
+from restore_core.restore.request import OURS, RestoreOptions
 from restore_core.targets import TargetSet, parse_ref
 from restore_core.targets.base import ArchiveRef
 from restore_core.targets.gaps import shown
@@ -239,7 +240,7 @@ def _text(decision: Decision) -> str:
         ControlFile(
             delta=decision.entry.ref,
             restore_to=decision.rule.destination,
-            overwrite=OURS,
+            options=RestoreOptions(overwrite=OURS),
             priority=PRIORITY,
             note=f"replication, line {decision.rule.line} of vmdks.auto{warning}",
         )

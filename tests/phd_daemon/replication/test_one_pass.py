@@ -20,13 +20,14 @@ from phd_daemon.config.load import load_config
 from phd_daemon.config.model import Config
 from phd_daemon.replication import one_pass, pass_record
 from phd_daemon.replication.schedule import last_start, start_file
-from phd_daemon.spool.control_file import OURS, parse_control_file
+from phd_daemon.spool.control_file import parse_control_file
 from phd_daemon.spool.drop import drop
 from restore_core.backup.run import BackupOptions, BackupReporter, backup
 from restore_core.backup.subject import Asked
 from restore_core.errors import ExitCode, TryAgainLater
 from restore_core.replication.ledger import read_ledger
 from restore_core.replication.selection import Verdict
+from restore_core.restore.request import OURS
 from restore_core.targets.kinds import make_target
 
 UUID = "564d122a-0ed7-3b92-2f46-aee9456b2074"
@@ -107,7 +108,7 @@ def test_a_pass_queues_the_newest_backup_and_only_once(site: Site) -> None:
     assert name.endswith(".job")
     control = parse_control_file((site.spool / name).read_bytes())
     assert control.delta.name.startswith("00-CRM.img.delta-2026.03.02-0300")
-    assert (control.restore_to, control.overwrite) == (site.store / "ronzo/CRM.vmdk", OURS)
+    assert (control.restore_to, control.options.overwrite) == (site.store / "ronzo/CRM.vmdk", OURS)
     assert control.note == "replication, line 1 of vmdks.auto"
     assert done.jobs == {1: name.removesuffix(".job")}
     assert site.verdicts() == [Verdict.QUEUED]
