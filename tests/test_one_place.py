@@ -85,6 +85,48 @@ def test_a_digest_of_another_size_is_one_line(copy: Path) -> None:
     run(copy, WITH_ANOTHER_DIGEST)
 
 
+RETRIES = """
+from phd_daemon.spool.layout import State
+from phd_daemon.spool.reconcile import Again, Facts, reconcile
+from phd_daemon.spool.record import JobRecord
+from phd_daemon.spool.scan import FileFacts, Kind
+from phd_daemon.spool.status_file import Outcome, Result
+from restore_core.disk.identity import Identity
+
+here = Identity(inode=1, generation=1)
+file = FileFacts(identity=here, kind=Kind.REGULAR, size=1, mtime_ns=0, ctime_ns=0, links=1)
+record = JobRecord(
+    stem="crm", state=State.RUNNING, identity=here, size=1, mtime_ns=0, not_before_ns=0, arrived_ns=0,
+    accepted_at=0.0, uid=0, submitter="root", attempt=1,
+)
+outcome = Outcome(attempt=1, result=Result.TRY_AGAIN, exit_code=69, reason="asleep", finished_at=0.0)
+
+
+def waits(outcome, how):
+    now, found = record, []
+    facts = dict(files={State.RUNNING: file}, outcome=outcome, how_ended=how)
+    while isinstance(action := reconcile(Facts(record=now, **facts)), Again):
+        found.append(action.next_try)
+        now = now.with_(tries=action.tries, deaths=action.deaths)
+    return [*found, action.state.value]
+
+
+assert waits(outcome, "") == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, "failed"]
+assert waits(None, "was killed") == [7.0, "failed"]
+"""
+
+
+def test_another_retry_schedule(copy: Path) -> None:
+    """The two tables say how often a job is tried, and how often its worker may die: there is no count beside them."""
+    reconcile = copy / "phd_daemon" / "spool" / "reconcile.py"
+    text = reconcile.read_text()
+    for before, after in (("(60.0, 300.0, 900.0, 3600.0)", "(1.0, 2.0, 3.0, 4.0, 5.0, 6.0)"), ("= (2.0, 60.0)", "= (7.0,)")):
+        assert text.count(before) == 1
+        text = text.replace(before, after)
+    reconcile.write_text(text)
+    run(copy, RETRIES)
+
+
 ZIP_TARGETS = '''
 """Targets that are one zip file, on a server that is this machine."""
 

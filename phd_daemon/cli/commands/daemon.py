@@ -37,7 +37,7 @@ def daemon(*, detach: bool, config: Path | None) -> int:
     settings = read_config(config)
     # What is wrong is said here, in the foreground, with an exit code: a detached daemon has nobody to tell.
     lock = open_spool(settings)
-    service = Service(settings, lock=lock, notifier=Notifier(os.environ), command=WORKER)
+    service = Service(settings, lock=lock, notifier=Notifier(os.environ), command=WORKER, on_event=logs.log_event)
     if detach:
         return _detached(service, settings, lock)
     logs.log_to_stderr()

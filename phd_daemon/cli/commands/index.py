@@ -13,7 +13,7 @@ from phd_daemon.operations.installation import read_config
 from phd_daemon.show import output
 from phd_daemon.show.words import counted
 from restore_core.catalog.index import Indexed
-from restore_core.catalog.known_gap import KnownGap
+from restore_core.catalog.listing import KnownGap
 from restore_core.errors import ExitCode
 from restore_core.naming import printable
 from restore_core.targets.gaps import shown

@@ -21,7 +21,7 @@ from restore_core.naming import printable
 from restore_core.restore.decide import exists
 from restore_core.restore.fulls.candidates import Candidate, candidates
 from restore_core.restore.preview import Preview, plan_delta
-from restore_core.restore.request import PlanSummary, RestoreRequest
+from restore_core.restore.request import PlanSummary, RestoreOptions, RestoreRequest
 from restore_core.restore.run import open_delta
 
 
@@ -39,7 +39,7 @@ def plan(delta: str, to: str, full: str | None, as_json: bool, config: Path | No
         delta=archive_ref(delta, targets.specs),
         destination=destination(to),
         full=archive_ref(full, targets.specs) if full else None,
-        overwrite=True,
+        options=RestoreOptions(overwrite=True),
         records=receipts_folder(settings),
         datastores=readable_record(settings),
         catalog=settings.catalog_folder,

@@ -21,7 +21,7 @@ from restore_core.errors import UsageError
 from restore_core.naming import printable
 from restore_core.restore.extras import restore_vmx
 from restore_core.restore.full import restore_full
-from restore_core.restore.request import Provision, RestoreOutcome, RestoreRequest, VmxChoice
+from restore_core.restore.request import RestoreOptions, RestoreOutcome, RestoreRequest, VmxChoice
 from restore_core.restore.run import restore_delta
 from restore_core.targets import TargetSet
 from restore_core.targets.base import ArchiveRef
@@ -36,10 +36,7 @@ def restore(
     archive: str,
     to: str,
     full: str | None,
-    overwrite: bool,
-    thin: bool,
-    vmx: str,
-    readback: bool,
+    options: RestoreOptions,
     config: Path | None,
 ) -> None:
     """Restore ARCHIVE now, and show how far it is.
@@ -53,10 +50,7 @@ def restore(
         delta=archive_ref(archive, targets.specs),
         destination=destination(to),
         full=archive_ref(full, targets.specs) if full else None,
-        overwrite=overwrite,
-        provision=Provision.THIN if thin else Provision.THICK,
-        vmx=VmxChoice(vmx),
-        readback=readback,
+        options=options,
         mode=settings.datastores.mode,
         records=receipts_folder(settings),
         datastores=readable_record(settings),
@@ -72,7 +66,7 @@ def restore(
         output.say("\n".join(header_block(request, targets.specs, is_full=is_full)))
         outcome = _run(request, targets, stop, is_full=is_full)
     output.say(done_line(outcome, is_full=is_full))
-    if has_vmx and request.vmx is VmxChoice.NONE and sys.stdin.isatty() and output.on_a_terminal():
+    if has_vmx and request.options.vmx is VmxChoice.NONE and sys.stdin.isatty() and output.on_a_terminal():
         _offer_vmx(request, targets)
 
 
@@ -100,8 +94,8 @@ def _refuse_what_a_full_has_not(is_full: bool, request: RestoreRequest) -> None:
         return
     asked = {
         "--full": request.full is not None,
-        "--vmx as-is": request.vmx is VmxChoice.AS_IS,
-        "--readback": request.readback,
+        "--vmx as-is": request.options.vmx is VmxChoice.AS_IS,
+        "--readback": request.options.readback,
     }
     if wrong := [option for option, given in asked.items() if given]:
         remedy = "A Full is a gzip and nothing else. Restore its empty Delta to have these."

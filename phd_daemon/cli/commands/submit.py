@@ -23,7 +23,7 @@ from phd_daemon.spool.control_file import ControlFile
 from phd_daemon.spool.layout import Spool
 from restore_core.errors import ExitCode, UsageError
 from restore_core.naming import printable, unprintable
-from restore_core.restore.request import Provision, VmxChoice
+from restore_core.restore.request import RestoreOptions
 
 if TYPE_CHECKING:
     from phd_daemon.config.model import Config
@@ -55,10 +55,7 @@ def submit(
     at: str | None,
     to: str,
     full: str | None,
-    overwrite: bool,
-    thin: bool,
-    vmx: str,
-    readback: bool,
+    options: RestoreOptions,
     priority: int,
     not_before: str | None,
     note: str,
@@ -77,10 +74,7 @@ def submit(
     how = partial(
         ControlFile,
         full=archive_ref(full, names) if full else None,
-        overwrite=overwrite,
-        vmx=VmxChoice(vmx),
-        provision=Provision.THIN if thin else Provision.THICK,
-        readback=readback,
+        options=options,
         priority=priority,
         note=note,
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from phd_daemon.replication.timers import Timer, last_start, note_start, start_file
+from phd_daemon.replication.schedule import Timer, last_start, note_start, start_file
 
 HOUR = 3600.0
 
