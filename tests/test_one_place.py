@@ -264,6 +264,7 @@ def test_a_kind_of_target_is_one_module_and_one_line(copy: Path) -> None:
     add_line(copy / "restore_core/targets/kinds.py", '"file": Kind(', line)
     run(copy, WITH_ZIP_TARGETS)
 
+
 GREET = '''
 """`phd greet NAME`: says hello."""
 
