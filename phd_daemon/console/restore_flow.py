@@ -21,7 +21,7 @@ from phd_daemon.spool.control_file import ControlFile
 from restore_core.catalog import CatalogEntry
 from restore_core.naming import printable
 from restore_core.restore.fulls.candidates import Candidate
-from restore_core.restore.request import RestoreRequest, VmxChoice
+from restore_core.restore.request import RestoreOptions, RestoreRequest, VmxChoice
 from restore_core.targets.base import ArchiveRef
 
 _FULL_COLUMNS = ("", "TARGET", "SIZE", "DATE", "FULL", "")
@@ -142,7 +142,7 @@ class _Restore(PlaceSteps):
             delta=self._entry.ref,
             destination=self.path,
             full=self.full,
-            overwrite=self.overwrite,
+            options=RestoreOptions(overwrite=self.overwrite),
             mode=config.datastores.mode,
             records=receipts_folder(config),
             datastores=readable_record(config),
@@ -156,7 +156,8 @@ class _Restore(PlaceSteps):
             restore_here(self.request(), self.backup, self.face, self.session)
             return
         ref, path, config = self._entry.ref, self.path, self.session.config
-        control = ControlFile(delta=ref, restore_to=path, full=self.full, overwrite=self.overwrite, vmx=self.vmx)
+        options = RestoreOptions(overwrite=self.overwrite, vmx=self.vmx)
+        control = ControlFile(delta=ref, restore_to=path, full=self.full, options=options)
         (job,) = submit(config, [control])
         lines = [f"{printable(job)}: waiting, {ref}", f"to {printable(str(path))}", *filter(None, [queue_state(self.session)])]
         lines.append("Backup Restore Status in the main menu shows how far it is.")

@@ -63,7 +63,7 @@ def _decided(request: RestoreRequest, delta: DeltaReader, stop: Stop) -> tuple[D
 def _surveyed(
     destination: Destination, request: RestoreRequest, delta: DeltaReader, stop: Stop, refused: list[PhdError]
 ) -> Decision:
-    if destination.stat_disk() is None or not request.overwrite:
+    if destination.stat_disk() is None or not request.options.overwrite:
         decision, holes = for_new(summary(delta), None), 0
     else:
         found = look(destination, request, delta, -1, stop=stop, record=None)
