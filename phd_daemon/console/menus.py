@@ -13,7 +13,7 @@ from typing import TypeVar, cast
 from phd_daemon.console.face import Choice, Face, Page, Row
 from phd_daemon.console.session import Session
 from phd_daemon.console.tree import MAIN, Entry, Menu
-from phd_daemon.operations.submit import Obstacle, obstacle
+from phd_daemon.operations.queue import Obstacle, obstacle
 from restore_core import __version__
 from restore_core.errors import PhdError, Stopped, from_os_error
 

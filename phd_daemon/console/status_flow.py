@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from phd_daemon.console.face import Choice, Face, Page, Question, Row
@@ -17,16 +17,14 @@ from phd_daemon.console.session import Session
 from phd_daemon.console.steps import Went, on_if, take
 from phd_daemon.operations.follow import follow, state_of
 from phd_daemon.operations.installation import spool_of
-from phd_daemon.operations.jobs import Act, acts_for
+from phd_daemon.operations.queue import Act, act, clean, jobs, possible, set_priority
 from phd_daemon.show import output
 from phd_daemon.show.progress import clock
 from phd_daemon.show.times import age
 from phd_daemon.show.words import counted
-from phd_daemon.spool import requests
 from phd_daemon.spool.layout import State
 from phd_daemon.spool.plain import open_own
-from phd_daemon.spool.priority import set_priority
-from phd_daemon.spool.snapshot import JobView, snapshot
+from phd_daemon.spool.snapshot import JobView
 from phd_daemon.spool.status_file import LiveProgress, in_one_line
 from restore_core.naming import printable
 
@@ -48,13 +46,6 @@ _ACTS = {
     Act.RETRY: ("t", "Try again"),
     Act.PRIORITY: ("p", "Another priority"),
     Act.REMOVE: ("d", "Remove it, with its log"),
-}
-_DO: dict[Act, Callable[[Path, str], object]] = {
-    Act.HOLD: requests.hold,
-    Act.RELEASE: requests.release,
-    Act.CANCEL: requests.cancel,
-    Act.RETRY: requests.retry,
-    Act.REMOVE: lambda folder, job: requests.clean(folder, [job]),
 }
 
 
@@ -114,18 +105,22 @@ class _Status:
 
     def do_it(self) -> Went:
         """Does it; what cannot be undone only after a question."""
-        folder, name, act = self._spool.folder, self.view.name, self.act
-        title, lines = "", [""]
-        if act is Act.PRIORITY:
+        config, name, title, lines = self._session.config, self.view.name, "", [""]
+        if self.act is Act.PRIORITY:
             return self._set_priority()
-        if act is Act.CANCEL:
+        if self.act is Act.CANCEL:
             lines = ["What it has written so far is removed."] if self.view.state is State.RUNNING else []
             title = f"Cancel {printable(name)}?"
-        if act is Act.REMOVE:
+        if self.act is Act.REMOVE:
             title, lines = f"Remove {printable(name)}, with its log?", ["Its disk is not touched."]
         if title and not self._face.confirm(title, lines, default=False):
             return Went.BACK
-        _DO[act](folder, name)
+        if self.act is Act.REMOVE:
+            clean(config, [name])
+            return Went.ON
+        for answer in act(config, self.act, [name]):
+            if answer.refusal is not None:
+                raise answer.refusal
         return Went.ON
 
     def _set_priority(self) -> Went:
@@ -138,14 +133,14 @@ class _Status:
         )
         answer = self._face.ask(question)
         if answer is not None:
-            set_priority(self._spool.folder, self.view.name, int(answer))
+            set_priority(self._session.config, self.view.name, int(answer))
         return on_if(answer)
 
     def _clean(self) -> None:
         ended = sum(view.state.final for view in self._views)
         title = f"Remove {counted(ended, 'job')} that ended, with the logs?"
         if self._face.confirm(title, ["Disks are not touched. Jobs that wait or run are not, either."], default=False):
-            gone = requests.clean(self._spool.folder)
+            gone = clean(self._session.config)
             self._face.show(Page(title=TITLE, lines=[f"{counted(len(gone), 'job')} removed"]))
 
     def _show_log(self) -> None:
@@ -158,7 +153,7 @@ class _Status:
             self._face.show(Page(title=title, lines=_whole(self._spool.log(name)) or ["There is no log."]))
 
     def _list(self) -> Choice[JobView | _Other]:
-        self._views = views = snapshot(self._spool.folder, time.time())
+        self._views = views = jobs(self._session.config)
         now = time.time()
         start = next((at for at, view in enumerate(views) if view.name == self.job), 0)
         rows: list[Row[JobView | _Other]] = [Row(cells=_cells(view, now), value=view) for view in views]
@@ -171,16 +166,16 @@ class _Status:
         return Choice(title=TITLE, rows=rows, columns=_COLUMNS, intro=intro, help=_HELP, start=start, anew=self._list)
 
     def _view(self) -> JobView | None:
-        return next((view for view in snapshot(self._spool.folder, time.time()) if view.name == self.job), None)
+        return next((view for view in jobs(self._session.config) if view.name == self.job), None)
 
     def _page(self, view: JobView) -> Choice[Act | _Other]:
         """All that is known of a job, and what can be done to it."""
         log = _Other.LOG.value + ("" if view.state.final else ", as it grows")
         rows: list[Row[Act | _Other]] = [Row(cells=(log,), value=_Other.LOG, key="l")]
-        for act in acts_for(view, time.time()):
-            key, label = _ACTS[act]
-            has = f" (it has {view.priority})" if act is Act.PRIORITY else ""
-            rows.append(Row(cells=(label + has,), value=act, key=key))
+        for one in possible(view):
+            key, label = _ACTS[one]
+            has = f" (it has {view.priority})" if one is Act.PRIORITY else ""
+            rows.append(Row(cells=(label + has,), value=one, key=key))
         title, intro = f"Job {printable(view.name)}", tuple(_details(view))
         return Choice(title=title, rows=rows, intro=intro, help=_JOB_HELP, start=0, anew=lambda: self._page(self._view() or view))
 
