@@ -14,8 +14,6 @@ TOPS = ("restore_core", "phd_daemon", "tests", "docs", "etc", "systemd")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "restore_core" / "archive" / "FORMAT.md"]
 SOURCES = sorted(path for top in TOPS[:3] for path in (ROOT / top).rglob("*") if path.suffix in (".py", ".sh"))
 SOURCES.remove(Path(__file__).resolve())
-    path for top in TOPS[:3] for ending in ("py", "sh") for path in (ROOT / top).rglob(f"*.{ending}") if path != Path(__file__)
-)
 
 _PATH = re.compile(r"(?<![\w./*{}-])((?:\.\./)*(?:[\w-]+/)*[\w-]+\.(?:py|md|sh))\b(?!-)")
 _DOTTED = re.compile(r"\b((?:restore_core|phd_daemon)(?:\.[A-Za-z_]\w*)+)")
