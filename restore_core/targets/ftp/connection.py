@@ -27,7 +27,7 @@ from restore_core.targets.base import Address, Buffer, FileStat, Range, ServerLi
 from restore_core.targets.ftp.listing import NotAListing, Parsed, not_all_by, parse_time, read_list, read_mlsd
 from restore_core.targets.ftp.login import log_in
 from restore_core.targets.gaps import GapKind
-from restore_core.targets.remote.connection import Bandwidth, Budget, CutShort, FolderContent, Pace, ServerConnection
+from restore_core.targets.remote.connection import Bandwidth, Budget, Connection, CutShort, FolderContent, Pace
 
 _GAP = 1 << 20
 """Up to this many bytes are read and dropped before another transfer is begun, which costs four round trips."""
@@ -48,7 +48,7 @@ class _Transfer:
     line: socket.socket
 
 
-class FtpConnection(ServerConnection):
+class FtpConnection(Connection):
     """A `Connection`. Its constructor connects and logs in."""
 
     def __init__(self, spec: TargetSpec, address: Address, limits: ServerLimits, bandwidth: Bandwidth) -> None:
@@ -202,7 +202,7 @@ class FtpConnection(ServerConnection):
             began = time.perf_counter()
             count = transfer.line.recv_into(view)
             if not count:
-                self._usable = False
+                self.usable = False
                 raise CutShort(self.where(transfer.path), transfer.position, transfer.size)
             transfer.position += count
             self.pace.moved(count, time.perf_counter() - began)
@@ -261,10 +261,10 @@ class FtpConnection(ServerConnection):
         except ftplib.error_perm as error:
             raise self._refused(str(error), path, writing) from error
         except (ftplib.Error, OSError, EOFError, NotAListing) as error:
-            self._usable = False
+            self.usable = False
             raise self.broken(self.where(path), error, "TLS: " if isinstance(error, ssl.SSLError) else "") from error
         except PhdError as error:
-            self._usable = self._usable and isinstance(error, ArchiveAbsent)
+            self.usable = self.usable and isinstance(error, ArchiveAbsent)
             raise
 
     def _refused(self, reply: str, path: str, writing: bool) -> PhdError:
@@ -273,7 +273,7 @@ class FtpConnection(ServerConnection):
             return ArchiveAbsent(
                 text, remedy="See what there is with 'phd backups'. A server gives the same answer where this user may not read."
             )
-        self._usable = False
+        self.usable = False
         return TargetRefused(text, remedy="Check what this user may do on the server.")
 
 
@@ -309,4 +309,4 @@ class FtpUpload:
     def abandon(self) -> None:
         """Cuts the transfer; the connection is not used again."""
         self._line.close()
-        self._connection.give_up()
+        self._connection.usable = False

@@ -172,7 +172,7 @@ class _PartFile:
         """Begins to write it, under the temporary name."""
         return self._server.upload(self._part)
 
-    def rename(self) -> None:
+    def give_name(self) -> None:
         """Gives it its own name; `FileExistsError` if that is taken."""
         self._server.give_name(self._part, self.ref.path)
 
@@ -211,7 +211,7 @@ class SentFile:
         self._upload = None
         self._lent.close()
         try:
-            self._part.rename()
+            self._part.give_name()
         except BaseException:
             self._part.clear()
             raise
@@ -263,7 +263,7 @@ class StagedFile:
                     self._part.clear()
                     if not error.try_again or not left:
                         raise
-            self._part.rename()
+            self._part.give_name()
         except BaseException:
             self._part.clear()
             raise

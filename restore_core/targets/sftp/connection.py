@@ -18,7 +18,7 @@ from restore_core.errors import ArchiveAbsent, PhdError, TargetRefused, TargetUn
 from restore_core.targets.base import Address, Buffer, FileStat, Range, ServerLimits, TargetSpec
 from restore_core.targets.gaps import GapKind
 from restore_core.targets.read_ahead import cut, requests
-from restore_core.targets.remote.connection import Bandwidth, Budget, CutShort, FolderContent, Pace, ServerConnection
+from restore_core.targets.remote.connection import Bandwidth, Budget, Connection, CutShort, FolderContent, Pace
 from restore_core.targets.sftp.listing import read_folders, why_not
 from restore_core.targets.sftp.wire import Answer, Ask, Attributes, Declined, Fields, ProtocolError, Status, Wire, string
 
@@ -62,7 +62,7 @@ class _Line:
             self._pace.moved(len(data), time.perf_counter() - began)
 
 
-class SftpConnection(ServerConnection):
+class SftpConnection(Connection):
     """A `Connection`: one channel. Its constructor opens it."""
 
     def __init__(
@@ -166,7 +166,7 @@ class SftpConnection(ServerConnection):
 
     def abort(self) -> None:
         """Closes the channel; a thread that waits on it gets an error."""
-        self._usable, self._aborted = False, True
+        self.usable, self._aborted = False, True
         self._channel.close()
 
     def close(self) -> None:
@@ -208,7 +208,7 @@ class SftpConnection(ServerConnection):
                 data = wire.data(number)
                 while len(data) < length:
                     if not data:
-                        self._usable = False
+                        self.usable = False
                         raise CutShort(self.where(path), offset, stat.size)
                     yield offset, data
                     # A server may give less than was asked for; what it gave is what it can give.
@@ -242,20 +242,20 @@ class SftpConnection(ServerConnection):
         except (SSHException, ProtocolError, EOFError, OSError) as error:
             if isinstance(error, FileExistsError):
                 raise
-            self._usable = False
+            self.usable = False
             if not self._aborted:
                 # All channels are on one connection: to open another on a dead one would only wait again.
                 self._transport.close()
             raise self.broken(self.where(path), error) from error
         except PhdError as error:
-            self._usable = self._usable and isinstance(error, ArchiveAbsent)
+            self.usable = self.usable and isinstance(error, ArchiveAbsent)
             raise
 
     def _refused(self, no: Declined, path: str, writing: bool) -> PhdError:
         text = f"{self.where(path)}: {why_not(no)}"
         if no.code == Status.NO_SUCH_FILE and not writing:
             return ArchiveAbsent(text, remedy="See what there is with 'phd backups'.")
-        self._usable = False
+        self.usable = False
         if no.code == Status.FAILURE and not writing:
             return TargetUnavailable(text, remedy="Look at the server's log.")
         return TargetRefused(text, remedy="Check space on the target, and what this user may do there.")
@@ -295,4 +295,4 @@ class SftpUpload:
 
     def abandon(self) -> None:
         """Stops; the channel is not used again."""
-        self._connection.give_up()
+        self._connection.usable = False
