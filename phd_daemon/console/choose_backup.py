@@ -32,8 +32,8 @@ from restore_core.targets import TargetSet
 Then = Callable[[CatalogEntry, Face, Session], None]
 Groups = Callable[[Sequence[CatalogEntry]], list[Row[Group]]]
 _GROUPS_HELP = """\
-What the targets held when they were last looked at; older looks than index.max_age are made anew by themselves, (I) does it now.
-Machines of the same name stand apart by their UUID. Version-2 backups stand under the name of their host."""
+What the targets held when they were last looked at. Targets are looked at again after index.max_age, or at once with (I).
+Machines of the same name are told apart by their UUID. Version-2 backups are listed under the name of their host."""
 _BACKUPS_HELP = """\
 Choose a Delta rather than a Full: all of its blocks are checked, and it knows the name of its disk. The empty Delta has the
 very disk of the Full it was made with. A filter is compared with all columns: delta 0:0 nas1 shows that disk's Deltas there."""
@@ -45,7 +45,7 @@ class _Again(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """Everything the targets hold, newest first, and how old that knowledge is."""
+    """All backups on the targets, newest first, and a text that says when each target was looked at."""
 
     entries: tuple[CatalogEntry, ...]
     maps: Maps
@@ -133,7 +133,7 @@ def browse_vmdks(face: Face, session: Session, then: Then) -> None:
 
 
 def summary(entry: CatalogEntry, targets: TargetSet) -> list[str]:
-    """The backup that was chosen, where it lies, and where that target is."""
+    """Returns lines about the backup that was chosen, and where it is."""
     kind = "Full" if entry.name.type is ArchiveType.FULL else "empty Delta" if entry.name.empty_delta else "Delta"
     target = targets.specs[entry.ref.target]
     url = urllib.parse.urlsplit(target.url)
@@ -155,7 +155,7 @@ def read_header(entry: CatalogEntry, face: Face, session: Session) -> Checked | 
 
 
 def seen(known: Sequence[Indexed]) -> tuple[str, ...]:
-    """When the targets were looked at, in one line; and a line for each that does not answer, or in part."""
+    """Returns a line that says when the targets were looked at, and one for each that does not answer completely."""
     silent = tuple(f"{one.trouble}; shown {_as_of(one)}" for one in known if one.trouble)
     fine = "; ".join(f"{one.target}: {counted(one.archives, 'archive')} {_as_of(one)}" for one in known if not one.trouble)
     return tuple(filter(None, (fine, *silent)))

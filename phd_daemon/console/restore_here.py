@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from phd_daemon.console.face import Face, Page, Stop
@@ -10,13 +9,13 @@ from phd_daemon.console.session import Session
 from phd_daemon.host.datastores import readable_record
 from phd_daemon.host.process import forbid_core_dumps, tune_malloc
 from phd_daemon.operations.chosen_backup import Checked
-from phd_daemon.show.live import FullLine, Line, at_the_end, delta_line, done_line, header_block
+from phd_daemon.show.live import FullLine, Line, LiveReport, delta_line, done_line, header_block
 from restore_core.catalog import CatalogEntry
 from restore_core.errors import Stopped
 from restore_core.naming import printable
 from restore_core.restore.extras import restore_vmx
 from restore_core.restore.full import restore_full
-from restore_core.restore.request import PlanSummary, Progress, RestoreOutcome, RestoreRequest
+from restore_core.restore.request import Progress, RestoreOutcome, RestoreRequest
 from restore_core.restore.run import restore_delta
 
 _REDRAW_EVERY = 0.1
@@ -63,31 +62,16 @@ def put_vmx(entry: CatalogEntry, folder: Path, face: Face, session: Session) -> 
     face.show(Page(title="VMX restored", lines=[f"{printable(str(written))}: check its paths and settings before you use it"]))
 
 
-class _Told:
-    """The `Reporter` of a restore that a face watches."""
+class _Told(LiveReport):
+    """The `Reporter` of a restore that a face watches: the face is told, and nothing is printed."""
 
     def __init__(self, stop: Stop, line: Line) -> None:
-        self._stop, self._line = stop, line
-        self._at = 0.0
-        self._last: Progress | None = None
+        super().__init__(line)
+        self._stop, self._terminal, self._every, self._shown = stop, False, _REDRAW_EVERY, 0.0
 
     def note(self, text: str) -> None:
         """One line of what was decided."""
         self._stop.note(text)
 
-    def planned(self, plan: PlanSummary) -> None:
-        """The plan."""
-        self._stop.note(f"Planned: {plan.describe()}")
-
-    def progress(self, progress: Progress) -> None:
-        """How far it is; called far more often than anybody can read."""
-        now = time.monotonic()
-        self._last = progress
-        if now - self._at >= _REDRAW_EVERY:
-            self._at = now
-            self._stop.report(self._line(progress, now))
-
-    def close(self) -> None:
-        """The last line, which stays."""
-        if self._last is not None:
-            self._stop.report(self._line(at_the_end(self._last), time.monotonic()))
+    def _show(self, progress: Progress, now: float) -> None:
+        self._stop.report(self._line(progress, now))

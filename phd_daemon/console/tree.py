@@ -1,6 +1,6 @@
 """The menus of the console as data: letters, labels, and where each leads. No other module holds a menu.
 
-Letters and path are those of 2007: (B) status, (C) configuration, (E) restore menu with (C) through the console and (R)
+Letters and their order are those of 2007: (B) status, (C) configuration, (E) restore menu with (C) through the console and (R)
 replication. A leaf names a module of phd_daemon.console and a function in it, called with (face, session) and imported only then.
 """
 
@@ -52,7 +52,7 @@ CONSOLE_RESTORE = Menu(
     ),
     help="""\
 A restore brings back one VMDK: for a VM with four disks choose each of the four. Choose a Delta rather than a Full: every
-block of it is checked. Version-2 backups stand under the name of their host.
+block of it is checked. Version-2 backups are listed under the name of their host.
 The same from a shell: phd backups, then phd restore or phd submit; phd vmx.""",
 )
 

@@ -23,7 +23,7 @@ _ROOMY = 12
 
 
 class ChoiceScreen(Asked):
-    """One list. Row keys are letters of their own; what is left of the alphabet moves."""
+    """One list. The letter of a row chooses it; other letters move."""
 
     def __init__(self, choice: Choice[Any], reply: Reply, *, newest: deque[Choice[Any]] | None = None, pulse: float = 1.0) -> None:
         super().__init__(choice.title, reply, help_text=choice.help)
@@ -38,12 +38,12 @@ class ChoiceScreen(Asked):
         self._newest, self._pulse = newest, pulse
 
     def on_mount(self) -> None:
-        """Look for the list as it is by now."""
+        """Begins to look for newer rows, if there can be any."""
         if self._newest is not None:
             self.set_interval(self._pulse, self.look)
 
     def look(self) -> None:
-        """Take it over; the person stays on the same row, and the filter is kept."""
+        """Takes over the newest rows; the same row stays chosen, and the filter is kept."""
         if self._newest and self.open:
             choice = self._newest.pop()
             self.text.show(choice.intro)
@@ -51,11 +51,11 @@ class ChoiceScreen(Asked):
             self.lay_out(self.app.size)
 
     def body(self) -> list[Widget]:
-        """Text above, list below it, the whole of a row that is wider than the screen, and the filter."""
+        """The text, the list, the whole text of a row that is wider than the screen, and the filter."""
         return [self.text, self.list, self.detail, self.state]
 
     def lay_out(self, size: Size) -> None:
-        """The list takes what it needs, the text above it the rest; neither less than a third."""
+        """The list gets the lines it needs, the text above it the rest, but at least a third."""
         width, height = size
         needed = self.text.lines_needed(width - PADDING)
         self.list.table.fit(width - PADDING - MARGIN)
@@ -68,7 +68,7 @@ class ChoiceScreen(Asked):
         self.call_after_refresh(self.tell)
 
     def tell(self) -> None:
-        """Say in the lines below where we are and what can be done."""
+        """Updates the lines below: the place in the list, the filter, and what the keys do."""
         rows, index = self.list, self.list.index
         self.detail.show([rows.table.whole[index]] if index is not None and rows.cut else [])
         of = len(rows.table.lines)
@@ -90,7 +90,7 @@ class ChoiceScreen(Asked):
         return f"Enter choose  Esc {back}  {narrow}{jumps}{side}{tab}? help"
 
     def keys(self) -> Mapping[str, Callable[[], None]]:
-        """Those that move in the list, or in the text above it, and those that are no letters."""
+        """The keys that move in the list or in the text above it, and those that choose, filter and leave."""
         rows = self.list
         moves = {
             "up": lambda: rows.move(-1),
@@ -119,7 +119,7 @@ class ChoiceScreen(Asked):
         }
 
     def pressed(self, event: Key) -> bool:
-        """A row's own letter first, then the keys."""
+        """Looks for a row with this letter first, then for the key."""
         self._objection = ""
         character = event.character if event.is_printable else None
         if self._typing and character:
@@ -136,7 +136,7 @@ class ChoiceScreen(Asked):
         return super().pressed(event)
 
     def on_paste(self, event: Paste) -> None:
-        """A name that was copied goes into the filter."""
+        """Adds a name that was pasted to the filter."""
         if self._typing:
             self._narrow(self._words + clean(event.text.replace("\n", " ")))
 

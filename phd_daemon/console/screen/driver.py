@@ -1,7 +1,8 @@
-"""Textual's driver for a terminal, and what it writes to: a window that was closed must not keep a restore from ending.
+"""Textual's driver for a terminal, writing to a file that never fails: a closed window must not keep a restore from ending.
 
 Textual writes from a thread of its own through a short queue. A write that fails (EIO: the window is gone) ends that thread,
-and after 30 more writes everything else waits for ever. Here what cannot be written is thrown away.
+and after 30 more writes everything else waits for ever. Here,
+what cannot be written is thrown away.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from textual.drivers.linux_driver import LinuxDriver
 
 
 class TerminalDriver(LinuxDriver):
-    """The driver, with a file that does not break."""
+    """The driver, with a file whose writes never fail."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -22,27 +23,27 @@ class TerminalDriver(LinuxDriver):
 
 
 class Unbroken:
-    """A terminal's file. When the terminal is gone, the rest goes nowhere; what is still in buffers too, at the very end."""
+    """A file of a terminal. After a write has failed, everything goes to /dev/null, also what is still in buffers."""
 
     def __init__(self, file: IO[str]) -> None:
         self._file = file
 
     def write(self, text: str) -> None:
-        """Write, or not."""
+        """Writes, or throws the text away."""
         try:
             self._file.write(text)
         except OSError:
             self._give_up()
 
     def flush(self) -> None:
-        """Flush, or not."""
+        """Flushes, or throws the buffer away."""
         try:
             self._file.flush()
         except OSError:
             self._give_up()
 
     def fileno(self) -> int:
-        """The terminal's."""
+        """The file descriptor of the terminal."""
         return self._file.fileno()
 
     def _give_up(self) -> None:

@@ -1,4 +1,7 @@
-"""A list drawn line by line: only what stands on the screen is ever looked at, so 10,000 rows cost what twenty cost."""
+"""A list drawn line by line: only the rows on the screen are read, so 10,000 rows are drawn as fast as twenty.
+
+Textual's DataTable and OptionList need seconds to take or filter 10,000 rows.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ MARGIN = 3
 
 
 class RowList(Widget):
-    """The shown rows of a table and the one the person stands on: `>` in front of it, `x` at those that cannot be chosen."""
+    """The shown rows of a table. `>` marks the current row, `x` those that cannot be chosen."""
 
     def __init__(self, table: Table, place: int) -> None:
         super().__init__()
@@ -27,7 +30,7 @@ class RowList(Widget):
 
     @property
     def index(self) -> int | None:
-        """The row that Enter takes, None when the filter leaves no row."""
+        """The row that Enter takes; None when no row passes the filter."""
         return self.table.shown[self.place] if self.table.shown else None
 
     @property
@@ -37,31 +40,31 @@ class RowList(Widget):
 
     @property
     def long(self) -> bool:
-        """There is more than is seen at once: `b`, `q` and `1` jump."""
+        """Whether there are more rows than are seen at once: `b`, `q` and `1` jump then."""
         return len(self.table.shown) > self.room
 
     @property
     def cut(self) -> bool:
-        """The row the person stands on is wider than the screen."""
+        """Whether the current row is wider than the screen."""
         return self.index is not None and width_of(self.table.whole[self.index]) > self.size.width - MARGIN
 
     def move(self, step: int) -> None:
-        """Stand so many rows further down, at most at an end of the list."""
+        """Moves so many rows down, at most to an end of the list."""
         self.stand(self.place + step)
 
     def stand(self, place: int) -> None:
-        """Stand there, and see it."""
+        """Makes this the current row, and shows it."""
         self.place = max(0, min(place, len(self.table.shown) - 1))
         self.refresh()
 
     def slide(self, step: int) -> None:
-        """Show what stands further right or left."""
+        """Shows what is further right or left."""
         widest = max((width_of(self.table.whole[index]) for index in self._seen()), default=0)
         self._left = max(0, min(self._left + step, widest + MARGIN - self.size.width))
         self.refresh()
 
     def narrow(self, text: str) -> None:
-        """Filter, and stay on the same row if it is still there; one that always is there only while there is no filter."""
+        """Filters. The current row stays if it is still shown; a row that is always shown stays only without a filter."""
         index = self.index
         self.table.narrow(text)
         shown = self.table.shown
@@ -71,14 +74,14 @@ class RowList(Widget):
             self.stand(self.table.first_found or 0)
 
     def take_over(self, table: Table, words: str) -> None:
-        """Other rows: stand on the one with the same key or first cell, if there is one."""
+        """Takes other rows; the one with the same key or first cell stays the current row."""
         stood = None if self.index is None else _name(self.table, self.index)
         self.table = table
         table.narrow(words)
         self.stand(next((place for place, index in enumerate(table.shown) if _name(table, index) == stood), self.place))
 
     def lines_needed(self) -> int:
-        """The height at which all rows are seen."""
+        """Returns the height at which all rows are seen."""
         return len(self.table.shown) + bool(self.table.header)
 
     def _seen(self) -> range | list[int]:
@@ -86,7 +89,7 @@ class RowList(Widget):
         return self.table.shown[self._top : self._top + self.room]
 
     def render_line(self, y: int) -> Strip:
-        """One line on the screen: the titles, or the row that stands there."""
+        """Draws one line: the titles, or a row."""
         seen = self._seen()
         header = bool(self.table.header)
         if header and y == 0:
@@ -107,6 +110,6 @@ class RowList(Widget):
 
 
 def _name(table: Table, index: int) -> str:
-    """What makes a row the same one in a newer list."""
+    """Returns what a row is recognized by in newer rows."""
     row = table.rows[index]
     return row.key or row.cells[0]

@@ -1,4 +1,4 @@
-"""The rows of a choice, laid out once and narrowed as a person types. No drawing here, and nothing that grows with the screen."""
+"""The rows of a list as lines of text, laid out once and filtered as a person types. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Table:
         self.shown: range | list[int] = range(len(self.lines))
 
     def fit(self, width: int) -> None:
-        """Lay the rows out for lines of so many cells: the widest columns give way. `whole` keeps all there is to say."""
+        """Lays the rows out for a width: the widest columns are cut. `whole` keeps the full text."""
         widths = narrower(self._widths, width - len(self._margin))
         self.header = self._header(widths)
         self.lines = self.whole if widths == self._widths else self._lines(widths)
@@ -41,16 +41,16 @@ class Table:
 
     @property
     def found(self) -> int:
-        """How many rows the filter left, those that always stand there not counted."""
+        """How many rows pass the filter, without those that are always shown."""
         return sum(not self.rows[index].key for index in self.shown)
 
     @property
     def first_found(self) -> int | None:
-        """The place of the first of them."""
+        """The place of the first of those rows."""
         return next((place for place, index in enumerate(self.shown) if not self.rows[index].key), None)
 
     def narrow(self, text: str) -> None:
-        """Show the rows that hold every word of the text, in any column and in either case; rows with a key always stand there."""
+        """Shows the rows that hold every word of the text, in any column and in either case; rows with a key are always shown."""
         words = clean(text).casefold().split()
         if not words:
             self.shown = range(len(self.lines))
@@ -59,7 +59,7 @@ class Table:
         self.shown = [index for index, (text, row) in found if row.key or all(word in text for word in words)]
 
     def with_key(self, letter: str) -> int | None:
-        """The place among the shown rows of the one with that key."""
+        """Returns the place of the shown row with that key."""
         for place, index in enumerate(self.shown):
             if self.rows[index].key and self.rows[index].key.casefold() == letter.casefold():
                 return place

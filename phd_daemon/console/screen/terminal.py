@@ -1,4 +1,4 @@
-"""One session at the terminal, from opening the screen to giving it back; a closed window and `kill` end it in order."""
+"""Opens the screen on the terminal and closes it again; a closed window and `kill` end it in order."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ async def _show(app: ConsoleApp) -> None:
 
 @contextmanager
 def _answering_signals(app: ConsoleApp) -> Iterator[None]:
-    """A signal leaves every question and stops the restore that is watched; who listened before, hears it too."""
+    """In this context a signal leaves every question and stops the restore that is watched; the earlier handler is called, too."""
     loop = asyncio.get_running_loop()
     before = {number: signal.getsignal(number) for number in _SIGNALS}
 
     def told(number: int, frame: FrameType | None = None) -> None:
         earlier = before[signal.Signals(number)]
         if callable(earlier) and earlier is not signal.default_int_handler:
-            with contextlib.suppress(Stopped):  # to raise would break the screen: the flow is ended by the answers it gets
+            with contextlib.suppress(Stopped):  # raised here it would break the screen; the flow ends by the answers it gets
                 earlier(number, frame)
         loop.call_soon_threadsafe(app.let_go)
 
