@@ -9,25 +9,80 @@ from __future__ import annotations
 import datetime as dt
 import enum
 import urllib.parse
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from phd_daemon.console import holdings
 from phd_daemon.console.face import Choice, Face, Row
 from phd_daemon.console.menus import call, waited
 from phd_daemon.console.session import Session
 from phd_daemon.console.steps import Went, on_if, take
 from phd_daemon.operations.backups import Maps, search
 from phd_daemon.operations.chosen_backup import Checked, check
-from phd_daemon.operations.groups import Group, machine_of, newest_first, proposed
+from phd_daemon.operations.groups import VERSION_2, Group, by_day, by_machine, by_vmdk, machine_of, newest_first, proposed
 from phd_daemon.show import output
+from phd_daemon.show.archives import type_of
 from phd_daemon.show.words import counted
 from restore_core.catalog import CatalogEntry
 from restore_core.catalog.index import Indexed
 from restore_core.errors import ArchiveAbsent, ConfigurationError
 from restore_core.naming import ArchiveType, printable, scsi_colon
 from restore_core.targets import TargetSet
+
+ARRIVING = "it is so new that it may still be on its way to the target; look again in a minute"
+MACHINE_COLUMNS = ("VM", "UUID", "DISKS", "BACKUPS", "NEWEST (UTC)")
+VMDK_COLUMNS = ("VMDK", "MACHINES", "BACKUPS", "NEWEST (UTC)")
+BACKUP_COLUMNS = ("TARGET", "SIZE", "TYPE", "DATE (UTC)", "SCSI", "VMDK")
+
+
+def _machines(entries: Iterable[CatalogEntry]) -> list[Row[Group]]:
+    """One row for each virtual machine."""
+    return [_machine(group) for group in by_machine(entries)]
+
+
+def _vmdks(entries: Iterable[CatalogEntry]) -> list[Row[Group]]:
+    """One row for each name of a VMDK."""
+    return [_vmdk(group) for group in by_vmdk(entries)]
+
+
+def _days(group: Group) -> list[Row[Group]]:
+    """All Dates, then one row for each day."""
+    rows = [Row(cells=(day, counted(len(mine.entries), "backup")), value=mine) for day, mine in by_day(group)]
+    return [Row(cells=("All Dates", counted(len(group.entries), "backup")), value=group, key="a"), *rows]
+
+
+def _backups(group: Group, maps: Maps) -> list[Row[CatalogEntry]]:
+    """One row for each backup. The name of the machine is the last column where there are several machines."""
+    several = len({(entry.folder.vm, entry.folder.uuid) for entry in group.entries}) > 1
+    return [_backup(entry, maps, several=several) for entry in group.entries]
+
+
+def _machine(group: Group) -> Row[Group]:
+    newest, folder = group.entries[0], group.entries[0].folder
+    disks = len({(entry.name.scsi, entry.name.disk) for entry in group.entries})
+    uuid = printable(folder.uuid or VERSION_2)
+    cells = (printable(folder.vm), uuid, str(disks), str(len(group.entries)), f"{newest.time:%Y-%m-%d %H:%M}")
+    return Row(cells=cells, value=group)
+
+
+def _vmdk(group: Group) -> Row[Group]:
+    names = sorted({printable(entry.folder.vm) for entry in group.entries})
+    who = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return Row(cells=(group.title, who, str(len(group.entries)), f"{group.entries[0].time:%Y-%m-%d %H:%M}"), value=group)
+
+
+def _backup(entry: CatalogEntry, maps: Maps, *, several: bool) -> Row[CatalogEntry]:
+    cells = (
+        entry.ref.target,
+        output.size(entry.stat.size),
+        type_of(entry, maps) + (", not seen" if entry.stale else ""),
+        f"{entry.time:%Y-%m-%d %H:%M}",
+        scsi_colon(entry.name.scsi),
+        printable(entry.name.disk),
+    )
+    whose = (machine_of(entry),) if several else ()
+    return Row(cells=(*cells, *whose), value=entry, refused="" if entry.settled else ARRIVING)
+
 
 Then = Callable[[CatalogEntry, Face, Session], None]
 Groups = Callable[[Sequence[CatalogEntry]], list[Row[Group]]]
@@ -85,14 +140,14 @@ class _Browse:
     def choose_day(self) -> Went:
         """A date or All Dates."""
         title = f"{self.group.title}: a date or All Dates"
-        day = self._face.choose(Choice(title=title, rows=holdings.days(self.group), help=_BACKUPS_HELP, start=1))
+        day = self._face.choose(Choice(title=title, rows=_days(self.group), help=_BACKUPS_HELP, start=1))
         self.day = day or self.group
         return on_if(day)
 
     def choose_backup(self) -> Went:
         """One backup after another, until the list is left."""
-        rows = holdings.backups(self.day, self.held.maps)
-        columns = holdings.BACKUP_COLUMNS + ("VM",) * (len(rows[0].cells) - len(holdings.BACKUP_COLUMNS))
+        rows = _backups(self.day, self.held.maps)
+        columns = BACKUP_COLUMNS + ("VM",) * (len(rows[0].cells) - len(BACKUP_COLUMNS))
         title, start = f"Backups of {self.day.title}", proposed(self.day.entries)
         choice = Choice(title=title, rows=rows, columns=columns, help=_BACKUPS_HELP, start=start)
         while (entry := self._face.choose(choice)) is not None:
@@ -124,12 +179,12 @@ class _Browse:
 
 def browse_machines(face: Face, session: Session, then: Then, *, only: ArchiveType | None = None) -> None:
     """From the list of virtual machines to `then`, until the list is left."""
-    _Browse(face, session, then, holdings.machines, only).browse("Virtual Machines", holdings.MACHINE_COLUMNS)
+    _Browse(face, session, then, _machines, only).browse("Virtual Machines", MACHINE_COLUMNS)
 
 
 def browse_vmdks(face: Face, session: Session, then: Then) -> None:
     """From the list of VMDK names to `then`, until the list is left."""
-    _Browse(face, session, then, holdings.vmdks, None).browse("VMDK Names", holdings.VMDK_COLUMNS)
+    _Browse(face, session, then, _vmdks, None).browse("VMDK Names", VMDK_COLUMNS)
 
 
 def summary(entry: CatalogEntry, targets: TargetSet) -> list[str]:

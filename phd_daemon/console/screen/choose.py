@@ -13,8 +13,7 @@ from textual.widget import Widget
 from phd_daemon.console.face import Choice
 from phd_daemon.console.lines import clean
 from phd_daemon.console.screen.asked import PADDING, Asked, Bar, Reply, reading_keys
-from phd_daemon.console.screen.row_list import MARGIN, RowList
-from phd_daemon.console.screen.table import Table
+from phd_daemon.console.screen.row_list import MARGIN, RowList, Table
 from phd_daemon.console.screen.text_view import TextView
 
 _BARS = 4  # the title, a free line below the text, the state, the keys
@@ -104,7 +103,13 @@ class ChoiceScreen(Asked):
             "f1": self.explain,
         }
         if self._typing:
-            return {**moves, "enter": self._typed, "escape": self._show_all, "backspace": self._erase, "ctrl+u": self._clear}
+            return {
+                **moves,
+                "enter": self._typed,
+                "escape": self._show_all,
+                "backspace": lambda: self._narrow(self._words[:-1]),
+                "ctrl+u": lambda: self._narrow(""),
+            }
         return {
             **moves,
             **(reading_keys(self.text) if self._reading else {}),
@@ -166,12 +171,6 @@ class ChoiceScreen(Asked):
 
     def _show_all(self) -> None:
         self._typing = False
-        self._narrow("")
-
-    def _erase(self) -> None:
-        self._narrow(self._words[:-1])
-
-    def _clear(self) -> None:
         self._narrow("")
 
     def _narrow(self, words: str) -> None:

@@ -9,8 +9,8 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from phd_daemon.console.choose_backup import BACKUP_COLUMNS
 from phd_daemon.console.face import Choice, Face, Row, Stop
-from phd_daemon.console.holdings import BACKUP_COLUMNS
 from phd_daemon.console.screen.work import WatchScreen
 from phd_daemon.show.live import delta_line
 from restore_core.restore.request import Phase, PlanSummary, Progress
