@@ -5,6 +5,7 @@ A restore is right without them: where a call is missing (musl, another kernel) 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import resource
 
@@ -24,6 +25,12 @@ def tune_malloc() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 32 << 20)
         mallopt(_M_TRIM_THRESHOLD, 256 << 20)
+
+
+def be_killed_first() -> None:
+    """Ask the kernel to kill this process before others when memory runs out: a worker can be started again, a daemon not."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("500")
 
 
 def forbid_core_dumps() -> None:

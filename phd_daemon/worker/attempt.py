@@ -24,7 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from phd_daemon.host.process import forbid_core_dumps, tune_malloc
+from phd_daemon.host.process import be_killed_first, forbid_core_dumps, tune_malloc
 from phd_daemon.show.progress import clock
 from phd_daemon.spool.job_log import JobLog
 from phd_daemon.spool.status_file import JobStatus, Outcome, Result, in_one_line, read_status
@@ -183,6 +183,7 @@ def main() -> int:
     # ^C in the terminal of a foreground daemon, and the end of that terminal, are for the daemon to act on.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    be_killed_first()
     forbid_core_dumps()
     tune_malloc()
     order = from_json(sys.stdin.buffer.read())
