@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import enum
 import urllib.parse
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -29,60 +29,10 @@ from restore_core.errors import ArchiveAbsent, ConfigurationError
 from restore_core.naming import ArchiveType, printable, scsi_colon
 from restore_core.targets import TargetSet
 
-ARRIVING = "it is so new that it may still be on its way to the target; look again in a minute"
-MACHINE_COLUMNS = ("VM", "UUID", "DISKS", "BACKUPS", "NEWEST (UTC)")
-VMDK_COLUMNS = ("VMDK", "MACHINES", "BACKUPS", "NEWEST (UTC)")
+_ARRIVING = "it is so new that it may still be on its way to the target; look again in a minute"
+_MACHINE_COLUMNS = ("VM", "UUID", "DISKS", "BACKUPS", "NEWEST (UTC)")
+_VMDK_COLUMNS = ("VMDK", "MACHINES", "BACKUPS", "NEWEST (UTC)")
 BACKUP_COLUMNS = ("TARGET", "SIZE", "TYPE", "DATE (UTC)", "SCSI", "VMDK")
-
-
-def _machines(entries: Iterable[CatalogEntry]) -> list[Row[Group]]:
-    """One row for each virtual machine."""
-    return [_machine(group) for group in by_machine(entries)]
-
-
-def _vmdks(entries: Iterable[CatalogEntry]) -> list[Row[Group]]:
-    """One row for each name of a VMDK."""
-    return [_vmdk(group) for group in by_vmdk(entries)]
-
-
-def _days(group: Group) -> list[Row[Group]]:
-    """All Dates, then one row for each day."""
-    rows = [Row(cells=(day, counted(len(mine.entries), "backup")), value=mine) for day, mine in by_day(group)]
-    return [Row(cells=("All Dates", counted(len(group.entries), "backup")), value=group, key="a"), *rows]
-
-
-def _backups(group: Group, maps: Maps) -> list[Row[CatalogEntry]]:
-    """One row for each backup. The name of the machine is the last column where there are several machines."""
-    several = len({(entry.folder.vm, entry.folder.uuid) for entry in group.entries}) > 1
-    return [_backup(entry, maps, several=several) for entry in group.entries]
-
-
-def _machine(group: Group) -> Row[Group]:
-    newest, folder = group.entries[0], group.entries[0].folder
-    disks = len({(entry.name.scsi, entry.name.disk) for entry in group.entries})
-    uuid = printable(folder.uuid or VERSION_2)
-    cells = (printable(folder.vm), uuid, str(disks), str(len(group.entries)), f"{newest.time:%Y-%m-%d %H:%M}")
-    return Row(cells=cells, value=group)
-
-
-def _vmdk(group: Group) -> Row[Group]:
-    names = sorted({printable(entry.folder.vm) for entry in group.entries})
-    who = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    return Row(cells=(group.title, who, str(len(group.entries)), f"{group.entries[0].time:%Y-%m-%d %H:%M}"), value=group)
-
-
-def _backup(entry: CatalogEntry, maps: Maps, *, several: bool) -> Row[CatalogEntry]:
-    cells = (
-        entry.ref.target,
-        output.size(entry.stat.size),
-        type_of(entry, maps) + (", not seen" if entry.stale else ""),
-        f"{entry.time:%Y-%m-%d %H:%M}",
-        scsi_colon(entry.name.scsi),
-        printable(entry.name.disk),
-    )
-    whose = (machine_of(entry),) if several else ()
-    return Row(cells=(*cells, *whose), value=entry, refused="" if entry.settled else ARRIVING)
-
 
 Then = Callable[[CatalogEntry, Face, Session], None]
 Groups = Callable[[Sequence[CatalogEntry]], list[Row[Group]]]
@@ -179,12 +129,14 @@ class _Browse:
 
 def browse_machines(face: Face, session: Session, then: Then, *, only: ArchiveType | None = None) -> None:
     """From the list of virtual machines to `then`, until the list is left."""
-    _Browse(face, session, then, _machines, only).browse("Virtual Machines", MACHINE_COLUMNS)
+    flow = _Browse(face, session, then, lambda entries: [_machine(group) for group in by_machine(entries)], only)
+    flow.browse("Virtual Machines", _MACHINE_COLUMNS)
 
 
 def browse_vmdks(face: Face, session: Session, then: Then) -> None:
     """From the list of VMDK names to `then`, until the list is left."""
-    _Browse(face, session, then, _vmdks, None).browse("VMDK Names", VMDK_COLUMNS)
+    flow = _Browse(face, session, then, lambda entries: [_vmdk(group) for group in by_vmdk(entries)], None)
+    flow.browse("VMDK Names", _VMDK_COLUMNS)
 
 
 def summary(entry: CatalogEntry, targets: TargetSet) -> list[str]:
@@ -218,3 +170,42 @@ def seen(known: Sequence[Indexed]) -> tuple[str, ...]:
 
 def _as_of(one: Indexed) -> str:
     return f"as of {dt.datetime.fromtimestamp(one.head.began, dt.UTC):%Y-%m-%d %H:%M} UTC" if one.head else "never seen"
+
+
+def _days(group: Group) -> list[Row[Group]]:
+    """All Dates, then one row for each day."""
+    rows = [Row(cells=(day, counted(len(mine.entries), "backup")), value=mine) for day, mine in by_day(group)]
+    return [Row(cells=("All Dates", counted(len(group.entries), "backup")), value=group, key="a"), *rows]
+
+
+def _backups(group: Group, maps: Maps) -> list[Row[CatalogEntry]]:
+    """One row for each backup. The name of the machine is the last column where there are several machines."""
+    several = len({(entry.folder.vm, entry.folder.uuid) for entry in group.entries}) > 1
+    return [_backup(entry, maps, several=several) for entry in group.entries]
+
+
+def _machine(group: Group) -> Row[Group]:
+    newest, folder = group.entries[0], group.entries[0].folder
+    disks = len({(entry.name.scsi, entry.name.disk) for entry in group.entries})
+    uuid = printable(folder.uuid or VERSION_2)
+    cells = (printable(folder.vm), uuid, str(disks), str(len(group.entries)), f"{newest.time:%Y-%m-%d %H:%M}")
+    return Row(cells=cells, value=group)
+
+
+def _vmdk(group: Group) -> Row[Group]:
+    names = sorted({printable(entry.folder.vm) for entry in group.entries})
+    who = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return Row(cells=(group.title, who, str(len(group.entries)), f"{group.entries[0].time:%Y-%m-%d %H:%M}"), value=group)
+
+
+def _backup(entry: CatalogEntry, maps: Maps, *, several: bool) -> Row[CatalogEntry]:
+    cells = (
+        entry.ref.target,
+        output.size(entry.stat.size),
+        type_of(entry, maps) + (", not seen" if entry.stale else ""),
+        f"{entry.time:%Y-%m-%d %H:%M}",
+        scsi_colon(entry.name.scsi),
+        printable(entry.name.disk),
+    )
+    whose = (machine_of(entry),) if several else ()
+    return Row(cells=(*cells, *whose), value=entry, refused="" if entry.settled else _ARRIVING)
