@@ -18,7 +18,7 @@ from phd_daemon.console.menus import call, waited
 from phd_daemon.console.session import Session
 from phd_daemon.console.steps import Went, on_if, take
 from phd_daemon.operations.backups import Maps, search
-from phd_daemon.operations.chosen_backup import Checked, check
+from phd_daemon.operations.chosen_backup import BackupFacts, read_facts
 from phd_daemon.operations.groups import VERSION_2, Group, by_day, by_machine, by_vmdk, machine_of, newest_first, proposed
 from phd_daemon.show import output
 from phd_daemon.show.archives import type_of
@@ -49,7 +49,7 @@ class _Again(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class BackupList:
     """All backups on the targets, newest first, and a text that says when each target was looked at."""
 
     entries: tuple[CatalogEntry, ...]
@@ -60,7 +60,7 @@ class Held:
 class _Browse:
     """The steps, and what was chosen in them. `groups` makes the rows of the first list."""
 
-    held: Held
+    held: BackupList
     group: Group
     day: Group
 
@@ -113,9 +113,9 @@ class _Browse:
         if not config.targets:
             raise ConfigurationError("no backup target is configured", remedy="Add [targets.NAME] to phd.toml.")
 
-        def work() -> Held:
+        def work() -> BackupList:
             found = search(config, kind=self._only, look=look)
-            return Held(entries=newest_first(found.entries), maps=found.maps, seen=seen(found.targets))
+            return BackupList(entries=newest_first(found.entries), maps=found.maps, seen=seen(found.targets))
 
         held = waited("Looking at the backup targets", work, self._face, self._session)
         if held is None:
@@ -155,10 +155,10 @@ def summary(entry: CatalogEntry, targets: TargetSet) -> list[str]:
     ]
 
 
-def read_header(entry: CatalogEntry, face: Face, session: Session) -> Checked | None:
+def read_header(entry: CatalogEntry, face: Face, session: Session) -> BackupFacts | None:
     """Reads the header of the backup; None: the person did not wait for it."""
     message = f"Connecting to {entry.ref.target} and checking the header of the backup"
-    return waited(message, lambda: check(entry, session.targets), face, session)
+    return waited(message, lambda: read_facts(entry, session.targets), face, session)
 
 
 def seen(known: Sequence[Indexed]) -> tuple[str, ...]:

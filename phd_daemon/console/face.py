@@ -74,7 +74,7 @@ class Page:
     help: str = ""
 
 
-class Stop(Protocol):
+class WorkControl(Protocol):
     """What `watch` gives to its work, to report and to see whether the person wants to stop. For any thread."""
 
     def note(self, line: str) -> None:
@@ -109,7 +109,7 @@ class Face(Protocol):
     def follow(self, title: str, lines: Iterator[str]) -> None:
         """Shows lines as they come, until they end or the person leaves. Leaving stops the viewer and nothing else."""
 
-    def watch(self, title: str, work: Callable[[Stop], T]) -> T:
+    def watch(self, title: str, work: Callable[[WorkControl], T]) -> T:
         """Runs `work` and shows its progress; ^C asks whether to stop. Raises what the work raises."""
 
     def lend(self, work: Callable[[], T]) -> T:

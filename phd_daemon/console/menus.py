@@ -12,7 +12,7 @@ from typing import TypeVar, cast
 
 from phd_daemon.console.face import Choice, Face, Page, Row
 from phd_daemon.console.session import Session
-from phd_daemon.console.tree import MAIN, Entry, Menu
+from phd_daemon.console.tree import MAIN, Menu, MenuEntry
 from phd_daemon.operations.queue import Obstacle, obstacle
 from restore_core import __version__
 from restore_core.errors import PhdError, Stopped, from_os_error
@@ -85,7 +85,7 @@ def queue_state(session: Session) -> str:
     return ""
 
 
-def _choice(menu: Menu, session: Session) -> Choice[Entry]:
+def _choice(menu: Menu, session: Session) -> Choice[MenuEntry]:
     intro = (f"phd {__version__} on {os.uname().nodename}", *filter(None, [queue_state(session)])) if menu is MAIN else ()
     rows = [Row(cells=(entry.label,), value=entry, key=entry.key) for entry in menu.entries]
     start = next((at for at, entry in enumerate(menu.entries) if entry.key == menu.proposed), None)

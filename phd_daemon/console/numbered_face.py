@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import TypeVar
 
-from phd_daemon.console.face import Choice, Face, Page, Question, Stop
+from phd_daemon.console.face import Choice, Face, Page, Question, WorkControl
 from phd_daemon.console.numbered_list import ESCAPE, Numbered, Said, View, first_view, numbered, page, understood
 from phd_daemon.console.watched import Watched
 from phd_daemon.show import output
@@ -124,7 +124,7 @@ class NumberedFace:
         except KeyboardInterrupt:
             output.say()
 
-    def watch(self, title: str, work: Callable[[Stop], T]) -> T:
+    def watch(self, title: str, work: Callable[[WorkControl], T]) -> T:
         """Runs the work in a thread of its own, so that a question can be asked while it goes on."""
         self._head(title, ("^C asks whether to stop.",))
         presses = _Presses()
@@ -167,7 +167,7 @@ class NumberedFace:
         _forget_what_was_typed()
         try:
             presses.asking = True
-            answer = self._line("Stop it? Nothing half-made will stay. yes or [N]o: ")
+            answer = self._line("WorkControl it? Nothing half-made will stay. yes or [N]o: ")
             presses.asking = False
         except KeyboardInterrupt:
             answer = None

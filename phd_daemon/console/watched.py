@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Generic, TypeVar
 
-from phd_daemon.console.face import Stop
+from phd_daemon.console.face import WorkControl
 
 T = TypeVar("T")
 _REDRAW_EVERY = 0.25
@@ -16,13 +16,15 @@ _PRINT_EVERY = 5.0
 
 
 class Watched(Generic[T]):
-    """Starts the work, and is the `Stop` that it gets.
+    """Starts the work, and is the `WorkControl` that it gets.
 
     `redraw` draws a line over the last one; without it (None) a line is printed with `say` every 5 s. Between `pause` and
     `go_on`, while a question is asked, notes are kept for later and progress is not shown.
     """
 
-    def __init__(self, work: Callable[[Stop], T], *, redraw: Callable[[str], None] | None, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, work: Callable[[WorkControl], T], *, redraw: Callable[[str], None] | None, say: Callable[[str], None]
+    ) -> None:
         self._redraw, self._say = redraw, say
         self._lock = threading.Lock()
         self._paused, self._asked = False, False

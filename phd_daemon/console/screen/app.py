@@ -13,7 +13,7 @@ from textual.binding import BindingType
 from textual.driver import Driver
 
 from phd_daemon.console.screen.ask import AskScreen
-from phd_daemon.console.screen.asked import Asked, Reply
+from phd_daemon.console.screen.question_screen import QuestionScreen, Reply
 
 PULSE = 0.2
 """Seconds between two updates of a log or of the progress of a restore."""
@@ -32,8 +32,9 @@ class ConsoleApp(App[None], inherit_bindings=False):
     #title { height: auto; max-height: 3; }
     #prompt { margin: 1 0 0 0; }
     TextView, RowList { width: 100%; height: 1fr; min-height: 0; padding: 0 1; }
-    Line { width: 100%; height: 1; margin: 0 0 1 0; border: none; padding: 0 1; background: ansi_default; color: ansi_default; }
-    .low #prompt, .low Line { margin: 0; }
+    AnswerField { width: 100%; height: 1; margin: 0 0 1 0; border: none; padding: 0 1; }
+    AnswerField { background: ansi_default; color: ansi_default; }
+    .low #prompt, .low AnswerField { margin: 0; }
     #keys { dock: bottom; }
     """
 
@@ -62,7 +63,7 @@ class ConsoleApp(App[None], inherit_bindings=False):
             self.error = error
         self.call_later(self.exit)
 
-    def put(self, make: Callable[[], Asked], let_go: Reply) -> None:
+    def put(self, make: Callable[[], QuestionScreen], let_go: Reply) -> None:
         """Shows this next; for any thread. `let_go(None)` is called when the console ends before it was answered."""
         self._post(let_go, self._put, make)
 
@@ -96,7 +97,7 @@ class ConsoleApp(App[None], inherit_bindings=False):
         if self.started:
             self._flow.join()
 
-    async def _put(self, make: Callable[[], Asked]) -> None:
+    async def _put(self, make: Callable[[], QuestionScreen]) -> None:
         """Takes away what stands over the last question, and replaces that."""
         while len(self.screen_stack) > 2:
             await self.pop_screen()

@@ -12,14 +12,14 @@ from textual.widgets import Input
 
 from phd_daemon.console.face import Question
 from phd_daemon.console.lines import clean
-from phd_daemon.console.screen.asked import PADDING, Asked, Bar, Reply
+from phd_daemon.console.screen.question_screen import PADDING, Bar, QuestionScreen, Reply
 from phd_daemon.console.screen.text_view import TextView
 
 _BARS = 6  # the title, free lines above and below the prompt, the prompt, the answer, the keys
 _REFUSAL = 3
 
 
-class Line(Input):
+class AnswerField(Input):
     """The field for the answer. `?` asks for help while the suggestion is unchanged; after that it is part of the answer."""
 
     def __init__(self, suggestion: str) -> None:
@@ -30,7 +30,7 @@ class Line(Input):
     def on_key(self, event: Key) -> None:
         """Sees a key before the field does."""
         screen = self.screen
-        if not isinstance(screen, Asked) or not event.is_printable:
+        if not isinstance(screen, QuestionScreen) or not event.is_printable:
             return
         wants_help = event.character == "?" and self.value in {"", self.suggestion}
         if wants_help or not screen.open:
@@ -40,7 +40,7 @@ class Line(Input):
             screen.explain()
 
 
-class AskScreen(Asked):
+class AskScreen(QuestionScreen):
     """One question, with the suggestion in the field."""
 
     AUTO_FOCUS: ClassVar[str | None] = "Input"
@@ -49,7 +49,7 @@ class AskScreen(Asked):
         super().__init__(question.title, reply, help_text=question.help)
         self.text = TextView(question.intro)
         self.prompt = Bar(question.prompt, "prompt")
-        self.line = Line(clean(question.suggestion))
+        self.line = AnswerField(clean(question.suggestion))
         self.refusal = TextView(())
 
     def body(self) -> list[Widget]:

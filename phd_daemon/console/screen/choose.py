@@ -12,7 +12,7 @@ from textual.widget import Widget
 
 from phd_daemon.console.face import Choice
 from phd_daemon.console.lines import clean
-from phd_daemon.console.screen.asked import PADDING, Asked, Bar, Reply, reading_keys
+from phd_daemon.console.screen.question_screen import PADDING, Bar, QuestionScreen, Reply, reading_keys
 from phd_daemon.console.screen.row_list import MARGIN, RowList, Table
 from phd_daemon.console.screen.text_view import TextView
 
@@ -21,7 +21,7 @@ _DETAIL = 3
 _ROOMY = 12
 
 
-class ChoiceScreen(Asked):
+class ChoiceScreen(QuestionScreen):
     """One list. The letter of a row chooses it; other letters move."""
 
     def __init__(self, choice: Choice[Any], reply: Reply, *, newest: deque[Choice[Any]] | None = None, pulse: float = 1.0) -> None:

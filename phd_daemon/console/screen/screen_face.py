@@ -10,12 +10,12 @@ from concurrent.futures import CancelledError, Future, InvalidStateError
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from phd_daemon.console.face import WAITED_FOR, Choice, Page, Question, Row, Stop
+from phd_daemon.console.face import WAITED_FOR, Choice, Page, Question, Row, WorkControl
 from phd_daemon.console.screen.app import ConsoleApp
 from phd_daemon.console.screen.ask import AskScreen
-from phd_daemon.console.screen.asked import Asked, PageScreen, Reply
 from phd_daemon.console.screen.choose import ChoiceScreen
-from phd_daemon.console.screen.work import Feed, FollowScreen, WaitScreen, WatchScreen, Work
+from phd_daemon.console.screen.question_screen import PageScreen, QuestionScreen, Reply
+from phd_daemon.console.screen.work import FollowScreen, LogFeed, WaitScreen, WatchScreen, Work
 from restore_core.errors import PhdError
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ class ScreenFace:
 
     def follow(self, title: str, lines: Iterator[str]) -> None:
         """Shows lines as they come. A thread of its own reads them, and stops at the next line after the person has left."""
-        feed, answers, future = Feed(), SimpleQueue[None](), Future[None]()
+        feed, answers, future = LogFeed(), SimpleQueue[None](), Future[None]()
         future.add_done_callback(lambda ended: answers.put(None) if ended.exception() else None)
         threading.Thread(target=lambda: _settle(future, lambda: _pour(lines, feed)), name="follow", daemon=True).start()
         self._app.put(lambda: FollowScreen(title, feed, answers.put, pulse=self._app.pulse), answers.put)
@@ -77,7 +77,7 @@ class ScreenFace:
         if future.done():
             future.result()
 
-    def watch(self, title: str, work: Callable[[Stop], T]) -> T:
+    def watch(self, title: str, work: Callable[[WorkControl], T]) -> T:
         """Runs `work` in the thread of the flow; the screen reads what it reports."""
         stop = Work()
         self._app.put(lambda: WatchScreen(title, stop, pulse=self._app.pulse), stop.stop)
@@ -89,7 +89,7 @@ class ScreenFace:
         self._app.lend(lambda: _settle(future, work), _leaves(future))
         return _result(future)
 
-    def _ask(self, make: Callable[[Reply], Asked]) -> Any:
+    def _ask(self, make: Callable[[Reply], QuestionScreen]) -> Any:
         answers: SimpleQueue[Any] = SimpleQueue()
         self._app.put(lambda: make(answers.put), answers.put)
         return answers.get()
@@ -121,7 +121,7 @@ def _result(future: Future[T]) -> T:
         raise KeyboardInterrupt from None
 
 
-def _pour(lines: Iterator[str], feed: Feed) -> None:
+def _pour(lines: Iterator[str], feed: LogFeed) -> None:
     try:
         for line in lines:
             if feed.left:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from textual.geometry import Size
 from textual.widget import Widget
 
-from phd_daemon.console.screen.asked import PADDING, Asked, Bar, PageScreen, Reply
+from phd_daemon.console.screen.question_screen import PADDING, Bar, PageScreen, QuestionScreen, Reply
 from phd_daemon.console.screen.text_view import TextView
 from phd_daemon.show.progress import shortened
 
@@ -18,7 +18,7 @@ _SIGNS = "|/-\\"
 
 
 class Work:
-    """The `Stop` of a screen: keeps what the work reports until the screen reads it, and whether the person asked to stop."""
+    """The `WorkControl` of a screen: keeps what the work reports until the screen reads it, and the wish to stop."""
 
     def __init__(self) -> None:
         self.notes: deque[str] = deque()
@@ -43,7 +43,7 @@ class Work:
         self._stop.set()
 
 
-class WaitScreen(Asked):
+class WaitScreen(QuestionScreen):
     """A message, and a moving sign with the seconds. The person may leave; the work goes on unwatched then."""
 
     def __init__(self, message: str, reply: Reply, *, pulse: float) -> None:
@@ -77,7 +77,7 @@ class WaitScreen(Asked):
         return {"escape": self.leave}
 
 
-class WatchScreen(Asked):
+class WatchScreen(QuestionScreen):
     """Progress as it is reported. ^C asks whether to stop; after a yes the screen waits until the work has ended."""
 
     def __init__(self, title: str, work: Work, *, pulse: float) -> None:
@@ -109,7 +109,7 @@ class WatchScreen(Asked):
             self.sign.say(f"{life} Stopping; nothing half-made will stay.")
             self.hint.say("")
         elif self._asking:
-            self.sign.say(f"{life} Stop this?  (Y) stops it, (N) or Enter goes on")
+            self.sign.say(f"{life} WorkControl this?  (Y) stops it, (N) or Enter goes on")
             self.hint.say("Y stop  N, Enter or Esc go on")
         else:
             self.sign.say(life)
@@ -144,7 +144,7 @@ class WatchScreen(Asked):
         self.look()
 
 
-class Feed:
+class LogFeed:
     """Lines from the thread that reads them, kept until the screen shows them."""
 
     def __init__(self) -> None:
@@ -156,7 +156,7 @@ class Feed:
 class FollowScreen(PageScreen):
     """A log as it grows. The end is shown until somebody scrolls up, and again once they are back there."""
 
-    def __init__(self, title: str, feed: Feed, reply: Reply, *, pulse: float) -> None:
+    def __init__(self, title: str, feed: LogFeed, reply: Reply, *, pulse: float) -> None:
         super().__init__(title, (), reply, sticky=True)
         self._feed, self._pulse = feed, pulse
         self._told: bool | None = None

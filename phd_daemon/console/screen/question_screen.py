@@ -53,7 +53,7 @@ class Bar(Widget):
         return Strip([Segment(fit(f" {text}", width), self.rich_style + self._style)], width)
 
 
-class Asked(Screen[None], inherit_bindings=False):
+class QuestionScreen(Screen[None], inherit_bindings=False):
     """One question. It is answered once; after that it stays on the screen until the next one replaces it."""
 
     AUTO_FOCUS: ClassVar[str | None] = ""
@@ -146,7 +146,7 @@ KEYS = (
 )
 
 
-class PageScreen(Asked):
+class PageScreen(QuestionScreen):
     """A text to read, until it is left."""
 
     def __init__(self, title: str, lines: Iterable[str], reply: Reply, *, help_text: str = "", sticky: bool = False) -> None:
