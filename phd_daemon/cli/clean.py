@@ -12,13 +12,13 @@ from phd_daemon.cli.complete import jobs_in
 from phd_daemon.cli.options import config_option, read_config, spool_of
 from phd_daemon.show import output
 from phd_daemon.spool import requests
-from phd_daemon.spool.layout import FINAL
+from phd_daemon.spool.layout import JobCommand, allowing
 from restore_core.errors import UsageError
 from restore_core.naming import printable, unprintable
 
 
 @click.command()
-@click.argument("jobs", nargs=-1, metavar="[JOB...]", shell_complete=jobs_in(*FINAL))
+@click.argument("jobs", nargs=-1, metavar="[JOB...]", shell_complete=jobs_in(*allowing(JobCommand.CLEAN)))
 @click.option("--older-than", metavar="DAYS", type=click.FloatRange(min=0), help="Only jobs that ended at least so many days ago.")
 @config_option
 def clean(jobs: Sequence[str], older_than: float | None, config: Path | None) -> None:

@@ -12,7 +12,7 @@ from phd_daemon.cli.complete import jobs_in
 from phd_daemon.cli.options import config_option, read_config, spool_of
 from phd_daemon.show import output
 from phd_daemon.spool import requests
-from phd_daemon.spool.layout import FINAL, State
+from phd_daemon.spool.layout import JobCommand, State, allowing
 from restore_core.errors import ExitCode, PhdError
 from restore_core.naming import printable, unprintable
 
@@ -26,7 +26,7 @@ def jobs_argument(*states: State) -> Callable[[_Command], _Command]:
 
 
 @click.command()
-@jobs_argument(State.WAITING)
+@jobs_argument(*allowing(JobCommand.HOLD))
 @config_option
 def hold(jobs: Sequence[str], config: Path | None) -> int:
     """Park waiting jobs until they are released."""
@@ -34,7 +34,7 @@ def hold(jobs: Sequence[str], config: Path | None) -> int:
 
 
 @click.command()
-@jobs_argument(State.HELD)
+@jobs_argument(*allowing(JobCommand.RELEASE))
 @config_option
 def release(jobs: Sequence[str], config: Path | None) -> int:
     """Let held jobs wait for their turn again."""
@@ -42,7 +42,7 @@ def release(jobs: Sequence[str], config: Path | None) -> int:
 
 
 @click.command()
-@jobs_argument(State.WAITING, State.HELD, State.RUNNING)
+@jobs_argument(*allowing(JobCommand.CANCEL))
 @config_option
 def cancel(jobs: Sequence[str], config: Path | None) -> int:
     """Cancel jobs that wait or run. What a running one has written is removed."""
@@ -50,7 +50,7 @@ def cancel(jobs: Sequence[str], config: Path | None) -> int:
 
 
 @click.command()
-@jobs_argument(State.WAITING, *FINAL)
+@jobs_argument(State.WAITING, *allowing(JobCommand.RETRY))
 @config_option
 def retry(jobs: Sequence[str], config: Path | None) -> int:
     """Run finished or rejected jobs again, with the same log; those that wait for their next try, now."""
@@ -58,7 +58,7 @@ def retry(jobs: Sequence[str], config: Path | None) -> int:
 
 
 @click.command()
-@click.argument("job", shell_complete=jobs_in(State.WAITING))
+@click.argument("job", shell_complete=jobs_in(*allowing(JobCommand.PRIORITY)))
 @click.argument("number", metavar="N", type=click.IntRange(0, 9))
 @config_option
 def priority(job: str, number: int, config: Path | None) -> None:
@@ -66,9 +66,7 @@ def priority(job: str, number: int, config: Path | None) -> None:
 
     It keeps its place among jobs of the same priority, its tries and its log.
     """
-    from phd_daemon.spool.priority import set_priority
-
-    before = set_priority(spool_of(read_config(config)).folder, unprintable(job), number)
+    before = requests.set_priority(spool_of(read_config(config)).folder, unprintable(job), number)
     output.say(f"{printable(unprintable(job))}: priority {number}" + (", as it was" if before == number else f" (was {before})"))
 
 

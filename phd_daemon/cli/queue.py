@@ -11,7 +11,6 @@ import click
 
 from phd_daemon.cli.options import config_option, json_option, read_config, spool_of
 from phd_daemon.show import output
-from phd_daemon.spool.layout import State
 from phd_daemon.spool.snapshot import JobView, nobody_serves, snapshot
 from phd_daemon.spool.status_file import in_one_line
 from restore_core.errors import UsageError
@@ -38,7 +37,7 @@ def queue(*, watch: bool, as_json: bool, config: Path | None) -> None:
         output.as_json([_data(view) for view in views])
         return
     _print(views)
-    if any(view.state in (State.WAITING, State.RUNNING) for view in views) and nobody_serves(folder):
+    if any(view.state.moves_on for view in views) and nobody_serves(folder):
         output.complain("no daemon is running on this spool: nothing will happen until 'phd daemon' is started")
 
 

@@ -23,8 +23,8 @@ from phd_daemon.operations.newest import newest_of_each_disk
 from phd_daemon.show import output
 from phd_daemon.show.times import parse_date, parse_time
 from phd_daemon.spool.control_file import ControlFile, check_policy, parse_control_file, render_control_file
-from phd_daemon.spool.drop import drop as into_spool
 from phd_daemon.spool.layout import Spool, State, too_long
+from phd_daemon.spool.requests import drop as into_spool
 from phd_daemon.spool.snapshot import nobody_serves
 from phd_daemon.spool.status_file import read_status
 from restore_core import catalog
@@ -37,14 +37,6 @@ from restore_core.targets.gaps import Gap, refuse_partial
 
 if TYPE_CHECKING:
     from phd_daemon.config import Config
-
-_WITHOUT_OUTCOME = {
-    State.DONE: ExitCode.DONE,
-    State.CANCELLED: ExitCode.INTERRUPTED,
-    State.REJECTED: ExitCode.BAD_DATA,
-    State.FAILED: ExitCode.TRY_AGAIN,
-}
-"""The codes of final states whose status says nothing: it is a view, and somebody may have removed it."""
 
 
 @click.command()
@@ -170,7 +162,7 @@ def wait_for(spool: Spool, stem: str) -> int:
     status = read_status(spool.status(stem))
     if state is not State.DONE and status is not None and status.outcome is not None and status.outcome.exit_code:
         return status.outcome.exit_code
-    return _WITHOUT_OUTCOME[state]
+    return ExitCode.TRY_AGAIN if state.exit_code is None else state.exit_code
 
 
 def _unused(spool: Spool, disk: Path) -> itertools.chain[str]:

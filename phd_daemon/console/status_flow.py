@@ -23,9 +23,8 @@ from phd_daemon.show.progress import clock
 from phd_daemon.show.times import age
 from phd_daemon.show.words import counted
 from phd_daemon.spool import requests
-from phd_daemon.spool.layout import Spool, State
-from phd_daemon.spool.plain import open_own
-from phd_daemon.spool.priority import set_priority
+from phd_daemon.spool.layout import JobCommand, Spool, State
+from phd_daemon.spool.own_files import open_own
 from phd_daemon.spool.snapshot import JobView, snapshot
 from phd_daemon.spool.status_file import LiveProgress, in_one_line
 from restore_core.naming import printable
@@ -143,21 +142,22 @@ def _done(chosen: _Do, view: JobView, face: Face, spool: Spool) -> bool:
     return True
 
 
+_KEYS = {
+    JobCommand.RELEASE: ("r", _Do.RELEASE),
+    JobCommand.HOLD: ("h", _Do.HOLD),
+    JobCommand.PRIORITY: ("p", _Do.PRIORITY),
+    JobCommand.RETRY: ("t", _Do.RETRY),
+    JobCommand.CLEAN: ("d", _Do.REMOVE),
+    JobCommand.CANCEL: ("c", _Do.CANCEL),
+}
+
+
 def _may(view: JobView, now: float) -> Iterator[tuple[str, _Do]]:
-    """What there is to choose, with its letter."""
+    """Yields what can be chosen for a job, with its key."""
     yield "l", _Do.LOG
-    if view.state.final:
-        yield "t", _Do.RETRY
-        yield "d", _Do.REMOVE
-        return
-    if view.state is State.HELD:
-        yield "r", _Do.RELEASE
-    if view.state is State.WAITING:
-        yield "h", _Do.HOLD
-        yield "p", _Do.PRIORITY
-        if view.next_try is not None and view.next_try > now:
-            yield "t", _Do.RETRY
-    yield "c", _Do.CANCEL
+    waits_for_next_try = {JobCommand.RETRY} if view.next_try is not None and view.next_try > now else set()
+    allowed = view.state.commands | waits_for_next_try
+    yield from (choice for command, choice in _KEYS.items() if command in allowed)
 
 
 def _label(done: _Do, view: JobView) -> str:
@@ -192,7 +192,7 @@ def _priority(face: Face, spool: Spool, view: JobView) -> bool:
     answer = face.ask(question)
     if answer is None:
         return False
-    set_priority(spool.folder, view.name, int(answer))
+    requests.set_priority(spool.folder, view.name, int(answer))
     return True
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from phd_daemon.config import Config, SubmitterLimits
 from phd_daemon.daemon.reserved_space import set_aside
-from phd_daemon.spool.admit import Claim
+from phd_daemon.spool.access import groups_of
 from phd_daemon.spool.control_file import OURS, ControlFile, check_policy, parse_control_file
-from phd_daemon.spool.intake import groups_of
-from phd_daemon.spool.keeper import Policy
+from phd_daemon.spool.keeper import IntakeRules
 from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.record import JobRecord
+from phd_daemon.spool.transitions import Claim
 from phd_daemon.worker.order import WorkOrder
 from restore_core import durable
 from restore_core.disk.destination import STAGED_SUFFIX, Destination, destination_key, open_destination
@@ -23,7 +23,7 @@ from restore_core.restore.held import held_destination
 from restore_core.restore.part import remove_small_parts
 
 
-def door_policy(config: Config) -> Policy:
+def door_policy(config: Config) -> IntakeRules:
     """How the door judges under this configuration."""
     names = tuple(spec.name for spec in config.targets)
 
@@ -33,7 +33,7 @@ def door_policy(config: Config) -> Policy:
         check_policy(control, roots=config.datastores.roots, target_names=names, submitter=submitter, limits=limits)
         return control
 
-    return Policy(judge=judge, submitters=config.queue.submitters, open=config.queue.enabled)
+    return IntakeRules(validate=judge, submitters=config.queue.submitters, open=config.queue.enabled)
 
 
 def work_order(config: Config, spool: Spool, claim: Claim) -> WorkOrder:

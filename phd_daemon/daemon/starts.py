@@ -14,12 +14,12 @@ from phd_daemon.daemon.guard import guarded
 from phd_daemon.daemon.policy import disk_key, work_order
 from phd_daemon.daemon.waits import Waits
 from phd_daemon.host.datastores import learn_from, looked_at_once, record_of
-from phd_daemon.spool.admit import Claim
 from phd_daemon.spool.keeper import Keeper
 from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.record import JobRecord
-from phd_daemon.spool.scheduler import Candidate, Limits, Plan, schedule
+from phd_daemon.spool.scheduler import Plan, StartLimits, WaitingJob, schedule
 from phd_daemon.spool.status_file import in_one_line
+from phd_daemon.spool.transitions import Claim
 from restore_core.errors import PhdError
 from restore_core.naming import printable
 
@@ -38,11 +38,11 @@ class Starts:
         """One look at the queue: start as many as may run, and tell the others what they wait for."""
         running = {record.stem: record.control.restore_to for record in keeper.busy() if record.control is not None}
         roots = config.datastores.roots
-        limits = Limits(
+        limits = StartLimits(
             workers=config.queue.workers,
             enabled=config.queue.enabled,
             key=lambda path: _key(path, roots),
-            away=looked_at_once(record_of(config)),
+            unmounted=looked_at_once(record_of(config)),
         )
         candidates = []
         for record in ready:
@@ -96,10 +96,10 @@ def _key(path: Path, roots: tuple[Path, ...]) -> Hashable:
     return path  # the worker will say what is wrong with it
 
 
-def _candidate(record: JobRecord) -> Candidate:
+def _candidate(record: JobRecord) -> WaitingJob:
     if record.control is None:
         raise AssertionError(f"{record.stem} is ready without having been accepted")
-    return Candidate(
+    return WaitingJob(
         name=record.stem,
         priority=record.control.priority,
         arrived_ns=record.arrived_ns,

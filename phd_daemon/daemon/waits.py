@@ -26,10 +26,10 @@ class Waits:
 
         Raises `OSError`.
         """
-        waits = {name: wait.why for name, wait in plan.waits.items() if wait.behind is not None or wait.away}
+        waits = {name: wait.why for name, wait in plan.waits.items() if wait.behind is not None or wait.unmounted}
         for name in waits.keys() | self._told.keys():
             if waits.get(name) != self._told.get(name) and name in plan.waits:
-                if plan.waits[name].away and self._logged.get(name) != waits[name]:
+                if plan.waits[name].unmounted and self._logged.get(name) != waits[name]:
                     JobLog(spool.log(name)).line(waits[name])
                     self._logged[name] = waits[name]
                 with guarded("reason to wait", name):

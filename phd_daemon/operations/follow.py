@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from phd_daemon.spool.layout import Spool, State, is_stem
-from phd_daemon.spool.plain import open_own
+from phd_daemon.spool.own_files import open_own
 from phd_daemon.spool.requests import states
 from phd_daemon.spool.status_file import read_status
 from restore_core.errors import UsageError

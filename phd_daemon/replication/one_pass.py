@@ -32,8 +32,8 @@ from phd_daemon.replication.pass_record import Findings, Pass
 from phd_daemon.replication.queue_view import queued_jobs
 from phd_daemon.replication.rules_file import load_rules
 from phd_daemon.spool.control_file import OURS, ControlFile, check_policy, parse_control_file, render_control_file
-from phd_daemon.spool.drop import drop
 from phd_daemon.spool.layout import Spool, State
+from phd_daemon.spool.requests import drop
 from phd_daemon.worker import sandbox
 from restore_core.catalog import CatalogEntry
 from restore_core.catalog.exact import exact

@@ -8,20 +8,13 @@ import time
 from pathlib import Path
 
 from phd_daemon.spool.control_file import MAX_BYTES, ControlFile, parse_control_file
-from phd_daemon.spool.layout import Spool, State
+from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.snapshot import JobView, snapshot
-from restore_core.errors import BadControlFile
+from restore_core.errors import BadControlFile, ExitCode
 from restore_core.replication.selection import Phase, QueuedJob
 
-_PHASES = {
-    State.WAITING: Phase.ACTIVE,
-    State.HELD: Phase.ACTIVE,
-    State.RUNNING: Phase.ACTIVE,
-    State.DONE: Phase.DONE,
-    State.FAILED: Phase.FAILED,
-    State.REJECTED: Phase.FAILED,
-    State.CANCELLED: Phase.CANCELLED,
-}
+_PHASES = {None: Phase.ACTIVE, ExitCode.DONE: Phase.DONE, ExitCode.INTERRUPTED: Phase.CANCELLED}
+"""By the exit code of a job's state; every other end is a failure."""
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -40,7 +33,7 @@ def queued_jobs(spool: Spool) -> tuple[QueuedJob, ...]:
 
 
 def _job(view: JobView, archive: str, destination: str) -> QueuedJob:
-    phase = _PHASES[view.state]
+    phase = _PHASES.get(view.state.exit_code, Phase.FAILED)
     return QueuedJob(
         name=view.name,
         state=view.state.meaning,
