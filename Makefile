@@ -30,7 +30,7 @@ demo: compiled ## the main job for real: disk, backup, change, Delta, daemon, co
 	@bash tests/machine/debian.sh demo
 	@$(VENV)/bin/python -m tests.demo
 
-bench: compiled ## speed against others in one run; writes the table into README.md (25 GB of scratch)
+bench: compiled ## speed against others in one run; writes docs/benchmarks.md (25 GB of scratch)
 	@bash tests/machine/debian.sh bench
 	@$(VENV)/bin/python -m tests.bench
 

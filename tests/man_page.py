@@ -1,6 +1,7 @@
 """Writes docs/phd.1, the man page, out of the commands themselves: `make man`. A test compares the two.
 
-Commands and options are click's; exit codes and their meanings are the table of the README; paths are the defaults of the settings.
+Commands and options are click's; exit codes and their meanings are the table of docs/reference.md;
+paths are the defaults of the settings.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def _options(context: click.Context) -> Iterator[str]:
 
 
 def _exit_codes() -> Iterator[str]:
-    table = (ROOT / "README.md").read_text().partition("| exit code | meaning |")[2].partition("\n\n")[0]
+    table = (ROOT / "docs" / "reference.md").read_text().partition("| exit code | meaning |")[2].partition("\n\n")[0]
     for code, meaning in _EXIT_ROW.findall(table):
         yield from _item(code, meaning.replace("`", ""))
 

@@ -48,7 +48,7 @@ def test_every_fault_stands_there_and_what_it_names_exists() -> None:
         ("| F9 |", "| F10 |", ["F9 is missing", "F10 stands there twice"]),
         ("`test_every_flip_is_seen`", "`test_nothing_at_all`", ["F54: no test_nothing_at_all"]),
         ("| R10 |", "| R99 |", ["F33: no R99"]),
-        ("`notify.py`", "`nowhere.py`", ["F65: no file nowhere.py"]),
+        ("`daemon/systemd.py`", "`nowhere.py`", ["F65: no file nowhere.py"]),
     ],
 )
 def test_a_wrong_page_is_seen(old: str, new: str, said: list[str]) -> None:

@@ -10,9 +10,10 @@ import click
 
 from phd_daemon.cli.complete import files
 from phd_daemon.cli.interrupt import interruptible
-from phd_daemon.cli.options import archive_ref, config_option, open_targets, read_config, scsi_option
+from phd_daemon.cli.options import config_option, open_targets, scsi_option
 from phd_daemon.host.catalog import written_to
 from phd_daemon.host.process import forbid_core_dumps, tune_malloc
+from phd_daemon.operations.installation import archive_ref, read_config
 from phd_daemon.show import output
 from phd_daemon.show.live import FullLine, LiveReport
 from restore_core.backup.adopt import adopt_full

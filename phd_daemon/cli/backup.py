@@ -9,9 +9,10 @@ import click
 
 from phd_daemon.cli.complete import target_names
 from phd_daemon.cli.interrupt import Interrupt, interruptible
-from phd_daemon.cli.options import config_option, json_option, known_target, open_targets, read_config, scsi_option
+from phd_daemon.cli.options import config_option, json_option, open_targets, scsi_option
 from phd_daemon.host.catalog import catalog_of, written_to
 from phd_daemon.host.process import forbid_core_dumps, tune_malloc
+from phd_daemon.operations.installation import known_target, read_config
 from phd_daemon.show import output
 from phd_daemon.show.times import parse_date
 from restore_core.archive.frames import Effort

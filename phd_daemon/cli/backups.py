@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 import click
 
 from phd_daemon.cli.complete import target_names
-from phd_daemon.cli.options import config_option, json_option, known_target, read_config
-from phd_daemon.host.catalog import fresh_catalog
+from phd_daemon.cli.options import config_option, json_option
+from phd_daemon.operations.backups import Maps, search
+from phd_daemon.operations.installation import known_target, read_config
 from phd_daemon.show import output
+from phd_daemon.show.archives import type_of
 from phd_daemon.show.times import parse_moment
 from restore_core.catalog import CatalogEntry
 from restore_core.catalog.query import Query
@@ -71,28 +73,15 @@ def backups(
         since=parse_moment(since, now) if since else None,
         until=parse_moment(until, now, end_of_day=True) if until else None,
     )
-    with fresh_catalog(settings) as catalog:
-        found = list(catalog.entries(query, targets=targets or None))
-        known = [one for one in catalog.known() if not targets or one.target in targets]
-    maps = maps_of(found)
-    kind = ArchiveType(wanted) if wanted else None
-    chosen = sorted((entry for entry in found if kind in (None, entry.name.type)), key=lambda entry: (entry.time, entry.ref))
+    found = search(settings, query, kind=ArchiveType(wanted) if wanted else None, only=targets)
     if as_json:
-        output.as_json([_data(entry, maps) for entry in chosen])
+        output.as_json([_data(entry, found.maps) for entry in found.entries])
     else:
-        output.table(_TITLES, [_row(entry, maps) for entry in chosen])
-    return _complain(known, sum(not entry.settled for entry in chosen))
+        output.table(_TITLES, [_row(entry, found.maps) for entry in found.entries])
+    return _complain(found.targets, sum(not entry.settled for entry in found.entries))
 
 
-Maps = set[tuple[tuple[str, str, str], dt.datetime]]
-
-
-def maps_of(found: Iterable[CatalogEntry]) -> Maps:
-    """Which Fulls have their empty Delta. One that is filtered away is so with its Full: they share all but the type."""
-    return {(entry.disk_key, entry.name.stamp) for entry in found if entry.name.empty_delta}
-
-
-def _complain(known: list[Indexed], growing: int) -> int:
+def _complain(known: Iterable[Indexed], growing: int) -> int:
     """What the list does not show by itself."""
     if growing:
         output.complain(
@@ -113,14 +102,6 @@ def _complain(known: list[Indexed], growing: int) -> int:
 
 def _clock(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
-
-
-def type_of(entry: CatalogEntry, maps: Maps) -> str:
-    """Full or Delta in the words of the tables, with what a person has to know of it."""
-    arriving = "" if entry.settled else ", arriving"
-    if entry.name.type is ArchiveType.DELTA:
-        return ("empty Delta" if entry.name.empty_delta else "Delta") + arriving
-    return ("Full" if (entry.disk_key, entry.name.stamp) in maps else "Full, no map") + arriving
 
 
 def _row(entry: CatalogEntry, maps: Maps) -> tuple[str, ...]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from phd_daemon.cli.complete import jobs_in
-from phd_daemon.cli.options import config_option, read_config, spool_of
+from phd_daemon.cli.options import config_option
+from phd_daemon.operations import queue as operations
+from phd_daemon.operations.installation import read_config
 from phd_daemon.show import output
-from phd_daemon.spool import requests
 from phd_daemon.spool.layout import JobCommand, allowing
 from restore_core.errors import UsageError
 from restore_core.naming import printable, unprintable
@@ -28,9 +28,8 @@ def clean(jobs: Sequence[str], older_than: float | None, config: Path | None) ->
     """
     if jobs and older_than is not None:
         raise UsageError("--older-than goes without names", remedy="Name the jobs, or give an age, not both.")
-    spool = spool_of(read_config(config)).folder
     age = None if older_than is None else older_than * 86400
-    gone = requests.clean(spool, [unprintable(job) for job in jobs], older_than=age, now=time.time())
+    gone = operations.clean(read_config(config), [unprintable(job) for job in jobs], older_than=age)
     for job in gone:
         output.say(f"{printable(job)}: removed")
     if not gone:

@@ -15,7 +15,7 @@ from restore_core.errors import PhdError
 from restore_core.naming import printable
 
 if TYPE_CHECKING:
-    from phd_daemon.config import Config
+    from phd_daemon.config.model import Config
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
@@ -76,7 +76,7 @@ def option_values(context: click.Context, _parameter: click.Parameter, begun: st
 
 
 def _config(context: click.Context) -> Config | None:
-    from phd_daemon.config import load_config
+    from phd_daemon.config.load import load_config
 
     given = context.params.get("config")
     try:

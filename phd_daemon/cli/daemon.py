@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from phd_daemon.cli.options import config_option, read_config
+from phd_daemon.cli.options import config_option
 from phd_daemon.host.utf8 import PYTHON
+from phd_daemon.operations.installation import read_config
 from phd_daemon.show import output
 from restore_core.errors import ConfigurationError
 from restore_core.naming import printable
 
 if TYPE_CHECKING:
-    from phd_daemon.config import Config
+    from phd_daemon.config.model import Config
     from phd_daemon.daemon.service import Service
     from phd_daemon.spool.locks import PidLock
 
@@ -36,7 +37,7 @@ def daemon(*, detach: bool, config: Path | None) -> int:
     settings = read_config(config)
     # What is wrong is said here, in the foreground, with an exit code: a detached daemon has nobody to tell.
     lock = open_spool(settings)
-    service = Service(settings, lock=lock, notifier=Notifier(os.environ), command=WORKER)
+    service = Service(settings, lock=lock, notifier=Notifier(os.environ), command=WORKER, on_event=logs.log_event)
     if detach:
         return _detached(service, settings, lock)
     logs.log_to_stderr()

@@ -9,8 +9,9 @@ from pathlib import Path
 import click
 
 from phd_daemon.cli.interrupt import interruptible
-from phd_daemon.cli.options import config_option, json_option, read_config
+from phd_daemon.cli.options import config_option, json_option
 from phd_daemon.host.catalog import fresh_catalog
+from phd_daemon.operations.installation import read_config
 from phd_daemon.show import output
 from phd_daemon.show.words import counted
 from restore_core.catalog.index import Indexed

@@ -9,14 +9,14 @@ from typing import TypeVar
 import click
 
 from phd_daemon.cli.complete import jobs_in
-from phd_daemon.cli.options import config_option, read_config, spool_of
+from phd_daemon.cli.options import config_option
+from phd_daemon.operations.installation import read_config
+from phd_daemon.operations.queue import act, set_priority
 from phd_daemon.show import output
-from phd_daemon.spool import requests
 from phd_daemon.spool.layout import JobCommand, State, allowing
-from restore_core.errors import ExitCode, PhdError
+from restore_core.errors import ExitCode
 from restore_core.naming import printable, unprintable
 
-_Action = Callable[[Path, str], None]
 _Command = TypeVar("_Command", bound=Callable[..., object])
 
 
@@ -30,7 +30,7 @@ def jobs_argument(*states: State) -> Callable[[_Command], _Command]:
 @config_option
 def hold(jobs: Sequence[str], config: Path | None) -> int:
     """Park waiting jobs until they are released."""
-    return each(jobs, config, requests.hold, "held")
+    return each(jobs, config, JobCommand.HOLD, "held")
 
 
 @click.command()
@@ -38,7 +38,7 @@ def hold(jobs: Sequence[str], config: Path | None) -> int:
 @config_option
 def release(jobs: Sequence[str], config: Path | None) -> int:
     """Let held jobs wait for their turn again."""
-    return each(jobs, config, requests.release, "released")
+    return each(jobs, config, JobCommand.RELEASE, "released")
 
 
 @click.command()
@@ -46,7 +46,7 @@ def release(jobs: Sequence[str], config: Path | None) -> int:
 @config_option
 def cancel(jobs: Sequence[str], config: Path | None) -> int:
     """Cancel jobs that wait or run. What a running one has written is removed."""
-    return each(jobs, config, requests.cancel, "cancelled")
+    return each(jobs, config, JobCommand.CANCEL, "cancelled")
 
 
 @click.command()
@@ -54,7 +54,7 @@ def cancel(jobs: Sequence[str], config: Path | None) -> int:
 @config_option
 def retry(jobs: Sequence[str], config: Path | None) -> int:
     """Run finished or rejected jobs again, with the same log; those that wait for their next try, now."""
-    return each(jobs, config, requests.retry, "waits again")
+    return each(jobs, config, JobCommand.RETRY, "waits again")
 
 
 @click.command()
@@ -66,20 +66,17 @@ def priority(job: str, number: int, config: Path | None) -> None:
 
     It keeps its place among jobs of the same priority, its tries and its log.
     """
-    before = requests.set_priority(spool_of(read_config(config)).folder, unprintable(job), number)
+    before = set_priority(read_config(config), unprintable(job), number)
     output.say(f"{printable(unprintable(job))}: priority {number}" + (", as it was" if before == number else f" (was {before})"))
 
 
-def each(jobs: Sequence[str], config: Path | None, action: _Action, done: str) -> int:
-    """Do it to every job; one that cannot be does not keep the others from it. The exit code of the last refusal, or 0."""
-    spool = spool_of(read_config(config)).folder
+def each(jobs: Sequence[str], config: Path | None, what: JobCommand, done: str) -> int:
+    """Does it to every job and says what came of it. Returns the exit code of the last refusal, or 0."""
     code = ExitCode.DONE
-    for job in jobs:
-        try:
-            action(spool, unprintable(job))
-        except PhdError as error:
-            output.complain(str(error))
-            code = error.exit_code
+    for answer in act(read_config(config), what, map(unprintable, jobs)):
+        if answer.refusal is not None:
+            output.complain(str(answer.refusal))
+            code = answer.refusal.exit_code
         else:
-            output.say(f"{printable(unprintable(job))}: {done}")
+            output.say(f"{printable(answer.job)}: {done}")
     return code

@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from phd_daemon.cli.complete import jobs_in
-from phd_daemon.cli.options import config_option, read_config, spool_of
+from phd_daemon.cli.options import config_option
 from phd_daemon.operations.follow import follow, known_job
+from phd_daemon.operations.installation import read_config, spool_of
 from phd_daemon.show import output
 from phd_daemon.spool.own_files import open_own
 from restore_core.errors import UsageError

@@ -10,19 +10,10 @@ import click
 
 from phd_daemon.cli.complete import files
 from phd_daemon.cli.interrupt import interruptible
-from phd_daemon.cli.options import (
-    archive_ref,
-    config_option,
-    destination,
-    full_option,
-    json_option,
-    open_targets,
-    read_config,
-    receipts_folder,
-    to_option,
-)
+from phd_daemon.cli.options import config_option, full_option, json_option, open_targets, to_option
 from phd_daemon.host.catalog import fresh_catalog
 from phd_daemon.host.datastores import readable_record
+from phd_daemon.operations.installation import archive_ref, destination, read_config, receipts_folder
 from phd_daemon.show import output
 from phd_daemon.show.live import LiveReport
 from restore_core.archive.header import DeltaHeader
@@ -30,7 +21,7 @@ from restore_core.naming import printable
 from restore_core.restore.decide import exists
 from restore_core.restore.fulls.candidates import Candidate, candidates
 from restore_core.restore.preview import Preview, plan_delta
-from restore_core.restore.request import PlanSummary, RestoreRequest
+from restore_core.restore.request import PlanSummary, RestoreOptions, RestoreRequest
 from restore_core.restore.run import open_delta
 
 
@@ -48,7 +39,7 @@ def plan(delta: str, to: str, full: str | None, as_json: bool, config: Path | No
         delta=archive_ref(delta, targets.specs),
         destination=destination(to),
         full=archive_ref(full, targets.specs) if full else None,
-        overwrite=True,
+        options=RestoreOptions(overwrite=True),
         records=receipts_folder(settings),
         datastores=readable_record(settings),
         catalog=settings.catalog_folder,

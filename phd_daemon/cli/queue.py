@@ -6,15 +6,21 @@ import contextlib
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from phd_daemon.cli.options import config_option, json_option, read_config, spool_of
+from phd_daemon.cli.options import config_option, json_option
+from phd_daemon.operations.installation import read_config
+from phd_daemon.operations.queue import jobs
 from phd_daemon.show import output
-from phd_daemon.spool.snapshot import JobView, nobody_serves, snapshot
+from phd_daemon.spool.snapshot import JobView, nobody_serves
 from phd_daemon.spool.status_file import in_one_line
 from restore_core.errors import UsageError
 from restore_core.naming import printable
+
+if TYPE_CHECKING:
+    from phd_daemon.config.model import Config
 
 _EVERY = 1.0
 _TITLES = ("JOB", "STATE", "PRIO", "BY", "SINCE", "TO", "WHAT")
@@ -26,26 +32,26 @@ _TITLES = ("JOB", "STATE", "PRIO", "BY", "SINCE", "TO", "WHAT")
 @config_option
 def queue(*, watch: bool, as_json: bool, config: Path | None) -> None:
     """Show all jobs. Running, waiting in their order, held, and finished with the newest last."""
-    folder = spool_of(read_config(config)).folder
+    settings = read_config(config)
     if watch and as_json:
         raise UsageError("--watch and --json do not go together", remedy="Call it again and again, or read the .status files.")
     if watch:
-        _watch(folder)
+        _watch(settings)
         return
-    views = snapshot(folder, time.time())
+    views = jobs(settings)
     if as_json:
         output.as_json([_data(view) for view in views])
         return
     _print(views)
-    if any(view.state.moves_on for view in views) and nobody_serves(folder):
+    if any(view.state.moves_on for view in views) and nobody_serves(settings.queue.spool):
         output.complain("no daemon is running on this spool: nothing will happen until 'phd daemon' is started")
 
 
-def _watch(folder: Path) -> None:
+def _watch(settings: Config) -> None:
     shown: object = None
     with contextlib.suppress(KeyboardInterrupt):
         while True:
-            views = snapshot(folder, time.time())
+            views = jobs(settings)
             if views != shown:
                 shown = views
                 output.clear()

@@ -8,7 +8,8 @@ import click
 
 from phd_daemon.cli.complete import files
 from phd_daemon.cli.interrupt import interruptible
-from phd_daemon.cli.options import config_option, destination, read_config, receipts_folder
+from phd_daemon.cli.options import config_option
+from phd_daemon.operations.installation import destination, read_config, receipts_folder
 from phd_daemon.show import output
 from restore_core.errors import UsageError
 from restore_core.naming import printable

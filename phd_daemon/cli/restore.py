@@ -3,38 +3,28 @@
 from __future__ import annotations
 
 import sys
-import urllib.parse
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import click
 
 from phd_daemon.cli.complete import files
 from phd_daemon.cli.interrupt import Interrupt, interruptible
-from phd_daemon.cli.options import (
-    archive_ref,
-    config_option,
-    destination,
-    open_targets,
-    read_config,
-    receipts_folder,
-    restore_options,
-)
+from phd_daemon.cli.options import config_option, open_targets, restore_options
 from phd_daemon.host.datastores import readable_record
 from phd_daemon.host.process import forbid_core_dumps, tune_malloc
+from phd_daemon.operations.installation import archive_ref, destination, read_config, receipts_folder
 from phd_daemon.show import output
-from phd_daemon.show.live import FullLine, LiveReport, delta_line
-from phd_daemon.show.progress import clock
-from restore_core import __version__
+from phd_daemon.show.live import FullLine, LiveReport, delta_line, done_line, header_block
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.frames import GZIP_MAGIC
 from restore_core.errors import UsageError
 from restore_core.naming import printable
 from restore_core.restore.extras import restore_vmx
 from restore_core.restore.full import restore_full
-from restore_core.restore.request import Provision, RestoreOutcome, RestoreRequest, VmxChoice
+from restore_core.restore.request import RestoreOptions, RestoreOutcome, RestoreRequest, VmxChoice
 from restore_core.restore.run import restore_delta
 from restore_core.targets import TargetSet
-from restore_core.targets.base import LOCAL, ArchiveRef
+from restore_core.targets.base import ArchiveRef
 
 
 @click.command()
@@ -46,10 +36,7 @@ def restore(
     archive: str,
     to: str,
     full: str | None,
-    overwrite: bool,
-    thin: bool,
-    vmx: str,
-    readback: bool,
+    options: RestoreOptions,
     config: Path | None,
 ) -> None:
     """Restore ARCHIVE now, and show how far it is.
@@ -63,10 +50,7 @@ def restore(
         delta=archive_ref(archive, targets.specs),
         destination=destination(to),
         full=archive_ref(full, targets.specs) if full else None,
-        overwrite=overwrite,
-        provision=Provision.THIN if thin else Provision.THICK,
-        vmx=VmxChoice(vmx),
-        readback=readback,
+        options=options,
         mode=settings.datastores.mode,
         records=receipts_folder(settings),
         datastores=readable_record(settings),
@@ -79,10 +63,10 @@ def restore(
         targets.stop = stop
         is_full, has_vmx = _look(request.delta, targets)
         _refuse_what_a_full_has_not(is_full, request)
-        output.say("\n".join(header_block(request, targets, is_full=is_full)))
+        output.say("\n".join(header_block(request, targets.specs, is_full=is_full)))
         outcome = _run(request, targets, stop, is_full=is_full)
     output.say(done_line(outcome, is_full=is_full))
-    if has_vmx and request.vmx is VmxChoice.NONE and sys.stdin.isatty() and output.on_a_terminal():
+    if has_vmx and request.options.vmx is VmxChoice.NONE and sys.stdin.isatty() and output.on_a_terminal():
         _offer_vmx(request, targets)
 
 
@@ -95,41 +79,6 @@ def _run(request: RestoreRequest, targets: TargetSet, stop: Interrupt, *, is_ful
         return restore_delta(request, targets, reporter=report, stop=stop)
     finally:
         report.close()
-
-
-def header_block(request: RestoreRequest, targets: TargetSet, *, is_full: bool) -> list[str]:
-    """What is going to happen, in the words of 2007."""
-    kind = "FULL" if is_full else "DELTA"
-    path = PurePosixPath(request.delta.path)
-    to = request.destination
-    if request.delta.target == LOCAL:
-        location, source = str(path.parent.parent), "LOCAL"
-    else:
-        url = urllib.parse.urlsplit(targets.specs[request.delta.target].url)
-        location = urllib.parse.unquote(url.path, errors="surrogateescape") if url.scheme == "file" else f"{url.hostname}{url.path}"
-        source = "LOCAL" if url.scheme == "file" else f"NET {url.scheme.upper()}"
-    disk = [f" VMDK: {printable(to.name)}", f" FLAT: {printable(to.stem)}-flat.vmdk"] if to.suffix == ".vmdk" else []
-    return [
-        f"phd {__version__}, Doing {kind} Backup Restoration",
-        "",
-        f"Restore {kind} Backup from",
-        f" Location: {printable(location)}",
-        f" Folder  : {printable(path.parent.name)}",
-        f" File    : {printable(path.name)}",
-        "Restore to:",
-        f" VMFS: {printable(str(to.parent))}",
-        *(disk or [f" FILE: {printable(to.name)}"]),
-        "",
-        f"Restoring {kind} Backup from {source} Target",
-    ]
-
-
-def done_line(outcome: RestoreOutcome, *, is_full: bool) -> str:
-    """What came of it, in one line."""
-    vmx_text = f", VMX {printable(outcome.vmx.name)}" if outcome.vmx else ""
-    where = printable(str(outcome.destination))
-    checked = "restored" if is_full else "restored and verified"
-    return f"{where}: {outcome.disk_size} bytes {checked} in {clock(outcome.seconds)} ({outcome.way}{vmx_text})"
 
 
 def _look(ref: ArchiveRef, targets: TargetSet) -> tuple[bool, bool]:
@@ -145,8 +94,8 @@ def _refuse_what_a_full_has_not(is_full: bool, request: RestoreRequest) -> None:
         return
     asked = {
         "--full": request.full is not None,
-        "--vmx as-is": request.vmx is VmxChoice.AS_IS,
-        "--readback": request.readback,
+        "--vmx as-is": request.options.vmx is VmxChoice.AS_IS,
+        "--readback": request.options.readback,
     }
     if wrong := [option for option, given in asked.items() if given]:
         remedy = "A Full is a gzip and nothing else. Restore its empty Delta to have these."

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from phd_daemon.cli.options import config_option, json_option, read_config
-from phd_daemon.host.catalog import fresh_catalog
+from phd_daemon.cli.options import config_option, json_option
+from phd_daemon.operations.installation import read_config
 from phd_daemon.show import output
+from phd_daemon.show.rules import LINE_TITLES, holds, line_rows, no_rules
 from phd_daemon.show.words import counted
 from restore_core.errors import ExitCode
 from restore_core.naming import printable
 
 if TYPE_CHECKING:
-    from phd_daemon.config import Config
-    from phd_daemon.replication.pass_record import Pass
     from phd_daemon.replication.rules_edit import Answer, Checked
 
 
@@ -36,51 +34,21 @@ def check(*, as_json: bool, config: Path | None) -> int:
     Exit code 65 if a line is wrong: it is named with line and column, and disables itself only.
     """
     from phd_daemon.cli.replicate import show_troubles
+    from phd_daemon.operations.rules import preview
     from phd_daemon.replication import one_pass as passes
 
     settings = read_config(config)
-    done = preview_pass(settings)
+    done = preview(settings)
     if as_json:
         output.as_json(done.document())
         return passes.exit_code(done)
-    titles, rows = table(done)
+    rows = line_rows(done.findings.decisions, done.findings.problems, done.refused, dry_run=True)
     if rows:
-        output.table(titles, rows)
+        output.table(LINE_TITLES, rows)
     else:
-        output.say(no_rules(settings))
+        output.say(no_rules(settings.replication.rules))
     show_troubles(done, problems=False)
     return passes.exit_code(done)
-
-
-def preview_pass(settings: Config) -> Pass:
-    """What a pass would do by the catalog as it is; targets whose listing is too old are looked at first."""
-    from phd_daemon.replication import one_pass as passes
-    from phd_daemon.replication.pass_record import Pass
-
-    began = time.monotonic()
-    with fresh_catalog(settings) as catalog:
-        findings = passes.look(settings, catalog, keep=False)
-    refused = passes.refusals(settings, findings)
-    return Pass(findings=findings, seconds=time.monotonic() - began, dry_run=True, jobs={}, refused=refused)
-
-
-def table(done: Pass) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Titles and one row for each line of the file that is a rule, or should be one, in the order of the file."""
-    from phd_daemon.cli.replicate import TITLES, row
-
-    rows: list[tuple[int, tuple[str, ...]]] = [(one.rule.line, ("valid", *row(done, one))) for one in done.findings.decisions]
-    for wrong in done.findings.problems:
-        empty = [""] * (len(TITLES) - 2)
-        rows.append((wrong.line, (f"not valid, column {wrong.column}", str(wrong.line), *empty, wrong.message)))
-    return ("RULE", *TITLES), [cells for _, cells in sorted(rows)]
-
-
-def no_rules(settings: Config) -> str:
-    """Why there is no row."""
-    path = settings.replication.rules
-    if path.exists():
-        return f"{printable(str(path))} holds no rule"
-    return f"{printable(str(path))} is not there: no rules. 'phd rules load' begins one"
 
 
 @rules.command()
@@ -98,17 +66,10 @@ def edit(*, config: Path | None) -> int:
     done = edit_rules(settings, editor=edit_file, decide=_decide)
     path, checked = printable(str(settings.replication.rules)), done.checked
     if done.installed:
-        output.say(f"{path}: {holds(checked)}")
+        output.say(f"{path}: {holds(checked.rules, len(checked.problems))}")
     else:
         output.say(f"{path}: nothing was changed")
     return ExitCode.BAD_DATA if checked.problems else ExitCode.DONE
-
-
-def holds(checked: Checked) -> str:
-    """What a checked file holds, in words."""
-    bad = len(checked.problems)
-    also = f", {counted(bad, 'bad line')}" if bad else ""
-    return f"{counted(checked.rules, 'rule')}{also}"
 
 
 def _decide(checked: Checked) -> Answer:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from phd_daemon.cli.complete import option_names, option_values
-from phd_daemon.cli.options import config_option, json_option, read_config
+from phd_daemon.cli.options import config_option, json_option
+from phd_daemon.operations.installation import read_config
 from phd_daemon.show import output
 from restore_core.errors import UsageError
 from restore_core.naming import printable

@@ -1,66 +1,31 @@
 """`phd targets`: which targets answer, how fast, and what they hold.
 
-phd targets trust NAME     whose server it is
-phd targets accept NAME    that it holds nothing, and that this is right
+phd targets trust NAME     accepts the identity of its server
+phd targets accept NAME    accepts that it holds no archive any more
 """
 
 from __future__ import annotations
 
-import os
 import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+import urllib.parse
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from phd_daemon.cli.complete import target_names
-from phd_daemon.cli.options import config_option, json_option, known_target, read_config
-from phd_daemon.host.catalog import catalog_of
+from phd_daemon.cli.options import config_option, json_option
+from phd_daemon.operations.installation import read_config
+from phd_daemon.operations.targets import Reached, look_for_archives, reach_all, spec_of
+from phd_daemon.operations.targets import accept as accept_emptied
 from phd_daemon.show import output
 from phd_daemon.show.times import age
 from phd_daemon.show.words import counted
-from restore_core import catalog
-from restore_core.catalog.index import Catalog, refuse_emptied
-from restore_core.errors import (
-    ExitCode,
-    ListingPartial,
-    PhdError,
-    Stopped,
-    TargetEmptied,
-    TargetUnavailable,
-    UsageError,
-    from_os_error,
-)
+from restore_core.errors import ExitCode, Stopped, UsageError
 from restore_core.naming import printable
-from restore_core.targets import make_target
-from restore_core.targets.base import Target, TargetSpec
-from restore_core.targets.gaps import Gap, refuse_partial, shown
+from restore_core.targets.kinds import KINDS, identity_of
 
-_PROBE_BYTES = 16 << 20
-_PROBE_SECONDS = 3.0
 _CLEAR_TEXT = "clear text: whoever listens reads the backups and the password; ftps:// or sftp:// if the server has it"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reached:
-    """What a look at one target found; `problem` is empty when it answered, with all that it holds.
-
-    `state` is that in a few words; `passed_over` is what could not be seen and hides no backup.
-    `bytes_per_second` is that of a short read, None where there was nothing to read; `indexed` is when the catalog was made.
-    """
-
-    name: str
-    url: str
-    answers: bool
-    archives: int
-    bytes_per_second: float | None
-    indexed: float | None
-    problem: str
-    remedy: str
-    seconds: float
-    state: str
-    passed_over: str
 
 
 @click.group(invoke_without_command=True)
@@ -75,11 +40,7 @@ def targets(context: click.Context, as_json: bool, config: Path | None) -> int |
     if context.invoked_subcommand is not None:
         context.obj = config
         return None
-    settings = read_config(config)
-    cache = catalog_of(settings)
-    indexed = {known.target: known.head.finished for known in cache.known() if known.head}
-    with ThreadPoolExecutor(max(1, min(8, len(settings.targets)))) as pool:
-        found = list(pool.map(lambda spec: reach(spec, indexed.get(spec.name), cache), settings.targets))
+    found = reach_all(read_config(config))
     if as_json:
         output.as_json([asdict(one) for one in found])
     elif not found:
@@ -96,11 +57,10 @@ def targets(context: click.Context, as_json: bool, config: Path | None) -> int |
 @click.pass_context
 def trust(context: click.Context, name: str, yes: bool, config: Path | None) -> None:
     """Show whose server target NAME is, and trust it. It shows the fingerprint, and asks."""
-    from restore_core.targets.remote.trust import offered, record
+    from restore_core.targets.remote.trust import record
 
-    specs = {spec.name: spec for spec in read_config(config or context.obj).targets}
-    spec = specs[known_target(name, specs)]
-    shown = offered(spec)
+    spec = spec_of(read_config(config or context.obj), name)
+    shown = identity_of(spec)
     output.say(f"{printable(spec.url)} shows the {shown.kind}\n  {shown.fingerprint}")
     if shown.trusted:
         output.say(f"which is the one in {printable(shown.file)}: nothing to do")
@@ -114,7 +74,7 @@ def trust(context: click.Context, name: str, yes: bool, config: Path | None) -> 
         )
     if not yes and not _agreed("Trust it from now on?", "compare the fingerprint"):
         raise Stopped(f"{printable(name)}: not trusted; nothing was recorded")
-    record(spec, shown)
+    record(shown)
     output.say(f"recorded in {printable(shown.file)}")
 
 
@@ -129,30 +89,16 @@ def accept(context: click.Context, name: str, yes: bool, config: Path | None) ->
     Until then it is not believed, since a disk that is not mounted looks the same. It shows what is there, and asks.
     """
     settings = read_config(config or context.obj)
-    specs = {spec.name: spec for spec in settings.targets}
-    spec = specs[known_target(name, specs)]
-    cache = catalog_of(settings)
-    target = make_target(spec)
-    try:
-        holds = sum(1 for _ in catalog.entries(target))
-    finally:
-        target.close()
-    held = cache.held(spec)
-    output.say(f"target {spec.name} ({printable(spec.url)}) held {counted(held, 'archive')}, and holds {holds or 'none'}")
-    if holds or not held:
+    seen = look_for_archives(settings, name)
+    url, held = printable(seen.spec.url), counted(seen.held, "archive")
+    output.say(f"target {name} ({url}) held {held}, and holds {seen.holds or 'none'}")
+    if not seen.suspicious:
         output.say("nothing to accept: it is believed as it is")
         return ExitCode.DONE
     if not yes and not _agreed("Is it right that they are gone?", "look at the target"):
-        raise Stopped(f"{spec.name}: not accepted; what it held is kept in the catalog")
-    try:
-        known = cache.accept(make_target, spec)
-    except OSError as error:
-        raise from_os_error(
-            error, doing="this cannot be recorded", where=printable(os.fsdecode(error.filename or cache.folder))
-        ) from error
-    if known.problem:
-        raise TargetUnavailable(known.problem, remedy="'phd targets' shows what answers.")
-    output.say(f"recorded: {spec.name} holds {counted(known.archives, 'archive')} now, and backups may be made to it")
+        raise Stopped(f"{name}: not accepted; what it held is kept in the catalog")
+    known = accept_emptied(settings, seen.spec)
+    output.say(f"recorded: {name} holds {counted(known.archives, 'archive')} now, and backups may be made to it")
     return ExitCode.DONE
 
 
@@ -168,68 +114,6 @@ def _agreed(question: str, before: str) -> bool:
         ) from None
 
 
-def reach(spec: TargetSpec, indexed: float | None, cache: Catalog) -> Reached:
-    """List one target and read a little of it; any error of it is the finding. `cache` knows what it held before."""
-    began, archives, speed, listed = time.monotonic(), 0, None, None
-    gaps: list[Gap] = []
-    held: set[str] = set()
-    error: PhdError | None = None
-    target = None
-    try:
-        target = make_target(spec)
-        largest: tuple[int, str] = (0, "")
-        for entry in catalog.entries(target, gaps):
-            archives += 1
-            largest = max(largest, (entry.stat.size, entry.ref.path))
-        listed = time.monotonic() - began
-        held = cache.held_folders(spec) if gaps else held
-        if not archives and not any(gap.counts(held) for gap in gaps):
-            refuse_emptied(spec, cache.held(spec))
-        speed = _probe(target, *largest)
-        refuse_partial(spec.name, gaps, held)
-    except PhdError as caught:
-        error = caught
-    finally:
-        if target is not None:
-            target.close()
-    return Reached(
-        name=spec.name,
-        url=spec.url,
-        answers=listed is not None and not isinstance(error, TargetEmptied),
-        archives=archives,
-        bytes_per_second=speed,
-        indexed=indexed,
-        problem=error.message if error else "",
-        remedy=error.remedy if error else "",
-        seconds=listed if listed is not None else time.monotonic() - began,
-        state=_state(error, listed),
-        passed_over=shown([gap for gap in gaps if not gap.counts(held)]) if listed is not None else "",
-    )
-
-
-def _state(error: PhdError | None, listed: float | None) -> str:
-    match error:
-        case TargetEmptied():
-            return "held archives, holds none"
-        case None | ListingPartial() if listed is not None:
-            return f"answers{' in part,' if error else ''} in {listed:.2f} s"
-        case _:
-            return "does not answer"
-
-
-def _probe(target: Target, size: int, path: str) -> float | None:
-    """Bytes a second of a short read of the largest archive, None where there is none."""
-    if not size:
-        return None
-    moved, began = 0, time.monotonic()
-    with target.open(path) as source:
-        for data in source.stream(0, min(size, _PROBE_BYTES), chunk=256 << 10):
-            moved += len(data)
-            if time.monotonic() - began > _PROBE_SECONDS:
-                break
-    return moved / max(1e-6, time.monotonic() - began)
-
-
 def _print(found: list[Reached]) -> None:
     rows = []
     for one in found:
@@ -240,7 +124,7 @@ def _print(found: list[Reached]) -> None:
     for one in found:
         if one.problem:
             output.say(f"\n{one.name}: {one.problem}\n  {one.remedy}")
-        elif one.url.startswith("ftp:"):
+        elif KINDS[urllib.parse.urlsplit(one.url).scheme].clear_text:
             output.say(f"\n{one.name}: {_CLEAR_TEXT}")
         if one.passed_over:
             output.say(f"\n{one.name}: passed over, and no backup is behind it: {one.passed_over}")

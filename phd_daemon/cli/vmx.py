@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from phd_daemon.cli.complete import files
-from phd_daemon.cli.options import archive_ref, config_option, open_targets, read_config
+from phd_daemon.cli.options import config_option, open_targets
 from phd_daemon.host.datastores import readable_record
+from phd_daemon.operations.installation import archive_ref, read_config
 from phd_daemon.show import output
 from restore_core.naming import printable
 from restore_core.restore.extras import restore_vmx

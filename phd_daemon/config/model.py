@@ -6,7 +6,6 @@ Nothing here reads a file. Durations are seconds, rates bytes a second, all obje
 from __future__ import annotations
 
 import os
-import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from phd_daemon.config.values import (
     TlsVersion,
 )
 from restore_core.targets.base import TargetSpec
+from restore_core.targets.kinds import wrong_options
 
 DEFAULT_PATH = Path("/etc/phd/phd.toml")
 _CREDENTIALS = "CREDENTIALS_DIRECTORY"
@@ -108,21 +108,9 @@ class TargetTable(_Table):
 
     @model_validator(mode="after")
     def _fits_its_scheme(self) -> Self:
-        """What a login needs is there, and no key that could not work. A folder needs none of them."""
-        parsed = urllib.parse.urlsplit(self.url)
-        problems = []
-        if parsed.scheme == "sftp":
-            if self.known_hosts is None:
-                problems.append("sftp needs known_hosts, the file in which 'phd targets trust' records the server's key")
-            if not (self.key_file or self.password_file or os.environ.get(_CREDENTIALS)):
-                problems.append("sftp needs key_file or password_file")
-        elif parsed.scheme != "file":
-            if self.key_file:
-                problems.append(f"{parsed.scheme} knows no keys: use password_file")
-            if self.password_file and not parsed.username:
-                problems.append(f"password_file without a user: write {parsed.scheme}://user@host/folder")
-        if parsed.scheme != "file" and self.key_file and self.password_file:
-            problems.append("key_file or password_file, not both")
+        """Raises `ValueError` where an option that the login needs is missing, or one could not work."""
+        given = [option for option, value in self if value]
+        problems = list(wrong_options(self.url, given, has_credential=bool(os.environ.get(_CREDENTIALS))))
         if problems:
             raise ValueError("; ".join(problems))
         return self

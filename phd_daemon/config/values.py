@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import os
 import re
-import urllib.parse
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, Field
 
 from restore_core.naming import printable
-from restore_core.targets import KINDS
+from restore_core.targets.kinds import check_url
 
 _DURATION = re.compile(r"(\d{1,9})([smhdw])\Z")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -102,42 +101,10 @@ def target_name(value: object) -> str:
 
 
 def target_url(value: object) -> str:
-    """The URL of a target this version serves; never one with a password inside."""
+    """The URL of a target of a known kind, never one with a password inside."""
     text = _text(value)
-    try:
-        url = urllib.parse.urlsplit(text)
-        password = url.password
-    except ValueError:
-        raise ValueError("is not a URL") from None  # the cause would show the text, which may hold a password
-    if password is not None:
-        raise ValueError("a password stands in it; secrets never stand in the configuration: use password_file")
-    if url.scheme not in KINDS:
-        served = ", ".join(f"{kind}://" for kind in sorted(KINDS))
-        raise ValueError(f"{printable(url.scheme) or 'no scheme'}: this version serves {served} only")
-    if url.query or url.fragment:
-        raise ValueError("holds a ? or a #; written as %3F and %23 they are part of a path")
-    if url.scheme == "file":
-        if url.netloc not in ("", "localhost") or not PurePosixPath(url.path).is_absolute():
-            raise ValueError("a folder is written with three slashes: file:///folder")
-        return text
-    _check_server(url)
+    check_url(text)
     return text
-
-
-def _check_server(url: urllib.parse.SplitResult) -> None:
-    try:
-        port = url.port
-    except ValueError:
-        port = 0
-    if not url.hostname or port == 0:
-        raise ValueError("a server is written SCHEME://user@host/folder, or SCHEME://user@host:port/folder")
-    if not url.path.startswith("/"):
-        raise ValueError("names no folder; the path after the host is absolute on the server: sftp://user@host/backups")
-    if url.scheme == "sftp" and not url.username:
-        raise ValueError("names no user: sftp://user@host/folder")
-    plain = urllib.parse.unquote(url.path, errors="surrogateescape") + urllib.parse.unquote(url.username or "")
-    if any(character < " " or character == "\x7f" for character in plain) or ".." in PurePosixPath(url.path).parts:
-        raise ValueError("holds a control character, or '..'")
 
 
 def tls_version(value: object) -> str:

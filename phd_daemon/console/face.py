@@ -8,8 +8,8 @@ The contract, for both:
 * `?` shows the help of what is being asked, and asks again. A flow never sees it.
 * Texts come in already safe to print; a face adds no meaning, only place.
 * ^C in `watch` asks for a stop and waits until the work has ended; in `follow` it leaves the viewer; elsewhere the question.
-* `phd_daemon.console.plain` and `phd_daemon.console.screen` both offer `run(talk: Callable[[Face], None]) -> None`: it opens
-  the face, calls `talk` with it, and closes it when `talk` has returned or raised.
+* `numbered_face` and `screen.terminal` both offer `open_face(talk: Callable[[Face], None]) -> None`: it opens the face, calls
+  `talk` with it, and closes it when `talk` has returned or raised.
 * Errors of a flow (`restore_core.errors.PhdError`) are shown by the one who runs the menu, not by the face.
 """
 
@@ -21,6 +21,10 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 WAITED_FOR = "waited for"
 """The name of a thread with work of `Face.wait` that may be left before it has ended; it only looks, and changes nothing."""
+
+
+class NoScreen(Exception):
+    """The screen could not be opened. Nothing has been asked yet, so numbered lines can be used instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from phd_daemon.cli.backups import Maps, type_of
 from phd_daemon.console.face import Row
+from phd_daemon.operations.backups import Maps
 from phd_daemon.show import output
+from phd_daemon.show.archives import type_of
 from phd_daemon.show.words import counted
 from restore_core.catalog import CatalogEntry
 from restore_core.naming import ArchiveType, printable, scsi_colon

@@ -14,9 +14,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 
-from phd_daemon.console.face import WAITED_FOR, Face
-from phd_daemon.console.run import console
-from phd_daemon.console.session import Desk
+from phd_daemon.console.face import WAITED_FOR, Face, NoScreen
+from phd_daemon.console.menus import console
+from phd_daemon.console.session import Session
 from phd_daemon.show import output
 from restore_core.errors import ExitCode, Stopped
 
@@ -27,9 +27,9 @@ _SERIAL = ("/dev/ttyS", "/dev/ttyUSB", "/dev/ttyACM", "/dev/ttyAMA", "/dev/hvc")
 def open_console(path: Path | None, *, plain: bool) -> int:
     """The console, from its main menu until it is left. Raises `ConfigurationError`, and `Stopped` when the terminal went away."""
     try:
-        with closing(Desk(path)) as desk, ended_by_signals(desk):
-            _run(lambda face: console(face, desk), plain=plain or needs_plain(os.environ.get("TERM", ""), _terminal()))
-            if desk.leaving.is_set():
+        with closing(Session(path)) as session, ended_by_signals(session):
+            _run(lambda face: console(face, session), plain=plain or needs_plain(os.environ.get("TERM", ""), _terminal()))
+            if session.leaving.is_set():
                 raise Stopped("the console was ended from outside")
     except Stopped as error:
         _end_now_if_work_goes_on(str(error), error.exit_code)
@@ -53,18 +53,24 @@ def needs_plain(term: str, terminal: str | None) -> bool:
 
 
 def _run(talk: Callable[[Face], None], *, plain: bool) -> None:
-    """Talk with the face that fits; with numbered lines also where the screen does not open."""
+    """Calls `talk` with the face that fits; with numbered lines also where the screen does not open."""
     if not plain:
-        from phd_daemon.console import screen
-
         try:
-            screen.run(talk)
+            _screen()(talk)
             return
-        except screen.NoScreen as error:
+        except NoScreen as error:
             output.complain(f"{error}; going on with numbered lines")
-    from phd_daemon.console.plain import run
+    from phd_daemon.console.numbered_face import open_face
 
-    run(talk)
+    open_face(talk)
+
+
+def _screen() -> Callable[[Callable[[Face], None]], None]:
+    try:
+        from phd_daemon.console.screen.terminal import open_face
+    except ImportError as error:
+        raise NoScreen(f"Textual cannot be used here: {error}") from error
+    return open_face
 
 
 def _terminal() -> str | None:
@@ -76,12 +82,12 @@ def _terminal() -> str | None:
 
 
 @contextmanager
-def ended_by_signals(desk: Desk) -> Iterator[None]:
+def ended_by_signals(session: Session) -> Iterator[None]:
     """SIGTERM and SIGHUP end a restore at its next block, and everything else at once."""
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
-        desk.leaving.set()
-        if not desk.busy:
+        session.leaving.set()
+        if not session.busy:
             raise Stopped("the console was ended from outside")
 
     before = {number: signal.signal(number, on_signal) for number in _SIGNALS}

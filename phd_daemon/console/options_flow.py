@@ -12,8 +12,8 @@ from functools import partial
 
 from phd_daemon.config.edit import MANY_WORKERS, Kind, Option, Setting, SettingsFile
 from phd_daemon.console.face import Choice, Face, Page, Question, Row
-from phd_daemon.console.run import call
-from phd_daemon.console.session import Desk
+from phd_daemon.console.menus import call
+from phd_daemon.console.session import Session
 from restore_core.naming import printable
 
 TITLE = "Replication / Restore Options"
@@ -23,11 +23,11 @@ The value you choose is written into phd.toml at once; its comments and all othe
 within half a minute. Everything else is set in that file with an editor. The same from a shell: phd options KEY VALUE."""
 
 
-def options(face: Face, desk: Desk) -> None:
+def options(face: Face, session: Session) -> None:
     """The list, again and again until it is left."""
     chosen: Setting | None = None
-    while not desk.leaving.is_set():
-        file = SettingsFile(desk.config)
+    while not session.leaving.is_set():
+        file = SettingsFile(session.config)
         settings = file.settings()
         start = next((at for at, one in enumerate(settings) if chosen is not None and one.option is chosen.option), 0)
         rows = [Row(cells=(one.option.name, one.option.meaning, one.value), value=one) for one in settings]
@@ -35,17 +35,17 @@ def options(face: Face, desk: Desk) -> None:
         chosen = face.choose(Choice(title=TITLE, rows=rows, columns=_COLUMNS, intro=intro, help=_HELP, start=start))
         if chosen is None:
             return
-        call(TITLE, partial(_change, file=file, setting=chosen), face, desk)
+        call(TITLE, partial(_change, file=file, setting=chosen), face, session)
 
 
-def _change(face: Face, desk: Desk, *, file: SettingsFile, setting: Setting) -> None:
+def _change(face: Face, session: Session, *, file: SettingsFile, setting: Setting) -> None:
     """Ask for a value and write it. `file` is as it was when the list was shown: what came in between is not written over."""
     option = setting.option
     answer = _switch(face, setting) if option.kind is Kind.SWITCH else _text(face, file, setting)
     if answer is None or answer == setting.value or not _meant(face, option, answer):
         return
     warnings = file.change(option, answer)
-    desk.read_again()
+    session.read_again()
     if warnings and warnings != (MANY_WORKERS,):
         face.show(Page(title=option.name, lines=warnings))
 

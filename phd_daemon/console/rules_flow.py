@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from phd_daemon.cli.replicate import TITLES, troubles
-from phd_daemon.cli.rules import holds, no_rules, preview_pass, table
 from phd_daemon.console.face import Choice, Face, Page, Row
-from phd_daemon.console.run import queue_state
-from phd_daemon.console.session import Desk
+from phd_daemon.console.menus import queue_state
+from phd_daemon.console.session import Session
 from phd_daemon.operations.editor import edit_file
+from phd_daemon.operations.rules import preview as preview_pass
+from phd_daemon.operations.rules import troubles
 from phd_daemon.replication import one_pass
 from phd_daemon.replication.rules_edit import Answer, Checked, preload_rules
 from phd_daemon.replication.rules_edit import edit as edit_rules
+from phd_daemon.show.rules import LINE_TITLES, holds, line_rows, no_rules
 from phd_daemon.show.words import counted
 from restore_core.naming import printable
 
@@ -30,15 +31,15 @@ One row a line of vmdks.auto: what a pass does with it, and how far its replica 
 Choose a row for all there is to say of it. A line that is wrong disables itself only."""
 
 
-def edit(face: Face, desk: Desk) -> None:
+def edit(face: Face, session: Session) -> None:
     """The rules in the person's editor; a copy, put in place when it was checked."""
-    path = printable(str(desk.config.replication.rules))
+    path = printable(str(session.config.replication.rules))
 
     def decide(checked: Checked) -> Answer:
         return _decide(face, checked)
 
-    done = edit_rules(desk.config, editor=lambda copy: face.lend(lambda: edit_file(copy)), decide=decide)
-    line = f"{path}: {holds(done.checked)}" if done.installed else f"{path}: nothing was changed"
+    done = edit_rules(session.config, editor=lambda copy: face.lend(lambda: edit_file(copy)), decide=decide)
+    line = f"{path}: {holds(done.checked.rules, len(done.checked.problems))}" if done.installed else f"{path}: nothing was changed"
     face.show(Page(title="Edit vmdks.auto", lines=[line]))
 
 
@@ -56,63 +57,63 @@ def _decide(face: Face, checked: Checked) -> Answer:
     return chosen
 
 
-def preload(face: Face, desk: Desk) -> None:
+def preload(face: Face, session: Session) -> None:
     """Append a line for every VMDK on the targets that has none."""
     rows = [
         Row(cells=("Commented out: remove the # of those you want",), value=False),
         Row(cells=("Live: the next pass restores them all",), value=True),
     ]
-    datastore = printable(str(desk.config.replication.default_datastore))
+    datastore = printable(str(session.config.replication.default_datastore))
     intro = (f"Every VMDK on the backup targets that no line names gets one, to be restored to {datastore}.",)
     active = face.choose(Choice(title="Preload vmdks.auto", rows=rows, intro=intro, start=0))
     if active is None:
         return
-    done = face.wait("Looking at the backup targets", lambda: preload_rules(desk.config, active=active))
-    path = printable(str(desk.config.replication.rules))
+    done = face.wait("Looking at the backup targets", lambda: preload_rules(session.config, active=active))
+    path = printable(str(session.config.replication.rules))
     silent = [f"{problem}: its VMDKs are those of its last listing" for problem in done.silent]
     face.show(Page(title="Preload vmdks.auto", lines=[f"{path}: {counted(done.added, 'VMDK')} added", *silent]))
 
 
-def preview(face: Face, desk: Desk) -> None:
+def preview(face: Face, session: Session) -> None:
     """What each rule would restore by what is known of the targets, and how far behind it is."""
-    _decisions(face, desk, face.wait("Looking at rules and targets", lambda: preview_pass(desk.config)), title="Preview")
+    _decisions(face, session, face.wait("Looking at rules and targets", lambda: preview_pass(session.config)), title="Preview")
 
 
-def run_pass(face: Face, desk: Desk) -> None:
+def run_pass(face: Face, session: Session) -> None:
     """A pass now, or what one would do."""
     rows = [
         Row(cells=("Dry: show what a pass would do, and do nothing",), value=True, key="d"),
         Row(cells=("Now: queue what the rules ask for",), value=False, key="n"),
     ]
-    intro = tuple(filter(None, [queue_state(desk)]))
+    intro = tuple(filter(None, [queue_state(session)]))
     dry = face.choose(Choice(title="Run a replication pass", rows=rows, intro=intro, start=0))
     if dry is None:
         return
-    done = face.wait("Looking at the backup targets", lambda: one_pass.dry_run(desk.config)) if dry else _run(face, desk)
-    _decisions(face, desk, done, title=done.summary())
+    done = face.wait("Looking at the backup targets", lambda: one_pass.dry_run(session.config)) if dry else _run(face, session)
+    _decisions(face, session, done, title=done.summary())
 
 
-def _run(face: Face, desk: Desk) -> Pass:
+def _run(face: Face, session: Session) -> Pass:
     try:
-        return face.wait("Looking at the backup targets", lambda: one_pass.run_pass(desk.config, wait=False))
+        return face.wait("Looking at the backup targets", lambda: one_pass.run_pass(session.config, wait=False))
     except one_pass.AlreadyRunning:
         # Its look at the targets is older than what was just asked.
         wait = "Another pass is running: waiting for its end"
-        return face.wait(wait, lambda: one_pass.run_pass(desk.config, wait=True))
+        return face.wait(wait, lambda: one_pass.run_pass(session.config, wait=True))
 
 
-def _decisions(face: Face, desk: Desk, done: Pass, *, title: str) -> None:
+def _decisions(face: Face, session: Session, done: Pass, *, title: str) -> None:
     """One row a line of the rules; a page with everything for the one that is chosen."""
-    titles, found = table(done)
+    found = line_rows(done.findings.decisions, done.findings.problems, done.refused, dry_run=done.dry_run)
     wrong = list(troubles(done, problems=False))
-    rows = [Row(cells=_cells(cells), value=_all_of(titles, cells)) for cells in found]
+    rows = [Row(cells=_cells(cells), value=_all_of(cells)) for cells in found]
     if wrong:
         rows.append(Row(cells=("", f"{counted(len(wrong), 'warning')}", "", "", ""), value=wrong, key="w"))
     if not rows:
-        face.show(Page(title=title, lines=[no_rules(desk.config)]))
+        face.show(Page(title=title, lines=[no_rules(session.config.replication.rules)]))
         return
     at: int = 0
-    while not desk.leaving.is_set():
+    while not session.leaving.is_set():
         chosen = face.choose(Choice(title=title, rows=rows, columns=_COLUMNS, help=_HELP, start=at))
         if chosen is None:
             return
@@ -121,11 +122,12 @@ def _decisions(face: Face, desk: Desk, done: Pass, *, title: str) -> None:
 
 
 def _cells(cells: Sequence[str]) -> tuple[str, ...]:
-    by_title = dict(zip(("RULE", *TITLES), cells, strict=True))
+    by_title = dict(zip(LINE_TITLES, cells, strict=True))
     if by_title["RULE"] != "valid":
         return by_title["LINE"], "", "not valid", "", by_title["WHY"]
     return tuple(by_title[title] for title in _COLUMNS)
 
 
-def _all_of(titles: Sequence[str], cells: Sequence[str]) -> list[str]:
-    return [f"{title.capitalize().replace('(utc)', '(UTC)'):<14} {cell}" for title, cell in zip(titles, cells, strict=True) if cell]
+def _all_of(cells: Sequence[str]) -> list[str]:
+    titles = (title.capitalize().replace("(utc)", "(UTC)") for title in LINE_TITLES)
+    return [f"{title:<14} {cell}" for title, cell in zip(titles, cells, strict=True) if cell]

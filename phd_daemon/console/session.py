@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from phd_daemon.cli.options import read_config
+from phd_daemon.operations.installation import read_config
 from restore_core.targets import TargetSet
 
 if TYPE_CHECKING:
-    from phd_daemon.config import Config
+    from phd_daemon.config.model import Config
 
 
-class Desk:
+class Session:
     """One console session. `path` is the file given with --config, None for the usual one; `config.source` is the one read.
 
     `leaving` is set when the terminal was closed or the process was told to end: work ends at its next block, menus at once.

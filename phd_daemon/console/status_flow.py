@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from phd_daemon.cli.options import spool_of
 from phd_daemon.console.face import Choice, Face, Page, Question, Row
-from phd_daemon.console.run import call, queue_state
-from phd_daemon.console.session import Desk
+from phd_daemon.console.menus import call, queue_state
+from phd_daemon.console.session import Session
 from phd_daemon.operations.follow import follow, state_of
+from phd_daemon.operations.installation import spool_of
 from phd_daemon.show import output
 from phd_daemon.show.progress import clock
 from phd_daemon.show.times import age
@@ -54,22 +54,22 @@ class _Do(enum.Enum):
     REMOVE = "Remove it, with its log"
 
 
-def status(face: Face, desk: Desk) -> None:
+def status(face: Face, session: Session) -> None:
     """The list, again and again until it is left."""
-    spool, last = spool_of(desk.config), ""
-    while not desk.leaving.is_set():
+    spool, last = spool_of(session.config), ""
+    while not session.leaving.is_set():
         views = snapshot(spool.folder, time.time())
-        chosen = face.choose(_list(views, desk, spool, last))
+        chosen = face.choose(_list(views, session, spool, last))
         if chosen is None:
             return
         if isinstance(chosen, JobView):
             last = chosen.name
-            call(TITLE, partial(_job, spool=spool, name=chosen.name), face, desk)
+            call(TITLE, partial(_job, spool=spool, name=chosen.name), face, session)
         elif chosen is _Do.CLEAN:
-            call(TITLE, partial(_clean, spool=spool, views=views), face, desk)
+            call(TITLE, partial(_clean, spool=spool, views=views), face, session)
 
 
-def _list(views: tuple[JobView, ...], desk: Desk, spool: Spool, last: str) -> Choice[JobView | _Do]:
+def _list(views: tuple[JobView, ...], session: Session, spool: Spool, last: str) -> Choice[JobView | _Do]:
     """Standing on the job that was chosen last, if it is still there."""
     now = time.time()
     start = next((at for at, view in enumerate(views) if view.name == last), 0)
@@ -78,10 +78,10 @@ def _list(views: tuple[JobView, ...], desk: Desk, spool: Spool, last: str) -> Ch
     if any(view.state.final for view in views):
         rows.append(Row(cells=(_Do.CLEAN.value, "", "", "", "remove all jobs that ended, with logs"), value=_Do.CLEAN, key="c"))
     held = "" if views else "The restore queue is empty."
-    intro = tuple(filter(None, [held, queue_state(desk)]))
+    intro = tuple(filter(None, [held, queue_state(session)]))
 
     def anew() -> Choice[JobView | _Do]:
-        return _list(snapshot(spool.folder, time.time()), desk, spool, last)
+        return _list(snapshot(spool.folder, time.time()), session, spool, last)
 
     return Choice(title=TITLE, rows=rows, columns=_COLUMNS, intro=intro, help=_HELP, start=start, anew=anew)
 
@@ -96,9 +96,9 @@ def _short(progress: LiveProgress) -> str:
     return f"{progress.percent:.0f}%, {output.size(progress.rate)}/s{left}"
 
 
-def _job(face: Face, desk: Desk, *, spool: Spool, name: str) -> None:
+def _job(face: Face, session: Session, *, spool: Spool, name: str) -> None:
     """What can be done to one job, until something was done that changes it, or it is gone."""
-    while not desk.leaving.is_set() and (view := _view(spool, name)) is not None:
+    while not session.leaving.is_set() and (view := _view(spool, name)) is not None:
         chosen = face.choose(_page(view, spool))
         if chosen is None or _done(chosen, view, face, spool):
             return
@@ -196,7 +196,7 @@ def _priority(face: Face, spool: Spool, view: JobView) -> bool:
     return True
 
 
-def _clean(face: Face, _desk: Desk, *, spool: Spool, views: tuple[JobView, ...]) -> None:
+def _clean(face: Face, _session: Session, *, spool: Spool, views: tuple[JobView, ...]) -> None:
     ended = sum(view.state.final for view in views)
     title = f"Remove {counted(ended, 'job')} that ended, with the logs?"
     if face.confirm(title, ["Disks are not touched. Jobs that wait or run are not, either."], default=False):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import enum
 from pathlib import Path
 
-from phd_daemon.console import places
 from phd_daemon.console.face import Choice, Face, Page, Question, Row
-from phd_daemon.console.session import Desk
+from phd_daemon.console.session import Session
+from phd_daemon.operations import places
 from phd_daemon.show import output
 from restore_core.naming import printable, unprintable
 from restore_core.restore.extras import write_stub
@@ -21,9 +21,9 @@ class _Other(enum.Enum):
     PATH = "a file that is not listed"
 
 
-def stub(face: Face, desk: Desk) -> None:
+def stub(face: Face, session: Session) -> None:
     """Choose a flat file; its descriptor is written beside it."""
-    found = face.wait("Looking at the datastores", lambda: places.flats_alone(desk.config.datastores.roots))
+    found = face.wait("Looking at the datastores", lambda: places.flats_alone(session.config.datastores.roots))
     rows: list[Row[Path | _Other]] = [Row(cells=(printable(str(path)), output.size(size)), value=path) for path, size in found]
     rows.append(Row(cells=("Another flat file", ""), value=_Other.PATH, key="o"))
     title = "Flat files without a STUB"

@@ -1,7 +1,7 @@
 """The menus of the console as data: letters, labels, and where each leads. No other module holds a menu.
 
 Letters and path are those of 2007: (B) status, (C) configuration, (E) restore menu with (C) through the console and (R)
-replication. A leaf names a module below phd_daemon.console and a function in it, called with (face, desk) and imported only then.
+replication. A leaf names a module of phd_daemon.console and a function in it, called with (face, session) and imported only then.
 """
 
 from __future__ import annotations

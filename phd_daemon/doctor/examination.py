@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from phd_daemon.config import Config, load_config
+from phd_daemon.config.load import load_config
+from phd_daemon.config.model import Config
 from phd_daemon.doctor import datastores, folders, leftovers, machine, rules, spool, targets, unit
 from phd_daemon.doctor.finding import Finding, Report
 from phd_daemon.host.catalog import catalog_of
@@ -21,7 +22,7 @@ from restore_core.errors import ConfigurationError, PhdError
 from restore_core.naming import printable
 from restore_core.replication.ledger import read_ledger
 from restore_core.replication.selection import Phase
-from restore_core.targets import make_target
+from restore_core.targets.kinds import make_target
 
 
 def examine(path: Path | None) -> Report:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from phd_daemon.config import Config
+from phd_daemon.config.model import Config
 from phd_daemon.doctor.finding import Finding, Report
 from restore_core.naming import printable
 

@@ -12,19 +12,18 @@ from restore_core.catalog import entries
 from restore_core.catalog.index import Indexed, refuse_emptied
 from restore_core.errors import ConfigurationError, PhdError, TargetEmptied, TargetNotTrusted
 from restore_core.naming import printable
-from restore_core.targets import make_target
-from restore_core.targets.base import Target, TargetSpec
+from restore_core.targets.base import ServerLimits, Target, TargetSpec
 from restore_core.targets.gaps import Gap
-from restore_core.targets.limits import Limits
+from restore_core.targets.kinds import make_target
 from restore_core.targets.remote.secret import check_private
 
-HASTY = Limits(connect=8.0, login=10.0, idle=10.0, tries=1)
+HASTY = ServerLimits(connect=8.0, login=10.0, idle=10.0, tries=1)
 """A person waits for the answer; and whether it answers at the fourth try is not the question."""
 
 
 def reachable(
     specs: Collection[TargetSpec],
-    make: Callable[[TargetSpec, Limits], Target] = make_target,
+    make: Callable[[TargetSpec, ServerLimits], Target] = make_target,
     held: Callable[[TargetSpec], int] = lambda _: 0,
 ) -> Report:
     """Log in to every target, side by side, and begin to list it. `held` is how many archives each held when last seen."""
@@ -35,7 +34,7 @@ def reachable(
     return sum(map(_report, specs, troubles), Report())
 
 
-def _trouble(spec: TargetSpec, make: Callable[[TargetSpec, Limits], Target], held: int) -> PhdError | None:
+def _trouble(spec: TargetSpec, make: Callable[[TargetSpec, ServerLimits], Target], held: int) -> PhdError | None:
     target = None
     try:
         target = make(spec, HASTY)

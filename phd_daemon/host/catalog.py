@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from phd_daemon.spool.layout import Spool
 from restore_core.catalog.index import Catalog
 from restore_core.catalog.listing import mark_changed
-from restore_core.targets import make_target
-from restore_core.targets.remote.interruptible import Stop
+from restore_core.targets.base import Stop
+from restore_core.targets.kinds import make_target
 
 if TYPE_CHECKING:
-    from phd_daemon.config import Config
+    from phd_daemon.config.model import Config
 
 
 def catalog_of(config: Config) -> Catalog:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ from restore_core.errors import PhdError, WrongDatastore, from_os_error
 from restore_core.naming import printable
 
 if TYPE_CHECKING:
-    from phd_daemon.config import Config
+    from phd_daemon.config.model import Config
 
 _log = logging.getLogger(__name__)
 _RENEWED = (Standing.MARKER, Standing.FILE_SYSTEM)
@@ -51,19 +50,21 @@ def why_away(path: Path, record: DatastoreRecord | None) -> str:
     return ""
 
 
-def looked_at_once(record: DatastoreRecord) -> Callable[[Path], str]:
-    """`why_away` for one round: of many jobs for one datastore that is away only the first one looks at it."""
-    seen: dict[Path, str] = {}
+class DatastoreLook:
+    """`why_away` for one round: of many jobs for one datastore only the first one looks at it. `seen` keeps the answers."""
 
-    def ask(path: Path) -> str:
-        datastore = datastore_of(path, record.roots)
+    def __init__(self, record: DatastoreRecord) -> None:
+        self._record = record
+        self.seen: dict[Path, str] = {}
+
+    def __call__(self, path: Path) -> str:
+        """Returns why a restore to `path` must wait, empty when nothing is against it."""
+        datastore = datastore_of(path, self._record.roots)
         if datastore is None:
             return ""
-        if datastore not in seen:
-            seen[datastore] = why_away(datastore / "any", record)
-        return seen[datastore] or why_away(path, record)
-
-    return ask
+        if datastore not in self.seen:
+            self.seen[datastore] = why_away(datastore / "any", self._record)
+        return self.seen[datastore] or why_away(path, self._record)
 
 
 def learn_from(path: Path, record: DatastoreRecord) -> None:

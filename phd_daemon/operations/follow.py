@@ -14,7 +14,7 @@ from phd_daemon.spool.layout import Spool, State, is_stem
 from phd_daemon.spool.own_files import open_own
 from phd_daemon.spool.requests import states
 from phd_daemon.spool.status_file import read_status
-from restore_core.errors import UsageError
+from restore_core.errors import ExitCode, UsageError
 from restore_core.naming import printable
 
 _POLL = 0.2
@@ -51,6 +51,17 @@ def follow(spool: Spool, stem: str) -> Iterator[str]:
                 return
             patience = patience - _POLL if over is None else _PATIENCE
             time.sleep(_POLL)
+
+
+def exit_code(spool: Spool, stem: str) -> int | None:
+    """Returns the exit code of a job that is final; None if the job is gone."""
+    state = state_of(spool, stem)
+    if state is None:
+        return None
+    status = read_status(spool.status(stem))
+    if state is not State.DONE and status is not None and status.outcome is not None and status.outcome.exit_code:
+        return status.outcome.exit_code
+    return ExitCode.TRY_AGAIN if state.exit_code is None else state.exit_code
 
 
 def _is_over(spool: Spool, stem: str) -> bool | None:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from phd_daemon.config import Config
+from phd_daemon.config.model import Config
 from phd_daemon.host.catalog import fresh_catalog
 from phd_daemon.replication.rules_file import parse
 from restore_core import durable

@@ -12,9 +12,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from phd_daemon.config import Config
-from phd_daemon.daemon.policy import disk_key
+from phd_daemon.config.model import Config
 from restore_core import durable
+from restore_core.disk.destination import disk_key
 from restore_core.errors import BadRule, PhdError, TryAgainLater
 from restore_core.naming import printable
 from restore_core.plain import read_plain

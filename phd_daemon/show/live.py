@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+import urllib.parse
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import PurePosixPath
 
 from phd_daemon.show import output
-from phd_daemon.show.progress import full_line, live, shortened
-from restore_core.restore.request import Phase, PlanSummary, Progress
+from phd_daemon.show.progress import clock, full_line, live, shortened
+from restore_core import __version__
+from restore_core.naming import printable
+from restore_core.restore.request import Phase, PlanSummary, Progress, RestoreOutcome, RestoreRequest
+from restore_core.targets.base import LOCAL, TargetSpec
 
 _REDRAW_EVERY = 0.25
 _PRINT_EVERY = 5.0
@@ -85,3 +90,38 @@ class LiveReport:
     def _show(self, progress: Progress, now: float) -> None:
         text = self._line(progress, now)
         redraw(text) if self._terminal else output.say(text)
+
+
+def header_block(request: RestoreRequest, specs: Mapping[str, TargetSpec], *, is_full: bool) -> list[str]:
+    """Returns the lines that say what is going to be restored and to where, as phd has printed them since 2007."""
+    kind = "FULL" if is_full else "DELTA"
+    path = PurePosixPath(request.delta.path)
+    to = request.destination
+    if request.delta.target == LOCAL:
+        location, source = str(path.parent.parent), "LOCAL"
+    else:
+        url = urllib.parse.urlsplit(specs[request.delta.target].url)
+        location = urllib.parse.unquote(url.path, errors="surrogateescape") if url.scheme == "file" else f"{url.hostname}{url.path}"
+        source = "LOCAL" if url.scheme == "file" else f"NET {url.scheme.upper()}"
+    disk = [f" VMDK: {printable(to.name)}", f" FLAT: {printable(to.stem)}-flat.vmdk"] if to.suffix == ".vmdk" else []
+    return [
+        f"phd {__version__}, Doing {kind} Backup Restoration",
+        "",
+        f"Restore {kind} Backup from",
+        f" Location: {printable(location)}",
+        f" Folder  : {printable(path.parent.name)}",
+        f" File    : {printable(path.name)}",
+        "Restore to:",
+        f" VMFS: {printable(str(to.parent))}",
+        *(disk or [f" FILE: {printable(to.name)}"]),
+        "",
+        f"Restoring {kind} Backup from {source} Target",
+    ]
+
+
+def done_line(outcome: RestoreOutcome, *, is_full: bool) -> str:
+    """Returns the one line that says what was restored, how fast and how."""
+    vmx_text = f", VMX {printable(outcome.vmx.name)}" if outcome.vmx else ""
+    where = printable(str(outcome.destination))
+    checked = "restored" if is_full else "restored and verified"
+    return f"{where}: {outcome.disk_size} bytes {checked} in {clock(outcome.seconds)} ({outcome.way}{vmx_text})"

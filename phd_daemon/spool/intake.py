@@ -21,7 +21,7 @@ from pathlib import Path
 
 from phd_daemon.spool import transitions
 from phd_daemon.spool.access import may_submit, user_name
-from phd_daemon.spool.control_file import MAX_BYTES, OURS, ControlFile
+from phd_daemon.spool.control_file import MAX_BYTES, ControlFile
 from phd_daemon.spool.job_log import begin_log, timestamp
 from phd_daemon.spool.layout import Spool, State
 from phd_daemon.spool.reconcile import Examine
@@ -31,7 +31,7 @@ from phd_daemon.spool.status_file import Outcome, Result, read_status, write_sta
 from restore_core.disk.identity import Identity
 from restore_core.errors import BadControlFile, PhdError
 from restore_core.naming import printable
-from restore_core.restore.request import Provision, VmxChoice
+from restore_core.restore.request import OURS, Provision, VmxChoice
 
 _OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _AGAIN = "Correct that and drop the file again."
@@ -231,6 +231,7 @@ def _set_priority(spool: Spool, old: JobRecord, found: Accepted) -> JobRecord:
 
 def _first_lines(record: JobRecord, control: ControlFile, *, replaced: bool) -> list[str]:
     """Returns the first lines of a log: what was asked, by whom, and when."""
+    options = control.options
     if replaced:
         first = [f"replaced, before it ran, by a newer {printable(record.stem)}.{State.WAITING.value}"]
     else:
@@ -241,10 +242,10 @@ def _first_lines(record: JobRecord, control: ControlFile, *, replaced: bool) -> 
         f"restore    {control.delta}",
         f"to         {printable(str(control.restore_to))}",
         *([f"full       {control.full}"] if control.full else []),
-        *([f"overwrite  {_OVERWRITES[control.overwrite]}"] if control.overwrite else []),
-        *(["provision  thin"] if control.provision is Provision.THIN else []),
-        *(["vmx        put beside the disk as it is"] if control.vmx is VmxChoice.AS_IS else []),
-        *(["readback   the finished disk is read again before it gets its name"] if control.readback else []),
+        *([f"overwrite  {_OVERWRITES[options.overwrite]}"] if options.overwrite else []),
+        *(["provision  thin"] if options.provision is Provision.THIN else []),
+        *(["vmx        put beside the disk as it is"] if options.vmx is VmxChoice.AS_IS else []),
+        *(["readback   the finished disk is read again before it gets its name"] if options.readback else []),
         *([f"note       {control.note}"] if control.note else []),
         *_schedule(record),
     ]

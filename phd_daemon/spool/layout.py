@@ -27,14 +27,14 @@ _ROTATED = re.compile(r"(?P<stem>.+)\.~(?P<number>[1-9]\d*)\Z", re.DOTALL)
 
 
 class JobCommand(enum.Enum):
-    """What a person may ask for a job; the value is the command `phd ...` does it with."""
+    """What a person may ask for a job, in the order of menus; the value is the name of the command."""
 
     HOLD = "hold"
     RELEASE = "release"
-    CANCEL = "cancel"
-    RETRY = "retry"
     PRIORITY = "priority"
+    RETRY = "retry"
     CLEAN = "clean"
+    CANCEL = "cancel"
 
 
 _ENDED = frozenset({JobCommand.RETRY, JobCommand.CLEAN})

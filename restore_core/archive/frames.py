@@ -1,6 +1,7 @@
-"""Frames: gzip members that stand alone, so that any of them can be fetched and decoded without the others.
+"""Gzip members: the frames of Fulls and Deltas, and the decoder for any gzip.
 
-A member of a Full carries an extra field (RFC 1952 §2.3.1.1) that other decoders skip:
+A frame is a member that can be fetched and decoded without the others. A member of a Full carries an extra field
+(RFC 1952 §2.3.1.1) that other decoders skip:
 
     subfield "PF"  u32 length of this whole member, so that a Full can be cut into members without its Delta
     subfield "PI"  first member only: u8 version (1), 16 bytes archive id, u64 disk size, u32 frame size
@@ -12,13 +13,15 @@ from __future__ import annotations
 
 import enum
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import deflate
-from isal import isal_zlib
+from isal import igzip_lib, isal_zlib
 
 from restore_core.archive.digests import Buffer
 from restore_core.errors import BadArchive
+from restore_core.targets.base import ArchiveRef
 
 FRAME_SIZE = 1 << 20
 """Bytes of disk in one frame of a Full: large enough for a good ratio (0.323 at level 6), small enough for a cache."""
@@ -31,10 +34,13 @@ _IDENTITY = struct.Struct("<2sHB16sQI")
 _TRAILER = struct.Struct("<II")
 _IDENTITY_VERSION = 1
 MAX_MEMBER_HEAD = _FIXED.size + 0xFFFF
+_DECODED_AT_ONCE = 1 << 20
+_REMEDY = "The archive is damaged; use another copy."
+_TRUNCATED = "The file is truncated; use another copy."
 
 
 def longest_member(plain: int) -> int:
-    """More bytes than a member of `plain` bytes can need: deflate adds a few in a thousand at worst, the rest is its head."""
+    """Returns a limit for the bytes of a member: deflate adds a few in a thousand to its `plain` bytes at worst, then the head."""
     return 2 * plain + 2 * MAX_MEMBER_HEAD
 
 
@@ -47,83 +53,119 @@ class Effort(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FullIdentity:
-    """What the first member of a Full made by us says of it."""
+    """What the first member says of a Full that phd made. `disk_size` and `frame_size` are bytes."""
 
     archive_id: bytes
     disk_size: int
     frame_size: int
 
 
-def raw_deflate(data: Buffer, effort: Effort) -> bytes:
-    """A raw deflate stream of `data`. Releases the GIL."""
-    if effort is Effort.FAST:
-        return isal_zlib.compress(data, 2, -15)
-    return bytes(deflate.deflate_compress(data, 6))
-
-
 def full_member(data: Buffer, effort: Effort, identity: FullIdentity | None = None) -> bytes:
-    """One member of a Full; `identity` goes into the first."""
-    body = raw_deflate(data, effort)
+    """Returns one member of a Full; `identity` goes into the first."""
     extra = b""
     if identity is not None:
         extra = _IDENTITY.pack(
             b"PI", _IDENTITY.size - 4, _IDENTITY_VERSION, identity.archive_id, identity.disk_size, identity.frame_size
         )
-    extra_length = len(extra) + _LENGTH.size
-    length = _FIXED.size + extra_length + len(body) + _TRAILER.size
-    head = _FIXED.pack(GZIP_MAGIC, _DEFLATE, _FEXTRA, 0, 0, _OS_UNKNOWN, extra_length)
-    trailer = _TRAILER.pack(deflate.crc32(data), len(data))
-    return b"".join((head, _LENGTH.pack(b"PF", _LENGTH.size - 4, length), extra, body, trailer))
+    body = _deflated(data, effort)
+    length = _FIXED.size + _LENGTH.size + len(extra) + len(body) + _TRAILER.size
+    return _member(data, body, _LENGTH.pack(b"PF", _LENGTH.size - 4, length) + extra)
 
 
 def delta_member(data: Buffer, effort: Effort) -> bytes:
-    """One frame of a Delta: a plain member of one block."""
-    head = _FIXED.pack(GZIP_MAGIC, _DEFLATE, _FEXTRA, 0, 0, _OS_UNKNOWN, 0)
-    # FEXTRA of length 0 keeps one header layout for both kinds; every gzip accepts it.
-    return b"".join((head, raw_deflate(data, effort), _TRAILER.pack(deflate.crc32(data), len(data))))
+    """Returns one frame of a Delta: a member of one block, with an empty extra field."""
+    return _member(data, _deflated(data, effort), b"")
+
+
+def _deflated(data: Buffer, effort: Effort) -> bytes:
+    """Returns a raw deflate stream of `data`. Releases the GIL."""
+    if effort is Effort.FAST:
+        return isal_zlib.compress(data, 2, -15)
+    return bytes(deflate.deflate_compress(data, 6))
+
+
+def _member(data: Buffer, body: bytes, extra: bytes) -> bytes:
+    head = _FIXED.pack(GZIP_MAGIC, _DEFLATE, _FEXTRA, 0, 0, _OS_UNKNOWN, len(extra))
+    return b"".join((head, extra, body, _TRAILER.pack(deflate.crc32(data), len(data))))
 
 
 def decode(member: Buffer, size: int, where: str) -> bytearray:
-    """The `size` bytes in one member, never more: a bomb is refused, not expanded. Releases the GIL.
+    """Returns the `size` bytes in one member. Never produces more, so that a small member cannot fill the memory. Releases the GIL.
 
     Raises `BadArchive` when the member is damaged or holds another number of bytes.
     """
     try:
         data: bytearray = deflate.gzip_decompress(member, size) if size else bytearray()
     except (deflate.DeflateError, ValueError) as error:
-        raise BadArchive(
-            f"{where}: frame cannot be decompressed to its {size} bytes", remedy="The archive is damaged; use another copy."
-        ) from error
+        raise BadArchive(f"{where}: frame cannot be decompressed to its {size} bytes", remedy=_REMEDY) from error
     if len(data) != size:
-        raise BadArchive(
-            f"{where}: frame holds {len(data)} bytes instead of {size}", remedy="The archive is damaged; use another copy."
-        )
+        raise BadArchive(f"{where}: frame holds {len(data)} bytes instead of {size}", remedy=_REMEDY)
     return data
 
 
 def parse_identity(head: bytes) -> FullIdentity | None:
-    """The identity in the first bytes of a gzip file; None for a gzip that something else wrote, or for no gzip at all."""
-    payload = _subfield(head, b"PI")
-    if payload is None or len(payload) < _IDENTITY.size - 4 or payload[0] != _IDENTITY_VERSION:
-        return None
-    archive_id, disk_size, frame_size = struct.unpack_from("<16sQI", payload, 1)
-    return FullIdentity(archive_id=archive_id, disk_size=disk_size, frame_size=frame_size)
-
-
-def member_length(head: bytes) -> int | None:
-    """The length of the member whose first bytes these are, if it says so itself."""
-    payload = _subfield(head, b"PF")
-    return int.from_bytes(payload, "little") if payload is not None and len(payload) == 4 else None
-
-
-def _subfield(head: bytes, wanted: bytes) -> bytes | None:
+    """Returns the identity in the first bytes of a gzip file; None for a gzip that something else wrote, or for no gzip at all."""
     if len(head) < _FIXED.size or head[:2] != GZIP_MAGIC or not head[3] & _FEXTRA:
         return None
-    end = _FIXED.size + int.from_bytes(head[10:12], "little")
-    at = _FIXED.size
-    while at + 4 <= min(end, len(head)):
-        length = int.from_bytes(head[at + 2 : at + 4], "little")
-        if head[at : at + 2] == wanted:
-            return head[at + 4 : at + 4 + length] if at + 4 + length <= min(end, len(head)) else None
-        at += 4 + length
+    at, end = _FIXED.size, min(len(head), _FIXED.size + int.from_bytes(head[10:12], "little"))
+    while at + 4 <= end:
+        start, length = at + 4, int.from_bytes(head[at + 2 : at + 4], "little")
+        at = start + length
+        if head[start - 4 : start - 2] == b"PI":
+            if at > end or length < _IDENTITY.size - 4 or head[start] != _IDENTITY_VERSION:
+                return None
+            archive_id, disk_size, frame_size = struct.unpack_from("<16sQI", head, start + 1)
+            return FullIdentity(archive_id=archive_id, disk_size=disk_size, frame_size=frame_size)
     return None
+
+
+def plain_stream(chunks: Iterator[bytes], ref: ArchiveRef) -> Iterator[bytes]:
+    """Yields the plain bytes of a gzip file whose compressed bytes come in `chunks`.
+
+    Any gzip will do: of gzip, pigz or bgzip, with zero padding at its end. Yields at most 1 MiB at a time, whatever the file
+    claims. The decoder checks CRC and length of every member. Raises `BadArchive` for a stream that ends early or is followed
+    by anything but members and zeros.
+    """
+    data = b""
+    members = 0
+    while data := data or next(chunks, b""):
+        if members and not data.strip(b"\0"):
+            _only_padding(chunks, ref)
+            return
+        if members:
+            data = _next_member(data, chunks, ref, members)
+        decoder = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+        while not decoder.eof:
+            if decoder.needs_input and not data:
+                data = next(chunks, b"")
+                if not data:
+                    raise BadArchive(f"{ref}: the gzip stream ends early", remedy=_TRUNCATED)
+            try:
+                plain = decoder.decompress(data, _DECODED_AT_ONCE)
+            except igzip_lib.IsalError as error:  # type: ignore[misc]  # its stub declares an instance, not a class
+                raise _damaged(ref, members, str(error)) from error
+            data = b""
+            if plain:
+                yield plain
+        data = decoder.unused_data
+        members += 1
+    if not members:
+        raise BadArchive(f"{ref}: the file is empty", remedy=_TRUNCATED)
+
+
+def _next_member(data: bytes, chunks: Iterator[bytes], ref: ArchiveRef, members: int) -> bytes:
+    """Returns what follows a member. Raises `BadArchive` unless it begins another one."""
+    data = data if len(data) > 1 else data + next(chunks, b"")
+    if data[:2] != GZIP_MAGIC:
+        raise _damaged(ref, members, "neither another member nor zero padding")
+    return data
+
+
+def _only_padding(chunks: Iterator[bytes], ref: ArchiveRef) -> None:
+    """Raises `BadArchive` unless all bytes are zero: tapes and block devices pad with zeros to the end of the file."""
+    if any(data.strip(b"\0") for data in chunks):
+        raise _damaged(ref, 0, "data after the zero padding")
+
+
+def _damaged(ref: ArchiveRef, member: int, why: str) -> BadArchive:
+    return BadArchive(f"{ref}: gzip member {member + 1}: {why}", remedy=_REMEDY)

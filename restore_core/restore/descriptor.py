@@ -19,7 +19,8 @@ def descriptor_text(destination: Destination, request: RestoreRequest, size: int
     if destination.descriptor_name is None:
         return None
     text = original.decode("utf-8", "surrogateescape") if original is not None else None
-    return render_descriptor(flat_name=destination.disk_name, size=size, thin=request.provision is Provision.THIN, original=text)
+    thin = request.options.provision is Provision.THIN
+    return render_descriptor(flat_name=destination.disk_name, size=size, thin=thin, original=text)
 
 
 def prepare_descriptor(destination: Destination, text: str | None, mode: int) -> None:

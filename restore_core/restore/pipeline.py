@@ -2,11 +2,11 @@
 
 Each thread takes the next unit of the plan, fetches its compressed bytes, decodes them (libdeflate, GIL released), checks
 the digest of each block (BLAKE3, GIL released) and only then writes it (`pwrite`, GIL released): verify before write, with
-no queue and no copy in between. A Full that something else wrote has no frames to pick from; it is decoded as one
-stream by one thread, while another checks and writes.
+no queue and no copy in between. A Full that something else wrote has no frames to pick from: it is decoded as one
+stream by one thread, which checks and writes its blocks, while the others work on the Delta.
 
-Memory: one unit a thread, a few pages of the map (about 150 KB each), whatever the size of the disk; and for each archive on a
-server what is on its way (`read_ahead`). Who fetches when is `feed`'s business.
+Memory: one unit a thread, at most 16 pages of the plan (about 300 KB each), whatever the size of the disk; and for each archive
+on a server what is on its way (`read_ahead`).
 """
 
 from __future__ import annotations
@@ -14,25 +14,23 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from functools import lru_cache
 
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.digests import Buffer
 from restore_core.archive.frames import decode
 from restore_core.archive.full_reader import FullReader, block_length, check_block, frame_plain_size
-from restore_core.archive.index_map import FULL, MapPage
+from restore_core.archive.index_map import BLOCKS_PER_PAGE, FULL, MapPage
 from restore_core.disk.sink import Sink
-from restore_core.errors import PhdError, from_os_error
-from restore_core.restore.feed import Feed
-from restore_core.restore.foreign import foreign_blocks
-from restore_core.restore.plan import DeltaUnit, FullUnit, Unit, unit_bytes, units
-from restore_core.restore.request import Stop
+from restore_core.errors import BadArchive, PhdError, from_os_error
+from restore_core.restore.plan import DeltaUnit, Feed, FullUnit, failing_copy, walk
+from restore_core.restore.request import Phase, PlanSummary, Progress, Reporter, Stop
 from restore_core.restore.survey import Survey
 from restore_core.targets.read_ahead import Fetch
 
-TICK = 0.25
-"""Seconds between two looks at progress and at the stop sign."""
+_TICK = 0.25
+"""Seconds between two reports of progress, and between two calls of `stop`."""
 _WAITING = 3
 """Threads beside those that decode, where a write waits for the disk. 4 GiB on two cores: with one more 1.30 s, with three 1.15,
 with six 1.21."""
@@ -59,75 +57,49 @@ class Pipeline:
         self._threads = min(4, len(os.sched_getaffinity(0))) + (_WAITING if sink is not None and sink.waits else 0)
         self._wanted: Callable[[MapPage], bytes] = survey.wanted if survey is not None else lambda page: page.kinds
         self._header = delta.header
-        self.moved = Moved()
+        self._moved = Moved()
         self._lock = threading.Lock()
-        self._failed: BaseException | None = None
-        self._facts = lru_cache(maxsize=4)(self._page_facts)
-        self._feed = Feed(self._units, delta, full)
+        self._feed = Feed(walk(delta, self._wanted), delta, full)
 
     def run(self, tick: Callable[[Moved], None], stop: Stop) -> None:
         """Do all of it; `tick` and `stop` are called a few times a second from the calling thread.
 
-        Raises the first error any thread met (`BlockMismatch`, `BadArchive`, destination errors) or `Stopped`.
+        Raises the first error any thread met (`CopyFailed` for one of the Full, `BlockMismatch`, `BadArchive`, destination errors)
+        or `Stopped`.
         """
-        framed = bool(self._header.frame_size) or self._full is None
         jobs: list[Callable[[], None]] = [self._drain] * self._threads
-        if not framed:
+        if self._full is not None and not self._header.frame_size:
             jobs.append(self._drain_stream)
-        threads = [threading.Thread(target=self._guard, args=(job,), name=f"phd-{n}") for n, job in enumerate(jobs)]
-        for thread in threads:
-            thread.start()
         try:
-            for thread in threads:
-                while thread.is_alive():
-                    thread.join(TICK)
-                    tick(self.moved)
-                    stop()
-        except BaseException as error:
-            self._fail(error)
-            for thread in threads:
-                thread.join()
-            raise
+            with ThreadPoolExecutor(len(jobs), thread_name_prefix="phd") as pool:
+                self._attend({pool.submit(job) for job in jobs}, tick, stop)
         finally:
             self._feed.close()
-        if self._failed is not None:
-            raise self._failed
-        tick(self.moved)
-        stop()
 
-    def _units(self) -> Iterator[Unit]:
-        per_frame = self._header.frame_size // self._header.block_size
-        for index in range(self._delta.pages):
-            yield from units(*self._facts(index), per_frame)
-
-    def _page_facts(self, index: int) -> tuple[MapPage, bytes, tuple[list[int], list[int]] | None]:
-        page = self._delta.page(index)
-        wanted = self._wanted(page)
-        uses_frames = self._header.frame_size and wanted.find(FULL) >= 0
-        return page, wanted, self._delta.full_frames(index) if uses_frames else None
-
-    def _guard(self, job: Callable[[], None]) -> None:
+    def _attend(self, working: set[Future[None]], tick: Callable[[Moved], None], stop: Stop) -> None:
         try:
-            job()
-        except OSError as error:
-            self._fail(from_os_error(error, doing="writing", where=self._where))
-        except BaseException as error:  # noqa: BLE001 - carried to the thread that asked, never lost
-            self._fail(error)
+            while working:
+                done, working = wait(working, _TICK, FIRST_EXCEPTION)
+                for one in done:
+                    self._raise_error_of(one)
+                tick(self._moved)
+                stop()
+        except BaseException:
+            self._feed.interrupt()
+            raise
 
-    def _fail(self, error: BaseException) -> None:
-        with self._lock:
-            if self._failed is None:
-                self._failed = error
-        self._feed.interrupt()
+    def _raise_error_of(self, one: Future[None]) -> None:
+        try:
+            one.result()
+        except OSError as error:
+            raise from_os_error(error, doing="writing", where=self._where) from error
 
     def _drain(self) -> None:
-        while self._failed is None:
-            taken = self._feed.take()
-            if taken is None:
-                return
+        while (taken := self._feed.take()) is not None:
             unit, fetch = taken
             if isinstance(unit, FullUnit):
-                self._full_unit(unit, fetch)
+                with failing_copy():
+                    self._full_unit(unit, fetch)
             else:
                 self._delta_unit(unit, fetch)
 
@@ -140,7 +112,7 @@ class Pipeline:
         where = f"{self._full.where}: frame {number}"
         plain = memoryview(decode(fetch(), frame_plain_size(self._delta, number), where))
         start = number * header.frame_size
-        run_from = run_to = 0
+        run_from = run_to = moved = 0
         for index in unit.blocks:
             at = (first + index) * header.block_size - start
             length = block_length(header.disk_size, header.block_size, first + index)
@@ -149,17 +121,14 @@ class Pipeline:
                 self._write(plain[run_from:run_to], start + run_from)
                 run_from = at
             run_to = at + length
+            moved += length
         self._write(plain[run_from:run_to], start + run_from)
-        self._count(unit)
-
-    def _write(self, data: Buffer, offset: int) -> None:
-        if self._sink is not None and len(data):
-            self._sink.write(data, offset)
+        self._count(full=moved)
 
     def _delta_unit(self, unit: DeltaUnit, fetch: Fetch) -> None:
         header, first = self._header, unit.page.first_block
         members = memoryview(fetch())
-        at = 0
+        at = moved = 0
         for index, length in zip(unit.blocks, unit.lengths, strict=True):
             block = first + index
             size = block_length(header.disk_size, header.block_size, block)
@@ -167,25 +136,101 @@ class Pipeline:
             check_block(self._delta, unit.page, index, plain, self._delta.where)
             self._write(plain, block * header.block_size)
             at += length
-        self._count(unit)
+            moved += size
+        self._count(delta=moved)
 
     def _drain_stream(self) -> None:
-        """A Full without frames: every block of it passes by; those the map wants are checked and written."""
+        """A Full without frames: every block of it passes by; those that are wanted are checked and written."""
         if self._full is None:
             return
-        header = self._header
-        for block, page, data in foreign_blocks(self._delta, self._full, self._wanted):
-            if self._failed is not None:
-                return
-            check_block(self._delta, page, block - page.first_block, data, self._full.where)
-            self._write(data, block * header.block_size)
-            with self._lock:
-                self.moved.full += len(data)
+        with failing_copy():
+            for block, page, data in _stream_blocks(self._delta, self._full, self._wanted):
+                self._feed.refuse_if_over()
+                check_block(self._delta, page, block - page.first_block, data, self._full.where)
+                self._write(data, block * self._header.block_size)
+                self._count(full=len(data))
 
-    def _count(self, unit: Unit) -> None:
-        written = unit_bytes(unit, self._header.disk_size, self._header.block_size)
+    def _write(self, data: Buffer, offset: int) -> None:
+        if self._sink is not None and len(data):
+            self._sink.write(data, offset)
+
+    def _count(self, *, delta: int = 0, full: int = 0) -> None:
         with self._lock:
-            if isinstance(unit, DeltaUnit):
-                self.moved.delta += written
-            else:
-                self.moved.full += written
+            self._moved.delta += delta
+            self._moved.full += full
+
+
+def _stream_blocks(
+    delta: DeltaReader, full: FullReader, wanted: Callable[[MapPage], bytes]
+) -> Iterator[tuple[int, MapPage, bytes]]:
+    """Yields (block, its page, its bytes) for every block wanted from a Full without frames, in disk order; not yet checked.
+
+    Stops decoding after the last one that can come. Raises `BadArchive` when the stream ends before.
+    """
+    header = delta.header
+    pieces = _pieces(full.plain(), header.block_size)
+    left = header.blocks_full
+    for index in range(delta.pages):
+        page = delta.page(index) if left else None
+        kinds = wanted(page) if page is not None else b""
+        for number in range(min(BLOCKS_PER_PAGE, header.blocks - index * BLOCKS_PER_PAGE)):
+            if page is None or not left:
+                return
+            data = next(pieces, b"")
+            left -= page.kinds[number] == FULL
+            if kinds[number] != FULL:
+                continue
+            block = page.first_block + number
+            length = block_length(header.disk_size, header.block_size, block)
+            if len(data) < length:
+                raise BadArchive(
+                    f"{full.where}: the disk in it ends before block {block}", remedy="This is not the Full of that Delta."
+                )
+            yield block, page, data[:length]
+
+
+def _pieces(stream: Iterator[bytes], size: int) -> Iterator[bytes]:
+    """Yields the stream cut into pieces of `size` bytes; the last one may be short."""
+    held = bytearray()
+    for data in stream:
+        held += data
+        cut = len(held) - len(held) % size
+        with memoryview(held) as view:
+            for at in range(0, cut, size):
+                yield bytes(view[at : at + size])
+        del held[:cut]
+    if held:
+        yield bytes(held)
+
+
+class ProgressReport:
+    """Turns what the pipeline moved into `Progress`. Zero blocks count as done from the start: they cost nothing."""
+
+    def __init__(self, plan: PlanSummary, reporter: Reporter, started: float, phase: Phase = Phase.RESTORE) -> None:
+        self._plan, self._reporter, self._started = plan, reporter, started
+        self._moved = Moved()
+        self._phase = phase
+
+    def tick(self, moved: Moved) -> None:
+        """Report what was moved so far."""
+        self._moved = moved
+        plan = self._plan
+        done = moved.delta + moved.full
+        self._reporter.progress(
+            Progress(
+                phase=self._phase,
+                disk_size=plan.disk_size,
+                done=plan.zero_bytes + plan.keep_bytes + done,
+                moved=done,
+                delta_done=moved.delta,
+                delta_total=plan.delta_bytes,
+                full_done=moved.full,
+                full_total=plan.full_bytes,
+                started=self._started,
+            )
+        )
+
+    def phase(self, phase: Phase) -> None:
+        """Enter a phase, and report."""
+        self._phase = phase
+        self.tick(self._moved)

@@ -21,7 +21,7 @@ from restore_core.restore.room import ranges_to_take
 from restore_core.restore.run import open_delta
 from restore_core.restore.ways import Decision, Way, for_new
 from restore_core.targets import TargetSet
-from restore_core.targets.remote.interruptible import go_on
+from restore_core.targets.base import never_stop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class Preview:
     refusals: tuple[PhdError, ...]
 
 
-def plan_delta(request: RestoreRequest, targets: TargetSet, *, reporter: Reporter, stop: Stop = go_on) -> Preview:
+def plan_delta(request: RestoreRequest, targets: TargetSet, *, reporter: Reporter, stop: Stop = never_stop) -> Preview:
     """What a restore would move, after the checks of both archives that a restore makes. A disk that is there is surveyed."""
     with open_delta(request, targets) as delta:
         delta.check_metadata()
@@ -63,7 +63,7 @@ def _decided(request: RestoreRequest, delta: DeltaReader, stop: Stop) -> tuple[D
 def _surveyed(
     destination: Destination, request: RestoreRequest, delta: DeltaReader, stop: Stop, refused: list[PhdError]
 ) -> Decision:
-    if destination.stat_disk() is None or not request.overwrite:
+    if destination.stat_disk() is None or not request.options.overwrite:
         decision, holes = for_new(summary(delta), None), 0
     else:
         found = look(destination, request, delta, -1, stop=stop, record=None)

@@ -43,7 +43,7 @@ def keep_owner(fd: int, old: os.stat_result) -> None:
 
 def put_vmx(destination: Destination, request: RestoreRequest, delta: DeltaReader) -> Path | None:
     """Put the VMX of the Delta beside the disk, unedited; None when nobody asked."""
-    if request.vmx is VmxChoice.NONE:
+    if request.options.vmx is VmxChoice.NONE:
         return None
     name, data = vmx_to_put(destination, delta)
     if data is not None:

@@ -1,7 +1,7 @@
 """The record a restore leaves of what it wrote: whose disk this is, and what is in it.
 
     RECORDS/KEY.json        path, inode, size, mtime and ctime of the disk as we left it, the boot, the Delta it came from
-    RECORDS/KEY.digests     32 bytes a block, zeros for a zero block: the whole map of the disk
+    RECORDS/KEY.digests     a digest for each block, zeros for a zero block: the whole map of the disk
     RECORDS/KEY.next.json   the same two of a restore that has not given the disk its name yet, or has not said so;
     RECORDS/KEY.next.digests  `settle` turns them into those above
 
@@ -29,6 +29,7 @@ import blake3
 
 from restore_core import durable
 from restore_core.archive.delta_reader import DeltaReader
+from restore_core.archive.digests import BlockDigest
 from restore_core.archive.index_map import BLOCKS_PER_PAGE
 from restore_core.disk.alone import Alone, alone
 from restore_core.disk.destination import Destination
@@ -38,7 +39,6 @@ from restore_core.plain import read_plain
 
 VERSION = 2
 _NEXT = ".next"
-_ZERO = bytes(32)
 _TICK_NS = 20_000_000
 """A clock tick of a file system, generously: a write within the same tick as ours would leave the same mtime."""
 _REMEDIES = {
@@ -95,8 +95,8 @@ def boot_id() -> str:
 class DigestsFile:
     """The digests of a disk as we left it, read page by page."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    def __init__(self, fd: int, digest_size: int) -> None:
+        self._fd, self._size = fd, digest_size
 
     @classmethod
     def opened(cls, records: Path, destination: Destination, receipt: Receipt) -> Self | None:
@@ -110,15 +110,15 @@ class DigestsFile:
                 for data in iter(lambda fd=fd: os.read(fd, 1 << 20), b""):  # type: ignore[misc]  # mypy knows no such default
                     sha.update(data)
                 if sha.hexdigest() == receipt.digests:
-                    return cls(fd)
+                    return cls(fd, BlockDigest(receipt.block_digest).size)
                 os.close(fd)
         return None
 
     def page(self, index: int, blocks: int) -> list[bytes | None]:
         """One digest a block, None for a zero block and beyond the end."""
-        data = os.pread(self._fd, blocks * 32, index * BLOCKS_PER_PAGE * 32)
-        found = [data[at : at + 32] for at in range(0, len(data), 32)]
-        return [None if digest == _ZERO else digest for digest in found] + [None] * (blocks - len(found))
+        data = os.pread(self._fd, blocks * self._size, index * BLOCKS_PER_PAGE * self._size)
+        found = [data[at : at + self._size] for at in range(0, len(data), self._size)]
+        return [digest if any(digest) else None for digest in found] + [None] * (blocks - len(found))
 
     def close(self) -> None:
         """Give the file back."""
@@ -313,7 +313,7 @@ def _write_digests(records: Path, key: str, delta: DeltaReader) -> str:
 
 def _pages(delta: DeltaReader) -> Iterator[bytes]:
     for index in range(delta.pages):
-        yield b"".join(digest or _ZERO for digest in delta.page(index).content())
+        yield b"".join(digest or bytes(delta.header.block_digest.size) for digest in delta.page(index).content())
 
 
 def _key(destination: Destination) -> str:

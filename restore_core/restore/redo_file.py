@@ -1,8 +1,8 @@
 """The redo file of a refresh in place: every change with the new bytes and the old ones, and the digests of both.
 
     new blocks     those that are written, packed, a block's size each, in disk order (`staging` writes them)
-    records        104 bytes a change: offset on the disk, length before and after, where old and new bytes are in this file
-                   (NOWHERE: zeros), the digests of both
+    records        32 bytes and two digests a change: offset on the disk, length before and after, where old and new bytes
+                   are in this file (NOWHERE: zeros), the digests of both
     old blocks     what lay in their places and where zeros will be, packed; zeros are not stored
     footer         JSON, padded, and its length in the last 8 bytes: which disk, how large before and after, which descriptor
 
@@ -30,13 +30,16 @@ from restore_core.restore.survey import KEEP, WRITE, Survey
 
 VERSION = 2
 SECTOR = 512
-_RECORD = struct.Struct("<QIIQQ32s32s")
 _NOWHERE = 2**64 - 1
 _LENGTH = struct.Struct("<Q")
 _LONGEST_FOOTER = 32 << 20
 _ALIGN = 64 << 10
 _READ_AHEAD = 128 << 20
 """Bytes; more would only push other things out of the host's memory."""
+
+
+def _record_of(digest: BlockDigest) -> struct.Struct:
+    return struct.Struct(f"<QIIQQ{digest.size}s{digest.size}s")
 
 
 class Side(enum.Enum):
@@ -93,7 +96,8 @@ class RedoFile:
 
     def __init__(self, fd: int, footer: RedoFooter) -> None:
         self.fd, self.footer = fd, footer
-        self._digest = BlockDigest(footer.block_digest).of
+        digest = BlockDigest(footer.block_digest)
+        self._digest, self._record = digest.of, _record_of(digest)
 
     @classmethod
     def opened(cls, fd: int) -> RedoFile | None:
@@ -111,10 +115,10 @@ class RedoFile:
         footer = self.footer
         for first in range(0, footer.records, 4096):
             number = min(4096, footer.records - first)
-            data = os.pread(self.fd, number * _RECORD.size, footer.records_at + first * _RECORD.size)
-            if len(data) != number * _RECORD.size:
+            data = os.pread(self.fd, number * self._record.size, footer.records_at + first * self._record.size)
+            if len(data) != number * self._record.size:
                 raise BadData("the redo file is shorter than its footer says", remedy="Restore the disk again with overwrite.")
-            for offset, old_length, new_length, old_at, new_at, old_digest, new_digest in _RECORD.iter_unpack(data):
+            for offset, old_length, new_length, old_at, new_at, old_digest, new_digest in self._record.iter_unpack(data):
                 yield Change(
                     offset=offset,
                     old_length=old_length,
@@ -160,7 +164,7 @@ def complete(
     plan, header = survey.plan, delta.header
     records_at = _aligned((plan.full_blocks + plan.delta_blocks) * plan.block_size)
     count = sum(len(actions) - actions.count(KEEP) for actions in survey.actions)
-    tail = _Tail(fd, disk, delta, at=_aligned(records_at + count * _RECORD.size), size_before=before.size)
+    tail = _Tail(fd, disk, delta, at=_aligned(records_at + count * _record_of(header.block_digest).size), size_before=before.size)
     at = records_at
     for number, actions in enumerate(survey.actions):
         data = tail.records(number, actions)
@@ -194,7 +198,8 @@ class _Tail:
 
     def __init__(self, fd: int, disk: int, delta: DeltaReader, *, at: int, size_before: int) -> None:
         self._fd, self._disk, self._delta, self._size_before = fd, disk, delta, size_before
-        self._digest = delta.header.block_digest.of
+        self._digest, self._no_digest = delta.header.block_digest.of, bytes(delta.header.block_digest.size)
+        self._layout = _record_of(delta.header.block_digest)
         self._rank = 0
         self.at = at
 
@@ -216,7 +221,7 @@ class _Tail:
         old = os.pread(self._disk, old_length, offset)
         if len(old) != old_length:
             raise BadData(f"the disk ends within the block at {offset}", remedy="Something shrinks it; stop that.")
-        old_at, old_digest = _NOWHERE, bytes(32)
+        old_at, old_digest = _NOWHERE, self._no_digest
         if not is_zero(old):
             durable.write_all_at(self._fd, old, self.at)
             old_at, old_digest, self.at = self.at, self._digest(old), self.at + old_length
@@ -224,7 +229,7 @@ class _Tail:
         if new_digest is not None:
             new_at, self._rank = self._rank * size, self._rank + 1
         new_length = block_length(header.disk_size, size, block)
-        return _RECORD.pack(offset, old_length, new_length, old_at, new_at, old_digest, new_digest or bytes(32))
+        return self._layout.pack(offset, old_length, new_length, old_at, new_at, old_digest, new_digest or self._no_digest)
 
 
 def sides_on_disk(disk: int, redo: RedoFile) -> tuple[set[Side], int | None]:

@@ -41,7 +41,7 @@ from restore_core.restore.fulls.find import proven_copies
 from restore_core.restore.fulls.known import copies_in_catalog
 from restore_core.restore.held import held_destination
 from restore_core.restore.part import held_part
-from restore_core.restore.plan import summary
+from restore_core.restore.plan import CopyFailed, summary
 from restore_core.restore.recovery import recover
 from restore_core.restore.refusals import (
     refusals,
@@ -54,7 +54,7 @@ from restore_core.restore.refusals import (
 from restore_core.restore.request import KeepPart, Reporter, RestoreOutcome, RestoreRequest, Stop
 from restore_core.restore.room import ranges_to_take
 from restore_core.restore.ways import Decision, Way, by_clone, by_whole
-from restore_core.restore.writer import CopyFailed, Writer
+from restore_core.restore.writer import Writer
 from restore_core.targets import TargetSet
 from restore_core.targets.base import ArchiveRef
 
@@ -146,7 +146,7 @@ class _Attempt:
 
     def _survey_again(self, change: ChangedMeanwhile, surveys: int) -> None:
         """Return if the disk may be surveyed again; else raise `Diverged` or `TryAgainLater`."""
-        if self.request.only_ours and change.written:
+        if self.request.options.only_ours and change.written:
             raise diverged(self.request) from change
         if surveys > _SURVEYS_AGAIN:
             raise TryAgainLater(
@@ -167,7 +167,7 @@ class _Attempt:
     ) -> tuple[Decision, ArchiveRef | None]:
         found = look(destination, self.request, delta, part, stop=self.stop, record=hold.record())
         with found.disk or contextlib.nullcontext():
-            if found.disk is not None and not self.request.overwrite:  # it may have come since it was asked for first
+            if found.disk is not None and not self.request.options.overwrite:  # it may have come since it was asked for first
                 refuse_existing(destination, self.request, delta.header.delta_id, hold.record())
             if found.disk is not None and found.disk.lone is Alone.UNKNOWN:
                 self.reporter.note(f"who has the disk open: {Alone.UNKNOWN.value}")

@@ -14,9 +14,8 @@ from restore_core.archive.full_reader import FullReader
 from restore_core.errors import ArchiveAbsent, BadArchive
 from restore_core.naming import ArchiveType
 from restore_core.restore.fulls.find import proven_full
-from restore_core.restore.pipeline import Pipeline
-from restore_core.restore.plan import summary
-from restore_core.restore.progress import ProgressReport
+from restore_core.restore.pipeline import Pipeline, ProgressReport
+from restore_core.restore.plan import CopyFailed, summary
 from restore_core.restore.request import Phase, Reporter, Stop
 from restore_core.targets import TargetSet
 from restore_core.targets.base import ArchiveRef, ByteSource
@@ -114,7 +113,10 @@ def _check_whole(full: FullReader, delta: DeltaReader, stop: Stop) -> None:
 
 def _check_blocks(delta: DeltaReader, full: FullReader | None, reporter: Reporter, stop: Stop) -> None:
     report = ProgressReport(summary(delta), reporter, time.monotonic(), Phase.VERIFY)
-    Pipeline(delta, full, None, where=delta.where).run(report.tick, stop)
+    try:
+        Pipeline(delta, full, None, where=delta.where).run(report.tick, stop)
+    except CopyFailed as failure:
+        raise failure.error from failure
 
 
 def _empty_delta(ref: ArchiveRef, targets: TargetSet) -> ArchiveRef | None:

@@ -10,32 +10,22 @@ from typing import assert_never
 from restore_core import durable
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.full_reader import FullReader
-from restore_core.disk.allocation import size_part, zero_range
+from restore_core.disk.allocation import shares_blocks, size_part, zero_range
 from restore_core.disk.destination import HIDDEN_SUFFIX, STAGED_SUFFIX, Destination
-from restore_core.disk.extents import shares_blocks
 from restore_core.disk.hold import Hold
 from restore_core.disk.sink import BufferedFile, DirectFile, Sink
-from restore_core.errors import BadArchive, PhdError, TargetUnavailable, TryAgainLater
+from restore_core.errors import TryAgainLater
 from restore_core.restore import publish, receipt, redo, redo_file
 from restore_core.restore.decide import ALLOCATING
 from restore_core.restore.descriptor import descriptor_text, prepare_descriptor, show_descriptor
 from restore_core.restore.existing import ChangedMeanwhile, ExistingDisk
-from restore_core.restore.pipeline import Pipeline
-from restore_core.restore.progress import ProgressReport
+from restore_core.restore.pipeline import Pipeline, ProgressReport
 from restore_core.restore.replace import finish, publish_new, replace
 from restore_core.restore.request import Phase, Provision, Reporter, RestoreRequest, Stop
 from restore_core.restore.room import ranges_to_take, take_room
 from restore_core.restore.staging import StagedBlocks
 from restore_core.restore.survey import Survey
 from restore_core.restore.ways import Decision, Way
-
-
-class CopyFailed(Exception):
-    """The copy of the Full that was used broke or is damaged; nothing of the disk was shown. `error` is what it said."""
-
-    def __init__(self, error: PhdError) -> None:
-        super().__init__(error.message)
-        self.error = error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,13 +81,13 @@ class Writer:
 
     def _new_file(self) -> None:
         """A new disk: all of it, or what an earlier attempt left to do."""
-        thick = self.request.provision is Provision.THICK
+        thick = self.request.options.provision is Provision.THICK
         self._size_part(thick=thick, keep=self.decision.way is Way.RESUME)
         self._fill(self.part, thick=thick)
         receipt.prepare(self.request.records, self.destination, self.delta, os.fstat(self.part))
         prepare_descriptor(self.destination, self._text, self.request.mode)
         ctime = publish_new(self.destination, self.hold, self.part)
-        show_descriptor(self.destination, replace=self.request.overwrite)
+        show_descriptor(self.destination, replace=bool(self.request.options.overwrite))
         self._settle(self.part, ctime)
 
     def _instead_of_the_old(self) -> None:
@@ -108,7 +98,7 @@ class Writer:
             os.ftruncate(self.part, self._size)
             self._fill(self.part, thick=redo.is_thick(os.fstat(old.fd)))
         else:
-            thick = self.request.provision is Provision.THICK
+            thick = self.request.options.provision is Provision.THICK
             self._size_part(thick=thick, keep=False)
             self._fill(self.part, thick=thick)
         receipt.prepare(self.request.records, self.destination, self.delta, os.fstat(self.part))
@@ -234,25 +224,21 @@ class Writer:
         self._run(DirectFile(fd) if thick else BufferedFile(fd), report)
         report.phase(Phase.FLUSH)
         durable.sync_file(fd)
-        if self.request.readback:
+        if self.request.options.readback:
             report.phase(Phase.READBACK)
         self._read_back(fd, self.stop)
         report.phase(Phase.PUBLISH)
         self.stop()
 
     def _run(self, sink: Sink, report: ProgressReport) -> None:
+        where, survey = self.destination.where, self.decision.survey
         try:
-            survey = self.decision.survey
-            Pipeline(self.delta, self.full, sink, where=self.destination.where, survey=survey).run(report.tick, self.stop)
-        except (BadArchive, TargetUnavailable, TryAgainLater) as error:
-            if self.full is not None and self.full.where in error.message:
-                raise CopyFailed(error) from error
-            raise
+            Pipeline(self.delta, self.full, sink, where=where, survey=survey).run(report.tick, self.stop)
         finally:
             sink.close()
 
     def _read_back(self, fd: int, stop: Stop) -> None:
-        if self.request.readback:
+        if self.request.options.readback:
             publish.read_back(self.delta, fd, self.destination.where, stop)
 
     def _settle(self, fd: int, ctime_ns: int) -> None:

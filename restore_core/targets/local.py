@@ -18,6 +18,7 @@ from restore_core.mounts import unmounted_mount_point
 from restore_core.naming import printable
 from restore_core.targets.base import (
     LOCAL,
+    Address,
     ArchiveRef,
     Buffer,
     ByteSource,
@@ -25,6 +26,9 @@ from restore_core.targets.base import (
     ListedFile,
     NewFile,
     Range,
+    ServerLimits,
+    Stop,
+    Target,
     TargetSpec,
     refuse_bare,
     safe_parts,
@@ -155,6 +159,11 @@ class LocalNewFile:
         os.close(self._fd)
         os.close(self._folder_fd)
         self._fd = -1
+
+
+def open_target(spec: TargetSpec, _address: Address, _limits: ServerLimits, _stop: Stop | None) -> Target:
+    """Returns a folder of this machine as a target."""
+    return LocalTarget(spec)
 
 
 class LocalTarget:

@@ -3,7 +3,8 @@
 `requests` and `cut` turn ranges into requests of a good size and back; a server's connection stands between them.
 `ReadAhead` is what a restore uses: it knows the ranges it will need before it needs them, and asks for them in order.
 
-    ReadAhead(source, ranges)          ranges: an iterator of its own over the plan, read ahead of `take`
+    ReadAhead(source, ranges)          ranges(): an iterator of what comes next in the plan, read ahead of `take`; called again
+                                       when it ended and more is taken
         take(range) -> fetch           called in the order of the ranges, under the caller's lock
         fetch() -> bytes               called outside of it
 
@@ -13,7 +14,7 @@ On a server `take` fetches and `fetch` only hands over: one stream, in order, wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 
 from restore_core.errors import PhdError
@@ -26,22 +27,24 @@ Fetch = Callable[[], Buffer]
 class ReadAhead:
     """See the module. `take` is for one thread at a time."""
 
-    def __init__(self, source: ByteSource, ranges: Iterator[Range]) -> None:
-        self._source = source
-        self._bytes = None if isinstance(source, LocalSource) else source.ranges(ranges)
+    def __init__(self, source: ByteSource, ranges: Callable[[], Iterator[Range]]) -> None:
+        self._source, self._ranges = source, ranges
+        self._bytes: Generator[Buffer] | None = None
         self._failed: BaseException | None = None
 
     def take(self, wanted: Range) -> Fetch:
         """The next range of the plan, or the error that ended the stream."""
-        if self._bytes is None:
+        if isinstance(self._source, LocalSource):
             return partial(self._source.read_at, *wanted)
         if self._failed is not None:
             raise self._failed
         try:
-            data = next(self._bytes)
-        except StopIteration:
-            self._failed = PhdError(f"{self._source.ref}: bytes were taken that no range of the plan announced")
-            raise self._failed from None
+            data = next(self._bytes, None) if self._bytes is not None else None
+            if data is None:
+                self._bytes = self._source.ranges(self._ranges())
+                data = next(self._bytes, None)
+            if data is None:
+                raise PhdError(f"{self._source.ref}: bytes were taken that no range of the plan announced")
         except BaseException as error:
             self._failed = error
             raise

@@ -1,4 +1,4 @@
-"""`python -m tests.bench`: measure, print the table, write it into README.md. Exit 1 when a target is missed."""
+"""`python -m tests.bench`: measure, print the table, write it into docs/benchmarks.md. Exit 1 when a target is missed."""
 
 from __future__ import annotations
 
@@ -58,16 +58,16 @@ def main() -> int:
     conditions = report.conditions(asked.rounds)
     print(f"\n{conditions}\n\n{report.as_text(rows)}")
     whole = chosen == [*parts] and asked.gib == 4
-    if whole and not report.write_readme(ROOT / "README.md", report.as_markdown(rows, conditions)):
-        print(f"README.md has no {report.BEGIN} ... {report.END}: the table was not written there")
+    if whole and not report.write_page(ROOT / "docs" / "benchmarks.md", report.as_markdown(rows, conditions)):
+        print(f"docs/benchmarks.md has no {report.BEGIN} ... {report.END}: the table was not written there")
     return 1 if any(row.ok is False for row in rows) else 0
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--gib", type=int, default=4, help="size of the disk; only 4 is written into the README")
-    parser.add_argument("--only", default="", help=f"some of {PARTS}; not written into the README")
+    parser.add_argument("--gib", type=int, default=4, help="size of the disk; only 4 is written into docs/benchmarks.md")
+    parser.add_argument("--only", default="", help=f"some of {PARTS}; not written into docs/benchmarks.md")
     return parser.parse_args()
 
 

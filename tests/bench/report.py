@@ -1,4 +1,4 @@
-"""The table: one line a claim, with its target and whether it is met; on the terminal and between two markers of README.md."""
+"""The table: one line a claim, with its target and whether it is met; on the terminal and in docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -54,22 +54,22 @@ def as_text(rows: Sequence[Row]) -> str:
 
 
 def as_markdown(rows: Sequence[Row], conditions: str) -> str:
-    """For the README."""
+    """For docs/benchmarks.md."""
     lines = ["| what | ours | against | ratio | target | met |", "|---|---|---|---|---|---|"]
     lines += [f"| {' | '.join([*_cells(row), _verdict(row)])} |" for row in rows]
     return "\n".join([BEGIN, conditions, "", *lines, END])
 
 
-def write_readme(readme: Path, table: str) -> bool:
-    """Put the table between its markers; False where README.md has none."""
-    if not readme.exists():
+def write_page(page: Path, table: str) -> bool:
+    """Put the table between its markers; False where the page has none."""
+    if not page.exists():
         return False
-    old = readme.read_text()
+    old = page.read_text()
     before, begin, rest = old.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         return False
-    readme.write_text(before + table + after)
+    page.write_text(before + table + after)
     return True
 
 

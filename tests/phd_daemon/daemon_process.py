@@ -34,7 +34,7 @@ def plant_fault(module: str, name: str) -> None:
 
 
 def main() -> int:
-    from phd_daemon.config import load_config
+    from phd_daemon.config.load import load_config
     from phd_daemon.daemon import logs, service, starts
     from phd_daemon.daemon.systemd import Notifier
     from phd_daemon.show import output
@@ -56,7 +56,9 @@ def main() -> int:
         config = load_config(Path(sys.argv[1]))
         lock = service.open_spool(config)
         logs.log_to_stderr()
-        daemon = service.Service(config, lock=lock, notifier=Notifier(os.environ), command=(sys.executable, str(FAKE_WORKER)))
+        command = (sys.executable, str(FAKE_WORKER))
+        notifier = Notifier(os.environ)
+        daemon = service.Service(config, lock=lock, notifier=notifier, command=command, on_event=logs.log_event)
         return daemon.run()
     except PhdError as error:
         output.complain(str(error))

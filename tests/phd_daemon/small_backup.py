@@ -13,8 +13,8 @@ from restore_core.archive.digests import BlockDigest
 from restore_core.archive.frames import Effort
 from restore_core.backup.full import write_full
 from restore_core.naming import delta_name, folder_name, full_name
-from restore_core.targets import make_target
 from restore_core.targets.base import ArchiveRef, TargetSpec
+from restore_core.targets.kinds import make_target
 
 UUID = "564d122a-0ed7-3b92-2f46-aee9456b2074"
 STAMP = dt.datetime(2007, 9, 20, 16, 1, tzinfo=dt.UTC)

@@ -14,8 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from phd_daemon.config import Config, load_config, needs_restart, parse_config
-from phd_daemon.config.model import ConfigFile, SubmitterLimits, TargetTable
+from phd_daemon.config.load import load_config, parse_config
+from phd_daemon.config.model import Config, ConfigFile, SubmitterLimits, TargetTable, needs_restart
 from restore_core.errors import ConfigurationError, ExitCode
 
 SAMPLE = Path(__file__).parents[2] / "etc/phd/phd.toml"

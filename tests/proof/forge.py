@@ -44,7 +44,7 @@ class Forged:
 
     def page(self, change: Callable[[PageEntry], PageEntry], number: int = 0) -> None:
         """Change an entry of the page table."""
-        entries = unpack_entries(self.sections["pages"])
+        entries = unpack_entries(self.sections["pages"], self.header.block_digest)
         entries[number] = change(entries[number])
         self.sections["pages"] = b"".join(entry.pack() for entry in entries)
 

@@ -6,7 +6,7 @@ import gzip
 
 import pytest
 
-from restore_core.archive.gunzip import plain_stream
+from restore_core.archive.frames import plain_stream
 from restore_core.errors import BadArchive
 from restore_core.targets.base import LOCAL, ArchiveRef
 

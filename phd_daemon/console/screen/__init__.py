@@ -9,24 +9,3 @@ Enter twice. What a flow says is drawn as it is written: no markup, no control c
 
 Not guaranteed: that work left with ^C in `wait` has ended. It is let go, and what it finds is not looked at.
 """
-
-from __future__ import annotations
-
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from phd_daemon.console.face import Face
-
-
-class NoScreen(Exception):
-    """The screen could not be opened, and nothing has been asked yet: numbered lines will do."""
-
-
-def run(talk: Callable[[Face], None]) -> None:
-    """Open the screen, call `talk` with its face, close it. Raises what `talk` raises, and `NoScreen`."""
-    try:
-        from phd_daemon.console.screen.session import hold
-    except ImportError as error:
-        raise NoScreen(f"Textual cannot be used here: {error}") from error
-    hold(talk)

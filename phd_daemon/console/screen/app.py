@@ -6,18 +6,14 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 from textual.app import App
 from textual.binding import BindingType
 from textual.driver import Driver
-from textual.message import Message
 
 from phd_daemon.console.screen.ask import AskScreen
 from phd_daemon.console.screen.asked import Asked, Reply
-
-if TYPE_CHECKING:
-    from phd_daemon.console.face import Face
 
 PULSE = 0.2
 """Seconds between two looks at a log or at the progress of a restore."""
@@ -41,7 +37,7 @@ class ConsoleApp(App[None], inherit_bindings=False):
     #keys { dock: bottom; }
     """
 
-    def __init__(self, talk: Callable[[Face], object], *, pulse: float = PULSE, driver: type[Driver] | None = None) -> None:
+    def __init__(self, talk: Callable[[ConsoleApp], object], *, pulse: float = PULSE, driver: type[Driver] | None = None) -> None:
         super().__init__(driver_class=driver, ansi_color=True)
         self.theme = "ansi-dark"
         self.animation_level = "none"
@@ -60,31 +56,29 @@ class ConsoleApp(App[None], inherit_bindings=False):
         self._flow.start()
 
     def _run_flow(self) -> None:
-        from phd_daemon.console.screen.face import ScreenFace
-
         try:
-            self._talk(ScreenFace(self))
+            self._talk(self)
         except BaseException as error:  # noqa: BLE001  carried to the main thread, which raises it there
             self.error = error
-        self.post_message(Ended())
+        self.call_later(self.exit)
 
     def put(self, make: Callable[[], Asked], let_go: Reply) -> None:
         """Show this next. `let_go(None)` is called when the console ends before it was answered; by any thread."""
-        self._post(Put(make), let_go)
+        self._post(let_go, self._put, make)
 
     def mend(self, reason: str, reply: Reply) -> None:
         """The last answer was refused: say so in the place where it was written, and take another."""
-        self._post(Refused(reason, reply), reply)
+        self._post(reply, self._refused, reason, reply)
 
     def lend(self, work: Callable[[], None], let_go: Reply) -> None:
         """Run `work`, which raises nothing, with the terminal as it was before; nothing is drawn meanwhile."""
-        self._post(Lend(work), let_go)
+        self._post(let_go, self._lend, work)
 
-    def _post(self, message: Message, let_go: Reply) -> None:
+    def _post(self, let_go: Reply, act: Callable[..., object], *arguments: Any) -> None:
         with self._lock:
             if not self._gone:
                 self._let_go = let_go
-                self.post_message(message)
+                self.call_later(act, *arguments)
                 return
         let_go(None)
 
@@ -102,33 +96,27 @@ class ConsoleApp(App[None], inherit_bindings=False):
         if self.started:
             self._flow.join()
 
-    async def on_put(self, message: Put) -> None:
-        """Take away what stands over the last question, and replace that."""
+    async def _put(self, make: Callable[[], Asked]) -> None:
+        """Takes away what stands over the last question, and replaces that."""
         while len(self.screen_stack) > 2:
             await self.pop_screen()
-        screen = message.make()
         if len(self.screen_stack) > 1:
-            await self.switch_screen(screen)
+            await self.switch_screen(make())
         else:
-            await self.push_screen(screen)
+            await self.push_screen(make())
 
-    def on_refused(self, message: Refused) -> None:
-        """To the question it is about."""
+    def _refused(self, reason: str, reply: Reply) -> None:
         for screen in self.screen_stack:
             if isinstance(screen, AskScreen):
-                screen.refused(message.reason, message.reply)
+                screen.refused(reason, reply)
 
-    def on_ended(self) -> None:
-        """Nothing more to ask."""
-        self.exit()
-
-    def on_lend(self, message: Lend) -> None:
-        """In this thread, so that nothing is drawn until it ends."""
+    def _lend(self, work: Callable[[], None]) -> None:
+        """In the app's thread, so that nothing is drawn until the work ends."""
         if self.is_headless:  # there is no terminal to lend
-            message.work()
+            work()
             return
         with deaf_to_interrupts(), self.suspend():
-            message.work()
+            work()
 
 
 @contextmanager
@@ -139,31 +127,3 @@ def deaf_to_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-class Put(Message):
-    """A question for the screen."""
-
-    def __init__(self, make: Callable[[], Asked]) -> None:
-        super().__init__()
-        self.make = make
-
-
-class Refused(Message):
-    """An answer that will not do."""
-
-    def __init__(self, reason: str, reply: Reply) -> None:
-        super().__init__()
-        self.reason, self.reply = reason, reply
-
-
-class Lend(Message):
-    """Work that needs the terminal."""
-
-    def __init__(self, work: Callable[[], None]) -> None:
-        super().__init__()
-        self.work = work
-
-
-class Ended(Message):
-    """The flow has returned."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 from rich.segment import Segment
@@ -16,10 +16,13 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from phd_daemon.console.screen.lines import clean, fit, flowing, fold
+from phd_daemon.console.screen.text_view import TextView
 
 Reply = Callable[[Any], None]
 
 
+_BARS = 2  # the title, the keys
+_MOVING = "Up/Down/Space move  1 top  b bottom  "
 _PLAIN, _EDGE = Style(), Style(bold=True, reverse=True)
 PADDING = 2
 """Columns of every line that stay free."""
@@ -123,8 +126,6 @@ class Asked(Screen[None], inherit_bindings=False):
 
     def explain(self) -> None:
         """`?`: what the flow has to say about this question, and the keys."""
-        from phd_daemon.console.screen.page import PageScreen
-
         lines = [*flowing(self._help), ""] if self._help else []
         self.app.push_screen(PageScreen("Help", [*lines, *KEYS], self._explained))
 
@@ -143,3 +144,47 @@ KEYS = (
     "Tab        moves in the text above a list, if that does not fit",
     "? or F1    this help",
 )
+
+
+class PageScreen(Asked):
+    """A text, until it is left."""
+
+    def __init__(self, title: str, lines: Iterable[str], reply: Reply, *, help_text: str = "", sticky: bool = False) -> None:
+        super().__init__(title, reply, help_text=help_text)
+        self.text = TextView(lines, sticky=sticky)
+
+    def body(self) -> list[Widget]:
+        """The text, as high as the screen."""
+        return [self.text]
+
+    def keys(self) -> Mapping[str, Callable[[], None]]:
+        """Those of a pager."""
+        text = self.text
+        return {
+            **reading_keys(text),
+            "space": lambda: text.scroll(text.page),
+            "b": lambda: text.scroll(text.lines_needed(text.size.width)),
+            "1": lambda: text.scroll(-text.lines_needed(text.size.width)),
+            "enter": self.leave,
+            "escape": self.leave,
+            "q": self.leave,
+            "question_mark": self.explain,
+            "f1": self.explain,
+        }
+
+    def lay_out(self, size: Size) -> None:
+        """Only a text longer than the screen can be moved in."""
+        long = self.text.lines_needed(size.width - PADDING) > size.height - _BARS
+        self.hint.say(f"{_MOVING if long else ''}Enter or Esc back  ? help")
+
+
+def reading_keys(text: TextView) -> Mapping[str, Callable[[], None]]:
+    """Moving in a text."""
+    return {
+        "up": lambda: text.scroll(-1),
+        "down": lambda: text.scroll(1),
+        "pageup": lambda: text.scroll(-text.page),
+        "pagedown": lambda: text.scroll(text.page),
+        "home": lambda: text.scroll(-text.lines_needed(text.size.width)),
+        "end": lambda: text.scroll(text.lines_needed(text.size.width)),
+    }

@@ -47,11 +47,6 @@ class TextView(Widget):
         return len(self._folded) > self.size.height
 
     @property
-    def at_end(self) -> bool:
-        """The last line is seen."""
-        return self.top >= self._last_top
-
-    @property
     def page(self) -> int:
         """How far a page is: a line of the last one stays."""
         return max(1, self.size.height - 1)

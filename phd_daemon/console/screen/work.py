@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from textual.geometry import Size
 from textual.widget import Widget
 
-from phd_daemon.console.screen.asked import PADDING, Asked, Bar, Reply
+from phd_daemon.console.screen.asked import PADDING, Asked, Bar, PageScreen, Reply
 from phd_daemon.console.screen.text_view import TextView
 from phd_daemon.show.progress import shortened
 
@@ -142,3 +142,42 @@ class WatchScreen(Asked):
     def _stop(self) -> None:
         self.answer(None)
         self.look()
+
+
+class Feed:
+    """Lines on their way from the thread that reads them to the screen."""
+
+    def __init__(self) -> None:
+        self.lines: deque[str] = deque()
+        self.ended = False
+        self.left = False
+
+
+class FollowScreen(PageScreen):
+    """A log as it grows. It stays at the end until somebody scrolls up, and again once they are back there."""
+
+    def __init__(self, title: str, feed: Feed, reply: Reply, *, pulse: float) -> None:
+        super().__init__(title, (), reply, sticky=True)
+        self._feed, self._pulse = feed, pulse
+        self._told: bool | None = None
+
+    def on_mount(self) -> None:
+        """Look for new lines, again and again."""
+        self.set_interval(self._pulse, self.look)
+        self.look()
+
+    def look(self) -> None:
+        """Take what has come."""
+        ended = self._feed.ended  # before the lines: the last ones come first
+        lines = self._feed.lines
+        if lines:
+            self.text.add([lines.popleft() for _ in range(len(lines))])
+        if ended is not self._told:
+            self._told = ended
+            self.lay_out(self.size)
+
+    def lay_out(self, size: Size) -> None:
+        """The keys are the same at every size."""
+        del size
+        state = "The log ended.  " if self._told else "Live.  "
+        self.hint.say(f"{state}Up/Down move  1 top  b newest  q or ^C leaves the viewer only")

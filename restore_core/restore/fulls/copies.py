@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 from restore_core.archive.full_reader import FullReader
 from restore_core.restore.request import Reporter
-from restore_core.targets.base import ArchiveRef, ByteSource
-from restore_core.targets.remote.interruptible import Stop
+from restore_core.targets.base import ArchiveRef, ByteSource, Stop
 
 GRACE = 2.0
 """Seconds after the first proven copy in which others may still answer."""

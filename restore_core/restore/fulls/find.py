@@ -19,9 +19,8 @@ from restore_core.errors import ArchiveAbsent, BadArchive, NotThisFull, PhdError
 from restore_core.restore.fulls.copies import fastest_first, tell, try_all
 from restore_core.restore.request import Reporter
 from restore_core.targets import TargetSet
-from restore_core.targets.base import LOCAL, ArchiveRef, ListedFile, Target, TargetSpec
+from restore_core.targets.base import LOCAL, ArchiveRef, ListedFile, Target, TargetSpec, never_stop
 from restore_core.targets.local import LocalTarget
-from restore_core.targets.remote.interruptible import go_on
 
 Known: TypeAlias = Callable[[int], Sequence[ArchiveRef]]
 """Files of exactly this many bytes that the catalog knows of."""
@@ -87,7 +86,7 @@ class _Search:
         refs = [ref for ref in dict.fromkeys([*beside, *known]) if self._can_open(ref)]
         if not known or len({ref.target for ref in refs}) < 2:
             return
-        answered = try_all(refs, lambda ref: prove(self.delta, ref, self.targets), self.targets.stop or go_on)
+        answered = try_all(refs, lambda ref: prove(self.delta, ref, self.targets), self.targets.stop or never_stop)
         self.tried.update(one.ref for one in answered)
         chosen = fastest_first(answered, own=self.delta.source.ref.target)
         try:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from restore_core.restore.fulls.find import Known, no_copies
 from restore_core.restore.request import Reporter, RestoreRequest
-from restore_core.targets import TargetSet, make_target
+from restore_core.targets import TargetSet
 from restore_core.targets.base import ArchiveRef
+from restore_core.targets.kinds import make_target
 
 
 def copies_in_catalog(request: RestoreRequest, targets: TargetSet, reporter: Reporter) -> Known:

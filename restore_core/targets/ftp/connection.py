@@ -23,13 +23,12 @@ from dataclasses import dataclass
 
 from restore_core.errors import ArchiveAbsent, BadArchive, PhdError, TargetRefused, TargetUnavailable
 from restore_core.naming import printable
-from restore_core.targets.base import Buffer, FileStat, Range, TargetSpec
+from restore_core.targets.base import Address, Buffer, FileStat, Range, ServerLimits, TargetSpec
 from restore_core.targets.ftp.listing import NotAListing, Parsed, not_all_by, parse_time, read_list, read_mlsd
 from restore_core.targets.ftp.login import log_in
 from restore_core.targets.gaps import GapKind
-from restore_core.targets.limits import Limits
 from restore_core.targets.remote.pace import Bandwidth, Pace
-from restore_core.targets.remote.server import Address, Budget, CutShort, Inside, replaced
+from restore_core.targets.remote.server import Budget, CutShort, Inside, replaced
 
 _GAP = 1 << 20
 """Bytes that are read and thrown away rather than beginning another transfer, which costs four round trips."""
@@ -53,7 +52,7 @@ class _Transfer:
 class FtpConnection:
     """A `Connection`. Connects when it is made."""
 
-    def __init__(self, spec: TargetSpec, address: Address, limits: Limits, bandwidth: Bandwidth) -> None:
+    def __init__(self, spec: TargetSpec, address: Address, limits: ServerLimits, bandwidth: Bandwidth) -> None:
         self._spec, self._address, self._limits = spec, address, limits
         self._pace = Pace(spec.name, limits, bandwidth)
         self._transfer: _Transfer | None = None

@@ -1,21 +1,24 @@
-"""From a target's URL to an FTP session that is logged in. Certificates are checked; passwords are read here and forgotten."""
+"""Logs in to an FTP server, and asks for its certificate. Certificates are checked; a password is read and not kept."""
 
 from __future__ import annotations
 
+import contextlib
 import ftplib
+import hashlib
+import re
 import socket
 import ssl
 from typing import Any
 
 from restore_core.errors import ConfigurationError, PhdError, TargetNotTrusted, TargetRefused, TargetUnavailable
 from restore_core.naming import printable
-from restore_core.targets.base import TargetSpec
-from restore_core.targets.limits import Limits
-from restore_core.targets.remote import trust
+from restore_core.targets.base import Address, ServerLimits, TargetSpec
 from restore_core.targets.remote.secret import read_password
-from restore_core.targets.remote.server import Address
+from restore_core.targets.remote.trust import Identity, read_trusted
 
 _ANONYMOUS = "anonymous"
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\s*", re.DOTALL)
+_SHOWN = 3
 
 
 class FtpTls(ftplib.FTP_TLS):
@@ -32,7 +35,7 @@ class FtpTls(ftplib.FTP_TLS):
             raise
 
 
-def log_in(spec: TargetSpec, address: Address, limits: Limits) -> ftplib.FTP:
+def log_in(spec: TargetSpec, address: Address, limits: ServerLimits) -> ftplib.FTP:
     """A session in binary mode is up to the caller. Raises the errors of `Target`."""
     password = read_password(spec.password_file, target=spec.name) if spec.password_file else ""
     ftp = _session(spec, address)
@@ -69,6 +72,43 @@ def tls_context(spec: TargetSpec) -> ssl.SSLContext:
     return context
 
 
+def ask_identity(spec: TargetSpec, address: Address, file: str, limits: ServerLimits) -> Identity:
+    """Asks a server for its certificate, without logging in. `file` holds the certificates that are trusted."""
+    der = _certificate(address, limits)
+    if der is None:
+        raise TargetUnavailable(f"target {spec.name} ({address.host}:{address.port}): shows no certificate", remedy="Is it up?")
+    pem = ssl.DER_cert_to_PEM_cert(der).rstrip().encode("ascii")
+    return Identity(kind="certificate", fingerprint=_fingerprint(der), record=pem, file=file, known=known_certificates(file))
+
+
+def known_certificates(file: str | None) -> tuple[str, ...]:
+    """Returns the fingerprints of the first certificates in `ca_file`."""
+    found = []
+    for block in _PEM.findall(read_trusted(file)) if file else ():
+        with contextlib.suppress(ValueError):
+            found.append(_fingerprint(ssl.PEM_cert_to_DER_cert(block.decode("ascii"))))
+    return tuple(found[:_SHOWN])
+
+
+def _certificate(address: Address, limits: ServerLimits) -> bytes | None:
+    """Returns the certificate that a server shows, unchecked; None if it shows none. Nothing is told to it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # only to show its fingerprint to a person
+    try:
+        with ftplib.FTP_TLS(context=context, encoding="latin-1") as ftp:  # noqa: S321 - asks for a certificate, tells nothing
+            ftp.connect(address.host, address.port, timeout=limits.connect)
+            ftp.auth()
+            line = ftp.sock
+            return line.getpeercert(binary_form=True) if isinstance(line, ssl.SSLSocket) else None
+    except (ftplib.Error, OSError, EOFError):
+        return None
+
+
+def _fingerprint(der: bytes) -> str:
+    return "SHA256 " + hashlib.sha256(der).digest().hex(":").upper()
+
+
 def _session(spec: TargetSpec, address: Address) -> ftplib.FTP:
     # latin-1: bytes as they are, in both directions.
     if address.scheme == "ftps":
@@ -76,7 +116,7 @@ def _session(spec: TargetSpec, address: Address) -> ftplib.FTP:
     return ftplib.FTP(encoding="latin-1")  # noqa: S321 - the URL says ftp; 'phd targets' says that it is clear text
 
 
-def _keep_alive(ftp: ftplib.FTP, limits: Limits) -> None:
+def _keep_alive(ftp: ftplib.FTP, limits: ServerLimits) -> None:
     """The control connection is silent while a file travels; a router between must not forget it."""
     ftp.timeout = limits.idle
     line = ftp.sock
@@ -101,10 +141,10 @@ def _authenticate(ftp: ftplib.FTP, spec: TargetSpec, user: str, password: str, w
         ftp.sock.settimeout(ftp.timeout)
 
 
-def _not_trusted(spec: TargetSpec, address: Address, limits: Limits, error: ssl.SSLCertVerificationError) -> PhdError:
-    offered = trust.certificate_offered(address, limits)
-    shown = offered.fingerprint if offered else "none"
-    known = ", ".join(trust.certificates_known(spec)) or "what this machine trusts"
+def _not_trusted(spec: TargetSpec, address: Address, limits: ServerLimits, error: ssl.SSLCertVerificationError) -> PhdError:
+    der = _certificate(address, limits)
+    shown = _fingerprint(der) if der else "none"
+    known = ", ".join(known_certificates(spec.ca_file)) or "what this machine trusts"
     return TargetNotTrusted(
         f"target {spec.name} ({address.host}:{address.port}): its certificate is not trusted: {error.verify_message};"
         f" offered {shown}, trusted {known}",
@@ -112,7 +152,7 @@ def _not_trusted(spec: TargetSpec, address: Address, limits: Limits, error: ssl.
     )
 
 
-def _unavailable(where: str, error: Exception, limits: Limits) -> PhdError:
+def _unavailable(where: str, error: Exception, limits: ServerLimits) -> PhdError:
     if isinstance(error, ftplib.error_perm):
         return TargetRefused(
             f"{where}: {printable(str(error))}", remedy="Does this server speak FTP, and TLS where the URL says ftps?"

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from restore_core.errors import TargetUnavailable
-from restore_core.targets.limits import Limits
+from restore_core.targets.base import ServerLimits
 
 _BURST = 0.1
 """Seconds of bandwidth that may come at once: more would not be a limit, less would sleep a thousand times a second."""
@@ -43,7 +43,7 @@ class Bandwidth:
 class Pace:
     """Watches one connection: `moved` is told every piece, with the seconds that were spent waiting for it."""
 
-    def __init__(self, name: str, limits: Limits, bandwidth: Bandwidth) -> None:
+    def __init__(self, name: str, limits: ServerLimits, bandwidth: Bandwidth) -> None:
         self._name, self._limits, self._bandwidth = name, limits, bandwidth
         self._bytes, self._waited = 0, 0.0
 

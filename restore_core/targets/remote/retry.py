@@ -17,9 +17,8 @@ from threading import Event
 from typing import TypeAlias, TypeVar
 
 from restore_core.errors import PhdError, Stopped
-from restore_core.targets.base import Buffer, FileStat, Range
-from restore_core.targets.limits import Limits
-from restore_core.targets.remote.interruptible import Stop, attended, begun
+from restore_core.targets.base import Buffer, FileStat, Range, ServerLimits, Stop
+from restore_core.targets.remote.interruptible import attended, begun
 from restore_core.targets.remote.server import Budget, Inside, Server, Upload
 
 _Result = TypeVar("_Result")
@@ -43,7 +42,7 @@ class Retrying:
     """A `Server` that tries again. `close` from another thread ends a pause at once, and no more tries follow."""
 
     def __init__(
-        self, inner: Server, limits: Limits, *, stop: Stop | None = None, sleep: Callable[[float], object] | None = None
+        self, inner: Server, limits: ServerLimits, *, stop: Stop | None = None, sleep: Callable[[float], object] | None = None
     ) -> None:
         self._inner, self._limits, self._stop = inner, limits, stop
         self._closed = Event()
@@ -80,7 +79,7 @@ class Retrying:
         return self._again(lambda: self._inner.stat(path))
 
     def ranges(self, path: str, stat: FileStat, wanted: Iterator[Range], over: Event) -> Generator[Buffer]:
-        """Goes on with the range that was not delivered. Moving `Limits.progress` bytes earns the full number of tries again."""
+        """Goes on with the range that was not delivered. Moving `ServerLimits.progress` bytes restores all tries."""
         plan = _Plan(wanted)
         failures = moved = 0
         while True:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-import urllib.parse
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import Event
@@ -20,11 +19,8 @@ from typing import Protocol
 
 from restore_core.errors import TargetRefused, TargetUnavailable, TryAgainLater
 from restore_core.naming import MAX_NAME_BYTES
-from restore_core.targets.base import Buffer, FileStat, Range, TargetSpec
+from restore_core.targets.base import Buffer, FileStat, Range, ServerLimits
 from restore_core.targets.gaps import GapKind
-from restore_core.targets.limits import Limits
-
-PORTS = {"ftp": 21, "ftps": 21, "sftp": 22}
 
 
 class CutShort(TryAgainLater):
@@ -33,29 +29,6 @@ class CutShort(TryAgainLater):
     def __init__(self, where: str, position: int, size: int) -> None:
         super().__init__(f"{where}: the transfer ends at {position} of {size} bytes")
         self.position = position
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
-    """A target's URL, taken apart. `root` is absolute on the server and ends without a slash."""
-
-    scheme: str
-    host: str
-    port: int
-    user: str
-    root: str
-
-    def below(self, path: str) -> str:
-        """The absolute path of something on this target."""
-        return f"{self.root}/{path}" if path else self.root or "/"
-
-
-def address_of(spec: TargetSpec) -> Address:
-    """The parts of `spec.url`, which the configuration has checked."""
-    url = urllib.parse.urlsplit(spec.url)
-    root = urllib.parse.unquote(url.path, errors="surrogateescape").rstrip("/")
-    user = urllib.parse.unquote(url.username or "")
-    return Address(scheme=url.scheme, host=url.hostname or "", port=url.port or PORTS[url.scheme], user=user, root=root)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +64,7 @@ def honest(name: str) -> bool:
 class Budget:
     """What one listing may cost in all. Raises instead of cutting: a part of a listing would look like backups that are gone."""
 
-    def __init__(self, name: str, limits: Limits) -> None:
+    def __init__(self, name: str, limits: ServerLimits) -> None:
         self._name, self._limits = name, limits
         self._entries = self._bytes = 0
         self._until = time.monotonic() + limits.listing_seconds

@@ -17,9 +17,19 @@ from typing import IO, Self
 
 from restore_core.errors import ArchiveAbsent, BadArchive, PhdError, TargetUnavailable, from_os_error
 from restore_core.naming import ArchiveType, parse_archive, printable
-from restore_core.targets.base import ArchiveRef, Buffer, FileStat, ListedFile, NewFile, Range, TargetSpec, refuse_bare, safe_parts
+from restore_core.targets.base import (
+    ArchiveRef,
+    Buffer,
+    FileStat,
+    ListedFile,
+    NewFile,
+    Range,
+    ServerLimits,
+    TargetSpec,
+    refuse_bare,
+    safe_parts,
+)
 from restore_core.targets.gaps import Gap, GapKind, link_gap, may_be_backups, refuse_partial
-from restore_core.targets.limits import Limits
 from restore_core.targets.local_listing import PART_SUFFIX
 from restore_core.targets.remote.server import Budget, CutShort, Entry, Inside, Server, Upload
 
@@ -98,7 +108,7 @@ class RemoteSource:
 class RemoteTarget:
     """A folder on a server. `secure` is False where passwords and bytes travel in clear text."""
 
-    def __init__(self, spec: TargetSpec, server: Server, limits: Limits) -> None:
+    def __init__(self, spec: TargetSpec, server: Server, limits: ServerLimits) -> None:
         self.spec = spec
         self._server, self._limits = server, limits
 
@@ -239,7 +249,7 @@ class SentFile:
 class StagedFile:
     """A `NewFile` that is finished here and then sent."""
 
-    def __init__(self, place: _Place, folder: str, limits: Limits) -> None:
+    def __init__(self, place: _Place, folder: str, limits: ServerLimits) -> None:
         self._place, self._limits, self._folder = place, limits, folder
         try:
             self._file: IO[bytes] | None = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by discard

@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING
 
 from restore_core.errors import ArchiveAbsent, BadArchive, PhdError, TargetRefused, TargetUnavailable
 from restore_core.naming import printable
-from restore_core.targets.base import Buffer, FileStat, Range, TargetSpec
+from restore_core.targets.base import Address, Buffer, FileStat, Range, ServerLimits, TargetSpec
 from restore_core.targets.gaps import GapKind
-from restore_core.targets.limits import Limits
 from restore_core.targets.read_ahead import cut, requests
 from restore_core.targets.remote.pace import Bandwidth, Pace
-from restore_core.targets.remote.server import Address, Budget, CutShort, Inside, replaced
-from restore_core.targets.sftp.folders import read_folders, why_not
+from restore_core.targets.remote.server import Budget, CutShort, Inside, replaced
+from restore_core.targets.sftp.listing import read_folders, why_not
 from restore_core.targets.sftp.wire import Answer, Ask, Attributes, Declined, Fields, ProtocolError, Status, Wire, string
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ class SftpConnection:
     """A `Connection`: one channel. Opens it when it is made."""
 
     def __init__(
-        self, transport: paramiko.Transport, spec: TargetSpec, address: Address, limits: Limits, bandwidth: Bandwidth
+        self, transport: paramiko.Transport, spec: TargetSpec, address: Address, limits: ServerLimits, bandwidth: Bandwidth
     ) -> None:
         self._spec, self._address, self._transport = spec, address, transport
         self._usable = True

@@ -7,17 +7,22 @@ check and encrypt in one pass first.
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import functools
+import hashlib
 import logging
 import socket
+import threading
 from typing import TYPE_CHECKING, Any
 
 from restore_core.errors import ConfigurationError, PhdError, TargetNotTrusted, TargetRefused, TargetUnavailable
 from restore_core.naming import printable
-from restore_core.targets.base import TargetSpec
-from restore_core.targets.limits import Limits
-from restore_core.targets.remote import trust
+from restore_core.targets.base import Address, ServerLimits, TargetSpec
+from restore_core.targets.remote.pace import Bandwidth
 from restore_core.targets.remote.secret import check_private, read_password
-from restore_core.targets.remote.server import Address
+from restore_core.targets.remote.trust import Identity, read_trusted
+from restore_core.targets.sftp.connection import SftpConnection
 
 if TYPE_CHECKING:
     import paramiko
@@ -32,7 +37,34 @@ _OLD_SERVER = (
 )
 
 
-def log_in(spec: TargetSpec, address: Address, limits: Limits) -> paramiko.SSHClient:
+class SftpHost:
+    """The SSH connection of one target; `connect` opens a channel on it, and the connection itself when there is none."""
+
+    def __init__(self, spec: TargetSpec, address: Address, limits: ServerLimits, bandwidth: Bandwidth) -> None:
+        self._spec, self._address, self._limits, self._bandwidth = spec, address, limits, bandwidth
+        self._lock = threading.Lock()
+        self._client: paramiko.SSHClient | None = None
+
+    def connect(self) -> SftpConnection:
+        """Another channel. Raises the errors of `Target`."""
+        with self._lock:
+            transport = self._client.get_transport() if self._client else None
+            if transport is None or not transport.is_active():
+                self.close()
+                self._client = log_in(self._spec, self._address, self._limits)
+                transport = self._client.get_transport()
+        if transport is None:
+            raise TargetUnavailable(f"target {self._spec.name}: closed the connection")
+        return SftpConnection(transport, self._spec, self._address, self._limits, self._bandwidth)
+
+    def close(self) -> None:
+        """End the SSH connection and with it all channels."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+
+def log_in(spec: TargetSpec, address: Address, limits: ServerLimits) -> paramiko.SSHClient:
     """A connection that is logged in. Raises the errors of `Target`."""
     import paramiko
 
@@ -73,7 +105,7 @@ def log_in(spec: TargetSpec, address: Address, limits: Limits) -> paramiko.SSHCl
         raise _typed(error, where, spec, limits) from None
 
 
-def _transport(line: Any, limits: Limits, options: dict[str, Any]) -> paramiko.Transport:
+def _transport(line: Any, limits: ServerLimits, options: dict[str, Any]) -> paramiko.Transport:
     import paramiko
 
     if isinstance(line, socket.socket):
@@ -119,7 +151,7 @@ def _reject_unknown(where: str, spec: TargetSpec) -> paramiko.MissingHostKeyPoli
         def missing_host_key(self, client: object, hostname: str, key: paramiko.PKey) -> None:
             del client, hostname
             raise TargetNotTrusted(
-                f"{where}: its host key is not known: it offers {key.get_name()} {trust.key_fingerprint(key.asbytes())},"
+                f"{where}: its host key is not known: it offers {key.get_name()} {_fingerprint(key.asbytes())},"
                 f" and {printable(spec.known_hosts or 'no file of known hosts')} has none for it",
                 remedy=f"Compare it with the server's own (ssh-keygen -l), then record it with 'phd targets trust {spec.name}'.",
             )
@@ -127,15 +159,15 @@ def _reject_unknown(where: str, spec: TargetSpec) -> paramiko.MissingHostKeyPoli
     return Unknown()
 
 
-def _typed(error: Exception, where: str, spec: TargetSpec, limits: Limits) -> PhdError:
+def _typed(error: Exception, where: str, spec: TargetSpec, limits: ServerLimits) -> PhdError:
     import paramiko
 
     text = printable(str(error))
     match error:
         case paramiko.BadHostKeyException():
             return TargetNotTrusted(
-                f"{where}: THE HOST KEY HAS CHANGED: it offers {trust.key_fingerprint(error.key.asbytes())},"
-                f" {printable(spec.known_hosts or '')} has {trust.key_fingerprint(error.expected_key.asbytes())}",
+                f"{where}: THE HOST KEY HAS CHANGED: it offers {_fingerprint(error.key.asbytes())},"
+                f" {printable(spec.known_hosts or '')} has {_fingerprint(error.expected_key.asbytes())}",
                 remedy=f"If that was on purpose, record it with 'phd targets trust {spec.name}'; else somebody is between.",
             )
         case paramiko.AuthenticationException() if not _died(text):
@@ -167,3 +199,58 @@ def _unreachable(error: OSError) -> str:
 def _died(text: str) -> bool:
     """Whether the server went away: paramiko says "authentication failed" then, too."""
     return "timeout" in text.lower() or "eof" in text.lower()
+
+
+def ask_identity(spec: TargetSpec, address: Address, file: str, limits: ServerLimits) -> Identity:
+    """Asks a server for its host key, without logging in. `file` is the known_hosts that is trusted."""
+    import paramiko
+
+    where = f"target {spec.name} ({address.host}:{address.port})"
+    try:
+        with contextlib.closing(socket.create_connection((address.host, address.port), limits.connect)) as line:
+            transport = paramiko.Transport(line)
+            try:
+                transport.start_client(timeout=limits.login)
+                key = transport.get_remote_server_key()
+            finally:
+                transport.close()
+    except OSError as error:
+        raise TargetUnavailable(f"{where}: {error.strerror or error}", remedy="Is the server up?") from error
+    except (paramiko.SSHException, EOFError) as error:
+        raise TargetRefused(f"{where}: {printable(str(error))}", remedy="Does this server speak SSH?") from error
+    host = address.host if address.port == 22 else f"[{address.host}]:{address.port}"  # as known_hosts writes it
+    return Identity(
+        kind="host key",
+        fingerprint=_fingerprint(key.asbytes()),
+        record=f"{host} {key.get_name()} {key.get_base64()}".encode("ascii"),
+        file=file,
+        known=tuple(_line_fingerprint(line) for line in read_trusted(file).splitlines() if _names(line, host)),
+        replaces=functools.partial(_names, host=host),
+    )
+
+
+def _names(line: bytes, host: str) -> bool:
+    """Whether a line of known_hosts is about this host."""
+    fields = line.split()
+    if len(fields) < 3 or fields[0].startswith((b"#", b"@")):
+        return False
+    if fields[0].startswith(b"|1|"):
+        from paramiko import HostKeys
+
+        hashed = fields[0].decode("ascii", "replace")
+        with contextlib.suppress(Exception):  # a line that is no hash names nobody
+            return bool(HostKeys.hash_host(host, hashed) == hashed)
+        return False
+    return host.encode() in fields[0].split(b",")
+
+
+def _line_fingerprint(line: bytes) -> str:
+    try:
+        return _fingerprint(base64.b64decode(line.split()[2], validate=True))
+    except ValueError:
+        return "an unreadable key"
+
+
+def _fingerprint(blob: bytes) -> str:
+    """Returns the fingerprint of a key as `ssh-keygen -l` prints it."""
+    return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")

@@ -101,7 +101,9 @@ def test_start_up_is_light(module: str, absent: list[str]) -> None:
 
 
 def test_a_reader_that_went_away_is_no_error() -> None:
-    code = "from phd_daemon.cli import show\nfor _ in range(20000): output.say('x' * 100)\nshow.finish()\nshow.complain('end')"
+    code = (
+        "from phd_daemon.show import output\nfor _ in range(20000): output.say('x' * 100)\noutput.finish()\noutput.complain('end')"
+    )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         assert child.stdout is not None
         assert child.stderr is not None

@@ -65,8 +65,8 @@ def test_without_standard_streams(words: str, closed: str) -> None:
 def test_no_file_takes_the_place_of_a_closed_stream(site: Path) -> None:
     """A file that is opened while 1 is free would be printed into."""
     code = (
-        "import os; from phd_daemon.cli import show; show.open_what_is_missing();"
-        f"fd = os.open({str(site / 'phd.toml')!r}, os.O_RDONLY); os.write(2, str(fd > 2).encode()); show.say('x')"
+        "import os; from phd_daemon.show import output; output.open_what_is_missing();"
+        f"fd = os.open({str(site / 'phd.toml')!r}, os.O_RDONLY); os.write(2, str(fd > 2).encode()); output.say('x')"
     )
     ran = subprocess.run(
         ["sh", "-c", '"$0" -c "$1" <&- >&-', sys.executable, code], stderr=subprocess.PIPE, text=True, check=True, env=os.environ

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from phd_daemon.cli.main import run
-from phd_daemon.config import Config, load_config
+from phd_daemon.config.load import load_config
+from phd_daemon.config.model import Config
 from phd_daemon.replication import rules_edit
 from phd_daemon.replication.rules_edit import Answer, Checked
 from phd_daemon.replication.rules_file import load_rules

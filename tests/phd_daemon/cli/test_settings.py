@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from phd_daemon.cli.main import run
-from phd_daemon.config import load_config
 from phd_daemon.config.edit import OPTIONS, SettingsFile, find
+from phd_daemon.config.load import load_config
 from restore_core.errors import ConfigurationError, ExitCode, TryAgainLater
 
 Say = pytest.CaptureFixture[str]

@@ -9,9 +9,8 @@ import pytest
 
 from phd_daemon.cli.main import run
 from restore_core.errors import ExitCode
-from restore_core.targets.base import TargetSpec
 from restore_core.targets.remote import trust
-from restore_core.targets.remote.trust import Offered
+from restore_core.targets.remote.trust import Identity
 
 Say = pytest.CaptureFixture[str]
 
@@ -22,13 +21,13 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         f'[targets.s1]\nurl = "sftp://b@127.0.0.1:1/x"\npassword_file = "{tmp_path}/p"\nknown_hosts = "{tmp_path}/k"\n'
     )
     monkeypatch.setenv("PHD_CONFIG", str(tmp_path / "phd.toml"))
-    shown = Offered(kind="key", fingerprint="SHA256:abc", record=b"x", file="/known", known=())
+    shown = Identity(kind="key", fingerprint="SHA256:abc", record=b"x", file="/known", known=())
     done: list[str] = []
 
-    def record(spec: TargetSpec, _: Offered) -> None:
-        done.append(spec.name)
+    def record(what: Identity) -> None:
+        done.append(what.fingerprint)
 
-    monkeypatch.setattr(trust, "offered", lambda _: shown)
+    monkeypatch.setattr("phd_daemon.cli.targets.identity_of", lambda _: shown)
     monkeypatch.setattr(trust, "record", record)
     return done
 
@@ -48,4 +47,4 @@ def test_the_question(
     monkeypatch.setattr("sys.stdin", io.StringIO(typed))
     assert run(["targets", "trust", "s1"]) == code
     assert said in capsys.readouterr().err
-    assert recorded == (["s1"] if code is ExitCode.DONE else [])
+    assert recorded == (["SHA256:abc"] if code is ExitCode.DONE else [])

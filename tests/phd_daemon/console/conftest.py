@@ -1,4 +1,4 @@
-"""A desk with one target of a small machine, a datastore, and a spool that nobody serves."""
+"""A session with one target of a small machine, a datastore, and a spool that nobody serves."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from phd_daemon.console.session import Desk
+from phd_daemon.console.session import Session
 from tests.phd_daemon.small_backup import SmallBackup, small_backup
 
 
 @dataclass(frozen=True)
 class Place:
-    """The installation behind a desk."""
+    """The installation behind a session."""
 
     folder: Path
     backup: SmallBackup
-    desk: Desk
+    session: Session
 
     @property
     def datastore(self) -> Path:
@@ -57,5 +57,5 @@ def place(tmp_path: Path, made: SmallBackup) -> Iterator[Place]:
         f'default_datastore = "{tmp_path}/volumes/ISCSI02"\n'
         f'[datastores]\nroots = ["{tmp_path}/volumes"]\n[targets.nas1]\nurl = "file://{tmp_path}/nas"\n'
     )
-    with closing(Desk(config)) as desk:
-        yield Place(folder=tmp_path, backup=backup, desk=desk)
+    with closing(Session(config)) as session:
+        yield Place(folder=tmp_path, backup=backup, session=session)

@@ -11,6 +11,7 @@ from textual.pilot import Pilot
 from phd_daemon.console.face import Face
 from phd_daemon.console.screen.app import ConsoleApp
 from phd_daemon.console.screen.asked import Asked
+from phd_daemon.console.screen.screen_face import ScreenFace
 
 _PATIENCE = 120.0
 
@@ -68,7 +69,7 @@ def at_the_screen(
     pulse: float = 0.02,
 ) -> ConsoleApp:
     """Run `talk` on a screen of that many columns and lines, and `do` in front of it; raises what either raises."""
-    app = ConsoleApp(talk, pulse=pulse)
+    app = ConsoleApp(lambda app: talk(ScreenFace(app)), pulse=pulse)
 
     async def run() -> None:
         async with app.run_test(size=size) as pilot:

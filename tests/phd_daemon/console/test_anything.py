@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from phd_daemon.console import plain, run
+from phd_daemon.console import menus, numbered_face
 from tests.phd_daemon.console.conftest import Place
 from tests.phd_daemon.console.keys import typed
 
@@ -23,4 +23,4 @@ def test_any_answers(place: Place, monkeypatch: pytest.MonkeyPatch, seed: int) -
         start = ["e", "c", dice.choice("vfx")] if dice.random() < 0.8 else ["e", "s"]
         # Enter is what leads deep into a flow.
         typed(monkeypatch, *start, *(dice.choice(_ANSWERS + _LETTERS + [""] * 25) for _ in range(40)))
-        plain.run(lambda face: run.console(face, place.desk))
+        numbered_face.open_face(lambda face: menus.console(face, place.session))

@@ -13,8 +13,8 @@ import pytest
 
 from phd_daemon.console import options_flow, rules_flow, status_flow
 from phd_daemon.console.face import Choice
-from phd_daemon.console.run import call
-from phd_daemon.console.session import Desk
+from phd_daemon.console.menus import call
+from phd_daemon.console.session import Session
 from phd_daemon.replication import one_pass
 from phd_daemon.spool.control_file import parse_control_file
 from phd_daemon.spool.status_file import JobStatus, LiveProgress, Outcome, Result, write_status
@@ -69,11 +69,11 @@ class Site:
             f'[replication]\nrules = "{self.rules}"\nledger = "{root}/restored.log"\ndefault_datastore = "{root}/volumes/A"\n'
             f'[datastores]\nroots = ["{root}/volumes"]\n[targets.nas1]\nurl = "file://{root}/nas1"\n'
         )
-        self.desk = Desk(self.toml)
+        self.session = Session(self.toml)
 
     def talk(self, flow: Any, *answers: Any) -> str:
         face = Following(*answers)
-        call("test", flow, face, self.desk)
+        call("test", flow, face, self.session)
         return face.said()
 
     def names(self) -> list[str]:
@@ -96,7 +96,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.delenv("VISUAL", raising=False)
     site = Site(tmp_path)
     yield site
-    site.desk.close()
+    site.session.close()
 
 
 def outcome(reason: str) -> Outcome:
@@ -169,7 +169,7 @@ class TestStatus:
             *[(status_flow.TITLE, "crm"), ("Job crm", "l"), ("Job crm", "d"), ("Remove crm", BACK), ("Job crm", BACK)],
             (status_flow.TITLE, BACK),
         )
-        status_flow.status(face, site.desk)
+        status_flow.status(face, site.session)
         assert not face.answers
 
     def test_esc_goes_back_one_step_from_the_priority_to_the_job(self, site: Site) -> None:
@@ -177,7 +177,7 @@ class TestStatus:
         face = Scripted(
             *[(status_flow.TITLE, "crm"), ("Job crm", "p"), ("Priority", BACK), ("Job crm", BACK)], (status_flow.TITLE, BACK)
         )
-        status_flow.status(face, site.desk)
+        status_flow.status(face, site.session)
         assert not face.answers
 
     def test_what_a_state_does_not_allow_is_not_offered(self, site: Site) -> None:
@@ -185,7 +185,7 @@ class TestStatus:
         for state in ("job", "held", "running", "done", "rejected"):
             site.job(f"crm.{state}")
             face = Following("crm", BACK, BACK)
-            status_flow.status(face, site.desk)
+            status_flow.status(face, site.session)
             offered[state] = face.keys[1]
             (site.spool / f"crm.{state}").unlink()
         assert offered == {"job": "lhpc", "held": "lrc", "running": "lc", "done": "ltd", "rejected": "ltd"}
@@ -211,7 +211,7 @@ class TestStatus:
         for name in ("a.running", "b.job", "c.held"):
             site.job(name)
         face = Following("b", "h", "c", BACK, BACK)
-        status_flow.status(face, site.desk)
+        status_flow.status(face, site.session)
         assert [face.starts[at] for at in (0, 2, 4)] == [0, 1, 2]
         assert site.names() == ["a.running", "b.held", "c.held"]
 
@@ -232,15 +232,15 @@ class TestOptions:
     def test_a_value_is_written_and_taken_up(self, site: Site) -> None:
         site.talk(options_flow.options, "queue.workers", "2", "queue.enabled", "off", "index.max_age", "90m", BACK)
         assert "workers = 2 # mine\n" in site.toml.read_text()
-        config = site.desk.config
+        config = site.session.config
         assert (config.queue.workers, config.queue.enabled, config.index.max_age) == (2, False, 5400)
 
     def test_above_two_workers_comes_the_warning_of_2007(self, site: Site) -> None:
         said = site.talk(options_flow.options, "queue.workers", "4", "n", BACK)
         assert "Do not run more than 2" in said
-        assert site.desk.config.queue.workers == 1
+        assert site.session.config.queue.workers == 1
         site.talk(options_flow.options, "queue.workers", "4", "y", BACK)
-        assert site.desk.config.queue.workers == 4
+        assert site.session.config.queue.workers == 4
 
     def test_nothing_is_written_on_the_way_back(self, site: Site) -> None:
         before = site.toml.stat()
@@ -260,12 +260,12 @@ class TestOptions:
         said = site.talk(options_flow.options, "queue.workers", "5", "many", "2", BACK)
         assert "queue.workers: must be at most 4" in said
         assert "is not a whole number" in said
-        assert site.desk.config.queue.workers == 2
+        assert site.session.config.queue.workers == 2
 
     def test_a_datastore_that_is_none_is_written_and_warned_of(self, site: Site) -> None:
         said = site.talk(options_flow.options, "replication.default_datastore", "/srv/x/y", BACK)
         assert "is no datastore" in said
-        assert site.desk.config.replication.default_datastore == Path("/srv/x/y")
+        assert site.session.config.replication.default_datastore == Path("/srv/x/y")
 
 
 class TestRules:

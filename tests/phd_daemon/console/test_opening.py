@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from phd_daemon.cli.main import run
-from phd_daemon.console import opening, screen
-from phd_daemon.console.screen import NoScreen
+from phd_daemon.console import opening
+from phd_daemon.console.face import NoScreen
+from phd_daemon.console.screen import terminal as screen
 from restore_core.errors import ExitCode
 from tests.host import PHD
 from tests.phd_daemon.console.conftest import Place
@@ -68,7 +69,7 @@ def test_where_the_screen_does_not_open_numbered_lines_do(place: Place, monkeypa
     def does_not_open(_talk: object) -> None:
         raise NoScreen("planted")
 
-    monkeypatch.setattr(screen, "run", does_not_open)
+    monkeypatch.setattr(screen, "open_face", does_not_open)
     monkeypatch.setattr(opening, "needs_plain", lambda _term, _terminal: False)
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     assert opening.open_console(place.folder / "phd.toml", plain=False) == 0

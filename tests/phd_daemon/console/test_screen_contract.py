@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pytest
 
 from phd_daemon.console.face import Choice, Face, Page, Question, Row, Stop
-from phd_daemon.console.plain import Plain
+from phd_daemon.console.numbered_face import NumberedFace
 from tests.phd_daemon.console.screen_hands import ScreenHands, at_the_screen
 
 
@@ -109,7 +109,7 @@ def hands(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, capsy
 
     def plain(talk: Callable[[Face], None], moves: Sequence[Move]) -> str:
         monkeypatch.setattr(sys, "stdin", Typed(moves))
-        talk(Plain())
+        talk(NumberedFace())
         return capsys.readouterr().out
 
     def screen(talk: Callable[[Face], None], moves: Sequence[Move]) -> str:
@@ -322,7 +322,7 @@ def test_interrupt_in_watch_asks_and_only_a_yes_stops(
                 return f"{word}\n"
 
         monkeypatch.setattr(sys, "stdin", Input())
-        talk(Plain())
+        talk(NumberedFace())
         assert "Stop it?" in capsys.readouterr().out
     else:
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from phd_daemon.console import screen
+from phd_daemon.console.face import NoScreen
+from phd_daemon.console.screen import terminal as screen
 from phd_daemon.console.screen.driver import Unbroken
 
 
@@ -33,11 +34,11 @@ def test_where_the_screen_would_not_be_seen_it_does_not_open(monkeypatch: pytest
     asked: list[object] = []
     with Path(os.devnull).open("w") as file:
         monkeypatch.setattr(sys, "__stderr__", file)
-        with pytest.raises(screen.NoScreen, match="standard error is no terminal"):
-            screen.run(asked.append)
+        with pytest.raises(NoScreen, match="standard error is no terminal"):
+            screen.open_face(asked.append)
     assert asked == []
 
 
 def test_numbered_lines_never_wait_for_textual() -> None:
-    program = "import sys, phd_daemon.console.opening, phd_daemon.console.plain; print('textual' in sys.modules)"
+    program = "import sys, phd_daemon.console.opening, phd_daemon.console.numbered_face; print('textual' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from phd_daemon.console.run import console
+from phd_daemon.console.menus import console
 from tests.phd_daemon.console.conftest import Place
 from tests.phd_daemon.console.screen_hands import ScreenHands, at_the_screen
 
 
 def at_the_console(place: Place, do: Callable[[ScreenHands], Awaitable[None]]) -> None:
-    at_the_screen(lambda face: console(face, place.desk), do)
+    at_the_screen(lambda face: console(face, place.session), do)
 
 
 def test_a_log_is_followed_and_left(place: Place) -> None:
@@ -94,4 +94,4 @@ def test_an_option_is_set_and_the_rules_are_edited(place: Place, monkeypatch: py
 
     at_the_console(place, do)
     assert (place.folder / "vmdks.auto").read_text() == rule
-    assert place.desk.config.queue.workers == 2
+    assert place.session.config.queue.workers == 2

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from phd_daemon.console.run import console
+from phd_daemon.console.menus import console
 from tests import servers
 from tests.host import PHD
 from tests.phd_daemon.console.conftest import Place
@@ -45,7 +45,7 @@ def test_a_restore_by_pressing_enter(place: Place, size: tuple[int, int]) -> Non
             await hands.answer(title, "escape")
         await hands.until(lambda: not hands.app._flow.is_alive(), "the end")
 
-    at_the_screen(lambda face: console(face, place.desk), do, size=size)
+    at_the_screen(lambda face: console(face, place.session), do, size=size)
     assert place.restored() == place.backup.content
     assert (place.disk.parent / "CRM.vmx").read_bytes() == VMX
     assert UUID in shown[0]

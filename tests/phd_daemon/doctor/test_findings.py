@@ -26,8 +26,7 @@ from restore_core.naming import delta_name, folder_name
 from restore_core.replication.ledger import BadLine
 from restore_core.replication.rules import Problem, Rule
 from restore_core.replication.selection import Decision, Phase, QueuedJob, Verdict
-from restore_core.targets.base import ArchiveRef, FileStat, Target, TargetSpec
-from restore_core.targets.limits import Limits
+from restore_core.targets.base import ArchiveRef, FileStat, ServerLimits, Target, TargetSpec
 from restore_core.targets.remote import secret
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -170,7 +169,7 @@ class TestTargets:
         }
         specs = [TargetSpec(name=name, url="sftp://h/x") for name in errors]
 
-        def make(spec: TargetSpec, _: Limits) -> Target:
+        def make(spec: TargetSpec, _: ServerLimits) -> Target:
             return _Asked(errors[spec.name])  # type: ignore[return-value]  # as much of a target as is asked
 
         report = targets.reachable(specs, make)

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from phd_daemon.config import parse_config
+from phd_daemon.config.load import parse_config
 from phd_daemon.worker import sandbox
 from restore_core.targets.remote.secret import read_password
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from restore_core.archive import delta_reader, full_reader
 from restore_core.archive.digests import Buffer
-from restore_core.archive.gunzip import plain_stream
+from restore_core.archive.frames import plain_stream
 from restore_core.archive.header import DeltaHeader, parse_head
 from restore_core.errors import BadArchive
 from restore_core.restore import pipeline, verify

@@ -8,7 +8,6 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from restore_core.archive.frames import MAX_MEMBER_HEAD, member_length
 from restore_core.errors import PhdError
 from restore_core.restore.full import restore_full
 from restore_core.restore.request import RestoreRequest
@@ -75,6 +74,11 @@ def foreign_restored_or_refused(lab: Lab, path: Path, plain: bytes) -> bool:
     return right and lab.leftovers() == []
 
 
+def member_length(head: bytes) -> int:
+    """The length of a member of a Full, as its first subfield says; 0 for what is none."""
+    return int.from_bytes(head[16:20], "little") if head[12:16] == b"PF\4\0" else 0
+
+
 def places(lab: Lab, delta: ArchiveRef, paths: tuple[Path, ...]) -> Iterator[tuple[Path, int]]:
     """Where each file is cut: every 64th byte, and one byte before, at and after everything that has a beginning."""
     ends = {0, 1, 2}
@@ -83,7 +87,7 @@ def places(lab: Lab, delta: ArchiveRef, paths: tuple[Path, ...]) -> Iterator[tup
     for path in paths:
         whole, at = path.read_bytes(), 0
         marks = set(ends) if path.name == delta.name else {0, 1, 2, 10, 12, len(whole) - 8, len(whole) - 4}
-        while path.name != delta.name and (length := member_length(whole[at : at + MAX_MEMBER_HEAD])):
+        while path.name != delta.name and (length := member_length(whole[at : at + 20])):
             at += length
             marks |= {at, at - 8, at - 4, at + 10, at + 12}
         around = {mark + step for mark in marks for step in (-1, 0, 1)} | set(range(0, len(whole), 64)) | {len(whole) - 1}

@@ -168,6 +168,6 @@ ROWS = (
         target="all, as R1",
         run=twice,
         mutants=("kills:a_part_is_believed", "kills:two_deaths_are_the_end"),
-        mutant_share=0.3,
+        mutant_share=0.6,
     ),
 )

@@ -19,8 +19,7 @@ from pathlib import Path
 
 from restore_core.errors import BadArchive, PhdError, TargetNotTrusted, TargetRefused, TargetUnavailable
 from restore_core.targets import TargetSet
-from restore_core.targets.base import ArchiveRef, TargetSpec
-from restore_core.targets.limits import Limits
+from restore_core.targets.base import ArchiveRef, ServerLimits, TargetSpec
 from tests import servers
 from tests.lab import BLOCK, Lab
 from tests.proof.scoreboard import ROOT, Figure, NotRun, Round, Row
@@ -28,7 +27,7 @@ from tests.proof.volumes import program
 from tests.servers import Served
 from tests.servers.line import line_to
 
-HASTY = Limits(connect=1.5, login=2.0, idle=1.0, rate_window=0.6, tries=2, first_pause=0.05, longest_pause=0.1)
+HASTY = ServerLimits(connect=1.5, login=2.0, idle=1.0, rate_window=0.6, tries=2, first_pause=0.05, longest_pause=0.1)
 DEADLINE = 30.0
 """Seconds. By these limits everything ends in less than ten; the rest is for a machine that is busy."""
 

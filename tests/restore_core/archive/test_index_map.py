@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from restore_core.archive.digests import BlockDigest
 from restore_core.archive.index_map import (
     DELTA,
-    ENTRY_BYTES,
     FULL,
     ZERO,
     MapPage,
     PageEntry,
     block_size_for,
+    entry_bytes,
     pack_u32,
     parse_page,
     unpack_entries,
@@ -87,8 +87,8 @@ def test_what_disagrees_is_refused(change: str) -> None:
 
 def test_table_entries() -> None:
     entry = PageEntry(offset=1, length=2, zero=3, full=4, delta=5, delta_base=6, full_base=7, digest=b"d" * 32)
-    assert len(entry.pack()) == ENTRY_BYTES == 72
-    assert unpack_entries(entry.pack() * 3) == [entry] * 3
+    assert len(entry.pack()) == entry_bytes(BlockDigest.SHA256) == 72
+    assert unpack_entries(entry.pack() * 3, BlockDigest.SHA256) == [entry] * 3
 
 
 def test_u32() -> None:

@@ -18,8 +18,8 @@ from restore_core.catalog.listing import ListingWriter, listing_path, mark_chang
 from restore_core.catalog.query import Query
 from restore_core.errors import TargetUnavailable
 from restore_core.naming import ArchiveType
-from restore_core.targets import make_target
 from restore_core.targets.base import FileStat, ListedFile, Target, TargetSpec
+from restore_core.targets.kinds import make_target
 from tests.lab import Lab
 
 UUID = "564d122a-0ed7-3b92-2f46-aee9456b2074"

@@ -14,9 +14,9 @@ from restore_core.catalog.held import read_held
 from restore_core.catalog.index import Catalog, Indexed
 from restore_core.catalog.listing import listing_path
 from restore_core.errors import TargetUnavailable
-from restore_core.targets import make_target
 from restore_core.targets.base import FileStat, ListedFile, Target, TargetSpec
 from restore_core.targets.gaps import Gap, GapKind
+from restore_core.targets.kinds import make_target
 
 UUID = "564d122a-0ed7-3b92-2f46-aee9456b2074"
 MONDAY, TUESDAY, MAIL = f"2026.01.05-CRM.{UUID}", f"2026.01.06-CRM.{UUID}", f"2026.01.06-Mail.{UUID[:-1]}9"

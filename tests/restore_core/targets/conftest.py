@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from restore_core.targets.base import TargetSpec
-from restore_core.targets.limits import Limits
+from restore_core.targets.base import ServerLimits, TargetSpec
 from tests import servers
 from tests.servers import Served
 
-QUICK = Limits(connect=10.0, login=10.0, idle=10.0, tries=3, first_pause=0.05, longest_pause=0.1)
-HASTY = Limits(connect=1.5, login=2.0, idle=1.0, rate_window=0.6, tries=2, first_pause=0.05, longest_pause=0.1)
+QUICK = ServerLimits(connect=10.0, login=10.0, idle=10.0, tries=3, first_pause=0.05, longest_pause=0.1)
+HASTY = ServerLimits(connect=1.5, login=2.0, idle=1.0, rate_window=0.6, tries=2, first_pause=0.05, longest_pause=0.1)
 """For servers that will not answer. A loaded machine may need more than this for those that do."""
 
 KINDS: dict[str, Callable[[Path], AbstractContextManager[Served]]] = {

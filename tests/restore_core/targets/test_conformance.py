@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from restore_core.errors import ArchiveAbsent, BadArchive, ListingPartial, PhdError, TargetEmptied, TargetUnavailable
-from restore_core.targets import make_target
 from restore_core.targets.base import Target, TargetSpec
 from restore_core.targets.gaps import Gap
+from restore_core.targets.kinds import make_target
 from tests.restore_core.targets.conftest import QUICK
 from tests.rights import of_no_more_than_a_user
 

@@ -25,11 +25,11 @@ from restore_core.errors import (
     TargetRefused,
     TargetUnavailable,
 )
-from restore_core.targets import TargetSet, make_target
-from restore_core.targets.base import ArchiveRef, TargetSpec
+from restore_core.targets import TargetSet
+from restore_core.targets.base import ArchiveRef, ServerLimits, TargetSpec
+from restore_core.targets.ftp.login import known_certificates
 from restore_core.targets.gaps import Gap
-from restore_core.targets.limits import Limits
-from restore_core.targets.remote import trust
+from restore_core.targets.kinds import identity_of, make_target
 from restore_core.targets.remote.secret import read_password
 from tests import servers
 from tests.lab import Lab
@@ -40,7 +40,7 @@ from tests.servers.line import Line, line_to
 DATA = random.Random(2).randbytes(3_000_000)
 PATH = "2026.03.01-A.x/00-C.vmdk.gz-260301-0300.phd"
 DEADLINE = 30.0
-"""Seconds after which a test calls it a hang. Limits in these tests are 2 s."""
+"""Seconds after which a test calls it a hang. ServerLimits in these tests are 2 s."""
 
 
 def ends(work: Callable[[], object]) -> Any:
@@ -63,7 +63,7 @@ def ends(work: Callable[[], object]) -> Any:
     return result
 
 
-def read_all(spec: TargetSpec, limits: Limits = HASTY) -> bytes:
+def read_all(spec: TargetSpec, limits: ServerLimits = HASTY) -> bytes:
     target = make_target(spec, limits)
     try:
         with target.open(PATH) as source:
@@ -72,7 +72,7 @@ def read_all(spec: TargetSpec, limits: Limits = HASTY) -> bytes:
         target.close()
 
 
-def listed(spec: TargetSpec, limits: Limits = HASTY, gaps: list[Gap] | None = None) -> list[str]:
+def listed(spec: TargetSpec, limits: ServerLimits = HASTY, gaps: list[Gap] | None = None) -> list[str]:
     target = make_target(spec, limits)
     try:
         return [found.path for found in target.listing(gaps)]
@@ -377,7 +377,7 @@ def test_an_unknown_host_key(ssh: Served, tmp_path: Path) -> None:
     spec = dataclasses.replace(ssh.spec, known_hosts=str(tmp_path / "none"))
     with pytest.raises(TargetNotTrusted, match="host key is not known") as caught:
         ends(lambda: listed(spec))
-    assert trust.offered(ssh.spec, HASTY).fingerprint in str(caught.value)
+    assert identity_of(ssh.spec, HASTY).fingerprint in str(caught.value)
     assert "phd targets trust sftp" in caught.value.remedy
     assert not caught.value.try_again
 
@@ -393,7 +393,7 @@ def test_a_changed_host_key_is_final_and_loud(ssh: Served, tmp_path: Path) -> No
         with pytest.raises(TargetNotTrusted, match="THE HOST KEY HAS CHANGED") as caught:
             ends(lambda: listed(spec))
         assert line.connections == 1
-    shown = trust.offered(dataclasses.replace(ssh.spec, known_hosts=str(known)), HASTY)
+    shown = identity_of(dataclasses.replace(ssh.spec, known_hosts=str(known)), HASTY)
     assert shown.fingerprint in str(caught.value)
     assert len(re.findall(r"SHA256:[\w+/]{43}", str(caught.value))) == 2
     assert "phd targets trust sftp" in caught.value.remedy
@@ -406,8 +406,8 @@ def test_a_changed_certificate_is_final_and_loud(vsftpd_tls: Served, tmp_path: P
     with pytest.raises(TargetNotTrusted, match="certificate is not trusted") as caught:
         ends(lambda: listed(spec))
     shown = str(caught.value)
-    assert trust.offered(vsftpd_tls.spec, HASTY).fingerprint in shown
-    assert trust.certificates_known(spec)[0] in shown
+    assert identity_of(vsftpd_tls.spec, HASTY).fingerprint in shown
+    assert known_certificates(spec.ca_file)[0] in shown
     assert "phd targets trust ftps" in caught.value.remedy
     assert not caught.value.try_again
     with pytest.raises(TargetNotTrusted, match="what this machine trusts"):

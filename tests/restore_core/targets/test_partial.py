@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from restore_core.errors import ListingPartial, TargetUnavailable
-from restore_core.targets import make_target
 from restore_core.targets.ftp.listing import NotAListing, not_all_by, read_list, read_mlsd
 from restore_core.targets.gaps import Gap, GapKind
+from restore_core.targets.kinds import make_target
 from tests import servers
 from tests.restore_core.targets.conftest import QUICK
 from tests.servers import Served

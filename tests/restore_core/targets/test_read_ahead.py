@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from itertools import pairwise, tee
 from pathlib import Path
 from typing import Any
@@ -64,9 +64,21 @@ class Server:
             self.closed = True
 
 
+def planned(*parts: Iterator[Range]) -> Callable[[], Iterator[Range]]:
+    """Each part once, then nothing."""
+    left = list(parts)
+    return lambda: left.pop(0) if left else iter(())
+
+
+def test_a_stream_that_came_to_its_end_goes_on() -> None:
+    server: Any = Server()
+    ahead = ReadAhead(server, planned(iter([(0, 3)]), iter([(9, 4), (20, 1)])))
+    assert [ahead.take(one)() for one in ((0, 3), (9, 4), (20, 1))] == [DATA[:3], DATA[9:13], DATA[20:21]]
+
+
 def test_a_server_is_read_in_order_under_take() -> None:
     server: Any = Server()
-    ahead = ReadAhead(server, iter([(0, 3), (9, 4)]))
+    ahead = ReadAhead(server, planned(iter([(0, 3), (9, 4)])))
     assert server.pulled == 0
     first, second = ahead.take((0, 3)), ahead.take((9, 4))
     assert (second(), first()) == (DATA[9:13], DATA[:3])
@@ -76,7 +88,7 @@ def test_a_server_is_read_in_order_under_take() -> None:
 
 def test_an_error_stays() -> None:
     server: Any = Server(fail_at=1)
-    ahead = ReadAhead(server, iter([(0, 3), (9, 4), (20, 1)]))
+    ahead = ReadAhead(server, planned(iter([(0, 3), (9, 4), (20, 1)])))
     ahead.take((0, 3))
     for _ in range(3):
         with pytest.raises(TargetUnavailable, match="broke"):
@@ -86,12 +98,12 @@ def test_an_error_stays() -> None:
 def test_bytes_of_another_length_are_refused() -> None:
     server: Any = Server()
     with pytest.raises(PhdError, match="3 bytes came for the 4"):
-        ReadAhead(server, iter([(0, 3)])).take((0, 4))
+        ReadAhead(server, planned(iter([(0, 3)]))).take((0, 4))
 
 
 def test_closing_gives_the_connection_back() -> None:
     server: Any = Server()
-    ahead = ReadAhead(server, iter([(0, 3), (9, 4)]))
+    ahead = ReadAhead(server, planned(iter([(0, 3), (9, 4)])))
     ahead.take((0, 3))
     ahead.close()
     assert server.closed
@@ -106,7 +118,7 @@ def test_a_local_file_is_read_when_fetched(tmp_path: Path) -> None:
         yield (0, 0)
 
     with open_local_file(str(path)) as source:
-        ahead = ReadAhead(source, never())
+        ahead = ReadAhead(source, never)
         fetch = ahead.take((5, 6))
         path.write_bytes(DATA[::-1])
         assert fetch() == DATA[::-1][5:11]

@@ -10,8 +10,9 @@ import pytest
 
 from restore_core.catalog.index import Catalog
 from restore_core.restore.fulls.candidates import Candidate, candidates
-from restore_core.targets import TargetSet, make_target
+from restore_core.targets import TargetSet
 from restore_core.targets.base import LOCAL, ArchiveRef, TargetSpec
+from restore_core.targets.kinds import make_target
 from tests.lab import BLOCK, Lab
 
 

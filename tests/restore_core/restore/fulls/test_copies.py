@@ -14,8 +14,9 @@ from restore_core.archive.full_reader import FullReader
 from restore_core.catalog.index import Catalog
 from restore_core.errors import Stopped, TargetUnavailable
 from restore_core.restore.fulls import copies
-from restore_core.targets import TargetSet, make_target
+from restore_core.targets import TargetSet
 from restore_core.targets.base import ArchiveRef, TargetSpec
+from restore_core.targets.kinds import make_target
 from restore_core.targets.local import LocalSource
 from tests.lab import BLOCK, Lab
 

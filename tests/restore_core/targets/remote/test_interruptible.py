@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from restore_core.errors import Stopped, TargetUnavailable
-from restore_core.targets import TargetSet, make_target
+from restore_core.targets import TargetSet
 from restore_core.targets.base import TargetSpec
+from restore_core.targets.kinds import make_target
 from restore_core.targets.remote.interruptible import attended, begun
 from tests.restore_core.targets.conftest import HASTY
 from tests.servers import free_port
@@ -108,11 +109,11 @@ def test_paramiko_prints_nothing(tmp_path: Path) -> None:
     script = tmp_path / "ask.py"
     with line_to(0, "silent") as line:
         script.write_text(
-            "from restore_core.targets import make_target\n"
+            "from restore_core.targets.kinds import make_target\n"
             "from restore_core.targets.base import TargetSpec\n"
-            "from restore_core.targets.limits import Limits\n"
+            "from restore_core.targets.base import ServerLimits\n"
             f"spec = TargetSpec(name='s1', url='sftp://u@127.0.0.1:{line.port}/')\n"
-            "target = make_target(spec, Limits(tries=1, connect=1.0, login=1.0))\n"
+            "target = make_target(spec, ServerLimits(tries=1, connect=1.0, login=1.0))\n"
             "try:\n    target.stat('a/b')\nexcept Exception as error:\n    print(type(error).__name__)\n"
         )
         ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False, cwd=Path.cwd())

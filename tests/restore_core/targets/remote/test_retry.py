@@ -9,12 +9,11 @@ from typing import Any, ClassVar
 import pytest
 
 from restore_core.errors import ArchiveAbsent, BadArchive, PhdError, TargetRefused, TargetUnavailable
-from restore_core.targets.base import Buffer, FileStat, Range
-from restore_core.targets.limits import Limits
+from restore_core.targets.base import Buffer, FileStat, Range, ServerLimits
 from restore_core.targets.remote.pace import Bandwidth, Pace
 from restore_core.targets.remote.retry import Retrying
 
-LIMITS = Limits(tries=4, first_pause=1.0, longest_pause=3.0, progress=100)
+LIMITS = ServerLimits(tries=4, first_pause=1.0, longest_pause=3.0, progress=100)
 STAT = FileStat(size=1000, mtime=0.0)
 
 
@@ -148,7 +147,7 @@ def test_bandwidth_is_paid_in_time() -> None:
 
 
 def test_only_waiting_counts_against_the_minimum_rate() -> None:
-    limits = Limits(minimum_rate=1000, rate_window=10.0)
+    limits = ServerLimits(minimum_rate=1000, rate_window=10.0)
     pace = Pace("nas", limits, Bandwidth(0))
     for _ in range(100):
         pace.moved(1, 0.0)  # we were slow, not the server

@@ -1,0 +1,89 @@
+"""Walks the menu tree with a face. Errors of a flow are shown here, and the walk goes on in the menu they came from.
+
+choose an entry > a menu: walk that one; a flow: import it, call it with (face, session) > back to the menu
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+from phd_daemon.console.face import Choice, Face, Page, Row
+from phd_daemon.console.session import Session
+from phd_daemon.console.tree import MAIN, Entry, Menu
+from phd_daemon.spool.snapshot import nobody_serves
+from restore_core import __version__
+from restore_core.errors import PhdError, Stopped, from_os_error
+
+T = TypeVar("T")
+Flow = Callable[[Face, Session], None]
+NO_DAEMON = "No daemon serves the restore queue: jobs wait until one does. Restores in the foreground work."
+QUEUE_OFF = "The restore queue is switched off: jobs wait until it is on. Restores in the foreground work."
+
+
+def console(face: Face, session: Session) -> None:
+    """From the main menu until the person leaves it."""
+    walk(MAIN, face, session)
+
+
+def walk(menu: Menu, face: Face, session: Session) -> None:
+    """Show one menu again and again until it is left."""
+    while True:
+        entry = face.choose(_choice(menu, session))
+        if entry is None:
+            return
+        if isinstance(entry.leads_to, Menu):
+            walk(entry.leads_to, face, session)
+        else:
+            call(entry.label, flow(entry.leads_to), face, session)
+
+
+def call(title: str, what: Flow, face: Face, session: Session) -> None:
+    """One flow. What it raises on purpose, and what the system refused it, is a text on the screen; ^C is a way back.
+
+    Raises `Stopped` when this process has to end.
+    """
+    try:
+        what(face, session)
+    except KeyboardInterrupt:
+        session.let_go()
+    except Stopped as error:
+        if session.leaving.is_set():
+            raise
+        face.show(Page(title=title, lines=str(error).split("\n")))
+    except PhdError as error:
+        face.show(Page(title=title, lines=str(error).split("\n")))
+    except OSError as error:
+        typed = from_os_error(error, doing="cannot be used", where=os.fsdecode(error.filename or "this system"))
+        face.show(Page(title=title, lines=str(typed).split("\n")))
+
+
+def waited(message: str, work: Callable[[], T], face: Face, session: Session) -> T | None:
+    """What the work returned; None when the person did not wait for it, which is one step back."""
+    try:
+        return face.wait(message, work)
+    except KeyboardInterrupt:
+        session.let_go()
+        return None
+
+
+def flow(name: str) -> Flow:
+    """The function behind `module:function`, imported now."""
+    module, _, function = name.partition(":")
+    return cast("Flow", getattr(importlib.import_module(f"phd_daemon.console.{module}"), function))
+
+
+def queue_state(session: Session) -> str:
+    """Why a job in the queue would only wait; empty if it would run."""
+    if not session.config.queue.enabled:
+        return QUEUE_OFF
+    return NO_DAEMON if nobody_serves(session.config.queue.spool) else ""
+
+
+def _choice(menu: Menu, session: Session) -> Choice[Entry]:
+    intro = (f"phd {__version__} on {os.uname().nodename}", *filter(None, [queue_state(session)])) if menu is MAIN else ()
+    rows = [Row(cells=(entry.label,), value=entry, key=entry.key) for entry in menu.entries]
+    start = next((at for at, entry in enumerate(menu.entries) if entry.key == menu.proposed), None)
+    return Choice(title=menu.title, rows=rows, intro=intro, help=menu.help, start=start)

@@ -1,0 +1,216 @@
+"""The plain face: numbered lines on standard input and output. For a serial line, TERM=dumb, a pipe, and whoever likes it.
+
+What an answer means stands in `numbered`. The end of the input (^D, a closed pipe) leaves every question, so that the console
+ends too. A restore runs in a thread of its own here, so that ^C can ask while it goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import sys
+import termios
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+from typing import TypeVar
+
+from phd_daemon.console.face import Choice, Face, Page, Question, Stop
+from phd_daemon.console.numbered_list import ESCAPE, Numbered, Said, View, first_view, numbered, page, understood
+from phd_daemon.console.watched import Watched
+from phd_daemon.show import output
+from phd_daemon.show.live import redraw
+
+T = TypeVar("T")
+_AROUND_A_LIST = 8
+_LEAST_ROWS = 5
+_LEAST_WIDTH = 20
+_LIST_HELP = """\
+Type a number or a letter and press Enter. Enter alone takes what stands in brackets; where nothing does, it goes back, as 0 does.
+/words shows only rows that hold all of these words, / alone shows all again. In a long list n and p turn the page, b or q goes
+to the bottom, 1 to the top."""
+
+
+def open_face(talk: Callable[[Face], None]) -> None:
+    """Open the face and talk; nothing has to be put back afterwards."""
+    with contextlib.suppress(AttributeError, ValueError):  # no text stream, if somebody replaced it
+        sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # bytes that are no text are a wrong answer
+    talk(NumberedFace())
+
+
+class _Presses:
+    """^C while work goes on: remembered, and an exception only while a question stands there, and only once."""
+
+    def __init__(self) -> None:
+        self.pressed, self.asking = False, False
+
+    def on_interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        """The handler."""
+        if self.asking:
+            self.asking = False
+            raise KeyboardInterrupt
+        self.pressed = True
+
+
+class NumberedFace:
+    """The `Face` of numbered lines."""
+
+    def choose(self, choice: Choice[T]) -> T | None:
+        """Page after page until a row is taken or the list is left."""
+        height = max(_LEAST_ROWS, shutil.get_terminal_size().lines - _AROUND_A_LIST - len(choice.intro))
+        view = first_view(choice, height)
+        while True:
+            shown = numbered(choice, view, height)
+            self._head(choice.title, (*choice.intro, *page(shown, view)))
+            said = self._answered(choice, shown, view)
+            if isinstance(said, View):
+                view = said
+            elif said is None:
+                return None
+            else:
+                return said[0]
+
+    def ask(self, question: Question) -> str | None:
+        """One line; asked again until it is right."""
+        self._head(question.title, question.intro)
+        while True:
+            proposed = f" [{question.suggestion}]" if question.suggestion else ""
+            answer = self._read(f"{question.prompt}{proposed} (^C goes back): ")
+            if answer is None:
+                return None
+            if answer == "?":
+                self._explain(question.help or "Type the answer and press Enter; Enter alone takes what stands in brackets.")
+                continue
+            answer = answer or question.suggestion
+            if not answer:
+                return None
+            if (wrong := question.check(answer)) is None:
+                return answer
+            output.say(wrong)
+
+    def confirm(self, title: str, lines: Sequence[str], *, default: bool) -> bool | None:
+        """Yes or no."""
+        self._head(title, lines)
+        while True:
+            answer = self._read(f"{'[Y]es or no' if default else 'yes or [N]o'}, 0 back: ")
+            if answer is None or answer.casefold() in ("0", "q"):
+                return None
+            if not answer or answer.casefold() in ("y", "yes", "n", "no"):
+                return answer.casefold().startswith("y") if answer else default
+            output.say("Type y or n; Enter alone takes what stands in brackets.")
+
+    def show(self, text: Page) -> None:
+        """A text, a screen at a time."""
+        height = max(_LEAST_ROWS, shutil.get_terminal_size().lines - 3)
+        self._head(text.title, text.lines[:height])
+        for start in range(height, len(text.lines), height):
+            answer = self._read(f"-- {start} of {len(text.lines)} lines; Enter for more, q to leave: ")
+            if answer is None or answer.casefold() in ("q", "0"):
+                return
+            output.say("\n".join(text.lines[start : start + height]))
+
+    def wait(self, message: str, work: Callable[[], T]) -> T:
+        """The message, then the work."""
+        output.say(f"{message} ...")
+        return work()
+
+    def follow(self, title: str, lines: Iterator[str]) -> None:
+        """Lines until they end or ^C."""
+        self._head(title, ("^C leaves; what is shown goes on.",))
+        try:
+            for line in lines:
+                output.say(line)
+        except KeyboardInterrupt:
+            output.say()
+
+    def watch(self, title: str, work: Callable[[Stop], T]) -> T:
+        """The work in a thread of its own, so that a question can stand here while it goes on."""
+        self._head(title, ("^C asks whether to stop.",))
+        watched = Watched(work, redraw=redraw if output.on_a_terminal() else None, say=output.say)
+        presses = _Presses()
+        before = signal.signal(signal.SIGINT, presses.on_interrupt)
+        try:
+            watched.start()
+            while not watched.ended(within=0.1):
+                if presses.pressed and not watched.asked:
+                    presses.pressed = False
+                    self._ask_to_stop(watched, presses)
+        finally:
+            signal.signal(signal.SIGINT, before)
+            _forget_what_was_typed()
+        return watched.result()
+
+    def lend(self, work: Callable[[], T]) -> T:
+        """The terminal is nobody's between two lines."""
+        return work()
+
+    def _answered(self, choice: Choice[T], shown: Numbered[T], view: View) -> tuple[T] | View | None:
+        proposed = f" [{shown.labels[choice.start]}]" if choice.start is not None and not shown.words else ""
+        while True:
+            answer = self._read(f"Your choice{proposed}, 0 back, ? help: ")
+            said = Said.BACK if answer is None else understood(shown, view, answer)
+            if said is Said.BACK:
+                return None
+            if isinstance(said, View):
+                return said
+            if said is Said.HELP:
+                self._explain(choice.help, _LIST_HELP)
+            elif isinstance(said, str):
+                output.say(said)
+            elif not isinstance(said, Said):
+                return (said.value,)
+
+    def _ask_to_stop(self, watched: Watched[T], presses: _Presses) -> None:
+        """Enter goes on; a second ^C, and an input that has ended, mean yes: there must be a way to stop."""
+        watched.pause()
+        output.say()
+        _forget_what_was_typed()
+        try:
+            presses.asking = True
+            answer = self._line("Stop it? Nothing half-made will stay. yes or [N]o: ")
+            presses.asking = False
+        except KeyboardInterrupt:
+            answer = None
+        if answer is None or answer.casefold().startswith("y"):
+            watched.ask()
+        output.say("stopping ..." if watched.asked else "It goes on.")
+        watched.go_on()
+
+    def _head(self, title: str, lines: Sequence[str]) -> None:
+        output.say(f"\n{title}\n{'-' * len(title)}")
+        if lines:
+            output.say("\n".join(lines))
+
+    def _explain(self, *texts: str) -> None:
+        """Help texts, broken between words at the width of the terminal."""
+        width = max(_LEAST_WIDTH, shutil.get_terminal_size().columns - 1)
+        for text in filter(None, texts):
+            for paragraph in text.split("\n\n"):
+                output.say(textwrap.fill(" ".join(paragraph.split()), width, break_long_words=False, break_on_hyphens=False))
+
+    def _read(self, prompt: str) -> str | None:
+        """One answer; None for Esc, ^C and the end of the input."""
+        try:
+            answer = self._line(prompt)
+        except KeyboardInterrupt:
+            output.say()
+            return None
+        return None if answer is None or answer.startswith(ESCAPE) else answer
+
+    def _line(self, prompt: str) -> str | None:
+        output.say(prompt, end="")
+        try:
+            text = sys.stdin.readline()
+        except OSError:  # a terminal that was closed
+            text = ""
+        if not text:
+            output.say()
+            return None
+        return text.strip()
+
+
+def _forget_what_was_typed() -> None:
+    """Keys that were pressed while work went on answer no question that comes after it."""
+    with contextlib.suppress(AttributeError, ValueError, OSError, termios.error):  # no terminal: a pipe's lines are its answers
+        termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)

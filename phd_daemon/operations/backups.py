@@ -1,0 +1,105 @@
+"""The backups on the targets: which there are, which Fulls have a map, and which Deltas restore a whole VM."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from phd_daemon.host.catalog import catalog_of, fresh_catalog
+from restore_core import catalog
+from restore_core.catalog import CatalogEntry
+from restore_core.catalog.index import Indexed, refuse_emptied
+from restore_core.catalog.query import Query
+from restore_core.errors import ArchiveAbsent, UsageError
+from restore_core.naming import ArchiveType, printable
+from restore_core.targets import TargetSet
+from restore_core.targets.gaps import Gap, refuse_partial
+
+if TYPE_CHECKING:
+    from phd_daemon.config.model import Config
+
+Maps = frozenset[tuple[tuple[str, str, str], dt.datetime]]
+"""Disk and time of each Full that has its empty Delta: the map of its blocks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backups:
+    """Backups in the order of their times, the Fulls that have a map, and what is known of each target that was asked."""
+
+    entries: tuple[CatalogEntry, ...]
+    maps: Maps
+    targets: tuple[Indexed, ...]
+
+
+def search(
+    settings: Config,
+    query: Query | None = None,
+    *,
+    kind: ArchiveType | None = None,
+    only: Collection[str] = (),
+    look: Collection[str] | None = (),
+) -> Backups:
+    """Returns the backups that fit, on the targets named in `only`, on all targets if none is named.
+
+    Targets whose listing is too old are looked at first, and those in `look`; None looks at all. Raises `OSError`.
+    """
+    with fresh_catalog(settings, look=look) as held:
+        found = list(held.entries(query or Query(), targets=only or None))
+        targets = tuple(one for one in held.known() if not only or one.target in only)
+    chosen = sorted((entry for entry in found if kind in (None, entry.name.type)), key=lambda entry: (entry.time, entry.ref))
+    # A filter lets a Full and its empty Delta through or neither: they share all but the type.
+    maps = frozenset((entry.disk_key, entry.name.stamp) for entry in found if entry.name.empty_delta)
+    return Backups(entries=tuple(chosen), maps=maps, targets=targets)
+
+
+def deltas_of_vm(
+    settings: Config, targets: TargetSet, *, vm: str, uuid: str | None = None, at: dt.datetime | None = None
+) -> list[CatalogEntry]:
+    """Lists all targets and returns `newest_of_each_disk`. Raises the error of a target that does not tell all it holds."""
+    cache = catalog_of(settings)
+    known: list[CatalogEntry] = []
+    for name, spec in targets.specs.items():
+        gaps: list[Gap] = []
+        found = list(catalog.entries(targets[name], gaps))
+        refuse_partial(name, [gap for gap in gaps if gap.may_hide(vm, uuid)], cache.held_folders(spec))
+        if not found and not gaps:
+            refuse_emptied(spec, cache.held(spec))
+        known += found
+    return newest_of_each_disk(known, vm=vm, uuid=uuid, at=at)
+
+
+def newest_of_each_disk(
+    entries: Iterable[CatalogEntry], *, vm: str, uuid: str | None = None, at: dt.datetime | None = None
+) -> list[CatalogEntry]:
+    """Returns the newest Delta of each disk of a VM at or before `at` (aware; None: the newest of all), ordered by SCSI id.
+
+    The same backup on two targets counts once, the first one listed. Raises `UsageError` when several VMs have that
+    name or two disks would get the same file, `ArchiveAbsent` when there is nothing.
+    """
+    mine = [entry for entry in entries if entry.name.type is ArchiveType.DELTA and entry.folder.vm == vm]
+    if uuid is not None:
+        mine = [entry for entry in mine if entry.folder.uuid == uuid]
+    machines = {entry.folder.uuid for entry in mine}
+    if len(machines) > 1:
+        known = ", ".join(sorted(printable(one or "none (version 2)") for one in machines))
+        raise UsageError(f"several VMs are named {printable(vm)}: {known}", remedy="Say which one with --uuid.")
+    newest: dict[tuple[str, str, str], CatalogEntry] = {}
+    for entry in mine:
+        known_one = newest.get(entry.disk_key)
+        if (at is None or entry.time <= at) and (known_one is None or entry.time > known_one.time):
+            newest[entry.disk_key] = entry
+    if not newest:
+        when = f" at or before {at:%Y-%m-%d %H:%M %Z}" if at else ""
+        raise ArchiveAbsent(
+            f"no Delta of the VM {printable(vm)}{when} is on any target", remedy="'phd backups' lists what there is."
+        )
+    found = sorted(newest.values(), key=lambda entry: entry.name.scsi)
+    names = [entry.name.disk for entry in found]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(
+            f"two disks of {printable(vm)} are named {printable(twice)}",
+            remedy="Submit them one by one, each to a path of its own.",
+        )
+    return found

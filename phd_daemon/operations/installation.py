@@ -1,0 +1,81 @@
+"""What every operation begins with: the settings, the spool, and how a person names a target, an archive or a disk."""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from phd_daemon.config.toml_text import did_you_mean
+from phd_daemon.spool.layout import Spool
+from restore_core.errors import ConfigurationError, UsageError
+from restore_core.naming import printable
+from restore_core.targets import parse_ref
+from restore_core.targets.base import LOCAL, ArchiveRef
+
+if TYPE_CHECKING:
+    from phd_daemon.config.model import Config
+
+_NAMED = re.compile(r"[a-z][a-z0-9_-]*:")
+
+
+def read_config(path: Path | None) -> Config:
+    """Returns the settings. pydantic is imported only here; the garbage collector skips all that was imported until now."""
+    from phd_daemon.config.load import load_config
+
+    settings = load_config(path)
+    gc.freeze()
+    gc.enable()
+    return settings
+
+
+def spool_of(config: Config) -> Spool:
+    """Returns the spool of this installation. Raises `ConfigurationError` when its folder is missing."""
+    folder = config.queue.spool
+    if not folder.is_dir():
+        name = printable(str(folder))
+        remedy = f"Make it (install -d -m 0700 {name}), or name another one in phd.toml."
+        raise ConfigurationError(f"queue.spool: {name}: there is no such folder", remedy=remedy)
+    return Spool(folder=folder)
+
+
+def receipts_folder(config: Config) -> Path | None:
+    """Returns the daemon's folder for the records of restores; None if it is missing or this user may not write it."""
+    folder = Spool(folder=config.queue.spool).receipts
+    return folder if os.access(folder, os.W_OK | os.X_OK) else None
+
+
+def known_target(name: str, targets: Collection[str]) -> str:
+    """Returns `name` if it is the name of a target. Raises `UsageError` if it is not."""
+    if name not in targets:
+        known = ", ".join(map(printable, sorted(targets))) or "none"
+        raise UsageError(
+            f"no target is named '{printable(name)}'{did_you_mean(name, targets)}; configured: {known}",
+            remedy="Name one of [targets.NAME] in phd.toml.",
+        )
+    return name
+
+
+def archive_ref(text: str, targets: Collection[str]) -> ArchiveRef:
+    """Returns the archive that a person named: `NAME:folder/file` on a target, or the path of a local file.
+
+    A relative path begins at the working folder. Raises `UsageError` for a target or a form that is not known.
+    """
+    if _NAMED.match(text) and (text.partition(":")[0] in targets or not os.path.lexists(text)):
+        known_target(text.partition(":")[0], targets)
+        try:
+            return parse_ref(text)
+        except ValueError as error:
+            raise UsageError(str(error), remedy="Write it as 'phd backups' prints it.") from error
+    return ArchiveRef(target=LOCAL, path=os.path.join(os.getcwd(), text))
+
+
+def destination(text: str) -> Path:
+    """Returns the absolute path of the disk to write; a relative one begins at the working folder. Raises `UsageError`."""
+    path = Path(os.path.abspath(text))
+    if text.endswith("/") or path.is_dir():
+        raise UsageError(f"{printable(text)} is a folder", remedy="Name the disk in it: --to FOLDER/NAME.vmdk.")
+    return path

@@ -1,0 +1,35 @@
+"""Replication, as a person asks for it: what the rules would do, and a pass now."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from phd_daemon.host.catalog import fresh_catalog
+from phd_daemon.replication import one_pass
+from phd_daemon.replication.pass_record import Pass
+
+if TYPE_CHECKING:
+    from phd_daemon.config.model import Config
+
+
+def preview(settings: Config) -> Pass:
+    """Returns what a pass would do by the catalog; targets are looked at first only where their listing is too old."""
+    began = time.monotonic()
+    with fresh_catalog(settings) as catalog:
+        findings = one_pass.look(settings, catalog, keep=False)
+    refused = one_pass.refusals(settings, findings)
+    return Pass(findings=findings, seconds=time.monotonic() - began, dry_run=True, jobs={}, refused=refused)
+
+
+def troubles(done: Pass, *, problems: bool = True) -> Iterator[str]:
+    """Yields one message for each thing that a person should mend; with `problems` also those of single lines of the rules."""
+    found = done.findings
+    yield from found.notes
+    yield from (f"rules, {problem}" for problem in found.problems if problems)
+    yield from (f"ledger, line {bad.number}: {bad.why}: it is not taken for a restore" for bad in found.bad_lines)
+    yield from (f"{target.problem}: its last listing is used" for target in found.targets if target.problem)
+    yield from (f"{target.partial}: what it held there before is used" for target in found.targets if target.partial)
+    for one in found.decisions:
+        yield from (f"rules, line {one.rule.line}: {warning}" for warning in one.warnings)

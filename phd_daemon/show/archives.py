@@ -1,0 +1,17 @@
+"""What the tables say of a backup."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Container
+
+from restore_core.catalog import CatalogEntry
+from restore_core.naming import ArchiveType
+
+
+def type_of(entry: CatalogEntry, maps: Container[tuple[tuple[str, str, str], dt.datetime]]) -> str:
+    """Returns Full or Delta, with what a person has to know of it; `maps` are the Fulls that have their empty Delta."""
+    arriving = "" if entry.settled else ", arriving"
+    if entry.name.type is ArchiveType.DELTA:
+        return ("empty Delta" if entry.name.empty_delta else "Delta") + arriving
+    return ("Full" if (entry.disk_key, entry.name.stamp) in maps else "Full, no map") + arriving

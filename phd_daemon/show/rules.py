@@ -1,0 +1,72 @@
+"""The rules of replication as text: one row for each, with what a pass does with it and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from phd_daemon.show.words import counted
+from restore_core.naming import printable
+from restore_core.replication.decision import Decision, Verdict
+from restore_core.replication.rules import Problem
+
+TITLES = ("LINE", "DISK", "TO", "DAYS", "MATCHES (UTC)", "WHAT", "LAG", "WHY")
+LINE_TITLES = ("RULE", *TITLES)
+
+
+def line_rows(
+    decisions: Iterable[Decision], problems: Iterable[Problem], refused: Mapping[int, str], *, dry_run: bool
+) -> list[tuple[str, ...]]:
+    """Returns the row of each line that is a rule or should be one, in the order of the file, for `LINE_TITLES`."""
+    rows = [(one.rule.line, ("valid", *rule_row(one, refused, dry_run=dry_run))) for one in decisions]
+    for wrong in problems:
+        empty = [""] * (len(TITLES) - 2)
+        rows.append((wrong.line, (f"not valid, column {wrong.column}", str(wrong.line), *empty, wrong.message)))
+    return [cells for _, cells in sorted(rows)]
+
+
+def rule_row(one: Decision, refused: Mapping[int, str], *, dry_run: bool) -> tuple[str, ...]:
+    """Returns the row of one rule, for `TITLES`. `refused` says by line why a control file was not queued."""
+    line = one.rule.line
+    return (
+        str(line),
+        f"{printable(one.rule.vm)}/{printable(one.rule.vmdk)}",
+        printable(str(one.rule.destination)),
+        f"-{one.rule.days}" if one.rule.days else "0",
+        f"{one.entry.time:%Y-%m-%d %H:%M} on {one.entry.ref.target}" if one.entry else "-",
+        "refused" if line in refused else _done(one, dry_run=dry_run),
+        _lag(one),
+        refused.get(line, one.reason),
+    )
+
+
+def _done(one: Decision, *, dry_run: bool) -> str:
+    if one.verdict is not Verdict.RESTORE:
+        return in_words(one.verdict)
+    return ("would be queued" if dry_run else "queued") + (", held" if one.held else "")
+
+
+def _lag(one: Decision) -> str:
+    """Returns how far the replica is behind the backup that the rule asks for, in days and hours."""
+    if one.lag is None:
+        return "-"
+    hours, minutes = divmod(int(one.lag.total_seconds()) // 60, 60)
+    if hours >= 48:
+        return f"{hours // 24}d {hours % 24}h"
+    return f"{hours}h {minutes:02d}m" if one.lag else "none"
+
+
+def in_words(verdict: Verdict) -> str:
+    """Returns a verdict for people. "queued" alone would read as done by this pass; OLDER is the word to look for."""
+    return {Verdict.QUEUED: "in the queue already", Verdict.AHEAD: "asks for an OLDER one"}.get(verdict, verdict.value)
+
+
+def no_rules(path: Path) -> str:
+    """Returns why there is no row."""
+    where = printable(str(path))
+    return f"{where} holds no rule" if path.exists() else f"{where} is not there: no rules. 'phd rules load' begins one"
+
+
+def holds(rules: int, bad_lines: int) -> str:
+    """Returns how much a file of rules holds: `3 rules, 1 bad line`."""
+    return counted(rules, "rule") + (f", {counted(bad_lines, 'bad line')}" if bad_lines else "")

@@ -1,0 +1,175 @@
+"""The plain face: every question of the contract, answered on standard input, left with Esc, 0, ^C and the end of the input."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from phd_daemon.console.face import Choice, Page, Question, Row
+from phd_daemon.console.numbered_face import NumberedFace as Numbered
+from tests.phd_daemon.console.keys import typed
+from tests.phd_daemon.console.terminal import Terminal
+
+Said = pytest.CaptureFixture[str]
+LIST = Choice(title="Disks", rows=[Row(cells=(f"disk{n}",), value=n) for n in range(1, 101)], help="What these disks are.", start=2)
+
+
+@pytest.fixture
+def face() -> Numbered:
+    return Numbered()
+
+
+@pytest.mark.parametrize(
+    ("lines", "value"),
+    [
+        (("5",), 5),
+        (("",), 3),
+        (("0",), None),
+        (("\x1b",), None),
+        (("^C",), None),
+        ((), None),
+        (("b", "100"), 100),
+        (("/disk7", "2"), 70),
+        (("/disk7", "", "70"), 70),
+        (("n", "n", "1", "1"), 1),
+        (("x", "?", "7"), 7),
+    ],
+)
+def test_choose(face: Numbered, monkeypatch: pytest.MonkeyPatch, lines: tuple[str, ...], value: int | None) -> None:
+    typed(monkeypatch, *lines)
+    assert face.choose(LIST) == value
+
+
+def test_help_is_shown_and_the_question_asked_again(face: Numbered, monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
+    typed(monkeypatch, "?", "4")
+    assert face.choose(LIST) == 4
+    said = capsys.readouterr().out
+    assert "What these disks are." in said
+    assert "Your choice [3], 0 back, ? help: " in said
+
+
+QUESTION = Question(title="Name", prompt="Name", suggestion="a.vmdk", check=lambda text: None if "." in text else "no suffix")
+
+
+@pytest.mark.parametrize(
+    ("lines", "answer"),
+    [(("",), "a.vmdk"), (("b", "c.vmdk"), "c.vmdk"), (("?", "d.vmdk"), "d.vmdk"), (("^C",), None), (("\x1b",), None), ((), None)],
+)
+def test_ask(face: Numbered, monkeypatch: pytest.MonkeyPatch, lines: tuple[str, ...], answer: str | None) -> None:
+    typed(monkeypatch, *lines)
+    assert face.ask(QUESTION) == answer
+
+
+def test_a_question_without_a_suggestion_is_left_with_enter(face: Numbered, monkeypatch: pytest.MonkeyPatch) -> None:
+    typed(monkeypatch, "")
+    assert face.ask(Question(title="Name", prompt="Name")) is None
+
+
+@pytest.mark.parametrize(
+    ("lines", "default", "answer"),
+    [
+        (("y",), False, True),
+        (("NO",), True, False),
+        (("",), True, True),
+        (("",), False, False),
+        (("perhaps", "yes"), False, True),
+        (("0",), True, None),
+        (("q",), True, None),
+        (("^C",), True, None),
+        ((), True, None),
+    ],
+)
+def test_confirm(
+    face: Numbered, monkeypatch: pytest.MonkeyPatch, lines: tuple[str, ...], default: bool, answer: bool | None
+) -> None:
+    typed(monkeypatch, *lines)
+    assert face.confirm("Sure?", ["a line"], default=default) is answer
+
+
+def test_a_long_page_stops_at_every_screen(face: Numbered, monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
+    typed(monkeypatch, "", "q")
+    face.show(Page(title="Log", lines=[f"line {n}" for n in range(100)]))
+    said = capsys.readouterr().out
+    assert "line 41\n" in said
+    assert "line 42" not in said
+    assert "-- 21 of 100 lines" in said
+
+
+def test_names_cannot_steer_the_terminal(face: Numbered, monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
+    typed(monkeypatch, "0")
+    face.choose(Choice(title="t", rows=[Row(cells=("a\x1b[2J\nb",), value=1)]))
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_leaving_the_viewer_leaves_what_is_viewed(face: Numbered, capsys: Said) -> None:
+    def lines() -> Iterator[str]:
+        yield "first"
+        raise KeyboardInterrupt
+
+    face.follow("Log", lines())
+    assert "first" in capsys.readouterr().out
+
+
+def test_what_the_work_raises_comes_out_of_watch(face: Numbered) -> None:
+    def work(stop: object) -> None:
+        del stop
+        raise ZeroDivisionError("planted")
+
+    with pytest.raises(ZeroDivisionError, match="planted"):
+        face.watch("t", work)
+
+
+WATCHER = """
+import time
+from phd_daemon.console.numbered_face import NumberedFace as Numbered
+def work(stop):
+    stop.note('working')
+    while not stop.asked:
+        stop.report(f'at {time.monotonic()}')
+        time.sleep(0.01)
+    stop.note('cleaned up')
+    return 42
+print('came back with', Numbered().watch('A restore', work))
+"""
+
+
+@pytest.mark.parametrize("term", ["dumb", "vt100"])
+@pytest.mark.parametrize("second", ["y\n", "\x03"])
+def test_ctrl_c_asks_and_goes_on_or_stops(term: str, second: str, tmp_path: Path) -> None:
+    program = tmp_path / "watcher.py"
+    program.write_text(f"import sys; sys.path.insert(0, {str(Path(__file__).parents[3])!r})\n{WATCHER}")
+    with Terminal([sys.executable, program], term=term) as terminal:
+        terminal.expect("working")
+        terminal.keys("\x03")
+        terminal.answer("Stop it?", "")
+        terminal.expect("It goes on.")
+        terminal.keys("\x03")
+        terminal.expect("Stop it?")
+        terminal.expect(": ")
+        terminal.keys(second)
+        terminal.expect("cleaned up")
+        terminal.expect("came back with 42")
+        assert terminal.ends() == 0
+
+
+def test_what_was_typed_while_work_went_on_answers_no_question_after_it(face: Numbered, monkeypatch: pytest.MonkeyPatch) -> None:
+    master, slave = os.openpty()
+    with os.fdopen(slave, "r") as stdin, os.fdopen(master, "wb", buffering=0) as keys:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        face.watch("Restoring", lambda _stop: keys.write(b"y\n"))
+        keys.write(b"n\n")
+        assert face.confirm("Restore the VMX file also?", [], default=False) is False
+
+
+def test_help_is_broken_between_words(face: Numbered, monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    typed(monkeypatch, "?", "0")
+    face.choose(Choice(title="t", rows=[Row(cells=("a",), value=1)], help="one two three\nfour five " * 8))
+    said = capsys.readouterr().out.replace("? help: ", "\n").splitlines()
+    assert all(len(line) < 50 for line in said)
+    assert "three four" in " ".join(said)
+    assert {word for line in said for word in line.split()} >= {"one", "two", "three", "four", "five"}
