@@ -304,7 +304,7 @@ PLANTS: list[tuple[Check, str, str]] = [
     (
         only_transitions_rename_job_files,
         "phd_daemon/spool/intake.py",
-        "def f(spool):\n    durable.name(spool.folder, spool.folder)",
+        "def f(path):\n    durable.name(path, path)",
     ),
     (nothing_is_executed, "restore_core/planted.py", "import subprocess"),
     (nothing_is_executed, "restore_core/planted.py", "import os\nos.execv('/bin/sh', [])"),

@@ -296,8 +296,8 @@ assert [(job.name, job.phase.value) for job in queued_jobs(spool)] == [("new", "
 
 Path("phd.toml").write_text(f'[queue]\\nspool = "{spool.folder}"\\n')
 def phd(*arguments):
-    program = "import sys; from phd_daemon.cli.main import main; sys.exit(main())"
-    return subprocess.run([sys.executable, "-c", program, *arguments, "--config", "phd.toml"], check=True, stdout=subprocess.PIPE).stdout.decode()
+    called = [sys.executable, "-c", "from phd_daemon.cli.main import main; main()", *arguments, "--config", "phd.toml"]
+    return subprocess.run(called, check=True, stdout=subprocess.PIPE).stdout.decode()
 assert "paused" in phd("queue") and "expired" in phd("queue")
 assert [job["state"] for job in json.loads(phd("queue", "--json"))] == ["waiting", "paused", "expired"]
 assert [finding.check for finding in examine(spool.folder, enabled=True).findings] == ["daemon-down"]
