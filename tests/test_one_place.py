@@ -270,11 +270,12 @@ import json, os, subprocess, sys, time
 from pathlib import Path
 
 from phd_daemon.doctor.spool import examine
-from phd_daemon.operations.queue import JobCommand, possible
-from phd_daemon.replication.queue_view import queued_jobs
+from phd_daemon.spool.layout import Act
+from phd_daemon.operations.queue import possible
+from phd_daemon.replication.one_pass import queued_jobs
 from phd_daemon.spool import requests
 from phd_daemon.spool.keeper import IntakeRules, Keeper
-from phd_daemon.spool.layout import Spool, State, parse_name
+from phd_daemon.spool.layout import Act, Spool, State, parse_name
 from phd_daemon.spool.purge import purge
 from phd_daemon.spool.safety import check_spool
 from phd_daemon.spool.scan import FolderReader
@@ -291,7 +292,7 @@ assert State.EXPIRED in FolderReader(spool).scan()["old"]
 
 views = snapshot(spool.folder, time.time())
 assert [(view.name, view.state.meaning) for view in views] == [("new", "waiting"), ("night", "paused"), ("old", "expired")]
-assert possible(views[1]) == (JobCommand.RELEASE, JobCommand.CANCEL) and possible(views[2]) == (JobCommand.RETRY, JobCommand.CLEAN)
+assert possible(views[1]) == (Act.RELEASE, Act.CANCEL) and possible(views[2]) == (Act.RETRY, Act.REMOVE)
 assert [(job.name, job.phase.value) for job in queued_jobs(spool)] == [("new", "active"), ("night", "active"), ("old", "failed")]
 
 Path("phd.toml").write_text(f'[queue]\\nspool = "{spool.folder}"\\n')
@@ -323,7 +324,59 @@ def test_a_state_is_one_row(copy: Path) -> None:
     add_line(
         layout,
         '    HELD = "held"',
-        'PAUSED = "paused", "paused", 2, False, None, frozenset({JobCommand.RELEASE, JobCommand.CANCEL})',
+        'PAUSED = "paused", "paused", 2, False, None, frozenset({Act.RELEASE, Act.CANCEL})',
     )
     add_line(layout, '    REJECTED = "rejected"', 'EXPIRED = "expired", "expired", 3, False, ExitCode.TRY_AGAIN, _ENDED')
     run(copy, WITH_ANOTHER_STATE)
+
+
+GREET = '''
+"""`phd greet NAME`: says hello."""
+
+import click
+
+from phd_daemon.cli.options import command
+from phd_daemon.show import output
+
+
+@command(stays_done=True)
+@click.argument("name")
+@click.option("--loudly", is_flag=True)
+def greet(name: str, loudly: bool) -> None:
+    """Say hello to NAME."""
+    output.say(f"hello {name}{'!' * loudly}")
+'''
+
+WITH_A_COMMAND = """
+import os
+import subprocess
+import sys
+
+
+def phd(*arguments, stdout=subprocess.PIPE, **environment):
+    command = [sys.executable, "-m", "phd_daemon.cli.main", *arguments]
+    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False, env=os.environ | environment)
+
+
+assert "\\n  greet       Say hello to NAME.\\n" in phd("--help").stdout, phd("--help")
+greeted = phd("greet", "you", "--loudly")
+assert (greeted.returncode, greeted.stdout, greeted.stderr) == (0, "hello you!\\n", ""), greeted
+for words, place, offered in (("phd gre", "1", "greet"), ("phd greet --l", "2", "--loudly")):
+    completed = phd(_PHD_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=place)
+    assert offered in completed.stdout, completed
+with open("/dev/full", "w") as full:
+    lost = phd("greet", "you", stdout=full)
+assert lost.returncode == 0 and "did its work all the same" in lost.stderr, lost
+"""
+
+
+def test_a_command_is_one_file(copy: Path) -> None:
+    (copy / "phd_daemon/cli/commands/greet.py").write_text(GREET)
+    run(copy, WITH_A_COMMAND)
+
+
+def test_a_command_that_does_not_say_whether_it_stays_done_is_refused(copy: Path) -> None:
+    (copy / "phd_daemon/cli/commands/greet.py").write_text(GREET.replace("@command(stays_done=True)", "@command()"))
+    run(copy, "from phd_daemon.cli.main import run; assert run(['greet', 'you']) == 70")
+    (copy / "phd_daemon/cli/commands/greet.py").write_text(GREET.replace("@command(stays_done=True)", "@click.command()"))
+    run(copy, "from phd_daemon.cli.main import run; assert run(['greet', 'you']) == 70")

@@ -1,4 +1,4 @@
-"""All checks in one go. Each stands alone: what one cannot see keeps none of the others from looking."""
+"""Runs all checks. Each is independent: what one cannot look at does not stop the others."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from pathlib import Path
 
 from phd_daemon.config.load import load_config
 from phd_daemon.config.model import Config
-from phd_daemon.doctor import datastores, folders, leftovers, machine, rules, spool, targets, unit
+from phd_daemon.doctor import datastores, leftovers, machine, rules, spool, targets, unit
 from phd_daemon.doctor.finding import Finding, Report
 from phd_daemon.host.catalog import catalog_of
 from phd_daemon.host.datastores import record_of
 from phd_daemon.replication import one_pass
-from phd_daemon.replication.queue_view import queued_jobs
 from phd_daemon.spool.layout import Spool
 from phd_daemon.worker import sandbox
 from restore_core.errors import ConfigurationError, PhdError
@@ -26,7 +25,7 @@ from restore_core.targets.kinds import make_target
 
 
 def examine(path: Path | None) -> Report:
-    """Everything about the installation whose settings are in `path` (None: where they are by default)."""
+    """Examines the installation whose settings are in `path` (None: the default path)."""
     try:
         config = load_config(path)
     except ConfigurationError as error:
@@ -35,7 +34,7 @@ def examine(path: Path | None) -> Report:
     parts = (
         targets.secrets(config.targets, config.source),
         spool.examine(config.queue.spool, enabled=config.queue.enabled),
-        folders.examine(config),
+        datastores.folders(config),
         _known_datastores(config),
         reached,
         _replication(config, reached),
@@ -52,13 +51,13 @@ def _invalid(error: ConfigurationError) -> Finding:
         check="config-invalid",
         what=error.message,
         where="phd.toml",
-        why="A daemon that runs keeps its old settings; one that is started does not come up.",
+        why="A running daemon keeps its old settings; a new one does not start.",
         mend=error.remedy,
     )
 
 
 def _replication(config: Config, reached: Report) -> Report:
-    """Rules and the catalog. A target that has just not answered is not asked again: its last listing is used."""
+    """Examines rules and catalog. A target that has just failed to answer is not asked again: its last listing is used."""
     silent = {one.where.removeprefix("targets.") for one in reached.findings}
     catalog = catalog_of(config)
     old = set(catalog.old(max_age=config.index.max_age, now=time.time())) - silent
@@ -87,15 +86,15 @@ def _replication(config: Config, reached: Report) -> Report:
 
 def _known_datastores(config: Config) -> Report:
     try:
-        jobs = queued_jobs(Spool(folder=config.queue.spool))
+        jobs = one_pass.queued_jobs(Spool(folder=config.queue.spool))
     except OSError:
-        jobs = ()  # that the queue cannot be read is said elsewhere
+        jobs = ()  # `_leftovers` reports it
     return datastores.examine(record_of(config), jobs)
 
 
 def _leftovers(config: Config) -> Report:
     try:
-        jobs = queued_jobs(Spool(folder=config.queue.spool))
+        jobs = one_pass.queued_jobs(Spool(folder=config.queue.spool))
     except OSError as error:
         return Report(unseen=(f"leftovers of restores: the queue cannot be read ({error.strerror})",))
     owned = [job.destination for job in jobs if job.phase is Phase.ACTIVE]
@@ -106,7 +105,7 @@ def _leftovers(config: Config) -> Report:
 def _machine(config: Config) -> Report:
     places = {config.queue.spool: "spool", config.state_dir: "state_dir"}
     found = [*machine.full({**places, **dict.fromkeys(_datastores(config), "datastore")})]
-    # The spool's own corner, so that nobody is woken up by the file.
+    # In .state, since a file in the spool itself would wake the daemon.
     found += machine.clocks([Spool(folder=config.queue.spool).state_folder, config.state_dir])
     with contextlib.suppress(PhdError, OSError):
         newest = max((line.time.timestamp() for line in read_ledger(config.replication.ledger).lines), default=0.0)
@@ -119,17 +118,14 @@ def _confinement() -> Report:
     fact = Report(facts=(f"workers: {have.describe()}",))
     if have.execution_denied:
         return fact
-    return fact + Report(
-        findings=(
-            Finding(
-                check="not-confined",
-                what="this kernel offers neither Landlock nor seccomp",
-                where="workers",
-                why="Nothing but our own code keeps a worker from running a program.",
-                mend="Use a kernel of 5.13 or later with CONFIG_SECURITY_LANDLOCK, or one with CONFIG_SECCOMP_FILTER.",
-            ),
-        )
+    bad = Finding(
+        check="not-confined",
+        what="this kernel offers neither Landlock nor seccomp",
+        where="workers",
+        why="Only our own code keeps a worker from running a program.",
+        mend="Use a kernel of 5.13 or later with CONFIG_SECURITY_LANDLOCK, or one with CONFIG_SECCOMP_FILTER.",
     )
+    return fact + Report(findings=(bad,))
 
 
 def _datastores(config: Config) -> Iterator[Path]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from phd_daemon.operations.installation import spool_of
 from phd_daemon.spool import requests
-from phd_daemon.spool.layout import JobCommand
+from phd_daemon.spool.layout import Act
 from phd_daemon.spool.snapshot import JobView, nobody_serves, snapshot
 from restore_core.errors import PhdError
 
@@ -34,10 +34,10 @@ class Answer:
 
 
 _WITHOUT_A_VALUE = {
-    JobCommand.HOLD: requests.hold,
-    JobCommand.RELEASE: requests.release,
-    JobCommand.CANCEL: requests.cancel,
-    JobCommand.RETRY: requests.retry,
+    Act.HOLD: requests.hold,
+    Act.RELEASE: requests.release,
+    Act.CANCEL: requests.cancel,
+    Act.RETRY: requests.retry,
 }
 
 
@@ -53,14 +53,14 @@ def jobs(settings: Config) -> tuple[JobView, ...]:
     return snapshot(spool_of(settings).folder, time.time())
 
 
-def possible(job: JobView) -> tuple[JobCommand, ...]:
+def possible(job: JobView) -> tuple[Act, ...]:
     """Returns what can be done to a job as it is now."""
-    waits_for_next_try = {JobCommand.RETRY} if job.next_try is not None and job.next_try > time.time() else set()
-    allowed = job.state.commands | waits_for_next_try
-    return tuple(command for command in JobCommand if command in allowed)
+    waits_for_next_try = {Act.RETRY} if job.next_try is not None and job.next_try > time.time() else set()
+    allowed = job.state.acts | waits_for_next_try
+    return tuple(one for one in Act if one in allowed)
 
 
-def act(settings: Config, what: JobCommand, names: Iterable[str]) -> Iterator[Answer]:
+def act(settings: Config, what: Act, names: Iterable[str]) -> Iterator[Answer]:
     """Does it to each job, and yields what came of it; a refusal does not end the rest. Raises `OSError`."""
     folder = spool_of(settings).folder
     for name in names:

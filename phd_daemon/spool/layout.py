@@ -26,18 +26,18 @@ LOG, STATUS = "log", "status"
 _ROTATED = re.compile(r"(?P<stem>.+)\.~(?P<number>[1-9]\d*)\Z", re.DOTALL)
 
 
-class JobCommand(enum.Enum):
+class Act(enum.Enum):
     """What a person may ask for a job, in the order of menus; the value is the name of the command."""
 
     HOLD = "hold"
     RELEASE = "release"
     PRIORITY = "priority"
     RETRY = "retry"
-    CLEAN = "clean"
+    REMOVE = "clean"
     CANCEL = "cancel"
 
 
-_ENDED = frozenset({JobCommand.RETRY, JobCommand.CLEAN})
+_ENDED = frozenset({Act.RETRY, Act.REMOVE})
 
 
 class State(enum.Enum):
@@ -45,18 +45,18 @@ class State(enum.Enum):
 
     The columns: suffix of the control file (it is the value of the member); `meaning`, the word people read; `place` in lists of
     jobs; `moves_on`, whether the daemon does the next step without a person; `exit_code` of a job that ended so and whose status
-    file is lost, None for a job that has not ended; `commands`, what a person may ask for.
+    file is lost, None for a job that has not ended; `acts`, what a person may ask for.
     """
 
     meaning: str
     place: int
     moves_on: bool
     exit_code: ExitCode | None
-    commands: frozenset[JobCommand]
+    acts: frozenset[Act]
 
-    WAITING = "job", "waiting", 1, True, None, frozenset({JobCommand.HOLD, JobCommand.CANCEL, JobCommand.PRIORITY})
-    HELD = "held", "held", 2, False, None, frozenset({JobCommand.RELEASE, JobCommand.CANCEL})
-    RUNNING = "running", "running", 0, True, None, frozenset({JobCommand.CANCEL})
+    WAITING = "job", "waiting", 1, True, None, frozenset({Act.HOLD, Act.CANCEL, Act.PRIORITY})
+    HELD = "held", "held", 2, False, None, frozenset({Act.RELEASE, Act.CANCEL})
+    RUNNING = "running", "running", 0, True, None, frozenset({Act.CANCEL})
     DONE = "done", "done", 3, False, ExitCode.DONE, _ENDED
     FAILED = "failed", "failed", 3, False, ExitCode.TRY_AGAIN, _ENDED
     CANCELLED = "cancelled", "cancelled", 3, False, ExitCode.INTERRUPTED, _ENDED
@@ -66,7 +66,7 @@ class State(enum.Enum):
         """Makes the suffix the value of the member: `State("held")`."""
         state = object.__new__(cls)
         state._value_ = suffix
-        state.meaning, state.place, state.moves_on, state.exit_code, state.commands = columns
+        state.meaning, state.place, state.moves_on, state.exit_code, state.acts = columns
         return state
 
     @property
@@ -79,9 +79,9 @@ FINAL = frozenset(state for state in State if state.final)
 _BY_SUFFIX = {state.value: state for state in State}
 
 
-def allowing(command: JobCommand) -> tuple[State, ...]:
+def allowing(act: Act) -> tuple[State, ...]:
     """Returns the states in which a person may ask for this, in the order of lists, a successful end last."""
-    states = (state for state in State if command in state.commands)
+    states = (state for state in State if act in state.acts)
     return tuple(sorted(states, key=lambda state: (state.place, state.exit_code is ExitCode.DONE)))
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from phd_daemon.spool.access import copy_readers, let_read, named_readers
 from phd_daemon.spool.control_file import MAX_BYTES, ControlFile, parse_control_file, render_control_file
-from phd_daemon.spool.layout import JobCommand, Spool, State, allowing, is_stem
+from phd_daemon.spool.layout import Act, Spool, State, allowing, is_stem
 from phd_daemon.spool.own_files import open_plain, temporary_name
 from phd_daemon.spool.purge import finished, purge, remove
 from phd_daemon.spool.record import JobRecord, read_record
@@ -63,17 +63,17 @@ def drop(
 
 def hold(folder: Path, job: str) -> None:
     """Parks a waiting job. Raises `UsageError` if it is not waiting, `OSError`."""
-    _rename(folder, job, allowing(JobCommand.HOLD), State.HELD, verb="held")
+    _rename(folder, job, allowing(Act.HOLD), State.HELD, verb="held")
 
 
 def release(folder: Path, job: str) -> None:
     """Lets a held job wait for its turn again. Raises `UsageError` if it is not held, `OSError`."""
-    _rename(folder, job, allowing(JobCommand.RELEASE), State.WAITING, verb="released")
+    _rename(folder, job, allowing(Act.RELEASE), State.WAITING, verb="released")
 
 
 def cancel(folder: Path, job: str) -> None:
     """Cancels a job that waits or runs. Raises `UsageError` if it does neither, `OSError`."""
-    _rename(folder, job, allowing(JobCommand.CANCEL), State.CANCELLED, verb="cancelled")
+    _rename(folder, job, allowing(Act.CANCEL), State.CANCELLED, verb="cancelled")
 
 
 def retry(folder: Path, job: str) -> None:
@@ -84,7 +84,7 @@ def retry(folder: Path, job: str) -> None:
     if is_stem(job) and _waits_for_next_try(Spool(folder=folder), job):
         _touch(Spool(folder=folder).control(job, State.WAITING))
         return
-    _rename(folder, job, allowing(JobCommand.RETRY), State.WAITING, verb="tried again")
+    _rename(folder, job, allowing(Act.RETRY), State.WAITING, verb="tried again")
 
 
 def set_priority(folder: Path, job: str, priority: int) -> int:
@@ -116,7 +116,7 @@ def set_priority(folder: Path, job: str, priority: int) -> int:
     except FileNotFoundError:
         raise UsageError(
             f"{printable(job)} cannot be given another priority: {_described(folder, job)}",
-            remedy=_must_be(allowing(JobCommand.PRIORITY)),
+            remedy=_must_be(allowing(Act.PRIORITY)),
         ) from None
     return control.priority
 
