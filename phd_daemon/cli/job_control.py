@@ -15,7 +15,7 @@ from phd_daemon.operations.queue import Act, act, set_priority
 from phd_daemon.show import output
 from phd_daemon.spool.layout import FINAL, State
 from restore_core.errors import ExitCode
-from restore_core.naming import printable, unprintable
+from restore_core.naming import printable, unescape_name
 
 _Command = TypeVar("_Command", bound=Callable[..., object])
 
@@ -66,14 +66,14 @@ def priority(job: str, number: int, config: Path | None) -> None:
 
     It keeps its place among jobs of the same priority, its tries and its log.
     """
-    before = set_priority(read_config(config), unprintable(job), number)
-    output.say(f"{printable(unprintable(job))}: priority {number}" + (", as it was" if before == number else f" (was {before})"))
+    before = set_priority(read_config(config), unescape_name(job), number)
+    output.say(f"{printable(unescape_name(job))}: priority {number}" + (", as it was" if before == number else f" (was {before})"))
 
 
 def each(jobs: Sequence[str], config: Path | None, what: Act, done: str) -> int:
     """Does it to every job and says what came of it. Returns the exit code of the last refusal, or 0."""
     code = ExitCode.DONE
-    for answer in act(read_config(config), what, map(unprintable, jobs)):
+    for answer in act(read_config(config), what, map(unescape_name, jobs)):
         if answer.refusal is not None:
             output.complain(str(answer.refusal))
             code = answer.refusal.exit_code

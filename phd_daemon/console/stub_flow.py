@@ -9,7 +9,7 @@ from phd_daemon.console.face import Choice, Face, Page, Question, Row
 from phd_daemon.console.session import Session
 from phd_daemon.operations import places
 from phd_daemon.show import output
-from restore_core.naming import printable, unprintable
+from restore_core.naming import printable, unescape_name
 from restore_core.restore.extras import write_stub
 
 _HELP = """\
@@ -39,4 +39,4 @@ def _asked(face: Face) -> Path | None:
         return None if text.startswith("/") else "Write the whole path, from / on."
 
     answer = face.ask(Question(title="Create a STUB", prompt="Path of the flat file (NAME-flat.vmdk)", check=check))
-    return None if answer is None else Path(unprintable(answer))
+    return None if answer is None else Path(unescape_name(answer))

@@ -42,8 +42,7 @@ from restore_core.catalog.query import Query
 from restore_core.disk.destination import disk_key, open_destination
 from restore_core.errors import ExitCode, PhdError, TryAgainLater
 from restore_core.naming import printable
-from restore_core.replication.ledger import read_ledger
-from restore_core.replication.names import job_name
+from restore_core.replication.ledger import job_name, read_ledger
 from restore_core.replication.rules import Rule
 from restore_core.replication.selection import Decision, Destination, Policy, Verdict, World, select
 from restore_core.restore import receipt

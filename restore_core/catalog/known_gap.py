@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from restore_core.naming import printable, unprintable
+from restore_core.naming import printable, unescape_name
 from restore_core.targets.gaps import Gap, GapKind
 
 _WHY = 200
@@ -42,6 +42,8 @@ def as_data(gaps: Sequence[KnownGap], *, room: int) -> list[Mapping[str, object]
 def from_data(data: Iterable[Mapping[str, Any]]) -> tuple[KnownGap, ...]:
     """The same, read again. Raises `ValueError`, `KeyError` or `TypeError` for what is none."""
     return tuple(
-        KnownGap(gap=Gap(path=unprintable(one["path"]), kind=GapKind(one["kind"]), why=str(one["why"])), since=float(one["since"]))
+        KnownGap(
+            gap=Gap(path=unescape_name(one["path"]), kind=GapKind(one["kind"]), why=str(one["why"])), since=float(one["since"])
+        )
         for one in data
     )

@@ -31,8 +31,8 @@ from typing import NamedTuple, Self
 
 from restore_core import durable
 from restore_core.catalog.known_gap import KnownGap, as_data, from_data
-from restore_core.naming import printable, unprintable
-from restore_core.plain import open_plain, read_plain
+from restore_core.durable import open_plain, read_plain
+from restore_core.naming import printable, unescape_name
 from restore_core.targets.base import TargetSpec
 
 VERSION = 1
@@ -165,7 +165,7 @@ def escaped(path: str) -> str:
 
 def unescaped(path: str) -> str:
     """The path on the target."""
-    return unprintable(path) if "%" in path else path
+    return unescape_name(path) if "%" in path else path
 
 
 def storable(path: str) -> bool:
