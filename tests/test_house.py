@@ -24,7 +24,7 @@ ARROWS: dict[str, frozenset[str]] = {
     "errors": frozenset(),
     "naming": frozenset({"errors"}),
     "durable": frozenset({"errors"}),
-    "mounts": frozenset(),
+    "mounts": frozenset({"errors"}),
     "targets": GROUND,
     "disk": GROUND,
     "archive": GROUND | {"targets"},

@@ -265,6 +265,58 @@ def test_a_kind_of_target_is_one_module_and_one_line(copy: Path) -> None:
     run(copy, WITH_ZIP_TARGETS)
 
 
+GREET = '''
+"""`phd greet NAME`: says hello."""
+
+import click
+
+from phd_daemon.cli.options import command
+from phd_daemon.show import output
+
+
+@command(stays_done=True)
+@click.argument("name")
+@click.option("--loudly", is_flag=True)
+def greet(name: str, loudly: bool) -> None:
+    """Say hello to NAME."""
+    output.say(f"hello {name}{'!' * loudly}")
+'''
+
+WITH_A_COMMAND = """
+import os
+import subprocess
+import sys
+
+
+def phd(*arguments, stdout=subprocess.PIPE, **environment):
+    command = [sys.executable, "-m", "phd_daemon.cli.main", *arguments]
+    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False, env=os.environ | environment)
+
+
+assert "\\n  greet       Say hello to NAME.\\n" in phd("--help").stdout, phd("--help")
+greeted = phd("greet", "you", "--loudly")
+assert (greeted.returncode, greeted.stdout, greeted.stderr) == (0, "hello you!\\n", ""), greeted
+for words, place, offered in (("phd gre", "1", "greet"), ("phd greet --l", "2", "--loudly")):
+    completed = phd(_PHD_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=place)
+    assert offered in completed.stdout, completed
+with open("/dev/full", "w") as full:
+    lost = phd("greet", "you", stdout=full)
+assert lost.returncode == 0 and "did its work all the same" in lost.stderr, lost
+"""
+
+
+def test_a_command_is_one_file(copy: Path) -> None:
+    (copy / "phd_daemon/cli/commands/greet.py").write_text(GREET)
+    run(copy, WITH_A_COMMAND)
+
+
+def test_a_command_that_does_not_say_whether_it_stays_done_is_refused(copy: Path) -> None:
+    (copy / "phd_daemon/cli/commands/greet.py").write_text(GREET.replace("@command(stays_done=True)", "@command()"))
+    run(copy, "from phd_daemon.cli.main import run; assert run(['greet', 'you']) == 70")
+    (copy / "phd_daemon/cli/commands/greet.py").write_text(GREET.replace("@command(stays_done=True)", "@click.command()"))
+    run(copy, "from phd_daemon.cli.main import run; assert run(['greet', 'you']) == 70")
+
+
 WITH_ANOTHER_KEY = """
 import subprocess
 import sys

@@ -17,7 +17,27 @@ if TYPE_CHECKING:
     from phd_daemon.config.model import Config
 
 _SCSI = re.compile(r"(?:ide|sata|nvme)?\d{2,4}\Z")
-_NAMED = re.compile(r"[a-z][a-z0-9_-]*:")
+
+
+class Command(click.Command):
+    """A command of `phd`. `stays_done`: what it did stays done if its report cannot be written.
+
+    Such a command ends with code 0 then: a code of failure would make somebody do it twice.
+    """
+
+    stays_done: bool
+
+
+def command(*, stays_done: bool, cls: type[Command] = Command) -> Callable[[Callable[..., object]], Command]:
+    """Makes a command of a function, like `click.command`."""
+
+    def make(function: Callable[..., object]) -> Command:
+        made = click.command(cls=cls)(function)
+        made.stays_done = stays_done
+        return made
+
+    return make
+
 
 config_option = click.option(
     "--config", type=click.Path(path_type=Path), metavar="FILE", help="Settings; default $PHD_CONFIG, else /etc/phd/phd.toml."

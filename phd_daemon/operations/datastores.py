@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from phd_daemon.host.datastore_list import DatastoreView, views
-from phd_daemon.host.datastores import record_of
+from phd_daemon.host.datastores import DatastoreView, record_of, views
 from phd_daemon.operations.installation import spool_of
 from phd_daemon.spool.safety import check_spool
 from restore_core.disk import known_datastores

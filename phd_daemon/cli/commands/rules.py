@@ -33,7 +33,7 @@ def check(*, as_json: bool, config: Path | None) -> int:
 
     Exit code 65 if a line is wrong: it is named with line and column, and disables itself only.
     """
-    from phd_daemon.cli.replicate import show_troubles
+    from phd_daemon.cli.commands.replicate import show_troubles
     from phd_daemon.operations.rules import preview
     from phd_daemon.replication import one_pass as passes
 

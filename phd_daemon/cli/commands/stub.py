@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from phd_daemon.cli.options import command
 from phd_daemon.show import output
 from restore_core.naming import printable
 from restore_core.restore.extras import write_stub
 
 
-@click.command()
+@command(stays_done=False)
 @click.argument("flat", type=click.Path(path_type=Path))
 def stub(flat: Path) -> None:
     """Write NAME.vmdk, the descriptor of FLAT, beside it. FLAT is a NAME-flat.vmdk."""

@@ -10,7 +10,7 @@ import click
 
 from phd_daemon.cli.complete import files
 from phd_daemon.cli.interrupt import interruptible
-from phd_daemon.cli.options import config_option, open_targets, scsi_option
+from phd_daemon.cli.options import command, config_option, open_targets, scsi_option
 from phd_daemon.host.catalog import written_to
 from phd_daemon.host.process import forbid_core_dumps, tune_malloc
 from phd_daemon.operations.installation import archive_ref, read_config
@@ -22,7 +22,7 @@ from restore_core.restore.request import Phase, Progress
 from restore_core.targets.base import LOCAL
 
 
-@click.command()
+@command(stays_done=True)
 @click.argument("full", shell_complete=files)
 @click.option("--vm", metavar="NAME", help="The VM's name; default: from the folder.")
 @click.option("--uuid", help="The VM's UUID; default: from the folder, else derived from the names.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from phd_daemon.cli.options import config_option, json_option
+from phd_daemon.cli.options import command, config_option, json_option
 from phd_daemon.operations.installation import read_config
 from phd_daemon.operations.queue import jobs
 from phd_daemon.show import output
@@ -27,7 +27,7 @@ _EVERY = 1.0
 _TITLES = ("JOB", "STATE", "PRIO", "BY", "SINCE", "TO", "WHAT")
 
 
-@click.command()
+@command(stays_done=False)
 @click.option("--watch", is_flag=True, help="Show it again as it changes, until ^C.")
 @json_option
 @config_option

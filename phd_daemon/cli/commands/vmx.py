@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from phd_daemon.cli.complete import files
-from phd_daemon.cli.options import config_option, open_targets
+from phd_daemon.cli.options import command, config_option, open_targets
 from phd_daemon.host.datastores import readable_record
 from phd_daemon.operations.installation import archive_ref, read_config
 from phd_daemon.show import output
@@ -15,7 +15,7 @@ from restore_core.naming import printable
 from restore_core.restore.extras import restore_vmx
 
 
-@click.command()
+@command(stays_done=False)
 @click.argument("delta", shell_complete=files)
 @click.option("--to", "folder", required=True, type=click.Path(path_type=Path), metavar="DIR", help="An existing folder.")
 @config_option

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from phd_daemon.cli.complete import jobs_in
-from phd_daemon.cli.options import config_option
+from phd_daemon.cli.options import command, config_option
 from phd_daemon.operations.follow import follow, known_job
 from phd_daemon.operations.installation import read_config, spool_of
 from phd_daemon.show import output
@@ -17,7 +17,7 @@ from restore_core.errors import UsageError
 from restore_core.naming import unescape_name
 
 
-@click.command()
+@command(stays_done=False)
 @click.argument("job", shell_complete=jobs_in())
 @click.option("-f", "--follow", "live", is_flag=True, help="Go on until the job is final. ^C leaves the viewer only.")
 @config_option

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from phd_daemon.cli.complete import files
-from phd_daemon.cli.options import config_option, open_targets, restore_options
+from phd_daemon.cli.options import command, config_option, open_targets, restore_options
 from phd_daemon.operations.backups import deltas_of_vm
 from phd_daemon.operations.follow import exit_code, follow
 from phd_daemon.operations.installation import archive_ref, destination, read_config, spool_of
@@ -35,7 +35,7 @@ _WAITS = {
 }
 
 
-@click.command()
+@command(stays_done=True)
 @click.argument("delta", required=False, shell_complete=files)
 @restore_options
 @click.option("--vm", metavar="NAME", help="Instead of DELTA: every disk of this VM, to the folder given with --to.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from phd_daemon.cli.complete import option_names, option_values
-from phd_daemon.cli.options import config_option, json_option
+from phd_daemon.cli.options import Command, command, config_option, json_option
 from phd_daemon.operations.installation import read_config
 from phd_daemon.show import output
 from restore_core.errors import UsageError
@@ -22,7 +22,7 @@ _BELOW_ZERO = re.compile(r"-\d")
 TAKEN_UP = "a running daemon takes it up within 30 s"
 
 
-class _Options(click.Command):
+class _Options(Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         below = next((word for word in args if _BELOW_ZERO.match(word)), None)
         if below is not None and not ctx.resilient_parsing:  # click would look for an option of that name
@@ -30,7 +30,7 @@ class _Options(click.Command):
         return super().parse_args(ctx, args)
 
 
-@click.command(cls=_Options)
+@command(stays_done=False, cls=_Options)
 @click.argument("key", required=False, shell_complete=option_names)
 @click.argument("value", required=False, shell_complete=option_values)
 @json_option

@@ -10,7 +10,7 @@ import click
 
 from phd_daemon.cli.complete import files
 from phd_daemon.cli.interrupt import interruptible
-from phd_daemon.cli.options import config_option, full_option, json_option, open_targets, to_option
+from phd_daemon.cli.options import command, config_option, full_option, json_option, open_targets, to_option
 from phd_daemon.host.catalog import fresh_catalog
 from phd_daemon.host.datastores import readable_record
 from phd_daemon.operations.installation import archive_ref, destination, read_config, receipts_folder
@@ -25,7 +25,7 @@ from restore_core.restore.request import PlanSummary, RestoreOptions, RestoreReq
 from restore_core.restore.run import open_delta
 
 
-@click.command()
+@command(stays_done=False)
 @click.argument("delta", shell_complete=files)
 @to_option
 @full_option

@@ -9,7 +9,7 @@ import click
 
 from phd_daemon.cli.complete import datastore_names
 from phd_daemon.cli.options import config_option, json_option
-from phd_daemon.host.datastore_list import DatastoreView
+from phd_daemon.host.datastores import DatastoreView
 from phd_daemon.operations import datastores as operations
 from phd_daemon.operations.installation import read_config
 from phd_daemon.show import output

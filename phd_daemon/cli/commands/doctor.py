@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-import click
-
-from phd_daemon.cli.options import config_option, json_option
+from phd_daemon.cli.options import command, config_option, json_option
 from phd_daemon.doctor.finding import Finding, Report
 from phd_daemon.show import output
 from restore_core.errors import ExitCode
 
 
-@click.command()
+@command(stays_done=False)
 @json_option
 @config_option
 def doctor(*, as_json: bool, config: Path | None) -> int:

@@ -8,7 +8,7 @@ import click
 
 from phd_daemon.cli.complete import files
 from phd_daemon.cli.interrupt import interruptible
-from phd_daemon.cli.options import config_option, full_option, json_option, open_targets
+from phd_daemon.cli.options import command, config_option, full_option, json_option, open_targets
 from phd_daemon.host.process import forbid_core_dumps, tune_malloc
 from phd_daemon.operations.installation import archive_ref, read_config
 from phd_daemon.show import output
@@ -16,7 +16,7 @@ from phd_daemon.show.live import LiveReport
 from restore_core.restore.verify import verify_archive
 
 
-@click.command()
+@command(stays_done=False)
 @click.argument("archive", shell_complete=files)
 @full_option
 @json_option

@@ -6,22 +6,20 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import click
-
 from phd_daemon.cli.interrupt import interruptible
-from phd_daemon.cli.options import config_option, json_option
+from phd_daemon.cli.options import command, config_option, json_option
 from phd_daemon.host.catalog import fresh_catalog
 from phd_daemon.operations.installation import read_config
 from phd_daemon.show import output
 from phd_daemon.show.words import counted
 from restore_core.catalog.index import Indexed
-from restore_core.catalog.known_gap import KnownGap
+from restore_core.catalog.listing import KnownGap
 from restore_core.errors import ExitCode
 from restore_core.naming import printable
 from restore_core.targets.gaps import shown
 
 
-@click.command()
+@command(stays_done=False)
 @json_option
 @config_option
 def index(*, as_json: bool, config: Path | None) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from phd_daemon.cli.complete import target_names
-from phd_daemon.cli.options import config_option, json_option
+from phd_daemon.cli.options import command, config_option, json_option
 from phd_daemon.operations.backups import Maps, search
 from phd_daemon.operations.installation import known_target, read_config
 from phd_daemon.show import output
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _TITLES = ("TARGET", "DATE (UTC)", "TYPE", "SIZE", "SCSI", "VM", "UUID", "VMDK", "ARCHIVE")
 
 
-@click.command()
+@command(stays_done=False)
 @click.option("--vm", metavar="NAME", help="Only this VM; * and ? are wildcards, here and below.")
 @click.option("--vmdk", metavar="NAME", help="Only this disk.")
 @click.option("--uuid", metavar="UUID", help="Only VMs with this UUID; '-' for version-2 backups, which have none.")

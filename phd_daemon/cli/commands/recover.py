@@ -8,7 +8,7 @@ import click
 
 from phd_daemon.cli.complete import files
 from phd_daemon.cli.interrupt import interruptible
-from phd_daemon.cli.options import config_option
+from phd_daemon.cli.options import command, config_option
 from phd_daemon.operations.installation import destination, read_config, receipts_folder
 from phd_daemon.show import output
 from restore_core.errors import UsageError
@@ -17,7 +17,7 @@ from restore_core.restore.extras import recover_disk
 from restore_core.restore.redo_file import Side
 
 
-@click.command()
+@command(stays_done=False)
 @click.argument("disk", shell_complete=files)
 @click.option("--back", is_flag=True, help="Take the change back: the disk becomes what it was before.")
 @click.option("--as-it-is", is_flag=True, help="Give the disk its name again as it lies, perhaps half old and half new.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from phd_daemon.cli.options import config_option
+from phd_daemon.cli.options import command, config_option
 from phd_daemon.host.utf8 import PYTHON
 from phd_daemon.operations.installation import read_config
 from phd_daemon.show import output
@@ -25,7 +25,7 @@ WORKER = (*PYTHON, "-m", "phd_daemon.worker.attempt")
 UMASK = 0o077
 
 
-@click.command()
+@command(stays_done=True)
 @click.option("--detach", is_flag=True, help="Go to the background; phd-daemon.pid and daemon.log are in state_dir.")
 @config_option
 def daemon(*, detach: bool, config: Path | None) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from phd_daemon.cli.complete import jobs_in
-from phd_daemon.cli.options import config_option
+from phd_daemon.cli.options import command, config_option
 from phd_daemon.operations import queue as operations
 from phd_daemon.operations.installation import read_config
 from phd_daemon.show import output
@@ -17,7 +17,7 @@ from restore_core.errors import UsageError
 from restore_core.naming import printable, unescape_name
 
 
-@click.command()
+@command(stays_done=True)
 @click.argument("jobs", nargs=-1, metavar="[JOB...]", shell_complete=jobs_in(*FINAL))
 @click.option("--older-than", metavar="DAYS", type=click.FloatRange(min=0), help="Only jobs that ended at least so many days ago.")
 @config_option

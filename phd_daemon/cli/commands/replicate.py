@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from phd_daemon.cli.options import config_option, json_option
+from phd_daemon.cli.options import command, config_option, json_option
 from phd_daemon.operations.installation import read_config, spool_of
 from phd_daemon.operations.rules import troubles
 from phd_daemon.replication.pass_record import Pass
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from phd_daemon.config.model import Config
 
 
-@click.command()
+@command(stays_done=True)
 @click.option("--dry-run", is_flag=True, help="Show what a pass would do, per rule, and do nothing.")
 @json_option
 @config_option

@@ -9,7 +9,7 @@ import click
 
 from phd_daemon.cli.complete import target_names
 from phd_daemon.cli.interrupt import Interrupt, interruptible
-from phd_daemon.cli.options import config_option, json_option, open_targets, scsi_option
+from phd_daemon.cli.options import command, config_option, json_option, open_targets, scsi_option
 from phd_daemon.host.catalog import catalog_of, written_to
 from phd_daemon.host.process import forbid_core_dumps, tune_malloc
 from phd_daemon.operations.installation import known_target, read_config
@@ -22,7 +22,7 @@ from restore_core.backup.subject import Asked
 from restore_core.naming import printable
 
 
-@click.command()
+@command(stays_done=True)
 @click.argument("disk", type=click.Path(path_type=Path), metavar="DISK_OR_VMX")
 @click.option(
     "--target",

@@ -9,7 +9,7 @@ import click
 
 from phd_daemon.cli.complete import files
 from phd_daemon.cli.interrupt import Interrupt, interruptible
-from phd_daemon.cli.options import config_option, open_targets, restore_options
+from phd_daemon.cli.options import command, config_option, open_targets, restore_options
 from phd_daemon.host.datastores import readable_record
 from phd_daemon.host.process import forbid_core_dumps, tune_malloc
 from phd_daemon.operations.installation import archive_ref, destination, read_config, receipts_folder
@@ -27,7 +27,7 @@ from restore_core.targets import TargetSet
 from restore_core.targets.base import ArchiveRef
 
 
-@click.command()
+@command(stays_done=True)
 @click.argument("archive", shell_complete=files)
 @restore_options
 @config_option
