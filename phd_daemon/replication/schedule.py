@@ -57,7 +57,7 @@ def note_start(path: Path, now: float) -> None:
 
 
 class Timer:
-    """Says when the next pass is due. `path` holds the time of the last start, whoever started it (the daemon, or a person)."""
+    """Says when the next pass is due. `path` holds the time of the last start, by the daemon or by a person."""
 
     def __init__(
         self, path: Path, *, clock: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
