@@ -135,7 +135,7 @@ def _new(path: Path, reader: int | None) -> int:
 def _named(part: Path, path: Path) -> str:
     """Gives a new log its name; returns a sentence about what else had it."""
     try:
-        durable.name(part, path)
+        durable.move(part, path, durable=False)
     except FileExistsError:
         if _ours(os.lstat(path)):
             raise

@@ -263,7 +263,7 @@ def _let_the_daemon_read(fd: int, folder: Path) -> None:
 
 def _copy_owner_and_readers(fd: int, seen: os.stat_result, path: Path) -> None:
     try:
-        durable.take_after(fd, seen)
+        durable.copy_owner_and_mode(fd, seen)
         with open_plain(path) as old:
             copy_readers(old.fileno(), fd)
     except PermissionError:
