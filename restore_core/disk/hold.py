@@ -4,8 +4,8 @@
     the folder   locked exclusively instead, where no lock file can be made: recovery must work on a full file system, too
 
 The lock ends with the process. The file is never renamed; the holder removes it, still locked, when no unfinished file lies
-beside the disk any more. So a lock counts only if the name still leads to the locked file. Between hosts a hold is as good as the locks
-of the file server. A script in a Delta takes the same locks. Before an act whose half could not be understood after a crash, the
+beside the disk any more. So a lock counts only if the name still leads to the locked file. Between hosts a hold is as good as the
+file server's locks. A script in a Delta takes the same locks. Before an act whose half could not be understood after a crash, the
 holder writes into the lock file what it is going to do: that is the *record*.
 """
 
