@@ -25,8 +25,8 @@ from phd_daemon.replication.pass_record import last_record
 from phd_daemon.replication.rules_file import last_good
 from phd_daemon.spool.events import OnEvent, PassEnded, PassStarted, TargetBack, TargetLost, TargetPartial
 from restore_core import durable
+from restore_core.durable import read_plain
 from restore_core.naming import printable
-from restore_core.plain import read_plain
 
 _log = logging.getLogger(__name__)
 COMMAND = (*PYTHON, "-m", "phd_daemon.replication.one_pass")
