@@ -274,7 +274,8 @@ from phd_daemon.spool.layout import Act
 from phd_daemon.operations.queue import possible
 from phd_daemon.replication.one_pass import queued_jobs
 from phd_daemon.spool import requests
-from phd_daemon.spool.keeper import IntakeRules, Keeper
+from phd_daemon.spool.intake import IntakeRules
+from phd_daemon.spool.keeper import Keeper
 from phd_daemon.spool.layout import Act, Spool, State, parse_name
 from phd_daemon.spool.purge import purge
 from phd_daemon.spool.safety import check_spool

@@ -23,11 +23,11 @@ from phd_daemon.config.model import Config, needs_restart
 from phd_daemon.daemon.children import HungWatch, Workers
 from phd_daemon.daemon.ends import drop_part, enter
 from phd_daemon.daemon.loop import Guard, Sleep
-from phd_daemon.daemon.policy import door_policy
 from phd_daemon.daemon.starts import Starts
 from phd_daemon.daemon.systemd import Notifier
 from phd_daemon.replication.schedule import Passes
 from phd_daemon.spool import events
+from phd_daemon.spool.intake import intake_rules
 from phd_daemon.spool.keeper import Keeper, Round, WorkerEnd
 from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.locks import PidLock
@@ -68,7 +68,7 @@ class Service:
     ) -> None:
         self._config = config
         self._config_seen = _settings_seen(config.source)
-        self._policy = door_policy(config)
+        self._policy = intake_rules(config)
         self._spool = Spool(folder=config.queue.spool)
         self._spool_seen = self._locked_folder = _seen(self._spool.folder, "st_dev", "st_ino")
         self._lock = lock
@@ -238,7 +238,7 @@ class Service:
         else:
             for key in needs_restart(self._config, config):
                 _log.warning("a changed setting needs a restart", extra={"key": key})
-            self._config, self._policy = config, door_policy(config)
+            self._config, self._policy = config, intake_rules(config)
             _log.info("configuration read again", extra={"workers": config.queue.workers, "enabled": config.queue.enabled})
         self._notifier.ready(self._summary())
 

@@ -48,15 +48,6 @@ _ACCEPT_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IntakeRules:
-    """Which files are accepted as jobs. With `open` false none is: the queue is disabled."""
-
-    validate: intake.Validate
-    submitters: Collection[str]
-    open: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerEnd:
     """How a worker of this daemon ended: in words, whether it was told to stop, and whether that was because it hung."""
 
@@ -120,7 +111,7 @@ class Keeper:
         self._until = 0.0
         self._load()
 
-    def round(self, rules: IntakeRules, *, renamed_in: Collection[str] = ()) -> Round:
+    def round(self, rules: intake.IntakeRules, *, renamed_in: Collection[str] = ()) -> Round:
         """Looks at every job once. `renamed_in` are names that were renamed into place. Raises `OSError` if the folder is gone."""
         self._until = time.monotonic() + _ACCEPT_SECONDS
         found = self._reader.scan()
@@ -185,7 +176,7 @@ class Keeper:
         self._records[stem] = record
         return record
 
-    def _try(self, stem: str, files: Files | None, rules: IntakeRules, *, renamed_in: bool) -> Action:
+    def _try(self, stem: str, files: Files | None, rules: intake.IntakeRules, *, renamed_in: bool) -> Action:
         """Settles one stem. An error, even a bug of this program, does not affect the other jobs."""
         rest = self._resting.get(stem, 0.0) - time.monotonic()
         if rest > 0:
@@ -202,7 +193,7 @@ class Keeper:
             self._resting[stem] = time.monotonic() + _AFTER_BUG
             return Nothing(after=_AFTER_BUG)
 
-    def _settle(self, stem: str, files: Files, rules: IntakeRules, *, renamed_in: bool) -> Action:
+    def _settle(self, stem: str, files: Files, rules: intake.IntakeRules, *, renamed_in: bool) -> Action:
         """Acts on one stem until there is nothing more to do now."""
         calm = self._calm.get(stem)
         if calm is not None and calm[0] == files:
@@ -227,7 +218,7 @@ class Keeper:
             self._watch(stem, files, renamed_in=False)
         return Nothing(after=_LOOK_AGAIN)
 
-    def _act(self, stem: str, record: JobRecord | None, action: Examine | Change, rules: IntakeRules) -> Nothing | None:
+    def _act(self, stem: str, record: JobRecord | None, action: Examine | Change, rules: intake.IntakeRules) -> Nothing | None:
         """Carries out the action; returns something to wait for if that is not possible now."""
         if record is not None and isinstance(action, End) and action.state is State.DONE and action.outcome is not None:
             self._unentered.add(stem)
@@ -242,7 +233,7 @@ class Keeper:
         self._report_change(stem, record, action)
         return None
 
-    def _examine(self, stem: str, record: JobRecord | None, action: Examine, rules: IntakeRules) -> Nothing | None:
+    def _examine(self, stem: str, record: JobRecord | None, action: Examine, rules: intake.IntakeRules) -> Nothing | None:
         if not rules.open:
             return Nothing(why="the queue is disabled")
         if time.monotonic() > self._until:

@@ -9,7 +9,7 @@ import pytest
 
 from phd_daemon.replication.one_pass import queued_jobs
 from phd_daemon.spool.control_file import ControlFile
-from phd_daemon.spool.keeper import IntakeRules
+from phd_daemon.spool.intake import IntakeRules
 from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.status_file import Result
 from restore_core.errors import BadControlFile
