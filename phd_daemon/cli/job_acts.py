@@ -10,9 +10,9 @@ import click
 
 from phd_daemon.cli.complete import jobs_in
 from phd_daemon.operations.installation import read_config
-from phd_daemon.operations.queue import Act, act
+from phd_daemon.operations.queue import act
 from phd_daemon.show import output
-from phd_daemon.spool.layout import State
+from phd_daemon.spool.layout import Act, State
 from restore_core.errors import ExitCode
 from restore_core.naming import printable, unescape_name
 
