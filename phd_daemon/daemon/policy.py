@@ -19,8 +19,7 @@ from restore_core import durable
 from restore_core.disk.destination import STAGED_SUFFIX, Destination, destination_key, open_destination
 from restore_core.errors import PhdError
 from restore_core.replication.names import from_rule
-from restore_core.restore.held import held_destination
-from restore_core.restore.part import remove_small_parts
+from restore_core.restore.part import held_destination, remove_small_parts
 
 
 def door_policy(config: Config) -> Policy:

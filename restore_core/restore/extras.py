@@ -13,8 +13,7 @@ from restore_core.disk.known_datastores import DatastoreRecord, refuse_unless_kn
 from restore_core.disk.vmdk import descriptor_name_for, is_flat_name, render_descriptor
 from restore_core.errors import BadArchive, DestinationError, DestinationExists, UsageError, from_os_error
 from restore_core.naming import printable
-from restore_core.restore.held import held_destination
-from restore_core.restore.part import remove_empty_parts
+from restore_core.restore.part import held_destination, remove_empty_parts
 from restore_core.restore.recovery import recover, recover_to
 from restore_core.restore.redo import in_its_place
 from restore_core.restore.redo import pending as redo_is_pending

@@ -17,11 +17,9 @@ from restore_core.disk.destination import Destination
 from restore_core.disk.hold import Hold
 from restore_core.disk.scan import is_zero
 from restore_core.errors import BadArchive, TryAgainLater
-from restore_core.restore import publish
-from restore_core.restore.descriptor import descriptor_text, prepare_descriptor, show_descriptor
 from restore_core.restore.existing import ChangedMeanwhile, ExistingDisk
-from restore_core.restore.held import held_destination
-from restore_core.restore.part import held_part
+from restore_core.restore.part import held_destination, held_part
+from restore_core.restore.publish import descriptor_text, prepare_descriptor, show_descriptor
 from restore_core.restore.recovery import recover
 from restore_core.restore.refusals import refuse_beside_a_script, refuse_existing, refuse_unwritable
 from restore_core.restore.replace import finish, publish_new, replace
@@ -95,7 +93,7 @@ class _FullRestore:
             return
         try:
             with ExistingDisk.opened(destination) as old:
-                publish.keep_owner(part, os.fstat(old.fd))
+                durable.take_after(part, os.fstat(old.fd))
                 text = descriptor_text(destination, self.request, os.fstat(part).st_size, None)
                 left, _ctime = replace(destination, hold, part, old, descriptor=text)
                 show_descriptor(destination, replace=True)

@@ -10,16 +10,14 @@ from restore_core.archive.delta_reader import DeltaReader
 from restore_core.disk.destination import Destination, open_destination
 from restore_core.disk.hold import holder
 from restore_core.errors import PhdError
-from restore_core.restore.decide import look
+from restore_core.restore.decide import Decision, Way, for_new, look
 from restore_core.restore.existing import ChangedMeanwhile
-from restore_core.restore.fulls.find import proven_full
-from restore_core.restore.fulls.known import copies_in_catalog
+from restore_core.restore.fulls.find import copies_in_catalog, proven_full
 from restore_core.restore.plan import summary
 from restore_core.restore.refusals import refusals, refusals_of_missing_folders, refuse_rights, refuse_space
 from restore_core.restore.request import PlanSummary, Reporter, RestoreRequest, Stop
 from restore_core.restore.room import ranges_to_take
 from restore_core.restore.run import open_delta
-from restore_core.restore.ways import Decision, Way, for_new
 from restore_core.targets import TargetSet
 from restore_core.targets.base import never_stop
 

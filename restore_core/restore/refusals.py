@@ -19,12 +19,11 @@ from restore_core.disk.locks import refuse_if_in_use
 from restore_core.errors import DestinationError, DestinationExists, DestinationHeld, Overtaken, PhdError, from_os_error
 from restore_core.naming import printable
 from restore_core.restore import publish
-from restore_core.restore.decide import diverged, may_be_ours
-from restore_core.restore.descriptor import descriptor_text
+from restore_core.restore.decide import Decision, Way, diverged, for_new, may_be_ours
 from restore_core.restore.plan import summary
-from restore_core.restore.redo import exists, is_thick
+from restore_core.restore.publish import descriptor_text
+from restore_core.restore.redo import is_thick
 from restore_core.restore.request import Provision, RestoreRequest, VmxChoice
-from restore_core.restore.ways import Decision, Way, for_new
 
 _SCRIPT_IS_SILENT = 900.0
 """Seconds without a write after which a script's part file that nobody has open is taken for a leftover."""
@@ -122,7 +121,7 @@ def refuse_beside_a_script(destination: Destination) -> None:
     Scripts of this version take the hold, those of earlier ones take none.
     """
     for old in filter(None, (destination.disk_name, destination.descriptor_name)):
-        if exists(destination, old + SCRIPT_OLD_SUFFIX):
+        if destination.has(old + SCRIPT_OLD_SUFFIX):
             raise DestinationError(
                 f"{destination.where}: the script of a Delta (sh DELTA --overwrite) was interrupted: "
                 f"{printable(old + SCRIPT_OLD_SUFFIX)} is what lay there before",

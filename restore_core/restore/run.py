@@ -35,12 +35,10 @@ from restore_core.disk.hold import Hold
 from restore_core.errors import TryAgainLater
 from restore_core.naming import printable
 from restore_core.restore import publish
-from restore_core.restore.decide import Found, diverged, look
+from restore_core.restore.decide import Decision, Found, Way, by_clone, by_whole, diverged, look
 from restore_core.restore.existing import ChangedMeanwhile, ExistingDisk
-from restore_core.restore.fulls.find import proven_copies
-from restore_core.restore.fulls.known import copies_in_catalog
-from restore_core.restore.held import held_destination
-from restore_core.restore.part import held_part
+from restore_core.restore.fulls.find import copies_in_catalog, proven_copies
+from restore_core.restore.part import held_destination, held_part
 from restore_core.restore.plan import CopyFailed, summary
 from restore_core.restore.recovery import recover
 from restore_core.restore.refusals import (
@@ -53,7 +51,6 @@ from restore_core.restore.refusals import (
 )
 from restore_core.restore.request import KeepPart, Reporter, RestoreOutcome, RestoreRequest, Stop
 from restore_core.restore.room import ranges_to_take
-from restore_core.restore.ways import Decision, Way, by_clone, by_whole
 from restore_core.restore.writer import Writer
 from restore_core.targets import TargetSet
 from restore_core.targets.base import ArchiveRef

@@ -17,16 +17,14 @@ from restore_core.disk.hold import Hold
 from restore_core.disk.sink import BufferedFile, DirectFile, Sink
 from restore_core.errors import TryAgainLater
 from restore_core.restore import publish, receipt, redo, redo_file
-from restore_core.restore.decide import ALLOCATING
-from restore_core.restore.descriptor import descriptor_text, prepare_descriptor, show_descriptor
+from restore_core.restore.decide import ALLOCATING, Decision, Way
 from restore_core.restore.existing import ChangedMeanwhile, ExistingDisk
 from restore_core.restore.pipeline import Pipeline, ProgressReport
+from restore_core.restore.publish import descriptor_text, prepare_descriptor, show_descriptor
 from restore_core.restore.replace import finish, publish_new, replace
 from restore_core.restore.request import Phase, Provision, Reporter, RestoreRequest, Stop
 from restore_core.restore.room import ranges_to_take, take_room
-from restore_core.restore.staging import StagedBlocks
 from restore_core.restore.survey import Survey
-from restore_core.restore.ways import Decision, Way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +92,7 @@ class Writer:
     def _instead_of_the_old(self) -> None:
         """A new file, or a clone of the disk with the changes, takes the place of the one that is there."""
         old = self._old
-        publish.keep_owner(self.part, os.fstat(old.fd))
+        durable.take_after(self.part, os.fstat(old.fd))
         if self.decision.way is Way.CLONE:
             os.ftruncate(self.part, self._size)
             self._fill(self.part, thick=redo.is_thick(os.fstat(old.fd)))
@@ -120,7 +118,7 @@ class Writer:
         staged = redo.stage(where)
         try:
             redo_file.read_ahead(old.fd, self.delta, survey)
-            self._run(StagedBlocks(staged, self.delta, survey), report)
+            self._run(redo_file.StagedBlocks(staged, self.delta, survey), report)
             report.phase(Phase.FLUSH)
             durable.start_writing(staged)
             self._take_room_and_prove(old, survey)

@@ -76,7 +76,7 @@ def test_a_disk_in_its_place_is_never_written_by_a_recovery(lab: Lab, name: str,
     assert dies(lambda: replica.restore(tuesday), (redo, "hide"))
     write_and_close(flat_of(replica))
     notes = recover_disk(replica.path, side, replica.records, go_on)
-    assert "threw away" in notes[0]
+    assert "deleted the redo file" in notes[0]
     assert flat_of(replica).read_bytes() == WORK + old[len(WORK) :]
     assert replica.path.exists()
 

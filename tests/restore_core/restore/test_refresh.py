@@ -310,7 +310,7 @@ def test_a_redo_of_another_disk_is_thrown_away(replica: Replica, monkeypatch: py
     replica.path.write_bytes(old)
     replica.restore(tuesday)
     assert replica.bytes == new
-    assert any("threw away" in note for note in replica.lab.witness.notes)
+    assert any("deleted the redo file" in note for note in replica.lab.witness.notes)
 
 
 def test_resume_rewrites_only_what_is_missing(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
