@@ -35,7 +35,6 @@ def run(copy: Path, program: str) -> None:
 
 
 WITH_ANOTHER_DIGEST = """
-import datetime as dt
 import random
 from pathlib import Path
 
@@ -84,3 +83,141 @@ def test_a_digest_of_another_size_is_one_line(copy: Path) -> None:
         'SHA512 = "sha512", lambda data: hashlib.sha512(data).digest()',
     )
     run(copy, WITH_ANOTHER_DIGEST)
+
+
+ZIP_TARGETS = '''
+"""Targets that are one zip file, on a server that is this machine."""
+
+import zipfile
+
+from restore_core.errors import ArchiveAbsent, TargetUnavailable
+from restore_core.targets.base import ArchiveRef, FileStat, ListedFile
+
+
+def open_target(spec, address, limits, stop):
+    assert address.port == 4711, address
+    return ZipTarget(spec, address.root)
+
+
+class ZipTarget:
+    def __init__(self, spec, file):
+        self.spec, self.file = spec, file
+
+    def _zip(self):
+        try:
+            return zipfile.ZipFile(self.file)
+        except OSError as error:
+            raise TargetUnavailable(f"target {self.spec.name}: {error.strerror}") from error
+
+    def listing(self, gaps=None):
+        with self._zip() as found:
+            yield from (ListedFile(path=one.filename, stat=FileStat(size=one.file_size, mtime=0.0)) for one in found.infolist())
+
+    def stat(self, path):
+        return next(one.stat for one in self.listing() if one.path == path)
+
+    def open(self, path):
+        ref = ArchiveRef(target=self.spec.name, path=path)
+        with self._zip() as found:
+            if path not in found.namelist():
+                raise ArchiveAbsent(f"{ref}: is not in it")
+            return ZipSource(ref, found.read(path))
+
+    def close(self):
+        pass
+
+
+class ZipSource:
+    def __init__(self, ref, data):
+        self.ref, self.data, self.size = ref, data, len(data)
+
+    def read_at(self, offset, length):
+        assert 0 <= offset <= offset + length <= self.size
+        return self.data[offset : offset + length]
+
+    def stream(self, offset=0, length=None, *, chunk=1 << 20):
+        yield self.data[offset : None if length is None else offset + length]
+
+    def ranges(self, wanted):
+        for offset, length in wanted:
+            yield self.read_at(offset, length)
+
+    def interrupt(self):
+        pass
+
+    def close(self):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+'''
+
+WITH_ZIP_TARGETS = """
+import contextlib
+import io
+import json
+import random
+import shutil
+import zipfile
+from pathlib import Path
+
+from phd_daemon.cli.main import run
+from phd_daemon.config.load import load_config
+from phd_daemon.doctor.targets import reachable
+from tests.lab import BLOCK, Lab
+
+here = Path.cwd()
+lab = Lab(here / "lab")
+old = random.Random(2).randbytes(6 * BLOCK) + b"odd"
+new = old[:BLOCK] + random.Random(1).randbytes(BLOCK) + old[2 * BLOCK :]
+lab.backup(old)
+delta = lab.backup(new).delta.path
+with zipfile.ZipFile("store.zip", "w") as store:
+    for path in sorted(lab.store.rglob("*.phd")):
+        store.write(path, str(path.relative_to(lab.store)))
+shutil.rmtree(lab.store)
+
+
+def phd(*arguments, **keys):
+    lines = "".join(f'{key} = "{value}"\\n' for key, value in keys.items())
+    Path("phd.toml").write_text(f'state_dir = "{here}/state"\\n[targets.z]\\n{lines}')
+    said, complaint = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complaint):
+        code = run([*arguments, "--config", "phd.toml"])
+    return code, said.getvalue(), complaint.getvalue()
+
+
+good = {"url": f"zip://me@host{here}/store.zip", "password_file": "/p"}
+for wrong, why in (
+    ({"url": "zap://me@host/x"}, "zap: this version serves file://, ftp://, ftps://, sftp://, zip:// only"),
+    ({"url": "zip://host/x", "password_file": "/p"}, "names no user: zip://me@host/file"),
+    ({"url": good["url"]}, "zip needs password_file"),
+    (good | {"key_file": "/k"}, "zip knows no keys: use password_file"),
+):
+    code, _, complaint = phd("targets", **wrong)
+    assert code and why in complaint, complaint
+code, said, complaint = phd("targets", "--json", **good)
+assert code == 0, complaint
+assert [(one["answers"], one["archives"]) for one in json.loads(said)] == [(True, 3)], said
+code, said, complaint = phd("targets", **good)
+assert "clear text" in said, said
+assert reachable(load_config(Path("phd.toml")).targets).facts == ("target z answers",)
+code, _, complaint = phd("targets", "trust", "z", **good)
+assert code and "zip proves nothing" in complaint, complaint
+code, said, complaint = phd("index", **good)
+assert code == 0 and len(list((here / "state").rglob("z.listing"))) == 1, complaint
+code, said, complaint = phd("restore", f"z:{delta}", "--to", f"{here}/back.img", **good)
+assert code == 0, complaint
+assert Path("back.img").read_bytes() == new
+"""
+
+
+def test_a_kind_of_target_is_one_module_and_one_line(copy: Path) -> None:
+    (copy / "restore_core/targets/zipped.py").write_text(ZIP_TARGETS)
+    facts = 'form="zip://me@host/file", port=4711, options=frozenset({"password_file"}), needs_login=True, clear_text=True'
+    line = f'"zip": Kind(module="restore_core.targets.zipped", {facts}),'
+    add_line(copy / "restore_core/targets/kinds.py", '"file": Kind(', line)
+    run(copy, WITH_ZIP_TARGETS)

@@ -1,9 +1,9 @@
-"""Archives: what lies on a target. FORMAT.md in this folder is the specification; this package follows it.
+"""Archives: the files on a target. FORMAT.md in this folder is the specification; this package reads and writes it.
 
-    Full   = gzip members, one per frame of the disk            full_writer, full_reader, frames, gunzip
+    Full   = gzip members, one for each frame of the disk       frames, full_reader
     Delta  = 64 KiB head (sh script + readable header),         delta_writer, delta_reader, header
-             then sections: frames, map, pages, segments, ...   index_map, shell_lists
+             then sections: frames, map, pages, segments, ...   index_map, shell_lists, digests
 
-Not guaranteed: that an archive is authentic. Digests bind a Delta to its Full and find every changed bit, but whoever
-can write the target can write a consistent pair of both.
+Not guaranteed: that an archive is authentic. Digests bind a Delta to its Full and find every changed bit, but whoever can write
+the target can write a consistent pair of both.
 """

@@ -1,4 +1,4 @@
-"""Reads a Delta: head and page table at once, everything else when it is needed. Nothing in it is believed before it is checked."""
+"""Reads a Delta: head and page table when it is opened, everything else when it is needed. Each value is checked before its use."""
 
 from __future__ import annotations
 
@@ -8,18 +8,28 @@ from itertools import accumulate
 
 from restore_core.archive.frames import longest_member
 from restore_core.archive.header import HEAD_BYTES, DeltaHeader, Section, parse_head
-from restore_core.archive.index_map import BLOCKS_PER_PAGE, MapPage, PageEntry, entry_bytes, parse_page, unpack_entries, unpack_u32
+from restore_core.archive.index_map import (
+    BLOCKS_PER_PAGE,
+    MapPage,
+    PageEntry,
+    entry_bytes,
+    parse_page,
+    totals_of,
+    unpack_entries,
+    unpack_u32,
+)
 from restore_core.archive.shell_lists import read_segments
 from restore_core.errors import BadArchive
 from restore_core.targets.base import ByteSource, Range
 
 MAX_TEXT_SECTION = 4 << 20
+_REMEDY = "Use another copy of this Delta."
 MAX_PAGES_SECTION = 64 << 20
-"""Bytes of the page table, which is held whole: enough for 900 TiB in blocks of 256 KiB."""
+"""Limit for the bytes of the page table, which is kept in memory: enough for 900 TiB in blocks of 256 KiB."""
 
 
 class DeltaReader:
-    """An opened Delta whose head and page table are sound. Raises `BadArchive` for everything else."""
+    """An opened Delta. Its methods, and opening it, raise `BadArchive` for what is damaged or contradicts itself."""
 
     def __init__(self, source: ByteSource) -> None:
         self.source = source
@@ -34,11 +44,11 @@ class DeltaReader:
 
     @property
     def pages(self) -> int:
-        """Pages of the map."""
+        """The number of pages of the map."""
         return len(self._entries)
 
     def page(self, index: int) -> MapPage:
-        """One page of the map, checked against the page table."""
+        """Returns one page of the map, checked against the page table."""
         entry = self._entries[index]
         first = index * BLOCKS_PER_PAGE
         page = parse_page(
@@ -54,76 +64,73 @@ class DeltaReader:
         return page
 
     def full_frames(self, index: int) -> tuple[list[int], list[int]]:
-        """Offsets within the Full and lengths of the frames that page `index` covers."""
+        """Returns offsets (within the Full) and lengths of the frames that page `index` covers."""
         per_page = BLOCKS_PER_PAGE * self.header.block_size // self.header.frame_size
         section = self._section("full-frames")
         start = index * per_page * 4
         length = max(0, min(per_page * 4, section.length - start))
         if length % 4:
-            raise BadArchive(f"{self.where}: section full-frames ends within an entry", remedy="Use another copy of this Delta.")
+            raise self._bad("section full-frames ends within an entry")
         lengths = unpack_u32(self._section_bytes("full-frames", start, length)) if length else []
         self._refuse_long_frames("full-frames", index, lengths, self.header.frame_size)
         offsets = list(accumulate(lengths, initial=self._entries[index].full_base))[:-1]
         return offsets, lengths
 
     def frames_range(self, offset: int, length: int) -> Range:
-        """Where bytes of the frames section lie in the file."""
+        """Returns where bytes of the frames section lie in the file."""
         return self._section_range("frames", offset, length)
 
     def segments(self) -> Iterator[tuple[int, bytes]]:
-        """(index, SHA-256) of each segment of the disk that is not all zero."""
+        """Yields (index, SHA-256) of each segment of the disk that is not all zero."""
         last = -(-self.header.disk_size // self.header.segment_size) - 1
         for index, digest in read_segments(self.section_stream(self._section("segments")), self.source.ref):
             if index > last:
-                raise BadArchive(f"{self.where}: section segments: segment {index} is beyond the disk", remedy="Use another copy.")
+                raise self._bad(f"section segments: segment {index} is beyond the disk")
             yield index, digest
 
     def text(self, name: str) -> bytes | None:
-        """A section that is put back as a file (`vmx`, `descriptor`), checked; None where there is none."""
+        """Returns a section that becomes a file (`vmx`, `descriptor`, `stub`), checked; None where there is none."""
         section = self.header.section(name)
         if section is None:
             return None
         if section.length > MAX_TEXT_SECTION:
-            raise BadArchive(f"{self.where}: section {name} is {section.length} bytes long", remedy="Use another copy.")
+            raise self._bad(f"section {name} is {section.length} bytes long")
         data = self.source.read_at(section.offset, section.length)
         _compare(section, hashlib.sha256(data), self.where)
         return data
 
     def descriptor(self) -> bytes | None:
-        """The VMDK descriptor to go by: the one that was backed up, else the one made for it, so that all restores agree."""
+        """Returns the VMDK descriptor that was backed up, else the one that the backup made: all restores use the same."""
         original = self.text("descriptor")
         return self.text("stub") if original is None else original
 
     def check_metadata(self) -> None:
-        """Check every section but the frames against its SHA-256 (frames are checked block by block as they are used)."""
+        """Checks every section but the frames against its SHA-256; a restore checks frames block by block."""
         for section in self.header.sections:
             if section.name != "frames":
                 self.check_section(section)
 
     def check_section(self, section: Section) -> None:
-        """Check one section against its SHA-256; `BadArchive` names it."""
+        """Checks one section against its SHA-256. The error names it."""
         sha = hashlib.sha256()
         for data in self.section_stream(section):
             sha.update(data)
         _compare(section, sha, self.where)
 
     def section_stream(self, section: Section) -> Iterator[bytes]:
-        """The bytes of a section in order."""
+        """Yields the bytes of a section in order."""
         return self.source.stream(section.offset, section.length)
 
     def _refuse_long_frames(self, section: str, page: int, lengths: list[int], plain: int) -> None:
-        """A length is memory that somebody will ask for: one that no frame can have is refused before anything is read."""
+        """Raises `BadArchive` for a length that no frame can have, before a caller allocates that much memory."""
         if lengths and max(lengths) > longest_member(plain):
-            raise BadArchive(
-                f"{self.where}: section {section}, page {page}: a frame of {max(lengths)} bytes for {plain} bytes of disk",
-                remedy="Use another copy of this Delta.",
-            )
+            raise self._bad(f"section {section}, page {page}: a frame of {max(lengths)} bytes for {plain} bytes of disk")
 
     def _page_table(self) -> list[PageEntry]:
         pages = -(-self.header.blocks // BLOCKS_PER_PAGE)
         section = self._section("pages")
         if section.length != pages * entry_bytes(self.header.block_digest) or section.length > MAX_PAGES_SECTION:
-            raise BadArchive(f"{self.where}: section pages: {section.length} bytes for {pages} pages", remedy="Use another copy.")
+            raise self._bad(f"section pages: {section.length} bytes for {pages} pages")
         data = self.source.read_at(section.offset, section.length)
         _compare(section, hashlib.sha256(data), self.where)
         entries = unpack_entries(data, self.header.block_digest)
@@ -135,28 +142,25 @@ class DeltaReader:
         for index, entry in enumerate(entries):
             expected = min(BLOCKS_PER_PAGE, self.header.blocks - index * BLOCKS_PER_PAGE)
             if entry.offset != map_end or entry.delta_base < frames_end or entry.zero + entry.full + entry.delta != expected:
-                raise BadArchive(f"{self.where}: section pages: page {index} is out of range", remedy="Use another copy.")
+                raise self._bad(f"section pages: page {index} is out of range")
             if entry.length > expected * (1 + self.header.block_digest.size + 4):
-                raise BadArchive(f"{self.where}: section pages: page {index} is too long", remedy="Use another copy.")
+                raise self._bad(f"section pages: page {index} is too long")
             map_end, frames_end, blocks = entry.offset + entry.length, entry.delta_base, blocks + expected
-        totals = (sum(e.zero for e in entries), sum(e.full for e in entries), sum(e.delta for e in entries))
-        header = self.header
+        totals, header = totals_of(entries), self.header
         if (
             totals != (header.blocks_zero, header.blocks_full, header.blocks_delta)
             or map_end != self._section("map").length
             or frames_end > self._section("frames").length
         ):
-            raise BadArchive(f"{self.where}: section pages: its totals differ from the header's", remedy="Use another copy.")
+            raise self._bad("section pages: its totals differ from the header's")
 
     def _delta_end(self, index: int) -> int:
-        if index + 1 < len(self._entries):
-            return self._entries[index + 1].delta_base
-        return self._section("frames").length
+        return self._entries[index + 1].delta_base if index + 1 < self.pages else self._section("frames").length
 
     def _section(self, name: str) -> Section:
         section = self.header.section(name)
         if section is None:
-            raise BadArchive(f"{self.where}: section {name} is missing", remedy="Use another copy of this Delta.")
+            raise self._bad(f"section {name} is missing")
         return section
 
     def _section_bytes(self, name: str, offset: int, length: int) -> bytes:
@@ -165,10 +169,11 @@ class DeltaReader:
     def _section_range(self, name: str, offset: int, length: int) -> Range:
         section = self._section(name)
         if length < 0 or offset < 0 or offset + length > section.length:
-            raise BadArchive(
-                f"{self.where}: section {name}: bytes {offset} to {offset + length} are out of range", remedy="Use another copy."
-            )
+            raise self._bad(f"section {name}: bytes {offset} to {offset + length} are out of range")
         return section.offset + offset, length
+
+    def _bad(self, why: str) -> BadArchive:
+        return BadArchive(f"{self.where}: {why}", remedy=_REMEDY)
 
 
 def _compare(section: Section, found: hashlib._Hash, where: str) -> None:

@@ -1,7 +1,7 @@
-"""Writes a Delta: frames first, as they come; then the sections that describe them; the head last, over its reserved place.
+"""Writes a Delta: frames first, as they come; then the sections that describe them; the head last, into the space kept for it.
 
-What grows with the disk (map, segments, runs, frame table) is collected in scratch files, never in memory. The file
-becomes visible only by `publish` of the `NewFile` it is written to.
+What grows with the disk (map, segments, runs, frame table) is collected in scratch files, never in memory. The file gets its
+name only by `publish` of the `NewFile` it is written to.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import contextlib
 import hashlib
+import io
 import tempfile
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -19,7 +20,7 @@ from typing import IO, Self, cast
 from restore_core import __version__
 from restore_core.archive.digests import BlockDigest
 from restore_core.archive.header import HEAD_BYTES, DeltaHeader, Section, render_head
-from restore_core.archive.index_map import BLOCKS_PER_PAGE, DELTA, FULL, ZERO, PageEntry, pack_u32
+from restore_core.archive.index_map import BLOCKS_PER_PAGE, DELTA, FULL, ZERO, PageEntry, pack_u32, totals_of
 from restore_core.archive.shell_lists import SEGMENT_SIZE, GzipLines, RunLines
 from restore_core.targets.base import NewFile
 
@@ -28,9 +29,9 @@ _IN_MEMORY = 4 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskFacts:
-    """What a backup is of. `disk` is the VMDK's name; `vmx` and `descriptor` are put back unedited.
+    """The disk of a backup. `disk` is the VMDK's name; a restore writes `vmx` and `descriptor` without a change.
 
-    `stub` is a descriptor ready for the restored disk, for those who have only a shell; None where there can be none.
+    `stub` is a descriptor for the restored disk, which the script in a Delta uses; None where the disk cannot be a VMDK.
     """
 
     vm: str
@@ -45,7 +46,7 @@ class DiskFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FullFacts:
-    """The Full a Delta needs; `archive_id` and `frame_size` are empty and 0 for a gzip that something else wrote."""
+    """The Full that a Delta needs. For a gzip that something else wrote, `archive_id` is empty and `frame_size` 0."""
 
     archive_id: str
     name: str
@@ -57,7 +58,7 @@ class FullFacts:
 
 
 class DeltaWriter:
-    """Takes blocks, segments and the Full's frames in disk order; `finish` writes the rest. A context: it owns scratch files."""
+    """Takes blocks, segments and the Full's frames in disk order; `finish` writes the rest. The context closes scratch files."""
 
     def __init__(self, out: NewFile, *, block_size: int, block_digest: BlockDigest, frame_size: int, scratch: Path) -> None:
         self._out, self._block_size, self._digest = out, block_size, block_digest
@@ -83,7 +84,7 @@ class DeltaWriter:
         self._scratch_files.close()
 
     def add_block(self, kind: int, digest: bytes = b"", *, frame: bytes = b"", length: int = 0, in_full: bool = False) -> None:
-        """The next block. `frame` for a `DELTA`; `length` in bytes of disk; `in_full`: a `ZERO` that holds data in the Full."""
+        """Adds the next block of `length` bytes. `frame` is for a `DELTA`; `in_full`: a `ZERO` that holds data in the Full."""
         self._kinds.append(kind)
         if kind != ZERO:
             self._digests += digest
@@ -99,11 +100,11 @@ class DeltaWriter:
             self._end_page()
 
     def add_segment(self, index: int, sha256: bytes) -> None:
-        """The digest of a segment that is not all zero."""
+        """Adds the digest of a segment that is not all zero."""
         self._segments.add(f"{index} {sha256.hex()}")
 
     def add_full_frames(self, lengths: list[int]) -> None:
-        """The lengths of the next frames of the Full."""
+        """Adds the lengths of the next frames of the Full."""
         for length in lengths:
             if self._full_frames % self._frames_per_page == 0:
                 self._full_bases.append(self._full_bytes)
@@ -112,13 +113,14 @@ class DeltaWriter:
         self._frame_table.write(pack_u32(array.array("I", lengths)))
 
     def finish(self, *, delta_id: str, disk: DiskFacts, full: FullFacts, time: int) -> DeltaHeader:
-        """Write the sections and the head. The caller publishes the file."""
+        """Writes the sections and the head. The caller publishes the file."""
         if self._kinds:
             self._end_page()
         self._run_lines.finish()
         self._segments.finish()
         self._runs.finish()
         sections = self._write_sections(disk)
+        zero, from_full, from_delta = totals_of(self._entries)
         header = DeltaHeader(
             delta_id=delta_id,
             vm=disk.vm,
@@ -135,9 +137,9 @@ class DeltaWriter:
             full_sha256=full.sha256,
             full_disk_size=full.disk_size,
             frame_size=full.frame_size,
-            blocks_zero=sum(e.zero for e in self._entries),
-            blocks_full=sum(e.full for e in self._entries),
-            blocks_delta=sum(e.delta for e in self._entries),
+            blocks_zero=zero,
+            blocks_full=from_full,
+            blocks_delta=from_delta,
             segment_size=SEGMENT_SIZE,
             block_digest=self._digest,
             file_size=sections[-1].offset + sections[-1].length,
@@ -150,31 +152,30 @@ class DeltaWriter:
     def _write_sections(self, disk: DiskFacts) -> tuple[Section, ...]:
         frames = Section(name="frames", offset=HEAD_BYTES, length=self._frame_bytes, sha256=self._frames_sha.hexdigest())
         sections = [frames]
-        # A page that the Full does not reach has no first frame there.
+        # A page beyond the end of the Full has no first frame in it.
         bases = self._full_bases + [0] * len(self._entries)
         entries = [replace(entry, full_base=base) for entry, base in zip(self._entries, bases, strict=False)]
-        self._add_section(sections, "map", self._map)
-        self._add_section(sections, "pages", b"".join(entry.pack() for entry in entries))
-        self._add_section(sections, "segments", self._segments.file)
-        self._add_section(sections, "full-frames", self._frame_table)
-        self._add_section(sections, "runs", self._runs.file)
-        if disk.descriptor is not None:
-            self._add_section(sections, "descriptor", disk.descriptor)
-        if disk.stub is not None:
-            self._add_section(sections, "stub", disk.stub)
-        if disk.vmx is not None:
-            self._add_section(sections, "vmx", disk.vmx)
+        named: dict[str, IO[bytes] | bytes | None] = {
+            "map": self._map,
+            "pages": b"".join(entry.pack() for entry in entries),
+            "segments": self._segments.file,
+            "full-frames": self._frame_table,
+            "runs": self._runs.file,
+            "descriptor": disk.descriptor,
+            "stub": disk.stub,
+            "vmx": disk.vmx,
+        }
+        for name, data in named.items():
+            if data is not None:
+                self._add_section(sections, name, data)
         return tuple(sections)
 
     def _add_section(self, sections: list[Section], name: str, data: IO[bytes] | bytes) -> None:
         offset = sections[-1].offset + sections[-1].length
         sha, length = hashlib.sha256(), 0
-        if isinstance(data, bytes):
-            pieces = iter([data])
-        else:
-            data.seek(0)
-            pieces = iter(lambda: data.read(1 << 20), b"")
-        for piece in pieces:
+        file = io.BytesIO(data) if isinstance(data, bytes) else data
+        file.seek(0)
+        for piece in iter(lambda: file.read(1 << 20), b""):
             sha.update(piece)
             length += len(piece)
             self._out.write(piece)
@@ -210,5 +211,5 @@ class DeltaWriter:
 
 
 def stub_script() -> str:
-    """The body of the sh stub, as it stands in the project."""
+    """Returns the script that stands in the head of every Delta."""
     return resources.files("restore_core.archive").joinpath("stub.sh").read_text("utf-8")

@@ -1,8 +1,8 @@
 """Reads a Full, and proves that it is the one a Delta needs before the first byte of the disk is written.
 
-Proof is by content, so a Full may be renamed or moved: its id, its size, and some of its frames against the digests in
-the index map. A Full that something else wrote has no id; its size and its first blocks are what is compared. Either way
-every block is checked again as it is used.
+The proof compares content, so that a Full may be renamed or moved: its id, its size, and some of its frames against the
+digests in the index map. A Full that something else wrote has no id; its size and its first blocks are compared. In both cases
+every block is checked again when it is used.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CUT_SHORT = "The file is truncated, still being copied, or has something append
 
 
 class FullReader:
-    """An opened gzip. `identity` is None when something else wrote it."""
+    """An opened gzip. `identity` is None when something else than phd wrote it."""
 
     def __init__(self, source: ByteSource) -> None:
         self.source = source
@@ -46,11 +46,11 @@ class FullReader:
         self.source.close()
 
     def plain(self) -> Iterator[bytes]:
-        """The disk from its first byte to its last, as the gzip holds it."""
+        """Yields the bytes of the disk from the first to the last, as the gzip holds them."""
         return plain_stream(self.source.stream(chunk=256 << 10), self.source.ref)
 
     def prove(self, delta: DeltaReader) -> None:
-        """Raise `BadArchive` with the reason unless this is the Full that `delta` was made against."""
+        """Raises `NotThisFull` or `BadArchive` with the reason unless this is the Full that `delta` was made against."""
         header = delta.header
         found = self.identity.archive_id.hex() if self.identity else ""
         if found != header.full_id:
@@ -69,7 +69,7 @@ class FullReader:
             self._probe_start(delta)
 
     def _probe_frames(self, delta: DeltaReader) -> None:
-        """Decode the first frame in use of the first, the middle and the last page, and check their blocks."""
+        """Decodes the first frame in use of the first, the middle and the last page, and checks their blocks."""
         for index in sorted({0, delta.pages // 2, delta.pages - 1} if delta.pages else set()):
             page = delta.page(index)
             block = page.kinds.find(FULL)
@@ -81,7 +81,7 @@ class FullReader:
             check_frame(delta, page, frame, self.frame(offsets, lengths, frame), self.where)
 
     def frame(self, offsets: list[int], lengths: list[int], frame: int) -> bytes:
-        """The compressed bytes of a frame, by the frame table of its page."""
+        """Returns the compressed bytes of a frame, by the frame table of its page."""
         if frame >= len(offsets):
             raise BadArchive(
                 f"{self.where}: frame {frame} is not in the frame table", remedy="The Delta is damaged; use another copy."
@@ -89,7 +89,7 @@ class FullReader:
         return self.source.read_at(offsets[frame], lengths[frame])
 
     def _probe_start(self, delta: DeltaReader) -> None:
-        """Check the first blocks in use of a foreign Full, within the first 64 MiB."""
+        """Checks the first blocks in use of a foreign Full, within the first 64 MiB."""
         size, wanted, block, held = delta.header.block_size, _PROBE_BLOCKS, 0, bytearray()
         page = delta.page(0) if delta.pages else None
         for data in self.plain():
@@ -105,13 +105,13 @@ class FullReader:
 
 
 def frame_plain_size(delta: DeltaReader, frame: int) -> int:
-    """Bytes of the Full's disk in frame number `frame` of the whole file."""
+    """Returns the bytes of disk in frame number `frame` of the whole Full."""
     header = delta.header
     return max(0, min(header.frame_size, header.full_disk_size - frame * header.frame_size))
 
 
 def check_frame(delta: DeltaReader, page: MapPage, frame: int, member: bytes, where: str) -> None:
-    """Decode frame number `frame` of the page, and check all blocks that come from it."""
+    """Decodes frame number `frame` of the page, and checks all blocks that come from it."""
     per_frame = delta.header.frame_size // delta.header.block_size
     first = page.first_block // per_frame + frame
     plain = memoryview(decode(member, frame_plain_size(delta, first), f"{where}: frame {first}"))
@@ -122,7 +122,7 @@ def check_frame(delta: DeltaReader, page: MapPage, frame: int, member: bytes, wh
 
 
 def check_block(delta: DeltaReader, page: MapPage, index: int, data: Buffer, where: str) -> None:
-    """Raise `BlockMismatch` unless `data` is the block at `index` of the page."""
+    """Raises `BlockMismatch` unless `data` is the block at `index` of the page, `BadArchive` if it is too short."""
     header = delta.header
     length = block_length(header.disk_size, header.block_size, page.first_block + index)
     data = data[:length]
@@ -131,12 +131,11 @@ def check_block(delta: DeltaReader, page: MapPage, index: int, data: Buffer, whe
             f"{where}: holds {len(data)} of the {length} bytes of block {page.first_block + index}",
             remedy="The archive is damaged, or this is not its Full. Run 'phd verify' on it, and restore from another copy.",
         )
-    found, expected = header.block_digest.of(data), page.digest(index)
+    found, expected, block = header.block_digest.of(data), page.digest(index), page.first_block + index
     if found != expected:
-        block = page.first_block + index
         raise BlockMismatch(block=block, offset=block * header.block_size, where=where, expected=expected.hex(), found=found.hex())
 
 
 def block_length(disk_size: int, block_size: int, block: int) -> int:
-    """Bytes in a block: all are alike but the last."""
+    """Returns the bytes in a block: the last one may be shorter than the others."""
     return min(block_size, disk_size - block * block_size)

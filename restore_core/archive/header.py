@@ -9,7 +9,7 @@
     ...script, padding...
     #= sha256 <64 hex digits>                    of all bytes of the head before this line
 
-A header line is a comment for the shell, so nothing in it can run; a value holds no newline, so nothing can leave its line.
+The shell takes a header line for a comment and never runs it; a value holds no newline, so it cannot begin another line.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeltaHeader:
-    """Everything a Delta says of itself. Sizes are bytes, times seconds since the epoch (UTC), ids 32 hex digits.
+    """The header of a Delta. Sizes are bytes, times seconds since the epoch (UTC), ids 32 hex digits.
 
     `full_id` is empty and `frame_size` 0 when the Full was written by something else.
     """
@@ -76,28 +76,28 @@ class DeltaHeader:
 
     @property
     def blocks(self) -> int:
-        """Blocks of the disk; the last one may be short."""
+        """The number of blocks of the disk; the last one may be short."""
         return -(-self.disk_size // self.block_size)
 
     @property
     def empty(self) -> bool:
-        """The empty Delta that is made with every Full: nothing changed and the times are the same."""
+        """Whether this is the empty Delta that is made with every Full: nothing changed, and the times are equal."""
         return self.blocks_delta == 0 and self.time == self.full_time
 
     def describe(self) -> str:
-        """Which disk it restores, as of when, in one line."""
+        """Returns one line for people: which disk it restores, and of what time."""
         return (
             f"{utc(self.time)}, VM {printable(self.vm)}, UUID {printable(self.uuid) or 'none'}, "
             f"SCSI {scsi_colon(self.scsi)}, {printable(self.disk)}, {self.disk_size} bytes of disk"
         )
 
     def section(self, name: str) -> Section | None:
-        """A section by name; unknown optional sections are simply never asked for."""
+        """Returns a section by name, None if there is none. Nobody asks for the unknown ones."""
         return next((section for section in self.sections if section.name == name), None)
 
 
 def utc(seconds: int) -> str:
-    """A time of a header for people; it may be any number."""
+    """Returns a time of a header for people. The header may hold any number."""
     try:
         return f"{dt.datetime.fromtimestamp(seconds, dt.UTC):%Y-%m-%d %H:%M:%S UTC}"
     except (OverflowError, OSError, ValueError):
@@ -105,25 +105,16 @@ def utc(seconds: int) -> str:
 
 
 _TEXT_KEYS = {"vm": "vm", "uuid": "uuid", "scsi": "scsi", "vmdk": "disk", "full-name": "full_name", "made-by": "made_by"}
-_NUMBER_KEYS = {
-    "disk-size": "disk_size",
-    "block-size": "block_size",
-    "time": "time",
-    "full-time": "full_time",
-    "full-size": "full_size",
-    "full-disk-size": "full_disk_size",
-    "frame-size": "frame_size",
-    "blocks-zero": "blocks_zero",
-    "blocks-full": "blocks_full",
-    "blocks-delta": "blocks_delta",
-    "segment-size": "segment_size",
-    "file-size": "file_size",
-}
+_NUMBERS = (
+    *("disk_size", "block_size", "time", "full_time", "full_size", "full_disk_size", "frame_size"),
+    *("blocks_zero", "blocks_full", "blocks_delta", "segment_size", "file_size"),
+)
+_NUMBER_KEYS = {name.replace("_", "-"): name for name in _NUMBERS}
 _HEX_KEYS = {"id": "delta_id", "full-id": "full_id", "full-sha256": "full_sha256"}
 
 
 def render_head(header: DeltaHeader, script: str) -> bytes:
-    """The 64 KiB of a Delta's head. `script` is the body of the stub, which must end in an `exit` of its own."""
+    """Returns the 64 KiB of a Delta's head. `script` is the body of the sh script, which must end with `exit`."""
     lines = [
         "#!/bin/sh",
         f"# phd Delta backup, format {FORMAT}. To restore: phd restore THIS_FILE --to DISK.vmdk, or: sh THIS_FILE",
@@ -145,13 +136,12 @@ def render_head(header: DeltaHeader, script: str) -> bytes:
     room = HEAD_BYTES - _TAIL_BYTES - len(text)
     if room < 0:
         raise BadArchive(f"the head of a Delta takes {len(text)} bytes, {HEAD_BYTES} is the limit", remedy="Use shorter names.")
-    padding = (_PADDING * (room // len(_PADDING) + 1))[-room:] if room else b""
-    text += padding
+    text += (_PADDING * (room // len(_PADDING) + 1))[-room:] if room else b""
     return text + f"#= sha256 {sha256(text).hex()}\n".encode()
 
 
 def parse_head(head: bytes, where: str) -> DeltaHeader:
-    """The header in the first 64 KiB of a file. Raises `BadArchive`, naming what is wrong, for anything but an intact one."""
+    """Returns the header in the first 64 KiB of a file. Raises `BadArchive`, with what is wrong, for anything but a sound one."""
     fields, section_lines = _lines(head, where)
     _check_version(fields, where)
     tail = _TAIL.search(head[-_TAIL_BYTES:]) if len(head) == HEAD_BYTES else None
@@ -170,7 +160,7 @@ def parse_head(head: bytes, where: str) -> DeltaHeader:
 
 
 def looks_like_delta(head: bytes) -> bool:
-    """Whether these first bytes are of a Delta of ours, of whatever version."""
+    """Whether these first bytes are of a Delta that phd made, of any version."""
     return b"\n#: format=" in head[:4096]
 
 
@@ -188,7 +178,7 @@ def _lines(head: bytes, where: str) -> tuple[dict[str, str], list[str]]:
             section_lines.append(line.removeprefix("#: section "))
         elif line.startswith("#: "):
             key, _, value = line.removeprefix("#: ").partition("=")
-            if key in fields:  # two readers could each believe another one
+            if key in fields:  # two readers could each use another one
                 raise BadArchive(f"{where}: the header says {printable(key)} twice", remedy="Use another copy of this Delta.")
             fields[key] = value
     raise BadArchive(f"{where}: the header has no end", remedy="The file is truncated; use another copy.")
@@ -207,7 +197,7 @@ def _check_version(fields: dict[str, str], where: str) -> None:
 
 
 def _check_sense(header: DeltaHeader, where: str) -> None:
-    """Every number is checked against the others before it is used as a size or an offset."""
+    """Checks every number against the others before it is used as a size or an offset. Raises `BadArchive`."""
     block, frame = header.block_size, header.frame_size
     sound = (
         0 <= header.disk_size <= MAX_DISK

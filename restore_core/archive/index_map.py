@@ -75,6 +75,11 @@ def unpack_entries(data: bytes, digest: BlockDigest) -> list[PageEntry]:
     ]
 
 
+def totals_of(entries: list[PageEntry]) -> tuple[int, int, int]:
+    """Returns how many blocks of a disk are zero, from the Full, and from the Delta."""
+    return sum(entry.zero for entry in entries), sum(entry.full for entry in entries), sum(entry.delta for entry in entries)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapPage:
     """Up to 4096 blocks. `ranks[i]` is the number of non-zero blocks before block i; `digests` has `digest_size` bytes for each."""

@@ -1,7 +1,7 @@
-"""The two sections for ordinary tools: gzipped text, so that a shell with `gzip`, `dd` and `sha256sum` can use them.
+"""Two sections for ordinary tools: gzipped text that a shell can use with `gzip`, `dd` and `sha256sum`.
 
 segments   "INDEX SHA256" for each 16 MiB segment of the disk that is not all zero; the last one may be short
-runs       "OFFSET LENGTH delta|zero", bytes of the disk in order: the plain bytes of the frames section lie at the
+runs       "OFFSET LENGTH delta|zero", bytes of the disk in order: the plain bytes of the frames section belong to the
            `delta` runs, one after another; `zero` runs hold data in the Full and are zero now
 """
 
@@ -17,24 +17,24 @@ from restore_core.errors import BadArchive
 from restore_core.targets.base import ArchiveRef
 
 SEGMENT_SIZE = 16 << 20
-"""Bytes of disk under one SHA-256; the unit in which a backup reads (restore_core.disk.scan)."""
+"""Bytes of disk under one SHA-256. A backup reads in units of the same size (`restore_core.disk.scan`)."""
 
 MAX_LINE = 128
 
 
 class GzipLines:
-    """Text lines gzipped into a scratch file as they come."""
+    """Compresses text lines into a scratch file as they come."""
 
     def __init__(self, scratch: IO[bytes]) -> None:
         self.file = scratch
         self._packer = zlib.compressobj(6, zlib.DEFLATED, 31)
 
     def add(self, line: str) -> None:
-        """One line, without its newline."""
+        """Adds one line, which is given without its newline."""
         self.file.write(self._packer.compress(line.encode() + b"\n"))
 
     def finish(self) -> None:
-        """End the gzip stream; the file then holds the whole section."""
+        """Ends the gzip stream; the file then holds the whole section."""
         self.file.write(self._packer.flush())
 
 
@@ -47,7 +47,7 @@ class RunLines:
         self._start = self._end = 0
 
     def add(self, block: int, length: int, kind: int) -> None:
-        """A block of `length` bytes that is `DELTA`, or `ZERO` where the Full holds data."""
+        """Adds a block of `length` bytes that is `DELTA`, or `ZERO` where the Full holds data."""
         offset = block * self._block_size
         if kind != self._kind or offset != self._end:
             self.finish()
@@ -55,7 +55,7 @@ class RunLines:
         self._end = offset + length
 
     def finish(self) -> None:
-        """Write the run that is open."""
+        """Writes the run that is open."""
         if self._kind in (DELTA, ZERO):
             word = "delta" if self._kind == DELTA else "zero"
             self._lines.add(f"{self._start} {self._end - self._start} {word}")
@@ -63,12 +63,12 @@ class RunLines:
 
 
 def read_lines(chunks: Iterator[bytes], ref: ArchiveRef) -> Iterator[str]:
-    """The lines of such a section; `BadArchive` for a line that no writer of ours makes."""
+    """Yields the lines of such a section. Raises `BadArchive` for a line that is too long or has no end."""
     rest = b""
     for data in plain_stream(chunks, ref):
         *lines, rest = (rest + data).split(b"\n")
         if len(rest) > MAX_LINE:
-            raise BadArchive(f"{ref}: a list for the shell holds an endless line", remedy="Use another copy.")
+            raise BadArchive(f"{ref}: a list for the shell holds a line of more than {MAX_LINE} bytes", remedy="Use another copy.")
         for line in lines:
             yield line.decode("ascii", "replace")
     if rest:
@@ -76,7 +76,7 @@ def read_lines(chunks: Iterator[bytes], ref: ArchiveRef) -> Iterator[str]:
 
 
 def read_segments(chunks: Iterator[bytes], ref: ArchiveRef) -> Iterator[tuple[int, bytes]]:
-    """(index, SHA-256) of each segment that is not all zero, indices rising."""
+    """Yields (index, SHA-256) of each segment that is not all zero, by rising index. Raises `BadArchive`."""
     last = -1
     for line in read_lines(chunks, ref):
         index, _, digest = line.partition(" ")

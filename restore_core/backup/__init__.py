@@ -1,8 +1,7 @@
-"""Backups: read a disk once, with both cores, and leave a Full with its empty Delta, or a Delta, on a target.
+"""Backups: read a disk once, with all cores, and write a Full with its empty Delta, or a Delta, to a target.
 
-source  what can be backed up, and what is refused by name
-scan    disk -> segments of blocks, holes and zeros skipped
+source   what can be backed up; everything else is refused by name
+subject  whose disk it is: VM name, UUID, SCSI id
 full, delta, adopt   the three ways to an archive
-subject              whose disk it is: VM name, UUID, SCSI id
-run     the order of a backup
+run      the order of a backup, and the names of its archives
 """

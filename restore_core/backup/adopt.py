@@ -1,4 +1,4 @@
-"""The empty Delta for a gzip of a flat disk that something else wrote: the gzip stays as it is and gets a map."""
+"""Makes the empty Delta for a gzip of a flat disk that something else wrote. The gzip stays as it is."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ from restore_core.archive.header import DeltaHeader
 from restore_core.archive.index_map import FULL, ZERO, block_size_for
 from restore_core.archive.shell_lists import SEGMENT_SIZE
 from restore_core.backup.full import Tick
-from restore_core.backup.ready_stub import with_ready_stub
-from restore_core.backup.subject import Asked, check_names, derived_uuid
+from restore_core.backup.subject import Asked, check_names, derived_uuid, with_stub
 from restore_core.disk.scan import Segment, is_zero
 from restore_core.errors import ArchiveAbsent, DestinationExists, SourceRefused
 from restore_core.targets import TargetSet
@@ -33,9 +32,9 @@ _OTHER_ENDINGS = (".phd", ".gz")
 
 
 def adopt_full(ref: ArchiveRef, targets: TargetSet, asked: Asked, *, scratch: Path, tick: Tick) -> ArchiveRef:
-    """Make the empty Delta for the gzip at `ref`, beside it; its reference.
+    """Makes the empty Delta for the gzip at `ref`, beside it. Returns its reference.
 
-    Raises `DestinationExists` when it has one, `SourceRefused` for a Full of ours, `BadArchive` for what is no gzip.
+    Raises `DestinationExists` when it has one, `SourceRefused` for a Full that phd made, `BadArchive` for what is no gzip.
     """
     stamp = _stamp(ref, targets)
     disk = disk_of(ref, asked)
@@ -58,7 +57,7 @@ def adopt_full(ref: ArchiveRef, targets: TargetSet, asked: Asked, *, scratch: Pa
 
 
 def disk_of(ref: ArchiveRef, asked: Asked) -> DiskFacts:
-    """Whose disk it is: what the person said, else what folder and name say, else the name itself. The size comes later."""
+    """Returns whose disk it is: as the person said, else as folder and name say, else the name. The size is 0, not known yet."""
     name, folder = naming.parse_archive(ref.name), naming.parse_folder(ref.folder)
     disk = name.disk if name is not None else _without_endings(ref.name)
     vm = asked.vm or folder.vm or PurePosixPath(disk).stem
@@ -70,13 +69,14 @@ def disk_of(ref: ArchiveRef, asked: Asked) -> DiskFacts:
 def write_adopted(
     *, full: FullReader, disk: DiskFacts, name: str, out: NewFile, time: int, block_digest: BlockDigest, scratch: Path, tick: Tick
 ) -> DeltaHeader:
-    """Decode the whole gzip once and write its empty Delta. `disk.disk_size` is ignored: the gzip tells it.
+    """Decodes the whole gzip once and writes its empty Delta. Ignores `disk.disk_size`: the gzip tells it.
 
-    The block size is that of a disk up to 1 TiB, since the size is known only at the end.
+    The block size is that of a disk up to 1 TiB, because the size is known only at the end.
     """
     if full.identity is not None:
         raise SourceRefused(
-            f"{full.where}: a Full of ours", remedy="It had its empty Delta when it was made; bring that back from another copy."
+            f"{full.where}: a Full that phd made",
+            remedy="Its empty Delta was made with it; bring that back from another copy.",
         )
     sha = hashlib.sha256()
     block_size = block_size_for(0)
@@ -93,7 +93,7 @@ def write_adopted(
         facts = FullFacts(
             archive_id="", name=name, size=full.source.size, sha256=sha.hexdigest(), disk_size=size, frame_size=0, time=time
         )
-        whole = with_ready_stub(replace(disk, disk_size=size))
+        whole = with_stub(replace(disk, disk_size=size))
         return writer.finish(delta_id=secrets.token_hex(16), disk=whole, full=facts, time=time)
 
 
@@ -129,11 +129,11 @@ def _without_endings(name: str) -> str:
 
 
 def _stamp(ref: ArchiveRef, targets: TargetSet) -> dt.datetime:
-    """The stamp in the Full's name, else the time of the file, local to its target."""
+    """Returns the stamp in the Full's name, else the time of the file in the time zone of its target."""
     name = naming.parse_archive(ref.name)
     if name is not None:
         return name.stamp
-    with targets.open(ref):  # an archive that is not there is told as such, and not by its time
+    with targets.open(ref):  # raises the typed error for an archive that is not there
         pass
     if ref.target == LOCAL:
         mtime, zone = os.stat(ref.path).st_mtime, "UTC"

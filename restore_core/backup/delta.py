@@ -1,4 +1,4 @@
-"""A Delta: the disk is read once, each block compared by digest with the newest Full, and only what changed is compressed."""
+"""Writes a Delta: reads the disk once, compares each block by digest with the newest Full, and compresses only what changed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.delta_writer import DeltaWriter, DiskFacts, FullFacts
 from restore_core.archive.frames import Effort, delta_member
 from restore_core.archive.header import DeltaHeader
-from restore_core.archive.index_map import BLOCKS_PER_PAGE, DELTA, FULL, ZERO
+from restore_core.archive.index_map import DELTA, FULL, ZERO
 from restore_core.archive.shell_lists import SEGMENT_SIZE
 from restore_core.backup.full import Tick
-from restore_core.backup.ready_stub import with_ready_stub
+from restore_core.backup.subject import with_stub
 from restore_core.disk.scan import Segment, in_order, read_segment, segments
 from restore_core.targets.base import NewFile
 
@@ -42,7 +42,7 @@ class _Block:
 
 
 def full_facts(base: DeltaReader) -> FullFacts:
-    """The Full behind an empty Delta."""
+    """Returns the facts of the Full that an empty Delta describes."""
     header = base.header
     return FullFacts(
         archive_id=header.full_id, name=header.full_name, size=header.full_size, sha256=header.full_sha256,
@@ -53,7 +53,7 @@ def full_facts(base: DeltaReader) -> FullFacts:
 def write_delta(
     *, fd: int, disk: DiskFacts, base: DeltaReader, out: NewFile, time: int, effort: Effort, scratch: Path, tick: Tick
 ) -> DeltaHeader:
-    """Read the disk behind `fd` once and write its Delta against the Full whose empty Delta is `base`."""
+    """Reads the disk behind `fd` once and writes its Delta against the Full whose empty Delta is `base`."""
     header = base.header
     with DeltaWriter(
         out, block_size=header.block_size, block_digest=header.block_digest, frame_size=header.frame_size, scratch=scratch
@@ -75,7 +75,7 @@ def write_delta(
             if sha256 is not None:
                 writer.add_segment(number, sha256)
             tick(min((number + 1) * SEGMENT_SIZE, disk.disk_size))
-        return writer.finish(delta_id=secrets.token_hex(16), disk=with_ready_stub(disk), full=full_facts(base), time=time)
+        return writer.finish(delta_id=secrets.token_hex(16), disk=with_stub(disk), full=full_facts(base), time=time)
 
 
 def _block(base: DeltaReader, segment: Segment, part: _Base, index: int, effort: Effort) -> _Block:
@@ -90,9 +90,9 @@ def _block(base: DeltaReader, segment: Segment, part: _Base, index: int, effort:
 
 
 def _base_segments(base: DeltaReader, disk_size: int) -> Iterator[_Base]:
-    """What the Full holds, segment by segment, for a disk of `disk_size` bytes."""
+    """Yields what the Full holds, segment by segment, for a disk of `disk_size` bytes."""
     header = base.header
-    digests = chain.from_iterable(_page_digests(base, page) for page in range(base.pages))
+    digests = chain.from_iterable(base.page(page).content() for page in range(base.pages))
     hashes = base.segments()
     ahead = next(hashes, None)
     per_segment = SEGMENT_SIZE // header.block_size
@@ -105,9 +105,3 @@ def _base_segments(base: DeltaReader, disk_size: int) -> Iterator[_Base]:
         end = (number + 1) * SEGMENT_SIZE
         same_length = min(end, disk_size) == min(end, header.disk_size)
         yield _Base(number=number, digests=known, sha256=sha256, same_length=same_length)
-
-
-def _page_digests(base: DeltaReader, index: int) -> Iterator[bytes | None]:
-    page = base.page(index)
-    for number in range(min(BLOCKS_PER_PAGE, base.header.blocks - page.first_block)):
-        yield page.digest(number) if page.kinds[number] != ZERO else None

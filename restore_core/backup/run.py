@@ -1,4 +1,4 @@
-"""The order of a backup: open and check the disks > choose names > read, hash, compress > check that nothing changed > publish."""
+"""Makes a backup: opens and checks the disks, chooses names, reads and writes, checks that no disk changed meanwhile, publishes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from restore_core import catalog, naming
 from restore_core.archive.delta_reader import DeltaReader
@@ -18,19 +19,20 @@ from restore_core.archive.full_reader import FullReader
 from restore_core.archive.header import DeltaHeader
 from restore_core.backup.delta import write_delta
 from restore_core.backup.full import write_full
-from restore_core.backup.names import Base, archive_paths, free_stamp
 from restore_core.backup.subject import Asked, Subject, open_subjects
 from restore_core.catalog.index import refuse_emptied
-from restore_core.errors import BadArchive, ListingPartial, TryAgainLater
+from restore_core.errors import ArchiveAbsent, BadArchive, ListingPartial, TryAgainLater, UsageError
 from restore_core.targets.base import ArchiveRef, ByteSource, NewFile, Target
 from restore_core.targets.gaps import Gap, partial_text, shown
+
+_YEARS = (2000, 2099)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupOptions:
-    """How a backup is made. `at` is the stamp (aware; default now); `scratch` holds temporary lists while it runs.
+    """How a backup is made. `at` is the stamp (with time zone; None: now); `scratch` is the folder of temporary lists.
 
-    `held` is how many archives the target held when it was last seen: one that held some and holds none is not written to.
+    `held` is how many archives the target held when it was last seen: a target that held some and holds none is refused.
     """
 
     asked: Asked = field(default_factory=Asked)
@@ -44,7 +46,7 @@ class BackupOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupResult:
-    """One disk, backed up. `full` is set when a Full was made; `delta` is its empty Delta then."""
+    """The backup of one disk. `full` is set when a Full was made; `delta` is its empty Delta then."""
 
     delta: ArchiveRef
     full: ArchiveRef | None
@@ -53,22 +55,30 @@ class BackupResult:
 
 
 class BackupReporter:
-    """Who is told while a backup runs; the base class tells nobody."""
+    """Is called while a backup runs. This base class does nothing."""
 
     def note(self, text: str) -> None:
-        """One line of what was decided."""
+        """Takes one line of what was decided."""
 
     def progress(self, disk: str, done: int, total: int) -> None:
-        """Bytes of the disk that are done; may raise `Stopped`."""
+        """Takes the number of bytes of the disk that are done; may raise `Stopped`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Base:
+    """The Full that a Delta is made against, and its empty Delta, which holds the map."""
+
+    full: catalog.CatalogEntry
+    empty_delta: catalog.CatalogEntry
 
 
 def backup(path: Path, target: Target, options: BackupOptions, reporter: BackupReporter) -> list[BackupResult]:
-    """Back up one disk, or all disks of a VMX, under one stamp. Raises typed errors; nothing half-made is ever visible."""
+    """Backs up one disk, or all disks of a VMX, under one stamp. Raises typed errors. An unfinished archive never has its name."""
     with open_subjects(path, options.asked) as subjects:
         known = _known(target, [subject.disk for subject in subjects], options, reporter)
         bases = [_newest_base(subject.disk, known, options, reporter) for subject in subjects]
         time = options.at or dt.datetime.now(dt.UTC)
-        stamp = free_stamp(target, list(zip([s.disk for s in subjects], bases, strict=True)), time)
+        stamp = _free_stamp(target, list(zip([s.disk for s in subjects], bases, strict=True)), time)
         run = _Run(target=target, stamp=stamp, time=int(time.timestamp()), options=options, reporter=reporter)
         return [
             run.full(subject) if base is None else run.delta(subject, base) for subject, base in zip(subjects, bases, strict=True)
@@ -76,10 +86,10 @@ def backup(path: Path, target: Target, options: BackupOptions, reporter: BackupR
 
 
 def _known(target: Target, disks: list[DiskFacts], options: BackupOptions, reporter: BackupReporter) -> list[catalog.CatalogEntry]:
-    """What the target holds; for a Full that was asked for no more of it than has to be known.
+    """Returns what the target holds, an empty list if a Full was asked for.
 
-    Raises `TargetEmptied` where it held archives and holds none, and `ListingPartial` where what cannot be seen may be the Full
-    of one of these disks: a Delta would be made against an older one, or a Full that is there already be made again.
+    Raises `TargetEmptied` where it held archives and holds none, and `ListingPartial` where a part that cannot be seen may hold the
+    Full of one of these disks: a Delta would be made against an older one, or a Full that is already there would be made again.
     """
     gaps: list[Gap] = []
     found = catalog.entries(target, gaps)
@@ -101,20 +111,20 @@ def _known(target: Target, disks: list[DiskFacts], options: BackupOptions, repor
 
 def _newest_base(
     disk: DiskFacts, known: list[catalog.CatalogEntry], options: BackupOptions, reporter: BackupReporter
-) -> Base | None:
-    """What a Delta is made against; None for a Full."""
+) -> _Base | None:
+    """Returns what a Delta is made against; None if a Full has to be made."""
     if options.full:
         return None
     found = catalog.newest_full_with_map(known, (disk.uuid, disk.scsi, disk.disk))
     if found is None:
         reporter.note(f"{naming.printable(disk.disk)}: no Full with its empty Delta on this target yet: making a Full")
         return None
-    return Base(full=found[0], empty_delta=found[1])
+    return _Base(full=found[0], empty_delta=found[1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
-    """One backup run: all disks of it share stamp and time."""
+    """One backup run. All its disks share stamp and time."""
 
     target: Target
     stamp: dt.datetime
@@ -123,7 +133,7 @@ class _Run:
     reporter: BackupReporter
 
     def full(self, subject: Subject) -> BackupResult:
-        delta_ref, full_ref = (self._ref(path) for path in archive_paths(subject.disk, None, self.stamp))
+        delta_ref, full_ref = (self._ref(path) for path in _archive_paths(subject.disk, None, self.stamp))
         with self._new(full_ref) as full_out, self._new(delta_ref) as delta_out:
             facts, header = write_full(
                 fd=subject.source.fd,
@@ -142,8 +152,8 @@ class _Run:
             delta_out.publish()
         return BackupResult(delta=delta_ref, full=full_ref, header=header, bytes_written=facts.size + header.file_size)
 
-    def delta(self, subject: Subject, base: Base) -> BackupResult:
-        delta_ref = self._ref(archive_paths(subject.disk, base, self.stamp)[0])
+    def delta(self, subject: Subject, base: _Base) -> BackupResult:
+        delta_ref = self._ref(_archive_paths(subject.disk, base, self.stamp)[0])
         with self.target.open(base.empty_delta.ref.path) as source, self._new(delta_ref) as out:
             known = self._sound(source, base)
             self.reporter.note(f"{naming.printable(subject.disk.disk)}: a Delta against {base.full.ref}")
@@ -161,8 +171,8 @@ class _Run:
             out.publish()
         return BackupResult(delta=delta_ref, full=None, header=header, bytes_written=header.file_size)
 
-    def _sound(self, source: ByteSource, base: Base) -> DeltaReader:
-        """The empty Delta of the base; `BadArchive` if it or its Full is damaged: a Delta against it could not be restored."""
+    def _sound(self, source: ByteSource, base: _Base) -> DeltaReader:
+        """Returns the opened empty Delta of the base. Raises `BadArchive` if it or its Full is damaged."""
         try:
             known = DeltaReader(source)
             known.check_metadata()
@@ -181,7 +191,7 @@ class _Run:
 
     @contextmanager
     def _new(self, ref: ArchiveRef) -> Iterator[NewFile]:
-        """A new archive that is removed again unless it was published."""
+        """Creates an archive, and removes it at the end unless it was published."""
         out = self.target.create(ref.path)
         try:
             yield out
@@ -189,3 +199,40 @@ class _Run:
             raise TryAgainLater(f"{ref}: another backup took this name meanwhile", remedy="Run the backup again.") from error
         finally:
             out.discard()
+
+
+def _archive_paths(disk: DiskFacts, base: _Base | None, stamp: dt.datetime) -> tuple[str, ...]:
+    """Returns paths on the target: of the Delta, or, without a base, of the empty Delta and its Full."""
+    folder = naming.folder_name(date=stamp.date(), vm=disk.vm, uuid=disk.uuid)
+    base_stamp = base.full.name.stamp if base else stamp
+    delta = f"{folder}/{naming.delta_name(scsi=disk.scsi, disk=disk.disk, stamp=stamp, base=base_stamp)}"
+    if base is not None:
+        return (delta,)
+    return delta, f"{folder}/{naming.full_name(scsi=disk.scsi, disk=disk.disk, stamp=stamp)}"
+
+
+def _free_stamp(target: Target, disks: list[tuple[DiskFacts, _Base | None]], time: dt.datetime) -> dt.datetime:
+    """Returns the next minute whose names are all free, in the time zone of the target: no name is ever used twice.
+
+    Raises `UsageError` for a year that no name can hold, and when every minute of a day is taken: then something else is wrong.
+    """
+    stamp = time.astimezone(ZoneInfo(target.spec.timezone)).replace(tzinfo=None, second=0, microsecond=0)
+    if not _YEARS[0] <= stamp.year <= _YEARS[1]:
+        raise UsageError(
+            f"{stamp:%Y-%m-%d %H:%M} cannot be the time of a backup: names hold two digits of the year, {_YEARS[0]} to {_YEARS[1]}",
+            remedy="Set this machine's clock, or give the time with --at.",
+        )
+    for _ in range(24 * 60):
+        paths = [path for disk, base in disks for path in _archive_paths(disk, base, stamp)]
+        if not any(_holds(target, path) for path in paths):
+            return stamp
+        stamp += dt.timedelta(minutes=1)
+    raise UsageError("every name of the next 24 hours is taken on this target", remedy="Give another time with --at.")
+
+
+def _holds(target: Target, path: str) -> bool:
+    try:
+        target.stat(path)
+    except ArchiveAbsent:
+        return False
+    return True

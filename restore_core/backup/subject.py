@@ -1,4 +1,4 @@
-"""Who a backup is of: VM name, UUID and SCSI id of each disk, from the VMX, the folder, or the person's own words."""
+"""The disks of a backup and their facts: VM name, UUID and SCSI id, from the VMX, the folder, or what the person gave."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import os
 import uuid as uuid_module
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from restore_core.archive.delta_writer import DiskFacts
 from restore_core.backup.source import DiskSource, open_disk, open_vmx
-from restore_core.errors import SourceRefused, UsageError
+from restore_core.disk.vmdk import render_descriptor
+from restore_core.errors import BadData, DestinationError, SourceRefused, UsageError
 from restore_core.naming import printable
 
 _NAMESPACE = uuid_module.UUID("8c6f1d0e-5a43-5c1b-9a55-7068642d7068")
@@ -20,7 +21,7 @@ _NAMESPACE = uuid_module.UUID("8c6f1d0e-5a43-5c1b-9a55-7068642d7068")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What the person said; None where the disk or the VMX tells it."""
+    """What the person gave on the command line; None where the disk or the VMX tells it."""
 
     vm: str | None = None
     uuid: str | None = None
@@ -38,7 +39,7 @@ class Subject:
 
 @contextmanager
 def open_subjects(path: Path, asked: Asked) -> Iterator[list[Subject]]:
-    """All disks behind a VMX, or the one disk behind any other path, opened; closed at the end."""
+    """Opens all disks of a VMX, or the one disk at any other path; closes them at the end."""
     opened: list[Subject] = []
     try:
         if path.suffix.lower() == ".vmx":
@@ -77,20 +78,20 @@ def _open_single(path: Path, asked: Asked) -> Subject:
 
 
 def derived_uuid(name: str) -> str:
-    """`uuid5` of a name, of any bytes: that of the standard library takes text in UTF-8 only."""
+    """Returns the `uuid5` of a name of any bytes; `uuid.uuid5` takes only text in UTF-8."""
     digest = hashlib.sha1(_NAMESPACE.bytes + os.fsencode(name), usedforsecurity=False).digest()
     return str(uuid_module.UUID(bytes=digest[:16], version=5))
 
 
 def _from_neighbour(path: Path, source: DiskSource) -> tuple[str, str | None, str, bytes | None]:
-    """(VM, UUID, SCSI id, VMX) of a single disk: from the one VMX beside it that names it, else from its own name."""
+    """Returns (VM, UUID, SCSI id, VMX) of a single disk: from a VMX beside it that names it, else from its own name."""
     if source.descriptor is None:
         return Path(source.disk_name).stem or "disk", None, "00", None
     for vmx in sorted(path.parent.glob("*.vmx")):
         try:
             machine = open_vmx(vmx)
         except SourceRefused:
-            continue  # not the VMX of this disk, or none that can be read: the disk is still backed up, without one
+            continue  # another disk's, or not readable: this disk is backed up without a VMX
         for scsi, disk_path in machine.disks:
             if disk_path.resolve() == path.with_name(source.disk_name).resolve():
                 return machine.vm, machine.uuid, scsi, machine.vmx
@@ -98,7 +99,7 @@ def _from_neighbour(path: Path, source: DiskSource) -> tuple[str, str | None, st
 
 
 def check_names(vm: str, uuid: str) -> None:
-    """Raise `UsageError` for a UUID or a VM name that could not stand in a folder's name."""
+    """Raises `UsageError` for a UUID or a VM name that cannot be part of a folder's name."""
     if len(uuid) != 36 or "." in uuid or "/" in uuid:
         raise UsageError(
             f"{printable(uuid)!r} is not a UUID of 36 characters", remedy="Write it as 564d122a-0ed7-3b92-2f46-aee9456b2074."
@@ -111,3 +112,16 @@ def _facts(source: DiskSource, vm: str, uuid: str, scsi: str, vmx: bytes | None)
     check_names(vm, uuid)
     descriptor = source.descriptor.encode("utf-8", "surrogateescape") if source.descriptor is not None else None
     return DiskFacts(vm=vm, uuid=uuid, scsi=scsi, disk=source.disk_name, disk_size=source.size, vmx=vmx, descriptor=descriptor)
+
+
+def with_stub(disk: DiskFacts) -> DiskFacts:
+    """Returns `disk` with its `stub`: a descriptor in which a shell has to replace only the name of the data file.
+
+    Without one where no descriptor is possible: a size that is no whole number of sectors, or an original that is no descriptor.
+    """
+    original = disk.descriptor.decode("utf-8", "surrogateescape") if disk.descriptor is not None else None
+    try:
+        text = render_descriptor(flat_name="NAME-flat.vmdk", size=disk.disk_size, thin=False, original=original)
+    except (BadData, DestinationError):
+        return disk
+    return replace(disk, stub=text.encode("utf-8", "surrogateescape"))

@@ -135,5 +135,5 @@ def test_a_bomb_is_refused_in_bounded_memory(lab: Lab) -> None:
 def test_ours_is_not_adopted(lab: Lab) -> None:
     made = lab.backup(b"x" * BLOCK)
     assert made.full is not None
-    with pytest.raises(SourceRefused, match="a Full of ours"):
+    with pytest.raises(SourceRefused, match="a Full that phd made"):
         adopt(lab, made.full.path)
