@@ -111,7 +111,7 @@ def write_whole(
         with _errors_name(path):
             try:
                 if like is not None:
-                    take_after(fd, like)
+                    copy_owner_and_mode(fd, like)
                 if made is not None:
                     made(fd)
                 write_all(fd, data)
@@ -157,7 +157,7 @@ def _errors_name(path: str | Path) -> Iterator[None]:
         raise
 
 
-def take_after(fd: int, like: os.stat_result) -> None:
+def copy_owner_and_mode(fd: int, like: os.stat_result) -> None:
     """Give an open file owner, group and mode of another one. Raises `PermissionError` where that is not ours to give."""
     own = os.fstat(fd)
     if (own.st_uid, own.st_gid) != (like.st_uid, like.st_gid):

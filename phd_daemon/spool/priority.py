@@ -72,7 +72,7 @@ def _put(path: Path, text: bytes, seen: os.stat_result, not_before_ns: int) -> N
     fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         try:
-            _take_after(fd, seen, path)
+            _copy_owner_and_mode(fd, seen, path)
             durable.write_all(fd, text)
             os.utime(fd, ns=(not_before_ns, not_before_ns))
             durable.sync_file(fd)
@@ -92,9 +92,9 @@ def _put(path: Path, text: bytes, seen: os.stat_result, not_before_ns: int) -> N
         durable.remove(part, durable=False)
 
 
-def _take_after(fd: int, seen: os.stat_result, path: Path) -> None:
+def _copy_owner_and_mode(fd: int, seen: os.stat_result, path: Path) -> None:
     try:
-        durable.take_after(fd, seen)
+        durable.copy_owner_and_mode(fd, seen)
         with open_plain(path) as old:
             copy_readers(old.fileno(), fd)
     except PermissionError:

@@ -1,4 +1,4 @@
-"""Looks at a destination and decides which way a restore takes to it: nothing is there, the part file of an earlier attempt, a disk.
+"""Looks at a destination (nothing is there, the part file of an earlier attempt, or a disk) and decides how it will be written.
 
 A decision is data; `Writer` carries it out.
 """

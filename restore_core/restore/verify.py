@@ -23,7 +23,7 @@ from restore_core.targets.base import ArchiveRef, ByteSource
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyReport:
-    """What was proven. `by` says by which means; `bytes_checked` counts bytes of the archives themselves."""
+    """What was proven. `by` says how; `bytes_checked` counts bytes of the archives themselves."""
 
     archive: ArchiveRef
     full: ArchiveRef | None
@@ -120,7 +120,7 @@ def _check_blocks(delta: DeltaReader, full: FullReader | None, reporter: Reporte
 
 
 def _empty_delta(ref: ArchiveRef, targets: TargetSet) -> ArchiveRef | None:
-    """The empty Delta beside a Full: by name, or by what it says of its Full's name."""
+    """Returns the empty Delta beside a Full, found by its name; None if there is none."""
     name = naming.parse_archive(ref.name)
     if name is not None and name.type is ArchiveType.FULL:
         guess = ref.beside(naming.delta_name(scsi=name.scsi, disk=name.disk, stamp=name.stamp, base=name.stamp))
