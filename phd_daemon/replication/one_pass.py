@@ -47,7 +47,7 @@ from restore_core.replication.ledger import read_ledger
 from restore_core.replication.names import job_name
 from restore_core.replication.rules import Rule
 from restore_core.replication.selection import Decision, Destination, Policy, Verdict, World, select
-from restore_core.restore import receipt
+from restore_core.restore.receipt import Receipt, Receipts
 from restore_core.targets import TargetSet, parse_ref
 from restore_core.targets.base import ArchiveRef
 from restore_core.targets.gaps import shown
@@ -164,7 +164,7 @@ def _destination(path: Path, config: Config, spool: Spool) -> Destination:
         with open_destination(path, roots=config.datastores.roots, make_folders=False) as there:
             disk = there.stat_disk()
             startable = there.raw or there.stat_descriptor() is not None
-            known = receipt.load(spool.receipts, there)
+            known = Receipts(spool.receipts, there).load()
             if disk is None or known is None or not known.ours(disk):
                 exists = disk is not None or (startable and not there.raw)
                 return Destination(exists=exists, unseen="" if known else _no_receipts(spool))
@@ -176,7 +176,7 @@ def _destination(path: Path, config: Config, spool: Spool) -> Destination:
         return Destination(exists=exists, unseen=why if exists else "")
 
 
-def _restored(known: receipt.Receipt) -> tuple[ArchiveRef | None, dt.datetime | None]:
+def _restored(known: Receipt) -> tuple[ArchiveRef | None, dt.datetime | None]:
     """Which archive a receipt is of, and when that backup was made; None for what it does not say."""
     try:
         return parse_ref(known.archive), dt.datetime.fromtimestamp(known.taken, dt.UTC) if known.taken else None

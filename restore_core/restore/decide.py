@@ -17,10 +17,9 @@ from restore_core.disk.extents import shares_blocks
 from restore_core.disk.identity import Identity, identity_of
 from restore_core.errors import Diverged
 from restore_core.naming import printable
-from restore_core.restore import receipt as receipts
 from restore_core.restore.existing import ExistingDisk
 from restore_core.restore.plan import summary
-from restore_core.restore.receipt import DigestsFile, Receipt
+from restore_core.restore.receipt import DigestsFile, Receipt, Receipts
 from restore_core.restore.request import PlanSummary, RestoreRequest, Stop
 from restore_core.restore.survey import CLEAR, Survey, holds_digests, survey_disk, survey_known
 
@@ -112,7 +111,7 @@ def may_be_ours(request: RestoreRequest, destination: Destination, record: dict[
     `look` finds out whether they prove that nobody did.
     """
     facts = destination.stat_disk()
-    receipt = receipts.load(request.records, destination, facts)
+    receipt = Receipts(request.records, destination).load(facts)
     if facts is None or receipt is None:
         return None
     return receipt if receipt.ours(facts) or _we_allocated(record, destination) else None
@@ -175,14 +174,14 @@ def _trusted_digests(
     the receipt says. Raises `Diverged`.
     """
     receipt = may_be_ours(request, disk.destination, record)
-    if receipt is None or request.records is None:
+    if receipt is None:
         if request.only_ours:
             raise diverged(request)
         return None
     proven = receipt.untouched(os.fstat(disk.fd))
     if not proven and not request.only_ours:
         return None
-    digests = DigestsFile.opened(request.records, disk.destination, receipt)
+    digests = Receipts(request.records, disk.destination).digests(receipt)
     if not proven and (digests is None or not _as_recorded(disk, receipt, digests, stop)):
         if digests is not None:
             digests.close()

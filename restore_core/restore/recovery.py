@@ -25,8 +25,9 @@ from restore_core.disk.locks import refuse_lock_files
 from restore_core.disk.vmdk import load_descriptor
 from restore_core.errors import BadData, Diverged, TryAgainLater
 from restore_core.naming import printable
-from restore_core.restore import receipt, redo
+from restore_core.restore import redo
 from restore_core.restore.publish import prepare_descriptor, show_descriptor
+from restore_core.restore.receipt import Receipt, Receipts, boot_id
 from restore_core.restore.redo_file import RedoFile, Side, sides_on_disk
 from restore_core.restore.replace import CANNOT_EXCHANGE, Replacement, back_to_part, third_file
 from restore_core.restore.request import Stop
@@ -41,7 +42,7 @@ def recover(destination: Destination, hold: Hold, records: Path | None, stop: St
 
     Raises `DestinationInUse` while somebody has such a disk open, `Diverged` where a person must decide, and the rest as a restore.
     """
-    notes = [_recover_replacement(destination, hold), _recover_refresh(destination, records, stop)]
+    notes = [_recover_replacement(destination, hold), _recover_refresh(destination, Receipts(records, destination), stop)]
     return [note for note in notes if note]
 
 
@@ -57,7 +58,7 @@ def recover_to(destination: Destination, side: Side | None, records: Path | None
                 redo.unhide(destination)
                 redo.discard(destination)
                 return "the disk has its name again, as it lies; what is in it is not known"
-            _finish(destination, file, disk, side, records=records, stop=stop)
+            _finish(destination, file, disk, side, receipts=Receipts(records, destination), stop=stop)
     except _NotTheDisk:
         redo.discard(destination)
         return _NOT_THERE
@@ -95,7 +96,7 @@ def _replaced(destination: Destination, record: Replacement, files: dict[str, tu
     # have opened the old disk by its name, and the new one may be complete: a reader of the old one is no reason to go back.
     if new is not None and record.proven and not record.old.unchanged(old[1]):
         raise _both_used(destination, disk if in_place else new[0], old[0])
-    if new is not None and (record.proven or (record.boot == receipt.boot_id() and record.old.unused(old[1]))):
+    if new is not None and (record.proven or (record.boot == boot_id() and record.old.unused(old[1]))):
         if not in_place:
             destination.move(new[0], disk)
         _show(destination, record, (disk, new[1]))
@@ -142,7 +143,7 @@ def _show(destination: Destination, record: Replacement, new: tuple[str, int] | 
         redo.unhide(destination)
 
 
-def _recover_refresh(destination: Destination, records: Path | None, stop: Stop) -> str | None:
+def _recover_refresh(destination: Destination, receipts: Receipts, stop: Stop) -> str | None:
     disk = destination.disk_name
     if not redo.pending(destination):
         if destination.has(disk + HIDDEN_SUFFIX):
@@ -160,14 +161,14 @@ def _recover_refresh(destination: Destination, records: Path | None, stop: Stop)
                 raise _written_meanwhile(destination, f"at {strange} it holds neither the old bytes nor the new ones")
             # The disk grows before the first write: one that has grown goes forward.
             if Side.NEW not in sides and os.fstat(fd).st_size == file.footer.size_before:
-                if _was_put_back(destination, fd, records):
-                    _finish(destination, file, fd, Side.OLD, records=records, stop=stop)
+                if _was_put_back(fd, receipts):
+                    _finish(destination, file, fd, Side.OLD, receipts=receipts, stop=stop)
                 redo.unhide(destination)
                 redo.discard(destination)
                 return "a refresh was interrupted before its first write: the disk has its name again"
-            if _written_elsewhere(records, destination, file, fd, stop):
+            if _written_elsewhere(receipts, file, fd, stop):
                 raise _written_meanwhile(destination, "blocks that the change leaves alone were written")
-            _finish(destination, file, fd, Side.NEW, records=records, stop=stop)
+            _finish(destination, file, fd, Side.NEW, receipts=receipts, stop=stop)
             redo.discard(destination)
             return f"completed the refresh that was interrupted: {file.footer.records} blocks written again ({_words(sides)})"
     except _NotTheDisk:
@@ -216,9 +217,9 @@ def _refuse_another_hidden(destination: Destination) -> None:
         destination.remove(hidden)
 
 
-def _was_put_back(destination: Destination, disk: int, records: Path | None) -> bool:
+def _was_put_back(disk: int, receipts: Receipts) -> bool:
     """Whether the disk, with all blocks old, has other times than its receipt: the change was being taken back."""
-    known = receipt.load(records, destination)
+    known = receipts.load()
     return known is not None and not known.ours(os.fstat(disk))
 
 
@@ -230,7 +231,7 @@ def _hidden_without_redo(destination: Destination) -> str:
     return "gave a hidden disk its name back: its redo file is gone"
 
 
-def _finish(destination: Destination, file: RedoFile, disk: int, side: Side, *, records: Path | None, stop: Stop) -> None:
+def _finish(destination: Destination, file: RedoFile, disk: int, side: Side, *, receipts: Receipts, stop: Stop) -> None:
     """Bring every changed block to one side, make it durable, show the disk, and stamp its receipt if it is exactly as recorded."""
     if not file.whole(side):
         other = "--back" if side is Side.NEW else "without --back"
@@ -241,31 +242,31 @@ def _finish(destination: Destination, file: RedoFile, disk: int, side: Side, *, 
         )
     with redo.only_by_recovery(destination.where):
         redo.apply(destination, disk, file, side)
-        known = receipt.load_next(records, destination) if side is Side.NEW else receipt.load(records, destination)
-        ours = known is not None and _holds(records, destination, known, disk, stop=stop) is True
+        known = receipts.load_next() if side is Side.NEW else receipts.load()
+        ours = known is not None and _holds(receipts, known, disk, stop=stop) is True
         if ours:
-            stamp = receipt.stamp_next if side is Side.NEW else receipt.stamp
-            stamp(records, destination, os.fstat(disk))
+            stamp = receipts.stamp_next if side is Side.NEW else receipts.stamp
+            stamp(os.fstat(disk))
         if side is Side.NEW:
             ctime = redo.show(destination, disk, file.footer.descriptor)
         else:
             ctime = 0
             redo.unhide(destination)
     if ours and side is Side.NEW:
-        receipt.settle(records, destination, disk, ctime)
+        receipts.settle(disk, ctime)
     elif ours:
-        receipt.stamp(records, destination, os.fstat(disk))  # its name changed its ctime
+        receipts.stamp(os.fstat(disk))  # its name changed its ctime
 
 
-def _written_elsewhere(records: Path | None, destination: Destination, file: RedoFile, disk: int, stop: Stop) -> bool:
+def _written_elsewhere(receipts: Receipts, file: RedoFile, disk: int, stop: Stop) -> bool:
     """Whether a block outside the change differs from the next receipt. False where there is no such receipt."""
-    known = receipt.load_next(records, destination)
+    known = receipts.load_next()
     if known is None or (known.delta_id, known.block_size) != (file.footer.delta_id, file.footer.block_size):
         return False
     changed = bytearray(-(-max(file.footer.size_before, file.footer.size_after) // known.block_size))
     for change in file.changes():
         changed[change.offset // known.block_size] = 1
-    return _holds(records, destination, known, disk, stop=stop, changed=changed) is False
+    return _holds(receipts, known, disk, stop=stop, changed=changed) is False
 
 
 def _written_meanwhile(destination: Destination, what: str) -> Diverged:
@@ -276,17 +277,9 @@ def _written_meanwhile(destination: Destination, what: str) -> Diverged:
     )
 
 
-def _holds(
-    records: Path | None,
-    destination: Destination,
-    known: receipt.Receipt,
-    disk: int,
-    *,
-    stop: Stop,
-    changed: bytes | bytearray = b"",
-) -> bool | None:
+def _holds(receipts: Receipts, known: Receipt, disk: int, *, stop: Stop, changed: bytes | bytearray = b"") -> bool | None:
     """Whether the disk has exactly the digests of a receipt, except in the `changed` blocks. None where they are not known."""
-    digests = receipt.DigestsFile.opened(records, destination, known) if records is not None else None
+    digests = receipts.digests(known)
     if digests is None:
         return None
     try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.disk.allocation import allocate_range, free_bytes
@@ -18,9 +17,9 @@ from restore_core.disk.extents import holes
 from restore_core.disk.hold import Hold
 from restore_core.disk.identity import stamps_of
 from restore_core.errors import NoSpace
-from restore_core.restore import receipt
 from restore_core.restore.decide import ALLOCATING
 from restore_core.restore.existing import ChangedMeanwhile, ExistingDisk
+from restore_core.restore.receipt import Receipts
 from restore_core.restore.redo import is_thick
 from restore_core.restore.survey import Survey
 
@@ -42,14 +41,14 @@ def ranges_to_take(disk: ExistingDisk, delta: DeltaReader, survey: Survey) -> li
     return [*holes(disk.fd, ranges), *beyond]
 
 
-def take_room(disk: ExistingDisk, hold: Hold, records: Path | None, ranges: list[tuple[int, int]]) -> str | None:
+def take_room(disk: ExistingDisk, hold: Hold, receipts: Receipts, ranges: list[tuple[int, int]]) -> str | None:
     """Allocate these ranges of a disk that is open for writing and proved. Returns a note for the log where the file system cannot.
 
     Raises `NoSpace`, `DestinationInUse`, `ChangedMeanwhile` and `OSError`; the disk keeps its bytes in any case.
     """
     if not ranges:
         return None
-    known, before = receipt.load(records, disk.destination), os.fstat(disk.fd)
+    known, before = receipts.load(), os.fstat(disk.fd)
     was_ours, sure = known is not None and known.ours(before), known is not None and known.untouched(before)
     # An earlier attempt crashed here: only its record says that a disk with other times than its receipt is ours.
     claimed = not was_ours and (hold.record() or {}).get("doing") == ALLOCATING
@@ -67,7 +66,7 @@ def take_room(disk: ExistingDisk, hold: Hold, records: Path | None, ranges: list
         raise NoSpace(where=disk.destination.where, needed=needed, free=free_bytes(folder), thin=True) from error
     finally:
         if was_ours and stamps_of(disk.fd).same(disk.stamps):
-            receipt.stamp(records, disk.destination, os.fstat(disk.fd), sure=sure)
+            receipts.stamp(os.fstat(disk.fd), sure=sure)
         if not claimed:
             hold.clear_record()
     return None

@@ -16,11 +16,12 @@ from restore_core.disk.extents import shares_blocks
 from restore_core.disk.hold import Hold
 from restore_core.disk.sink import BufferedFile, DirectFile, Sink
 from restore_core.errors import TryAgainLater
-from restore_core.restore import publish, receipt, redo, redo_file
+from restore_core.restore import publish, redo, redo_file
 from restore_core.restore.decide import ALLOCATING, Decision, Way
 from restore_core.restore.existing import ChangedMeanwhile, ExistingDisk
 from restore_core.restore.pipeline import Pipeline, ProgressReport
 from restore_core.restore.publish import descriptor_text, prepare_descriptor, show_descriptor
+from restore_core.restore.receipt import Receipt, Receipts
 from restore_core.restore.replace import finish, publish_new, replace
 from restore_core.restore.request import Phase, Provision, Reporter, RestoreRequest, Stop
 from restore_core.restore.room import ranges_to_take, take_room
@@ -50,7 +51,7 @@ class Writer:
         """
         way = self.decision.way
         if self.disk is not None:
-            receipt.catch_up(self.request.records, self.destination, os.fstat(self.disk.fd))
+            self._receipts.catch_up(os.fstat(self.disk.fd))
         if way is Way.NEW or way is Way.RESUME:
             self._new_file()
         elif way is Way.WHOLE or way is Way.CLONE:
@@ -69,6 +70,10 @@ class Writer:
         return self.decision.plan.disk_size
 
     @property
+    def _receipts(self) -> Receipts:
+        return Receipts(self.request.records, self.destination)
+
+    @property
     def _text(self) -> str | None:
         return descriptor_text(self.destination, self.request, self._size, self.delta.descriptor())
 
@@ -83,7 +88,7 @@ class Writer:
         thick = self.request.provision is Provision.THICK
         self._size_part(thick=thick, keep=self.decision.way is Way.RESUME)
         self._fill(self.part, thick=thick)
-        receipt.prepare(self.request.records, self.destination, self.delta, os.fstat(self.part))
+        self._receipts.prepare(self.delta, os.fstat(self.part))
         prepare_descriptor(self.destination, self._text, self.request.mode)
         ctime = publish_new(self.destination, self.hold, self.part)
         show_descriptor(self.destination, replace=self.request.overwrite)
@@ -100,7 +105,7 @@ class Writer:
             thick = self.request.provision is Provision.THICK
             self._size_part(thick=thick, keep=False)
             self._fill(self.part, thick=thick)
-        receipt.prepare(self.request.records, self.destination, self.delta, os.fstat(self.part))
+        self._receipts.prepare(self.delta, os.fstat(self.part))
         text = self._text
         prepare_descriptor(self.destination, text, self.request.mode)
         left, ctime = replace(self.destination, self.hold, self.part, old, descriptor=text)
@@ -133,7 +138,7 @@ class Writer:
                 raise TryAgainLater(f"{where.where}: the redo file cannot be read back", remedy="Look at the kernel's log.")
             prepare_descriptor(where, text, self.request.mode)
             report.phase(Phase.APPLY)
-            known, facts = receipt.load(self.request.records, where), os.fstat(old.fd)
+            known, facts = self._receipts.load(), os.fstat(old.fd)
             self._hide_and_prove(old)
             self._apply(old, file, text, known if known is not None and known.ours(facts) else None, facts)
         except BaseException:
@@ -147,7 +152,7 @@ class Writer:
     def _take_room_and_prove(self, old: ExistingDisk, survey: Survey) -> None:
         old.reopen_for_writing()
         old.prove()
-        note = take_room(old, self.hold, self.request.records, ranges_to_take(old, self.delta, survey))
+        note = take_room(old, self.hold, self._receipts, ranges_to_take(old, self.delta, survey))
         if note:
             self.reporter.note(note)
         old.prove()
@@ -156,7 +161,7 @@ class Writer:
         """Hide descriptor and disk, and prove that nobody opened it before. If somebody did, show both again, and raise."""
         self.hold.refuse_if_lost()
         # First the receipt: whoever completes the change after a crash must know that the disk is ours.
-        receipt.prepare(self.request.records, self.destination, self.delta, os.fstat(old.fd), mtime_ns=time.time_ns())
+        self._receipts.prepare(self.delta, os.fstat(old.fd), mtime_ns=time.time_ns())
         try:
             redo.hide(self.destination, old)
         except FileNotFoundError as error:
@@ -167,27 +172,27 @@ class Writer:
                 raise ChangedMeanwhile("it began to share blocks with another file", written=False)
         except BaseException:
             redo.unhide(self.destination)
-            receipt.forget_next(self.request.records, self.destination)
+            self._receipts.forget_next()
             raise
 
     def _apply(
-        self, old: ExistingDisk, file: redo_file.RedoFile, text: str | None, ours: receipt.Receipt | None, before: os.stat_result
+        self, old: ExistingDisk, file: redo_file.RedoFile, text: str | None, ours: Receipt | None, before: os.stat_result
     ) -> None:
         """Write, and show. `ours` is the receipt of the disk if it was ours, `before` its facts before it was hidden."""
         where, unrecorded = self.destination, None
 
         def taken_back() -> None:
             if ours is not None:
-                receipt.stamp(self.request.records, where, os.fstat(old.fd), sure=ours.untouched(before))
+                self._receipts.stamp(os.fstat(old.fd), sure=ours.untouched(before))
 
         # The check cannot be stopped: the disk would stay hidden.
         redo.apply_or_take_back(where, old.fd, file, check=lambda: self._read_back(old.fd, lambda: None), taken_back=taken_back)
         with redo.only_by_recovery(where.where):
             try:
-                receipt.stamp_next(self.request.records, where, os.fstat(old.fd))
+                self._receipts.stamp_next(os.fstat(old.fd))
             except TryAgainLater as error:
                 unrecorded = error  # no reason to leave the disk hidden
-                receipt.date_as_announced(self.request.records, where, old.fd)
+                self._receipts.date_as_announced(old.fd)
             ctime = redo.show(where, old.fd, text)
         if unrecorded is not None:
             redo.discard(where)
@@ -202,9 +207,9 @@ class Writer:
         if self.destination.descriptor_name and self.destination.stat_descriptor() is None:
             prepare_descriptor(self.destination, self._text, self.request.mode)
             show_descriptor(self.destination, replace=False)
-        known = receipt.load(self.request.records, self.destination)
+        known = self._receipts.load()
         if known is None or known.delta_id != self.delta.header.delta_id or not known.untouched(os.fstat(old.fd)):
-            receipt.prepare(self.request.records, self.destination, self.delta, os.fstat(old.fd))
+            self._receipts.prepare(self.delta, os.fstat(old.fd))
             self._settle(old.fd, old.stamps.ctime_ns)
 
     def _size_part(self, *, thick: bool, keep: bool) -> None:
@@ -243,7 +248,7 @@ class Writer:
     def _settle(self, fd: int, ctime_ns: int) -> None:
         """Settle the receipt: the disk has its final name, and the path still leads to it."""
         self.destination.refuse_if_moved()
-        receipt.settle(self.request.records, self.destination, fd, ctime_ns)
+        self._receipts.settle(fd, ctime_ns)
 
     def _progress(self) -> ProgressReport:
         return ProgressReport(self.decision.plan, self.reporter, self.started)

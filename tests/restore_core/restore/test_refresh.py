@@ -353,7 +353,7 @@ def test_finished_but_not_said(replica: Replica, monkeypatch: pytest.MonkeyPatch
     """The worker died between the final name and the outcome: the next attempt finds its own work and says done."""
     data = disk_bytes(5)
     made = replica.lab.backup(data)
-    monkeypatch.setattr(receipt, "settle", lambda *_: (_ for _ in ()).throw(Crash()))
+    monkeypatch.setattr(receipt.Receipts, "settle", lambda *_: (_ for _ in ()).throw(Crash()))
     with pytest.raises(Crash):
         replica.restore(made.delta, overwrite=False)
     monkeypatch.undo()
