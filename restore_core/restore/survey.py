@@ -17,8 +17,9 @@ from typing import Final, Protocol
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.digests import BlockDigest
 from restore_core.archive.full_reader import block_length
-from restore_core.archive.index_map import BLOCKS_PER_PAGE, DELTA, FULL, ZERO, MapPage
+from restore_core.archive.index_map import BLOCKS_PER_PAGE, ZERO, MapPage
 from restore_core.disk.scan import SEGMENT_SIZE, in_order, read_segment
+from restore_core.restore.plan import KEPT, counted
 from restore_core.restore.request import PlanSummary, Stop
 
 KEEP: Final = 0
@@ -26,7 +27,7 @@ WRITE: Final = 1
 CLEAR: Final = 2
 """There is data where zeros belong."""
 
-_RUNS = re.compile(b"\x01+")
+_WRITTEN, _CLEARED = re.compile(b"\x01+"), re.compile(b"\x02+")
 
 
 class KnownDigests(Protocol):
@@ -51,27 +52,20 @@ class Survey:
         return bytes(kind if action == WRITE else ZERO for kind, action in zip(page.kinds, actions, strict=True))
 
     def written(self) -> Iterator[tuple[int, int]]:
-        """Yields (first block, number) of the runs of blocks that are to be written."""
-        for number, actions in enumerate(self.actions):
-            for run in _RUNS.finditer(actions):
-                yield number * BLOCKS_PER_PAGE + run.start(), run.end() - run.start()
+        """Yields (first block, number) of the runs of blocks that are to be written, none longer than a page."""
+        return self._runs(_WRITTEN)
 
     def cleared(self, delta: DeltaReader) -> Iterator[tuple[int, int]]:
         """Yields (offset, length) of the runs that must become zero, in bytes of the disk."""
-        header, start, end = delta.header, 0, 0
+        header = delta.header
+        for block, count in self._runs(_CLEARED):
+            offset = block * header.block_size
+            yield offset, min(count * header.block_size, header.disk_size - offset)
+
+    def _runs(self, pattern: re.Pattern[bytes]) -> Iterator[tuple[int, int]]:
         for number, actions in enumerate(self.actions):
-            index = actions.find(CLEAR)
-            while index >= 0:
-                block = number * BLOCKS_PER_PAGE + index
-                offset = block * header.block_size
-                if offset != end:
-                    if end > start:
-                        yield start, end - start
-                    start = offset
-                end = offset + block_length(header.disk_size, header.block_size, block)
-                index = actions.find(CLEAR, index + 1)
-        if end > start:
-            yield start, end - start
+            for run in pattern.finditer(actions):
+                yield number * BLOCKS_PER_PAGE + run.start(), run.end() - run.start()
 
 
 def survey_disk(delta: DeltaReader, fd: int, size: int, stop: Stop) -> Survey:
@@ -145,44 +139,16 @@ def _hashed(fd: int, *, min_size: int, disk_size: int, block_size: int, digest: 
 
 
 def _compare(delta: DeltaReader, found: Iterator[bytes | None], stop: Stop, *, by: str) -> Survey:
-    actions = []
-    counts: Counter[tuple[int, int]] = Counter()
+    actions, last = [], ZERO
+    counts: Counter[int] = Counter()
     for number in range(delta.pages):
         page = delta.page(number)
         # None stands for zero on both sides; zip ends with the page, since the blocks found may go on.
         pairs = zip(page.content(), chain(islice(found, len(page.kinds)), repeat(None)), strict=False)
         decided = bytes(KEEP if wanted == there else WRITE if wanted is not None else CLEAR for wanted, there in pairs)
         actions.append(decided)
-        counts.update(zip(page.kinds, decided, strict=True))
+        kinds = [KEPT if action == KEEP else kind for kind, action in zip(page.kinds, decided, strict=True)]
+        counts.update(kinds)
+        last = kinds[-1]
         stop()
-    return Survey(actions=tuple(actions), plan=_plan(delta, actions, counts), by=by)
-
-
-def _plan(delta: DeltaReader, actions: list[bytes], counts: Counter[tuple[int, int]]) -> PlanSummary:
-    header = delta.header
-    blocks = {"keep": 0, "zero": 0, "full": 0, "delta": 0}
-    for (kind, action), count in counts.items():
-        blocks[_column(kind, action)] += count
-    sizes = {name: count * header.block_size for name, count in blocks.items()}
-    if header.blocks:
-        last = delta.page(delta.pages - 1).kinds[-1]
-        sizes[_column(last, actions[-1][-1])] -= header.blocks * header.block_size - header.disk_size
-    return PlanSummary(
-        block_size=header.block_size,
-        disk_size=header.disk_size,
-        keep_blocks=blocks["keep"],
-        zero_blocks=blocks["zero"],
-        full_blocks=blocks["full"],
-        delta_blocks=blocks["delta"],
-        keep_bytes=sizes["keep"],
-        zero_bytes=sizes["zero"],
-        full_bytes=sizes["full"],
-        delta_bytes=sizes["delta"],
-    )
-
-
-def _column(kind: int, action: int) -> str:
-    """Returns how a block is counted: kept, to be zeroed, or where its bytes come from."""
-    if action == KEEP:
-        return "keep"
-    return {ZERO: "zero", FULL: "full", DELTA: "delta"}[kind]
+    return Survey(actions=tuple(actions), plan=counted(delta, counts, last), by=by)
