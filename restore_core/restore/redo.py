@@ -178,14 +178,14 @@ def _written(destination: Destination, disk: int, redo: RedoFile, side: Side) ->
     """Writes the blocks that hold data; yields (offset, length) of the runs that must become zero."""
     start = end = 0
     for change in redo.changes():
-        if not change.is_zero(side):
+        if not change.on(side).zero:
             durable.write_all_at(disk, _checked(destination, redo, change, side), change.offset)
             continue
         if change.offset != end:
             if end > start:
                 yield start, end - start
             start = change.offset
-        end = change.offset + change.length(side)
+        end = change.offset + change.on(side).length
     if end > start:
         yield start, end - start
 

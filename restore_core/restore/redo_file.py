@@ -20,6 +20,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import chain
+from typing import NamedTuple
 
 from restore_core import durable
 from restore_core.archive.delta_reader import DeltaReader
@@ -73,25 +74,29 @@ class RedoFooter:
         return self.size_before if side is Side.OLD else self.size_after
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """One block that differs. Lengths are bytes of the disk; `*_at` are offsets in the redo file, None for zeros."""
+class Stored(NamedTuple):
+    """One block on one side: bytes of the disk, where they are in the redo file (`_NOWHERE`: they are zeros), and their digest."""
+
+    length: int
+    at: int
+    digest: bytes
+
+    @property
+    def zero(self) -> bool:
+        """Whether the block is all zeros; then nothing is stored of it."""
+        return self.at == _NOWHERE
+
+
+class Change(NamedTuple):
+    """One block that differs; `offset` is its place on the disk."""
 
     offset: int
-    old_length: int
-    new_length: int
-    old_at: int | None
-    new_at: int | None
-    old_digest: bytes
-    new_digest: bytes
+    old: Stored
+    new: Stored
 
-    def length(self, side: Side) -> int:
-        """Returns how many bytes of the disk the block has on one side."""
-        return self.old_length if side is Side.OLD else self.new_length
-
-    def is_zero(self, side: Side) -> bool:
-        """Whether the block is all zeros on that side; then nothing is stored of it."""
-        return (self.old_at if side is Side.OLD else self.new_at) is None
+    def on(self, side: Side) -> Stored:
+        """Returns the block on one side."""
+        return self.old if side is Side.OLD else self.new
 
 
 class RedoFile:
@@ -122,24 +127,15 @@ class RedoFile:
             if len(data) != number * self._record.size:
                 raise BadData("the redo file is shorter than its footer says", remedy="Restore the disk again with overwrite.")
             for offset, old_length, new_length, old_at, new_at, old_digest, new_digest in self._record.iter_unpack(data):
-                yield Change(
-                    offset=offset,
-                    old_length=old_length,
-                    new_length=new_length,
-                    old_at=None if old_at == _NOWHERE else old_at,
-                    new_at=None if new_at == _NOWHERE else new_at,
-                    old_digest=old_digest,
-                    new_digest=new_digest,
-                )
+                yield Change(offset, Stored(old_length, old_at, old_digest), Stored(new_length, new_at, new_digest))
 
     def data(self, change: Change, side: Side) -> bytes | None:
         """Returns the bytes of one side, checked; None if the redo file is damaged there."""
-        at, length = (change.old_at, change.old_length) if side is Side.OLD else (change.new_at, change.new_length)
-        if at is None:
-            return bytes(length)
-        data = os.pread(self.fd, length, at)
-        wanted = change.old_digest if side is Side.OLD else change.new_digest
-        return data if len(data) == length and self._digest(data) == wanted else None
+        stored = change.on(side)
+        if stored.zero:
+            return bytes(stored.length)
+        data = os.pread(self.fd, stored.length, stored.at)
+        return data if len(data) == stored.length and self._digest(data) == stored.digest else None
 
     def whole(self, side: Side) -> bool:
         """Whether all bytes of one side are as they were written."""
@@ -266,7 +262,7 @@ def sides_on_disk(disk: int, redo: RedoFile) -> tuple[set[Side], int | None]:
     """
     seen: set[Side] = set()
     for change in redo.changes():
-        length = max(change.old_length, change.new_length)
+        length = max(change.old.length, change.new.length)
         there = os.pread(disk, length, change.offset).ljust(length, b"\0")
         sides = {side: (redo.data(change, side) or b"").ljust(length, b"\0") for side in Side}
         if there == sides[Side.NEW] or there == sides[Side.OLD]:
