@@ -8,7 +8,7 @@ from pathlib import Path
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.backup.run import BackupOptions, BackupReporter, BackupResult, backup
 from restore_core.backup.subject import Asked
-from restore_core.restore.request import PlanSummary, Progress, RestoreOutcome, RestoreRequest
+from restore_core.restore.request import OPTION_PARSERS, PlanSummary, Progress, RestoreOptions, RestoreOutcome, RestoreRequest
 from restore_core.restore.run import restore_delta
 from restore_core.restore.verify import VerifyReport, verify_archive
 from restore_core.targets import TargetSet
@@ -42,6 +42,12 @@ def go_on() -> None:
     """A stop sign that never stops."""
 
 
+def request_for(**asked: object) -> RestoreRequest:
+    """A request whose options are given beside its other fields."""
+    options = {key: asked.pop(key) for key in OPTION_PARSERS if key in asked}
+    return RestoreRequest(options=RestoreOptions(**options), **asked)  # type: ignore[arg-type]  # tests pass fields by name
+
+
 class Lab:
     """Everything lies below one folder: `disk` is backed up to `target/`, restores go to `out/`."""
 
@@ -70,7 +76,7 @@ class Lab:
 
     def restore(self, ref: ArchiveRef, name: str = "back.img", **asked: object) -> RestoreOutcome:
         """Restore to `out/NAME`."""
-        request = RestoreRequest(delta=ref, destination=self.folder / "out" / name, **asked)  # type: ignore[arg-type]  # tests pass fields by name
+        request = request_for(delta=ref, destination=self.folder / "out" / name, **asked)
         return restore_delta(request, self.targets, reporter=self.witness, stop=go_on)
 
     def restored(self, ref: ArchiveRef, name: str = "back.img") -> bytes:

@@ -44,7 +44,7 @@ ROOMS: dict[str, frozenset[str]] = {
     "show": _SPOOL,
     "host": _SPOOL,
     "worker": _SPOOL | {"host", "show"},
-    "replication": _SPOOL | {"host", "worker", "show", "daemon"},
+    "replication": _SPOOL | {"host", "worker", "show"},
     "daemon": _DAEMON,
     "operations": (_DAEMON | {"daemon"}) - {"show"},
     "doctor": _DAEMON | {"daemon", "operations"},

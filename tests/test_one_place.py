@@ -85,6 +85,48 @@ def test_a_digest_of_another_size_is_one_line(copy: Path) -> None:
     run(copy, WITH_ANOTHER_DIGEST)
 
 
+RETRIES = """
+from phd_daemon.spool.layout import State
+from phd_daemon.spool.reconcile import Again, Facts, reconcile
+from phd_daemon.spool.record import JobRecord
+from phd_daemon.spool.scan import FileFacts, Kind
+from phd_daemon.spool.status_file import Outcome, Result
+from restore_core.disk.identity import Identity
+
+here = Identity(inode=1, generation=1)
+file = FileFacts(identity=here, kind=Kind.REGULAR, size=1, mtime_ns=0, ctime_ns=0, links=1)
+record = JobRecord(
+    stem="crm", state=State.RUNNING, identity=here, size=1, mtime_ns=0, not_before_ns=0, arrived_ns=0,
+    accepted_at=0.0, uid=0, submitter="root", attempt=1,
+)
+outcome = Outcome(attempt=1, result=Result.TRY_AGAIN, exit_code=69, reason="asleep", finished_at=0.0)
+
+
+def waits(outcome, how):
+    now, found = record, []
+    facts = dict(files={State.RUNNING: file}, outcome=outcome, how_ended=how)
+    while isinstance(action := reconcile(Facts(record=now, **facts)), Again):
+        found.append(action.next_try)
+        now = now.with_(tries=action.tries, deaths=action.deaths)
+    return [*found, action.state.value]
+
+
+assert waits(outcome, "") == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, "failed"]
+assert waits(None, "was killed") == [7.0, "failed"]
+"""
+
+
+def test_another_retry_schedule(copy: Path) -> None:
+    """The two tables say how often a job is tried, and how often its worker may die: there is no count beside them."""
+    reconcile = copy / "phd_daemon" / "spool" / "reconcile.py"
+    text = reconcile.read_text()
+    for before, after in (("(60.0, 300.0, 900.0, 3600.0)", "(1.0, 2.0, 3.0, 4.0, 5.0, 6.0)"), ("= (2.0, 60.0)", "= (7.0,)")):
+        assert text.count(before) == 1
+        text = text.replace(before, after)
+    reconcile.write_text(text)
+    run(copy, RETRIES)
+
+
 ZIP_TARGETS = '''
 """Targets that are one zip file, on a server that is this machine."""
 
@@ -221,3 +263,55 @@ def test_a_kind_of_target_is_one_module_and_one_line(copy: Path) -> None:
     line = f'"zip": Kind(module="restore_core.targets.zipped", {facts}),'
     add_line(copy / "restore_core/targets/kinds.py", '"file": Kind(', line)
     run(copy, WITH_ZIP_TARGETS)
+
+
+GREET = '''
+"""`phd greet NAME`: says hello."""
+
+import click
+
+from phd_daemon.cli.options import command
+from phd_daemon.show import output
+
+
+@command(stays_done=True)
+@click.argument("name")
+@click.option("--loudly", is_flag=True)
+def greet(name: str, loudly: bool) -> None:
+    """Say hello to NAME."""
+    output.say(f"hello {name}{'!' * loudly}")
+'''
+
+WITH_A_COMMAND = """
+import os
+import subprocess
+import sys
+
+
+def phd(*arguments, stdout=subprocess.PIPE, **environment):
+    command = [sys.executable, "-m", "phd_daemon.cli.main", *arguments]
+    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False, env=os.environ | environment)
+
+
+assert "\\n  greet       Say hello to NAME.\\n" in phd("--help").stdout, phd("--help")
+greeted = phd("greet", "you", "--loudly")
+assert (greeted.returncode, greeted.stdout, greeted.stderr) == (0, "hello you!\\n", ""), greeted
+for words, place, offered in (("phd gre", "1", "greet"), ("phd greet --l", "2", "--loudly")):
+    completed = phd(_PHD_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=place)
+    assert offered in completed.stdout, completed
+with open("/dev/full", "w") as full:
+    lost = phd("greet", "you", stdout=full)
+assert lost.returncode == 0 and "did its work all the same" in lost.stderr, lost
+"""
+
+
+def test_a_command_is_one_file(copy: Path) -> None:
+    (copy / "phd_daemon/cli/commands/greet.py").write_text(GREET)
+    run(copy, WITH_A_COMMAND)
+
+
+def test_a_command_that_does_not_say_whether_it_stays_done_is_refused(copy: Path) -> None:
+    (copy / "phd_daemon/cli/commands/greet.py").write_text(GREET.replace("@command(stays_done=True)", "@command()"))
+    run(copy, "from phd_daemon.cli.main import run; assert run(['greet', 'you']) == 70")
+    (copy / "phd_daemon/cli/commands/greet.py").write_text(GREET.replace("@command(stays_done=True)", "@click.command()"))
+    run(copy, "from phd_daemon.cli.main import run; assert run(['greet', 'you']) == 70")

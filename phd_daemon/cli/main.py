@@ -1,7 +1,7 @@
-"""`phd`: finds the command, runs it, and turns whatever comes out of it into an exit code. The one place that does.
+"""`phd`: finds the command, runs it, and turns its result or its error into an exit code. Nothing else decides exit codes.
 
 Commands raise the typed errors of restore_core.errors, or return an exit code of their own (`submit --wait`: the job's).
-A command's module is imported when the command is called: `phd log` should not wait for what `phd backup` needs.
+The module of a command is imported when the command is called: `phd log` does not wait for what `phd backup` needs.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import click
 
@@ -23,39 +23,10 @@ from phd_daemon.show import output
 from restore_core.errors import ExitCode, PhdError, from_os_error
 
 _Command = TypeVar("_Command", bound=Callable[..., object])
-COMMANDS: Mapping[str, str] = {
-    "submit": "submit:submit",
-    "log": "log:log",
-    "hold": "job_control:hold",
-    "release": "job_control:release",
-    "cancel": "job_control:cancel",
-    "retry": "job_control:retry",
-    "recover": "recover:recover",
-    "priority": "job_control:priority",
-    "clean": "clean:clean",
-    "queue": "queue:queue",
-    "daemon": "daemon:daemon",
-    "restore": "restore:restore",
-    "plan": "plan:plan",
-    "verify": "verify:verify",
-    "backup": "backup:backup",
-    "adopt": "adopt:adopt",
-    "targets": "targets:targets",
-    "datastores": "datastores:datastores",
-    "index": "index:index",
-    "backups": "backups:backups",
-    "replicate": "replicate:replicate",
-    "rules": "rules:rules",
-    "options": "settings:options",
-    "vmx": "vmx:vmx",
-    "stub": "stub:stub",
-    "doctor": "doctor:doctor",
-}
-"""Command -> module below phd_daemon.cli, and the click command in it."""
-_DEEDS = frozenset(
-    {"submit", "hold", "release", "cancel", "retry", "priority", "clean", "daemon", "restore", "backup", "adopt", "replicate"}
+COMMANDS = tuple(
+    sorted(name.removesuffix(".py") for name in os.listdir(Path(__file__).with_name("commands")) if not name.startswith("_"))
 )
-"""Commands that do something which stays done when its report cannot be written. A code of failure would have it done twice."""
+"""The names of the commands: each is a file in `commands`."""
 
 
 class _Lazy(click.Group):
@@ -67,11 +38,10 @@ class _Lazy(click.Group):
         del ctx
         if cmd_name not in COMMANDS:
             return None
-        module, name = COMMANDS[cmd_name].split(":")
-        command = getattr(importlib.import_module(f"phd_daemon.cli.{module}"), name)
-        if not isinstance(command, click.Command):
-            raise TypeError(f"{module}.{name} is no command")
-        return command
+        found = getattr(importlib.import_module(f"phd_daemon.cli.commands.{cmd_name}"), cmd_name)
+        if not isinstance(found, click.Group) and not hasattr(found, "stays_done"):
+            raise TypeError(f"commands/{cmd_name}.py: {cmd_name} is not made with phd_daemon.cli.options.command")
+        return cast("click.Command", found)
 
 
 def _for_the_shell(option: str, action: str, text: str) -> Callable[[_Command], _Command]:
@@ -163,7 +133,8 @@ def _after_printing(code: int, arguments: Sequence[str]) -> int:
     lost = output.finish()
     if lost is None:
         return code
-    done = code == ExitCode.DONE and not _DEEDS.isdisjoint(arguments[:1])
+    called = phd.get_command(click.Context(phd), arguments[0]) if arguments else None
+    done = code == ExitCode.DONE and getattr(called, "stays_done", False)
     outcome = f"'phd {arguments[0]}' did its work all the same" if done else "what was to be printed is lost"
     output.complain(f"standard output: {lost.strerror or lost}: {outcome}")
     return ExitCode.DESTINATION if code == ExitCode.DONE and not done else code

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,9 +16,28 @@ from restore_core.targets import TargetSet
 if TYPE_CHECKING:
     from phd_daemon.config.model import Config
 
-_Command = TypeVar("_Command", bound=Callable[..., object])
 _SCSI = re.compile(r"(?:ide|sata|nvme)?\d{2,4}\Z")
-_NAMED = re.compile(r"[a-z][a-z0-9_-]*:")
+
+
+class Command(click.Command):
+    """A command of `phd`. `stays_done`: what it did stays done if its report cannot be written.
+
+    Such a command ends with code 0 then: a code of failure would make somebody do it twice.
+    """
+
+    stays_done: bool
+
+
+def command(*, stays_done: bool, cls: type[Command] = Command) -> Callable[[Callable[..., object]], Command]:
+    """Makes a command of a function, like `click.command`."""
+
+    def make(function: Callable[..., object]) -> Command:
+        made = click.command(cls=cls)(function)
+        made.stays_done = stays_done
+        return made
+
+    return make
+
 
 config_option = click.option(
     "--config", type=click.Path(path_type=Path), metavar="FILE", help="Settings; default $PHD_CONFIG, else /etc/phd/phd.toml."
@@ -50,8 +70,17 @@ scsi_option = click.option(
 )
 
 
-def restore_options(command: _Command) -> _Command:
-    """How a disk is restored, alike in `submit` and `restore`."""
+def restore_options(command: Callable[..., int | None]) -> Callable[..., int | None]:
+    """The options of `submit` and `restore`. The command gets those that say how to restore as one `RestoreOptions`."""
+
+    @functools.wraps(command)
+    def with_options(*, overwrite: bool, thin: bool, vmx: str, readback: bool, **others: object) -> int | None:
+        from restore_core.restore.request import Provision, RestoreOptions, VmxChoice
+
+        provision = Provision.THIN if thin else Provision.THICK
+        options = RestoreOptions(overwrite=overwrite, vmx=VmxChoice(vmx), provision=provision, readback=readback)
+        return command(options=options, **others)
+
     for option in (
         click.option("--readback", is_flag=True, help="Read the finished disk again before it gets its name."),
         click.option("--vmx", type=click.Choice(["none", "as-is"]), default="none", help="Put the VMX beside the disk, unedited."),
@@ -60,8 +89,8 @@ def restore_options(command: _Command) -> _Command:
         full_option,
         to_option,
     ):
-        command = option(command)
-    return command
+        with_options = option(with_options)
+    return with_options
 
 
 def open_targets(config: Config) -> TargetSet:

@@ -1,30 +1,36 @@
-"""The way to one backup: machine or VMDK name > a date or All Dates > the list.
+"""The flow to one backup: machine or VMDK name, a date or All Dates, the list of backups.
 
-Every list is left one step back. What is chosen last is handed to a function, and the list stands there again when that
-returns, so that the next disk of a machine can be chosen at once.
+The backup that is chosen last is handed to a function. When that returns, the list is shown again, so that the next disk of a
+machine can be chosen at once.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import enum
+import urllib.parse
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from phd_daemon.console import holdings
 from phd_daemon.console.face import Choice, Face, Row
-from phd_daemon.console.holdings import Group
+from phd_daemon.console.holdings import VERSION_2, Group
 from phd_daemon.console.menus import call, waited
 from phd_daemon.console.session import Session
+from phd_daemon.console.steps import Went, on_if, take
 from phd_daemon.operations.backups import Maps, search
+from phd_daemon.operations.chosen_backup import Checked, check
+from phd_daemon.show import output
 from phd_daemon.show.words import counted
 from restore_core.catalog import CatalogEntry
 from restore_core.catalog.index import Indexed
 from restore_core.errors import ArchiveAbsent, ConfigurationError
-from restore_core.naming import ArchiveType
+from restore_core.naming import ArchiveType, printable, scsi_colon
+from restore_core.targets import TargetSet
 
 Then = Callable[[CatalogEntry, Face, Session], None]
+Groups = Callable[[Sequence[CatalogEntry]], list[Row[Group]]]
 _GROUPS_HELP = """\
 What the targets held when they were last looked at; older looks than index.max_age are made anew by themselves, (I) does it now.
 Machines of the same name stand apart by their UUID. Version-2 backups stand under the name of their host."""
@@ -46,53 +52,106 @@ class Held:
     seen: tuple[str, ...]
 
 
+class _Browse:
+    """The steps, and what was chosen in them. `groups` makes the rows of the first list."""
+
+    held: Held
+    group: Group
+    day: Group
+
+    def __init__(self, face: Face, session: Session, then: Then, groups: Groups, only: ArchiveType | None) -> None:
+        self._face, self._session, self._then, self._groups, self._only = face, session, then, groups, only
+
+    def browse(self, title: str, columns: tuple[str, ...]) -> None:
+        """Takes the steps until the first list is left, or the person does not wait for it."""
+        if self._look(()):
+            take([partial(self.choose_group, title, columns), self.choose_day, self.choose_backup])
+
+    def choose_group(self, title: str, columns: tuple[str, ...]) -> Went:
+        """A machine or a VMDK name."""
+        while True:
+            again: Row[Group | _Again] = Row(cells=("Look at the backup targets again",), value=_Again.AGAIN, key="i")
+            rows: list[Row[Group | _Again]] = [*self._groups(self.held.entries), again]
+            start = 0 if len(rows) == 2 else None
+            choice = Choice(title=title, rows=rows, columns=columns, intro=self.held.seen, help=_GROUPS_HELP, start=start)
+            chosen = self._face.choose(choice)
+            if isinstance(chosen, Group):
+                self.group = chosen
+                return Went.ON
+            if chosen is None:
+                return Went.BACK
+            self._look(None)
+
+    def choose_day(self) -> Went:
+        """A date or All Dates."""
+        title = f"{self.group.title}: a date or All Dates"
+        day = self._face.choose(Choice(title=title, rows=holdings.by_day(self.group), help=_BACKUPS_HELP, start=1))
+        self.day = day or self.group
+        return on_if(day)
+
+    def choose_backup(self) -> Went:
+        """One backup after another, until the list is left."""
+        rows = holdings.backups(self.day, self.held.maps)
+        columns = holdings.BACKUP_COLUMNS + ("VM",) * (len(rows[0].cells) - len(holdings.BACKUP_COLUMNS))
+        title, start = f"Backups of {self.day.title}", holdings.proposed(self.day.entries)
+        choice = Choice(title=title, rows=rows, columns=columns, help=_BACKUPS_HELP, start=start)
+        while (entry := self._face.choose(choice)) is not None:
+            call(title, partial(self._then, entry), self._face, self._session)
+        return Went.BACK
+
+    def _look(self, look: Collection[str] | None) -> bool:
+        """Reads the catalog, and the targets themselves where it is too old (`look`: also those, None: all of them).
+
+        Returns whether the person waited for it.
+        """
+        config = self._session.config
+        if not config.targets:
+            raise ConfigurationError("no backup target is configured", remedy="Add [targets.NAME] to phd.toml.")
+
+        def work() -> Held:
+            found = search(config, kind=self._only, look=look)
+            return Held(entries=holdings.newest_first(found.entries), maps=found.maps, seen=seen(found.targets))
+
+        held = waited("Looking at the backup targets", work, self._face, self._session)
+        if held is None:
+            return False
+        if not held.entries:
+            what = "; ".join(held.seen)
+            raise ArchiveAbsent(f"no backups were found: {what}", remedy="'phd targets' shows which targets answer.")
+        self.held = held
+        return True
+
+
 def browse_machines(face: Face, session: Session, then: Then, *, only: ArchiveType | None = None) -> None:
     """From the list of virtual machines to `then`, until the list is left."""
-    _browse(face, session, then, title="Virtual Machines", columns=holdings.MACHINE_COLUMNS, group=holdings.by_machine, only=only)
+    _Browse(face, session, then, holdings.by_machine, only).browse("Virtual Machines", holdings.MACHINE_COLUMNS)
 
 
 def browse_vmdks(face: Face, session: Session, then: Then) -> None:
     """From the list of VMDK names to `then`, until the list is left."""
-    _browse(face, session, then, title="VMDK Names", columns=holdings.VMDK_COLUMNS, group=holdings.by_vmdk, only=None)
+    _Browse(face, session, then, holdings.by_vmdk, None).browse("VMDK Names", holdings.VMDK_COLUMNS)
 
 
-def _browse(
-    face: Face,
-    session: Session,
-    then: Then,
-    *,
-    title: str,
-    columns: tuple[str, ...],
-    group: Callable[[Sequence[CatalogEntry]], list[Row[Group]]],
-    only: ArchiveType | None,
-) -> None:
-    held = _look(face, session, look=(), only=only)
-    while held is not None:
-        again: Row[Group | _Again] = Row(cells=("Look at the backup targets again",), value=_Again.AGAIN, key="i")
-        rows: list[Row[Group | _Again]] = [*group(held.entries), again]
-        start = 0 if len(rows) == 2 else None
-        chosen = face.choose(Choice(title=title, rows=rows, columns=columns, intro=held.seen, help=_GROUPS_HELP, start=start))
-        if chosen is None:
-            return
-        if isinstance(chosen, Group):
-            _days(face, session, then, chosen, held.maps)
-        else:
-            held = _look(face, session, look=None, only=only) or held
+def summary(entry: CatalogEntry, targets: TargetSet) -> list[str]:
+    """The backup that was chosen, where it lies, and where that target is."""
+    kind = "Full" if entry.name.type is ArchiveType.FULL else "empty Delta" if entry.name.empty_delta else "Delta"
+    target = targets.specs[entry.ref.target]
+    url = urllib.parse.urlsplit(target.url)
+    folder = urllib.parse.unquote(url.path, errors="surrogateescape").rstrip("/")
+    place = "" if url.scheme == "file" else f"{url.hostname}:"
+    return [
+        f"Virtual machine : {printable(entry.folder.vm)} ({printable(entry.folder.uuid or VERSION_2)})",
+        f"Disk            : {printable(entry.name.disk)}, SCSI {scsi_colon(entry.name.scsi)}",
+        f"Backup          : {kind} of {entry.time:%Y-%m-%d %H:%M} UTC, {output.size(entry.stat.size)}",
+        f"Target          : {target.name}, {printable(target.url)}",
+        f"Full path       : {place}{printable(f'{folder}/{entry.ref.path}')}",
+    ]
 
 
-def _days(face: Face, session: Session, then: Then, group: Group, maps: Maps) -> None:
-    rows = holdings.by_day(group)
-    title = f"{group.title}: a date or All Dates"
-    while (chosen := face.choose(Choice(title=title, rows=rows, help=_BACKUPS_HELP, start=1))) is not None:
-        _backups(face, session, then, chosen, maps)
-
-
-def _backups(face: Face, session: Session, then: Then, group: Group, maps: Maps) -> None:
-    rows = holdings.backups(group, maps)
-    columns = holdings.BACKUP_COLUMNS + ("VM",) * (len(rows[0].cells) - len(holdings.BACKUP_COLUMNS))
-    title, start = f"Backups of {group.title}", holdings.proposed(group.entries)
-    while (entry := face.choose(Choice(title=title, rows=rows, columns=columns, help=_BACKUPS_HELP, start=start))) is not None:
-        call(title, partial(then, entry), face, session)
+def read_header(entry: CatalogEntry, face: Face, session: Session) -> Checked | None:
+    """Reads the header of the backup; None: the person did not wait for it."""
+    message = f"Connecting to {entry.ref.target} and checking the header of the backup"
+    return waited(message, lambda: check(entry, session.targets), face, session)
 
 
 def seen(known: Sequence[Indexed]) -> tuple[str, ...]:
@@ -104,22 +163,3 @@ def seen(known: Sequence[Indexed]) -> tuple[str, ...]:
 
 def _as_of(one: Indexed) -> str:
     return f"as of {dt.datetime.fromtimestamp(one.head.began, dt.UTC):%Y-%m-%d %H:%M} UTC" if one.head else "never seen"
-
-
-def _look(face: Face, session: Session, *, look: Collection[str] | None, only: ArchiveType | None) -> Held | None:
-    """The catalog, and the targets themselves where it is too old (`look`: also those, None: all of them).
-
-    None: the person did not wait for it.
-    """
-    if not session.config.targets:
-        raise ConfigurationError("no backup target is configured", remedy="Add [targets.NAME] to phd.toml.")
-
-    def work() -> Held:
-        found = search(session.config, kind=only, look=look)
-        return Held(entries=holdings.newest_first(found.entries), maps=found.maps, seen=seen(found.targets))
-
-    held = waited("Looking at the backup targets", work, face, session)
-    if held is not None and not held.entries:
-        what = "; ".join(held.seen)
-        raise ArchiveAbsent(f"no backups were found: {what}", remedy="'phd targets' shows which targets answer.")
-    return held

@@ -1,16 +1,33 @@
-"""Restore through the console: backup > header > Full > place > start, one step back at a time."""
+"""Restore through the console: backup, header, Full, place, start. Each question can be left, one step back."""
 
 from __future__ import annotations
 
-from phd_daemon.console.check_backup import Checked, check, summary
-from phd_daemon.console.choose_backup import browse_machines, browse_vmdks
-from phd_daemon.console.choose_full import FullChoice, choose_full, fulls_of
-from phd_daemon.console.choose_place import Chosen, choose_place
-from phd_daemon.console.face import Face
+from functools import partial
+
+from phd_daemon.console.choose_backup import browse_machines, browse_vmdks, read_header, summary
+from phd_daemon.console.choose_place import PlaceSteps
+from phd_daemon.console.face import Choice, Face, Page, Row
+from phd_daemon.console.menus import queue_state, waited
+from phd_daemon.console.restore_here import restore_here
 from phd_daemon.console.session import Session
-from phd_daemon.console.start_restore import Order, start
+from phd_daemon.console.steps import Went, on_if, take
+from phd_daemon.host.datastores import readable_record
+from phd_daemon.operations.chosen_backup import Checked, fulls_of
+from phd_daemon.operations.installation import receipts_folder
+from phd_daemon.operations.submit import submit
+from phd_daemon.show import output
+from phd_daemon.show.live import header_block
+from phd_daemon.spool.control_file import ControlFile
 from restore_core.catalog import CatalogEntry
+from restore_core.naming import printable
 from restore_core.restore.fulls.candidates import Candidate
+from restore_core.restore.request import RestoreOptions, RestoreRequest, VmxChoice
+from restore_core.targets.base import ArchiveRef
+
+_FULL_COLUMNS = ("", "TARGET", "SIZE", "DATE", "FULL", "")
+_FULL_HELP = """\
+A Delta holds what changed since its Full. The one with * was compared with the map in the Delta: its id, its size and some of its
+blocks. Every block is checked again when it is restored. With several of them the first is taken, and another when that breaks."""
 
 
 def by_vm(face: Face, session: Session) -> None:
@@ -25,34 +42,131 @@ def by_vmdk(face: Face, session: Session) -> None:
 
 def restore_backup(entry: CatalogEntry, face: Face, session: Session) -> None:
     """One backup, from its summary to the start of the restore."""
-    known: tuple[Checked, list[Candidate]] | None = None
-    while face.confirm("Restore this backup?", summary(entry, session.targets), default=True):
-        known = known or _known(entry, face, session)
-        if known is not None and _from_the_full_on(*known, face, session):
+    flow = _Restore(entry, face, session)
+    steps = [flow.confirm_backup, flow.look_at_backup, flow.choose_full, *flow.place_steps()]
+    if take([*steps, flow.confirm_start, flow.choose_queue, flow.choose_vmx]):
+        flow.begin()
+
+
+class _Restore(PlaceSteps):
+    """The steps, and what was answered in them."""
+
+    fulls: list[Candidate]
+    full: ArchiveRef | None = None  # None leaves it to the restore, which goes on with another copy if one breaks
+    queued: bool
+    vmx = VmxChoice.NONE
+
+    def __init__(self, entry: CatalogEntry, face: Face, session: Session) -> None:
+        super().__init__(face, session)
+        self._entry = entry
+        self._known: tuple[Checked, list[Candidate]] | None = None
+
+    def confirm_backup(self) -> Went:
+        """The summary of the backup that was chosen."""
+        return on_if(self.face.confirm("Restore this backup?", summary(self._entry, self.session.targets), default=True))
+
+    def look_at_backup(self) -> Went:
+        """What its target says of the backup, and its Fulls; asks nothing, and looks once."""
+        if self._known is None:
+            backup = read_header(self._entry, self.face, self.session)
+            fulls = self._fulls_of(backup) if backup is not None else None
+            if backup is None or fulls is None:
+                return Went.BACK
+            self._known = backup, fulls
+        self.backup, self.fulls = self._known
+        return Went.PAST
+
+    def _fulls_of(self, backup: Checked) -> list[Candidate] | None:
+        if not backup.needs_full:
+            return []
+        message = "Looking for the Full of this Delta, and proving it"
+        work = partial(fulls_of, backup, self.session.config, self.session.targets)
+        return waited(message, work, self.face, self.session)
+
+    def choose_full(self) -> Went:
+        """One of the Fulls; the first proven one is proposed. A Full needs none."""
+        if not self.fulls:
+            return Went.PAST
+        rows = [_full_row(one, first=index == 0) for index, one in enumerate(self.fulls)]
+        proven = self.fulls[0].proven
+        intro: tuple[str, ...] = ()
+        if not proven:
+            intro = ("No Full of this Delta is there now. A job in the queue is tried again while a target is away.",)
+            rows.append(Row(cells=("None is proven: look again when the restore begins",), value=(None,), key="a"))
+        start = 0 if proven else None
+        chosen = self.face.choose(
+            Choice(title="The Full for this Delta", rows=rows, columns=_FULL_COLUMNS, intro=intro, help=_FULL_HELP, start=start)
+        )
+        self.full = chosen[0] if chosen else None
+        return on_if(chosen)
+
+    def confirm_start(self) -> Went:
+        """Everything that was chosen, for the last time."""
+        is_full, request = self.backup.is_full, self.request()
+        lines = header_block(request, self.session.targets.specs, is_full=is_full)[2:-2]
+        if self.backup.header is not None:
+            lines.append(f" DISK: {self.backup.header.describe()}")
+            lines += [f" FULL: {request.full}"] if request.full else []
+        elif self.backup.disk_size is not None:
+            lines.append(f" DISK: {self.backup.disk_size} bytes")
+        if self.overwrite:
+            lines.append(" The disk that lies there is refreshed or replaced.")
+        return on_if(self.face.confirm("Start this restore?", lines, default=True))
+
+    def choose_queue(self) -> Went:
+        """Whether it goes into the queue or runs here. A Full, and a disk outside the datastores, cannot be queued."""
+        if self.backup.is_full or not self.on_datastore:
+            self.queued = False
+            why = "A Full cannot be queued" if self.backup.is_full else "A disk outside the datastores cannot be queued"
+            lines = [f"{why}: it is restored in the foreground.", "Do not close this terminal while it runs."]
+            return on_if(self.face.confirm("Restore it now, in the foreground?", lines, default=True))
+        waits = queue_state(self.session)
+        lines = [*filter(None, [waits]), "No restores it now, in the foreground: do not close this terminal while it runs then."]
+        queued = self.face.confirm("Submit this restore job to the background restore queue?", lines, default=not waits)
+        self.queued = bool(queued)
+        return Went.BACK if queued is None else Went.ON
+
+    def choose_vmx(self) -> Went:
+        """Asked before a job is queued; a restore that runs here asks when it is done."""
+        if not (self.queued and self.backup.has_vmx):
+            return Went.PAST
+        lines = [f"It is put beside the disk, in {printable(str(self.path.parent))}."]
+        wanted = self.face.confirm("Restore the VMX file also, unedited?", lines, default=False)
+        self.vmx = VmxChoice.AS_IS if wanted else VmxChoice.NONE
+        return Went.BACK if wanted is None else Went.ON
+
+    def request(self) -> RestoreRequest:
+        """What was chosen, as the restore takes it."""
+        config = self.session.config
+        return RestoreRequest(
+            delta=self._entry.ref,
+            destination=self.path,
+            full=self.full,
+            options=RestoreOptions(overwrite=self.overwrite),
+            mode=config.datastores.mode,
+            records=receipts_folder(config),
+            datastores=readable_record(config),
+            catalog=config.catalog_folder,
+            catalog_max_age=config.index.max_age,
+        )
+
+    def begin(self) -> None:
+        """Submits the job, or restores here."""
+        if not self.queued:
+            restore_here(self.request(), self.backup, self.face, self.session)
             return
+        ref, path, config = self._entry.ref, self.path, self.session.config
+        options = RestoreOptions(overwrite=self.overwrite, vmx=self.vmx)
+        control = ControlFile(delta=ref, restore_to=path, full=self.full, options=options)
+        (job,) = submit(config, [control])
+        lines = [f"{printable(job)}: waiting, {ref}", f"to {printable(str(path))}", *filter(None, [queue_state(self.session)])]
+        lines.append("Backup Restore Status in the main menu shows how far it is.")
+        self.face.show(Page(title="Submitted to the restore queue", lines=lines))
 
 
-def _known(entry: CatalogEntry, face: Face, session: Session) -> tuple[Checked, list[Candidate]] | None:
-    """What its target says of the backup, and its Fulls; None when the person did not wait."""
-    backup = check(entry, face, session)
-    fulls = fulls_of(backup, face, session) if backup is not None else None
-    return None if backup is None or fulls is None else (backup, fulls)
-
-
-def _from_the_full_on(backup: Checked, fulls: list[Candidate], face: Face, session: Session) -> bool:
-    """Whether a restore was begun; False when the person went back before that."""
-    if not fulls:
-        return _place_and_start(backup, FullChoice(ref=None), face, session)
-    while (full := choose_full(fulls, face)) is not None:
-        if _place_and_start(backup, full, face, session):
-            return True
-    return False
-
-
-def _place_and_start(backup: Checked, full: FullChoice, face: Face, session: Session) -> bool:
-    """The same, with the Full that was chosen."""
-
-    def then(place: Chosen) -> bool:
-        return start(Order(backup=backup, full=full, place=place), face, session)
-
-    return choose_place(backup, face, session, then)
+def _full_row(one: Candidate, *, first: bool) -> Row[tuple[ArchiveRef | None]]:
+    date = f"{one.time:%Y-%m-%d %H:%M}" if one.time else "-"
+    mark, why = ("*", one.why) if one.proven else ("", "")
+    cells = (mark, one.ref.target, output.size(one.size), date, printable(one.ref.name), why)
+    left = first and one.proven  # which Full is taken is left to the restore, which goes on with another if this one breaks
+    return Row(cells=cells, value=(None if left else one.ref,), refused="" if one.proven else one.why)

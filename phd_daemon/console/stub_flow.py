@@ -5,9 +5,9 @@ from __future__ import annotations
 import enum
 from pathlib import Path
 
-from phd_daemon.console import places
 from phd_daemon.console.face import Choice, Face, Page, Question, Row
 from phd_daemon.console.session import Session
+from phd_daemon.operations import places
 from phd_daemon.show import output
 from restore_core.naming import printable, unprintable
 from restore_core.restore.extras import write_stub

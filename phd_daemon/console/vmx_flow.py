@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path
-
-from phd_daemon.console import places
-from phd_daemon.console.check_backup import Checked, check, summary
-from phd_daemon.console.choose_backup import browse_machines
-from phd_daemon.console.choose_place import choose_folder, proposed_folder
-from phd_daemon.console.face import Face, Page
+from phd_daemon.console.choose_backup import browse_machines, read_header, summary
+from phd_daemon.console.choose_place import FolderSteps
+from phd_daemon.console.face import Face
 from phd_daemon.console.menus import waited
+from phd_daemon.console.restore_here import put_vmx
 from phd_daemon.console.session import Session
+from phd_daemon.console.steps import Went, on_if, take
 from phd_daemon.host.datastores import readable_record
+from phd_daemon.operations import places
+from phd_daemon.operations.chosen_backup import Checked
 from restore_core.catalog import CatalogEntry
 from restore_core.disk.known_datastores import refuse_unless_known
 from restore_core.errors import BadArchive
-from restore_core.naming import ArchiveType, printable
-from restore_core.restore.extras import restore_vmx
+from restore_core.naming import ArchiveType
 
 
 def vmx_only(face: Face, session: Session) -> None:
@@ -26,29 +24,40 @@ def vmx_only(face: Face, session: Session) -> None:
 
 
 def _restore_vmx(entry: CatalogEntry, face: Face, session: Session) -> None:
-    backup: Checked | None = None
-    while face.confirm("Restore the VMX file of this backup?", summary(entry, session.targets), default=True):
-        backup = backup or check(entry, face, session)
-        if backup is not None and _put_it_somewhere(backup, face, session):
-            return
+    flow = _Vmx(entry, face, session)
+    if take([flow.confirm_backup, flow.look_at_backup, flow.look_at_datastores, *flow.folder_steps()]):
+        refuse_unless_known(flow.folder / "any.vmx", readable_record(session.config))
+        flow.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        put_vmx(entry, flow.folder, face, session)
 
 
-def _put_it_somewhere(backup: Checked, face: Face, session: Session) -> bool:
-    """Whether it was written; False when the person went back before that."""
-    entry = backup.entry
-    if not backup.has_vmx:
-        raise BadArchive(
-            f"{entry.ref}: it holds no VMX", remedy="The disk was backed up without its VM; make a VMX for it by hand."
-        )
+class _Vmx(FolderSteps):
+    """The steps before those to a folder."""
 
-    def write(folder: Path) -> bool:
-        record = readable_record(session.config)
-        refuse_unless_known(folder / "any.vmx", record)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        written = restore_vmx(entry.ref, session.targets, folder, record)
-        text = f"{printable(str(written))}: check its paths and settings before you use it"
-        face.show(Page(title="VMX restored", lines=[text]))
-        return True
+    def __init__(self, entry: CatalogEntry, face: Face, session: Session) -> None:
+        super().__init__(face, session)
+        self._entry = entry
+        self._known: Checked | None = None
 
-    stores = waited("Looking at the datastores", lambda: places.datastores(session.config.datastores.roots), face, session)
-    return stores is not None and choose_folder(stores, partial(proposed_folder, backup, disk=""), face, session, write)
+    def confirm_backup(self) -> Went:
+        """The summary of the backup that was chosen."""
+        lines = summary(self._entry, self.session.targets)
+        return on_if(self.face.confirm("Restore the VMX file of this backup?", lines, default=True))
+
+    def look_at_backup(self) -> Went:
+        """Reads its header, once. Raises `BadArchive` for one that holds no VMX."""
+        self._known = self._known or read_header(self._entry, self.face, self.session)
+        if self._known is None:
+            return Went.BACK
+        if not self._known.has_vmx:
+            remedy = "The disk was backed up without its VM; make a VMX for it by hand."
+            raise BadArchive(f"{self._entry.ref}: it holds no VMX", remedy=remedy)
+        self.backup = self._known
+        return Went.PAST
+
+    def look_at_datastores(self) -> Went:
+        """The datastores there are now."""
+        roots = self.session.config.datastores.roots
+        stores = waited("Looking at the datastores", lambda: places.datastores(roots), self.face, self.session)
+        self.stores = stores or []
+        return Went.BACK if stores is None else Went.PAST

@@ -1,7 +1,8 @@
-"""The daemon's own log: one chain of structlog processors behind the standard library's handlers.
+"""The daemon's own log: what it says of each event, and one chain of structlog processors behind the standard library's handlers.
 
-Modules log with `logging.getLogger(__name__)` and `extra=`; the extras become fields. To the journal and to a file a
-line is JSON, on a terminal it is for eyes. A job's log is something else: see `spool.job_log`.
+Events come to `log_event`. What is of no interest to anybody else is logged where it happens, with `logging.getLogger(__name__)`
+and `extra=`; the extras become fields. To the journal and to a file a line is JSON, on a terminal it is for people to read.
+The log of a job is written by `spool.job_log`.
 """
 
 from __future__ import annotations
@@ -10,11 +11,67 @@ import logging
 import logging.handlers
 import sys
 from pathlib import Path
+from typing import assert_never
 
 import structlog
 from structlog.typing import Processor
 
+from phd_daemon.spool import events
+from phd_daemon.spool.status_file import in_one_line
+from restore_core.naming import printable
+
+_log = logging.getLogger(__name__)
 _FILE_BYTES, _FILES_KEPT = 4 << 20, 3
+
+
+def log_event(event: events.Event) -> None:
+    """Writes the line of one event."""
+    match event:
+        case events.PassEnded():
+            level = logging.WARNING if event.exit_code else logging.INFO
+            _log.log(level, "replication pass", extra={"exit_code": event.exit_code, "said": event.said})
+        case events.DaemonStarted():
+            _log.info("ready", extra={"spool": printable(str(event.spool)), "pid": event.pid})
+        case events.DaemonStopped():
+            _log.info("stopped", extra={"workers left": [printable(name) for name in event.workers_left]})
+        case events.BugFound():
+            where = {"step": event.step} if event.step else {}
+            _log.error(event.message, exc_info=event.error, extra={**where, "job": printable(event.name)})
+        case events.JobRejected():
+            _log.warning("rejected", extra={"job": printable(event.name), "why": event.error.message})
+        case events.JobNotStarted():
+            _log.warning("put back", extra={"job": printable(event.name), "why": event.why})
+        case events.OfJob():
+            what, facts = _of_job(event)
+            _log.info(what, extra={"job": printable(event.job.stem), **facts})
+        case events.PassStarted() | events.TargetLost() | events.TargetPartial() | events.TargetBack():
+            pass  # the line of the pass tells
+        case events.DatastoreLost() | events.DatastoreBack():
+            pass  # each job that waits for it tells, in its own log
+        case _:
+            assert_never(event)
+
+
+def _of_job(event: events.JobEvent) -> tuple[str, dict[str, object]]:
+    match event:
+        case events.JobAccepted():
+            return "accepted", {"submitter": printable(event.job.submitter)}
+        case events.JobStarted():
+            return "started", {"attempt": event.job.attempt, "pid": event.pid}
+        case events.JobAdopted():
+            return "adopted", {"attempt": event.job.attempt, "pid": event.pid}
+        case events.JobWaitsAgain():
+            return "waits again", {"why": event.why}
+        case events.JobEnded():
+            return event.job.state.meaning, {"why": in_one_line(event.reason)}
+        case events.JobRenamed():
+            return "steps aside", {"why": "a newer one has its name"}
+        case events.JobWithdrawn():
+            return "withdrawn", {"why": "its control file was removed"}
+        case events.JobForgotten():
+            return "forgotten", {"why": "its control file was removed"}
+        case _:
+            assert_never(event)
 
 
 def log_to_stderr() -> None:

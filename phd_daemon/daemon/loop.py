@@ -1,4 +1,4 @@
-"""What the main loop sleeps on: the doorbell, signals, and the ends of workers. One `select`, no wake-up for nothing."""
+"""The main loop's sleep, which the doorbell, signals and ended workers interrupt, and the guard around each of its steps."""
 
 from __future__ import annotations
 
@@ -6,12 +6,37 @@ import contextlib
 import os
 import selectors
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import FrameType
+
+from phd_daemon.spool.events import BugFound, OnEvent
+
+
+class Guard:
+    """Keeps an unexpected error in one step, or with one job, from ending the daemon or another step; reports it as `BugFound`.
+
+    Typed errors are handled where they are expected. What is left is a bug of ours, or a spool in a state nobody thought of. Were
+    it to end the daemon, the same job would end the next one, too.
+    """
+
+    def __init__(self, on_event: OnEvent) -> None:
+        self._on_event = on_event
+
+    @contextlib.contextmanager
+    def __call__(self, step: str, job: str = "") -> Iterator[None]:
+        """Catches every exception that is raised inside, but not what ends a process: signals, `sys.exit`."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  that is what it is for
+            message = "a bug of ours, or something unheard of; all else goes on"
+            self._on_event(BugFound(error=error, message=message, step=step, name=job))
 
 
 class Sleep:
-    """Made inside the daemon, after any detaching: it has open files. Signals only leave a note and wake the loop."""
+    """The sleep of the main loop: one `select`. Handlers of signals only note the signal and wake the loop.
+
+    It has open files, so it is made inside the daemon, after any detaching.
+    """
 
     def __init__(self, signals: Iterable[signal.Signals]) -> None:
         self._noted: set[signal.Signals] = set()
@@ -21,38 +46,38 @@ class Sleep:
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         for number in signals:
             signal.signal(number, self._note)
-        # A lease on a file that somebody opens brings SIGIO, which kills by default; see spool.door.
+        # A lease on a file that somebody opens brings SIGIO, which kills by default; see spool.intake.
         signal.signal(signal.SIGIO, signal.SIG_IGN)
 
     def ring(self) -> None:
-        """Wake the loop; from any thread."""
-        # Full: it will wake anyway. Closed: nobody is there any more to be woken.
+        """Wakes the loop; may be called from any thread."""
+        # A full pipe wakes the loop anyway; a closed one has no loop any more.
         with contextlib.suppress(BlockingIOError, OSError):
             os.write(self._writer, b"\0")
 
     def wait(self, seconds: float) -> None:
-        """Sleep until something rings, at most so long."""
+        """Sleeps until something wakes the loop, at most `seconds`."""
         if self._selector.select(max(seconds, 0.0)):
             with contextlib.suppress(BlockingIOError):
                 while os.read(self._reader, 4096):
                     pass
 
     def signals(self) -> frozenset[signal.Signals]:
-        """Those that came since the last call."""
+        """Returns the signals that came since the last call."""
         noted, self._noted = self._noted, set()
         return frozenset(noted)
 
     def add(self, fd: int) -> None:
-        """Wake when this file becomes readable, too."""
+        """From now on the loop also wakes when this file becomes readable."""
         self._selector.register(fd, selectors.EVENT_READ)
 
     def remove(self, fd: int) -> None:
-        """No longer; before the file is closed."""
+        """Stops waiting for this file; to be called before it is closed."""
         with contextlib.suppress(KeyError):
             self._selector.unregister(fd)
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Closes the files."""
         signal.set_wakeup_fd(-1)
         self._selector.close()
         os.close(self._reader)

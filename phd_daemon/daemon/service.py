@@ -20,15 +20,14 @@ from pathlib import Path
 
 from phd_daemon.config.load import load_config
 from phd_daemon.config.model import Config, needs_restart
-from phd_daemon.daemon.children import Workers
-from phd_daemon.daemon.guard import guarded
-from phd_daemon.daemon.hung import HungWatch
-from phd_daemon.daemon.ledger_entry import enter
-from phd_daemon.daemon.loop import Sleep
-from phd_daemon.daemon.policy import door_policy, drop_part
+from phd_daemon.daemon.children import HungWatch, Workers
+from phd_daemon.daemon.ends import drop_part, enter
+from phd_daemon.daemon.loop import Guard, Sleep
+from phd_daemon.daemon.policy import door_policy
 from phd_daemon.daemon.starts import Starts
 from phd_daemon.daemon.systemd import Notifier
 from phd_daemon.replication.schedule import Passes
+from phd_daemon.spool import events
 from phd_daemon.spool.keeper import Ending, Keeper, Round
 from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.pidlock import PidLock
@@ -64,7 +63,9 @@ def open_spool(config: Config) -> PidLock:
 class Service:
     """One daemon over one spool. Made before detaching; opens files and starts threads only in `run`."""
 
-    def __init__(self, config: Config, *, lock: PidLock, notifier: Notifier, command: Sequence[str]) -> None:
+    def __init__(
+        self, config: Config, *, lock: PidLock, notifier: Notifier, command: Sequence[str], on_event: events.OnEvent
+    ) -> None:
         self._config = config
         self._config_seen = _look_of(config.source)
         self._policy = door_policy(config)
@@ -72,6 +73,7 @@ class Service:
         self._spool_seen = self._locked_folder = _folder_of(self._spool)
         self._lock = lock
         self._notifier = notifier
+        self._on_event, self._guarded = on_event, Guard(on_event)
         self._workers = Workers(command)
         self._hung = HungWatch()
         self._keeper: Keeper | None = None
@@ -83,13 +85,14 @@ class Service:
         with self._lock:
             self._sleep = Sleep(SIGNALS)
             self._doorbell = Doorbell(self._spool.folder, self._sleep.ring)
-            self._starts = Starts(self._spool, self._workers, watch=self._sleep.add)
-            self._passes = Passes(watch=self._sleep.add, unwatch=self._sleep.remove)
+            watch = self._sleep.add
+            self._starts = Starts(self._spool, self._workers, watch=watch, guarded=self._guarded, on_event=self._on_event)
+            self._passes = Passes(watch=watch, unwatch=self._sleep.remove, on_event=self._on_event)
             try:
                 self._keeper = self._new_keeper()
                 due = self._turn()
                 self._notifier.ready(self._summary())
-                _log.info("ready", extra={"spool": printable(str(self._spool.folder)), "pid": os.getpid()})
+                self._on_event(events.DaemonStarted(spool=self._spool.folder, pid=os.getpid()))
                 while not self._told_to_stop():
                     self._sleep.wait(due)
                     due = self._turn()
@@ -101,7 +104,7 @@ class Service:
 
     def _turn(self) -> float:
         """Everything there is to do now; seconds until something is due without a ring. Raises nothing."""
-        with guarded("turn"):
+        with self._guarded("turn"):
             return self._work()
         return POLL_SECONDS
 
@@ -111,15 +114,15 @@ class Service:
         rescan = started >= self._rescan_at
         if rescan:
             self._rescan_at = started + RESCAN_SECONDS
-            with guarded("settings"):
+            with self._guarded("settings"):
                 self._reload_if_changed()
-            with guarded("hung workers"):
+            with self._guarded("hung workers"):
                 self._hung.look(self._workers, self._spool, deadline=self._config.queue.hung_after)
         watched = self._doorbell.arm()
-        with guarded("ended workers"):
+        with self._guarded("ended workers"):
             self._reap()
         next_pass: float | None = RESCAN_SECONDS
-        with guarded("replication"):
+        with self._guarded("replication"):
             next_pass = self._passes.turn(self._config)
         if not self._same_spool():
             return POLL_SECONDS
@@ -130,7 +133,7 @@ class Service:
             found = keeper.round(self._policy, renamed_in=self._doorbell.take())
             plan = self._start_what_can(keeper, found)
             if started >= self._purge_at:
-                with guarded("purge"):
+                with self._guarded("purge"):
                     self._purge(keeper, started)
         except (OSError, MemoryError) as error:
             _log.error("the spool cannot be served just now", extra={"why": str(error) or "not enough memory"})
@@ -156,10 +159,10 @@ class Service:
 
     def _start_what_can(self, keeper: Keeper, found: Round) -> Plan:
         for record in (*found.live, *found.cancel):
-            with guarded("adopt", record.stem):
+            with self._guarded("adopt", record.stem):
                 self._adopt(record)
         for record in found.cancel:
-            with guarded("stop", record.stem):
+            with self._guarded("stop", record.stem):
                 self._workers.stop(record.stem)
         return self._starts.start_what_can(self._config, keeper, found.ready)
 
@@ -173,7 +176,7 @@ class Service:
             self._sleep.add(worker.pidfd)
         if (record.stem, record.attempt) not in self._adopted:
             self._adopted.add((record.stem, record.attempt))
-            _log.info("adopted", extra={"job": printable(record.stem), "attempt": record.attempt, "pid": pid})
+            self._on_event(events.JobAdopted(job=record, pid=pid))
 
     def _reap(self, *, draining: bool = False) -> None:
         for worker, how in self._workers.reap():
@@ -193,7 +196,7 @@ class Service:
         if noted & {signal.SIGTERM, signal.SIGINT}:
             return True
         if signal.SIGHUP in noted:
-            with guarded("settings"):
+            with self._guarded("settings"):
                 self._reload()
                 self._passes.trigger(self._config)
             self._sleep.ring()
@@ -210,17 +213,17 @@ class Service:
         while len(self._workers) and (left := end - time.monotonic()) > 0:
             self._sleep.wait(min(left, 1.0))
             self._tick()
-            with guarded("ended workers"):
+            with self._guarded("ended workers"):
                 self._reap(draining=True)
             if left < KILL_BEFORE_END:
                 for worker in self._workers.all():
                     self._workers.kill(worker.job)
-        with guarded("ended workers"):
+        with self._guarded("ended workers"):
             self._reap(draining=True)
         if self._keeper is not None:
-            with guarded("last round"), contextlib.suppress(OSError):
+            with self._guarded("last round"), contextlib.suppress(OSError):
                 self._keeper.round(replace(self._policy, open=False))
-        _log.info("stopped", extra={"workers left": [printable(worker.job) for worker in self._workers.all()]})
+        self._on_event(events.DaemonStopped(workers_left=tuple(worker.job for worker in self._workers.all())))
 
     def _reload_if_changed(self) -> None:
         if _look_of(self._config.source) != self._config_seen:
@@ -267,7 +270,14 @@ class Service:
         self._lock = lock.__enter__()
 
     def _new_keeper(self) -> Keeper:
-        return Keeper(self._spool, ended=self._job_ended, tick=self._tick, enter=self._enter, unreaped=self._workers.unreaped)
+        return Keeper(
+            self._spool,
+            ended=self._job_ended,
+            tick=self._tick,
+            enter=self._enter,
+            unreaped=self._workers.unreaped,
+            on_event=self._on_event,
+        )
 
     def _enter(self, record: JobRecord, finished: float) -> None:
         enter(record, finished, self._config.replication.ledger)

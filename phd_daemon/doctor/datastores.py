@@ -1,12 +1,14 @@
-"""The datastores: is each mounted, and the disk it was; and which jobs wait for one that is not."""
+"""The datastores: is each mounted, and the same disk as before; and the folders that the settings name."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator
-from typing import assert_never
+from pathlib import Path
 
+from phd_daemon.config.model import Config
 from phd_daemon.doctor.finding import Finding, Report
-from phd_daemon.host.datastore_list import DatastoreState, DatastoreView, views
+from phd_daemon.host.datastores import DatastoreState, DatastoreView, views
 from restore_core.disk.datastore import datastore_of
 from restore_core.disk.known_datastores import DatastoreRecord
 from restore_core.errors import PhdError
@@ -14,10 +16,16 @@ from restore_core.naming import printable
 from restore_core.replication.selection import Phase, QueuedJob
 
 _NAMED_AT_MOST = 10
+_CHECKS = {
+    DatastoreState.UNMOUNTED: "datastore-unmounted",
+    DatastoreState.OTHER: "datastore-changed",
+    DatastoreState.GONE: "datastore-gone",
+    DatastoreState.UNREADABLE: "datastore-unreadable",
+}
 
 
 def examine(record: DatastoreRecord, jobs: Collection[QueuedJob]) -> Report:
-    """Every datastore that jobs wait for, or would."""
+    """Examines every datastore that jobs wait for, or could wait for."""
     try:
         found = views(record)
     except OSError as error:
@@ -31,32 +39,15 @@ def examine(record: DatastoreRecord, jobs: Collection[QueuedJob]) -> Report:
 
 def _findings(found: Collection[DatastoreView], record: DatastoreRecord, jobs: Collection[QueuedJob]) -> Iterator[Finding]:
     for one in found:
-        check = _check(one.state)
-        if check is not None:
+        if one.state.wrong:
             waiting = [job for job in jobs if job.phase is Phase.ACTIVE and datastore_of(job.destination, record.roots) == one.path]
             yield Finding(
-                check=check,
+                check=_CHECKS[one.state],
                 what=one.problem or one.state.value,
                 where=printable(str(one.path)),
                 why=f"Nothing is restored there: it would fill another file system, or somebody's disk. {_who_waits(waiting)}",
                 mend=one.remedy or "Mount it.",
             )
-
-
-def _check(state: DatastoreState) -> str | None:
-    match state:
-        case DatastoreState.KNOWN | DatastoreState.NEW:
-            return None
-        case DatastoreState.UNMOUNTED:
-            return "datastore-unmounted"
-        case DatastoreState.OTHER:
-            return "datastore-changed"
-        case DatastoreState.GONE:
-            return "datastore-gone"
-        case DatastoreState.UNREADABLE:
-            return "datastore-unreadable"
-        case _:
-            assert_never(state)
 
 
 def _who_waits(jobs: Collection[QueuedJob]) -> str:
@@ -65,3 +56,50 @@ def _who_waits(jobs: Collection[QueuedJob]) -> str:
     names = sorted(printable(job.name) for job in jobs)
     more = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
     return f"Waiting for it: {', '.join(names[:_NAMED_AT_MOST])}{more}."
+
+
+def folders(config: Config) -> Report:
+    """Examines the roots, the folder that loaded rules restore to, and state_dir.
+
+    A default_datastore that phd.toml does not name may be used by nobody, and is not looked at.
+    """
+    found = [
+        Finding(
+            check="datastore-missing",
+            what="it is a root of datastores, and there is no such folder",
+            where=f"{printable(str(root))} (datastores.roots)",
+            why="Nothing can be restored to a datastore below it: every such job fails.",
+            mend="Mount it, or name the right folder in phd.toml.",
+        )
+        for root in config.datastores.roots
+        if not root.is_dir()
+    ]
+    default = config.replication.default_datastore
+    named = config.replication.enabled and "default_datastore" in config.replication.model_fields_set
+    if named and not default.is_dir():
+        missing = Finding(
+            check="datastore-missing",
+            what="the rules of 'phd rules load' restore to it, and there is no such folder",
+            where=f"{printable(str(default))} (replication.default_datastore)",
+            why="The disks of those rules cannot be restored.",
+            mend="Mount it, or name another: phd options replication.default_datastore /PATH",
+        )
+        found.append(missing)
+    return Report(findings=tuple(found)) + _state_dir(config.state_dir)
+
+
+def _state_dir(folder: Path) -> Report:
+    """Whether state_dir can be written. For a user who does not own the folder this says nothing about the daemon."""
+    there = next(one for one in (folder, *folder.parents) if os.path.lexists(one))
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return Report()
+    if there.is_dir() and os.geteuid() not in (0, there.stat().st_uid):
+        return Report(unseen=(f"whether the daemon can write {printable(str(folder))} (state_dir); ask as root",))
+    bad = Finding(
+        check="state-dir-unwritable",
+        what="it cannot be written" if there.is_dir() else f"{printable(str(there))} is no folder",
+        where=f"{printable(str(folder))} (state_dir)",
+        why="The catalog of the targets, the record of passes and the daemon's pid file are kept there.",
+        mend="Check its mode, its mount (read-only?) and the path itself, or name another state_dir in phd.toml.",
+    )
+    return Report(findings=(bad,))

@@ -1,4 +1,4 @@
-"""All checks in one go. Each stands alone: what one cannot see keeps none of the others from looking."""
+"""Runs all checks. Each is independent: what one cannot look at does not stop the others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from phd_daemon.config.load import load_config
 from phd_daemon.config.model import Config
-from phd_daemon.doctor import datastores, folders, leftovers, machine, rules, spool, targets, unit
+from phd_daemon.doctor import datastores, leftovers, machine, rules, spool, targets, unit
 from phd_daemon.doctor.finding import Finding, Report
 from phd_daemon.host.catalog import catalog_of
 from phd_daemon.host.datastores import record_of
@@ -26,7 +26,7 @@ from restore_core.targets.kinds import make_target
 
 
 def examine(path: Path | None) -> Report:
-    """Everything about the installation whose settings are in `path` (None: where they are by default)."""
+    """Examines the installation whose settings are in `path` (None: the default path)."""
     try:
         config = load_config(path)
     except ConfigurationError as error:
@@ -35,7 +35,7 @@ def examine(path: Path | None) -> Report:
     parts = (
         targets.secrets(config.targets, config.source),
         spool.examine(config.queue.spool, enabled=config.queue.enabled),
-        folders.examine(config),
+        datastores.folders(config),
         _known_datastores(config),
         reached,
         _replication(config, reached),
@@ -52,13 +52,13 @@ def _invalid(error: ConfigurationError) -> Finding:
         check="config-invalid",
         what=error.message,
         where="phd.toml",
-        why="A daemon that runs keeps its old settings; one that is started does not come up.",
+        why="A running daemon keeps its old settings; a new one does not start.",
         mend=error.remedy,
     )
 
 
 def _replication(config: Config, reached: Report) -> Report:
-    """Rules and the catalog. A target that has just not answered is not asked again: its last listing is used."""
+    """Examines rules and catalog. A target that has just failed to answer is not asked again: its last listing is used."""
     silent = {one.where.removeprefix("targets.") for one in reached.findings}
     catalog = catalog_of(config)
     old = set(catalog.old(max_age=config.index.max_age, now=time.time())) - silent
@@ -89,7 +89,7 @@ def _known_datastores(config: Config) -> Report:
     try:
         jobs = queued_jobs(Spool(folder=config.queue.spool))
     except OSError:
-        jobs = ()  # that the queue cannot be read is said elsewhere
+        jobs = ()  # `_leftovers` reports it
     return datastores.examine(record_of(config), jobs)
 
 
@@ -106,7 +106,7 @@ def _leftovers(config: Config) -> Report:
 def _machine(config: Config) -> Report:
     places = {config.queue.spool: "spool", config.state_dir: "state_dir"}
     found = [*machine.full({**places, **dict.fromkeys(_datastores(config), "datastore")})]
-    # The spool's own corner, so that nobody is woken up by the file.
+    # In .state, since a file in the spool itself would wake the daemon.
     found += machine.clocks([Spool(folder=config.queue.spool).state_folder, config.state_dir])
     with contextlib.suppress(PhdError, OSError):
         newest = max((line.time.timestamp() for line in read_ledger(config.replication.ledger).lines), default=0.0)
@@ -119,17 +119,14 @@ def _confinement() -> Report:
     fact = Report(facts=(f"workers: {have.describe()}",))
     if have.execution_denied:
         return fact
-    return fact + Report(
-        findings=(
-            Finding(
-                check="not-confined",
-                what="this kernel offers neither Landlock nor seccomp",
-                where="workers",
-                why="Nothing but our own code keeps a worker from running a program.",
-                mend="Use a kernel of 5.13 or later with CONFIG_SECURITY_LANDLOCK, or one with CONFIG_SECCOMP_FILTER.",
-            ),
-        )
+    bad = Finding(
+        check="not-confined",
+        what="this kernel offers neither Landlock nor seccomp",
+        where="workers",
+        why="Only our own code keeps a worker from running a program.",
+        mend="Use a kernel of 5.13 or later with CONFIG_SECURITY_LANDLOCK, or one with CONFIG_SECCOMP_FILTER.",
     )
+    return fact + Report(findings=(bad,))
 
 
 def _datastores(config: Config) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""What the doctor says: a finding is something to mend, a fact is something to know, and what it could not look at is said too."""
+"""What the doctor reports: a finding is something to mend, a fact is something to know, `unseen` is what it could not look at."""
 
 from __future__ import annotations
 

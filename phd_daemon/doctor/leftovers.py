@@ -1,8 +1,8 @@
-"""Files that a restore or a backup left behind: older than a day, and no job will come back to them.
+"""Files that a restore or a backup left behind: older than a day, and no job will continue with them.
 
-*.phd-new  *.phd-part  *.phd-hold  .phd-*.tmp ...    pieces; nothing needs them
-*.phd-redo  *.phd-applying  *.phd-replaced          a disk half old and half new: the way to make it whole lies in them
-.phd-*.swap                                         a disk that was being replaced, or the one that was to take its place
+*.phd-new  *.phd-part  *.phd-hold  .phd-*.tmp ...    unfinished; nothing needs them
+*.phd-redo  *.phd-applying  *.phd-replaced          a disk is half old and half new: these can complete it
+.phd-*.swap                                         the old or the new disk of a replacement that was interrupted
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SUFFIX = re.compile(r"\.phd-[a-z-]+\Z")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leftover:
-    """One file that is a leftover by its name; times in seconds."""
+    """One file that is a leftover by its name. `mtime` is in seconds."""
 
     path: Path
     size: int
@@ -40,7 +40,7 @@ class Leftover:
 
 
 def examine(folders: Iterable[Path], *, owned: Collection[Path], now: float) -> Report:
-    """Everything stale below the folders, datastores and the like. `owned` are the disks that jobs are still to write."""
+    """Examines all files below the folders. `owned` are the disks that jobs are still to write."""
     found: list[Leftover] = []
     unseen = []
     for folder in folders:
@@ -53,18 +53,18 @@ def examine(folders: Iterable[Path], *, owned: Collection[Path], now: float) -> 
 
 
 def is_stale(one: Leftover, owned: Collection[Path], now: float) -> bool:
-    """Nobody has written it for a day, and no job will. Pure."""
+    """Whether the file was not written for a day, and no job will write it. Pure."""
     return now - one.mtime > DAY and one.path.with_name(_SUFFIX.sub("", one.path.name)) not in owned
 
 
 def local_folders(specs: Collection[TargetSpec]) -> list[Path]:
-    """The folders of targets that are on this machine: backups leave part files there."""
+    """Returns the folders of the targets on this machine: backups leave part files there."""
     split = (urllib.parse.urlsplit(spec.url) for spec in specs)
     return [Path(urllib.parse.unquote(url.path)) for url in split if url.scheme == "file"]
 
 
 def _names_of(destination: Path) -> Iterator[Path]:
-    """Disk and descriptor, in the folder as it is really called, so that another path to it is the same."""
+    """Disk and descriptor in the real path of the folder, so that another path to it compares equal."""
     folder = Path(os.path.realpath(destination.parent))
     yield folder / destination.name
     if is_vmdk_name(destination.name):
@@ -72,7 +72,7 @@ def _names_of(destination: Path) -> Iterator[Path]:
 
 
 def _collect(top: Path, into: list[Leftover]) -> bool:
-    """Leftovers below a folder, no link followed and no other file system entered; False when it is too much."""
+    """Adds the leftovers below a folder; follows no link and stays in its file system. Returns False for too many files."""
     waiting, seen = [os.path.realpath(top)], 0
     device = os.stat(waiting[0]).st_dev if os.path.isdir(waiting[0]) else -1
     while waiting:
@@ -91,7 +91,7 @@ def _collect(top: Path, into: list[Leftover]) -> bool:
                     waiting.append(entry.path)
             elif stat.S_ISREG(facts.st_mode) and any(kind.match(entry.name) for kind in (_PIECE, _HALF, _SWAP)):
                 if entry.name.endswith(HOLD_SUFFIX) and facts.st_size:
-                    continue  # it is not empty: the record of a replacement that was interrupted, which is told of the disk itself
+                    continue  # the record of an interrupted replacement, which is reported for the disk itself
                 into.append(Leftover(path=Path(entry.path), size=facts.st_size, mtime=facts.st_mtime))
         if seen > MOST_ENTRIES:
             return False
@@ -105,22 +105,22 @@ def _finding(one: Leftover, now: float) -> Finding:
             check="replacement-interrupted",
             what=f"the replacement of a disk in this folder was interrupted {days} days ago; this is the old disk or the new one",
             where=where,
-            why="If it is the old one, it may hold work that was done since. The *.phd-hold beside it says which one it is.",
-            mend="Do not delete it. Type 'phd recover DISK', or restore to that disk again: either ends the replacement first.",
+            why="The old disk may hold work that was done since the backup. The *.phd-hold beside it says which one this is.",
+            mend="Do not delete it. Type 'phd recover DISK', or restore to that disk again: both complete the replacement first.",
         )
     half = _HALF.match(one.path.name)
     if half:
         return Finding(
             check="refresh-interrupted",
-            what=f"a refresh of {printable(half['of'])} was interrupted {days} days ago and never went on",
+            what=f"a refresh of {printable(half['of'])} was interrupted {days} days ago and never completed",
             where=where,
             why="That disk is half old and half new until the refresh is finished. Without this file it cannot be.",
             mend="Do not delete it. Type 'phd recover DISK' to finish the refresh, or 'phd recover DISK --back' to take it back.",
         )
     return Finding(
         check="partial-file-stale",
-        what=f"{one.size} bytes of an unfinished file, not written for {days} days; no job is to go on with it",
+        what=f"{one.size} bytes of an unfinished file, not written for {days} days; no job will continue with it",
         where=where,
         why="It takes room, and nothing needs it.",
-        mend=f"rm -- {shlex.quote(where)}" if where == str(one.path) else "Remove it; %HH in its name stands for one byte.",
+        mend=f"rm -- {shlex.quote(where)}" if where == str(one.path) else "Delete it; %HH in its name stands for one byte.",
     )

@@ -1,4 +1,4 @@
-"""The spool and its daemon: is it safe to keep jobs there, and does anybody serve it."""
+"""The spool and its daemon: is it safe to keep jobs there, and does a daemon serve it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from restore_core.naming import printable
 
 
 def examine(folder: Path, *, enabled: bool) -> Report:
-    """Both checks of one spool."""
+    """Examines one spool and its daemon."""
     unsafe = tuple(_unsafe(folder))
     where = printable(str(folder))
     try:
@@ -32,8 +32,8 @@ def _down(where: str) -> Finding:
         check="daemon-down",
         what="no daemon serves the spool",
         where=where,
-        why="Jobs that are dropped there wait, and no replica is refreshed.",
-        mend="Start it: systemctl start phd-daemon, or 'phd daemon --detach'. If it does not stay up, its log says why.",
+        why="No job is started, and no replica is refreshed.",
+        mend="Start it: systemctl start phd-daemon, or 'phd daemon --detach'. If it stops again, its log says why.",
     )
 
 
@@ -43,7 +43,7 @@ def _disabled(where: str) -> Finding:
         what="the queue is switched off",
         where=where,
         why="The daemon runs, but starts no job.",
-        mend="Set enabled = true below [queue] in phd.toml, when that is wanted.",
+        mend="To start jobs again, set enabled = true below [queue] in phd.toml.",
     )
 
 
@@ -58,13 +58,13 @@ def _finding(folder: Path, what: str, mend: str) -> Finding:
         check="spool-unsafe",
         what=what.removeprefix("queue.spool: "),
         where=printable(str(folder)),
-        why="Whoever can change the spool decides what is restored, and where to. Where it is unsafe the daemon does not start.",
+        why="Who can change the spool decides what is restored, and where to. The daemon does not start with an unsafe one.",
         mend=mend,
     )
 
 
 def _weak_folders_above(folder: Path) -> Iterator[tuple[str, str]]:
-    """Folders on the way in which somebody else could put another folder in the spool's place."""
+    """Yields folders above the spool in which another user could put another folder in its place."""
     for above in Path(os.path.realpath(folder)).parents:
         try:
             found = os.stat(above)

@@ -1,4 +1,4 @@
-"""Backup targets: does each answer, is it who it was, and can nobody else read what we log in with."""
+"""Backup targets: does each answer, is it the same server as before, and can nobody else read our keys and passwords."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from restore_core.targets.kinds import make_target
 from restore_core.targets.remote.secret import check_private
 
 HASTY = ServerLimits(connect=8.0, login=10.0, idle=10.0, tries=1)
-"""A person waits for the answer; and whether it answers at the fourth try is not the question."""
+"""A person waits for the result, so each target gets one try."""
 
 
 def reachable(
@@ -26,7 +26,7 @@ def reachable(
     make: Callable[[TargetSpec, ServerLimits], Target] = make_target,
     held: Callable[[TargetSpec], int] = lambda _: 0,
 ) -> Report:
-    """Log in to every target, side by side, and begin to list it. `held` is how many archives each held when last seen."""
+    """Logs in to all targets at once and begins to list each. `held` returns how many archives a target held when last seen."""
     if not specs:
         return Report(facts=("no target is configured: only archives on this machine can be restored",))
     with ThreadPoolExecutor(min(8, len(specs))) as pool:
@@ -60,38 +60,38 @@ def _report(spec: TargetSpec, error: PhdError | None) -> Report:
 
 
 def not_ours(error: PhdError) -> bool:
-    """Whoever asks may not look, which says nothing about the installation."""
+    """Whether the user may not look, which says nothing about the installation."""
     return isinstance(error.__cause__, PermissionError)
 
 
 def _finding(spec: TargetSpec, error: PhdError) -> Finding:
     if isinstance(error, TargetNotTrusted):
         check = "host-key-unknown"
-        why = "Whoever answers may be somebody else, who hands out other backups. No server is ever trusted by itself."
+        why = "Another server may have taken its place, and offer other backups. No server is trusted before a person says so."
     elif isinstance(error, TargetEmptied):
         check = "target-emptied"
-        why = "A disk that is not mounted looks so: what it held is kept in the catalog, and no backup is made to it."
+        why = "A disk that is not mounted looks like this: its backups stay in the catalog, and no new ones are made there."
     else:
         check = "target-unreachable"
-        why = "Nothing on it can be restored, and its replicas grow old."
+        why = "Nothing on it can be restored, and replicas of its backups are not refreshed."
     return Finding(check=check, what=error.message, where=f"targets.{spec.name}", why=why, mend=error.remedy)
 
 
 def partial(known: Iterable[Indexed]) -> Iterator[Finding]:
-    """Targets that told only a part of what they hold, when they were last looked at."""
+    """Yields the targets that listed only a part of what they hold when last asked."""
     for one in known:
         if one.partial:
             yield Finding(
                 check="listing-partial",
                 what=one.partial,
                 where=f"targets.{one.target}",
-                why="What was there before is taken to be there still, and a newer backup behind it is not seen.",
+                why="Backups that were listed before count as still there, and newer ones are not seen.",
                 mend=one.gaps[0].gap.kind.mend,
             )
 
 
 def secrets(specs: Collection[TargetSpec], source: Path | None) -> Report:
-    """Keys and passwords that others can read, and settings and lists of trusted servers that others can write."""
+    """Reports keys and passwords that others can read, and settings and lists of trusted servers that others can write."""
     found = Report()
     for spec in specs:
         for key, path in (("key_file", spec.key_file), ("password_file", spec.password_file)):
@@ -99,9 +99,9 @@ def secrets(specs: Collection[TargetSpec], source: Path | None) -> Report:
                 found += _secret(path, f"targets.{spec.name}.{key}")
         for key, path in (("known_hosts", spec.known_hosts), ("ca_file", spec.ca_file)):
             if path is not None:
-                found += _writable(Path(path), f"targets.{spec.name}.{key}", "Whoever writes it decides which server is trusted.")
+                found += _writable(Path(path), f"targets.{spec.name}.{key}", "Who writes it decides which server is trusted.")
     if source is not None:
-        found += _writable(source, "phd.toml", "Whoever writes it decides what is restored, and from where.")
+        found += _writable(source, "phd.toml", "Who writes it decides what is restored, and from where.")
     return found
 
 
@@ -112,7 +112,7 @@ def _secret(path: str, key: str) -> Report:
         if not_ours(error):
             return Report(unseen=(f"{error.message}; ask as root",))
         missing = isinstance(error.__cause__, FileNotFoundError)
-        why = "Without it there is no login." if missing else "Who reads it logs in as we do; one that others can read is not used."
+        why = "Without it there is no login." if missing else "Who reads it can log in. A secret that others can read is not used."
         what = error.message.removeprefix(f"{key}: ")
         check = "secret-missing" if missing else "secret-readable"
         return Report(findings=(Finding(check=check, what=what, where=key, why=why, mend=error.remedy),))
@@ -123,7 +123,7 @@ def _writable(path: Path, key: str, why: str) -> Report:
     try:
         mode = path.stat().st_mode
     except OSError:
-        return Report()  # what is missing is said by whoever needs it
+        return Report()  # other checks report a missing file
     if not mode & (stat.S_IWGRP | stat.S_IWOTH):
         return Report()
     name = printable(str(path))

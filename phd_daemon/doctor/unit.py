@@ -1,4 +1,4 @@
-"""The systemd unit: does the daemon run as confined as the one that we ship. Skipped where systemd does not run."""
+"""The systemd unit: does it confine the daemon as the shipped unit does. Skipped where systemd does not run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from phd_daemon.doctor.finding import Finding, Report
 
 NAME = "phd-daemon.service"
 BOOTED = Path("/run/systemd/system")
-"""There when the machine was booted with systemd (sd_booted(3))."""
+"""This folder exists when the machine was booted with systemd (sd_booted(3))."""
 
 EXPECTED: Mapping[str, str] = {
     "CapabilityBoundingSet": "",
@@ -35,15 +35,15 @@ EXPECTED: Mapping[str, str] = {
     "OOMPolicy": "continue",
     "LimitCORE": "0",
 }
-"""As `systemctl show` prints what the shipped unit says."""
+"""The settings of the shipped unit as `systemctl show` prints them."""
 
 _ANY = ("SystemCallFilter", "RestrictNamespaces", "WatchdogUSec", "IPAddressDeny")
-"""Must be set to something: systemd prints them in a form of its own."""
+"""Must be set to some value: systemd prints them in another form."""
 _UNSET = {"", "no", "0", "infinity"}
 
 
 def show_unit() -> str:
-    """What systemd says of the unit. Raises `OSError`, or `subprocess.SubprocessError` when it does not answer."""
+    """Returns the settings of the installed unit. Raises `OSError`, `subprocess.SubprocessError`."""
     names = ["LoadState", *EXPECTED, *_ANY]
     command = ["systemctl", "show", NAME, *(f"--property={name}" for name in names)]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603  no part of it is from outside
@@ -51,7 +51,7 @@ def show_unit() -> str:
 
 
 def examine(show: Callable[[], str] = show_unit, *, booted: Path | None = None) -> Report:
-    """How the unit differs from ours."""
+    """Reports how the installed unit differs from the shipped one."""
     if not (booted or BOOTED).is_dir():
         return Report(unseen=("whether the unit is hardened: this machine does not run systemd",))
     try:
@@ -65,7 +65,7 @@ def examine(show: Callable[[], str] = show_unit, *, booted: Path | None = None) 
 
 
 def differences(found: Mapping[str, str]) -> Iterator[Finding]:
-    """One finding for all settings that are looser than ours. A property this systemd does not know is not looked at."""
+    """Yields one finding for all settings that are looser than ours. Properties that this systemd does not know are ignored."""
     loose = [f"{key}={found[key]}, not {value or 'empty'}" for key, value in EXPECTED.items() if found.get(key, value) != value]
     loose += [f"{key} is not set" for key in _ANY if found.get(key, "?") in _UNSET]
     if loose:
@@ -73,6 +73,6 @@ def differences(found: Mapping[str, str]) -> Iterator[Finding]:
             check="unit-not-hardened",
             what="; ".join(loose),
             where=NAME,
-            why="The daemon reads what servers and users write. What it may do is what a mistake in it could do.",
-            mend="Install the shipped unit; keep changes in a drop-in (systemctl edit phd-daemon), and as small as they can be.",
+            why="The daemon reads what servers and users write. A mistake in it could do whatever the unit allows.",
+            mend="Install the shipped unit; keep changes in a drop-in (systemctl edit phd-daemon), as small as possible.",
         )

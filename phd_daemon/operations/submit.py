@@ -6,7 +6,6 @@ It does nothing that a person could not do with an editor and `mv`: the daemon v
 from __future__ import annotations
 
 import datetime as dt
-import enum
 import itertools
 import re
 from collections.abc import Iterable, Sequence
@@ -18,26 +17,11 @@ from phd_daemon.operations.installation import spool_of
 from phd_daemon.spool.control_file import ControlFile, check_policy, parse_control_file, render_control_file
 from phd_daemon.spool.drop import drop
 from phd_daemon.spool.layout import Spool, too_long
-from phd_daemon.spool.snapshot import nobody_serves
 from restore_core.errors import UsageError
 from restore_core.naming import printable
 
 if TYPE_CHECKING:
     from phd_daemon.config.model import Config
-
-
-class Obstacle(enum.Enum):
-    """Why no job of the queue is started now."""
-
-    SWITCHED_OFF = "switched off"
-    NO_DAEMON = "no daemon"
-
-
-def obstacle(settings: Config) -> Obstacle | None:
-    """Returns why a job in the queue would only wait; None if it can be started."""
-    if not settings.queue.enabled:
-        return Obstacle.SWITCHED_OFF
-    return Obstacle.NO_DAEMON if nobody_serves(settings.queue.spool) else None
 
 
 def submit(

@@ -24,15 +24,14 @@ from zoneinfo import ZoneInfo
 
 from phd_daemon.config.load import load_config
 from phd_daemon.config.model import Config
-from phd_daemon.daemon.policy import disk_key
 from phd_daemon.host.catalog import catalog_of, fresh_catalog
-from phd_daemon.host.datastores import looked_at_once, record_of
+from phd_daemon.host.datastores import DatastoreLook, record_of
 from phd_daemon.host.process import forbid_core_dumps
-from phd_daemon.replication import pass_record, timers
+from phd_daemon.replication import pass_record, schedule
 from phd_daemon.replication.pass_record import Findings, Pass
 from phd_daemon.replication.queue_view import queued_jobs
 from phd_daemon.replication.rules_file import load_rules
-from phd_daemon.spool.control_file import OURS, ControlFile, check_policy, parse_control_file, render_control_file
+from phd_daemon.spool.control_file import ControlFile, check_policy, parse_control_file, render_control_file
 from phd_daemon.spool.drop import drop
 from phd_daemon.spool.layout import Spool, State
 from phd_daemon.worker import sandbox
@@ -40,7 +39,7 @@ from restore_core.catalog import CatalogEntry
 from restore_core.catalog.exact import exact
 from restore_core.catalog.index import Catalog, Indexed
 from restore_core.catalog.query import Query
-from restore_core.disk.destination import open_destination
+from restore_core.disk.destination import disk_key, open_destination
 from restore_core.errors import ExitCode, PhdError, TryAgainLater
 from restore_core.naming import printable
 from restore_core.replication.ledger import read_ledger
@@ -48,6 +47,7 @@ from restore_core.replication.names import job_name
 from restore_core.replication.rules import Rule
 from restore_core.replication.selection import Decision, Destination, Policy, Verdict, World, select
 from restore_core.restore.receipt import Receipt, Receipts
+from restore_core.restore.request import OURS, RestoreOptions
 from restore_core.targets import TargetSet, parse_ref
 from restore_core.targets.base import ArchiveRef
 from restore_core.targets.gaps import shown
@@ -61,11 +61,6 @@ class AlreadyRunning(TryAgainLater):
     """Another process is at a pass."""
 
 
-def record_file(config: Config) -> Path:
-    """Holds one JSON document a pass."""
-    return config.state_dir / "passes.jsonl"
-
-
 def run_pass(config: Config, *, wait: bool) -> Pass:
     """One pass. With `wait` one that is running is waited for; without, it raises `AlreadyRunning`.
 
@@ -74,13 +69,13 @@ def run_pass(config: Config, *, wait: bool) -> Pass:
     config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _alone(config.state_dir / "replicate.lock", wait=wait):
         began = time.monotonic()
-        timers.note_start(timers.start_file(config.state_dir), time.time())
+        schedule.note_start(schedule.start_file(config.state_dir), time.time())
         catalog = catalog_of(config)
         catalog.index(make_target)
         findings = look(config, catalog, keep=True)
         jobs, refused = _queue(config, findings)
         done = Pass(findings=findings, seconds=time.monotonic() - began, dry_run=False, jobs=jobs, refused=refused)
-        pass_record.append(record_file(config), done)
+        pass_record.append(pass_record.record_file(config.state_dir), done)
     return done
 
 
@@ -222,7 +217,7 @@ def refusals(config: Config, findings: Findings) -> dict[int, str]:
     """What the daemon would reject at its door, and what would wait for a datastore that is not there, by rule."""
     refused: dict[int, str] = {}
     names = [spec.name for spec in config.targets]
-    away = looked_at_once(record_of(config))
+    away = DatastoreLook(record_of(config))
     for decision in findings.decisions:
         if decision.verdict is Verdict.RESTORE:
             try:
@@ -245,7 +240,7 @@ def _text(decision: Decision) -> str:
         ControlFile(
             delta=decision.entry.ref,
             restore_to=decision.rule.destination,
-            overwrite=OURS,
+            options=RestoreOptions(overwrite=OURS),
             priority=PRIORITY,
             note=f"replication, line {decision.rule.line} of vmdks.auto{warning}",
         )

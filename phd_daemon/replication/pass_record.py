@@ -106,8 +106,22 @@ class Pass:
         }
 
 
+def record_file(state_dir: Path) -> Path:
+    """Returns the path of the file that holds one JSON document a pass."""
+    return state_dir / "passes.jsonl"
+
+
+def last_record(state_dir: Path, summary: str) -> dict[str, Any] | None:
+    """Returns the newest document, if it is that of the pass with this summary."""
+    try:
+        document = json.loads(read_plain(record_file(state_dir)).splitlines()[-1])
+        return document if summary.endswith(document["summary"]) else None
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
 def append(path: Path, done: Pass) -> None:
-    """Add the record of a pass, and let the oldest go when the file grows too large. Raises `OSError`."""
+    """Adds the document of a pass, and removes the oldest ones when the file grows too large. Raises `OSError`."""
     durable.append_line(path, json.dumps(done.document()).encode(), mode=0o600)
     if os.stat(path).st_size > _MOST_BYTES:
         kept = read_plain(path)[-_KEPT_BYTES:]

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from phd_daemon.config.model import Config
-from phd_daemon.daemon.policy import disk_key
 from restore_core import durable
+from restore_core.disk.destination import disk_key
 from restore_core.errors import BadRule, PhdError, TryAgainLater
 from restore_core.naming import printable
 from restore_core.plain import read_plain

@@ -12,7 +12,7 @@ import os
 import time
 from dataclasses import dataclass, replace
 
-from phd_daemon.spool.control_file import OURS, ControlFile
+from phd_daemon.spool.control_file import ControlFile
 from phd_daemon.spool.intake import Accepted, Refused
 from phd_daemon.spool.job_log import begin_log
 from phd_daemon.spool.layout import Spool, State
@@ -23,7 +23,7 @@ from phd_daemon.spool.status_file import Outcome, Result, read_status, write_sta
 from phd_daemon.spool.transitions import clock, free_rotation, log_of, move_exactly, occupied, rotate, status_of
 from restore_core import durable
 from restore_core.naming import printable
-from restore_core.restore.request import Provision, VmxChoice
+from restore_core.restore.request import OURS, Provision, VmxChoice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,10 +181,10 @@ def _asked(record: JobRecord, control: ControlFile, *, replaced: bool) -> list[s
         f"restore    {control.delta}",
         f"to         {printable(str(control.restore_to))}",
         *([f"full       {control.full}"] if control.full else []),
-        *([f"overwrite  {_OVERWRITES[control.overwrite]}"] if control.overwrite else []),
-        *(["provision  thin"] if control.provision is Provision.THIN else []),
-        *(["vmx        put beside the disk as it is"] if control.vmx is VmxChoice.AS_IS else []),
-        *(["readback   the finished disk is read again before it gets its name"] if control.readback else []),
+        *([f"overwrite  {_OVERWRITES[control.options.overwrite]}"] if control.options.overwrite else []),
+        *(["provision  thin"] if control.options.provision is Provision.THIN else []),
+        *(["vmx        put beside the disk as it is"] if control.options.vmx is VmxChoice.AS_IS else []),
+        *(["readback   the finished disk is read again before it gets its name"] if control.options.readback else []),
         *([f"note       {control.note}"] if control.note else []),
     ]
     return [*lines, *_schedule(record)]

@@ -15,54 +15,37 @@ import os
 import re
 import stat
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from phd_daemon.config.toml_text import NotToml, did_you_mean, key_lines, parse_toml
 from restore_core.errors import ArchiveAbsent, BadControlFile, DestinationOutside
 from restore_core.naming import ArchiveType, delta_name, parse_archive, printable, unprintable
-from restore_core.restore.request import Provision, VmxChoice
+from restore_core.restore.request import OPTION_PARSERS, RestoreOptions
 from restore_core.targets import parse_ref
 from restore_core.targets.base import LOCAL, ArchiveRef, safe_parts
+
+if TYPE_CHECKING:
+    from phd_daemon.config.model import SubmitterLimits
 
 MAX_BYTES = 64 << 10
 MAX_NOTE = 500
 _GZIP_MAGIC = b"\x1f\x8b"
-OURS: Final = "ours"
 _REMEDY = "Correct the file and rename it back to .job, or drop a new one. 'phd submit' writes one that is right."
 _PASSWORD = re.compile(r"//.*@", re.DOTALL)
-_Choice = TypeVar("_Choice", Provision, VmxChoice)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlFile:
-    """What a person asked for. `restore_to` is absolute and holds no `..`; `priority` is 0 (first) to 9 (last).
-
-    `overwrite`: whether a disk that exists may be changed; "ours": only one that we wrote last, and nobody since.
-    """
+    """What a person asked for. `restore_to` is absolute and holds no `..`; `priority` is 0 (first) to 9 (last)."""
 
     delta: ArchiveRef
     restore_to: Path
     full: ArchiveRef | None = None
-    overwrite: bool | Literal["ours"] = False
-    vmx: VmxChoice = VmxChoice.NONE
-    provision: Provision = Provision.THICK
-    readback: bool = False
+    options: RestoreOptions = field(default_factory=RestoreOptions)
     priority: int = 5
     note: str = ""
-
-
-class Limits(Protocol):
-    """How a submitter is narrowed; no `destinations` means every datastore."""
-
-    @property
-    def destinations(self) -> tuple[Path, ...]:
-        """Folders below which the disk must lie."""
-
-    @property
-    def overwrite(self) -> bool:
-        """May a disk that exists be replaced."""
 
 
 def parse_control_file(text: bytes) -> ControlFile:
@@ -86,11 +69,12 @@ def parse_control_file(text: bytes) -> ControlFile:
     if problems:
         everything = "\n".join(_at(line, what) for line, what in sorted(problems))
         raise BadControlFile(everything, line=next((line for line, _ in problems if line), 0), remedy=_REMEDY)
-    return ControlFile(**values)
+    options = RestoreOptions(**{key: values.pop(key) for key in OPTION_PARSERS if key in values})
+    return ControlFile(options=options, **values)
 
 
 def check_policy(
-    control: ControlFile, *, roots: Collection[Path], target_names: Collection[str], submitter: str, limits: Limits | None
+    control: ControlFile, *, roots: Collection[Path], target_names: Collection[str], submitter: str, limits: SubmitterLimits | None
 ) -> None:
     """Refuse what this installation does not allow; `limits` are those of this submitter, None if there are none.
 
@@ -116,12 +100,14 @@ def check_policy(
 
 def render_control_file(control: ControlFile) -> str:
     """The text of a control file; what has its default is left out."""
-    written = []
-    for field in fields(control):
-        value = getattr(control, field.name)
-        if field.default is MISSING or value != field.default:
-            written.append(f"{field.name} = {_toml(value)}\n")
-    return "".join(written)
+    written: dict[str, object] = {}
+    for one in fields(control):
+        value = getattr(control, one.name)
+        if isinstance(value, RestoreOptions):
+            written |= value.chosen()
+        elif one.default is MISSING or value != one.default:
+            written[one.name] = value
+    return "".join(f"{key} = {_toml(value)}\n" for key, value in written.items())
 
 
 def _refuse_wrong_archive(control: ControlFile) -> None:
@@ -142,9 +128,9 @@ def _refuse_wrong_archive(control: ControlFile) -> None:
         raise BadControlFile(f"full: {control.full} is a Delta", remedy="Name the Full, or leave the key out: it will be found.")
 
 
-def _refuse_beyond_limits(control: ControlFile, submitter: str, limits: Limits) -> None:
+def _refuse_beyond_limits(control: ControlFile, submitter: str, limits: SubmitterLimits) -> None:
     who = printable(submitter)
-    if control.overwrite and not limits.overwrite:
+    if control.options.overwrite and not limits.overwrite:
         raise BadControlFile(
             f"overwrite: {who} may not replace disks", remedy=f"[submitters.{who}] in phd.toml says so; restore to a new name."
         )
@@ -192,18 +178,6 @@ def _text(value: object) -> str:
     return value
 
 
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("must be true or false")  # noqa: TRY004  see _text
-    return value
-
-
-def _overwrite(value: object) -> bool | str:
-    if value == OURS or isinstance(value, bool):
-        return value if isinstance(value, bool) else OURS
-    raise ValueError('must be true or false, or "ours" for a disk that only we have written')
-
-
 def _priority(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 9:
         raise ValueError("must be a whole number from 0 (first) to 9 (last)")
@@ -244,24 +218,11 @@ def _restore_to(value: object) -> Path:
     return path
 
 
-def _one_of(choices: type[_Choice]) -> Callable[[object], _Choice]:
-    def read(value: object) -> _Choice:
-        try:
-            return choices(_text(value))
-        except ValueError:
-            raise ValueError("must be " + " or ".join(f'"{choice.value}"' for choice in choices)) from None
-
-    return read
-
-
 _READERS: Mapping[str, Callable[[object], object]] = {
     "delta": _ref,
     "restore_to": _restore_to,
     "full": _ref,
-    "overwrite": _overwrite,
-    "vmx": _one_of(VmxChoice),
-    "provision": _one_of(Provision),
-    "readback": _flag,
+    **OPTION_PARSERS,
     "priority": _priority,
     "note": _note,
 }
@@ -279,8 +240,6 @@ def _toml(value: object) -> str:
             return "true" if value else "false"
         case int():
             return str(value)
-        case Provision() | VmxChoice():
-            return json.dumps(value.value)
         case Path():
             return _quoted(printable(str(value)))
         case _:

@@ -8,13 +8,12 @@ The keeper remembers records and how long a file has been still. All of it can b
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from phd_daemon.spool import admit, intake, transitions
+from phd_daemon.spool import admit, events, intake, transitions
 from phd_daemon.spool.job_log import said_before
 from phd_daemon.spool.layout import Spool, State, parse_name
 from phd_daemon.spool.locks import lock_is_held
@@ -25,7 +24,6 @@ from phd_daemon.spool.reconcile import (
     End,
     Examine,
     Facts,
-    Forget,
     Live,
     Moves,
     Nothing,
@@ -37,11 +35,10 @@ from phd_daemon.spool.reconcile import (
 )
 from phd_daemon.spool.record import JobRecord, NewerRecord, read_record
 from phd_daemon.spool.scan import FileFacts, Files, FolderReader, Kind
-from phd_daemon.spool.status_file import Outcome, in_one_line, read_status
+from phd_daemon.spool.status_file import Outcome, read_status
 from phd_daemon.spool.troubles import Troubles
 from restore_core.naming import printable
 
-_log = logging.getLogger(__name__)
 _MOST_STEPS = 8
 _LOOK_AGAIN = 2.0
 _AFTER_TROUBLE = 5.0
@@ -103,6 +100,7 @@ class Keeper:
         tick: Callable[[], None],
         enter: Callable[[JobRecord, float], None] = lambda _record, _finished: None,
         unreaped: Callable[[str], bool] = lambda _stem: False,
+        on_event: events.OnEvent = events.ignore,
     ) -> None:
         self._spool = spool
         self._enter = enter
@@ -110,6 +108,7 @@ class Keeper:
         self._unentered: set[str] = set()
         self._ended = ended
         self._tick = tick
+        self._on_event = on_event
         self._reader = FolderReader(spool)
         self._records: dict[str, JobRecord | None] = {}
         self._watched: dict[str, _Watched] = {}
@@ -197,7 +196,7 @@ class Keeper:
             self._troubles.say_of_job(stem, str(error), self._records.get(stem))
             return Nothing(after=_AFTER_TROUBLE)
         except Exception as error:  # noqa: BLE001  whatever it is: the other jobs go on
-            _log.exception("a bug of ours; this job is left alone for a while", extra={"job": printable(stem)})
+            self._on_event(events.BugFound(error=error, message="a bug of ours; this job is left alone for a while", name=stem))
             what = f"a bug of ours: {type(error).__name__}: {printable(str(error))}"
             self._troubles.say_of_job(stem, what, self._records.get(stem))
             self._resting[stem] = time.monotonic() + _AFTER_BUG
@@ -254,31 +253,23 @@ class Keeper:
             self._watched.pop(stem, None)
             return Nothing(after=_LOOK_AGAIN, why=found.why)
         if isinstance(found, intake.Accepted):
-            self._records[stem] = admit.accept(self._spool, stem, record, action, found)
-            _log.info("accepted", extra={"job": printable(stem), "submitter": printable(found.seen.submitter)})
+            accepted = self._records[stem] = admit.accept(self._spool, stem, record, action, found)
+            self._on_event(events.JobAccepted(job=accepted))
         else:
             self._records[stem] = admit.reject(self._spool, stem, record, action, found)
-            _log.warning("rejected", extra={"job": printable(stem), "why": found.error.message})
+            self._on_event(events.JobRejected(name=stem, seen=found.seen, error=found.error))
         return None
 
     def _told(self, stem: str, before: JobRecord | None, action: Moves) -> None:
-        """What the daemon's own log and the service hear of a change of state."""
+        """Tells those who listen, and the service, of a change of state."""
         after = self._records.get(stem)
         if isinstance(action, Again | StepAside) and after is None:
             # It stepped aside under a new name, of which we may believe that it has no record.
             self._records = {name: record for name, record in self._records.items() if record is not None}
         if before is not None and before.state is State.RUNNING and (after is None or after.state is not State.RUNNING):
             self._endings.pop(stem, None)
-        if isinstance(action, Withdraw | Forget):
-            word = "withdrawn" if isinstance(action, Withdraw) else "forgotten"
-            _log.info(word, extra={"job": printable(stem), "why": "its control file was removed"})
-        elif isinstance(action, StepAside):
-            _log.info("steps aside", extra={"job": printable(stem), "why": "a newer one has its name"})
-        elif isinstance(action, Again):
-            _log.info("waits again", extra={"job": printable(stem), "why": action.why})
-        elif isinstance(action, End) and after is not None:
-            why = action.outcome.reason if action.outcome is not None else action.reason
-            _log.info(action.state.meaning, extra={"job": printable(stem), "why": in_one_line(why)})
+        if before is not None and (event := events.of_move(self._spool, before, after, action)) is not None:
+            self._on_event(event)
         if before is not None and (isinstance(action, Withdraw) or (isinstance(action, End) and after is not None)):
             self._ended(after or before)
 

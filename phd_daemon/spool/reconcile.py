@@ -17,9 +17,10 @@ from restore_core.errors import ExitCode
 SETTLE_SECONDS = 2.0
 EMPTY_SECONDS = 60.0
 BACK_OFF_SECONDS = (60.0, 300.0, 900.0, 3600.0)
-MAX_TRIES = 5
-MAX_DEATHS = 3
+"""How long a job waits before its second try, its third, ...; after the last of these tries it has failed."""
 DEATH_PAUSES = (2.0, 60.0)
+"""The same after a worker that died."""
+MAX_TRIES, MAX_DEATHS = len(BACK_OFF_SECONDS) + 1, len(DEATH_PAUSES) + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from restore_core.disk.known_datastores import DatastoreRecord
-from restore_core.restore.request import Provision, RestoreRequest, VmxChoice
+from restore_core.restore.request import RestoreOptions, RestoreRequest
 from restore_core.targets import parse_ref
 from restore_core.targets.base import TargetSpec
 
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,11 +28,7 @@ class WorkOrder:
     delta: str
     restore_to: str
     full: str | None
-    overwrite: bool
-    only_ours: bool
-    provision: str
-    vmx: str
-    readback: bool
+    options: RestoreOptions
     roots: tuple[str, ...]
     mode: int
     reserved: int
@@ -50,13 +46,9 @@ class WorkOrder:
             full=parse_ref(self.full) if self.full else None,
             destination=Path(self.restore_to),
             roots=tuple(Path(root) for root in self.roots),
-            overwrite=self.overwrite,
-            provision=Provision(self.provision),
-            vmx=VmxChoice(self.vmx),
-            readback=self.readback,
+            options=self.options,
             mode=self.mode,
             reserved=self.reserved,
-            only_ours=self.only_ours,
             records=Path(self.records),
             datastores=DatastoreRecord(file=Path(self.datastores), roots=tuple(Path(root) for root in self.roots)),
             again=self.attempt > 1,
@@ -67,7 +59,7 @@ class WorkOrder:
 
     def to_json(self) -> bytes:
         """For the worker's standard input."""
-        return json.dumps({"version": VERSION, **asdict(self)}).encode()
+        return json.dumps({"version": VERSION, **asdict(self), "options": self.options.chosen()}).encode()
 
 
 def from_json(text: bytes) -> WorkOrder:
@@ -75,6 +67,7 @@ def from_json(text: bytes) -> WorkOrder:
     data = json.loads(text)
     if data.pop("version", None) != VERSION:
         raise ValueError("work order of another version: the daemon was upgraded while it ran; restart it")
+    data["options"] = RestoreOptions.parse(data["options"])
     data["roots"] = tuple(data["roots"])
     data["targets"] = tuple(TargetSpec(**spec) for spec in data["targets"])
     return WorkOrder(**data)

@@ -2,23 +2,24 @@
 # (SC2015: in "A && B || C" C is meant for both; SC2317: functions are called through "$@"; SC203x: subshells are meant.)
 #
 # This archive restores itself. It needs a POSIX shell and the usual small tools (dd with iflag=fullblock, gzip, awk, sed,
-# od, tr, tee, find, ls, ln, df; openssl, sha256sum or shasum); busybox alone has them all. To replace a disk that is there
+# od, tr, tee, find, ls, ln, df; openssl, sha256sum or shasum); busybox alone has them all. To replace an existing disk
 # it needs flock (util-linux) as well. Nothing behind these 64 KiB is run.
 #
 # What holds: a disk gets its final name only when the SHA-256 was right of this head, of every section of this file, of
-# the compressed Full and of each 16 MiB of the finished disk. Until then it is NAME.phd-part, and that is removed when
-# anything ends badly. While it is published, .phd-RANDOM-WHAT.tmp and, of what is replaced, NAME.phd-replaced lie beside it
-# for a moment. There is no other temporary file: what is needed in two places at once goes through pipes.
+# the compressed Full and of each 16 MiB of the finished disk. Until then its name is NAME.phd-part, and that file is removed
+# after any error. During publication .phd-RANDOM-WHAT.tmp and, if a disk is replaced, NAME.phd-replaced lie beside it for a
+# moment. There is no other temporary file: data that is needed in two places at once goes through pipes.
 #
-# Who else writes this disk: nobody. From the first look to the last act a lock is held on NAME.phd-hold (9), and a shared
-# one on the folder (8); all processes that move bytes hold them, too. The part file is made anew and stays open (6), and
-# before it gets its name its inode is compared. Nothing is replaced that changed since the start or that a program has open.
+# Nobody else writes this disk: from the first look to the last act the script holds a lock on NAME.phd-hold (descriptor 9)
+# and a shared one on the folder (8); all processes that move bytes hold them, too. The part file is made new and stays open
+# (6); before it gets its name its inode is compared. A file that changed since the start, or that a program has open, is not
+# replaced.
 #
-# How it counts: in blocks of the disk (256 KiB or 1 MiB) and the bytes left over, since some shells have 32 bits only;
-# awk does the divisions. Texts of the header are printed, never run, and none of them is a path.
+# Numbers: the script counts in blocks of the disk (256 KiB or 1 MiB) and the bytes left over, because some shells have 32 bits
+# only; awk does the divisions. Texts of the header are printed, never run, and none of them is used as a path.
 #
-# Who does what: the main process owns the names and hears the signals; a worker behind it moves the bytes, and stops
-# within 64 MiB when the main process is gone.
+# Processes: the main process makes and removes the names and receives the signals; a worker behind it moves the bytes, and
+# stops within 64 MiB when the main process is gone.
 
 me=$0
 case $me in /*) ;; *) me=./$me ;; esac
@@ -29,12 +30,12 @@ umask 077
 full='' to='' thin='' overwrite='' secret='' worker='' part='' meter='' damaged='' hold='' text='' fifo='' private=''
 exec 8<>/dev/null 9<>/dev/null
 case ${KSH_VERSION-} in
-*MIRBSD*) say() { print -r -- "$*"; } ;; # its printf is a program, and the arguments of programs can be seen by others
+*MIRBSD*) say() { print -r -- "$*"; } ;; # its printf is a program, and other users can see the arguments of programs
 *) say() { printf '%s\n' "$*"; } ;;
 esac
 die() { say "$2" >&2; exit "$1"; } # 2 usage, 65 bad data, 69 no Full to be had, 73 cannot write there, 75 try again
 have() { command -v "$1" >/dev/null 2>&1; }
-if have busybox; then # perhaps there is nothing else
+if have busybox; then # it replaces the tools that are missing
     for tool in awk cat date dd df find flock gzip ln ls mkfifo mv od rm sed sha256sum stat stty sync tee tr wget; do
         have "$tool" || eval "$tool() { busybox $tool \"\$@\"; }"
     done
@@ -70,7 +71,7 @@ done
 found=$(dd if="$me" bs=65461 count=1 status=none | sha256)
 if [ "$(dd if="$me" bs=1 skip=65461 count=75 status=none)" != "#= sha256 ${found%% *}" ]; then
     damaged="  DAMAGED           the SHA-256 of this head differs: use another copy"
-    case ${1-} in # at once, before any line further down can be a damaged one
+    case ${1-} in # stop now, before a damaged line further down is run
     info | help | -h | --help) ;;
     *) die 65 "$me: the head is damaged: its SHA-256 differs. Use another copy of this Delta." ;;
     esac
@@ -79,12 +80,12 @@ fi
 # ---- bytes ----
 
 is_size() { [ -n "$(find -L "$1" -prune -type f -size "${2}c" -print 2>/dev/null)" ]; }
-split() { # split BYTES: into blocks and bytes
+split() { # split BYTES: sets blocks and bytes
     # shellcheck disable=SC2046 # two numbers
     set -- $(awk -v n="$1" -v b="$block" 'BEGIN { q = int(n / b); printf "%.0f %.0f\n", q, n - q * b }')
     blocks=$1 bytes=$2
 }
-copy() { # copy BLOCKS BYTES [GAP [CONV]]: so much from input to output, after a gap of blocks in the output
+copy() { # copy BLOCKS BYTES [GAP [CONV]]: copies so much from input to output, after a gap of blocks in the output
     todo=$1 rest=$2 gap=${3:-0} conv=${4:-notrunc}
     while [ "$todo" -gt 0 ]; do
         piece=$((todo > batch ? batch : todo))
@@ -96,7 +97,7 @@ copy() { # copy BLOCKS BYTES [GAP [CONV]]: so much from input to output, after a
     [ "$gap" = 0 ] || dd if=/dev/null bs="$block" seek="$gap" conv="$conv" status=none || return 1
     [ "$rest" = 0 ] || dd bs="$rest" count=1 conv="$conv" iflag=fullblock status=none
 }
-place() { # where a section is; false if there is none
+place() { # place SECTION: sets offset and length; false if there is none
     wanted=$1
     # shellcheck disable=SC2086 # a list of words
     set -- $sections
@@ -108,18 +109,18 @@ place() { # where a section is; false if there is none
     return 1
 }
 silent_copy() (meter='' && copy "$@")
-section() { # its bytes
+section() { # section NAME: prints its bytes
     place "$1" || return 0
     split "$length"
     [ -z "$meter" ] || measure "$meter" "$blocks"
     { dd bs=1 skip="$offset" count=0 status=none && copy "$blocks" "$bytes"; } <"$me"
 }
-inflate() { # and read what stands behind the last member, so that whoever writes into this can finish
+inflate() { # also reads what follows the last member, so that the writer of the pipe can finish
     if have pigz; then pigz -dc; else gzip -dc; fi
-    [ $? -gt 128 ] || cat >/dev/null # above 128 a signal: nobody reads any more
+    [ $? -gt 128 ] || cat >/dev/null # above 128: ended by a signal, because the reader is gone
 }
 inflated() { place "$1" && [ "$length" != 0 ] && section "$1" | inflate; }
-measure() { # measure WHAT BLOCKS: progress of long work, on a terminal only
+measure() { # measure WHAT BLOCKS: starts to show progress, of long work and on a terminal only
     meter=''
     [ -t 2 ] && [ "$2" -ge "$batch" ] || return 0
     meter=$1 meter_all=$2 meter_done=0 meter_next=0 meter_start=$(date +%s)
@@ -138,14 +139,14 @@ tick() {
 
 # ---- the Full ----
 
-decode() { # the name behind %HH
+decode() { # decode TEXT: prints it with each %HH as its byte
     say "$1" | awk 'function hex(c) { return index("0123456789ABCDEF", toupper(c)) - 1 }
         { while (match($0, /%[0-9A-Fa-f][0-9A-Fa-f]/)) {
             printf "%s%c", substr($0, 1, RSTART - 1), hex(substr($0, RSTART + 1, 1)) * 16 + hex(substr($0, RSTART + 2, 1))
             $0 = substr($0, RSTART + 3) }
           printf "%s", $0 }'
 }
-right_full() { # whether a file is the Full by its size and id; its digest is checked when it is read
+right_full() { # right_full FILE: whether it is the Full by size and id; its digest is checked when it is read
     [ -r "$1" ] && is_size "$1" "$full_size" || return 1
     case $(dd if="$1" bs=64 count=1 status=none | od -A n -v -t x1 | tr -d ' \n') in
     1f8b*50491d0001"$full_id"*) [ -n "$full_id" ] ;;
@@ -154,7 +155,7 @@ right_full() { # whether a file is the Full by its size and id; its digest is ch
     esac
 }
 first_right() { while IFS= read -r file; do right_full "$file" && say "$file" && break; done; }
-look_for_full() { # beside this file and in the folders next door: by name, then by size and id
+look_for_full() { # searches beside this file and in the neighbouring folders: by name, then by size and id
     set +f
     folder=${me%/*} name=$(decode "$full_name")
     for file in "$folder/${name##*/}" "$folder"/../*/"${name##*/}"; do
@@ -193,7 +194,7 @@ check_url() {
     say '' >&2
 }
 quoted() { say "$1" | sed 's/[\\"]/\\&/g'; }
-fetch() { # the Full from a URL, on standard output; curl is told URL and password on standard input
+fetch() { # prints the Full from a URL; curl gets URL and password on standard input
     case $full in
     sftp:*) fetch_ssh ;;
     *) if have curl; then
@@ -217,7 +218,7 @@ fetch_ssh() { # sftp://[USER@]HOST[:PORT]/PATH, or /~/PATH for one below the hom
     # shellcheck disable=SC2029 # the path is quoted for the other side
     ssh ${port:+-p "$port"} "${server%:*}" "cat -- '$path'"
 }
-full_bytes() { # as many as the Full has, and one more if there is one: then its digest differs
+full_bytes() { # prints as many bytes as the Full has, and one more if there is one: then the digest differs
     split "$full_size"
     [ -z "$meter" ] || measure "$meter" "$blocks"
     case $full in
@@ -225,7 +226,7 @@ full_bytes() { # as many as the Full has, and one more if there is one: then its
     *) { copy "$blocks" "$bytes" && dd bs=1 count=1 status=none; } <"$full" ;;
     esac
 }
-judge_full() { # by its digest, and what those said who read it and wrote the disk
+judge_full() { # judge_full REPORT: ends with an error unless the report has the right digest and no failure
     case $1 in
     *'not written'*) die 73 "$part: cannot be written" ;;
     *"$full_sha256"*) ;;
@@ -246,7 +247,7 @@ check_delta() {
     done
 }
 check_full() { meter=Full && judge_full "$({ full_bytes | sha256; } 5>&1)"; }
-put_full() { # unpack it into the part file (6), its digest taken on the way: 4 leads to sha256, 5 to the report
+put_full() { # unpacks the Full into the part file (6) and checks its digest: 4 leads to sha256, 5 to the report
     judge_full "$({ {
         if [ -p "$part.fifo" ]; then cat "$part.fifo" >&4 & fi
         full_bytes | tee "$way" | inflate | (
@@ -256,7 +257,7 @@ put_full() { # unpack it into the part file (6), its digest taken on the way: 4 
         )
     } 4>&1 | sha256; } 5>&1)"
 }
-put_runs() { # write what the Delta holds, and zeros, over the unpacked Full (7); awk turns offsets into gaps between runs
+put_runs() { # writes the blocks of the Delta, and zeros, over the unpacked Full (7); awk turns offsets into gaps between runs
     inflated runs | awk -v b="$block" '{ q = int($2 / b)
         printf "%.0f %.0f %.0f %s\n", q, $2 - q * b, ($1 - at) / b, $3; at = $1 + $2 }' | {
         exec 3<&0
@@ -271,7 +272,7 @@ put_runs() { # write what the Delta holds, and zeros, over the unpacked Full (7)
         )
     }
 }
-check_disk() { # each segment (4) against its digest; those that are not in the list are zero. All of them have to be seen
+check_disk() { # checks each segment (4) against its digest; those that are not in the list are zero. Every segment is read
     inflated segments | awk -v b="$block" -v s="$segment" -v size="$disk_size" '
         function line(digest) { n = size - at < s ? size - at : s; q = int(n / b); at += s
             printf "%.0f %.0f %s\n", q, n - q * b, digest }
@@ -301,17 +302,17 @@ fill() {
     dd if=/dev/null conv=notrunc,fsync status=none >&6 || die 73 "$part: cannot be made durable"
 }
 
-# ---- the hold, and whose file it is ----
+# ---- the hold, and which file a name leads to ----
 
-number() { # number FILE [L]: of its inode; with L of what a link leads to
+number() { # number FILE [L]: prints its inode number; with L that of the file to which a link leads
     # shellcheck disable=SC2046 # the number, then words of the name
     set -- $(ls -di"${2-}" "$1" 2>/dev/null)
     say "${1-}"
 }
-open_number() { # open_number DESCRIPTOR NAME: of the open file; where the system does not tell, of what has the name
+open_number() { # open_number DESCRIPTOR NAME: prints the inode number of the open file; where the system does not tell, of NAME
     if [ -n "$told" ]; then number "$descriptors/0" L <&"$1"; else number "$2"; fi
 }
-see_descriptors() { # how the system shows open files
+see_descriptors() { # finds out how the system shows open files
     descriptors=/dev/fd told=''
     [ -e /dev/fd/0 ] || descriptors=/proc/self/fd
     [ "$(number "$descriptors/0" L <"$me")" != "$(number "$me" L)" ] || told=yes
@@ -320,7 +321,7 @@ see_descriptors() { # how the system shows open files
     say "Neither /dev/fd nor /proc shows here what is open: let nobody touch $held.phd-part while this runs" >&2
 }
 exists() { [ -e "$1" ] || [ -h "$1" ]; }
-lock() { # lock [-s] DESCRIPTOR: 75 if another has it, false if there are no locks
+lock() { # lock [-s] DESCRIPTOR: exit 75 if another process has it, false if there are no locks
     flock -n "$@" 8<&8 9>&9
     case $? in
     0) return 0 ;;
@@ -340,7 +341,7 @@ take_hold() { # take_hold FILE: nobody else writes it, until drop_hold and the e
     (: <"${held%/*}/") 2>/dev/null || die 73 "${held%/*}: cannot be read"
     exec 8<"${held%/*}/"
     lock -s 8 || return 0
-    for try in 1 2 3 4 5 6 7 8 9; do # another may remove it between our opening and locking
+    for try in 1 2 3 4 5 6 7 8 9; do # its holder may remove it between our opening and locking
         ! exists "$held.phd-hold" || { [ -f "$held.phd-hold" ] && [ ! -h "$held.phd-hold" ]; } ||
             die 73 "$held.phd-hold: not a plain file; remove it"
         (: >>"$held.phd-hold") 2>/dev/null || die 73 "$held.phd-hold: cannot be written"
@@ -356,16 +357,16 @@ Let it finish: phd recover DISK, or restore again with phd"
     done
     die 75 "$held.phd-hold: is removed again and again ($try times); try again later"
 }
-drop_hold() { # the file goes first, while it is still locked
+drop_hold() { # removes the lock file first, while it is still locked
     [ -z "$hold" ] || ! (still_held 2>/dev/null) || rm -f "$hold"
     hold=''
     exec 8<>/dev/null 9<>/dev/null
 }
 # shellcheck disable=SC2012 # a file's numbers, not names
-stamps() { # what differs when a file is another one or was written to; empty if there is none
+stamps() { # prints what differs when a file was replaced or written; nothing if there is no file
     stat -c '%d %i %s %y' "$1" 2>/dev/null || ls -dnil "$1" 2>/dev/null | awk '{ print $1, $6, $7, $8, $9 }'
 }
-opened() { # whether a program or a loop device has it open, as far as this user may see; the list is made before find is there
+opened() { # whether a program or a loop device has it open, as far as this user may see; the list is made before find starts
     set +f
     set -- "$1" /proc/[0-9]*/fd
     set -f
@@ -374,7 +375,7 @@ opened() { # whether a program or a loop device has it open, as far as this user
     [ -n "$(find -L "$@" -maxdepth 1 -samefile "$inspected" 2>/dev/null | sed q)$(losetup -j "$inspected" 2>/dev/null)" ]
 }
 unchanged() { [ "$(stamps "$1")" = "$2" ] && ! opened "$1"; } # unchanged FILE STAMPS
-is_mine() { # whether the name leads to what was made here; nothing else can have that inode while 6 is open
+is_mine() { # whether the name still leads to our part file; no other file can have its inode while 6 is open
     [ -n "$part" ] && [ "$(number "$part")" = "$mine" ]
 }
 still_held() { [ -z "$hold" ] || [ "$(number "$hold")" = "$hold_number" ] || die 75 "$hold: was removed; try again"; }
@@ -396,7 +397,7 @@ stop() {
     trap - EXIT # in mksh its status would become that of the script
     die 130 "Interrupted; nothing is left behind"
 }
-run() { # run STEP: in a worker, so that a signal is heard at once
+run() { # run STEP: in a worker, so that a signal is handled at once
     "$@" &
     worker=$!
     wait "$worker"
@@ -404,7 +405,7 @@ run() { # run STEP: in a worker, so that a signal is heard at once
     worker=''
     [ "$status" = 0 ] || exit "$status"
 }
-name_files() { # from --to: the disk, and the descriptor if it is a VMDK
+name_files() { # sets, from --to, the disk, and the descriptor if it is a VMDK
     [ -n "$to" ] || die 2 "Where to? --to DIR/NAME.vmdk, or with another suffix for a raw image"
     case $to in /*) ;; *) to=./$to ;; esac
     name=${to##*/} disk=$to descriptor=''
@@ -433,14 +434,14 @@ may_write() { # may_write FILE...
         [ -n "$overwrite" ] || die 73 "$file is there already: choose another name, or say --overwrite"
     done
 }
-replaceable() { # a VMDK that is there, only if its data is in the file that would be written
+replaceable() { # an existing VMDK is replaced only if its data is in the file that would be written
     [ -n "$descriptor" ] && [ -e "$descriptor" ] || return 0
     case $(dd if="$descriptor" bs=65536 count=1 status=none | tr -d '\000') in
     *"\"${disk##*/}\""*) ;;
     *) die 73 "$descriptor: not a VMDK with its data in ${disk##*/}; move it away first" ;;
     esac
 }
-not_half_done() { # phd, or a script before this one
+not_half_done() { # exit 75 if phd left an unfinished file
     for file in "$disk" ${descriptor:+"$descriptor"}; do
         for kind in new redo applying; do
             ! exists "$file.phd-$kind" || die 75 "$file.phd-$kind: phd has not finished this disk. Let it finish first: by \
@@ -456,7 +457,7 @@ If $file is there, remove it, else rename it back"
             die 73 "$file.phd-part: another restore writes it, or one was cut short. If none runs, remove it"
     done
 }
-in_part() { # in_part FILE STEP...: run the step with the part file of FILE, which is made now, open as 6
+in_part() { # in_part FILE STEP...: makes the part file of FILE and runs the step with it open as 6
     no_part "$1"
     begun='' links=''
     set -C
@@ -474,32 +475,32 @@ begin() {
     shift
     "$@"
 }
-set_size() { # of the part file, through what is open
+set_size() { # gives the part file its size, through the open descriptor
     open_part=$part
-    [ ! -e /proc/self/fd/6 ] || open_part=/proc/self/fd/6 # opened anew whatever has its name now
+    [ ! -e /proc/self/fd/6 ] || open_part=/proc/self/fd/6 # leads to the open file, whatever has its name now
     conv_full=notrunc way=$descriptors/4
     dd if=/dev/null of="$open_part" bs=1 seek="$disk_size" status=none 6>&6 || die 73 "$part: cannot be $disk_size bytes long"
-    # Blocks of zeros need not be written into what reads as zeros already: holes, or space that was set aside at once.
+    # Blocks of zeros need not be written where zeros are read already: in holes, or in space that was allocated at once.
     if [ -n "$thin" ] || fallocate -l "$disk_size" "$open_part" 6>&6 2>/dev/null; then
         ! dd if=/dev/null conv=sparse status=none 2>/dev/null || conv_full=notrunc,sparse
     fi
-    case ${told:-no}${KSH_VERSION-} in # in ksh93 pipes are sockets, which no name leads to
+    case ${told:-no}${KSH_VERSION-} in # in ksh93 pipes are sockets, which have no name
     no* | *93*)
         way=$part.fifo
-        rm -f "$way" # of one that was killed
+        rm -f "$way" # a script that was killed may have left it
         mkfifo "$way" || die 73 "$way: this file system knows no named pipes; mount /proc and use another shell than ksh93"
         fifo=$way
         ;;
     esac
 }
-render() { # render FLAT: the descriptor that was made with the archive, for a data file of this name
+render() { # render FLAT: prints the descriptor that was made with the archive, for a data file of this name
     section stub | while IFS= read -r line; do
         case $line in 'RW '*) line="${line%%\"*}\"$1\"${line##*\"}" ;; esac
         say "$line"
     done
     [ -z "$thin" ] || say 'ddb.thinProvisioned = "1"'
 }
-give() { # give FILE NAME: a name that nothing has
+give() { # give FILE NAME: gives the file a name that nothing has; else false
     wanted=$(number "$1")
     if [ -n "$links" ]; then
         ln "$1" "$2" 2>/dev/null && [ "$(number "$2")" = "$wanted" ] && rm -f "$1"
@@ -507,35 +508,35 @@ give() { # give FILE NAME: a name that nothing has
         ! exists "$2" && mv -n "$1" "$2" 2>/dev/null && [ "$(number "$2")" = "$wanted" ]
     fi
 }
-set_aside() { # set_aside NAME STAMPS: what has these stamps and nobody has open gets a name that is looked at again
+hide_old() { # hide_old NAME STAMPS: renames it to NAME.phd-replaced if it has these stamps, before and after, and is not open
     unchanged "$1" "$2" && ! exists "$1.phd-replaced" && mv -f "$1" "$1.phd-replaced" || return 1
     ! unchanged "$1.phd-replaced" "$2" || return 0
     put_back "$1"
     return 1
 }
-put_back() { # put_back NAME: what was set aside, if nothing has its name now
+put_back() { # put_back NAME: renames NAME.phd-replaced back, if nothing has the name now
     ! exists "$1.phd-replaced" || give "$1.phd-replaced" "$1" || say "$1 was taken by somebody; the old one is $1.phd-replaced" >&2
 }
-replace() { # replace NEW NAME STAMPS: in place of what has these stamps, or of nothing
-    [ -z "$3" ] || set_aside "$2" "$3" || return 1
+replace() { # replace NEW NAME STAMPS: NEW gets the name of a file with these stamps, or a free name if there are none
+    [ -z "$3" ] || hide_old "$2" "$3" || return 1
     if give "$1" "$2"; then return 0; fi
     [ -z "$3" ] || put_back "$2"
     return 1
 }
-make_private() { # give the part file a name that only we know, and look at it there
+make_private() { # gives the part file a name that only we know, and checks that it is ours
     is_mine || lost "$part"
     still_held
-    trap '' INT TERM HUP # no half of what comes now
+    trap '' INT TERM HUP # what follows is not interrupted
     visible=$part
     mv -f "$part" "$private-new.tmp" || { part='' && lost "$visible"; }
     part=$private-new.tmp
-    if ! is_mine; then # it is another one's: back with it
+    if ! is_mine; then # it is another file: give its name back
         ! exists "$part" || give "$part" "$visible" || say "$visible is $part now" >&2
         part=''
         lost "$visible"
     fi
 }
-publish() { # data first, descriptor last: it is what makes a disk usable, and what must not be there with half of one
+publish() { # data first, descriptor last: a descriptor makes a disk usable, so the whole disk must be there before it
     is_mine || lost "$part"
     if [ -n "$descriptor" ]; then
         text=$private-text.tmp
@@ -547,7 +548,7 @@ publish() { # data first, descriptor last: it is what makes a disk usable, and w
     make_private
     if [ -n "$descriptor" ]; then
         [ -n "$seen_text" ] || ! exists "$descriptor" || taken "$descriptor"
-        [ -z "$seen_text" ] || set_aside "$descriptor" "$seen_text" || taken "$descriptor"
+        [ -z "$seen_text" ] || hide_old "$descriptor" "$seen_text" || taken "$descriptor"
     fi
     if ! replace "$part" "$disk" "$seen"; then
         [ -z "$descriptor" ] || put_back "$descriptor"
@@ -567,7 +568,7 @@ ${disk##*/} is restored and verified; stub --to $to makes a descriptor for it"
 taken() { die 75 "$1: was made, changed, moved or opened by somebody meanwhile. It is left as it is; try again"; }
 fill_part() {
     set_size
-    # shellcheck disable=SC2094 # two more places in one file: for the runs, for the check
+    # shellcheck disable=SC2094 # two more offsets in one file: for the runs, for the check
     run fill 7<>"$open_part" 4<"$open_part"
     publish
 }
@@ -593,7 +594,7 @@ verify() {
     verify_delta
     if [ "$blocks_full" = 0 ]; then say "No block comes from the Full: it is not needed"; else verify_full; fi
 }
-put_text() { # put_text FILE COMMAND...: what the command prints, after this archive was checked
+put_text() { # put_text FILE COMMAND...: checks this archive, then writes what the command prints
     seen=$(stamps "$1") to=$1
     no_part "$1"
     may_write "$1"
@@ -626,7 +627,8 @@ write_stub() {
     [ ! -e "$disk" ] || is_size "$disk" "$disk_size" || die 73 "$disk: not this disk, which has $disk_size bytes"
     put_text "$descriptor" render "${disk##*/}"
 }
-file_name() { name=$(say "$1" | sed 's,[/"],_,g; s/^[.-]*//') && say "${name:-$2}"; } # a label of the header as a name for a file
+# file_name TEXT DEFAULT: prints a text of the header as a name for a file
+file_name() { name=$(say "$1" | sed 's,[/"],_,g; s/^[.-]*//') && say "${name:-$2}"; }
 
 # ---- what a person sees ----
 
@@ -653,7 +655,7 @@ ask() { # ask QUESTION DEFAULT
     answer=${answer:-$2}
 }
 agreed() { ask "$1 y or n" "$2" && [ "${answer#[Yy]}" != "$answer" ]; }
-act() (trap cleanup EXIT && trap stop INT TERM HUP && "$@") # in a subshell: an error ends what was asked for, not the menu
+act() (trap cleanup EXIT && trap stop INT TERM HUP && "$@") # in a subshell: an error ends this one act, not the menu
 ask_full() {
     [ -n "$full" ] || look_for_full || say "The Full was not found beside this file nor next door."
     ask "Full: path or URL" "${full:-none}"
@@ -713,7 +715,7 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-# shellcheck disable=SC2046 # two numbers: what of the Full is within the disk, and blocks in 64 MiB
+# shellcheck disable=SC2046 # two numbers: how many bytes of the Full are within the disk, and the blocks in 64 MiB
 set -- $(awk -v b="$block" -v n="$disk_size" -v f="$full_disk_size" 'BEGIN {
     printf "%.0f %d", f + 0 < n + 0 ? f : n, b < 67108864 ? 67108864 / b : 1 }')
 full_share=$1 batch=$2

@@ -1,11 +1,11 @@
 """What can be backed up: one flat disk, a raw image, a block device, or all the disks of a VMX.
 
-Anything else is refused by name, because its file is not the bytes of the disk: a snapshot chain, a sparse or split
-VMDK, a raw device mapping, an image of another hypervisor. The data inside a flat file or a device are never judged;
-a guest may write there what it likes.
+Anything else is refused by name, because its file does not hold the bytes of the disk in order: a snapshot chain, a sparse or
+split VMDK, a raw device mapping, an image of another hypervisor. The data inside a flat file or a device are never looked at: they
+are the guest's.
 
-Not guaranteed: that the disk of a running VM (`live`) is consistent. A file that changes while it is read is noticed
-by its size and times; a change of a device is noticed only if its size differs.
+Not guaranteed: that the disk of a running VM (`live`) is consistent. A file that changes while it is read is seen
+by its size and times; a change of a device is seen only if its size differs.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _GONE = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP, er
 
 @dataclass(slots=True, kw_only=True)
 class DiskSource:
-    """A disk opened for reading; whoever has it closes it.
+    """A disk opened for reading; its owner closes it.
 
     `path` is the file the bytes come from, `size` its bytes. `disk_name` names the backup: the VMDK's name, or the raw
     file's own. `descriptor` is the VMDK's text (undecodable bytes as surrogates), None for a raw disk. `folder` is the
@@ -58,7 +58,7 @@ class DiskSource:
     opened_as: tuple[int, int, int] = field(repr=False)
 
     def unchanged(self) -> None:
-        """Raise `SourceRefused` if the file changed since it was opened: size, mtime or ctime; of a device the size only."""
+        """Raises `SourceRefused` if the file changed since it was opened: size, mtime or ctime; of a device the size only."""
         try:
             found = _state(self.fd, is_device=self.is_device)
         except OSError as error:
@@ -73,7 +73,7 @@ class DiskSource:
                 )
 
     def close(self) -> None:
-        """Close the file; harmless when repeated."""
+        """Closes the file; may be repeated."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
@@ -90,7 +90,7 @@ class VmSource:
 
 
 def open_disk(path: Path, *, live: bool) -> DiskSource:
-    """Open a descriptor, its flat file, a raw image or a block device for a backup.
+    """Opens a descriptor, its flat file, a raw image or a block device for a backup.
 
     Raises `SourceRefused` for what is not one flat disk, is absent, or is held by a VM (unless `live`), `TryAgainLater`
     for an I/O error.
@@ -107,7 +107,7 @@ def open_disk(path: Path, *, live: bool) -> DiskSource:
         elif vmdk.is_vmdk_name(name):
             source = _open_vmdk(Path(os.path.realpath(path)))
         else:
-            source = _open_raw(path, judge=True)
+            source = _open_raw(path, check_kind=True)
     except OSError as error:
         raise _refused(error, path) from error
     try:
@@ -120,7 +120,7 @@ def open_disk(path: Path, *, live: bool) -> DiskSource:
 
 
 def open_vmx(path: Path) -> VmSource:
-    """The disks a VMX names, in order. Raises `SourceRefused` if it is no VMX, has no disks, or names one twice."""
+    """Returns the disks that a VMX names, in order. Raises `SourceRefused` if it is no VMX, has no disks, or names one twice."""
     where = printable(str(path))
     real = Path(os.path.realpath(path))
     try:
@@ -146,7 +146,7 @@ def open_vmx(path: Path) -> VmSource:
 
 
 def _open_vmdk(path: Path) -> DiskSource:
-    """A descriptor (links resolved) and the flat file beside it."""
+    """Opens the flat file beside a descriptor, whose links are resolved."""
     where = printable(str(path))
     descriptor = _read_descriptor(path)
     reason = vmdk.why_not_flat(descriptor)
@@ -169,13 +169,13 @@ def _open_vmdk(path: Path) -> DiskSource:
 
 
 def _open_flat(path: Path) -> DiskSource:
-    """A flat file: by the descriptor beside it where there is one, else as a raw disk."""
+    """Opens a flat file: by the descriptor beside it where there is one, else as a raw disk."""
     real = Path(os.path.realpath(path))
     beside = real.with_name(vmdk.descriptor_name_for(real.name)) if vmdk.is_flat_name(real.name) else None
     if beside is None or not os.path.lexists(beside):
         if (reason := half_applied(real)) is not None:
             raise SourceRefused(reason, remedy="Restore onto it again, with overwrite: that completes it.")
-        return _open_raw(path, judge=False)
+        return _open_raw(path, check_kind=False)
     descriptor = _read_descriptor(beside)
     if vmdk.why_not_flat(descriptor) is None and descriptor.extents[0].file != real.name:
         text = f"{printable(str(path))}: {printable(beside.name)} beside it describes another file"
@@ -183,12 +183,12 @@ def _open_flat(path: Path) -> DiskSource:
     return _open_vmdk(beside)
 
 
-def _open_raw(path: Path, *, judge: bool) -> DiskSource:
-    """A raw image or a device, under the name it was asked for: /dev/mapper/NAME is stable, the node behind it is not."""
+def _open_raw(path: Path, *, check_kind: bool) -> DiskSource:
+    """Opens a raw image or a device under the given name: /dev/mapper/NAME is stable, the node to which it leads is not."""
     path = Path(os.path.abspath(path))
     fd = _open_file(path, device=True)
     source = _source(path, fd, disk_name=path.name, descriptor=None, folder=path.parent.name)
-    foreign = None if source.is_device or not judge else _foreign(os.pread(fd, 64, 0))
+    foreign = None if source.is_device or not check_kind else _foreign(os.pread(fd, 64, 0))
     if foreign is not None:
         source.close()
         text = f"{printable(str(path))}: {foreign}, not the plain bytes of a disk"
@@ -213,7 +213,7 @@ def _read_descriptor(path: Path) -> vmdk.VmdkDescriptor:
 
 
 def _open_file(path: Path, *, device: bool = False, follow: bool = True) -> int:
-    """A plain file (or block device) for reading. Never blocks on a fifo. `OSError`, `SourceRefused` for other kinds."""
+    """Opens a plain file (or block device) for reading; never waits at a fifo. Raises `OSError`, `SourceRefused`."""
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     fd = os.open(path, flags)
     mode = os.fstat(fd).st_mode
@@ -243,7 +243,7 @@ def _source(path: Path, fd: int, *, disk_name: str, descriptor: str | None, fold
 
 
 def _state(fd: int, *, is_device: bool) -> tuple[int, int, int]:
-    """Size, mtime and ctime in nanoseconds. A device's times say nothing about its data and stand as 0."""
+    """Returns size, mtime and ctime in nanoseconds. The times of a device say nothing about its data and are 0 here."""
     if is_device:
         return os.lseek(fd, 0, os.SEEK_END), 0, 0
     facts = os.fstat(fd)
@@ -271,11 +271,11 @@ def _remedy(reason: str) -> str:
 
 
 def _parse_vmx(data: bytes, where: str) -> VmxFile:
-    """Decode as the VMX says of itself; in doubt as UTF-8."""
+    """Decodes a VMX by the encoding that it names, else as UTF-8, and parses it."""
     declared = _ENCODING.search(data)
     text = data.decode("utf-8", "surrogateescape")
     if declared is not None:
-        # An encoding this machine does not know: its ASCII is right either way.
+        # For an encoding that Python does not know the text stays UTF-8: what is ASCII is right either way.
         with contextlib.suppress(LookupError, ValueError):
             text = data.decode(declared[1].decode("ascii"))
     try:

@@ -1,8 +1,8 @@
-"""Files that may still be on their way to a target: too new to be believed by age, proven by content, or waited for.
+"""Files that may still be uploading to a target.
 
-A server shows an upload under its final name while it grows, and the clock of a server may be wrong. So a file is
-settled when its mtime is old enough, or when it has looked the same (size, mtime) for long enough in our own listings,
-or when its own header says how large it is and that is its size: a Delta does, and for its Full too.
+A server shows an upload under its final name while it grows, and the clock of a server may be wrong. So a file is settled
+when its mtime is old enough, or when its size and mtime have been the same for long enough in our own listings, or when it
+has the size that a header says. The header of a Delta says its own size, and that of its Full.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from pathlib import Path
 
 from restore_core import naming
 from restore_core.archive.header import HEAD_BYTES, DeltaHeader, parse_head
-from restore_core.catalog.listing import PROVEN, Line, unescaped, young_lines
+from restore_core.catalog.listing import PROVEN, Line, arriving_lines, unescaped
 from restore_core.errors import PhdError, Stopped
 from restore_core.naming import ArchiveType
 from restore_core.targets.base import Target, TargetSpec
 
 SETTLE_SECONDS = 20.0
 _MOST_PROBES = 1000
-"""Headers read in one index. Where more are new, the target was filled anew as a whole, and settles by waiting."""
+"""The most headers that are read for one index. If more files are new, the whole target was filled anew, and settles by waiting."""
 _PROBE_SECONDS = 10.0
 
 
-class Young:
-    """The young files of one listing, held back until the rest is written."""
+class Arriving:
+    """The new files of one listing, held back until the rest is written."""
 
     def __init__(self, folder: Path, spec: TargetSpec, *, began: float) -> None:
         self._began = began
-        self._before = young_lines(folder, spec)
+        self._before = arriving_lines(folder, spec)
         self._held: dict[str, Line] = {}
 
     def hold_back(self, line: Line) -> bool:
-        """True for a file that may still grow; it comes again out of `settle`."""
+        """Keeps a file that may still grow, and returns True; `settle` returns it."""
         if self._began - line.mtime >= SETTLE_SECONDS:
             return False
         before = self._before.get(line.path)
@@ -46,7 +46,7 @@ class Young:
         return True
 
     def settle(self, target: Target) -> Iterator[Line]:
-        """The held ones, those settled that are proven complete by a header."""
+        """Yields the files that were held back; those that a header proves to be complete are settled."""
         complete = self._proven(target)
         for path, line in self._held.items():
             yield line._replace(mark=PROVEN) if path in complete else line
@@ -74,7 +74,7 @@ def _type(line: Line) -> ArchiveType | None:
 
 
 def _header(target: Target, path: str) -> DeltaHeader | None:
-    """What the archive says of itself; None for one that cannot be read (yet)."""
+    """Returns the header of an archive; None if it cannot be read (yet)."""
     try:
         with target.open(path) as source:
             return parse_head(source.read_at(0, min(HEAD_BYTES, source.size)), str(source.ref))

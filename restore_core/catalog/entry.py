@@ -1,6 +1,6 @@
-"""One archive by its name, and one target as it is now.
+"""The archives of a target, read from the names of its files.
 
-A target that cannot be listed raises; the caller decides what that means for the others (never "it holds nothing").
+A target that cannot be listed raises. The caller decides what that means for the other targets; it never means "holds nothing".
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from restore_core.targets.gaps import Gap
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogEntry:
-    """One archive. `time` is the stamp in UTC, `scsi` as in the name ("00").
+    """One archive. `time` is the stamp of its name in UTC.
 
-    `settled` is False for a file so new that it may still be on its way to the target; such a one is not offered. `stale` is
-    True for one that was there once and that the last look at the target did not tell: it may be there, and cannot be read now.
+    `settled` is False for a file so new that it may still be uploading; it is not offered. `stale` is True for a file that an
+    earlier listing contains and the last one does not: it may exist, and cannot be read now.
     """
 
     ref: ArchiveRef
@@ -34,12 +34,12 @@ class CatalogEntry:
 
     @property
     def disk_key(self) -> tuple[str, str, str]:
-        """(UUID or version-2 host, SCSI id, VMDK name): what makes two backups backups of the same disk."""
+        """(UUID or version-2 host, SCSI id, VMDK name): equal for all backups of one disk."""
         return (self.folder.uuid or self.folder.vm, self.name.scsi, self.name.disk)
 
 
 def entries(target: Target, gaps: list[Gap] | None = None) -> Iterator[CatalogEntry]:
-    """Every archive on one target, asked of the target itself; `gaps` as in `Target.listing`."""
+    """Yields every archive on one target, by a new listing; `gaps` as in `Target.listing`."""
     zone = ZoneInfo(target.spec.timezone)
     for listed in target.listing(gaps):
         ref = ArchiveRef(target=target.spec.name, path=listed.path)
@@ -49,7 +49,7 @@ def entries(target: Target, gaps: list[Gap] | None = None) -> Iterator[CatalogEn
 
 
 def entry_of(ref: ArchiveRef, stat: FileStat, zone: ZoneInfo, *, settled: bool = True, stale: bool = False) -> CatalogEntry | None:
-    """The entry of one file, None if the file is not ours by name or lies in no folder."""
+    """Returns the entry of one file, None if its name is not an archive's or it lies in no folder."""
     name = naming.parse_archive(ref.name)
     if name is None or not ref.folder:
         return None
@@ -58,7 +58,7 @@ def entry_of(ref: ArchiveRef, stat: FileStat, zone: ZoneInfo, *, settled: bool =
 
 
 def newest_full_with_map(found: Iterable[CatalogEntry], disk_key: tuple[str, str, str]) -> tuple[CatalogEntry, CatalogEntry] | None:
-    """The newest Full of a disk that has its empty Delta on the same target, and that Delta."""
+    """Returns the newest Full of a disk that has its empty Delta on the same target, and that Delta."""
     mine = [entry for entry in found if entry.disk_key == disk_key]
     maps = {entry.name.stamp: entry for entry in mine if entry.name.empty_delta}
     fulls = [entry for entry in mine if entry.name.type is ArchiveType.FULL and entry.name.stamp in maps]

@@ -1,10 +1,10 @@
-"""The exact time of a backup whose stamp cannot be taken at its word. The header of a Delta has it, so it is asked there.
+"""The exact time of a backup whose stamp is ambiguous. The header of a Delta has the exact time, so the header is read then.
 
-* When summer time ends, an hour of the wall clock comes twice. Such a stamp is read as the first of the two; a header that
-  cannot be read leaves the second, so that no copy is brought nearer to today than its rule allows.
-* A backup made in the same minute as the one before took the next free minute for its stamp, which may lie ahead of now.
+* When summer time ends, an hour of the wall clock comes twice. Such a stamp is read as the first of the two. If the header
+  cannot be read, it is the second, so that no replica is brought nearer to today than its rule allows.
+* A backup made in the same minute as the one before took the next free minute for its stamp, which may lie in the future.
 
-Both are rare: once a year for an hour, and for the minutes after a backup. All other stamps are believed as they are.
+Both are rare: once a year for an hour, and for the minutes after a backup. All other stamps are exact.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from restore_core.naming import ArchiveType
 from restore_core.targets import TargetSet
 
 _AHEAD = dt.timedelta(days=1)
-"""A stamp further in the future than this is no next free minute."""
+"""A stamp further in the future than this is not a next free minute."""
 
 
 def exact(entry: CatalogEntry, zone: ZoneInfo, targets: TargetSet, *, now: dt.datetime) -> CatalogEntry:
-    """The same entry with the time its header says, if its stamp can mean two or lies ahead; any other entry as it is."""
+    """Returns the entry with the time of its header if its stamp is ambiguous or in the future; any other entry as it is."""
     later = entry.name.stamp.replace(tzinfo=zone, fold=1).astimezone(dt.UTC)
-    # In the hour that is left out in spring the second reading is the earlier one: no backup bears such a stamp by right.
+    # In the hour that is left out in spring the second reading is the earlier one: no correct clock makes such a stamp.
     twice, ahead = later > entry.time, now < entry.time <= now + _AHEAD
     if not (twice or ahead) or entry.name.type is not ArchiveType.DELTA:
         return entry

@@ -1,15 +1,17 @@
-"""What a target held when it was last seen, on record where no cache is: so many archives, or none, as a person said.
+"""The record of how many archives a target held when it was last seen, kept outside of the cache.
 
     FOLDER/NAME.json    {"phd_target": 1, "url": "file:///nas", "archives": 20, "noted": 1795356000.1, "accepted": null}
 
-A target whose disk is not mounted looks like an empty one. So one that held archives and holds none is not believed, until a
-person accepts it (`phd targets accept NAME`). The catalog's cache knows the number, too, and may be deleted at any time; this
-record is not. It is written when the number has changed, durably, by whoever indexes and may write there.
+A target whose disk is not mounted looks like an empty one. So a target that held archives and holds none is not believed, until
+a person accepts it (`phd targets accept NAME`). The catalog's cache knows the number, too, but may be deleted at any time. This
+record is written, durably, when the number has changed, by every process that indexes and may write there.
 
-before a listing    no record: the cached listing tells      crash: nothing was written
-listing published   the old number                           a neighbour compares with that: any number but 0 says the same
+What is on record when:
+
+before a listing    nothing: the cached listing is used      crash: nothing was written
+listing published   the old number                           another process compares with it: any number but 0 means the same
 noted               the new number
-accepted            0, before the listing is made anew       crash: the next index publishes the empty listing
+accepted            0, before the target is listed again     crash: the next index publishes the empty listing
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ _VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """So many archives when that was `noted`. `accepted` is when a person said that it holds none, None if nobody did since."""
+    """How many archives a target held when that was `noted`. `accepted` is when a person accepted that it holds none, else None."""
 
     archives: int
     noted: float
@@ -36,7 +38,7 @@ class Held:
 
 
 def read_held(folder: Path | None, spec: TargetSpec) -> Held | None:
-    """What is on record of a target; None if nothing is, it cannot be read, or it is of another URL."""
+    """Returns the record of a target; None if there is none, it cannot be read, or it is of another URL."""
     try:
         data = json.loads(_path(folder, spec).read_bytes()) if folder is not None else {}
         if data["phd_target"] != _VERSION or data["url"] != printable(spec.url):
@@ -47,7 +49,7 @@ def read_held(folder: Path | None, spec: TargetSpec) -> Held | None:
 
 
 def note_held(folder: Path | None, spec: TargetSpec, archives: int, *, now: float) -> None:
-    """Put on record what a listing has shown. Nothing where there is no place for records, or this user may not write there."""
+    """Records how many archives a listing has. Does nothing without a `folder`, or if this user may not write there."""
     known = read_held(folder, spec)
     if folder is not None and archives and (known is None or known.archives != archives):
         with contextlib.suppress(OSError):
@@ -55,7 +57,7 @@ def note_held(folder: Path | None, spec: TargetSpec, archives: int, *, now: floa
 
 
 def accept_none(folder: Path, spec: TargetSpec, *, now: float) -> None:
-    """Put on record that a person says: this target holds nothing now, and that is right. Raises `OSError`."""
+    """Records that a person accepts that this target holds nothing. Raises `OSError`."""
     _write(folder, spec, 0, now=now, accepted=now)
 
 

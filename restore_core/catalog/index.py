@@ -1,26 +1,26 @@
-"""All targets side by side into the cache, and what the cache says of each. One that fails takes nothing from the others.
+"""Lists all targets into the cache at the same time, and says what the cache knows of each.
 
-for every target, in a thread of its own: listing > cache file, published at its end; or its trouble is noted
+Each target is listed in a thread of its own, into a cache file that is published at the end. A target that fails has its trouble
+recorded, and does not disturb the others.
 
-A listing that is partial renews all that it tells, and keeps what was known of the rest, marked stale. One that tells of no
-archive where there were some is not believed: its disk may not be mounted. A person may accept it.
+A partial listing renews all files in it, and keeps what was known of the rest, marked stale. A listing without archives of a
+target that held some is not believed: its disk may not be mounted. A person may accept it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from restore_core.catalog import listing
-from restore_core.catalog.arriving import Young
+from restore_core.catalog.arriving import Arriving
 from restore_core.catalog.entry import CatalogEntry
 from restore_core.catalog.held import accept_none, note_held, read_held
-from restore_core.catalog.keep import kept
-from restore_core.catalog.known_gap import KnownGap, since
-from restore_core.catalog.listing import Head, Line, ListingWriter
+from restore_core.catalog.listing import GREW, STALE, Head, KnownGap, Line, ListingWriter, escaped, parse_line, with_since
 from restore_core.catalog.query import EVERYTHING, Query, cached_entries, files_of_size
 from restore_core.errors import PhdError, Stopped, TargetEmptied, TargetUnavailable
 from restore_core.naming import printable
@@ -30,13 +30,18 @@ from restore_core.targets.gaps import Gap, partial_text
 MOST_FILES = 5_000_000
 _SIDE_BY_SIDE = 8
 _WAIT_FOR_OTHER = 600.0
+"""Seconds to wait for another process that lists the same target."""
 _QUICK = 0.05
+"""A listing that took fewer seconds is never reused: a new one costs nothing."""
 LEFT_ALONE = 60.0
+"""Seconds for which a target that failed is not asked again."""
+
+_Texts: TypeAlias = Callable[[], Iterable[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Indexed:
-    """What the cache knows of one target. `head` None: never listed. `problem` is why the last look at it failed."""
+    """What the cache knows of one target. `head` None: never listed. `problem` is why the last try to list it failed."""
 
     target: str
     head: Head | None
@@ -45,7 +50,7 @@ class Indexed:
 
     @property
     def archives(self) -> int:
-        """How many archives its last good listing has."""
+        """The number of archives in its last good listing."""
         return self.head.archives if self.head else 0
 
     @property
@@ -55,19 +60,19 @@ class Indexed:
 
     @property
     def partial(self) -> str:
-        """What is missing of the last listing, in one line; empty for a complete one, and for a target that does not answer."""
+        """What is missing of its last listing, in one line; empty for a complete one, and for a target that does not answer."""
         return partial_text(self.target, [one.gap for one in self.gaps]) if self.gaps and not self.problem else ""
 
     @property
     def trouble(self) -> str:
-        """Why what is known of this target may not be all that is true of it; empty if it is."""
+        """Why the target may hold more or less than the cache knows; empty if the cache is complete."""
         return self.problem or self.partial
 
 
 class Catalog:
-    """The cache in one folder for the configured targets. The folder is made when something is first written there.
+    """The cache of the configured targets, in one folder, which is made when something is first written there.
 
-    `records` is where it is on record what each target held; None where there is no place for that.
+    `records` is the folder with the records of what each target held; None if there is none.
     """
 
     def __init__(self, folder: Path, specs: Sequence[TargetSpec], *, records: Path | None = None) -> None:
@@ -75,42 +80,42 @@ class Catalog:
         self.specs = tuple(specs)
 
     def known(self) -> tuple[Indexed, ...]:
-        """Every target, as the cache has it."""
+        """Returns what the cache knows of every target."""
         return tuple(self._known(spec) for spec in self.specs)
 
     def entries(self, query: Query = EVERYTHING, *, targets: Collection[str] | None = None) -> Iterator[CatalogEntry]:
-        """The chosen archives of all targets, those of stale listings too."""
+        """Yields the chosen archives of all targets, those of stale listings too."""
         for spec in self.specs:
             if targets is None or spec.name in targets:
                 yield from cached_entries(self.folder, spec, query)
 
     def of_size(self, size: int) -> Iterator[tuple[ArchiveRef, FileStat]]:
-        """Files of exactly this many bytes on all targets, those of stale listings too."""
+        """Yields the files of exactly this size on all targets, those of stale listings too."""
         for spec in self.specs:
             for listed in files_of_size(self.folder, spec, size):
                 yield ArchiveRef(target=spec.name, path=listed.path), listed.stat
 
     def old(self, *, max_age: float, now: float, left_alone: float = LEFT_ALONE) -> list[str]:
-        """Targets to look at before their listing is believed: older than `max_age` seconds, from the future, or not there.
+        """Returns the targets that must be listed again: no listing, one older than `max_age` seconds, or one from the future.
 
-        Also one that we wrote to since, and one so quick to list that its listing need never be old. A target that has just
-        failed is left alone for `left_alone` seconds, so that a dead server does not make every question wait for its timeout.
+        Also targets that we wrote to since, and targets so quick to list that their listing need never be old. A target that has
+        just failed is left alone for `left_alone` seconds, so that a dead server does not make every command wait for its timeout.
         """
         return [spec.name for spec in self.specs if not self._is_fresh(spec, max_age, now, left_alone)]
 
     def held(self, spec: TargetSpec) -> int:
-        """How many archives a target held when it was last seen, by the record or the cache, whichever is newer."""
+        """Returns how many archives a target held when it was last seen, by the record or the cache, whichever is newer."""
         record, head = read_held(self.records, spec), listing.read_head(self.folder, spec)
         if head is not None and head.archives and (record is None or record.noted < head.began):
             return head.archives  # not every user may write the record
         return record.archives if record else 0
 
     def held_folders(self, spec: TargetSpec) -> set[str]:
-        """The folders of a target that held archives, by the cache."""
+        """Returns the folders of a target that held archives, by the cache."""
         return listing.held_folders(listing.read_texts(self.folder, spec))
 
     def accept(self, open_target: Callable[[TargetSpec], Target], spec: TargetSpec) -> Indexed:
-        """A person says that this target may hold no archive: put it on record, and look at it again. Raises `OSError`."""
+        """Records that a person accepts that this target holds no archive, and lists it again. Raises `OSError`."""
         if self.records is not None:
             accept_none(self.records, spec, now=time.time())
         known = self.index(open_target, names={spec.name}, accepted={spec.name})
@@ -123,10 +128,10 @@ class Catalog:
         names: Collection[str] | None = None,
         accepted: Collection[str] = (),
     ) -> tuple[Indexed, ...]:
-        """Look at all targets, or at those named, at once; what is known of every target then.
+        """Lists all targets, or those in `names`, at the same time; returns what is known of every target then.
 
-        Those in `accepted` may hold no archive, whatever they held before. Raises `OSError` for the cache, and `Stopped` where
-        the targets heed a stop.
+        Targets in `accepted` may hold no archive, whatever they held before. Raises `OSError` for the cache, and `Stopped` if
+        `open_target` gives the targets a stop check that raised it.
         """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         chosen = [spec for spec in self.specs if names is None or spec.name in names]
@@ -160,7 +165,7 @@ class Catalog:
         try:
             self._list_unless_done(spec, open_target, asked, empty=empty)
         except Stopped:
-            raise  # no trouble of the target
+            raise  # not the target's fault
         except PhdError as error:
             listing.write_trouble(self.folder, spec, error.message, now=asked)
         except Exception as error:  # noqa: BLE001 - a bug met on one target must not hide what the others hold
@@ -172,7 +177,7 @@ class Catalog:
     def _list_unless_done(
         self, spec: TargetSpec, open_target: Callable[[TargetSpec], Target], asked: float, *, empty: bool
     ) -> None:
-        """List it; where another process is at it, wait, and take its listing if that began after we asked."""
+        """Lists one target. If another process lists it, waits, and takes that listing if it began after we asked."""
         end = time.monotonic() + _WAIT_FOR_OTHER
         while time.monotonic() < end:
             head = listing.read_head(self.folder, spec)
@@ -193,13 +198,13 @@ class Catalog:
     def _list(self, spec: TargetSpec, target: Target, writer: ListingWriter, *, began: float, empty: bool) -> None:
         gaps: list[Gap] = []
         try:
-            archives = _write(target, writer, Young(self.folder, spec, began=began), gaps)
+            archives = _write(target, writer, Arriving(self.folder, spec, began=began), gaps)
         finally:
             target.close()
         before = listing.read_head(self.folder, spec)
         counting = [gap for gap in gaps if gap.counts(self.held_folders(spec))] if gaps else []
         stale = 0
-        for line in kept(lambda: listing.read_texts(self.folder, spec), writer.texts, gaps, began=began) if gaps else ():
+        for line in _kept(lambda: listing.read_texts(self.folder, spec), writer.texts, gaps, began=began) if gaps else ():
             writer.add(line)
             archives += listing.is_archive(line.path)
             stale += 1
@@ -209,14 +214,33 @@ class Catalog:
             archives=archives,
             finished=time.time(),
             stale=stale,
-            gaps=since(counting, before.gaps if before else (), began=began),
-            notes=since([gap for gap in gaps if gap not in counting], before.notes if before else (), began=began),
+            gaps=with_since(counting, before.gaps if before else (), began=began),
+            notes=with_since([gap for gap in gaps if gap not in counting], before.notes if before else (), began=began),
         )
         note_held(self.records, spec, archives, now=began)
 
 
+def _kept(before: _Texts, now: _Texts, gaps: Sequence[Gap], *, began: float) -> Iterator[Line]:
+    """Yields the files of the listing before that the gaps of the new one, which began at `began`, may hide.
+
+    They are marked stale since the first listing that did not contain them.
+    """
+    gaps = [replace(gap, path=escaped(gap.path)) for gap in gaps]  # as in the lines
+    doubtful = {gap.folder for gap in gaps}
+    folders: set[str] = set()
+    seen: set[str] = set()
+    for line in filter(None, map(parse_line, now())):
+        folder = line.path.rpartition("/")[0]
+        folders.add(folder)
+        if folder in doubtful:
+            seen.add(line.path)
+    for line in filter(None, map(parse_line, before())):
+        if line.path not in seen and any(gap.covers(line.path, folders) for gap in gaps):
+            yield line if line.stale else line._replace(mark=f"{STALE}{int(began)}{'' if line.settled else GREW}")
+
+
 def refuse_emptied(spec: TargetSpec, held: int) -> None:
-    """Raise `TargetEmptied` for a target that held archives: it was just seen to hold none."""
+    """Raises `TargetEmptied` for a target that `held` archives: it was just seen to hold none."""
     if held:
         raise TargetEmptied(
             f"target {spec.name} ({printable(spec.url)}): held {counted(held)}, holds none: is it mounted?",
@@ -225,12 +249,12 @@ def refuse_emptied(spec: TargetSpec, held: int) -> None:
 
 
 def counted(archives: int) -> str:
-    """So many archives, in words."""
+    """Returns a number of archives, in words."""
     return f"{archives} archive{'' if archives == 1 else 's'}"
 
 
-def _write(target: Target, writer: ListingWriter, young: Young, gaps: list[Gap]) -> int:
-    """Write down what a target tells; how many archives that are. What it does not tell is added to `gaps`."""
+def _write(target: Target, writer: ListingWriter, arriving: Arriving, gaps: list[Gap]) -> int:
+    """Writes the listing of a target; returns the number of archives in it. Adds what is missing to `gaps`."""
     archives = 0
     for number, listed in enumerate(target.listing(gaps)):
         if number >= MOST_FILES:
@@ -240,11 +264,11 @@ def _write(target: Target, writer: ListingWriter, young: Young, gaps: list[Gap])
             )
         if not listing.storable(listed.path):
             continue
-        path = listing.escaped(listed.path)
+        path = escaped(listed.path)
         archives += listing.is_archive(path)
         line = Line(listed.stat.size, listed.stat.mtime, listing.OLD, path)
-        if not young.hold_back(line):
+        if not arriving.hold_back(line):
             writer.add(line)
-    for line in young.settle(target):
+    for line in arriving.settle(target):
         writer.add(line)
     return archives

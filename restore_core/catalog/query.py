@@ -1,7 +1,7 @@
-"""Which archives of the cache are asked for, and reading only those.
+"""Reads from the cache the archives that a query asks for.
 
 The cache is filtered as text, folder by folder: of 100,000 lines only the chosen ones become entries. A wildcard pattern
-(`*`, `?`, `[...]`) is compared with a name as it is and as it is printed, so that what `phd backups` shows can be typed.
+(`*`, `?`, `[...]`) is compared with a name as it is and as it is printed, so that a person can type what `phd backups` shows.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _DAY = dt.timedelta(days=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """All conditions must hold; None asks for nothing. `since` and `until` are aware and inclusive, `vms` are exact names."""
+    """Conditions, all of which must hold; None is no condition. `since` and `until` are aware and inclusive, `vms` exact names."""
 
     vm: str | None = None
     vms: frozenset[str] | None = None
@@ -45,7 +45,7 @@ EVERYTHING = Query()
 
 
 def cached_entries(folder: Path, spec: TargetSpec, query: Query = EVERYTHING) -> Iterator[CatalogEntry]:
-    """The chosen archives of one target, out of the cache in `folder`. Nothing where there is no good listing."""
+    """Yields the chosen archives of one target from the cache in `folder`; nothing if there is no good listing."""
     zone = ZoneInfo(spec.timezone)
     literals = [piece for pattern in (query.vm, query.vmdk) if pattern and (piece := _literal(pattern))]
     wanted_name = _name_test(query)
@@ -68,7 +68,7 @@ def cached_entries(folder: Path, spec: TargetSpec, query: Query = EVERYTHING) ->
 
 
 def files_of_size(folder: Path, spec: TargetSpec, size: int) -> Iterator[ListedFile]:
-    """Whatever of exactly this many bytes lies on one target, under any name, out of the cache: a Full may have been renamed."""
+    """Yields the files of exactly this size on one target, of any name, from the cache: a Full may have been renamed."""
     first = f"{size} "
     for text in read_texts(folder, spec):
         if text.startswith(first) and (line := parse_line(text)) is not None and line.settled:
@@ -76,14 +76,14 @@ def files_of_size(folder: Path, spec: TargetSpec, size: int) -> Iterator[ListedF
 
 
 def _literal(pattern: str) -> str:
-    """A piece that every line must hold whose name matches the pattern; empty if there is none that is quick to find."""
+    """Returns a text that every line contains whose name matches the pattern; empty if there is none that is quick to find."""
     if "[" in pattern or "%" in pattern or not pattern.isprintable():
         return ""
     return max(_WILD.split(pattern), key=len)
 
 
 def matches(pattern: str | None, name: str) -> bool:
-    """A wildcard pattern against a name, as it is or as it is printed; no pattern takes every name."""
+    """Whether a wildcard pattern matches a name, as it is or as it is printed; None matches every name."""
     return pattern is None or fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(printable(name), pattern)
 
 
@@ -97,7 +97,7 @@ def _folder_is_wanted(name: str, query: Query) -> bool:
 
 
 def _name_test(query: Query) -> Callable[[str], bool]:
-    """A quick look at a file's name as text; it may let through what is no archive, never keep out one that is asked for."""
+    """Returns a quick test of a file's name. It may accept a file that is no archive; it never rejects one that is asked for."""
     low = _stamp(query.since, -_DAY) if query.since else ""
     high = _stamp(query.until, _DAY) if query.until else "~"
     scsi = query.scsi.replace(":", "") if query.scsi else None
@@ -124,7 +124,7 @@ def _in_time(entry: CatalogEntry, query: Query) -> bool:
 
 
 def _stamp(time: dt.datetime, margin: dt.timedelta) -> str:
-    """A limit for stamps as text, in whatever zone the target writes them: a day of margin covers every zone."""
+    """Returns a limit for stamps as text, whatever the target's zone is: a day of margin covers every zone."""
     at = time.astimezone(dt.UTC)
     if not 2001 <= at.year <= 2098:  # stamps are 20YY
         return "" if at.year < 2001 else "~"

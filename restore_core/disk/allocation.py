@@ -1,8 +1,11 @@
-"""Room for a disk: free space, the part file, and ranges of zeros.
+"""Room for a disk: free space, the part file, ranges of zeros, and which parts of a file have blocks.
 
-`fallocate(2)` is called directly: the C library's `posix_fallocate` answers a file system that cannot preallocate by
-writing into every block itself, slowly and without telling (FAULTS.md F13). Free space is what is there now; a thin
-datastore can still run out at the first fsync.
+`fallocate(2)` is called directly: on a file system that cannot preallocate, the C library's `posix_fallocate` writes into every
+block itself, slowly and without telling (F13 in docs/faults.md). Free space is what is there now; a thin datastore can still run
+out of space at the first fsync.
+
+A hole must be allocated before it is written. Allocating what is already allocated fails on a full XFS, so only the ranges
+that have no blocks are allocated; FIEMAP tells them (Documentation/filesystems/fiemap.rst of the kernel).
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ import ctypes
 import errno
 import fcntl
 import os
+import struct
+from collections.abc import Iterable, Iterator
 
 from restore_core import durable
 from restore_core.disk.destination import Destination
@@ -22,21 +27,28 @@ _KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE = 0x01, 0x02, 0x10
 _PIECE = bytes(1 << 20)
 _UNSUPPORTED = {errno.EOPNOTSUPP, errno.ENOSYS}
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+_FS_IOC_FIEMAP = 0xC020660B
+_SYNC = 1
+_SHARED, _LAST = 0x2000, 0x1
+_HEAD = struct.Struct("=QQLLLL")
+_EXTENT = struct.Struct("=QQQQQLLLL")
+_MOST = 512
+_NO_FIEMAP = {errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.EBADR}
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long)
 
 
 def free_bytes(folder_fd: int) -> int:
-    """Bytes this user may still take on the file system of an open folder. Raises `OSError`."""
+    """Returns the free bytes for this user on the file system of an open folder. Raises `OSError`."""
     facts = os.statvfs(folder_fd)
     return facts.f_bavail * facts.f_frsize
 
 
 def refuse_if_no_space(destination: Destination, *, needed: int, reserved: int, reusable: int = 0, thin: bool = False) -> None:
-    """Raise `NoSpace` unless `needed` bytes fit beside the `reserved` bytes of other jobs.
+    """Raises `NoSpace` unless `needed` bytes fit beside the `reserved` bytes of other jobs.
 
-    `SpacePromised` if only those are in the way. `thin` is for the remedy.
-    `reusable` are bytes that come free by this restore itself, such as those of a part file that is already there.
+    Raises `SpacePromised`, a kind of it, if they would fit without those. `reusable` are bytes that this restore frees itself, such
+    as those of an existing part file. `thin` changes the remedy.
     """
     try:
         free = free_bytes(destination.folder_fd)
@@ -46,16 +58,16 @@ def refuse_if_no_space(destination: Destination, *, needed: int, reserved: int, 
     if needed > available:
         where = printable(str(destination.path))
         if reserved:
-            where += f" (with {reserved} bytes set aside for other jobs)"
+            where += f" (with {reserved} bytes reserved for other jobs)"
         kind = SpacePromised if needed <= free + reusable else NoSpace
         raise kind(where=where, needed=needed, free=available, thin=thin)
 
 
 def take_part(destination: Destination, *, mode: int, keep: bool = False) -> int:
-    """The part file of a destination, open for reading and writing: empty, or, with `keep`, as a crash left it.
+    """Opens the part file of a destination for reading and writing: empty, or, with `keep`, as a crash left it.
 
-    The caller has the hold. One that is being written all the same raises `DestinationInUse` (somebody removed the file that is
-    locked for the hold), anything else the error of `from_os_error`.
+    The caller has the hold. Raises `DestinationInUse` if somebody writes the part file (which can only be when the lock file of
+    the hold was removed), else the error of `from_os_error`.
     """
     where = printable(str(destination.path))
     try:
@@ -67,9 +79,9 @@ def take_part(destination: Destination, *, mode: int, keep: bool = False) -> int
 
 
 def size_part(destination: Destination, fd: int, *, size: int, thick: bool, keep: bool = False) -> str | None:
-    """Give the part file behind `fd` its size; a note for the log or None. Its bytes are zero, but for what `keep` leaves.
+    """Gives the part file behind `fd` its size; `thick` allocates every block now. Returns a note for the log or None.
 
-    Thick allocates every block now. Raises `NoSpace` if it does not fit, else the error of `from_os_error`.
+    All bytes are zero, unless `keep` keeps those that are there. Raises `NoSpace`, else the error of `from_os_error`.
     """
     try:
         if not keep:
@@ -84,7 +96,7 @@ def size_part(destination: Destination, fd: int, *, size: int, thick: bool, keep
 
 
 def clone(source: int, to: int) -> bool:
-    """Make `to` share all blocks of `source` (reflink); False where the file system cannot. Raises `OSError` for the rest."""
+    """Makes `to` share all blocks of `source` (reflink). Returns False where the file system cannot. Raises `OSError`."""
     try:
         fcntl.ioctl(to, _FICLONE, source)
     except OSError as error:
@@ -95,7 +107,7 @@ def clone(source: int, to: int) -> bool:
 
 
 def zero_range(fd: int, offset: int, length: int, *, thick: bool) -> None:
-    """Make a range inside a file read as zeros. Thick keeps its blocks allocated, thin gives them back. Raises `OSError`."""
+    """Makes a range inside a file read as zeros. Thick keeps its blocks allocated, thin frees them. Raises `OSError`."""
     if length == 0:
         return
     how = (_ZERO_RANGE if thick else _PUNCH_HOLE) | _KEEP_SIZE
@@ -104,15 +116,15 @@ def zero_range(fd: int, offset: int, length: int, *, thick: bool) -> None:
     except OSError as error:
         if error.errno not in _NO_SPACE:
             raise
-        done = False  # on a full file system even this wants a block for its tables; zeros into what is allocated do not
+        done = False  # on a full file system even this needs a block for tables; writing zeros does not
     if not done:
         _write_zeros(fd, offset, length)
 
 
 def allocate_range(fd: int, offset: int, length: int) -> bool:
-    """Take room for a range, beyond the end of the file, too, without changing its size or a byte of it. Raises `OSError`.
+    """Allocates a range, also beyond the end of the file, without changing its size or a byte of it.
 
-    False where the file system cannot.
+    Returns False where the file system cannot. Raises `OSError`.
     """
     return length == 0 or _fallocate(fd, _KEEP_SIZE, offset, length)
 
@@ -127,12 +139,12 @@ def _allocate(fd: int, size: int, *, keep: bool) -> str | None:
 
 
 def _fallocate(fd: int, how: int, offset: int, length: int) -> bool:
-    """False where the file system does not know how. Raises `OSError` for everything else."""
+    """Returns False where the file system cannot. Raises `OSError` for everything else."""
     while _libc.fallocate(fd, how, offset, length) != 0:
         code = ctypes.get_errno()
         if code in _UNSUPPORTED:
             return False
-        # A signal in between: its Python handler runs before the next round and may raise.
+        # Interrupted by a signal: its Python handler runs before the next round and may raise.
         if code != errno.EINTR:
             raise OSError(code, os.strerror(code))
     return True
@@ -143,3 +155,81 @@ def _write_zeros(fd: int, offset: int, length: int) -> None:
     for position in range(offset, end, len(_PIECE)):
         piece = _PIECE if end - position >= len(_PIECE) else _PIECE[: end - position]
         durable.write_all_at(fd, piece, position)
+
+
+def shares_blocks(fd: int) -> bool:
+    """Whether another file (a reflink copy, a snapshot) shares blocks with this one. False where the file system does not tell."""
+    found = _extents(fd, 0, os.fstat(fd).st_size)
+    return found is not None and any(flags & _SHARED for _start, _end, flags in found)
+
+
+def holes(fd: int, ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Returns (offset, length) of those parts of `ranges` (offset, length) that have no blocks yet, up to the end of the file."""
+    found: list[tuple[int, int]] = []
+    size = os.fstat(fd).st_size
+    for offset, length in ranges:
+        end = min(offset + length, size)
+        for start, stop in _gaps(fd, offset, end):
+            if found and sum(found[-1]) == start:
+                found[-1] = (found[-1][0], found[-1][1] + stop - start)
+            else:
+                found.append((start, stop - start))
+    return found
+
+
+def _gaps(fd: int, offset: int, end: int) -> Iterator[tuple[int, int]]:
+    if offset >= end:
+        return
+    extents = _extents(fd, offset, end)
+    at = offset
+    for start, stop, _flags in _data(fd, offset, end) if extents is None else extents:
+        if start > at:
+            yield at, min(start, end)
+        at = max(at, stop)
+        if at >= end:
+            return
+    if at < end:
+        yield at, end
+
+
+def _extents(fd: int, offset: int, end: int) -> Iterator[tuple[int, int, int]] | None:
+    """Returns (start, end, flags) of the extents that touch a range, in order; None where the file system does not tell."""
+    try:
+        first = _ask(fd, offset, end)
+    except OSError as error:
+        if error.errno in _NO_FIEMAP:
+            return None
+        raise
+    return _following(fd, first, end)
+
+
+def _following(fd: int, batch: list[tuple[int, int, int]], end: int) -> Iterator[tuple[int, int, int]]:
+    while batch:
+        yield from batch
+        _start, stop, flags = batch[-1]
+        if flags & _LAST or stop >= end:
+            return
+        batch = _ask(fd, stop, end)
+
+
+def _ask(fd: int, offset: int, end: int) -> list[tuple[int, int, int]]:
+    buffer = bytearray(_HEAD.pack(offset, end - offset, _SYNC, 0, _MOST, 0) + bytes(_MOST * _EXTENT.size))
+    fcntl.ioctl(fd, _FS_IOC_FIEMAP, buffer)
+    count = _HEAD.unpack_from(buffer)[3]
+    found = [_EXTENT.unpack_from(buffer, _HEAD.size + at * _EXTENT.size) for at in range(count)]
+    return [(logical, logical + length, flags) for logical, _physical, length, _1, _2, flags, *_rest in found]
+
+
+def _data(fd: int, offset: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Yields the same by SEEK_DATA, where there is no FIEMAP (tmpfs)."""
+    while offset < end:
+        try:
+            start = os.lseek(fd, offset, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return
+            yield offset, end, 0
+            return
+        stop = os.lseek(fd, start, os.SEEK_HOLE)
+        yield start, stop, 0
+        offset = stop

@@ -3,12 +3,12 @@
     /vmfs/volumes   ISCSI02     ronzo/2007
     root            datastore   folders
 
-With roots: the datastore is a direct child of a root, must exist, is never made, and may be a link, which is resolved
-once, when it is opened; below it no link is followed: the kernel itself is told so (openat2), or where it cannot be, the
-folders are opened one by one (O_NOFOLLOW). Without roots (a person's own restore) links in the folders' names are followed.
-Missing folders are made one by one in the folder held open, mode 0700, durably.
+With roots: the datastore is a direct child of a root, must exist and is never made. It may be a link, which is resolved once,
+when it is opened; below it no link is followed: openat2 tells the kernel so, and on an old kernel the folders are opened one by
+one (O_NOFOLLOW). Without roots (a restore that a person runs) links are followed. Missing folders are made one by one in the
+open folder, mode 0700, durably.
 
-Not asked here: whether a datastore is mounted, and the disk that it was (`known_datastores`). An empty mount point looks like one.
+Not checked here: whether a datastore is mounted and is the disk that it was (`known_datastores`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class Walk:
     """How far a path exists: `fd` is the deepest existing folder, open; `missing` are the names below it.
 
-    `datastore` is the path of the datastore, without roots that of the mount point. Whoever has a walk closes `fd`.
+    `datastore` is the path of the datastore, without roots that of the mount point. The owner of a walk closes `fd`.
     """
 
     where: str
@@ -46,7 +46,7 @@ class Walk:
     datastore: str
 
     def refuse_missing(self) -> int:
-        """The open folder itself; `DestinationError` (and closed) if a part of the path is missing."""
+        """Returns the open folder. Raises `DestinationError`, and closes it, if a part of the path is missing."""
         if self.missing:
             os.close(self.fd)
             text = f"{self.where}: there is no folder {printable('/'.join(self.missing))}"
@@ -54,11 +54,11 @@ class Walk:
         return self.fd
 
     def make_missing(self) -> int:
-        """The open folder, after the missing ones were made. Closed after an error, which is a typed one or `OSError`."""
+        """Makes the missing folders and returns the last one. Closes `fd` and raises a typed error or `OSError` when it cannot."""
         while self.missing:
             before = self.missing
             try:
-                with contextlib.suppress(FileExistsError):  # another job was faster
+                with contextlib.suppress(FileExistsError):  # another job made it
                     os.mkdir(before[0], 0o700, dir_fd=self.fd)
                     durable.sync_folder(".", dir_fd=self.fd)
             except OSError:
@@ -71,12 +71,12 @@ class Walk:
         return self.fd
 
     def descend(self) -> None:
-        """Open what exists of the missing folders, following no link, up to the first that is missing. Closed after an error."""
+        """Opens the next folders, following no link, up to the first that is missing. Closes `fd` after an error."""
         whole = open_beneath(self.fd, self.missing) if self.missing else None
         if whole is not None:
             os.close(self.fd)
             self.fd, self.missing = whole, ()
-        while self.missing:  # something is missing, is a link, or the kernel is old: this finds out which, and where
+        while self.missing:  # a folder is missing, a link is in the way, or the kernel is old
             try:
                 inner = os.open(self.missing[0], _FOLDER | os.O_NOFOLLOW, dir_fd=self.fd)
             except FileNotFoundError:
@@ -101,9 +101,9 @@ class Walk:
 
 
 def open_beneath(fd: int, names: tuple[str, ...]) -> int | None:
-    """The folder at the end of these names, below an open one, in one call in which no link is followed and nothing left.
+    """Opens the folder at the end of these names, below an open one, in one call that follows no link and leaves that folder never.
 
-    None when it cannot be had so, for whatever reason: an old kernel, a missing folder, a link.
+    Returns None when that fails, for any reason: an old kernel, a missing folder, a link.
     """
     how = struct.pack("=QQQ", _FOLDER | os.O_NOFOLLOW, 0, _BENEATH | _NO_MAGICLINKS | _NO_SYMLINKS)
     path = os.fsencode("/".join(names))
@@ -112,10 +112,10 @@ def open_beneath(fd: int, names: tuple[str, ...]) -> int | None:
 
 
 def walk_to(folder: Path, roots: tuple[Path, ...] | None) -> Walk:
-    """Walk to an absolute folder without `..`, as far as it exists.
+    """Walks to an absolute folder without `..`, as far as it exists.
 
     Raises `DestinationOutside` for a path on no datastore or over a link, `DestinationError` for a missing datastore or
-    something that is no folder, `OSError` for the rest.
+    something that is no folder, `OSError` for other errors.
     """
     parts = tuple(part for part in folder.parts if part.strip("/"))
     where = printable(str(folder))
@@ -123,7 +123,7 @@ def walk_to(folder: Path, roots: tuple[Path, ...] | None) -> Walk:
 
 
 def _walk_own(parts: tuple[str, ...], where: str) -> Walk:
-    """Without roots: to the nearest existing folder, links followed."""
+    """Walks to the nearest existing folder and follows links: for a path without roots."""
     for count in range(len(parts), 0, -1):
         existing = "/" + "/".join(parts[:count])
         try:

@@ -1,12 +1,12 @@
-"""Which disk lies under the name of a datastore: a marker file in it, or its file system.
+"""Tells which disk a datastore is, by a marker file in it and by its file system.
 
     marker        .phd-datastore in the datastore, a small text with a UUID: moves with `cp -a` to a new disk
     file system   its type and UUID, and which folder of it the datastore is: survives the removal of the marker
 
-A datastore is known by either. Only when both differ it is another disk, or an empty mount point. The device number is
-not asked: it changes with a reboot or a remount. Where the kernel tells no UUID, f_fsid stands for it on file systems that make
-it from their UUID, and the mount's source (`nas:/export`, `/dev/mapper/vg-data`) on all others. The folder belongs to the identity,
-since a bind mount from the root file system that is not mounted is a folder of that very file system, too.
+Either is enough. Only when both differ it is another disk, or an empty mount point. The device number is not compared: it
+changes with a reboot or a remount. Where the kernel tells no UUID, f_fsid is used on file systems that make it from their UUID,
+and the mount's source (`nas:/export`, `/dev/mapper/vg-data`) on all others. The folder is compared, too, because the empty mount
+point of a bind mount may be a folder of the same file system.
 
 Not guaranteed: where only the source is known (XFS before Linux 4, FAT, a share), another disk behind the same source is the same.
 """
@@ -29,7 +29,7 @@ _FS_IOC_GETFSUUID = 0x80111500
 _XFS_IOC_FSGEOMETRY_V1 = 0x80705864
 _XFS_UUID = slice(64, 80)
 _NEW_EACH_TIME = frozenset({"tmpfs", "ramfs"})
-"""The kernel makes up a UUID with each mount."""
+"""File systems to which the kernel gives a new UUID with each mount."""
 _FSID_FROM_UUID = frozenset({"ext2", "ext3", "ext4", "btrfs", "zfs", "f2fs"})
 _MARKED = re.compile(rb"^datastore ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$", re.MULTILINE)
 _MAX_MARKER = 4096
@@ -44,7 +44,7 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileSystem:
-    """A file system, and the folder of it that is the datastore. `uuid` and `fsid` are empty where the kernel tells none."""
+    """A file system, and its folder that is the datastore. `uuid` and `fsid` are empty where the kernel tells none."""
 
     type: str
     uuid: str
@@ -53,7 +53,7 @@ class FileSystem:
     folder: str
 
     def same(self, other: FileSystem) -> bool:
-        """The same folder of the same file system, as far as both are known."""
+        """Whether it is the same folder of the same file system, as far as both are known."""
         if (self.type, self.folder) != (other.type, other.folder):
             return False
         if self.uuid and other.uuid:
@@ -63,13 +63,13 @@ class FileSystem:
         return self.source == other.source
 
     def describe(self) -> str:
-        """For people: `ext4 1f0c...`, `nfs4 nas:/export`."""
+        """Returns a text for people: `ext4 1f0c...`, `nfs4 nas:/export`."""
         return f"{self.type} {self.uuid or self.source}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What lies there now, or what was recorded. `marker` is None where there is none, or none that can be read."""
+    """What a datastore is now, or was when it was recorded. `marker` is None where there is none, or it cannot be read."""
 
     marker: str | None
     file_system: FileSystem
@@ -86,7 +86,7 @@ class Standing(enum.Enum):
 
 
 def compare(recorded: Seen | None, now: Seen) -> Standing:
-    """By what it is known. Pure."""
+    """Returns which of marker and file system are as recorded. Pure."""
     if recorded is None:
         return Standing.NEW
     marker = recorded.marker is not None and recorded.marker == now.marker
@@ -103,7 +103,7 @@ def compare(recorded: Seen | None, now: Seen) -> Standing:
 
 
 def look(datastore: Path) -> Seen:
-    """What lies there now. Raises `OSError` when the folder cannot be opened."""
+    """Returns what a datastore is now. Raises `OSError` when the folder cannot be opened."""
     fd = os.open(datastore, _FOLDER)
     try:
         return Seen(marker=_marker(fd), file_system=_file_system(fd))
@@ -112,7 +112,7 @@ def look(datastore: Path) -> Seen:
 
 
 def datastore_of(path: Path, roots: tuple[Path, ...]) -> Path | None:
-    """The datastore that a path is on, as it is written: the direct child of the longest root above it. Pure."""
+    """Returns the datastore of a path, as it is written: the direct child of the longest root above it. Pure."""
     above = [root for root in roots if root in path.parents]
     if not above:
         return None
@@ -121,13 +121,13 @@ def datastore_of(path: Path, roots: tuple[Path, ...]) -> Path | None:
 
 
 def new_marker() -> tuple[str, bytes]:
-    """A UUID for a marker, and nothing that anybody else has."""
+    """Returns a new UUID for a marker, and the bytes of the marker file."""
     name = _spelled(os.urandom(16))
     return name, marker_text(name)
 
 
 def marker_text(name: str) -> bytes:
-    """The marker file."""
+    """Returns the bytes of the marker file."""
     return _MARKER_TEXT.format(name).encode()
 
 
@@ -158,7 +158,7 @@ def _file_system(folder: int) -> FileSystem:
 
 
 def _mount_of(folder: int) -> mounts.Mount | None:
-    """The mount that an open folder is on, as the kernel says it of the open file; None where /proc does not."""
+    """Returns the mount that an open folder is on, None where /proc does not tell it."""
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/self/fdinfo/{folder}").read_text().splitlines():
             if line.startswith("mnt_id:"):
@@ -168,7 +168,7 @@ def _mount_of(folder: int) -> mounts.Mount | None:
 
 
 def _uuid(folder: int, kind: str) -> str:
-    """As the file system itself tells it: since Linux 6.9 any that has one, XFS always."""
+    """Returns the UUID that the file system tells: since Linux 6.9 any that has one, XFS always. Empty for none."""
     with contextlib.suppress(OSError):
         answer = fcntl.ioctl(folder, _FS_IOC_GETFSUUID, bytes(17))
         if answer[0] == 16 and any(answer[1:]) and kind not in _NEW_EACH_TIME:
@@ -180,6 +180,6 @@ def _uuid(folder: int, kind: str) -> str:
 
 
 def _spelled(raw: bytes) -> str:
-    """16 bytes as blkid(8) writes a UUID. The module `uuid` takes 3 ms to import, in every worker."""
+    """Returns 16 bytes as blkid(8) writes a UUID. The module `uuid` takes 3 ms to import, in every worker, so it is not used."""
     text = raw.hex()
     return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))

@@ -20,6 +20,7 @@ import re
 import secrets
 import stat as stat_module
 import unicodedata
+from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -245,6 +246,14 @@ def destination_key(path: Path, roots: tuple[Path, ...] | None) -> tuple[int, in
         return facts.st_dev, facts.st_ino, "/".join((*walk.missing, disk_name)).casefold()
     finally:
         os.close(walk.fd)
+
+
+def disk_key(path: Path, roots: tuple[Path, ...]) -> Hashable:
+    """Returns a value that is equal for two paths to one disk; the path itself where it cannot be a destination now."""
+    try:
+        return destination_key(path, roots) or path
+    except OSError:
+        return path
 
 
 def is_unfinished(name: str) -> bool:

@@ -1,12 +1,12 @@
-"""The hold of a disk: whoever may write a destination takes it before the first look and keeps it until the last act.
+"""The hold of a disk: whoever writes a destination takes it before the first look and keeps it until the last act.
 
-    D.phd-hold   a lock file of its own beside the disk (flock, exclusive); the folder is locked shared meanwhile
-    the folder   locked exclusively instead, where no lock file can be made (a full file system on which recovery must begin)
+    D.phd-hold   a lock file beside the disk (flock, exclusive); the folder is locked shared meanwhile
+    the folder   locked exclusively instead, where no lock file can be made: recovery must work on a full file system, too
 
-The lock dies with the process. The file is never renamed; the holder removes it, still locked, when nothing of ours lies beside
+The lock ends with the process. The file is never renamed; the holder removes it, still locked, when nothing of ours lies beside
 the disk any more. So a lock counts only if the name still leads to the locked file. Between hosts a hold is as good as the locks
-of the file server. A script in a Delta takes the same locks. What a holder is about to do that a crash must not make a riddle of
-is written into the lock file first: that is the *record*.
+of the file server. A script in a Delta takes the same locks. Before an act whose half could not be understood after a crash, the
+holder writes into the lock file what it is going to do: that is the *record*.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from restore_core.naming import printable
 HOLD_SUFFIX = ".phd-hold"
 _TRIES = 16
 _MAX_RECORD = 64 << 20
-"""A record carries a descriptor, which an archive may give 4 MiB; in JSON a byte takes up to 6, and there may be two records."""
+"""A record holds a descriptor of up to 4 MiB; in JSON a byte takes up to 6, and there may be two records."""
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _NO_FOLDER_LOCKS = {errno.EBADF, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK}
-"""A file server that locks no folders (NFS wants one that is open for writing). The lock file alone must do there."""
+"""Errors of a file server that locks no folders (NFS needs one that is open for writing). The lock file alone is used there."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Hold:
-    """One disk, held. `fd` is the lock file, -1 where only the folder could be locked; `disk_name` names the disk in the folder."""
+    """The hold of one disk. `fd` is the lock file, -1 where only the folder is locked; `disk_name` is the name in the folder."""
 
     disk_name: str
     where: str
@@ -52,11 +52,11 @@ class Hold:
         return self.disk_name + HOLD_SUFFIX
 
     def record(self) -> dict[str, Any] | None:
-        """What a holder before us was about to do: the last complete record. What an unfinished one says was not begun."""
+        """Returns the last complete record, which a holder before us wrote. What an incomplete one says was not begun."""
         return _parsed(os.pread(self.fd, _MAX_RECORD, 0)) if self.fd >= 0 else None
 
     def write_record(self, record: dict[str, Any]) -> None:
-        """Write down, durably, what is about to be done; the record before is valid until then. Raises as `from_os_error`."""
+        """Writes, durably, what is going to be done; until then the last record is valid. Raises the error of `from_os_error`."""
         text = json.dumps(record).encode()
         try:
             if self.fd < 0:
@@ -68,7 +68,7 @@ class Hold:
             raise from_os_error(error, doing=f"writing {printable(self.name)}", where=self.where) from error
 
     def refuse_if_lost(self) -> None:
-        """Raise `TryAgainLater` if somebody removed or replaced the lock file: another restore may have taken the disk, too."""
+        """Raises `TryAgainLater` if somebody removed or replaced the lock file: another restore may have taken the disk, too."""
         if self.fd >= 0 and not _leads_to(self.folder_fd, self.name, self.fd):
             raise TryAgainLater(
                 f"{self.where}: {printable(self.name)}, the lock file of this disk, was removed meanwhile; nothing was changed",
@@ -76,13 +76,13 @@ class Hold:
             )
 
     def clear_record(self) -> None:
-        """What was recorded is done, or was undone. Raises `OSError`."""
+        """Removes the record: what it says is done, or was undone. Raises `OSError`."""
         if self.fd >= 0 and os.fstat(self.fd).st_size:
             os.ftruncate(self.fd, 0)
             durable.sync_file(self.fd)
 
     def release(self) -> None:
-        """Let go; the lock file is removed first unless it must stay. Harmless when repeated."""
+        """Ends the hold; removes the lock file first unless it must stay. May be repeated."""
         try:
             if self.fd >= 0 and not self.leave and self.record() is None and _leads_to(self.folder_fd, self.name, self.fd):
                 with contextlib.suppress(OSError):
@@ -101,9 +101,10 @@ class Hold:
 
 
 def take_hold(folder_fd: int, disk_name: str, where: str) -> Hold:
-    """Hold the disk `disk_name` in an open folder; `where` is a printable path for texts.
+    """Takes the hold of the disk `disk_name` in an open folder; `where` is a printable path for messages.
 
-    Raises `DestinationHeld` if somebody has it, `DestinationError` for a thing in the way, else the error of `from_os_error`.
+    Raises `DestinationHeld` if somebody has it, `DestinationError` if its name is taken by something else, else the error of
+    `from_os_error`.
     """
     try:
         own = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder_fd)
@@ -120,7 +121,7 @@ def take_hold(folder_fd: int, disk_name: str, where: str) -> Hold:
 
 
 def holder(folder_fd: int, disk_name: str, where: str) -> PhdError | None:
-    """Why the disk could not be held now, without changing anything; None if it could."""
+    """Returns why the disk could not be held now, None if it could. Changes nothing."""
     try:
         fd = os.open(disk_name + HOLD_SUFFIX, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder_fd)
     except FileNotFoundError:
@@ -176,7 +177,7 @@ def _lock_folder(folder_fd: int, how: int, where: str) -> None:
 
 
 def _opened(folder_fd: int, name: str, where: str) -> int:
-    """The lock file, made if it is not there. Links and FIFOs were planted, and are refused."""
+    """Opens the lock file, and makes it if it is missing. Refuses links and FIFOs, which somebody else must have made."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         fd = os.open(name, flags, 0o600, dir_fd=folder_fd)
@@ -191,9 +192,10 @@ def _opened(folder_fd: int, name: str, where: str) -> int:
 
 
 def _given_a_file_of_its_own(folder_fd: int, name: str, fd: int) -> bool:
-    """A copy of the folder by hard links (`cp -al`) took the lock file along: the record goes on in a file of its own.
+    """Gives the name a new file with the same record, if the lock file has a second name; returns whether it did.
 
-    What else has the name may be anybody's file: it is never written. The caller has it locked, so that no holder is at work.
+    A copy of the folder by hard links (`cp -al`) gives it one. A file with two names may be anybody's: it is never written. The
+    caller has it locked, so no holder is at work.
     """
     if os.fstat(fd).st_nlink < 2:
         return False
@@ -203,7 +205,7 @@ def _given_a_file_of_its_own(folder_fd: int, name: str, fd: int) -> bool:
 
 
 def _parsed(data: bytes) -> dict[str, Any] | None:
-    """The last record in these bytes that is complete; None if there is none."""
+    """Returns the last complete record in these bytes; None if there is none."""
     for line in reversed(data.splitlines()):
         digest, _, text = line.partition(b" ")
         if hashlib.sha256(text).hexdigest().encode() == digest:
@@ -222,7 +224,7 @@ def _leads_to(folder_fd: int, name: str, fd: int) -> bool:
 
 def _in_the_way(name: str, where: str) -> DestinationError:
     return DestinationError(
-        f"{where}: {printable(name)}, the name of this disk's lock file, is not a plain file of its own",
+        f"{where}: {printable(name)}, the name of this disk's lock file, is not a plain file",
         remedy=f"Somebody put it there. Remove {printable(name)} by hand.",
     )
 
@@ -236,7 +238,7 @@ def _held(fd: int, where: str) -> DestinationHeld:
 
 
 def _who_locks(fd: int) -> str:
-    """The process that has a lock on this file, as /proc/locks has it; empty where that cannot be told."""
+    """Returns the process that has a lock on this file, by /proc/locks; empty where that is not known."""
     with contextlib.suppress(OSError, ValueError):
         inode = os.fstat(fd).st_ino
         with open("/proc/locks", encoding="ascii", errors="replace") as file:

@@ -1,6 +1,6 @@
-"""Which file a name stands for: inode and generation, since ext4 gives a freed inode number away at once.
+"""Which file a name means: its inode and generation, because ext4 uses the number of a freed inode again at once.
 
-The device is left out: what is compared lies in one folder, and device numbers change over a reboot.
+The device is not compared: the files lie in one folder, and device numbers may change with a boot.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ _FS_IOC_GETVERSION = 0x80087601
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """One file. `generation` is 0 where the file system keeps none or it could not be read."""
+    """One file. `generation` is 0 where the file system has none or it could not be read."""
 
     inode: int
     generation: int
 
     def same(self, other: Identity) -> bool:
-        """The same file; an unknown generation is no evidence against it."""
+        """Whether it is the same file. An unknown generation is equal to any."""
         unknown = 0 in (self.generation, other.generation)
         return self.inode == other.inode and (unknown or self.generation == other.generation)
 
 
 def generation(fd: int) -> int:
-    """The inode's generation number, 0 where the file system has none (tmpfs, FUSE)."""
+    """Returns the generation number of the inode, 0 where the file system has none (tmpfs, FUSE)."""
     with contextlib.suppress(OSError):
         answer = fcntl.ioctl(fd, _FS_IOC_GETVERSION, bytes(struct.calcsize("l")))
         return int(struct.unpack("l", answer)[0]) & 0xFFFFFFFF
@@ -36,13 +36,13 @@ def generation(fd: int) -> int:
 
 
 def identity_of(fd: int) -> Identity:
-    """The identity of an open file."""
+    """Returns the identity of an open file."""
     return Identity(inode=os.fstat(fd).st_ino, generation=generation(fd))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stamps:
-    """A file as it was at one moment: which one, and everything that changes when somebody writes it or gives it another name."""
+    """A file at one moment: which one it is, and everything that changes when somebody writes it or gives it another name."""
 
     identity: Identity
     size: int
@@ -51,17 +51,17 @@ class Stamps:
     links: int
 
     def same_content(self, other: Stamps) -> bool:
-        """Nobody has written it in between. What was moved, or got another owner or name, is still the same content."""
+        """Whether nobody wrote the file in between. It may have been moved, or have another owner."""
         same = (self.size, self.mtime_ns) == (other.size, other.mtime_ns)
         return same and self.identity.same(other.identity)
 
     def same(self, other: Stamps) -> bool:
-        """Nobody has written it, nor done anything else with it."""
+        """Whether nobody wrote the file in between nor changed anything else of it."""
         return self.same_content(other) and (self.ctime_ns, self.links) == (other.ctime_ns, other.links)
 
 
 def stamps_of(fd: int) -> Stamps:
-    """The stamps of an open file now."""
+    """Returns the stamps of an open file now."""
     facts = os.fstat(fd)
     return Stamps(
         identity=Identity(inode=facts.st_ino, generation=generation(fd)),

@@ -1,13 +1,13 @@
-"""The record of datastores, and what is refused by it: a restore never fills an empty mount point or somebody else's disk.
+"""The record of datastores, and what it refuses: a restore never fills an empty mount point or another disk.
 
     recorded    by the daemon when it starts the first job for a datastore; renewed while the datastore is known by one of
                 marker and file system; replaced by a person who says that it is a new disk
     refused     a datastore that is another disk than recorded, or gone; any path below a mount point that is named
                 (`restore_core.mounts`) and not mounted, recorded or not
 
-The record is one JSON file beside the daemon's other state, not in a cache: whoever loses it learns the next disk under the
-name without a question. The marker is written before the record: a crash between the two leaves a marker that is taken over when
-the datastore is new or known by its file system, and is refused as before when it is neither.
+The record is one JSON file beside the daemon's other state, not in a cache: when it is lost, the next disk under the name is
+recorded without a question. The marker is written before the record: after a crash between the two, the marker is recorded if the
+datastore is new or known by its file system; otherwise the datastore is refused as before.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MAX_BYTES = 16 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatastoreRecord:
-    """Where the record lies, and the roots whose children are datastores."""
+    """The file of the record, and the roots whose children are datastores."""
 
     file: Path
     roots: tuple[Path, ...]
@@ -45,10 +45,10 @@ Known = Mapping[str, Seen]
 
 
 def refuse_unless_known(path: Path, record: DatastoreRecord | None) -> None:
-    """Raise `WrongDatastore` unless the place of `path` is mounted and is the disk that it was. Reads only; takes under 1 ms.
+    """Raises `WrongDatastore` unless the place of `path` is mounted and is the disk that it was. Reads only; takes under 1 ms.
 
-    Without a record only the mount points are asked about. A datastore that is not recorded yet is no other one. Raises the error
-    of `from_os_error` for a datastore that cannot be opened, `OSError` for a record that cannot be.
+    Without a record it checks only the mount points. A datastore that is not recorded yet is accepted. Raises the error of
+    `from_os_error` for a datastore that cannot be opened, `OSError` for a record that cannot be read.
     """
     refuse_unmounted(path)
     datastore = datastore_of(path, record.roots) if record else None
@@ -63,9 +63,9 @@ def refuse_unless_known(path: Path, record: DatastoreRecord | None) -> None:
 
 
 def refuse_walk(walk: Walk, path: Path, record: DatastoreRecord | None) -> None:
-    """`refuse_unless_known` for a walk to the folder of `path`, which is closed when it is refused.
+    """Does `refuse_unless_known` for a walk to the folder of `path`, and closes the walk when it raises.
 
-    The folder that is held open was opened first. Had the datastore been mounted only then, the folder would be one below it.
+    Raises `TryAgainLater`, too, if the path leads to another folder by now: the datastore may have been mounted meanwhile.
     """
     try:
         refuse_unless_known(path, record)
@@ -87,7 +87,7 @@ def _leads_to(path: Path, folder: int) -> bool:
 
 
 def refuse_unmounted(path: Path) -> None:
-    """Raise `WrongDatastore` when a named mount point at or above `path` is not mounted."""
+    """Raises `WrongDatastore` when a named mount point at or above `path` is not mounted."""
     point = mounts.unmounted_mount_point(path)
     if point is None:
         return
@@ -100,14 +100,14 @@ def refuse_unmounted(path: Path) -> None:
 
 
 def learn(datastore: Path, record: DatastoreRecord) -> Standing:
-    """Record a datastore that is new, and renew marker and record of one that is known by one of them. How it was known.
+    """Records a new datastore, and renews marker and record of a known one. Returns how it was known.
 
-    A marker that cannot be written (read-only, full, not ours to write) is no failure: the file system is recorded alone. Raises
-    `WrongDatastore` when it is another one, `TryAgainLater`, `OSError` when the record cannot be written.
+    If the marker cannot be written (read-only, full, no permission), the file system is recorded alone. Raises
+    `WrongDatastore` when it is another disk, `TryAgainLater`, `OSError` when the record cannot be written.
     """
     if compare(read_record(record.file).get(str(datastore)), _look(datastore)) is Standing.BOTH:
         return Standing.BOTH
-    with _alone(record.file):  # and looked at again: a person may just have accepted another one
+    with _alone(record.file):  # looked at again: a person may have accepted another disk meanwhile
         recorded, now = read_record(record.file).get(str(datastore)), _look(datastore)
         standing = compare(recorded, now)
         if recorded is not None and standing is Standing.OTHER:
@@ -121,7 +121,7 @@ def learn(datastore: Path, record: DatastoreRecord) -> Standing:
 
 
 def accept(datastore: Path, record: DatastoreRecord) -> Seen:
-    """Record what lies there now, whatever was recorded: it gets a marker of its own, so that no other disk has the same.
+    """Records the disk that is there now, and gives it a new marker, so that no other disk has the same.
 
     Raises `WrongDatastore` when it is not mounted or not there, `OSError` when the record cannot be written.
     """
@@ -134,7 +134,7 @@ def accept(datastore: Path, record: DatastoreRecord) -> Seen:
 
 
 def forget(datastore: Path, record: DatastoreRecord) -> bool:
-    """Drop a datastore from the record; False if it was not there. What lies on the datastore stays. Raises `OSError`."""
+    """Removes a datastore from the record; returns False if it was not in it. The datastore itself stays. Raises `OSError`."""
     with _alone(record.file):
         known = dict(read_record(record.file))
         found = known.pop(str(datastore), None)
@@ -144,7 +144,7 @@ def forget(datastore: Path, record: DatastoreRecord) -> bool:
 
 
 def read_record(file: Path) -> Known:
-    """All recorded datastores. Raises `WrongDatastore` when the file is damaged or a newer version's, `OSError`."""
+    """Returns all recorded datastores. Raises `WrongDatastore` when the file is damaged or a newer version's, `OSError`."""
     try:
         text = _read(file)
     except FileNotFoundError:
@@ -162,10 +162,10 @@ def read_record(file: Path) -> Known:
 
 
 def put_marker(datastore: Path, name: str | None, *, durable_now: bool) -> str | None:
-    """Write the marker, with this UUID or a new one; the UUID, None where it cannot be written.
+    """Writes the marker, with this UUID or a new one. Returns the UUID, None where it cannot be written.
 
-    Not durable where the daemon's loop would wait for a busy disk: a marker that a power cut took is written again, since the
-    file system is known.
+    `durable_now` is False where the daemon's loop must not wait for a busy disk: a marker that is lost with the power is written
+    again, because the file system is known.
     """
     name, text = (name, marker_text(name)) if name else new_marker()
     try:
@@ -183,7 +183,7 @@ def put_marker(datastore: Path, name: str | None, *, durable_now: bool) -> str |
 
 
 def _readable_for_all(folder: int, text: bytes) -> None:
-    """Past the umask. The folder may be another user's: only the very file that we wrote is changed, never what a link leads to."""
+    """Sets mode 0644, which the umask may have narrowed. Changes only the file that we wrote, never what a link leads to."""
     with contextlib.suppress(OSError):
         fd = os.open(MARKER, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
         try:
@@ -222,7 +222,7 @@ def _another_disk(datastore: Path, recorded: Seen, now: Seen) -> WrongDatastore:
 
 @contextlib.contextmanager
 def _alone(file: Path) -> Iterator[None]:
-    """One change at a time: a kernel lock on the record's folder, which dies with its process. Never waits."""
+    """Allows one change at a time, by a kernel lock on the record's folder, which ends with its process. Never waits."""
     fd = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:

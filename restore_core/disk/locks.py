@@ -1,13 +1,13 @@
-"""Who holds a disk file now, by two kinds of sign, looked for at the descriptor and at its flat file.
+"""Tells who uses a disk now, by kernel locks and lock files, of the descriptor and of its flat file.
 
     kernel locks   qemu keeps "open file description" locks; `F_OFD_GETLK` sees them, `flock` does not
-                   (FAULTS.md F17). Asking takes no lock and so cannot disturb a VM that starts.
+                   (F17 in docs/faults.md). The question takes no lock, so it cannot disturb a VM that starts.
     lock files     `NAME.lck`, a file or a folder (VMware), and `.lck-ID` (ESX on NFS, where ID is the number of the
-                   locked file in hex). They prove nothing, since a crash leaves them: they are reported with age and
+                   locked file in hex). A crash leaves them, too, so they prove nothing: they are reported with age and
                    owner, and a person has to remove them.
 
-What is not seen: a VM on another host that leaves no lock file, and a program that opened the disk without a lock.
-The answer is of this moment only.
+Not seen: a VM on another host that leaves no lock file, and a program that opened the disk without a lock.
+The answer holds for this moment only.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _READABLE = re.compile(rb"[ -~]{3,}")
 
 
 def holder_of(path: Path | str, *, dir_fd: int | None = None) -> str | None:
-    """Who holds the disk at `path`, in words; None if nobody is seen to. A missing disk can still have a lock file.
+    """Returns who uses the disk at `path`, in words; None if nobody is seen. A missing disk can still have a lock file.
 
     With `dir_fd` the last part of `path` is looked up in that open folder and links are not followed. Raises the error
     of `from_os_error` if the disk cannot be opened to ask.
@@ -53,7 +53,7 @@ def holder_of(path: Path | str, *, dir_fd: int | None = None) -> str | None:
 
 
 def refuse_if_in_use(path: Path | str, *, dir_fd: int | None = None) -> None:
-    """Raise `DestinationInUse` if somebody holds the disk at `path`; `dir_fd` as in `holder_of`."""
+    """Raises `DestinationInUse` if somebody uses the disk at `path`; `dir_fd` as in `holder_of`."""
     holder = holder_of(path, dir_fd=dir_fd)
     if holder is not None:
         raise _in_use(printable(str(path)), holder)
@@ -67,7 +67,7 @@ def _in_use(where: str, holder: str) -> DestinationInUse:
 
 
 def refuse_lock_files(name: str, folder_fd: int, where: str) -> None:
-    """Raise `DestinationInUse` for a `.lck` beside the disk `name`: the only sign of a VM on another host."""
+    """Raises `DestinationInUse` for a `.lck` beside the disk `name`: the only sign of a VM on another host."""
     try:
         with os.scandir(folder_fd) as entries:
             inodes = {entry.inode() for entry in entries if entry.name in _both_names(name)}
@@ -99,7 +99,7 @@ def _both_names(name: str) -> tuple[str, ...]:
 
 
 def _ask_kernel(name: str, folder_fd: int) -> tuple[int | None, str | None]:
-    """Inode and holder of one file: somebody because of whom an exclusive lock on all of it would be refused."""
+    """Returns inode and holder of one file: whoever has a lock for which an exclusive lock on the whole file would be refused."""
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder_fd)
     except FileNotFoundError:
@@ -127,9 +127,9 @@ def _process(pid: int) -> str:
 
 
 def _process_that_locks(facts: os.stat_result) -> str | None:
-    """The process whose open file carries the lock. The kernel's answer has no process id for locks of this kind."""
+    """Returns the process whose open file has the lock. The kernel's answer has no process id for locks of this kind."""
     for folder in glob.iglob("/proc/[0-9]*/fd"):
-        with contextlib.suppress(OSError):  # not ours to look into, or gone by now
+        with contextlib.suppress(OSError):  # another user's process, or one that ended
             for fd in os.listdir(folder):
                 if _has_lock(folder, fd, facts):
                     return _process(int(folder.split("/")[2]))
@@ -155,20 +155,20 @@ def _lock_file(names: tuple[str, ...], inodes: set[int | None], folder_fd: int) 
     others = set(found.values()) - inodes
     for name in sorted(found):
         match = _NFS_LOCK.match(name)
-        # A lock whose number is that of another file here is not ours. One of no file here may be: fail safe.
+        # A number of another file in this folder is a lock of that file. A number of no file here may mean this disk: refuse.
         if match and inodes and not (_numbers(match[1]) & others):
             return _describe(name, folder_fd)
     return None
 
 
 def _numbers(digits: str) -> set[int]:
-    """The file numbers a `.lck-ID` may mean: ESX writes the bytes lowest first."""
+    """Returns the inode numbers that a `.lck-ID` may mean: ESX writes the lowest byte first."""
     data = bytes.fromhex(digits.rjust(len(digits) + len(digits) % 2, "0"))
     return {int.from_bytes(data, "little"), int.from_bytes(data, "big")}
 
 
 def _describe(name: str, folder_fd: int) -> str:
-    """A lock file in words: what it is, whose, how old, and the readable part of what it says."""
+    """Returns a lock file in words: what it is, whose, how old, and the readable part of its content."""
     facts = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
     folder = stat_module.S_ISDIR(facts.st_mode)
     text = f"{printable(name)} ({'a lock folder' if folder else 'a lock file'} of {_user(facts.st_uid)}"
@@ -182,7 +182,7 @@ def _contents(name: str, folder_fd: int, *, folder: bool) -> str:
     try:
         fd = os.open(name, flags, dir_fd=folder_fd)
     except OSError:
-        return ""  # unreadable or gone: its existence is what counts
+        return ""  # unreadable or gone: that it exists is enough
     try:
         if folder:
             inside = sorted(os.listdir(fd))[:1]

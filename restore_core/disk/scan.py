@@ -1,4 +1,4 @@
-"""Reads a disk segment by segment: holes are never read, zero blocks are recognised, several segments are in work at once."""
+"""Reads a disk segment by segment: skips holes, recognises zero blocks, works on several segments at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TypeVar
 from restore_core.errors import SourceRefused, TryAgainLater
 
 SEGMENT_SIZE = 16 << 20
-"""Bytes read and worked on in one go; a whole number of blocks of every size."""
+"""Bytes that are read and worked on at once; a whole number of blocks of every size."""
 
 _ZEROS = bytes(1 << 20)
 T = TypeVar("T")
@@ -23,7 +23,7 @@ THREADS = min(4, max(1, len(os.sched_getaffinity(0))))
 
 
 def segments(size: int) -> range:
-    """The numbers of the segments of a disk of `size` bytes."""
+    """Returns the numbers of the segments of a disk of `size` bytes."""
     return range(-(-size // SEGMENT_SIZE))
 
 
@@ -48,12 +48,12 @@ class Segment:
         return all(block is None for block in self.blocks)
 
     def plain(self, start: int, end: int) -> bytes:
-        """The bytes of blocks `start` to `end`."""
+        """Returns the bytes of blocks `start` to `end`."""
         pairs = zip(self.blocks[start:end], self.lengths[start:end], strict=True)
         return b"".join(bytes(length) if block is None else block for block, length in pairs)
 
     def sha256(self) -> bytes | None:
-        """SHA-256 of the whole segment; None when it is all zero."""
+        """Returns the SHA-256 of the whole segment; None when it is all zero."""
         if self.zero:
             return None
         sha = hashlib.sha256()
@@ -63,7 +63,7 @@ class Segment:
 
 
 def read_segment(fd: int, number: int, size: int, block_size: int) -> Segment:
-    """One segment of the disk behind `fd`.
+    """Returns one segment of the disk behind `fd`.
 
     Raises `SourceRefused` when the disk ends before `size`, `TryAgainLater` on an I/O error.
     """
@@ -81,7 +81,7 @@ def read_segment(fd: int, number: int, size: int, block_size: int) -> Segment:
 
 
 def in_order(work: Callable[[T], R], items: Iterable[T], *, threads: int = THREADS) -> Iterator[R]:
-    """`map` on several threads, results in order, at most `threads + 1` of them under way or waiting."""
+    """Yields `work(item)` for each item, in order, computed by `threads` threads; at most `threads + 1` results are held."""
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[R]] = deque()
         try:
@@ -97,7 +97,7 @@ def in_order(work: Callable[[T], R], items: Iterable[T], *, threads: int = THREA
 
 
 def _extent(fd: int, offset: int, end: int) -> tuple[int, int]:
-    """The next (start, end) of data at or after `offset`; (end, end) when there is none."""
+    """Returns the next (start, end) of data at or after `offset`; (end, end) when there is none."""
     try:
         start = os.lseek(fd, offset, os.SEEK_DATA)
         return min(start, end), min(os.lseek(fd, start, os.SEEK_HOLE), end)

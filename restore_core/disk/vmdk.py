@@ -1,4 +1,4 @@
-"""The text descriptor of a VMDK: read with suspicion, judged flat or not, written so that VMware and qemu accept it.
+"""The text descriptor of a VMDK: reads it, tells whether the disk is flat, and writes one that VMware and qemu accept.
 
     # Disk DescriptorFile
     version=1
@@ -9,8 +9,8 @@
     ddb.adapterType = "lsilogic"
 
 Measured on qemu-img 7.2: an extent of type VMFS must not carry an offset, one of type FLAT must; a descriptor without
-`parentCID` and an extent of 0 sectors are refused; an extent larger than its file is accepted without a word, so its
-size has to be checked here.
+`parentCID` and an extent of 0 sectors are refused; an extent larger than its file is accepted without an error, so the
+reader of a descriptor has to compare the sizes.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ _RAW_TYPES = {
     *("fulldevice", "partitioneddevice"),
 }
 _RAW_EXTENTS = {"VMFSRDM", "VMFSRAW"}
-# These name other files, filters or parents of the disk as it was; the restored disk stands alone.
+# These name other files, filters or parents of the old disk; the restored disk has none.
 _DROPPED_DDB = ("ddb.thinprovisioned", "ddb.sidecar", "ddb.iofilter", "ddb.native", "ddb.objectparent")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VmdkExtent:
-    """One extent line. `sectors` and `offset` count 512 bytes; `file` is as written, to be judged before use."""
+    """One extent line. `sectors` and `offset` count 512 bytes; `file` is as written and not checked."""
 
     access: str
     sectors: int
@@ -75,12 +75,12 @@ class VmdkDescriptor:
 
     @property
     def size(self) -> int:
-        """Bytes of the disk by its extents."""
+        """The bytes of the disk by its extents."""
         return sum(extent.sectors for extent in self.extents) * SECTOR
 
 
 def parse_descriptor(text: str, where: str) -> VmdkDescriptor:
-    """The facts of a descriptor; `where` is a printable name for the error. Raises `BadData` for anything else."""
+    """Returns the facts of a descriptor; `where` is a printable name for the error. Raises `BadData` for anything else."""
     if len(text) > MAX_DESCRIPTOR:
         raise BadData(f"{where}: {len(text)} characters; a VMDK descriptor has at most {MAX_DESCRIPTOR}")
     values: dict[str, str] = {}
@@ -105,7 +105,7 @@ def parse_descriptor(text: str, where: str) -> VmdkDescriptor:
 
 
 def load_descriptor(fd: int, where: str) -> VmdkDescriptor:
-    """The descriptor in an open file, which may turn out to be something else: then `BadData` says what."""
+    """Returns the descriptor in an open file. Raises `BadData` for anything else, and says what it is."""
     data = os.pread(fd, MAX_DESCRIPTOR + 1, 0)
     if data[:4] in (b"KDMV", b"COWD") or data[:8] == b"\xbe\xba\xfe\xca\0\0\0\0":
         raise BadData(f"{where}: a sparse VMDK (its blocks lie inside the file, in an order of their own), not a descriptor")
@@ -116,7 +116,7 @@ def load_descriptor(fd: int, where: str) -> VmdkDescriptor:
 
 
 def why_not_flat(descriptor: VmdkDescriptor) -> str | None:
-    """What kind of disk this is if it is not one flat file that stands alone; None if it is. Pure."""
+    """Returns what kind of disk this is, None if it is one flat file without a parent. Pure."""
     kind = descriptor.create_type.lower()
     types = {extent.type for extent in descriptor.extents}
     files = [extent.file or "" for extent in descriptor.extents]
@@ -137,7 +137,7 @@ def why_not_flat(descriptor: VmdkDescriptor) -> str | None:
 
 
 def render_descriptor(*, flat_name: str, size: int, thin: bool, original: str | None) -> str:
-    """The descriptor of a flat file of `size` bytes that lies beside it under `flat_name`.
+    """Returns the descriptor of a flat file of `size` bytes that lies beside it under `flat_name`.
 
     CID and disk data base (adapter, geometry, UUIDs, hardware version) come from the `original` text if there is one;
     its parent, change tracking and side files do not. Raises `DestinationError` for a size or name that no descriptor
@@ -160,7 +160,7 @@ def render_descriptor(*, flat_name: str, size: int, thin: bool, original: str | 
 
 
 def check_vmdk_size(size: int, where: str) -> None:
-    """`DestinationError` unless a descriptor can give the size: whole sectors, and at least one (qemu refuses 0)."""
+    """Raises `DestinationError` unless a descriptor can hold the size: whole sectors, and at least one (qemu refuses 0)."""
     if size <= 0 or size % SECTOR or size // SECTOR >= _MAX_SECTORS:
         raise DestinationError(
             f"{where}: a disk of {size} bytes cannot be a VMDK, which has one or more whole sectors of {SECTOR} bytes",
@@ -169,7 +169,7 @@ def check_vmdk_size(size: int, where: str) -> None:
 
 
 def check_extent_name(name: str) -> None:
-    """`DestinationError` unless the name can stand between the quotes of an extent line."""
+    """Raises `DestinationError` unless the name can stand between the quotes of an extent line."""
     bad = [character for character in name if character in '"/' or unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}]
     if bad or not name:
         raise DestinationError(
@@ -180,12 +180,12 @@ def check_extent_name(name: str) -> None:
 
 
 def is_vmdk_name(name: str) -> bool:
-    """By its suffix, in either case."""
+    """Whether the name has the suffix of a VMDK, in either case."""
     return name.lower().endswith(".vmdk")
 
 
 def is_flat_name(name: str) -> bool:
-    """Named as the data file of a VMDK."""
+    """Whether this is a name for the data file of a VMDK."""
     return name.lower().endswith("-flat.vmdk")
 
 
@@ -252,7 +252,7 @@ def _cid(text: str, where: str) -> str:
 
 
 def _belongs(key: str, value: str) -> bool:
-    # A value in another encoding (a comment, say) would make a descriptor that is not the UTF-8 it claims to be.
+    # A value in another encoding would make a descriptor that is not in UTF-8, as its head says.
     return not key.lower().startswith(_DROPPED_DDB) and value.isprintable()
 
 

@@ -1,7 +1,7 @@
-"""A VM's configuration, read for three facts: its name, its BIOS UUID and its disks. It is never edited.
+"""Reads three facts from a VM's configuration: its name, its BIOS UUID and its disks. Never changes it.
 
-A VMX is lines of `key = "value"`, keys in any case, `#` for comments; a quote inside a value is written `|22`. Which
-file is really a disk (and not a raw device mapping) is told by its descriptor, not here.
+A VMX is lines of `key = "value"`, keys in any case, `#` for comments; a quote inside a value is written `|22`. Whether
+a file is a flat disk (and not a raw device mapping) is known only from its descriptor.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class VmxDisk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VmxFile:
-    """What the VMX says. `uuid_bios` is 36 lower-case characters; disks are ordered by bus, controller and unit."""
+    """The facts of a VMX. `uuid_bios` is 36 lower-case characters; disks are ordered by bus, controller and unit."""
 
     display_name: str | None
     uuid_bios: str | None
@@ -38,7 +38,7 @@ class VmxFile:
 
 
 def parse_vmx(text: str, where: str) -> VmxFile:
-    """The facts of a VMX; `where` is a printable name for the error. Raises `BadData` for what is not a VMX."""
+    """Returns the facts of a VMX; `where` is a printable name for the error. Raises `BadData` for what is not a VMX."""
     values = _values(text, where)
     return VmxFile(
         display_name=values.get("displayname"),

@@ -12,8 +12,8 @@ from typing import Any
 
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.digests import BlockDigest
+from restore_core.disk.allocation import shares_blocks
 from restore_core.disk.destination import Destination, open_destination
-from restore_core.disk.extents import shares_blocks
 from restore_core.disk.identity import Identity, identity_of
 from restore_core.errors import Diverged
 from restore_core.naming import printable
@@ -175,11 +175,11 @@ def _trusted_digests(
     """
     receipt = may_be_ours(request, disk.destination, record)
     if receipt is None:
-        if request.only_ours:
+        if request.options.only_ours:
             raise diverged(request)
         return None
     proven = receipt.untouched(os.fstat(disk.fd))
-    if not proven and not request.only_ours:
+    if not proven and not request.options.only_ours:
         return None
     digests = Receipts(request.records, disk.destination).digests(receipt)
     if not proven and (digests is None or not _as_recorded(disk, receipt, digests, stop)):
@@ -192,7 +192,7 @@ def _trusted_digests(
         header.block_size,
         header.block_digest.value,
     )
-    if digests is not None and (not same or request.readback):
+    if digests is not None and (not same or request.options.readback):
         digests.close()
         return None
     return digests

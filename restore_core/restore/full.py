@@ -65,9 +65,9 @@ class _FullRestore:
         if known is not None:
             descriptor_text(destination, request, known, None)
         needed = known if known is not None else self.full.source.size
-        thin = request.provision is Provision.THIN
+        thin = request.options.provision is Provision.THIN
         refuse_if_no_space(destination, needed=needed, reserved=request.reserved, thin=thin)
-        note = size_part(destination, part, size=known or 0, thick=request.provision is Provision.THICK)
+        note = size_part(destination, part, size=known or 0, thick=request.options.provision is Provision.THICK)
         if note:
             self.reporter.note(note)
         size = self._copy(part)
@@ -88,7 +88,7 @@ class _FullRestore:
     def _publish(self, destination: Destination, hold: Hold, part: int) -> None:
         if destination.stat_disk() is None:
             publish_new(destination, hold, part)
-            show_descriptor(destination, replace=self.request.overwrite)
+            show_descriptor(destination, replace=bool(self.request.options.overwrite))
             hold.clear_record()
             return
         try:
@@ -110,7 +110,7 @@ class _FullRestore:
         for data in self.full.plain():
             if known is not None and done + len(data) > known:
                 raise BadArchive(f"{where}: holds more than the {known} bytes it promises", remedy="Use another copy.")
-            if self.request.provision is Provision.THICK or not is_zero(data):
+            if self.request.options.provision is Provision.THICK or not is_zero(data):
                 durable.write_all_at(part, data, done)
             done += len(data)
             self._report(done)

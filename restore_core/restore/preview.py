@@ -61,7 +61,7 @@ def _surveyed(
     destination: Destination, request: RestoreRequest, delta: DeltaReader, stop: Stop, refused: list[PhdError]
 ) -> Decision:
     found = Found(decision=for_new(summary(delta), None), disk=None)
-    if destination.stat_disk() is not None and request.overwrite:
+    if destination.stat_disk() is not None and request.options.overwrite:
         found = look(destination, request, delta, -1, stop=stop, record=None)
     with found.disk or contextlib.nullcontext():
         with _each_refusal_in(refused):

@@ -27,7 +27,9 @@ def descriptor_text(destination: Destination, request: RestoreRequest, size: int
     if destination.descriptor_name is None:
         return None
     text = original.decode("utf-8", "surrogateescape") if original is not None else None
-    return render_descriptor(flat_name=destination.disk_name, size=size, thin=request.provision is Provision.THIN, original=text)
+    return render_descriptor(
+        flat_name=destination.disk_name, size=size, thin=request.options.provision is Provision.THIN, original=text
+    )
 
 
 def prepare_descriptor(destination: Destination, text: str | None, mode: int) -> None:
@@ -86,7 +88,7 @@ def read_back(delta: DeltaReader, fd: int, where: str, stop: Stop) -> None:
 
 def put_vmx(destination: Destination, request: RestoreRequest, delta: DeltaReader) -> Path | None:
     """Write the VMX of the Delta beside the disk, unedited. Returns its path, or None when nobody asked for it."""
-    if request.vmx is VmxChoice.NONE:
+    if request.options.vmx is VmxChoice.NONE:
         return None
     name, data = vmx_to_put(destination, delta)
     if data is not None:

@@ -95,14 +95,14 @@ def refuse_existing(destination: Destination, request: RestoreRequest, delta_id:
     receipt = may_be_ours(request, destination, record)
     descriptor, disk = destination.stat_descriptor(), destination.stat_disk()
     if not (request.again and receipt is not None and receipt.delta_id == delta_id):
-        if (descriptor is not None or disk is not None) and not request.overwrite:
+        if (descriptor is not None or disk is not None) and not request.options.overwrite:
             there = destination.descriptor_name if descriptor is not None else destination.disk_name
             raise DestinationExists(
                 f"{destination.where}: {printable(there or '')} is there already",
                 remedy="Choose another name, or say that it may be replaced: overwrite = true (--overwrite).",
             )
         refuse_if_in_use(request.destination, dir_fd=destination.folder_fd)
-    if request.only_ours and disk is not None and receipt is None:
+    if request.options.only_ours and disk is not None and receipt is None:
         raise diverged(request)
 
 
@@ -188,7 +188,7 @@ def _may_change_owners() -> bool:
 def refuse_contents(destination: Destination, request: RestoreRequest, delta: DeltaReader) -> None:
     """Refuse what could not be published at the end: a descriptor that cannot be written, a VMX that cannot be put."""
     descriptor_text(destination, request, delta.header.disk_size, delta.descriptor())
-    if request.vmx is VmxChoice.AS_IS:
+    if request.options.vmx is VmxChoice.AS_IS:
         publish.vmx_to_put(destination, delta)
 
 
@@ -209,7 +209,7 @@ def refuse_space(
     plan, facts = decision.plan, destination.stat_disk()
     moved = plan.full_bytes + plan.delta_bytes
     whole = decision.way in (Way.NEW, Way.RESUME, Way.WHOLE)
-    thick = whole and request.provision is Provision.THICK
+    thick = whole and request.options.provision is Provision.THICK
     needed = plan.disk_size if thick else moved
     if decision.way is Way.REDO and facts is not None:
         old = min(facts.st_blocks * 512, moved + plan.zero_bytes)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Final, Literal, Protocol, Self, TypeVar
 
 from restore_core.disk.known_datastores import DatastoreRecord
 from restore_core.targets.base import ArchiveRef
+
+OURS: Final = "ours"
 
 
 class Provision(enum.Enum):
@@ -27,6 +30,65 @@ class VmxChoice(enum.Enum):
     AS_IS = "as-is"
 
 
+_Choice = TypeVar("_Choice", Provision, VmxChoice)
+
+
+def _parse_flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")  # noqa: TRY004  a ValueError is one finding of many
+    return value
+
+
+def _parse_overwrite(value: object) -> bool | Literal["ours"]:
+    if value == OURS or isinstance(value, bool):
+        return value if isinstance(value, bool) else OURS
+    raise ValueError('must be true or false, or "ours" for a disk that only we have written')
+
+
+def _parse_choice(choices: type[_Choice], value: object) -> _Choice:
+    try:
+        return choices(value)
+    except ValueError:
+        raise ValueError("must be " + " or ".join(f'"{choice.value}"' for choice in choices)) from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreOptions:
+    """How a disk is restored. Each field is a key of the control file; work order and request hold the same record.
+
+    `overwrite`: whether a disk that exists may be changed; "ours": only if the last restore wrote it and nobody has since.
+    `readback`: the finished disk is read again before it gets its name.
+    """
+
+    overwrite: bool | Literal["ours"] = field(default=False, metadata={"parse": _parse_overwrite})
+    vmx: VmxChoice = field(default=VmxChoice.NONE, metadata={"parse": partial(_parse_choice, VmxChoice)})
+    provision: Provision = field(default=Provision.THICK, metadata={"parse": partial(_parse_choice, Provision)})
+    readback: bool = field(default=False, metadata={"parse": _parse_flag})
+
+    @property
+    def only_ours(self) -> bool:
+        """Whether a disk that somebody else has written is left alone."""
+        return self.overwrite == OURS
+
+    @classmethod
+    def parse(cls, values: Mapping[str, object]) -> Self:
+        """Returns the options of these keys. Raises `ValueError` for a value that is not allowed, `KeyError` for an unknown key."""
+        parsed: dict[str, Any] = {key: OPTION_PARSERS[key](value) for key, value in values.items()}
+        return cls(**parsed)
+
+    def chosen(self) -> dict[str, object]:
+        """Returns the options that differ from their defaults, as values of TOML and JSON. `parse` reads them."""
+        values = [(option, getattr(self, option.name)) for option in fields(self)]
+        chosen = {option.name: value for option, value in values if value != option.default}
+        return {key: value.value if isinstance(value, enum.Enum) else value for key, value in chosen.items()}
+
+
+OPTION_PARSERS: Mapping[str, Callable[[object], object]] = {
+    option.name: option.metadata["parse"] for option in fields(RestoreOptions)
+}
+"""The keys of the control file that are options of the restore, each with the function that checks its value."""
+
+
 class Phase(enum.Enum):
     """What a restore is doing; the names are shown to people."""
 
@@ -41,28 +103,27 @@ class Phase(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreRequest:
-    """One Delta to one disk. `roots` confines the destination (None: a person's own restore, not confined).
+    """One Delta to one disk.
 
-    `mode` is the permission of a new disk; a replaced disk keeps owner and mode. `reserved` is how many bytes other
-    queued jobs will still take on the same datastore. With `only_ours` an existing disk is touched only if the last
-    restore wrote it and nobody has since. `records` is the folder of receipts (None: none are kept), `again` says that an
-    attempt before this one may have come to its end without saying so. `catalog` is the folder of the catalog's cache (None:
-    it is not asked), which is looked at anew when older than `catalog_max_age` seconds. `datastores` is the record of which disk
-    each datastore is (None: only mount points are asked about). `decided_at` is when a replication pass asked for this (seconds
-    since the epoch, 0: a person did): a newer backup that was restored there since is kept.
+    roots            folders in which the destination must lie; None: anywhere, for a restore that a person runs
+    mode             permission bits of a new disk; a disk that is replaced keeps its owner and mode
+    reserved         bytes that other queued jobs will still need on the same datastore
+    records          folder of the receipts; None: no receipts are kept
+    datastores       which file system each datastore is; None: only mount points are checked
+    again            an attempt before this one may have finished without reporting it
+    catalog          folder of the catalog's cache; None: the catalog is not used
+    catalog_max_age  seconds after which the catalog is refreshed
+    decided_at       when a replication pass asked for this restore, in seconds since the epoch; 0: a person asked.
+                     A newer backup that was restored there since then is kept.
     """
 
     delta: ArchiveRef
     destination: Path
     full: ArchiveRef | None = None
     roots: tuple[Path, ...] | None = None
-    overwrite: bool = False
-    provision: Provision = Provision.THICK
-    vmx: VmxChoice = VmxChoice.NONE
-    readback: bool = False
+    options: RestoreOptions = RestoreOptions()
     mode: int = 0o600
     reserved: int = 0
-    only_ours: bool = False
     records: Path | None = None
     datastores: DatastoreRecord | None = None
     again: bool = False

@@ -11,9 +11,8 @@ import os
 from collections.abc import Iterator
 
 from restore_core.archive.delta_reader import DeltaReader
-from restore_core.disk.allocation import allocate_range, free_bytes
+from restore_core.disk.allocation import allocate_range, free_bytes, holes
 from restore_core.disk.alone import Alone, in_use, leased
-from restore_core.disk.extents import holes
 from restore_core.disk.hold import Hold
 from restore_core.disk.identity import stamps_of
 from restore_core.errors import NoSpace

@@ -149,7 +149,7 @@ class _Attempt:
 
     def _survey_again(self, change: ChangedMeanwhile, surveys: int) -> None:
         """Return if the disk may be surveyed again; else raise `Diverged` or `TryAgainLater`."""
-        if self.request.only_ours and change.written:
+        if self.request.options.only_ours and change.written:
             raise diverged(self.request) from change
         if surveys > _SURVEYS_AGAIN:
             raise TryAgainLater(
@@ -162,7 +162,7 @@ class _Attempt:
         request, destination, delta = self.request, self.destination, self.delta
         found = look(destination, request, delta, self.part, stop=self.stop, record=self.hold.record())
         with found.disk or contextlib.nullcontext():
-            if found.disk is not None and not request.overwrite:  # it may have come since `refusals` looked
+            if found.disk is not None and not request.options.overwrite:  # it may have come since `refusals` looked
                 refuse_existing(destination, request, delta.header.delta_id, self.hold.record())
             if found.disk is not None and found.disk.lone is Alone.UNKNOWN:
                 self.reporter.note(f"who has the disk open: {Alone.UNKNOWN.value}")

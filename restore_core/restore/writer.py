@@ -10,9 +10,8 @@ from typing import assert_never
 from restore_core import durable
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.full_reader import FullReader
-from restore_core.disk.allocation import size_part, zero_range
+from restore_core.disk.allocation import shares_blocks, size_part, zero_range
 from restore_core.disk.destination import HIDDEN_SUFFIX, STAGED_SUFFIX, Destination
-from restore_core.disk.extents import shares_blocks
 from restore_core.disk.hold import Hold
 from restore_core.disk.sink import BufferedFile, DirectFile, Sink
 from restore_core.errors import TryAgainLater
@@ -85,13 +84,13 @@ class Writer:
 
     def _new_file(self) -> None:
         """Write a new disk: all of it, or what an earlier attempt left to do."""
-        thick = self.request.provision is Provision.THICK
+        thick = self.request.options.provision is Provision.THICK
         self._size_part(thick=thick, keep=self.decision.way is Way.RESUME)
         self._fill(self.part, thick=thick)
         self._receipts.prepare(self.delta, os.fstat(self.part))
         prepare_descriptor(self.destination, self._text, self.request.mode)
         ctime = publish_new(self.destination, self.hold, self.part)
-        show_descriptor(self.destination, replace=self.request.overwrite)
+        show_descriptor(self.destination, replace=bool(self.request.options.overwrite))
         self._settle(self.part, ctime)
 
     def _instead_of_the_old(self) -> None:
@@ -102,7 +101,7 @@ class Writer:
             os.ftruncate(self.part, self._size)
             self._fill(self.part, thick=redo.is_thick(os.fstat(old.fd)))
         else:
-            thick = self.request.provision is Provision.THICK
+            thick = self.request.options.provision is Provision.THICK
             self._size_part(thick=thick, keep=False)
             self._fill(self.part, thick=thick)
         self._receipts.prepare(self.delta, os.fstat(self.part))
@@ -228,7 +227,7 @@ class Writer:
         self._run(DirectFile(fd) if thick else BufferedFile(fd), report)
         report.phase(Phase.FLUSH)
         durable.sync_file(fd)
-        if self.request.readback:
+        if self.request.options.readback:
             report.phase(Phase.READBACK)
         self._read_back(fd, self.stop)
         report.phase(Phase.PUBLISH)
@@ -242,7 +241,7 @@ class Writer:
             sink.close()
 
     def _read_back(self, fd: int, stop: Stop) -> None:
-        if self.request.readback:
+        if self.request.options.readback:
             publish.read_back(self.delta, fd, self.destination.where, stop)
 
     def _settle(self, fd: int, ctime_ns: int) -> None:

@@ -236,7 +236,7 @@ class Target(Protocol):
         """Closes all connections to it."""
 
 
-def refuse_bare(spec: TargetSpec, names: Iterable[str], error: ArchiveAbsent) -> None:
+def raise_if_empty(spec: TargetSpec, names: Iterable[str], error: ArchiveAbsent) -> None:
     """Raises `TargetEmptied` if a target on which an archive is absent holds nothing at all: its disk may not be mounted."""
     if not any(not name.startswith(".") and name != "lost+found" for name in names):
         raise TargetEmptied(

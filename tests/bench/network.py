@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from restore_core.targets.base import TargetSpec
-from restore_core.targets.remote.pace import Bandwidth
+from restore_core.targets.remote.connection import Bandwidth
 from tests import servers
 from tests.bench.image import Images
 from tests.bench.installed import Installed, newest_delta, only_full, two_days

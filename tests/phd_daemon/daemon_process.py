@@ -56,7 +56,9 @@ def main() -> int:
         config = load_config(Path(sys.argv[1]))
         lock = service.open_spool(config)
         logs.log_to_stderr()
-        daemon = service.Service(config, lock=lock, notifier=Notifier(os.environ), command=(sys.executable, str(FAKE_WORKER)))
+        command = (sys.executable, str(FAKE_WORKER))
+        notifier = Notifier(os.environ)
+        daemon = service.Service(config, lock=lock, notifier=notifier, command=command, on_event=logs.log_event)
         return daemon.run()
     except PhdError as error:
         output.complain(str(error))

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from phd_daemon.config.load import load_config
-from phd_daemon.daemon.ledger_entry import enter
-from phd_daemon.daemon.policy import door_policy, drop_part, work_order
+from phd_daemon.daemon.ends import drop_part, enter
+from phd_daemon.daemon.policy import door_policy
+from phd_daemon.daemon.starts import work_order
 from phd_daemon.host.datastores import learn_from, record_of
 from phd_daemon.spool.drop import drop
 from phd_daemon.spool.keeper import Ending, Keeper

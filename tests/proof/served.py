@@ -64,18 +64,19 @@ def _daemon(settings: Path) -> int:
     from dataclasses import replace
 
     from phd_daemon.config.load import load_config
-    from phd_daemon.daemon import hung, logs, service
+    from phd_daemon.daemon import children, logs, service
     from phd_daemon.daemon.systemd import Notifier
     from phd_daemon.spool import reconcile
 
     reconcile.DEATH_PAUSES = (0.1, 0.1)
-    service.RESCAN_SECONDS = hung.GRACE_SECONDS = 1.0
+    service.RESCAN_SECONDS = children.GRACE_SECONDS = 1.0
     config = load_config(settings)
     config = replace(config, queue=config.queue.model_copy(update={"hung_after": 3}))
     lock = service.open_spool(config)
     logs.log_to_stderr()
     command = (sys.executable, "-m", "tests.proof.served", "worker")
-    return service.Service(config, lock=lock, notifier=Notifier(os.environ), command=command).run()
+    notifier = Notifier(os.environ)
+    return service.Service(config, lock=lock, notifier=notifier, command=command, on_event=logs.log_event).run()
 
 
 def _worker() -> int:

@@ -11,6 +11,7 @@ import pytest
 from restore_core import durable
 from restore_core.errors import DestinationError, DestinationExists, Diverged, Stopped
 from restore_core.restore import redo
+from restore_core.restore.request import OURS
 from restore_core.targets.base import ArchiveRef
 from tests.lab import Lab
 from tests.restore_core.restore.test_refresh import Crash, Replica, two_days
@@ -62,7 +63,7 @@ def test_work_done_after_the_refresh_was_completed_is_diverged(lab: Lab, name: s
     assert flat_of(replica).read_bytes() == new
     mine = work_on(flat_of(replica))
     with pytest.raises(Diverged):
-        replica.restore(tuesday, only_ours=True)
+        replica.restore(tuesday, overwrite=OURS)
     assert flat_of(replica).read_bytes() == mine
 
 
@@ -74,7 +75,7 @@ def test_a_refresh_that_was_completed_is_still_ours(lab: Lab, name: str, monkeyp
     half_applied(replica, tuesday, monkeypatch)
     with pytest.raises(DestinationExists):
         replica.restore(monday, overwrite=False)
-    replica.restore(monday, only_ours=True)
+    replica.restore(monday, overwrite=OURS)
     assert flat_of(replica).read_bytes() == old
 
 
@@ -97,12 +98,12 @@ def test_a_crash_when_the_disk_is_in_its_place_again(lab: Lab, name: str, worked
             replica.restore(tuesday, keep=True)
     assert replica.path.exists()
     if not worked:
-        replica.restore(tuesday, only_ours=True)
+        replica.restore(tuesday, overwrite=OURS)
         assert flat_of(replica).read_bytes() == new
         return
     mine = work_on(flat_of(replica))
     with pytest.raises(Diverged):
-        replica.restore(tuesday, only_ours=True)
+        replica.restore(tuesday, overwrite=OURS)
     assert flat_of(replica).read_bytes() == mine
 
 
@@ -114,7 +115,7 @@ def test_the_redo_of_another_disk_does_not_make_this_one_ours(lab: Lab, monkeypa
     os.rename(flat_of(replica).with_name("r-flat.vmdk.phd-applying"), replica.path.with_name("away"))
     flat_of(replica).write_bytes(b"somebody's")
     with pytest.raises(Diverged):
-        replica.restore(tuesday, only_ours=True)
+        replica.restore(tuesday, overwrite=OURS)
     assert flat_of(replica).read_bytes() == b"somebody's"
 
 

@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from restore_core.targets.remote.pace import Bandwidth
+from restore_core.targets.remote.connection import Bandwidth
 
 
 @dataclass(slots=True)

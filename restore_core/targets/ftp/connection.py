@@ -21,14 +21,13 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 
-from restore_core.errors import ArchiveAbsent, BadArchive, PhdError, TargetRefused, TargetUnavailable
+from restore_core.errors import ArchiveAbsent, PhdError, TargetRefused
 from restore_core.naming import printable
 from restore_core.targets.base import Address, Buffer, FileStat, Range, ServerLimits, TargetSpec
 from restore_core.targets.ftp.listing import NotAListing, Parsed, not_all_by, parse_time, read_list, read_mlsd
 from restore_core.targets.ftp.login import log_in
 from restore_core.targets.gaps import GapKind
-from restore_core.targets.remote.pace import Bandwidth, Pace
-from restore_core.targets.remote.server import Budget, CutShort, Inside, replaced
+from restore_core.targets.remote.connection import Bandwidth, Budget, CutShort, FolderContent, Pace, ServerConnection
 
 _GAP = 1 << 20
 """Bytes that are read and thrown away rather than beginning another transfer, which costs four round trips."""
@@ -49,16 +48,15 @@ class _Transfer:
     line: socket.socket
 
 
-class FtpConnection:
+class FtpConnection(ServerConnection):
     """A `Connection`. Connects when it is made."""
 
     def __init__(self, spec: TargetSpec, address: Address, limits: ServerLimits, bandwidth: Bandwidth) -> None:
-        self._spec, self._address, self._limits = spec, address, limits
-        self._pace = Pace(spec.name, limits, bandwidth)
+        super().__init__(spec, address)
+        self._limits = limits
+        self.pace = Pace(spec.name, limits, bandwidth)
         self._transfer: _Transfer | None = None
-        self._usable = True
         self._mlsd = False
-        self._aborted = False
         self._connect()
 
     @property
@@ -66,27 +64,22 @@ class FtpConnection:
         """The file whose transfer is open."""
         return self._transfer.path if self._transfer else None
 
-    @property
-    def usable(self) -> bool:
-        """Both sides are in step."""
-        return self._usable
-
-    def entries(self, folder: str, budget: Budget) -> Inside:
+    def entries(self, folder: str, budget: Budget) -> FolderContent:
         """CWD, which says whether the folder is there; then MLSD or LIST of it."""
-        with self._typed(folder):
+        with self.typed(folder):
             return self._inside(folder, budget)
 
-    def walk(self, folders: Iterable[str], budget: Budget) -> Iterator[tuple[str, Inside]]:
+    def walk(self, folders: Iterable[str], budget: Budget) -> Iterator[tuple[str, FolderContent]]:
         """One after the other: FTP has no other way."""
         for folder in folders:
             try:
-                with self._typed(folder):
+                with self.typed(folder):
                     found = self._inside_or_why_not(folder, budget)
             except ArchiveAbsent as error:  # a name that FTP cannot ask for
-                found = Inside(entries=(), missing=((GapKind.UNKNOWN, error.message),))
+                found = FolderContent(entries=(), missing=((GapKind.UNKNOWN, error.message),))
             yield folder, found
 
-    def _inside_or_why_not(self, folder: str, budget: Budget) -> Inside:
+    def _inside_or_why_not(self, folder: str, budget: Budget) -> FolderContent:
         try:
             return self._inside(folder, budget)
         except (ftplib.error_perm, ftplib.error_temp) as error:
@@ -94,13 +87,13 @@ class FtpConnection:
             if code not in _OF_ONE_FOLDER:
                 raise
             why = f"the server answers: {printable(str(error))}"
-            return Inside(entries=(), missing=((GapKind.UNREADABLE, why),), gone=code == "550")
+            return FolderContent(entries=(), missing=((GapKind.UNREADABLE, why),), may_be_gone=code == "550")
         except NotAListing as error:
             if not error.ended:
                 raise
-            return Inside(entries=(), missing=((GapKind.UNKNOWN, str(error)),))
+            return FolderContent(entries=(), missing=((GapKind.UNKNOWN, str(error)),))
 
-    def _inside(self, folder: str, budget: Budget) -> Inside:
+    def _inside(self, folder: str, budget: Budget) -> FolderContent:
         self._command(f"CWD {self._wire(folder)}")
         if self._mlsd:
             try:
@@ -113,7 +106,7 @@ class FtpConnection:
 
     def stat(self, path: str) -> FileStat:
         """SIZE and MDTM. A server without MDTM has no times: 0."""
-        with self._typed(path):
+        with self.typed(path):
             size = self._command(f"SIZE {self._wire(path)}").split()[1]
             mtime = 0.0
             with contextlib.suppress(ftplib.error_perm, ValueError, IndexError):
@@ -123,7 +116,7 @@ class FtpConnection:
     def ranges(self, path: str, stat: FileStat, wanted: Iterator[Range]) -> Generator[Buffer]:
         """One transfer for ranges that follow each other closely, another wherever there is a jump."""
         for offset, length in wanted:
-            with self._typed(path):
+            with self.typed(path):
                 buffer = bytearray(length)
                 if length:
                     self._fill(self._at(path, stat, offset), memoryview(buffer))
@@ -131,13 +124,13 @@ class FtpConnection:
 
     def upload(self, path: str) -> FtpUpload:
         """STOR, refused over a name that is there."""
-        with self._typed(path, writing=True):
+        with self.typed(path, writing=True):
             self._end_transfer()
-            return FtpUpload(self, path, self._ftp.transfercmd(f"STOR {self._wire(path)}"))
+            return FtpUpload(self, path, self.ftp.transfercmd(f"STOR {self._wire(path)}"))
 
     def make_folder(self, path: str) -> None:
         """MKD, unless CWD says that it is there."""
-        with self._typed(path, writing=True):
+        with self.typed(path, writing=True):
             try:
                 self._command(f"MKD {self._wire(path)}")
             except ftplib.error_perm:
@@ -147,21 +140,21 @@ class FtpConnection:
         """RNFR, RNTO. FTP has no rename that spares an existing name, so the name is looked for just before."""
         with contextlib.suppress(ArchiveAbsent):
             self.stat(to)
-            raise FileExistsError(f"{self._where(to)}: the name is taken")
-        with self._typed(path, writing=True):
+            raise FileExistsError(f"{self.where(to)}: the name is taken")
+        with self.typed(path, writing=True):
             self._command(f"RNFR {self._wire(path)}")
             self._command(f"RNTO {self._wire(to)}")
 
     def remove(self, path: str) -> None:
         """DELE."""
-        with contextlib.suppress(ArchiveAbsent), self._typed(path):
+        with contextlib.suppress(ArchiveAbsent), self.typed(path):
             self._command(f"DELE {self._wire(path)}")
 
     def abort(self) -> None:
         """Shut both sockets; a thread that waits on one gets an error."""
         self._aborted = True
         transfer = self._transfer
-        for line in (transfer.line if transfer else None, self._ftp.sock):
+        for line in (transfer.line if transfer else None, self.ftp.sock):
             if line is not None:
                 with contextlib.suppress(OSError):
                     line.shutdown(socket.SHUT_RDWR)
@@ -171,26 +164,26 @@ class FtpConnection:
         if self._transfer is not None:
             self._transfer.line.close()
             self._transfer = None
-        self._ftp.close()
+        self.ftp.close()
 
     def _connect(self) -> None:
-        self._ftp = log_in(self._spec, self._address, self._limits)
+        self.ftp = log_in(self._spec, self._address, self._limits)
         self._mlsd = False
         try:
-            self._ftp.voidcmd("TYPE I")
-            features = self._ftp.sendcmd("FEAT").upper().split()
+            self.ftp.voidcmd("TYPE I")
+            features = self.ftp.sendcmd("FEAT").upper().split()
             self._mlsd = any(word.startswith("MLS") for word in features)
             if "UTF8" in features:
-                self._ftp.sendcmd("OPTS UTF8 ON")
+                self.ftp.sendcmd("OPTS UTF8 ON")
         except ftplib.error_perm:
             return
         except (ftplib.Error, OSError, EOFError) as error:
-            self._ftp.close()
-            raise self._broken(error, "logging in") from error
+            self.ftp.close()
+            raise self.broken("logging in", error, "TLS: " if isinstance(error, ssl.SSLError) else "") from error
 
     def _command(self, line: str) -> str:
         self._end_transfer()
-        return self._ftp.sendcmd(line)
+        return self.ftp.sendcmd(line)
 
     def _at(self, path: str, stat: FileStat, offset: int) -> _Transfer:
         """The transfer of this file, at this offset."""
@@ -199,12 +192,8 @@ class FtpConnection:
             while open_.position < offset:
                 self._fill(open_, memoryview(bytearray(min(_PIECE, offset - open_.position))))
             return open_
-        now = self.stat(path)
-        if now != stat:
-            raise BadArchive(
-                replaced(self._where(path), stat, now), remedy="Index the target again ('phd index'), then restore again."
-            )
-        line = self._ftp.transfercmd(f"RETR {self._wire(path)}", rest=offset or None)
+        self.check_same(path, stat, self.stat(path))
+        line = self.ftp.transfercmd(f"RETR {self._wire(path)}", rest=offset or None)
         self._transfer = _Transfer(path=path, position=offset, size=stat.size, line=line)
         return self._transfer
 
@@ -214,9 +203,9 @@ class FtpConnection:
             count = transfer.line.recv_into(view)
             if not count:
                 self._usable = False
-                raise CutShort(self._where(transfer.path), transfer.position, transfer.size)
+                raise CutShort(self.where(transfer.path), transfer.position, transfer.size)
             transfer.position += count
-            self._pace.moved(count, time.perf_counter() - began)
+            self.pace.moved(count, time.perf_counter() - began)
             view = view[count:]
 
     def _end_transfer(self) -> None:
@@ -227,27 +216,27 @@ class FtpConnection:
         transfer.line.close()
         try:
             with contextlib.suppress(ftplib.Error):
-                self._ftp.getresp()
-            in_step = self._ftp.sendcmd("NOOP").startswith("200")
+                self.ftp.getresp()
+            in_step = self.ftp.sendcmd("NOOP").startswith("200")
         except (ftplib.Error, OSError, EOFError):
             in_step = False
         if not in_step and not self._aborted:
-            self._ftp.close()
+            self.ftp.close()
             self._connect()
 
-    def _listed(self, command: str, parse: Callable[[bytes], Parsed], budget: Budget) -> Inside:
+    def _listed(self, command: str, parse: Callable[[bytes], Parsed], budget: Budget) -> FolderContent:
         self._end_transfer()
-        with self._ftp.transfercmd(command) as line:
+        with self.ftp.transfercmd(command) as line:
             parts = []
             while True:
                 began = time.perf_counter()
                 data = line.recv(_PIECE)
                 if not data:
                     break
-                self._pace.moved(len(data), time.perf_counter() - began)
+                self.pace.moved(len(data), time.perf_counter() - began)
                 budget.spend(size=len(data))
                 parts.append(data)
-        reply = self._ftp.voidresp()
+        reply = self.ftp.voidresp()
         found = parse(b"".join(parts))
         budget.spend(entries=len(found.entries))
         missing: list[tuple[GapKind, str]] = []
@@ -255,20 +244,17 @@ class FtpConnection:
             missing.append((GapKind.LIMITED, f"the server answers: {printable(reply)}"))
         if found.unknown:
             missing.append((GapKind.UNKNOWN, found.why))
-        return Inside(entries=found.entries, missing=tuple(missing))
+        return FolderContent(entries=found.entries, missing=tuple(missing))
 
     def _wire(self, path: str) -> str:
         """A path as ftplib must be given it. One that FTP cannot name is absent."""
         raw = self._address.below(path).encode("utf-8", "surrogateescape")
         if b"\r" in raw or b"\n" in raw:
-            raise ArchiveAbsent(f"{self._where(path)}: FTP cannot name it", remedy="Rename it on the server.")
+            raise ArchiveAbsent(f"{self.where(path)}: FTP cannot name it", remedy="Rename it on the server.")
         return raw.decode("latin-1")
 
-    def _where(self, path: str) -> str:
-        return f"{self._spec.name}:{printable(path)}"
-
     @contextlib.contextmanager
-    def _typed(self, path: str, *, writing: bool = False) -> Iterator[None]:
+    def typed(self, path: str, *, writing: bool = False) -> Iterator[None]:
         """Every error of ftplib and the sockets, as one of ours; afterwards the connection is used only if it is in step."""
         try:
             yield
@@ -276,28 +262,19 @@ class FtpConnection:
             raise self._declined(str(error), path, writing) from error
         except (ftplib.Error, OSError, EOFError, NotAListing) as error:
             self._usable = False
-            raise self._broken(error, self._where(path)) from error
+            raise self.broken(self.where(path), error, "TLS: " if isinstance(error, ssl.SSLError) else "") from error
         except PhdError as error:
             self._usable = self._usable and isinstance(error, ArchiveAbsent)
             raise
 
     def _declined(self, reply: str, path: str, writing: bool) -> PhdError:
-        text = f"{self._where(path)}: the server answers: {printable(reply)}"
+        text = f"{self.where(path)}: the server answers: {printable(reply)}"
         if reply[:3] == "550" and not writing:
             return ArchiveAbsent(
                 text, remedy="See what there is with 'phd backups'. A server answers so, too, where this user may not read."
             )
         self._usable = False
         return TargetRefused(text, remedy="Check what this user may do on the server.")
-
-    def _broken(self, error: Exception, doing: str) -> TargetUnavailable:
-        what = "no answer in time" if isinstance(error, TimeoutError) else printable(str(error)) or "the connection was closed"
-        if isinstance(error, ssl.SSLError):
-            what = f"TLS: {what}"
-        return TargetUnavailable(
-            f"{doing}: the connection to {self._address.host}:{self._address.port} broke: {what}",
-            remedy="Look at the server and the network; 'phd targets' shows what answers.",
-        )
 
 
 class FtpUpload:
@@ -310,31 +287,26 @@ class FtpUpload:
     def write(self, data: Buffer | memoryview) -> None:
         """Send."""
         view, connection = memoryview(data), self._connection
-        with connection._typed(self._path, writing=True):  # noqa: SLF001 - one conversation in two classes
+        with connection.typed(self._path, writing=True):
             for at in range(0, len(view), _PIECE):
                 piece = view[at : at + _PIECE]
                 began = time.perf_counter()
                 self._line.sendall(piece)
-                connection._pace.moved(len(piece), time.perf_counter() - began)  # noqa: SLF001 - see above
+                connection.pace.moved(len(piece), time.perf_counter() - began)
         self._size += len(view)
 
     def finish(self) -> None:
         """The server must say that it has it, and then how much it has: FTP knows no fsync."""
         connection = self._connection
-        with connection._typed(self._path, writing=True):  # noqa: SLF001 - see above
+        with connection.typed(self._path, writing=True):
             if isinstance(self._line, ssl.SSLSocket):
-                with contextlib.suppress(OSError):  # some servers want a goodbye, others have gone by then
+                with contextlib.suppress(OSError):  # some servers want a TLS goodbye, others have closed by then
                     self._line.unwrap()
             self._line.close()
-            connection._ftp.voidresp()  # noqa: SLF001 - see above
-        there = connection.stat(self._path).size
-        if there != self._size:
-            raise TargetUnavailable(
-                f"{connection._where(self._path)}: {there} of {self._size} bytes arrived",  # noqa: SLF001 - see above
-                remedy="Check space and rights on the target.",
-            )
+            connection.ftp.voidresp()
+        connection.check_arrived(self._path, connection.stat(self._path).size, self._size)
 
     def abandon(self) -> None:
         """Cut it; the conversation is not used again."""
         self._line.close()
-        self._connection._usable = False  # noqa: SLF001 - see above
+        self._connection.give_up()

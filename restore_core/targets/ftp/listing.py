@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from restore_core.naming import printable
 from restore_core.targets.base import FileStat
-from restore_core.targets.remote.server import Entry, honest
+from restore_core.targets.remote.connection import Entry, is_single_path_component
 
 _DATE = (
     rb"(?:(?P<month>[A-Z][a-z]{2})\s+(?P<day>\d{1,2})|(?P<day_first>\d{1,2})\s+(?P<month_last>[A-Z][a-z]{2}))\s+"
@@ -185,7 +185,7 @@ def _entry(name: bytes, *, folder: bool, size: int, mtime: float, link: bool = F
     # A name with a line break could be listed but never asked for: it would be another command.
     if "\r" in text or "\n" in text or size < 0:
         return False
-    if not honest(text):
+    if not is_single_path_component(text):
         return True
     return Entry(name=text, folder=folder, stat=FileStat(size=0 if folder else size, mtime=mtime), link=link)
 

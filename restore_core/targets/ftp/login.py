@@ -13,6 +13,7 @@ from typing import Any
 from restore_core.errors import ConfigurationError, PhdError, TargetNotTrusted, TargetRefused, TargetUnavailable
 from restore_core.naming import printable
 from restore_core.targets.base import Address, ServerLimits, TargetSpec
+from restore_core.targets.remote.connection import no_server, server_name
 from restore_core.targets.remote.secret import read_password
 from restore_core.targets.remote.trust import Identity, read_trusted
 
@@ -39,7 +40,7 @@ def log_in(spec: TargetSpec, address: Address, limits: ServerLimits) -> ftplib.F
     """A session in binary mode is up to the caller. Raises the errors of `Target`."""
     password = read_password(spec.password_file, target=spec.name) if spec.password_file else ""
     ftp = _session(spec, address)
-    where = f"target {spec.name} ({address.host}:{address.port})"
+    where = server_name(spec, address)
     try:
         ftp.connect(address.host, address.port, timeout=limits.connect)
         _keep_alive(ftp, limits)
@@ -76,7 +77,7 @@ def ask_identity(spec: TargetSpec, address: Address, file: str, limits: ServerLi
     """Asks a server for its certificate, without logging in. `file` holds the certificates that are trusted."""
     der = _certificate(address, limits)
     if der is None:
-        raise TargetUnavailable(f"target {spec.name} ({address.host}:{address.port}): shows no certificate", remedy="Is it up?")
+        raise TargetUnavailable(f"{server_name(spec, address)}: shows no certificate", remedy="Is it up?")
     pem = ssl.DER_cert_to_PEM_cert(der).rstrip().encode("ascii")
     return Identity(kind="certificate", fingerprint=_fingerprint(der), record=pem, file=file, known=known_certificates(file))
 
@@ -146,8 +147,7 @@ def _not_trusted(spec: TargetSpec, address: Address, limits: ServerLimits, error
     shown = _fingerprint(der) if der else "none"
     known = ", ".join(known_certificates(spec.ca_file)) or "what this machine trusts"
     return TargetNotTrusted(
-        f"target {spec.name} ({address.host}:{address.port}): its certificate is not trusted: {error.verify_message};"
-        f" offered {shown}, trusted {known}",
+        f"{server_name(spec, address)}: its certificate is not trusted: {error.verify_message}; offered {shown}, trusted {known}",
         remedy=f"If it was changed on purpose, record it with 'phd targets trust {spec.name}'; else somebody is between.",
     )
 
@@ -162,8 +162,5 @@ def _unavailable(where: str, error: Exception, limits: ServerLimits) -> PhdError
     elif isinstance(error, OSError) and error.strerror:
         what = f"cannot be reached: {error.strerror}"
     else:
-        what = printable(str(error)) or "closed the connection"
-    return TargetUnavailable(
-        f"{where}: {what}",
-        remedy="Is that machine up, is it an FTP server that listens there, and can it be reached from here (firewall, route)?",
-    )
+        what = printable(str(error))
+    return no_server(where, what, "FTP")

@@ -1,264 +1,88 @@
-"""What every kind of server can do for us: the small Protocol that FTP and SFTP implement, and its pool of connections.
+"""A server for any number of threads: `Pool` lends connections, `Server` repeats calls that failed.
 
-    Connection    one conversation, for one thread at a time             ftp.py, sftp.py
-    Server        the same for any number of threads                     Pool here; retry.py wraps it
-    RemoteTarget  a `Target` on top of a Server                          remote.py
-
-Paths are relative to the target's URL, "" is its folder; they have passed `safe_parts`. Errors are those of `Target`.
+It repeats what is safe to do twice, only after errors that may go away, a few times. Between two tries the pause doubles up to a
+limit, and is varied at random, so that a hundred clients do not come back at the same moment. A stream goes on at the first byte
+that was not delivered. Two things are not repeated: a rename whose answer was lost (it may have happened), and an upload (its bytes
+are gone). The `stop` of the target set is called while a thread waits here.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import random
 import threading
-import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, wait
+from functools import partial
 from threading import Event
-from typing import Protocol
+from typing import TypeAlias, TypeVar
 
-from restore_core.errors import TargetRefused, TargetUnavailable, TryAgainLater
-from restore_core.naming import MAX_NAME_BYTES
-from restore_core.targets.base import Buffer, FileStat, Range, ServerLimits
-from restore_core.targets.gaps import GapKind
+from restore_core.errors import PhdError, Stopped, TargetUnavailable
+from restore_core.targets.base import Buffer, FileStat, Range, ServerLimits, Stop
+from restore_core.targets.remote.connection import Budget, Connection, FolderContent, Upload
 
-
-class CutShort(TryAgainLater):
-    """The bytes of a file ended before the range did. Once it is the network, again and again it is the file."""
-
-    def __init__(self, where: str, position: int, size: int) -> None:
-        super().__init__(f"{where}: the transfer ends at {position} of {size} bytes")
-        self.position = position
+_Result = TypeVar("_Result")
+_Folder: TypeAlias = tuple[str, FolderContent]
+_TOGETHER = 16
+"""Folders that are waited for at a time, as many as an SFTP server is asked for in one message: a thread for each would be slow."""
+_LOOK_EVERY = 0.25
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One name in a folder. A link is not followed; everything else that is neither file nor folder is left out."""
+def run_interruptibly(work: Callable[[], _Result], stop: Stop | None) -> _Result:
+    """Runs `work` in a thread; gives up when `stop()` raises, which is asked every quarter of a second.
 
-    name: str
-    folder: bool
-    stat: FileStat
-    link: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inside:
-    """What is in a folder. `missing` are the reasons why that may not be all of it.
-
-    `itself` says that the server told the folder's own name, `.`, too. `gone` says that the folder may simply not be there any
-    more: FTP has one answer for that and for one that may not be entered.
+    Without a `stop` it is a plain call. A thread that is left behind ends at its own deadline, or with the process: it holds a
+    connection and nothing else.
     """
+    if stop is None:
+        return work()
+    stop()
+    result: Future[_Result] = Future()
 
-    entries: Sequence[Entry]
-    missing: tuple[tuple[GapKind, str], ...] = ()
-    itself: bool = False
-    gone: bool = False
+    def run() -> None:
+        try:
+            result.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+            result.set_exception(error)
 
-
-def honest(name: str) -> bool:
-    """Whether a name in a listing can be one name in a folder. What is not is passed over: no archive has such a name."""
-    size = len(name) if name.isascii() else len(name.encode("utf-8", "surrogateescape"))
-    return name not in ("", ".", "..") and "/" not in name and "\0" not in name and size <= MAX_NAME_BYTES
-
-
-class Budget:
-    """What one listing may cost in all. Raises instead of cutting: a part of a listing would look like backups that are gone."""
-
-    def __init__(self, name: str, limits: ServerLimits) -> None:
-        self._name, self._limits = name, limits
-        self._entries = self._bytes = 0
-        self._until = time.monotonic() + limits.listing_seconds
-
-    def spend(self, *, entries: int = 0, size: int = 0) -> None:
-        """Count entries and bytes of the listing, and look at the clock."""
-        self._entries += entries
-        self._bytes += size
-        limits = self._limits
-        if self._entries > limits.listing_entries:
-            self._refuse(f"more than {limits.listing_entries} entries")
-        if self._bytes > limits.listing_bytes:
-            self._refuse(f"longer than {limits.listing_bytes} bytes")
-        if time.monotonic() > self._until:
-            raise TargetUnavailable(
-                f"target {self._name}: its listing took more than {limits.listing_seconds:.0f} s",
-                remedy="Look at the server; is the URL's folder the one that holds the backups?",
-            )
-
-    def _refuse(self, why: str) -> None:
-        raise TargetRefused(
-            f"target {self._name}: its listing is {why}",
-            remedy="Is the URL's folder the one that holds the backups, and only them?",
-        )
+    # Not an executor's thread: the process would wait for that one at its end.
+    threading.Thread(target=run, name="interruptible", daemon=True).start()
+    while not wait([result], timeout=_LOOK_EVERY).done:
+        stop()
+    return result.result()
 
 
-class Upload(Protocol):
-    """A new file on the server, written in order."""
+def first_interruptibly(items: Generator[_Result], stop: Stop | None) -> Generator[_Result]:
+    """Yields `items`. Waits for the first one, which may need a new connection, as `run_interruptibly` does.
 
-    def write(self, data: Buffer | memoryview) -> None:
-        """Append."""
-
-    def finish(self) -> None:
-        """All of it is there, as durable as the server can make it."""
-
-    def abandon(self) -> None:
-        """Stop; what is there is removed by the caller. Harmless after `finish`."""
-
-
-class Connection(Protocol):
-    """One conversation with one server. For one thread at a time; only `abort` may come from another."""
-
-    @property
-    def holds(self) -> str | None:
-        """The file that is open on it and cheap to read on."""
-
-    @property
-    def usable(self) -> bool:
-        """False once anything was left in doubt: it must be closed then."""
-
-    def entries(self, folder: str, budget: Budget) -> Inside:
-        """What is in a folder; `ArchiveAbsent` if there is no such folder, and an error if it may not be read."""
-
-    def walk(self, folders: Iterable[str], budget: Budget) -> Iterator[tuple[str, Inside]]:
-        """What is in each folder, in the same order; those that are gone meanwhile are left out.
-
-        One that cannot be read, or not to its end, says so in `missing`, and keeps none of the others from being listed.
-        """
-
-    def stat(self, path: str) -> FileStat:
-        """A regular file, not reached through a link where the server can tell."""
-
-    def ranges(self, path: str, stat: FileStat, wanted: Iterator[Range]) -> Generator[Buffer]:
-        """As `ByteSource.ranges`; `BadArchive` if the file is not the one `stat` was taken of, `CutShort` if it ends early."""
-
-    def upload(self, path: str) -> Upload:
-        """A new file, in a folder that is there."""
-
-    def make_folder(self, path: str) -> None:
-        """Make it; no error if it is there."""
-
-    def give_name(self, path: str, to: str) -> None:
-        """Give a file its name; `FileExistsError` if that is taken."""
-
-    def remove(self, path: str) -> None:
-        """Remove a file; no error if it is not there."""
-
-    def abort(self) -> None:
-        """Cut the line: whoever waits on it gets an error now."""
-
-    def close(self) -> None:
-        """Say goodbye, briefly."""
-
-
-class Server(Protocol):
-    """As `Connection`, for any number of threads."""
-
-    def entries(self, folder: str, budget: Budget) -> Inside:
-        """As `Connection`."""
-
-    def walk(self, folders: Iterable[str], budget: Budget) -> Iterator[tuple[str, Inside]]:
-        """As `Connection`."""
-
-    def stat(self, path: str) -> FileStat:
-        """As `Connection`."""
-
-    def ranges(self, path: str, stat: FileStat, wanted: Iterator[Range], over: Event) -> Generator[Buffer]:
-        """As `Connection`, until `over` is set; `interrupt` wakes a read that waits."""
-
-    def upload(self, path: str) -> Upload:
-        """As `Connection`."""
-
-    def make_folder(self, path: str) -> None:
-        """As `Connection`."""
-
-    def give_name(self, path: str, to: str) -> None:
-        """As `Connection`."""
-
-    def remove(self, path: str) -> None:
-        """As `Connection`."""
-
-    def interrupt(self, over: Event) -> None:
-        """Cut the reads that were begun with this event."""
-
-    def close(self) -> None:
-        """Hang up; reads and pauses in other threads end with an error."""
+    When it is closed, it closes `items`, unless a thread was left behind in there.
+    """
+    first = run_interruptibly(lambda: next(items, None), stop)
+    if first is None:
+        return
+    try:
+        yield first
+        yield from items
+    finally:
+        items.close()
 
 
 class Pool:
-    """A `Server`: hands each call a connection that nobody uses, and opens another when there is none."""
+    """Lends connections to any number of threads. `disconnect` ends what all connections have in common."""
 
-    def __init__(self, name: str, connect: Callable[[], Connection], hang_up: Callable[[], None] = lambda: None) -> None:
-        self._name, self._connect, self._hang_up = name, connect, hang_up
+    def __init__(self, name: str, connect: Callable[[], Connection], disconnect: Callable[[], None] = lambda: None) -> None:
+        self._name, self._connect, self._disconnect = name, connect, disconnect
         self._lock = threading.Lock()
         self._idle: list[Connection] = []
         self._lent: dict[Connection, Event | None] = {}
         self._closed = False
 
-    def entries(self, folder: str, budget: Budget) -> Inside:
-        """What is in a folder."""
-        with self._lend() as connection:
-            return connection.entries(folder, budget)
-
-    def walk(self, folders: Iterable[str], budget: Budget) -> Iterator[tuple[str, Inside]]:
-        """The entries of each folder."""
-        with self._lend() as connection:
-            yield from connection.walk(folders, budget)
-
-    def stat(self, path: str) -> FileStat:
-        """A regular file."""
-        with self._lend() as connection:
-            return connection.stat(path)
-
-    def ranges(self, path: str, stat: FileStat, wanted: Iterator[Range], over: Event) -> Generator[Buffer]:
-        """The connection is given back when the iterator ends or is closed."""
-        with self._lend(path, over) as connection:
-            yield from connection.ranges(path, stat, wanted)
-
-    def upload(self, path: str) -> Upload:
-        """The connection is lent until the upload ends."""
-        lend = self._lend()
-        connection = lend.__enter__()
-        try:
-            return _LentUpload(connection.upload(path), lend)
-        except BaseException as error:
-            lend.__exit__(type(error), error, error.__traceback__)
-            raise
-
-    def make_folder(self, path: str) -> None:
-        """No error if it is there."""
-        with self._lend() as connection:
-            connection.make_folder(path)
-
-    def give_name(self, path: str, to: str) -> None:
-        """`FileExistsError` if the name is taken."""
-        with self._lend() as connection:
-            connection.give_name(path, to)
-
-    def remove(self, path: str) -> None:
-        """No error if it is not there."""
-        with self._lend() as connection:
-            connection.remove(path)
-
-    def close(self) -> None:
-        """Say goodbye on idle connections, cut those in use."""
-        with self._lock:
-            self._closed = True
-            idle, self._idle = self._idle, []
-            for connection in self._lent:
-                connection.abort()
-        for connection in idle:
-            connection.close()
-        self._hang_up()
-
-    def interrupt(self, over: Event) -> None:
-        """Cut the reads that were begun with this event."""
-        with self._lock:
-            for connection, event in self._lent.items():
-                if event is over:
-                    connection.abort()
-
     @contextlib.contextmanager
-    def _lend(self, path: str | None = None, over: Event | None = None) -> Iterator[Connection]:
-        connection = self._idle_one(path) or self._connect()
+    def lend(self, path: str | None = None, over: Event | None = None) -> Iterator[Connection]:
+        """Lends a connection, best one on which the file `path` is open. It is cut once `over` is set and `interrupt` is called."""
+        connection = self._take_idle(path) or self._connect()
         with self._lock:
             self._lent[connection] = over
             if self._closed or (over is not None and over.is_set()):
@@ -274,8 +98,26 @@ class Pool:
             if not keep:
                 connection.close()
 
-    def _idle_one(self, path: str | None) -> Connection | None:
-        """Best the one that has this file open already; else the one used last, whose server has not forgotten it yet."""
+    def interrupt(self, over: Event) -> None:
+        """Cuts the connections that were lent with this event."""
+        with self._lock:
+            for connection, event in self._lent.items():
+                if event is over:
+                    connection.abort()
+
+    def close(self) -> None:
+        """Closes idle connections, cuts those in use."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+            for connection in self._lent:
+                connection.abort()
+        for connection in idle:
+            connection.close()
+        self._disconnect()
+
+    def _take_idle(self, path: str | None) -> Connection | None:
+        """Takes the connection that has this file open, else the one used last: its server is the least likely to have ended it."""
         with self._lock:
             if self._closed:
                 raise TargetUnavailable(f"target {self._name}: was closed")
@@ -286,33 +128,184 @@ class Pool:
             return best
 
 
+class Server:
+    """The calls of `Connection`, for any number of threads. `close` from another thread ends a pause, and no more tries follow."""
+
+    def __init__(
+        self, pool: Pool, limits: ServerLimits, *, stop: Stop | None = None, sleep: Callable[[float], object] | None = None
+    ) -> None:
+        self._pool, self._limits, self._stop = pool, limits, stop
+        self._closed = Event()
+        self._sleep = sleep or self._closed.wait
+
+    def entries(self, folder: str, budget: Budget) -> FolderContent:
+        """Lists a folder; repeated from its start."""
+        return self._repeat(lambda connection: connection.entries(folder, budget))
+
+    def walk(self, folders: Iterable[str], budget: Budget) -> Iterator[_Folder]:
+        """Lists folders; goes on with the folder after the last one that was delivered."""
+        left, failures = deque(folders), 0
+        while True:
+            try:
+                listed = self._walk_once(tuple(left), budget)
+                over = False
+                while not over:
+                    some, error = run_interruptibly(partial(_some, listed), self._stop)
+                    for following in some:
+                        while left.popleft() != following[0]:  # those between were deleted
+                            pass
+                        failures = 0
+                        yield following
+                    if error is not None:
+                        raise error
+                    over = len(some) < _TOGETHER
+                return
+            except PhdError as error:
+                failures += 1
+                self._pause_or_raise(error, failures)
+
+    def stat(self, path: str) -> FileStat:
+        """Returns size and time of a file; repeated."""
+        return self._repeat(lambda connection: connection.stat(path))
+
+    def ranges(self, path: str, stat: FileStat, wanted: Iterator[Range], over: Event) -> Generator[Buffer]:
+        """Yields the bytes of ranges, until `over` is set; goes on with the range that was not delivered.
+
+        After `ServerLimits.progress` bytes, all tries may be used again.
+        """
+        plan = _Plan(wanted)
+        failures = moved = 0
+        while True:
+            try:
+                items = self._ranges_once(path, stat, plan.rest(), over)
+                with contextlib.closing(first_interruptibly(items, self._stop)) as found:
+                    for data in found:
+                        plan.delivered()
+                        moved += len(data)
+                        yield data
+                return
+            except PhdError as error:
+                failures = 1 if moved >= self._limits.progress else failures + 1
+                moved = 0
+                if error is plan.failed or over.is_set():
+                    raise
+                self._pause_or_raise(error, failures)
+
+    def upload(self, path: str) -> Upload:
+        """Begins a new file; not repeated. Its connection is lent until the upload ends."""
+        with contextlib.ExitStack() as stack:
+            upload = stack.enter_context(self._pool.lend()).upload(path)
+            return _LentUpload(upload, stack.pop_all())
+
+    def make_folder(self, path: str) -> None:
+        """Makes a folder; repeated."""
+        self._repeat(lambda connection: connection.make_folder(path))
+
+    def give_name(self, path: str, to: str) -> None:
+        """Renames a file; not repeated."""
+        with self._pool.lend() as connection:
+            connection.give_name(path, to)
+
+    def remove(self, path: str) -> None:
+        """Deletes a file; repeated."""
+        self._repeat(lambda connection: connection.remove(path))
+
+    def interrupt(self, over: Event) -> None:
+        """Cuts the reads that were begun with this event, which is set; they are not tried again."""
+        self._pool.interrupt(over)
+
+    def close(self) -> None:
+        """Closes all connections; reads and pauses in other threads end with an error."""
+        self._closed.set()
+        self._pool.close()
+
+    def _walk_once(self, folders: tuple[str, ...], budget: Budget) -> Iterator[_Folder]:
+        with self._pool.lend() as connection:
+            yield from connection.walk(folders, budget)
+
+    def _ranges_once(self, path: str, stat: FileStat, wanted: Iterator[Range], over: Event) -> Generator[Buffer]:
+        with self._pool.lend(path, over) as connection:
+            yield from connection.ranges(path, stat, wanted)
+
+    def _repeat(self, work: Callable[[Connection], _Result]) -> _Result:
+        def once() -> _Result:
+            with self._pool.lend() as connection:
+                return work(connection)
+
+        failures = 0
+        while True:
+            try:
+                return run_interruptibly(once, self._stop)
+            except PhdError as error:
+                failures += 1
+                self._pause_or_raise(error, failures)
+
+    def _pause_or_raise(self, error: PhdError, failures: int) -> None:
+        if isinstance(error, Stopped) or not error.try_again or failures >= self._limits.tries or self._closed.is_set():
+            raise error
+        pause = min(self._limits.longest_pause, self._limits.first_pause * 2 ** (failures - 1))
+        pause *= random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+        run_interruptibly(lambda: self._sleep(pause), self._stop)
+
+
 class _LentUpload:
     """An upload that gives its connection back when it ends."""
 
-    def __init__(self, inner: Upload, lend: contextlib.AbstractContextManager[Connection]) -> None:
-        self._inner, self._lend = inner, lend
+    def __init__(self, inner: Upload, lent: contextlib.ExitStack) -> None:
+        self._inner, self._lent = inner, lent
         self._over = False
-
-    def write(self, data: Buffer | memoryview) -> None:
-        """Append."""
-        self._inner.write(data)
+        self.write = inner.write
 
     def finish(self) -> None:
-        """All of it is there."""
+        """Returns when the server has all of it."""
         self._inner.finish()
         self._end()
 
     def abandon(self) -> None:
-        """Stop."""
+        """Stops."""
         if not self._over:
             self._inner.abandon()
             self._end()
 
     def _end(self) -> None:
         self._over = True
-        self._lend.__exit__(None, None, None)
+        self._lent.close()
 
 
-def replaced(where: str, then: FileStat, now: FileStat) -> str:
-    """The text for a file that is not the one that was looked at."""
-    return f"{where}: was replaced meanwhile: {now.size} bytes of {now.mtime:.0f}, it was {then.size} of {then.mtime:.0f}"
+class _Plan:
+    """The ranges that were asked for and not yet delivered, and those still to come."""
+
+    def __init__(self, wanted: Iterator[Range]) -> None:
+        self._wanted = wanted
+        self._asked: deque[Range] = deque()
+        self.failed: BaseException | None = None
+        """An error of the iterator itself. It is not the server's, and a second try would find the iterator at its end."""
+
+    def rest(self) -> Iterator[Range]:
+        """Yields the ranges from the first that was not delivered."""
+        yield from tuple(self._asked)
+        while True:
+            try:
+                following = next(self._wanted)
+            except StopIteration:
+                return
+            except BaseException as error:
+                self.failed = error
+                raise
+            self._asked.append(following)
+            yield following
+
+    def delivered(self) -> None:
+        """Drops the first range: it arrived."""
+        self._asked.popleft()
+
+
+def _some(listed: Iterator[_Folder]) -> tuple[list[_Folder], PhdError | None]:
+    """Returns the next folders of a listing, and the error that ended it. One thread waits for all of them: a thread costs time."""
+    some: list[_Folder] = []
+    try:
+        for folder in itertools.islice(listed, _TOGETHER):
+            some.append(folder)  # noqa: PERF402 - one by one: those before an error count
+    except PhdError as error:
+        return some, error
+    return some, None

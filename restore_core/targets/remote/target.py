@@ -18,6 +18,7 @@ from typing import IO, Self
 from restore_core.errors import ArchiveAbsent, BadArchive, PhdError, TargetUnavailable, from_os_error
 from restore_core.naming import ArchiveType, parse_archive, printable
 from restore_core.targets.base import (
+    NEW_FILE_SUFFIX,
     ArchiveRef,
     Buffer,
     FileStat,
@@ -26,12 +27,12 @@ from restore_core.targets.base import (
     Range,
     ServerLimits,
     TargetSpec,
-    refuse_bare,
+    raise_if_empty,
     safe_parts,
 )
 from restore_core.targets.gaps import Gap, GapKind, link_gap, may_be_backups, refuse_partial
-from restore_core.targets.local_listing import PART_SUFFIX
-from restore_core.targets.remote.server import Budget, CutShort, Entry, Inside, Server, Upload
+from restore_core.targets.remote.connection import Budget, CutShort, Entry, FolderContent, Upload
+from restore_core.targets.remote.server import Server
 
 _SEND = 1 << 20
 
@@ -120,13 +121,13 @@ class RemoteTarget:
         found += _gaps("", top)
         yield from _files("", top.entries)
         folders = sorted(entry.name for entry in top.entries if entry.folder and not entry.name.startswith("."))
-        doubtful: list[tuple[str, Inside]] = []
+        doubtful: list[tuple[str, FolderContent]] = []
         for folder, inside in self._server.walk(folders, budget):
-            if inside.gone:
+            if inside.may_be_gone:
                 doubtful.append((folder, inside))
                 continue
             found += _gaps(folder, inside)
-            if top.itself and not inside.itself and not inside.entries and not inside.missing:
+            if top.lists_itself and not inside.lists_itself and not inside.entries and not inside.missing:
                 found.append(Gap(path=folder, kind=GapKind.UNREADABLE, why="the server tells no name in it, not even its own"))
             yield from _files(folder, inside.entries)
         if doubtful:  # gone since its name was told, or not to be entered: FTP has one answer for both
@@ -152,7 +153,7 @@ class RemoteTarget:
         try:
             stat = self._server.stat(path)
         except ArchiveAbsent as error:
-            refuse_bare(self.spec, (entry.name for entry in self._top(Budget(self.spec.name, self._limits)).entries), error)
+            raise_if_empty(self.spec, (entry.name for entry in self._top(Budget(self.spec.name, self._limits)).entries), error)
             raise
         return RemoteSource(self._server, ref, stat)
 
@@ -163,7 +164,7 @@ class RemoteTarget:
         self._check_root()
         for count in range(1, len(folders) + 1):
             self._server.make_folder("/".join(folders[:count]))
-        part = "/".join((*folders, f".phd-{secrets.token_hex(8)}{PART_SUFFIX}"))
+        part = "/".join((*folders, f".phd-{secrets.token_hex(8)}{NEW_FILE_SUFFIX}"))
         place = _Place(server=self._server, ref=ref, part=part)
         known = parse_archive(name)
         if known is not None and known.type is ArchiveType.FULL:
@@ -177,7 +178,7 @@ class RemoteTarget:
     def _check_root(self) -> None:
         self._top(Budget(self.spec.name, self._limits))
 
-    def _top(self, budget: Budget) -> Inside:
+    def _top(self, budget: Budget) -> FolderContent:
         """What is in the target's own folder."""
         try:
             return self._server.entries("", budget)
@@ -318,11 +319,11 @@ class StagedFile:
 
 def _files(folder: str, entries: Sequence[Entry]) -> Iterator[ListedFile]:
     for entry in sorted(entries, key=lambda entry: entry.name):
-        if not entry.folder and not entry.link and not entry.name.endswith(PART_SUFFIX):
+        if not entry.folder and not entry.link and not entry.name.endswith(NEW_FILE_SUFFIX):
             yield ListedFile(path=f"{folder}/{entry.name}" if folder else entry.name, stat=entry.stat)
 
 
-def _gaps(folder: str, inside: Inside) -> Iterator[Gap]:
+def _gaps(folder: str, inside: FolderContent) -> Iterator[Gap]:
     """What a folder does not tell, and the links in it behind which backups may lie."""
     for kind, why in inside.missing:
         yield Gap(path=folder, kind=kind, why=why)

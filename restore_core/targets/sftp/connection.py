@@ -14,13 +14,12 @@ from collections.abc import Generator, Iterable, Iterator
 from itertools import tee
 from typing import TYPE_CHECKING
 
-from restore_core.errors import ArchiveAbsent, BadArchive, PhdError, TargetRefused, TargetUnavailable
+from restore_core.errors import ArchiveAbsent, PhdError, TargetRefused, TargetUnavailable
 from restore_core.naming import printable
 from restore_core.targets.base import Address, Buffer, FileStat, Range, ServerLimits, TargetSpec
 from restore_core.targets.gaps import GapKind
 from restore_core.targets.read_ahead import cut, requests
-from restore_core.targets.remote.pace import Bandwidth, Pace
-from restore_core.targets.remote.server import Budget, CutShort, Inside, replaced
+from restore_core.targets.remote.connection import Bandwidth, Budget, CutShort, FolderContent, Pace, ServerConnection
 from restore_core.targets.sftp.listing import read_folders, why_not
 from restore_core.targets.sftp.wire import Answer, Ask, Attributes, Declined, Fields, ProtocolError, Status, Wire, string
 
@@ -64,21 +63,20 @@ class _Line:
             self._pace.moved(len(data), time.perf_counter() - began)
 
 
-class SftpConnection:
+class SftpConnection(ServerConnection):
     """A `Connection`: one channel. Opens it when it is made."""
 
     def __init__(
         self, transport: paramiko.Transport, spec: TargetSpec, address: Address, limits: ServerLimits, bandwidth: Bandwidth
     ) -> None:
-        self._spec, self._address, self._transport = spec, address, transport
-        self._usable = True
-        self._aborted = False
+        super().__init__(spec, address)
+        self._transport = transport
         self._open: tuple[str, bytes] | None = None
-        with self._typed(""):
+        with self.typed(""):
             self._channel = transport.open_session(window_size=_WINDOW, timeout=limits.login)
             self._channel.settimeout(limits.idle)
             self._channel.invoke_subsystem("sftp")
-            self._wire = Wire(_Line(self._channel, Pace(spec.name, limits, bandwidth)))
+            self.wire = Wire(_Line(self._channel, Pace(spec.name, limits, bandwidth)))
             began = time.perf_counter()
             self._chunk = self._largest_read()
             self._depth = _FAR if time.perf_counter() - began > _FAR_SECONDS else _NEAR
@@ -88,50 +86,45 @@ class SftpConnection:
         """The file that is open."""
         return self._open[0] if self._open else None
 
-    @property
-    def usable(self) -> bool:
-        """The channel is in step."""
-        return self._usable
-
-    def entries(self, folder: str, budget: Budget) -> Inside:
+    def entries(self, folder: str, budget: Budget) -> FolderContent:
         """OPENDIR and READDIR, which gives sizes and times with the names."""
-        with self._typed(folder):
-            for _, found in read_folders(self._wire, [(folder, self._path(folder))], budget):
+        with self.typed(folder):
+            for _, found in read_folders(self.wire, [(folder, self._path(folder))], budget):
                 if isinstance(found, Declined):
                     raise found
                 return found
         raise AssertionError("one folder was asked for")
 
-    def walk(self, folders: Iterable[str], budget: Budget) -> Iterator[tuple[str, Inside]]:
+    def walk(self, folders: Iterable[str], budget: Budget) -> Iterator[tuple[str, FolderContent]]:
         """Several folders at a time on one channel."""
-        with self._typed(""):
-            for name, found in read_folders(self._wire, ((name, self._path(name)) for name in folders), budget):
+        with self.typed(""):
+            for name, found in read_folders(self.wire, ((name, self._path(name)) for name in folders), budget):
                 if not isinstance(found, Declined):
                     yield name, found
                 elif found.code != Status.NO_SUCH_FILE:
-                    yield name, Inside(entries=(), missing=((GapKind.UNREADABLE, why_not(found)),))
+                    yield name, FolderContent(entries=(), missing=((GapKind.UNREADABLE, why_not(found)),))
 
     def stat(self, path: str) -> FileStat:
         """LSTAT of the file and of the folders on the way to it: no link is followed below the target's folder."""
-        with self._typed(path):
+        with self.typed(path):
             parts = path.split("/")
             ways = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
-            numbers = [self._wire.ask(Ask.LSTAT, string(self._path(way))) for way in ways]
-            found = [self._attributes(number) for number in numbers]
+            numbers = [self.wire.ask(Ask.LSTAT, string(self._path(way))) for way in ways]
+            found = [self.attributes_of(number) for number in numbers]
             if not found[-1].regular or not all(each.folder for each in found[:-1]):
-                raise ArchiveAbsent(f"{self._where(path)}: not a regular file", remedy="Links on a target are not followed.")
+                raise ArchiveAbsent(f"{self.where(path)}: not a regular file", remedy="Links on a target are not followed.")
             return found[-1].stat
 
     def ranges(self, path: str, stat: FileStat, wanted: Iterator[Range]) -> Generator[Buffer]:
         """A window of requests runs ahead; ranges up to 32 KiB apart are asked for as one."""
-        with self._typed(path):
+        with self.typed(path):
             handle = self._handle(path, stat)
             asked, cutting = tee(wanted)
             pieces = self._pieces(path, stat, handle, requests(asked, size=self._chunk, gap=_GAP))
         try:
             found = cut(cutting, pieces)
             while True:
-                with self._typed(path):
+                with self.typed(path):
                     data = next(found, None)
                 if data is None:
                     return
@@ -141,36 +134,36 @@ class SftpConnection:
 
     def upload(self, path: str) -> SftpUpload:
         """A new file; never one that is there."""
-        with self._typed(path, writing=True):
+        with self.typed(path, writing=True):
             flags = struct.pack(">III", 0x2 | 0x8 | 0x20, 0x4, 0o600)  # write, create, exclusively; with a mode
-            handle = self._handle_of(self._wire.ask(Ask.OPEN, string(self._path(path)) + flags))
+            handle = self._handle_of(self.wire.ask(Ask.OPEN, string(self._path(path)) + flags))
             return SftpUpload(self, path, handle)
 
     def make_folder(self, path: str) -> None:
         """MKDIR; of a folder that is there the server only says "failure"."""
-        with self._typed(path, writing=True):
+        with self.typed(path, writing=True):
             try:
-                self._wire.done(self._wire.ask(Ask.MKDIR, string(self._path(path)) + struct.pack(">II", 0x4, 0o700)))
+                self.wire.done(self.wire.ask(Ask.MKDIR, string(self._path(path)) + struct.pack(">II", 0x4, 0o700)))
             except Declined:
-                if not self._attributes(self._wire.ask(Ask.LSTAT, string(self._path(path)))).folder:
+                if not self.attributes_of(self.wire.ask(Ask.LSTAT, string(self._path(path)))).folder:
                     raise
 
     def give_name(self, path: str, to: str) -> None:
         """RENAME, which by the draft never replaces; a server that would is asked first."""
-        with self._typed(path, writing=True):
+        with self.typed(path, writing=True):
             try:
-                self._attributes(self._wire.ask(Ask.LSTAT, string(self._path(to))))
+                self.attributes_of(self.wire.ask(Ask.LSTAT, string(self._path(to))))
             except Declined as no:
                 if no.code != Status.NO_SUCH_FILE:
                     raise
             else:
-                raise FileExistsError(f"{self._where(to)}: the name is taken")
-            self._wire.done(self._wire.ask(Ask.RENAME, string(self._path(path)) + string(self._path(to))))
+                raise FileExistsError(f"{self.where(to)}: the name is taken")
+            self.wire.done(self.wire.ask(Ask.RENAME, string(self._path(path)) + string(self._path(to))))
 
     def remove(self, path: str) -> None:
         """REMOVE."""
-        with contextlib.suppress(ArchiveAbsent), self._typed(path):
-            self._wire.done(self._wire.ask(Ask.REMOVE, string(self._path(path))))
+        with contextlib.suppress(ArchiveAbsent), self.typed(path):
+            self.wire.done(self.wire.ask(Ask.REMOVE, string(self._path(path))))
 
     def abort(self) -> None:
         """Close the channel; a thread that waits on it gets an error."""
@@ -183,9 +176,9 @@ class SftpConnection:
 
     def _largest_read(self) -> int:
         """limits@openssh.com tells; a server without it gets what every server must take."""
-        if b"limits@openssh.com" not in self._wire.extensions:
+        if b"limits@openssh.com" not in self.wire.extensions:
             return _SAFE_CHUNK
-        fields = Fields(self._wire.answer(self._wire.ask(Ask.EXTENDED, string(b"limits@openssh.com")), Answer.EXTENDED_REPLY))
+        fields = Fields(self.wire.answer(self.wire.ask(Ask.EXTENDED, string(b"limits@openssh.com")), Answer.EXTENDED_REPLY))
         fields.u64()
         return max(4096, min(_MAX_CHUNK, fields.u64() or _SAFE_CHUNK))
 
@@ -194,20 +187,18 @@ class SftpConnection:
         if self._open is not None:
             if self._open[0] == path:
                 return self._open[1]
-            self._wire.drop(self._wire.ask(Ask.CLOSE, string(self._open[1])))
+            self.wire.drop(self.wire.ask(Ask.CLOSE, string(self._open[1])))
             self._open = None
-        handle = self._handle_of(self._wire.ask(Ask.OPEN, string(self._path(path)) + struct.pack(">II", 0x1, 0)))
-        now = self._attributes(self._wire.ask(Ask.FSTAT, string(handle))).stat
+        handle = self._handle_of(self.wire.ask(Ask.OPEN, string(self._path(path)) + struct.pack(">II", 0x1, 0)))
+        now = self.attributes_of(self.wire.ask(Ask.FSTAT, string(handle))).stat
         if now != stat:
-            self._wire.drop(self._wire.ask(Ask.CLOSE, string(handle)))
-            raise BadArchive(
-                replaced(self._where(path), stat, now), remedy="Index the target again ('phd index'), then restore again."
-            )
+            self.wire.drop(self.wire.ask(Ask.CLOSE, string(handle)))
+            self.check_same(path, stat, now)
         self._open = (path, handle)
         return handle
 
     def _pieces(self, path: str, stat: FileStat, handle: bytes, wanted: Iterator[Range]) -> Generator[tuple[int, bytes]]:
-        wire, flight = self._wire, deque[tuple[int, int, int]]()
+        wire, flight = self.wire, deque[tuple[int, int, int]]()
         try:
             while True:
                 while len(flight) < self._depth and (ask := next(wanted, None)) is not None:
@@ -219,7 +210,7 @@ class SftpConnection:
                 while len(data) < length:
                     if not data:
                         self._usable = False
-                        raise CutShort(self._where(path), offset, stat.size)
+                        raise CutShort(self.where(path), offset, stat.size)
                     yield offset, data
                     # A server may give less than was asked for; what it gave is what it can give.
                     self._chunk = max(4096, min(self._chunk, len(data)))
@@ -230,20 +221,18 @@ class SftpConnection:
             for number, _, _ in flight:
                 wire.drop(number)
 
-    def _attributes(self, number: int) -> Attributes:
-        return Fields(self._wire.answer(number, Answer.ATTRS)).attributes()
+    def attributes_of(self, number: int) -> Attributes:
+        """Returns the attributes that answer a request."""
+        return Fields(self.wire.answer(number, Answer.ATTRS)).attributes()
 
     def _handle_of(self, number: int) -> bytes:
-        return Fields(self._wire.answer(number, Answer.HANDLE)).text()
+        return Fields(self.wire.answer(number, Answer.HANDLE)).text()
 
     def _path(self, path: str) -> bytes:
         return self._address.below(path).encode("utf-8", "surrogateescape")
 
-    def _where(self, path: str) -> str:
-        return f"{self._spec.name}:{printable(path)}"
-
     @contextlib.contextmanager
-    def _typed(self, path: str, *, writing: bool = False) -> Iterator[None]:
+    def typed(self, path: str, *, writing: bool = False) -> Iterator[None]:
         """Every error of paramiko and the channel, as one of ours; afterwards the channel is used only if it is in step."""
         from paramiko import SSHException
 
@@ -258,17 +247,13 @@ class SftpConnection:
             if not self._aborted:
                 # All channels are on one line: opening another one on a dead line would only wait again.
                 self._transport.close()
-            what = "no answer in time" if isinstance(error, TimeoutError) else printable(str(error)) or "it was closed"
-            raise TargetUnavailable(
-                f"{self._where(path)}: the connection to {self._address.host}:{self._address.port} broke: {what}",
-                remedy="Look at the server and the network; 'phd targets' shows what answers.",
-            ) from error
+            raise self.broken(self.where(path), error) from error
         except PhdError as error:
             self._usable = self._usable and isinstance(error, ArchiveAbsent)
             raise
 
     def _declined(self, no: Declined, path: str, writing: bool) -> PhdError:
-        text = f"{self._where(path)}: the server answers: {printable(no.text) or f'status {no.code}'}"
+        text = f"{self.where(path)}: the server answers: {printable(no.text) or f'status {no.code}'}"
         if no.code == Status.NO_SUCH_FILE and not writing:
             return ArchiveAbsent(text, remedy="See what there is with 'phd backups'.")
         self._usable = False
@@ -287,8 +272,8 @@ class SftpUpload:
 
     def write(self, data: Buffer | memoryview) -> None:
         """Send, and collect what the server says of earlier ones."""
-        view, wire = memoryview(data), self._connection._wire  # noqa: SLF001 - one conversation in two classes
-        with self._connection._typed(self._path, writing=True):  # noqa: SLF001 - see above
+        view, wire = memoryview(data), self._connection.wire
+        with self._connection.typed(self._path, writing=True):
             for at in range(0, len(view), _SAFE_CHUNK):
                 piece = bytes(view[at : at + _SAFE_CHUNK])
                 self._flight.append(wire.ask(Ask.WRITE, string(self._handle) + struct.pack(">Q", self._size) + string(piece)))
@@ -299,20 +284,16 @@ class SftpUpload:
     def finish(self) -> None:
         """All of it is there by its size, and synced where the server knows how (OpenSSH does)."""
         connection = self._connection
-        wire = connection._wire  # noqa: SLF001 - see above
-        with connection._typed(self._path, writing=True):  # noqa: SLF001 - see above
+        wire = connection.wire
+        with connection.typed(self._path, writing=True):
             while self._flight:
                 wire.done(self._flight.popleft())
             if b"fsync@openssh.com" in wire.extensions:
                 wire.done(wire.ask(Ask.EXTENDED, string(b"fsync@openssh.com") + string(self._handle)))
-            there = connection._attributes(wire.ask(Ask.FSTAT, string(self._handle))).stat.size  # noqa: SLF001 - see above
+            there = connection.attributes_of(wire.ask(Ask.FSTAT, string(self._handle))).stat.size
             wire.done(wire.ask(Ask.CLOSE, string(self._handle)))
-        if there != self._size:
-            raise TargetUnavailable(
-                f"{connection._where(self._path)}: {there} of {self._size} bytes arrived",  # noqa: SLF001 - see above
-                remedy="Check space on the target.",
-            )
+        connection.check_arrived(self._path, there, self._size)
 
     def abandon(self) -> None:
         """Leave it; the channel is not used again."""
-        self._connection._usable = False  # noqa: SLF001 - see above
+        self._connection.give_up()

@@ -15,7 +15,7 @@ from typing import TypeAlias
 from restore_core.naming import printable
 from restore_core.targets.base import FileStat
 from restore_core.targets.gaps import GapKind
-from restore_core.targets.remote.server import Budget, Entry, Inside, honest
+from restore_core.targets.remote.connection import Budget, Entry, FolderContent, is_single_path_component
 from restore_core.targets.sftp.wire import Answer, Ask, Declined, Fields, Status, Wire, string
 
 _TOGETHER = 16
@@ -24,8 +24,12 @@ _MANY = 64
 """An answer with so many names is one of several: OpenSSH sends 100 at a time."""
 
 
-def read_folders(wire: Wire, folders: Iterable[tuple[str, bytes]], budget: Budget) -> Iterator[tuple[str, Inside | Declined]]:
-    """(name, path on the server) -> (name, what is in it), in the same order; the server's no for a folder it does not open."""
+_Listed: TypeAlias = tuple[str, FolderContent | Declined]
+"""The name of a folder, and what is in it or why the server does not open it."""
+
+
+def read_folders(wire: Wire, folders: Iterable[tuple[str, bytes]], budget: Budget) -> Iterator[_Listed]:
+    """Lists folders, given as (name, path on the server), in the same order."""
     todo = iter(folders)
     opening, reading = _open_some(wire, todo), deque[_Reading]()
     try:
@@ -69,7 +73,7 @@ def _opened(wire: Wire, number: int) -> bytes | Declined:
         return no
 
 
-def _read(wire: Wire, handle: bytes, asked: list[int], budget: Budget) -> Inside:
+def _read(wire: Wire, handle: bytes, asked: list[int], budget: Budget) -> FolderContent:
     found: list[Entry] = []
     missing: dict[str, GapKind] = {}
     over = itself = False
@@ -90,7 +94,7 @@ def _read(wire: Wire, handle: bytes, asked: list[int], budget: Budget) -> Inside
         if not over and (many or not asked):
             asked.append(wire.ask(Ask.READDIR, string(handle), later=True))
     wire.drop(wire.ask(Ask.CLOSE, string(handle), later=True))
-    return Inside(entries=found, missing=tuple((kind, why) for why, kind in missing.items()), itself=itself)
+    return FolderContent(entries=found, missing=tuple((kind, why) for why, kind in missing.items()), lists_itself=itself)
 
 
 def _names(body: bytes, found: list[Entry]) -> tuple[int, bool, str]:
@@ -104,9 +108,9 @@ def _names(body: bytes, found: list[Entry]) -> tuple[int, bool, str]:
         folder = stat_module.S_ISDIR(mode)
         if folder or stat_module.S_ISREG(mode):
             dot = dot or name == "."
-            if honest(name):
+            if is_single_path_component(name):
                 found.append(Entry(name=name, folder=folder, stat=FileStat(size=size, mtime=float(mtime))))
-        elif honest(name):
+        elif is_single_path_component(name):
             if stat_module.S_ISLNK(mode):
                 found.append(Entry(name=name, folder=False, stat=FileStat(size=0, mtime=0.0), link=True))
             elif not stat_module.S_IFMT(mode):

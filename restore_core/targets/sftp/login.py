@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from restore_core.errors import ConfigurationError, PhdError, TargetNotTrusted, TargetRefused, TargetUnavailable
 from restore_core.naming import printable
 from restore_core.targets.base import Address, ServerLimits, TargetSpec
-from restore_core.targets.remote.pace import Bandwidth
+from restore_core.targets.remote.connection import Bandwidth, no_server, server_name
 from restore_core.targets.remote.secret import check_private, read_password
 from restore_core.targets.remote.trust import Identity, read_trusted
 from restore_core.targets.sftp.connection import SftpConnection
@@ -70,7 +70,7 @@ def log_in(spec: TargetSpec, address: Address, limits: ServerLimits) -> paramiko
 
     # What paramiko's threads meet comes to us as errors; without a handler Python would print their tracebacks besides.
     logging.getLogger("paramiko").addHandler(logging.NullHandler())
-    where = f"target {spec.name} ({address.host}:{address.port})"
+    where = server_name(spec, address)
     client = paramiko.SSHClient()
     _load_known_hosts(client, spec)
     client.set_missing_host_key_policy(_reject_unknown(where, spec))
@@ -183,10 +183,7 @@ def _typed(error: Exception, where: str, spec: TargetSpec, limits: ServerLimits)
             text = f"takes the connection, and does not answer as an SSH server does within {limits.connect:.0f} s"
         case OSError():
             text = _unreachable(error)
-    return TargetUnavailable(
-        f"{where}: {text or 'closed the connection'}",
-        remedy="Is that machine up, is it an SSH server that listens there, and can it be reached from here (firewall, route)?",
-    )
+    return no_server(where, text, "SSH")
 
 
 def _unreachable(error: OSError) -> str:
@@ -205,7 +202,7 @@ def ask_identity(spec: TargetSpec, address: Address, file: str, limits: ServerLi
     """Asks a server for its host key, without logging in. `file` is the known_hosts that is trusted."""
     import paramiko
 
-    where = f"target {spec.name} ({address.host}:{address.port})"
+    where = server_name(spec, address)
     try:
         with contextlib.closing(socket.create_connection((address.host, address.port), limits.connect)) as line:
             transport = paramiko.Transport(line)

@@ -58,7 +58,7 @@ def bash_offers(script: Path, *words: str) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        (("phd", "re"), ["release", "retry", "recover", "restore", "replicate"]),
+        (("phd", "re"), ["recover", "release", "replicate", "restore", "retry"]),
         (("phd", "rules", ""), ["check", "edit", "load"]),
         (("phd", "hold", ""), ["crm"]),
         (("phd", "release", ""), ["mail"]),

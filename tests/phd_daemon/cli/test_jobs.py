@@ -18,7 +18,7 @@ from phd_daemon.spool.control_file import parse_control_file
 from phd_daemon.spool.job_log import JobLog
 from phd_daemon.spool.status_file import JobStatus, Outcome, Result, write_status
 from restore_core.errors import ExitCode
-from restore_core.restore.request import Provision, VmxChoice
+from restore_core.restore.request import Provision, RestoreOptions, VmxChoice
 
 Say = pytest.CaptureFixture[str]
 DELTA = "nas1:2007.09.21-CRM.564d122a-0ed7-3b92-2f46-aee9456b2074/00-CRM.vmdk.delta-2007.09.21-0300-070920-1601.phd"
@@ -65,7 +65,8 @@ def test_submit_writes_what_the_daemon_reads(tmp_path: Path, spool: Path, capsys
     assert (spool / "CRM.job").stat().st_mode & 0o777 == 0o640
     control = parse_control_file((spool / "CRM.job").read_bytes())
     assert (str(control.delta), control.restore_to) == (DELTA, tmp_path / "volumes/A/ronzo/CRM.vmdk")
-    assert (control.overwrite, control.provision, control.vmx, control.readback) == (True, Provision.THIN, VmxChoice.AS_IS, True)
+    wanted = RestoreOptions(overwrite=True, provision=Provision.THIN, vmx=VmxChoice.AS_IS, readback=True)
+    assert control.options == wanted
     assert (control.priority, control.note, str(control.full)) == (0, 'he said "now"', "nas1:f/00-CRM.vmdk.gz-070920-1601.phd")
     assert capsys.readouterr().out == f"CRM: waiting, {DELTA} to {tmp_path}/volumes/A/ronzo/CRM.vmdk\n"
 

@@ -11,7 +11,7 @@ import pytest
 from phd_daemon.cli.main import run
 from restore_core import durable
 from restore_core.errors import ExitCode
-from restore_core.restore.request import RestoreRequest
+from restore_core.restore.request import RestoreOptions, RestoreRequest
 from restore_core.restore.run import restore_delta
 from restore_core.targets.base import ArchiveRef
 from tests.lab import BLOCK, Lab, Witness, go_on
@@ -35,7 +35,7 @@ class Half:
         assert dies(lambda: self.restore(self.tuesday), (durable, "write_all_at"), number=2, of=".phd-applying")
 
     def restore(self, delta: ArchiveRef) -> None:
-        request = RestoreRequest(delta=delta, destination=self.path, overwrite=True, records=self.records)
+        request = RestoreRequest(delta=delta, destination=self.path, options=RestoreOptions(overwrite=True), records=self.records)
         restore_delta(request, self.lab.targets, reporter=Witness(), stop=go_on)
 
 

@@ -65,8 +65,8 @@ def test_into_the_queue_and_at_once_the_next_one(place: Place) -> None:
     restore_flow.by_vm(face, place.session)
     for name in ("CRM", "CRM-2"):
         control = control_of(place, name)
-        assert (control.delta, control.restore_to, control.vmx) == (place.backup.delta, place.disk, VmxChoice.AS_IS)
-        assert (control.overwrite, control.full) == (False, None)
+        assert (control.delta, control.restore_to, control.options.vmx) == (place.backup.delta, place.disk, VmxChoice.AS_IS)
+        assert (control.options.overwrite, control.full) == (False, None)
     assert not place.disk.parent.exists()
 
 

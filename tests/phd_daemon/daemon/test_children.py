@@ -17,6 +17,7 @@ from phd_daemon.daemon.children import Worker, Workers
 from phd_daemon.spool.locks import lock_is_held, take_lock
 from phd_daemon.spool.status_file import JobStatus, read_status
 from phd_daemon.worker.order import WorkOrder
+from restore_core.restore.request import RestoreOptions
 
 FAKE = Path(__file__).resolve().parents[1] / "spool" / "fake_worker.py"
 PATIENCE = 30.0
@@ -35,7 +36,7 @@ class Yard:
         assert fd is not None
         order = WorkOrder(
             job="crm", attempt=1, spool=str(self.folder), lock_fd=fd, delta=f"/fake/{wishes}", restore_to="/ds/crm.vmdk", full=None,
-            overwrite=False, only_ours=False, provision="thick", vmx="none", readback=False, roots=("/ds",), mode=0o600,
+            options=RestoreOptions(), roots=("/ds",), mode=0o600,
             reserved=0, records="", datastores="", catalog="", catalog_max_age=3600.0, targets=(),
         )  # fmt: skip
         worker = self.workers.start(order, log=self.folder / "crm.log")

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from phd_daemon.daemon.children import Worker, Workers
-from phd_daemon.daemon.hung import GRACE_SECONDS, HungWatch
+from phd_daemon.daemon.children import GRACE_SECONDS, HungWatch, Worker, Workers
 from phd_daemon.spool.layout import Spool
 
 DEADLINE = 900.0

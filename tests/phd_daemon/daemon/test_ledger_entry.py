@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from phd_daemon.daemon.ledger_entry import enter
+from phd_daemon.daemon.ends import enter
 from phd_daemon.spool.keeper import Keeper
 from phd_daemon.spool.status_file import Result
 from restore_core import durable

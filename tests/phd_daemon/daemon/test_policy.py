@@ -12,15 +12,19 @@ import pytest
 
 from phd_daemon.config.load import parse_config
 from phd_daemon.config.model import Config
-from phd_daemon.daemon.policy import disk_key, door_policy, drop_part, work_order
+from phd_daemon.daemon.ends import drop_part
+from phd_daemon.daemon.policy import door_policy
+from phd_daemon.daemon.starts import work_order
 from phd_daemon.spool.admit import Claim
 from phd_daemon.spool.control_file import parse_control_file
 from phd_daemon.spool.layout import Spool, State
 from phd_daemon.spool.record import JobRecord
 from phd_daemon.worker.order import from_json
 from restore_core import durable
+from restore_core.disk.destination import disk_key
 from restore_core.disk.identity import Identity
 from restore_core.errors import BadControlFile, DestinationOutside
+from restore_core.restore.request import Provision, RestoreOptions, VmxChoice
 
 ME = pwd.getpwuid(os.geteuid()).pw_name
 MY_GROUP = grp.getgrgid(pwd.getpwnam(ME).pw_gid).gr_name
@@ -78,7 +82,7 @@ def test_work_order(tmp_path: Path) -> None:
     assert from_json(order.to_json()) == order
     assert (order.job, order.attempt, order.lock_fd, order.mode) == ("crm", 2, 7, 0o640)
     assert (order.delta, order.full, order.restore_to) == ("nas1:x/d.phd", "nas1:x/f.phd", f"{tmp_path}/ds1/crm.vmdk")
-    assert (order.provision, order.vmx, order.readback, order.overwrite) == ("thin", "as-is", True, True)
+    assert order.options == RestoreOptions(provision=Provision.THIN, vmx=VmxChoice.AS_IS, readback=True, overwrite=True)
     assert order.roots == (str(tmp_path),)
     assert [spec.name for spec in order.targets] == ["nas1"]
     assert order.request().destination == tmp_path / "ds1" / "crm.vmdk"

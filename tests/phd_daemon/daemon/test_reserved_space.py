@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from phd_daemon.daemon.reserved_space import set_aside
+from phd_daemon.daemon.starts import reserved_space
 from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.status_file import JobStatus, Outcome, Result, write_status
 
@@ -33,8 +33,8 @@ class Host:
         )  # fmt: skip
         write_status(self.spool.status(job), status, durable_now=False)
 
-    def set_aside(self) -> int:
-        return set_aside(self.spool, "new", self.store / "new.vmdk", self.roots)
+    def reserved_space(self) -> int:
+        return reserved_space(self.spool, "new", self.store / "new.vmdk", self.roots)
 
 
 @pytest.fixture
@@ -44,26 +44,26 @@ def host(tmp_path: Path) -> Host:
 
 def test_what_is_left_of_a_running_jobs_plan(host: Host) -> None:
     host.running("a", plan=PLAN)
-    assert host.set_aside() == 40 * MIB
+    assert host.reserved_space() == 40 * MIB
     (host.store / "a-flat.vmdk.phd-new").write_bytes(b"x" * MIB)
-    assert host.set_aside() == 39 * MIB
+    assert host.reserved_space() == 39 * MIB
     host.running("b", plan=PLAN)
-    assert host.set_aside() == 79 * MIB
+    assert host.reserved_space() == 79 * MIB
 
 
 def test_a_refresh_takes_its_room_in_its_redo_file(host: Host) -> None:
     host.running("a", plan=PLAN)
     staged = host.store / "a-flat.vmdk.phd-redo-part"
     staged.write_bytes(b"x" * 5 * MIB)
-    assert host.set_aside() == 35 * MIB
+    assert host.reserved_space() == 35 * MIB
     staged.rename(host.store / "a-flat.vmdk.phd-redo")
-    assert host.set_aside() == 35 * MIB
+    assert host.reserved_space() == 35 * MIB
 
 
 def test_one_that_has_all_its_room_counts_no_more(host: Host) -> None:
     host.running("a", plan={**PLAN, "full_bytes": 0, "delta_bytes": 4096})
     (host.store / "a-flat.vmdk.phd-new").write_bytes(b"x" * 8192)
-    assert host.set_aside() == 0
+    assert host.reserved_space() == 0
 
 
 def test_jobs_that_do_not_run_or_have_no_plan_or_are_over_count_nothing(host: Host) -> None:
@@ -71,10 +71,10 @@ def test_jobs_that_do_not_run_or_have_no_plan_or_are_over_count_nothing(host: Ho
     host.running("b", plan=PLAN, state="held")
     host.running("c", plan=PLAN, outcome=OVER)
     host.running("new", plan=PLAN)
-    assert host.set_aside() == 0
+    assert host.reserved_space() == 0
 
 
 def test_another_file_system_counts_nothing(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.running("a", plan=PLAN)
-    monkeypatch.setattr("phd_daemon.daemon.reserved_space._device", lambda path, _roots: hash(path))
-    assert host.set_aside() == 0
+    monkeypatch.setattr("phd_daemon.daemon.starts._device", lambda path, _roots: hash(path))
+    assert host.reserved_space() == 0

@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from phd_daemon.config.load import load_config
-from phd_daemon.daemon.policy import door_policy, work_order
+from phd_daemon.daemon.policy import door_policy
+from phd_daemon.daemon.starts import work_order
 from phd_daemon.replication.one_pass import dry_run
 from phd_daemon.spool import admit, intake
 from phd_daemon.spool.layout import Spool

@@ -19,14 +19,15 @@ from phd_daemon.cli.main import run
 from phd_daemon.config.load import load_config
 from phd_daemon.config.model import Config
 from phd_daemon.replication import one_pass, pass_record
-from phd_daemon.replication.timers import last_start, start_file
-from phd_daemon.spool.control_file import OURS, parse_control_file
+from phd_daemon.replication.schedule import last_start, start_file
+from phd_daemon.spool.control_file import parse_control_file
 from phd_daemon.spool.drop import drop
 from restore_core.backup.run import BackupOptions, BackupReporter, backup
 from restore_core.backup.subject import Asked
 from restore_core.errors import ExitCode, TryAgainLater
 from restore_core.replication.ledger import read_ledger
 from restore_core.replication.selection import Verdict
+from restore_core.restore.request import OURS
 from restore_core.targets.kinds import make_target
 
 UUID = "564d122a-0ed7-3b92-2f46-aee9456b2074"
@@ -107,7 +108,7 @@ def test_a_pass_queues_the_newest_backup_and_only_once(site: Site) -> None:
     assert name.endswith(".job")
     control = parse_control_file((site.spool / name).read_bytes())
     assert control.delta.name.startswith("00-CRM.img.delta-2026.03.02-0300")
-    assert (control.restore_to, control.overwrite) == (site.store / "ronzo/CRM.vmdk", OURS)
+    assert (control.restore_to, control.options.overwrite) == (site.store / "ronzo/CRM.vmdk", OURS)
     assert control.note == "replication, line 1 of vmdks.auto"
     assert done.jobs == {1: name.removesuffix(".job")}
     assert site.verdicts() == [Verdict.QUEUED]
@@ -121,7 +122,7 @@ def test_the_record_of_a_pass(site: Site) -> None:
     assert done.summary().startswith(
         "pass: 2 rules, 1 matched, 1 queued, 0 up to date, 1 skipped (1 too new), 1 target, 1 bad line in the rules, "
     )
-    (record,) = [json.loads(line) for line in one_pass.record_file(site.config).read_text().splitlines()]
+    (record,) = [json.loads(line) for line in pass_record.record_file(site.config.state_dir).read_text().splitlines()]
     assert (record["rules"], record["matched"], record["queued"], record["dry_run"]) == (2, 1, 1, False)
     first, second = record["decisions"]
     assert (first["line"], first["verdict"], first["job"], first["lag_seconds"]) == (1, "restore", done.jobs[1], None)
@@ -141,7 +142,7 @@ def test_the_record_is_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(pass_record, "_KEPT_BYTES", 1500)
     for _ in range(9):
         site.run()
-    path = one_pass.record_file(site.config)
+    path = pass_record.record_file(site.config.state_dir)
     assert path.stat().st_size <= 3000
     assert all(json.loads(line)["rules"] == 1 for line in path.read_text().splitlines())
 
@@ -458,7 +459,7 @@ def test_a_vanished_newest_backup_takes_the_replica_nowhere(
     assert "is the newest on the targets, that of" in said
     assert "is here (OLDER)" in said
     assert "0 up to date, 1 skipped (1 OLDER)" in said
-    record = json.loads(one_pass.record_file(site.config).read_text().splitlines()[-1])
+    record = json.loads(pass_record.record_file(site.config.state_dir).read_text().splitlines()[-1])
     assert record["decisions"][0]["verdict"] == "OLDER"
     for command in (["rules", "check"], ["replicate", "--dry-run"], ["doctor"]):
         run([*command, *config])

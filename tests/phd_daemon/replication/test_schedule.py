@@ -13,9 +13,11 @@ import pytest
 
 from phd_daemon.config.load import load_config
 from phd_daemon.config.model import Config
+from phd_daemon.daemon.logs import log_event
 from phd_daemon.replication import schedule as passes_module
-from phd_daemon.replication.schedule import Passes
-from phd_daemon.replication.timers import note_start, start_file
+from phd_daemon.replication.pass_record import last_record, record_file
+from phd_daemon.replication.schedule import Passes, note_start, start_file
+from phd_daemon.spool.events import Event, OnEvent, PassEnded, PassStarted, TargetBack, TargetLost, TargetPartial
 
 
 @pytest.fixture
@@ -29,10 +31,10 @@ def config(tmp_path: Path) -> Config:
 class Loop:
     """The part of the main loop that a pass needs."""
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: str, *, on_event: OnEvent = log_event) -> None:
         self.watched: list[int] = []
         command = (sys.executable, "-c", program)
-        self.passes = Passes(watch=self.watched.append, unwatch=self.watched.remove, command=command)
+        self.passes = Passes(watch=self.watched.append, unwatch=self.watched.remove, on_event=on_event, command=command)
 
     def until_over(self, config: Config) -> None:
         end = time.monotonic() + 60
@@ -111,9 +113,49 @@ def test_nothing_is_started_without_rules_or_when_it_is_off(config: Config) -> N
 
 
 def test_a_program_that_is_not_there(config: Config, caplog: pytest.LogCaptureFixture) -> None:
-    passes = Passes(watch=lambda _: None, unwatch=lambda _: None, command=("/not/there",))
+    passes = Passes(watch=lambda _: None, unwatch=lambda _: None, on_event=log_event, command=("/not/there",))
     assert passes.turn(config) == 1.0
     assert "no replication pass could be started" in caplog.text
     due = passes.turn(config)
     assert due is not None
     assert due > 50
+
+
+class Standing:
+    """A catalog that knows of one target."""
+
+    def __init__(self, problem: str = "", partial: str = "") -> None:
+        self.target, self.problem, self.partial, self.trouble = "nas1", problem, partial, problem or partial
+
+    def known(self) -> list[Standing]:
+        return [self]
+
+
+def test_the_events_of_passes(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each pass brings its start, its end with its document, and what has changed of the targets."""
+    told: list[Event] = []
+    loop = Loop("print('pass: 3 rules')", on_event=told.append)
+    standings = (Standing(), Standing(problem="no answer"), Standing(problem="no answer"), Standing(partial="in part"), Standing())
+    for standing in standings:
+        monkeypatch.setattr(passes_module, "catalog_of", lambda _config, now=standing: now)
+        loop.passes.trigger(config)
+        loop.passes.turn(config)
+        record_file(config.state_dir).write_text('{"summary": "another"}\n{"summary": "pass: 3 rules", "queued": 2}\n')
+        loop.until_over(config)
+    of_passes = [type(event) for event in told if isinstance(event, PassStarted | PassEnded)]
+    assert of_passes == [PassStarted, PassEnded] * len(standings)
+    ended = next(event for event in told if isinstance(event, PassEnded))
+    assert (ended.exit_code, ended.said, ended.record and ended.record["queued"]) == (0, "pass: 3 rules", 2)
+    assert [event for event in told if not isinstance(event, PassStarted | PassEnded)] == [
+        TargetLost(target="nas1", why="no answer"),
+        TargetPartial(target="nas1", why="in part"),
+        TargetBack(target="nas1"),
+    ]
+
+
+def test_a_pass_that_left_no_document(tmp_path: Path) -> None:
+    path = record_file(tmp_path)
+    for text in (None, "", "{", "[1]", "1", "{}", '{"summary": "another"}', '{"summary": 1}'):
+        if text is not None:
+            path.write_text(text)
+        assert last_record(tmp_path, "pass: 3 rules") is None

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from phd_daemon.daemon.logs import log_event
 from phd_daemon.spool import keeper as keeper_module
 from phd_daemon.spool.control_file import parse_control_file
+from phd_daemon.spool.events import Event
 from phd_daemon.spool.keeper import Ending, Keeper, Policy, Round
 from phd_daemon.spool.layout import Spool, State, parse_name
 from phd_daemon.spool.record import JobRecord, read_record
@@ -35,12 +37,17 @@ class Desk:
         self.still = 10.0
         self.locks: dict[str, int] = {}
         self.ended: list[str] = []
+        self.events: list[Event] = []
         monkeypatch.setattr(keeper_module, "_still", lambda _watched: self.still)
         self.restart()
 
     def restart(self) -> None:
         """The daemon died and came back; workers live on."""
-        self.keeper = Keeper(self.spool, ended=lambda record: self.ended.append(record.stem), tick=lambda: None)
+        self.keeper = Keeper(self.spool, ended=lambda record: self.ended.append(record.stem), tick=lambda: None, on_event=self.hear)
+
+    def hear(self, event: Event) -> None:
+        self.events.append(event)
+        log_event(event)
 
     def drop(self, name: str, text: bytes = TEXT) -> None:
         """Rename a complete file into place."""

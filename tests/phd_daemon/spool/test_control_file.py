@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from phd_daemon.config.model import SubmitterLimits
 from phd_daemon.spool.control_file import ControlFile, check_policy, parse_control_file, render_control_file
 from restore_core.errors import ArchiveAbsent, BadControlFile, DestinationOutside, PhdError
-from restore_core.restore.request import Provision, VmxChoice
+from restore_core.restore.request import Provision, RestoreOptions, VmxChoice
 from restore_core.targets.base import ArchiveRef
 from restore_core.targets.local import open_local_file
 
@@ -24,19 +24,13 @@ MINIMAL = f'delta = "{DELTA}"\nrestore_to = "{DISK}"\n'
 ROOTS = (Path("/vmfs/volumes"),)
 
 
-@dataclass(frozen=True)
-class Limits:
-    destinations: tuple[Path, ...] = ()
-    overwrite: bool = False
-
-
 def refusal(text: str | bytes) -> BadControlFile:
     with pytest.raises(BadControlFile) as caught:
         parse_control_file(text.encode() if isinstance(text, str) else text)
     return caught.value
 
 
-def check(control: ControlFile, *, limits: Limits | None = None) -> None:
+def check(control: ControlFile, *, limits: SubmitterLimits | None = None) -> None:
     check_policy(control, roots=ROOTS, target_names=("nas1", "vmfs"), submitter="joe", limits=limits)
 
 
@@ -48,9 +42,9 @@ def control(**changes: object) -> ControlFile:
 def test_the_two_keys_are_enough() -> None:
     found = parse_control_file(MINIMAL.encode())
     assert found == ControlFile(delta=ArchiveRef(target="nas1", path=DELTA.partition(":")[2]), restore_to=Path(DISK))
-    assert (found.priority, found.provision, found.vmx) == (5, Provision.THICK, VmxChoice.NONE)
-    assert not found.overwrite
-    assert not found.readback
+    assert (found.priority, found.options.provision, found.options.vmx) == (5, Provision.THICK, VmxChoice.NONE)
+    assert not found.options.overwrite
+    assert not found.options.readback
 
 
 def test_every_key_of_the_design() -> None:
@@ -60,7 +54,8 @@ def test_every_key_of_the_design() -> None:
     )
     found = parse_control_file(text.encode())
     assert found.full == ArchiveRef(target="vmfs", path=FULL.partition(":")[2])
-    assert (found.overwrite, found.vmx, found.provision, found.readback) == (True, VmxChoice.AS_IS, Provision.THIN, True)
+    wanted = RestoreOptions(overwrite=True, vmx=VmxChoice.AS_IS, provision=Provision.THIN, readback=True)
+    assert found.options == wanted
     assert (found.priority, found.note) == (0, "asked for by phone, 100%")
 
 
@@ -166,13 +161,13 @@ def test_a_destination_outside_the_datastores(path: str) -> None:
 
 
 def test_a_narrowed_submitter() -> None:
-    limits = Limits(destinations=(Path("/vmfs/volumes/A/joe"),))
+    limits = SubmitterLimits(destinations=(Path("/vmfs/volumes/A/joe"),))
     check(control(restore_to=Path("/vmfs/volumes/A/joe/x.vmdk")), limits=limits)
     with pytest.raises(DestinationOutside, match="joe may not restore to"):
         check(control(restore_to=Path("/vmfs/volumes/A/joes/x.vmdk")), limits=limits)
     with pytest.raises(BadControlFile, match="joe may not replace disks"):
-        check(control(overwrite=True), limits=Limits())
-    check(control(overwrite=True), limits=Limits(overwrite=True))
+        check(control(options=RestoreOptions(overwrite=True)), limits=SubmitterLimits())
+    check(control(options=RestoreOptions(overwrite=True)), limits=SubmitterLimits(overwrite=True))
 
 
 def _is_name(name: str) -> bool:
@@ -194,10 +189,13 @@ _refs = st.builds(ArchiveRef, target=st.sampled_from(["nas1", "vmfs"]), path=_pa
         delta=_refs,
         restore_to=_paths.map(Path("/vmfs").joinpath),
         full=st.none() | _refs,
-        overwrite=st.booleans(),
-        vmx=st.sampled_from(VmxChoice),
-        provision=st.sampled_from(Provision),
-        readback=st.booleans(),
+        options=st.builds(
+            RestoreOptions,
+            overwrite=st.booleans(),
+            vmx=st.sampled_from(VmxChoice),
+            provision=st.sampled_from(Provision),
+            readback=st.booleans(),
+        ),
         priority=st.integers(0, 9),
         note=st.text(st.characters(categories=("L", "N", "P", "S", "Zs")), max_size=500),
     )

@@ -20,7 +20,7 @@ import pytest
 from phd_daemon.cli.main import run
 from phd_daemon.config.load import parse_config
 from phd_daemon.config.model import Config
-from phd_daemon.daemon.ledger_entry import enter
+from phd_daemon.daemon.ends import enter
 from phd_daemon.daemon.policy import door_policy
 from phd_daemon.operations.follow import follow
 from phd_daemon.spool import keeper as keeper_module

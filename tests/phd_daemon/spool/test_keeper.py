@@ -190,7 +190,7 @@ class TestHands:
         running.mv("crm.failed", "crm.job")
         record = running.round().ready[0]
         assert record.control is not None
-        assert record.control.overwrite
+        assert record.control.options.overwrite
         assert record.attempt == 1
 
     def test_retry_of_a_rejected_one_that_was_mended(self, desk: Desk) -> None:

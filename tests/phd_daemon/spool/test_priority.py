@@ -111,7 +111,7 @@ def test_an_edit_that_counted_for_nothing_goes_on_counting_for_nothing(waiting: 
     waiting.round()
     accepted = waiting.record().control
     assert accepted is not None
-    assert (accepted.priority, accepted.overwrite) == (1, False)
+    assert (accepted.priority, accepted.options.overwrite) == (1, False)
 
 
 def test_a_request_that_differs_in_more_is_a_new_one(waiting: Desk) -> None:

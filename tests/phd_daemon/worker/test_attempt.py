@@ -18,7 +18,7 @@ from phd_daemon.spool.status_file import JobStatus, Outcome, Result, read_status
 from phd_daemon.worker.attempt import StopSign, attempt, judge, outcome_line
 from phd_daemon.worker.order import WorkOrder
 from restore_core.errors import ArchiveAbsent, BadArchive, DestinationInUse, ExitCode, NoSpace, PhdError, Stopped, TargetUnavailable
-from restore_core.restore.request import PlanSummary, Reporter, RestoreOutcome, RestoreRequest, Stop
+from restore_core.restore.request import PlanSummary, Reporter, RestoreOptions, RestoreOutcome, RestoreRequest, Stop, VmxChoice
 from restore_core.targets import TargetSet
 from restore_core.targets.base import TargetSpec
 from tests.phd_daemon.small_backup import VMX, SmallBackup, small_backup
@@ -39,7 +39,7 @@ def order(tmp_path: Path, spool: Path) -> WorkOrder:
     datastore.mkdir(parents=True)
     return WorkOrder(
         job="crm", attempt=1, spool=str(spool), lock_fd=-1, delta="nas1:a/b.phd", restore_to=str(datastore / "CRM.vmdk"), full=None,
-        overwrite=False, only_ours=False, provision="thick", vmx="none", readback=False, roots=(str(tmp_path / "volumes"),),
+        options=RestoreOptions(), roots=(str(tmp_path / "volumes"),),
         mode=0o600, reserved=0, records=str(tmp_path), datastores=str(tmp_path / "datastores.json"),
         catalog=str(tmp_path / "catalog"), catalog_max_age=3600.0, targets=(),
     )  # fmt: skip
@@ -68,7 +68,7 @@ def log_lines(spool: Path) -> list[str]:
 
 def test_a_real_child_restores_the_exact_disk(tmp_path: Path, spool: Path, order: WorkOrder) -> None:
     backup = small_backup(tmp_path / "nas", size=24 << 20)
-    ran = run_child(replace(for_backup(order, backup), vmx="as-is"))
+    ran = run_child(replace(for_backup(order, backup), options=RestoreOptions(vmx=VmxChoice.AS_IS)))
     assert (ran.returncode, ran.stderr) == (0, b"")
     flat = Path(order.restore_to).with_name("CRM-flat.vmdk")
     assert flat.read_bytes() == backup.content

@@ -18,6 +18,7 @@ from phd_daemon.spool.status_file import Result, read_status
 from phd_daemon.worker import sandbox
 from phd_daemon.worker.order import WorkOrder
 from restore_core.errors import ExitCode
+from restore_core.restore.request import RestoreOptions
 from tests import servers
 from tests.phd_daemon.small_backup import small_backup
 
@@ -174,7 +175,7 @@ def order_in(tmp_path: Path, *, to: str = "volumes/A/new/CRM.vmdk") -> WorkOrder
     backup = small_backup(tmp_path / "nas")
     return WorkOrder(
         job="crm", attempt=1, spool=str(spool), lock_fd=-1, delta=str(backup.delta), restore_to=str(tmp_path / to), full=None,
-        overwrite=False, only_ours=False, provision="thick", vmx="none", readback=False, roots=(str(tmp_path / "volumes"),),
+        options=RestoreOptions(), roots=(str(tmp_path / "volumes"),),
         mode=0o600, reserved=0, records=str(spool / ".state" / "receipts"), datastores=str(spool / ".state" / ".datastores.json"),
         catalog=str(tmp_path / "state" / "catalog"),
         catalog_max_age=60.0, targets=(backup.target,),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from phd_daemon.replication import timers
+from phd_daemon.replication import schedule
 from restore_core.replication import selection
 
 
@@ -18,7 +18,7 @@ def the_wall_clock_alone() -> None:
     """A start that lies in the future is waited for."""
 
     def due_in(self: Any, every: float) -> float:
-        last = timers.last_start(self._path)
+        last = schedule.last_start(self._path)
         return 0.0 if last is None else max(0.0, last + every - self._clock())
 
-    setattr(timers.Timer, "due_in", due_in)  # noqa: B010  the same
+    setattr(schedule.Timer, "due_in", due_in)  # noqa: B010  the same

@@ -6,7 +6,7 @@ import os
 import subprocess
 from typing import Any
 
-from phd_daemon.daemon import children, hung
+from phd_daemon.daemon import children
 from phd_daemon.spool import keeper
 
 
@@ -36,4 +36,4 @@ def ends_are_not_closed() -> None:
 
 
 def nobody_hangs() -> None:
-    setattr(hung.HungWatch, "look", lambda *_, **__: None)  # noqa: B010  the same
+    setattr(children.HungWatch, "look", lambda *_, **__: None)  # noqa: B010  the same

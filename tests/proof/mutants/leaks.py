@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from phd_daemon.cli import daemon
+from phd_daemon.cli.commands import daemon
 from restore_core import naming
 from restore_core.errors import TargetRefused
 from restore_core.targets.ftp import login as ftp_login

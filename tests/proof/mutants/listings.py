@@ -8,7 +8,7 @@ from typing import Any
 from restore_core.backup import run
 from restore_core.catalog import index
 from restore_core.catalog.listing import Line
-from restore_core.targets import local_listing
+from restore_core.targets import local
 from restore_core.targets.ftp import connection, listing
 from restore_core.targets.gaps import Gap
 from restore_core.targets.remote import target
@@ -40,20 +40,18 @@ def a_folder_that_cannot_be_read_is_empty() -> None:
         def append(self, _: Gap) -> None:
             """Nobody remembers it."""
 
-    real = local_listing.list_folders
+    real = local.list_folders
 
     def forgetful(spec: Any, root: str, gaps: Any) -> Any:
         del gaps
         return real(spec, root, Forgetful())
-
-    from restore_core.targets import local
 
     setattr(local, "list_folders", forgetful)  # noqa: B010  the same
 
 
 def what_is_not_told_is_gone() -> None:
     """A new listing takes the place of the old one, whole or not."""
-    setattr(index, "kept", _nothing)  # noqa: B010  the same
+    setattr(index, "_kept", _nothing)  # noqa: B010  the same
 
 
 def what_is_not_told_was_seen() -> None:

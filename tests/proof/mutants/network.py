@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from restore_core.restore import pipeline
-from restore_core.targets.remote import pace, target
+from restore_core.targets.remote import connection, target
 
 
 def a_drip_is_patience() -> None:
     """Nobody looks how slowly the bytes come."""
-    setattr(pace.Pace, "moved", lambda *_: None)  # noqa: B010  mypy forbids the plain form
+    setattr(connection.Pace, "moved", lambda *_: None)  # noqa: B010  mypy forbids the plain form
 
 
 def every_other_block_is_lost() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from phd_daemon.daemon.ledger_entry import enter
+from phd_daemon.daemon.ends import enter
 from phd_daemon.spool import admit, status_file, transitions
 from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.record import JobRecord

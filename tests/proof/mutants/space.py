@@ -7,7 +7,7 @@ import errno
 import os
 from typing import Any
 
-from phd_daemon.daemon import policy, service
+from phd_daemon.daemon import ends, service
 from phd_daemon.worker import report
 from restore_core import durable
 from restore_core.restore import part, publish
@@ -16,7 +16,7 @@ from restore_core.restore import part, publish
 def a_failed_restore_leaves_its_part() -> None:
     """Neither the worker nor the daemon tidies up."""
     setattr(part, "_remove", lambda *_: None)  # noqa: B010  mypy forbids the plain form
-    setattr(policy, "drop_part", lambda *_: False)  # noqa: B010  the same
+    setattr(ends, "drop_part", lambda *_: False)  # noqa: B010  the same
 
 
 def an_error_of_fsync_is_retried() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-from phd_daemon.daemon import policy
+from phd_daemon.daemon import ends
 from restore_core.restore import part
 
 
@@ -21,4 +21,4 @@ def a_failed_fsync_is_forgiven() -> None:
 
 def parts_stay() -> None:
     setattr(part, "_remove", lambda *_: None)  # noqa: B010  the same
-    setattr(policy, "drop_part", lambda *_: False)  # noqa: B010  the same
+    setattr(ends, "drop_part", lambda *_: False)  # noqa: B010  the same

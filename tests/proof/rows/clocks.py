@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from phd_daemon.replication.timers import Timer, note_start
+from phd_daemon.replication.schedule import Timer, note_start
 from restore_core.replication.selection import Verdict
 from tests.proof.scoreboard import ROOT, Figure, NotRun, Round, Row
 from tests.proof.volumes import program
@@ -88,7 +88,7 @@ SPEED = 900
 CLOCKWORK = """
 import select, sys, time
 from pathlib import Path
-from phd_daemon.replication.timers import Timer, note_start
+from phd_daemon.replication.schedule import Timer, note_start
 path, hours = Path(sys.argv[1]), float(sys.argv[2])
 timer, begin = Timer(path), time.time()
 while time.time() < begin + hours * 3600:

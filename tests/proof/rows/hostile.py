@@ -19,7 +19,7 @@ from restore_core.archive.index_map import DELTA, FULL, ZERO
 from restore_core.errors import PhdError
 from restore_core.restore.full import restore_full
 from restore_core.restore.preview import plan_delta
-from restore_core.restore.request import Provision, RestoreRequest, VmxChoice
+from restore_core.restore.request import Provision, RestoreOptions, RestoreRequest, VmxChoice
 from restore_core.restore.run import restore_delta
 from restore_core.targets.base import ArchiveRef
 from tests.lab import BLOCK, Lab, go_on
@@ -395,10 +395,10 @@ def judged(g: Ground, case: Case) -> str:
     before = sorted(path for path in lab.folder.rglob("*") if out not in path.parents)
     right = {"d.vmdk", "d-flat.vmdk", "d.vmx"}
     if case.alone:
-        request = RestoreRequest(delta=g.full, destination=out / "d.img", provision=Provision.THIN)
+        request = RestoreRequest(delta=g.full, destination=out / "d.img", options=RestoreOptions(provision=Provision.THIN))
         said = [attempt(lambda: restore_full(request, lab.targets, reporter=lab.witness, stop=go_on))]
     else:
-        request = RestoreRequest(delta=g.delta, destination=out / "d.vmdk", vmx=VmxChoice.AS_IS)
+        request = RestoreRequest(delta=g.delta, destination=out / "d.vmdk", options=RestoreOptions(vmx=VmxChoice.AS_IS))
         said = [attempt(lambda: restore_delta(request, lab.targets, reporter=lab.witness, stop=go_on))]
         said.append(attempt(lambda: plan_delta(request, lab.targets, reporter=lab.witness)))
     verified = attempt(lambda: lab.verify(g.full if case.alone else g.delta))

@@ -26,9 +26,9 @@ from restore_core.disk import alone
 from restore_core.disk.destination import REDO_SUFFIX
 from restore_core.restore.part import held_destination
 from restore_core.restore.recovery import recover_to
-from restore_core.restore.request import Provision, RestoreRequest, Stop
+from restore_core.restore.request import OURS, Provision, Stop
 from restore_core.restore.run import restore_delta
-from tests.lab import BLOCK, Lab, Witness, go_on
+from tests.lab import BLOCK, Lab, Witness, go_on, request_for
 from tests.proof.neighbours import AFTER_A_DEATH, ALL, PIECE, WITH_LOCKS, Neighbour, Site, Unmounts
 from tests.proof.scoreboard import Figure, Round, Row
 from tests.proof.stopped import MOVED, NEVER, End, Hung, StoppedRestore, Work, to_its_end
@@ -39,10 +39,10 @@ SECOND_NAME = "second name"
 """Of a hidden disk, half changed: it was copied by links, and a person has to remove that copy."""
 ENOUGH = 3
 """Combinations that go wrong, after which the rest is not tried."""
-MODES: dict[str, dict[str, bool]] = {
+MODES: dict[str, dict[str, object]] = {
     "new": {},
     "true": {"overwrite": True},
-    "ours": {"overwrite": True, "only_ours": True},
+    "ours": {"overwrite": OURS},
 }
 
 
@@ -84,7 +84,7 @@ class Goods:
 
     def work(self, which: str, path: Path, records: Path, **asked: Any) -> Work:
         """A restore of one of them."""
-        request = RestoreRequest(delta=self.delta[which], destination=path, records=records, **asked)
+        request = request_for(delta=self.delta[which], destination=path, records=records, **asked)
 
         def run(stop: Stop) -> Any:
             return restore_delta(request, self.lab.targets, reporter=Witness(), stop=stop, keep_part=error_waits)
@@ -294,7 +294,7 @@ class Judge:
     def only_ours(self) -> None:
         """A replication pass comes along: what somebody wrote is not ours, all else still is."""
         before, them = self.site.look(), self.neighbour
-        end = to_its_end(self.bench.work(self.plan, self.site, overwrite=True, only_ours=True))
+        end = to_its_end(self.bench.work(self.plan, self.site, overwrite=OURS))
         now = self.site.look()
         foreign = them.changed and them.precious and before == them.after and before not in (self.before, self.asked, None)
         if end.done:
@@ -308,12 +308,12 @@ class Judge:
 
     def at_last(self) -> None:
         """A person restores over it, and nobody disturbs; then a pass finds it as its own."""
-        end = to_its_end(self.bench.work(self.plan, self.site, overwrite=True, only_ours=False))
+        end = to_its_end(self.bench.work(self.plan, self.site, overwrite=True))
         if not end.done and self._way_out(end):
-            end = to_its_end(self.bench.work(self.plan, self.site, overwrite=True, only_ours=False))
+            end = to_its_end(self.bench.work(self.plan, self.site, overwrite=True))
         self.say(end.done and self.site.look() == self.asked, f"at last: {end}, {self.name_of(self.site.look())}")
         self.say(self.site.names() == self.site.own_names(), f"left behind: {self.site.names()}")
-        end = to_its_end(self.bench.work(self.plan, self.site, overwrite=True, only_ours=True))
+        end = to_its_end(self.bench.work(self.plan, self.site, overwrite=OURS))
         self.say(end.done, f"not ours at last: {end}")
         said = self.neighbour.complaint()
         self.say(not said, said)

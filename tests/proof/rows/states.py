@@ -18,7 +18,7 @@ from pathlib import Path
 
 from phd_daemon.config.edit import SettingsFile, find
 from phd_daemon.config.load import load_config
-from phd_daemon.daemon.policy import work_order
+from phd_daemon.daemon.starts import work_order
 from phd_daemon.spool.layout import State
 from phd_daemon.spool.purge import purge
 from phd_daemon.worker import attempt

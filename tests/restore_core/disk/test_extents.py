@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from restore_core.disk.allocation import clone
-from restore_core.disk.extents import holes, shares_blocks
+from restore_core.disk.allocation import clone, holes, shares_blocks
 from tests.restore_core.restore.test_reflink import xfs
 
 __all__ = ["xfs"]

@@ -18,7 +18,7 @@ from restore_core.archive.full_reader import FullReader
 from restore_core.backup.adopt import write_adopted
 from restore_core.errors import BadArchive, SourceRefused
 from restore_core.restore.full import restore_full
-from restore_core.restore.request import Provision, RestoreRequest
+from restore_core.restore.request import Provision, RestoreOptions, RestoreRequest
 from restore_core.targets.base import ArchiveRef
 from tests.lab import BLOCK, UUID, Lab, go_on
 
@@ -83,7 +83,7 @@ def test_alone(lab: Lab, foreign: Path) -> None:
         request = RestoreRequest(
             delta=ArchiveRef(target="t", path=str(foreign.relative_to(lab.store))),
             destination=lab.folder / "out" / f"{provision.value}.img",
-            provision=provision,
+            options=RestoreOptions(provision=provision),
         )
         outcome = restore_full(request, lab.targets, reporter=lab.witness, stop=go_on)
         assert outcome.disk_size == len(DATA)

@@ -19,6 +19,7 @@ from restore_core.restore.decide import ALLOCATING
 from restore_core.restore.existing import ExistingDisk
 from restore_core.restore.fulls.find import copies_in_catalog
 from restore_core.restore.publish import show_descriptor
+from restore_core.restore.request import OURS
 from tests.lab import BLOCK, Lab
 from tests.restore_core.restore.test_neighbours import NAMES, WORK, flat_of, write_and_close
 from tests.restore_core.restore.test_refresh import Replica, changed, disk_bytes, two_days
@@ -59,7 +60,7 @@ def test_the_new_disk_is_written_and_its_time_set_back_before_it_is_on_record(
         replica.restore(tuesday)
     assert flat_of(replica).read_bytes() == WORK + new[len(WORK) :]
     with pytest.raises(Diverged):
-        replica.restore(tuesday, only_ours=True)
+        replica.restore(tuesday, overwrite=OURS)
     replica.restore(tuesday)
     assert flat_of(replica).read_bytes() == new
 
@@ -86,7 +87,7 @@ def test_a_crash_after_it_grew_and_before_the_first_write(lab: Lab, name: str, o
         with pytest.raises(Crash):
             replica.restore(tuesday.delta)
     assert not replica.path.exists()
-    replica.restore(tuesday.delta, only_ours=ours)
+    replica.restore(tuesday.delta, overwrite=OURS if ours else True)
     assert flat_of(replica).read_bytes() == new
     assert lab.leftovers() == sorted({name, flat_of(replica).name})
 
@@ -186,7 +187,7 @@ def test_the_folder_is_moved_while_the_disk_is_changed_and_moved_back(lab: Lab, 
         with pytest.raises(TryAgainLater, match="moved"):
             replica.restore(tuesday)
     os.rename(away, replica.path.parent)
-    replica.restore(tuesday, only_ours=True)
+    replica.restore(tuesday, overwrite=OURS)
     assert replica.bytes == new
 
 
@@ -200,7 +201,7 @@ def test_a_crash_while_blocks_are_allocated_leaves_no_lock_file_for_good(lab: La
         hold.write_record({"doing": ALLOCATING, "inode": replica.path.stat().st_ino, "generation": 0})
     os.close(folder)
     assert lab.leftovers() == ["r.img", "r.img.phd-hold"]
-    replica.restore(tuesday, only_ours=True)
+    replica.restore(tuesday, overwrite=OURS)
     assert replica.bytes == new
     assert lab.leftovers() == ["r.img"]
 
@@ -225,7 +226,7 @@ def test_the_old_disk_is_written_and_its_time_set_back_after_the_last_look(
         patch.setattr(Hold, "refuse_if_lost", once(act, Hold.refuse_if_lost))
         if ours:
             with pytest.raises(Diverged):
-                replica.restore(tuesday, only_ours=True)
+                replica.restore(tuesday, overwrite=OURS)
             assert flat_of(replica).read_bytes() == old[: 7 * BLOCK] + WORK + old[7 * BLOCK + len(WORK) :]
         else:
             replica.restore(tuesday)
@@ -249,7 +250,7 @@ def test_a_crash_just_after_the_descriptor_was_shown(lab: Lab, monkeypatch: pyte
         with pytest.raises(Crash):
             replica.restore(tuesday)
     assert (replica.path.exists(), replica.path.with_name("r.vmdk.phd-applying").exists()) == (True, True)
-    replica.restore(tuesday, only_ours=True)
+    replica.restore(tuesday, overwrite=OURS)
     assert flat_of(replica).read_bytes() == new
     assert lab.leftovers() == ["r-flat.vmdk", "r.vmdk"]
 

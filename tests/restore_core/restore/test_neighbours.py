@@ -29,10 +29,10 @@ from restore_core.errors import (
 from restore_core.restore import run
 from restore_core.restore.full import restore_full
 from restore_core.restore.preview import plan_delta
-from restore_core.restore.request import Provision, RestoreRequest
+from restore_core.restore.request import OURS, Provision, RestoreOptions, RestoreRequest
 from restore_core.targets.base import ArchiveRef
 from tests import rights
-from tests.lab import BLOCK, Lab, Witness, go_on
+from tests.lab import BLOCK, Lab, Witness, go_on, request_for
 from tests.restore_core.restore.test_refresh import SIZE, Replica, changed, disk_bytes, two_days
 
 WORK = os.urandom(65536)
@@ -55,7 +55,7 @@ class Neighbour:
 def restore(replica: Replica, delta: ArchiveRef, act: Callable[[], None], **asked: object) -> None:
     """A restore during which the neighbour acts once: when the plan is known, and bytes are being fetched."""
     fields = {"overwrite": True, "records": replica.records, **asked}
-    request = RestoreRequest(delta=delta, destination=replica.path, **fields)  # type: ignore[arg-type]  # fields by name
+    request = request_for(delta=delta, destination=replica.path, **fields)
     witness = replica.lab.witness = Witness()
     neighbour = Neighbour(act, witness)
     try:
@@ -94,11 +94,11 @@ def test_its_work_is_kept_when_only_ours_may_be_touched(lab: Lab, name: str, way
     _, monday, _, tuesday = two_days(lab, ways)
     replica.restore(monday)
     with pytest.raises(Diverged):
-        restore(replica, tuesday, lambda: write_and_close(flat_of(replica)), only_ours=True)
+        restore(replica, tuesday, lambda: write_and_close(flat_of(replica)), overwrite=OURS)
     assert flat_of(replica).read_bytes()[: len(WORK)] == WORK
     assert replica.path.exists()
     with pytest.raises(Diverged):
-        replica.restore(tuesday, only_ours=True)
+        replica.restore(tuesday, overwrite=OURS)
 
 
 @NAMES
@@ -111,7 +111,7 @@ def test_a_vm_that_starts_wins(lab: Lab, name: str, ours: bool, ways: list[int])
     replica.restore(monday)
     opened = []
     with pytest.raises(DestinationInUse) as caught:
-        restore(replica, tuesday, lambda: opened.append(os.open(flat_of(replica), os.O_RDWR)), only_ours=ours)
+        restore(replica, tuesday, lambda: opened.append(os.open(flat_of(replica), os.O_RDWR)), overwrite=OURS if ours else True)
     assert caught.value.try_again
     assert replica.path.exists()
     assert os.path.samestat(os.fstat(opened[0]), flat_of(replica).stat()), "the VM has the file that bears the name"
@@ -120,7 +120,7 @@ def test_a_vm_that_starts_wins(lab: Lab, name: str, ours: bool, ways: list[int])
     os.close(opened[0])
     if ours:
         with pytest.raises(Diverged):
-            replica.restore(tuesday, only_ours=True)
+            replica.restore(tuesday, overwrite=OURS)
         assert flat_of(replica).read_bytes() == WORK + old[len(WORK) :]
     replica.restore(tuesday)
     assert flat_of(replica).read_bytes() == new
@@ -144,7 +144,7 @@ def test_a_real_qemu_that_starts_wins(lab: Lab) -> None:
         started.append(qemu)
 
     with pytest.raises(DestinationInUse):
-        restore(replica, tuesday, start, only_ours=True)
+        restore(replica, tuesday, start, overwrite=OURS)
     started[0].communicate(b"read -P 0x5a 0 64k\n")
     assert flat_of(replica).read_bytes() == b"\x5a" * 65536 + old[65536:]
     check = subprocess.run(["qemu-img", "info", replica.path], capture_output=True, text=True, check=False)
@@ -161,7 +161,7 @@ def test_a_copy_by_hard_links_stays_what_it_is(lab: Lab, blocks: list[int]) -> N
     replica.restore(monday)
     yesterday = replica.path.with_name("yesterday.img")
     os.link(replica.path, yesterday)
-    replica.restore(tuesday, only_ours=True)
+    replica.restore(tuesday, overwrite=OURS)
     assert replica.bytes == new
     assert yesterday.read_bytes() == old
 
@@ -171,7 +171,7 @@ def test_a_hard_link_that_is_made_meanwhile(lab: Lab) -> None:
     old, monday, new, tuesday = two_days(lab, [3, 11])
     replica.restore(monday)
     yesterday = replica.path.with_name("yesterday.img")
-    restore(replica, tuesday, lambda: os.link(replica.path, yesterday), only_ours=True)
+    restore(replica, tuesday, lambda: os.link(replica.path, yesterday), overwrite=OURS)
     assert replica.bytes == new
     assert yesterday.read_bytes() == old
 
@@ -264,7 +264,9 @@ def test_a_foreign_full_of_no_whole_sectors_is_refused_before_the_old_disk_goes(
     replica = Replica(lab, "r.vmdk")
     old, monday, _, _ = two_days(lab, [3])
     replica.restore(monday)
-    request = RestoreRequest(delta=ArchiveRef(target="t", path="foreign.gz"), destination=replica.path, overwrite=True)
+    request = RestoreRequest(
+        delta=ArchiveRef(target="t", path="foreign.gz"), destination=replica.path, options=RestoreOptions(overwrite=True)
+    )
     with pytest.raises(DestinationError, match="whole sectors"):
         restore_full(request, lab.targets, reporter=Witness(), stop=go_on)
     assert flat_of(replica).read_bytes() == old
@@ -300,11 +302,11 @@ def test_a_thin_replica_has_room_for_the_holes_before_it_is_touched(lab: Lab, sm
     replica.restore(monday.delta, provision=Provision.THIN)
     fill(small, leave=20 << 20)
     with pytest.raises(NoSpace):
-        replica.restore(tuesday.delta, only_ours=True, provision=Provision.THIN)
+        replica.restore(tuesday.delta, overwrite=OURS, provision=Provision.THIN)
     assert replica.path.read_bytes() == old
     assert sorted(path.name for path in small.iterdir() if "phd" in path.name) == []
     (small / "filler").unlink()
-    replica.restore(tuesday.delta, only_ours=True, provision=Provision.THIN)
+    replica.restore(tuesday.delta, overwrite=OURS, provision=Provision.THIN)
     assert replica.path.read_bytes() == new
 
 
@@ -362,7 +364,7 @@ def test_a_write_whose_times_were_lost_with_the_power(lab: Lab, ours: bool) -> N
     record.write_text(json.dumps(facts))
     if ours:
         with pytest.raises(Diverged):
-            replica.restore(monday, only_ours=True)
+            replica.restore(monday, overwrite=OURS)
         assert replica.bytes[7 * BLOCK :][: len(WORK)] == WORK
     else:
         replica.restore(monday)
@@ -376,7 +378,7 @@ def test_after_a_boot_a_disk_of_ours_is_still_ours(lab: Lab) -> None:
     (record,) = replica.records.glob("*.json")
     facts = json.loads(record.read_text())
     record.write_text(json.dumps({**facts, "boot": "the boot before"}))
-    replica.restore(tuesday, only_ours=True)
+    replica.restore(tuesday, overwrite=OURS)
     assert replica.bytes == new
 
 
@@ -389,7 +391,7 @@ def test_a_time_that_was_put_back_does_not_make_it_ours(lab: Lab) -> None:
     write_and_close(replica.path)
     os.utime(replica.path, ns=(before.st_atime_ns, before.st_mtime_ns))
     with pytest.raises(Diverged):
-        replica.restore(tuesday, only_ours=True)
+        replica.restore(tuesday, overwrite=OURS)
 
 
 def test_another_owner_or_mode_does_not_give_a_replica_up(lab: Lab) -> None:
@@ -397,7 +399,7 @@ def test_another_owner_or_mode_does_not_give_a_replica_up(lab: Lab) -> None:
     _, monday, new, tuesday = two_days(lab, [3])
     replica.restore(monday)
     replica.path.chmod(0o640)
-    replica.restore(tuesday, only_ours=True)
+    replica.restore(tuesday, overwrite=OURS)
     assert replica.bytes == new
 
 
@@ -421,7 +423,7 @@ def test_a_disk_of_another_owner_is_refused_before_anything_is_fetched(lab: Lab)
     old, monday, _, tuesday = two_days(lab, list(range(20)))
     replica.restore(monday)
     os.chown(replica.path, 12345, 12345)
-    request = RestoreRequest(delta=tuesday, destination=replica.path, overwrite=True)
+    request = RestoreRequest(delta=tuesday, destination=replica.path, options=RestoreOptions(overwrite=True))
     with rights.that_give_nothing_away():
         with pytest.raises(DestinationError, match="belongs to user 12345"):
             replica.restore(tuesday)

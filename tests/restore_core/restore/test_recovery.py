@@ -16,7 +16,7 @@ from restore_core.errors import BlockMismatch, DestinationError, DestinationExis
 from restore_core.restore import publish, receipt, redo, redo_file, room
 from restore_core.restore.extras import recover_disk
 from restore_core.restore.redo_file import Side
-from restore_core.restore.request import Provision
+from restore_core.restore.request import OURS, Provision
 from restore_core.targets.base import ArchiveRef
 from tests.lab import BLOCK, Lab, go_on
 from tests.restore_core.restore.crashes import dies, every_call, fails_once
@@ -47,7 +47,7 @@ def test_a_person_finishes_it_or_takes_it_back_and_it_stays_ours(lab: Lab, name:
         recover_disk(replica.path, side, replica.records, go_on)
         assert flat_of(replica).read_bytes() == found
         assert [each for each in lab.leftovers() if "redo" in each or APPLYING in each] == []
-        replica.restore(tuesday, only_ours=True)
+        replica.restore(tuesday, overwrite=OURS)
         assert flat_of(replica).read_bytes() == new
 
 
@@ -61,7 +61,7 @@ def test_as_it_is_is_nobodys(lab: Lab, name: str) -> None:
     assert replica.path.exists()
     assert flat_of(replica).read_bytes() not in (old, new)
     with pytest.raises(Diverged):
-        replica.restore(tuesday, only_ours=True)
+        replica.restore(tuesday, overwrite=OURS)
     replica.restore(tuesday)
     assert flat_of(replica).read_bytes() == new
 
@@ -138,7 +138,7 @@ def test_a_disk_that_began_to_grow(lab: Lab, tail: bytes) -> None:
             recover_disk(replica.path, Side.NEW if follow == "forward" else Side.OLD, replica.records, go_on)
             size = flat_of(replica).stat().st_size
             assert f"RW {size // 512} " in replica.path.read_text()
-        replica.restore(tuesday, only_ours=True)
+        replica.restore(tuesday, overwrite=OURS)
         assert flat_of(replica).read_bytes() == old + tail
         assert f"RW {(SIZE + len(tail)) // 512} " in replica.path.read_text()
 
@@ -152,9 +152,9 @@ def test_what_was_put_back_after_an_error_is_still_ours(lab: Lab, name: str, mon
     with monkeypatch.context() as patch:
         fails_once(patch, durable, "write_all_at", OSError(5, "Input/output error"), number=2, of=APPLYING)
         with pytest.raises(TryAgainLater, match="put back as it was"):
-            replica.restore(tuesday, only_ours=True)
+            replica.restore(tuesday, overwrite=OURS)
     assert flat_of(replica).read_bytes() == old
-    outcome = replica.restore(tuesday, only_ours=True)
+    outcome = replica.restore(tuesday, overwrite=OURS)
     assert "whose digests are known" in outcome.way
     assert flat_of(replica).read_bytes() == new
 
@@ -166,7 +166,7 @@ def test_what_a_crash_left_while_it_was_put_back_is_still_ours(lab: Lab, monkeyp
     with monkeypatch.context() as patch:
         fails_once(patch, durable, "write_all_at", OSError(5, "Input/output error"), number=2, of=APPLYING)
         assert dies(lambda: replica.restore(tuesday), (redo, "unhide"))
-    replica.restore(tuesday, only_ours=True)
+    replica.restore(tuesday, overwrite=OURS)
     assert flat_of(replica).read_bytes() == new
 
 
@@ -206,7 +206,7 @@ def test_our_own_allocation_proves_nothing_that_was_not_proved_before(lab: Lab, 
         with pytest.raises(TryAgainLater):
             replica.restore(tuesday, provision=Provision.THIN)
     with pytest.raises(Diverged):
-        replica.restore(monday, only_ours=True, provision=Provision.THIN)
+        replica.restore(monday, overwrite=OURS, provision=Provision.THIN)
     assert replica.bytes[7 * BLOCK :][: len(WORK)] == WORK
 
 
@@ -255,7 +255,7 @@ def test_a_receipt_that_was_not_settled_outlives_the_next_refresh(lab: Lab) -> N
     for digests in replica.records.glob("*[0-9a-f].digests"):
         digests.rename(digests.with_name(digests.name.replace(".digests", ".next.digests")))
     assert dies(lambda: replica.restore(tuesday), (redo, "apply"))
-    replica.restore(monday, only_ours=True)
+    replica.restore(monday, overwrite=OURS)
     assert replica.bytes == old
 
 
@@ -268,7 +268,7 @@ def test_a_crash_while_room_is_taken_leaves_no_record_behind(lab: Lab, again: st
     replica.restore(monday)
     assert dies(lambda: replica.restore(tuesday), (room, "_allocate"))
     assert lab.leftovers()
-    replica.restore(monday if again == "monday" else tuesday, only_ours=True)
+    replica.restore(monday if again == "monday" else tuesday, overwrite=OURS)
     assert lab.leftovers() == ["r.img"]
 
 
@@ -283,8 +283,8 @@ def test_a_crash_and_then_an_error_while_room_is_taken(lab: Lab, monkeypatch: py
     with monkeypatch.context() as patch:
         fails_once(patch, redo_file, "complete", OSError(28, "No space left on device"))
         with pytest.raises(PhdError):
-            replica.restore(tuesday, only_ours=True)
-    replica.restore(tuesday, only_ours=True)
+            replica.restore(tuesday, overwrite=OURS)
+    replica.restore(tuesday, overwrite=OURS)
     assert replica.bytes == new
     assert lab.leftovers() == ["r.img"]
 
@@ -298,9 +298,9 @@ def test_a_disk_that_could_not_be_put_on_record_is_still_ours(lab: Lab, name: st
     with monkeypatch.context() as patch:
         fails_once(patch, receipt, "_write", OSError(5, "Input/output error"), number=2)
         with pytest.raises(TryAgainLater, match="record of the finished disk"):
-            replica.restore(tuesday, only_ours=True)
+            replica.restore(tuesday, overwrite=OURS)
     assert flat_of(replica).read_bytes() == new
-    replica.restore(tuesday, only_ours=True, again=True)
+    replica.restore(tuesday, overwrite=OURS, again=True)
     assert flat_of(replica).read_bytes() == new
     assert lab.leftovers() == sorted({flat_of(replica).name, replica.path.name})
 
@@ -323,7 +323,7 @@ def test_an_error_while_the_disk_gets_its_names_back(lab: Lab, number: int, monk
         patch.setattr(redo, "show", broken)
         with contextlib.suppress(PhdError, OSError):
             replica.restore(tuesday)
-    replica.restore(tuesday, only_ours=True, again=True)
+    replica.restore(tuesday, overwrite=OURS, again=True)
     assert flat_of(replica).read_bytes() == new
     assert f"RW {len(new) // 512} " in replica.path.read_text()
     assert lab.leftovers() == ["r-flat.vmdk", "r.vmdk"]
@@ -346,7 +346,7 @@ def test_every_step_of_a_thin_disk_that_grows(lab: Lab, name: str) -> None:
             there = flat_of(replica).read_bytes()
             assert there in (old, new), number
             assert f"RW {len(there) // 512} " in replica.path.read_text(), number
-        replica.restore(tuesday, only_ours=True, again=True, provision=Provision.THIN)
+        replica.restore(tuesday, overwrite=OURS, again=True, provision=Provision.THIN)
         assert flat_of(replica).read_bytes() == new, number
         assert lab.leftovers() == ["r-flat.vmdk", "r.vmdk"], number
     assert number > 40

@@ -12,9 +12,9 @@ import pytest
 
 from restore_core.errors import BadArchive
 from restore_core.restore import run
-from restore_core.restore.request import RestoreOutcome, RestoreRequest
+from restore_core.restore.request import RestoreOutcome
 from restore_core.targets.base import ArchiveRef
-from tests.lab import BLOCK, Lab, Witness, go_on
+from tests.lab import BLOCK, Lab, Witness, go_on, request_for
 
 XFS_BYTES = 320 << 20
 """The smallest that mkfs.xfs makes is 300 MiB; as a sparse file it takes almost nothing."""
@@ -44,7 +44,7 @@ class Replica:
 
     def restore(self, delta: ArchiveRef, **asked: object) -> RestoreOutcome:
         fields = {"overwrite": True, "records": self.lab.folder / "records", **asked}
-        request = RestoreRequest(delta=delta, destination=self.disk, **fields)  # type: ignore[arg-type]  # fields by name
+        request = request_for(delta=delta, destination=self.disk, **fields)
         return run.restore_delta(request, self.lab.targets, reporter=Witness(), stop=go_on)
 
 

@@ -16,10 +16,10 @@ from restore_core import durable
 from restore_core.errors import BadArchive, DestinationInUse, Diverged, PhdError, Stopped
 from restore_core.restore import receipt, redo, run
 from restore_core.restore.existing import ExistingDisk
-from restore_core.restore.request import RestoreOutcome, RestoreRequest
+from restore_core.restore.request import OURS, RestoreOutcome
 from restore_core.targets.base import ArchiveRef
 from restore_core.targets.local import LocalSource
-from tests.lab import BLOCK, Lab, Witness, go_on
+from tests.lab import BLOCK, Lab, Witness, go_on, request_for
 
 SIZE = 24 * BLOCK
 
@@ -49,7 +49,7 @@ class Replica:
         self, delta: ArchiveRef, stop: Callable[[], None] = go_on, *, keep: bool = False, **asked: object
     ) -> RestoreOutcome:
         fields = {"overwrite": True, "records": self.records, **asked}
-        request = RestoreRequest(delta=delta, destination=self.path, **fields)  # type: ignore[arg-type]  # fields by name
+        request = request_for(delta=delta, destination=self.path, **fields)
         self.lab.witness = Witness()
         return run.restore_delta(request, self.lab.targets, reporter=self.lab.witness, stop=stop, keep_part=lambda _error: keep)
 
@@ -193,11 +193,11 @@ def test_diverged(replica: Replica) -> None:
     with replica.path.open("r+b") as file:
         file.write(b"an emergency: a day's work")
     with pytest.raises(Diverged) as caught:
-        replica.restore(tuesday, only_ours=True)
+        replica.restore(tuesday, overwrite=OURS)
     assert not caught.value.try_again
     assert replica.bytes[26:] == old[26:]
     replica.restore(tuesday)
-    replica.restore(monday, only_ours=True)
+    replica.restore(monday, overwrite=OURS)
     assert replica.bytes == old
 
 
@@ -206,7 +206,7 @@ def test_a_disk_we_never_wrote_is_diverged(replica: Replica) -> None:
     replica.path.parent.mkdir()
     replica.path.write_bytes(b"somebody's")
     with pytest.raises(Diverged):
-        replica.restore(monday, only_ours=True)
+        replica.restore(monday, overwrite=OURS)
     assert replica.bytes == b"somebody's"
 
 
@@ -252,7 +252,7 @@ def test_a_crash_at_every_step_leaves_old_or_completes_to_new(lab: Lab, name: st
         half = state not in (old, new)
         seen.add("half" if half else "old" if state == old else "new")
         assert not (half and descriptor), f"step {step}: a half-applied disk under a name that can be started"
-        replica.restore(tuesday, again=True, only_ours=True)
+        replica.restore(tuesday, again=True, overwrite=OURS)
         assert flat.read_bytes() == new
         assert [p for p in lab.leftovers() if "phd" in p] == []
         replica.restore(monday)

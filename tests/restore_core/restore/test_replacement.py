@@ -14,6 +14,7 @@ from restore_core import durable
 from restore_core.disk import alone
 from restore_core.errors import DestinationInUse, Diverged, PhdError
 from restore_core.restore import replace, writer
+from restore_core.restore.request import OURS
 from tests.lab import BLOCK, Lab
 from tests.restore_core.restore.crashes import dies, every_call, fails_once
 from tests.restore_core.restore.test_neighbours import NAMES, WORK, flat_of, write_and_close
@@ -64,7 +65,7 @@ def test_every_step(lab: Lab, blocks: int) -> None:
             there = flat_of(replica).read_bytes()
             assert there in (old, new), number
             assert f"RW {len(there) // 512} " in replica.path.read_text(), number
-        replica.restore(tuesday, only_ours=True, again=True)
+        replica.restore(tuesday, overwrite=OURS, again=True)
         assert flat_of(replica).read_bytes() == new, number
         assert f"RW {len(new) // 512} " in replica.path.read_text(), number
         assert lab.leftovers() == ["r-flat.vmdk", "r.vmdk"], number
@@ -83,7 +84,7 @@ def test_the_old_disk_is_read_after_the_proof(lab: Lab, name: str) -> None:
     assert dies(lambda: replica.restore(tuesday), (writer, "finish"))
     reader = os.open(private_of(replica), os.O_RDONLY)
     try:
-        replica.restore(tuesday, only_ours=True)
+        replica.restore(tuesday, overwrite=OURS)
     finally:
         os.close(reader)
     assert flat_of(replica).read_bytes() == new
@@ -100,7 +101,7 @@ def test_somebody_writes_the_old_disk_after_the_proof(lab: Lab, name: str) -> No
     private = private_of(replica)
     write_and_close(private)
     with pytest.raises(Diverged, match=r"\.phd-"):
-        replica.restore(tuesday, only_ours=True)
+        replica.restore(tuesday, overwrite=OURS)
     assert private.read_bytes()[: len(WORK)] == WORK
     assert flat_of(replica).read_bytes() == new
 
@@ -121,7 +122,7 @@ def test_a_vm_opens_the_disk_in_the_moment_of_the_crash(lab: Lab, name: str) -> 
     assert replica.path.exists()
     os.close(vm)
     assert flat_of(replica).read_bytes() == old
-    replica.restore(tuesday, only_ours=True)
+    replica.restore(tuesday, overwrite=OURS)
     assert flat_of(replica).read_bytes() == new
 
 
@@ -143,7 +144,7 @@ def test_an_error_at_every_step(lab: Lab, code: int, monkeypatch: pytest.MonkeyP
                     assert there in (old, new), (name, number)
                 else:
                     break
-            replica.restore(tuesday, only_ours=True, again=True)
+            replica.restore(tuesday, overwrite=OURS, again=True)
             assert flat_of(replica).read_bytes() == new
             assert lab.leftovers() == ["r-flat.vmdk", "r.vmdk"], (name, number)
 

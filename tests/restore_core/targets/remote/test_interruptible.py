@@ -14,7 +14,7 @@ from restore_core.errors import Stopped, TargetUnavailable
 from restore_core.targets import TargetSet
 from restore_core.targets.base import TargetSpec
 from restore_core.targets.kinds import make_target
-from restore_core.targets.remote.interruptible import attended, begun
+from restore_core.targets.remote.server import first_interruptibly, run_interruptibly
 from tests.restore_core.targets.conftest import HASTY
 from tests.servers import free_port
 from tests.servers.line import line_to
@@ -33,10 +33,10 @@ class Told:
 
 
 def test_what_is_attended_gives_its_result_or_its_error() -> None:
-    assert attended(lambda: 3, None) == 3
-    assert attended(lambda: 3, Told()) == 3
+    assert run_interruptibly(lambda: 3, None) == 3
+    assert run_interruptibly(lambda: 3, Told()) == 3
     with pytest.raises(TargetUnavailable):
-        attended(lambda: list(broken()), Told())
+        run_interruptibly(lambda: list(broken()), Told())
 
 
 def broken() -> Generator[int]:
@@ -48,7 +48,7 @@ def test_one_that_waits_leaves_when_told() -> None:
     never = threading.Event()
     try:
         with pytest.raises(Stopped):
-            attended(lambda: never.wait(60), Told())
+            run_interruptibly(lambda: never.wait(60), Told())
         assert not never.is_set()
     finally:
         never.set()
@@ -65,10 +65,10 @@ def test_only_the_first_item_is_waited_for_apart_and_all_are_closed() -> None:
         finally:
             closed.append(True)
 
-    assert list(begun(items(), Told())) == [0, 1, 2]
+    assert list(first_interruptibly(items(), Told())) == [0, 1, 2]
     assert threads[0] is not threading.current_thread()
     assert set(threads[1:]) == {threading.current_thread()}
-    early = begun(items(), Told())
+    early = first_interruptibly(items(), Told())
     assert next(early) == 0
     early.close()
     assert closed == [True, True]

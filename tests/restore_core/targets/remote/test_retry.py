@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Generator, Iterator
 from threading import Event
 from typing import Any, ClassVar
@@ -10,8 +11,8 @@ import pytest
 
 from restore_core.errors import ArchiveAbsent, BadArchive, PhdError, TargetRefused, TargetUnavailable
 from restore_core.targets.base import Buffer, FileStat, Range, ServerLimits
-from restore_core.targets.remote.pace import Bandwidth, Pace
-from restore_core.targets.remote.retry import Retrying
+from restore_core.targets.remote.connection import Bandwidth, Pace
+from restore_core.targets.remote.server import Server
 
 LIMITS = ServerLimits(tries=4, first_pause=1.0, longest_pause=3.0, progress=100)
 STAT = FileStat(size=1000, mtime=0.0)
@@ -32,8 +33,8 @@ class Flaky:
             raise self.error
         return STAT
 
-    def ranges(self, path: str, stat: FileStat, wanted: Iterator[Range], over: Event) -> Generator[Buffer]:
-        del path, stat, over
+    def ranges(self, path: str, stat: FileStat, wanted: Iterator[Range]) -> Generator[Buffer]:
+        del path, stat
         good = self.runs[self.calls] if self.calls < len(self.runs) else 1 << 60
         self.calls += 1
         self.asked.append([])
@@ -49,8 +50,21 @@ class Flaky:
             yield bytes(each[1])
 
 
-def retrying(inner: Any, pauses: list[float] | None = None) -> Retrying:
-    return Retrying(inner, LIMITS, sleep=(pauses if pauses is not None else []).append)
+class OneConnection:
+    """A pool that lends the same connection every time."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+
+    @contextlib.contextmanager
+    def lend(self, path: str = "", over: Event | None = None) -> Iterator[Any]:
+        del path, over
+        yield self.connection
+
+
+def retrying(connection: Any, pauses: list[float] | None = None) -> Server:
+    pool: Any = OneConnection(connection)
+    return Server(pool, LIMITS, sleep=(pauses if pauses is not None else []).append)
 
 
 def test_pauses_double_are_capped_and_jittered() -> None:

@@ -1,0 +1,60 @@
+"""`phd adopt FULL`: makes the empty Delta for a gzip of a flat disk that something else wrote. The gzip stays as it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from phd_daemon.cli.complete import files
+from phd_daemon.cli.interrupt import interruptible
+from phd_daemon.cli.options import command, config_option, open_targets, scsi_option
+from phd_daemon.host.catalog import written_to
+from phd_daemon.host.process import forbid_core_dumps, tune_malloc
+from phd_daemon.operations.installation import archive_ref, read_config
+from phd_daemon.show import output
+from phd_daemon.show.live import FullLine, LiveReport
+from restore_core.backup.adopt import adopt_full
+from restore_core.backup.subject import Asked
+from restore_core.restore.request import Phase, Progress
+from restore_core.targets.base import LOCAL
+
+
+@command(stays_done=True)
+@click.argument("full", shell_complete=files)
+@click.option("--vm", metavar="NAME", help="The VM's name; default: from the folder.")
+@click.option("--uuid", help="The VM's UUID; default: from the folder, else derived from the names.")
+@scsi_option
+@config_option
+def adopt(*, full: str, vm: str | None, uuid: str | None, scsi: str | None, config: Path | None) -> None:
+    """Make the empty Delta for FULL. With it the Full can be verified, queued, and restored block by block.
+
+    FULL is any gzip of a flat disk. Its Delta is put beside it.
+    """
+    settings = read_config(config)
+    targets = open_targets(settings)
+    ref = archive_ref(full, targets.specs)
+    forbid_core_dumps()
+    tune_malloc()
+    asked = Asked(vm=vm, uuid=uuid, scsi=scsi)
+    report = LiveReport(FullLine())
+    with interruptible() as stop:
+        try:
+            empty = adopt_full(ref, targets, asked, scratch=settings.backup.staging_dir, tick=_tick(report, stop))
+        finally:
+            report.close()
+    if empty.target != LOCAL:
+        written_to(settings, empty.target)
+    output.say(f"empty Delta {empty}")
+
+
+def _tick(report: LiveReport, stop: Callable[[], None]) -> Callable[[int], None]:
+    started = time.monotonic()
+
+    def tick(done: int) -> None:
+        stop()
+        report.progress(Progress.of_stream(Phase.VERIFY, done=done, total=done, started=started))
+
+    return tick

@@ -1,0 +1,135 @@
+"""`phd backup DISK_OR_VMX --target T`: a Full with its empty Delta, or a Delta against the newest Full."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from phd_daemon.cli.complete import target_names
+from phd_daemon.cli.interrupt import Interrupt, interruptible
+from phd_daemon.cli.options import command, config_option, json_option, open_targets, scsi_option
+from phd_daemon.host.catalog import catalog_of, written_to
+from phd_daemon.host.process import forbid_core_dumps, tune_malloc
+from phd_daemon.operations.installation import known_target, read_config
+from phd_daemon.show import output
+from phd_daemon.show.times import parse_date
+from restore_core.archive.frames import Effort
+from restore_core.backup.run import BackupOptions, BackupReporter, BackupResult
+from restore_core.backup.run import backup as back_up
+from restore_core.backup.subject import Asked
+from restore_core.naming import printable
+
+
+@command(stays_done=True)
+@click.argument("disk", type=click.Path(path_type=Path), metavar="DISK_OR_VMX")
+@click.option(
+    "--target",
+    "name",
+    required=True,
+    metavar="NAME",
+    shell_complete=target_names,
+    help="Where the backup goes: a [targets.NAME] of phd.toml.",
+)
+@click.option("--full", is_flag=True, help="A Full, also where a Delta would do.")
+@click.option("--fast", is_flag=True, help="Compress less, in a third of the time.")
+@click.option("--vm", metavar="NAME", help="The VM's name; default: the folder that holds its VMX.")
+@click.option("--uuid", help="The VM's UUID; default: uuid.bios of its VMX.")
+@scsi_option
+@click.option("--at", metavar="TIME", help='The stamp: "2026-11-24 03:00"; default: now.')
+@click.option("--live", is_flag=True, help="Also if the VM is running; such a backup is as after a power cut, at best.")
+@json_option
+@config_option
+def backup(
+    *,
+    disk: Path,
+    name: str,
+    full: bool,
+    fast: bool,
+    vm: str | None,
+    uuid: str | None,
+    scsi: str | None,
+    at: str | None,
+    live: bool,
+    as_json: bool,
+    config: Path | None,
+) -> None:
+    """Back up a flat VMDK, raw image, device, or all disks of a VMX."""
+    settings = read_config(config)
+    targets = open_targets(settings)
+    target = targets[known_target(name, targets.specs)]
+    options = BackupOptions(
+        asked=Asked(vm=vm, uuid=uuid, scsi=scsi, live=live),
+        full=full,
+        effort=Effort.FAST if fast else Effort.NORMAL,
+        at=parse_date(at) if at else None,
+        held=catalog_of(settings).held(targets.specs[name]),
+        scratch=settings.backup.staging_dir,
+    )
+    forbid_core_dumps()
+    tune_malloc()
+    with interruptible() as stop:
+        report = BackupReport(stop, quiet=as_json)
+        try:
+            results = back_up(disk, target, options, report)
+        finally:
+            report.close()
+    written_to(settings, name)
+    if as_json:
+        output.as_json([_data(result) for result in results])
+        return
+    for result in results:
+        if result.full is not None:
+            output.say(f"Full        {result.full}")
+        output.say(f"{'Delta       ' if result.full is None else 'empty Delta '}{result.delta}")
+        output.say(
+            f"{printable(result.header.disk)}: {result.header.disk_size} bytes of disk, {result.bytes_written} bytes written"
+        )
+
+
+class BackupReport(BackupReporter):
+    """Progress of a backup: a line drawn over and over on a terminal, one every 5 s elsewhere."""
+
+    def __init__(self, stop: Interrupt, *, quiet: bool) -> None:
+        self._stop = stop
+        self._quiet = quiet
+        self._terminal = output.on_a_terminal()
+        self._shown = time.monotonic()
+        self._drawn = False
+
+    def note(self, text: str) -> None:
+        """One line of what was decided."""
+        if not self._quiet:
+            output.say(text)
+
+    def progress(self, disk: str, done: int, total: int) -> None:
+        """Bytes of the disk that are done; raises `Stopped` when a signal came."""
+        self._stop()
+        now = time.monotonic()
+        if self._quiet or now - self._shown < (0.25 if self._terminal else 5.0):
+            return
+        self._shown = now
+        percent = 100 * done // total if total else 100
+        text = f"{printable(disk)}: {percent}%, {done >> 20} mb of {total >> 20} mb"
+        output.redraw(text) if self._terminal else output.say(text)
+        self._drawn = self._terminal
+
+    def close(self) -> None:
+        """Leave the line that was drawn."""
+        if self._drawn:
+            output.say()
+
+
+def _data(result: BackupResult) -> dict[str, object]:
+    header = result.header
+    return {
+        "delta": str(result.delta),
+        "full": str(result.full) if result.full else None,
+        "vm": printable(header.vm),
+        "uuid": header.uuid,
+        "scsi": header.scsi,
+        "vmdk": printable(header.disk),
+        "disk_size": header.disk_size,
+        "bytes_written": result.bytes_written,
+    }

@@ -1,0 +1,36 @@
+"""`phd clean [JOB...]`: removes finished jobs with their logs; never anything that waits or runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from phd_daemon.cli.complete import jobs_in
+from phd_daemon.cli.options import command, config_option
+from phd_daemon.operations import queue as operations
+from phd_daemon.operations.installation import read_config
+from phd_daemon.show import output
+from phd_daemon.spool.layout import FINAL
+from restore_core.errors import UsageError
+from restore_core.naming import printable, unprintable
+
+
+@command(stays_done=True)
+@click.argument("jobs", nargs=-1, metavar="[JOB...]", shell_complete=jobs_in(*FINAL))
+@click.option("--older-than", metavar="DAYS", type=click.FloatRange(min=0), help="Only jobs that ended at least so many days ago.")
+@config_option
+def clean(jobs: Sequence[str], older_than: float | None, config: Path | None) -> None:
+    """Remove finished jobs with their logs.
+
+    Without JOB all of them: done, failed, cancelled and rejected. Disks are never touched.
+    """
+    if jobs and older_than is not None:
+        raise UsageError("--older-than goes without names", remedy="Name the jobs, or give an age, not both.")
+    age = None if older_than is None else older_than * 86400
+    gone = operations.clean(read_config(config), [unprintable(job) for job in jobs], older_than=age)
+    for job in gone:
+        output.say(f"{printable(job)}: removed")
+    if not gone:
+        output.say("nothing to remove")

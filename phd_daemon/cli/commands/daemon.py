@@ -1,0 +1,79 @@
+"""`phd daemon`: the service. In the foreground for systemd and for looking at it, detached the classic way with `--detach`."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from phd_daemon.cli.options import command, config_option
+from phd_daemon.host.utf8 import PYTHON
+from phd_daemon.operations.installation import read_config
+from phd_daemon.show import output
+from restore_core.errors import ConfigurationError
+from restore_core.naming import printable
+
+if TYPE_CHECKING:
+    from phd_daemon.config.model import Config
+    from phd_daemon.daemon.service import Service
+    from phd_daemon.spool.pidlock import PidLock
+
+WORKER = (*PYTHON, "-m", "phd_daemon.worker.attempt")
+UMASK = 0o077
+
+
+@command(stays_done=True)
+@click.option("--detach", is_flag=True, help="Go to the background; phd-daemon.pid and daemon.log are in state_dir.")
+@config_option
+def daemon(*, detach: bool, config: Path | None) -> int:
+    """Watch the spool and run the restores that are asked for there."""
+    from phd_daemon.daemon import logs
+    from phd_daemon.daemon.service import Service, open_spool
+    from phd_daemon.daemon.systemd import Notifier
+
+    settings = read_config(config)
+    # What is wrong is said here, in the foreground, with an exit code: a detached daemon has nobody to tell.
+    lock = open_spool(settings)
+    service = Service(settings, lock=lock, notifier=Notifier(os.environ), command=WORKER, on_event=logs.log_event)
+    if detach:
+        return _detached(service, settings, lock)
+    logs.log_to_stderr()
+    return service.run()
+
+
+def _detached(service: Service, settings: Config, spool_lock: PidLock) -> int:
+    from daemon import DaemonContext
+
+    from phd_daemon.daemon import logs
+    from phd_daemon.spool.pidlock import PidLock
+
+    try:
+        settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"state_dir: {printable(str(settings.state_dir))}: {error.strerror}") from error
+    pid_lock = PidLock(settings.state_dir / "phd-daemon.pid", temporary=True)
+    pid_lock.acquire()
+    context = DaemonContext(
+        detach_process=True,
+        umask=UMASK,
+        working_directory="/",
+        # Both locks are open files: they live through the double fork. Everything else is opened inside.
+        pidfile=pid_lock,
+        files_preserve=[spool_lock.fileno(), pid_lock.fileno()],
+        # The map replaces the default one as a whole. SIGTERM before the loop is up: nothing has begun, just go.
+        signal_map={
+            signal.SIGTSTP: None,
+            signal.SIGTTIN: None,
+            signal.SIGTTOU: None,
+            signal.SIGHUP: None,
+            signal.SIGTERM: signal.SIG_DFL,
+        },
+    )
+    log = settings.state_dir / "daemon.log"
+    output.say(f"going to the background; its pid is in {printable(str(pid_lock.path))}, its log is {printable(str(log))}")
+    with context:
+        logs.log_to_file(log)
+        return service.run()

@@ -1,0 +1,83 @@
+"""`phd datastores`: which disk each datastore is, and whether it is there. `accept`, `forget`: what only a person can say."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from phd_daemon.cli.complete import datastore_names
+from phd_daemon.cli.options import config_option, json_option
+from phd_daemon.host.datastores import DatastoreView
+from phd_daemon.operations import datastores as operations
+from phd_daemon.operations.installation import read_config
+from phd_daemon.show import output
+from restore_core.errors import ExitCode
+from restore_core.naming import printable
+
+
+@click.group(invoke_without_command=True)
+@json_option
+@config_option
+@click.pass_context
+def datastores(context: click.Context, as_json: bool, config: Path | None) -> int | None:
+    """Show every datastore. Is it mounted, by what is it known. Exit code 73 if one is not mounted, or another disk than before."""
+    if context.invoked_subcommand is not None:
+        context.obj = config
+        return None
+    found = operations.datastores(read_config(config))
+    if as_json:
+        output.as_json([_data(one) for one in found])
+    elif not found:
+        output.say("no datastores: there is no folder below datastores.roots (phd.toml)")
+    else:
+        _print(found)
+    return ExitCode.DESTINATION if any(one.state.wrong for one in found) else ExitCode.DONE
+
+
+@datastores.command()
+@click.argument("name", shell_complete=datastore_names)
+@config_option
+@click.pass_context
+def accept(context: click.Context, name: str, config: Path | None) -> None:
+    """Say that what is mounted at datastore NAME now is a new disk under the old name. Jobs that wait for it go on."""
+    from restore_core.disk.datastore import MARKER
+
+    path, seen = operations.accept(read_config(config or context.obj), name)
+    by = f"its file system and the file {MARKER}" if seen.marker else f"its file system alone ({MARKER} cannot be written there)"
+    output.say(f"{printable(str(path))}: recorded as {printable(seen.file_system.describe())}; known by {by}")
+
+
+@datastores.command()
+@click.argument("name", shell_complete=datastore_names)
+@config_option
+@click.pass_context
+def forget(context: click.Context, name: str, config: Path | None) -> None:
+    """Drop datastore NAME from the record: it is gone for good, or is new when it is used the next time. It is not touched."""
+    path, was_known = operations.forget(read_config(config or context.obj), name)
+    output.say(f"{printable(str(path))}: {'forgotten' if was_known else 'it was not recorded'}")
+
+
+def _data(one: DatastoreView) -> dict[str, object]:
+    return {
+        "name": printable(one.path.name),
+        "path": printable(os.fspath(one.path)),
+        "state": one.state.name.lower(),
+        "known_by": one.known_by,
+        "file_system": one.file_system,
+        "free_bytes": one.free,
+        "problem": one.problem,
+        "remedy": one.remedy,
+    }
+
+
+def _print(found: list[DatastoreView]) -> None:
+    rows = []
+    for one in found:
+        free = output.size(one.free) if one.free is not None else "-"
+        rows.append((printable(str(one.path)), one.state.value, one.known_by or "-", free, one.file_system or "-"))
+    output.table(("DATASTORE", "STATE", "KNOWN BY", "FREE", "FILE SYSTEM"), rows)
+    for one in found:
+        if one.problem:
+            output.say(f"\n{one.problem}\n  {one.remedy}")

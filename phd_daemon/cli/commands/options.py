@@ -1,0 +1,75 @@
+"""`phd options [KEY [VALUE]]`: the settings of queue and replication, shown and written back into phd.toml."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from phd_daemon.cli.complete import option_names, option_values
+from phd_daemon.cli.options import Command, command, config_option, json_option
+from phd_daemon.operations.installation import read_config
+from phd_daemon.show import output
+from restore_core.errors import UsageError
+from restore_core.naming import printable
+
+if TYPE_CHECKING:
+    from phd_daemon.config.edit import Option, Setting, SettingsFile
+
+_BELOW_ZERO = re.compile(r"-\d")
+TAKEN_UP = "a running daemon takes it up within 30 s"
+
+
+class _Options(Command):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        below = next((word for word in args if _BELOW_ZERO.match(word)), None)
+        if below is not None and not ctx.resilient_parsing:  # click would look for an option of that name
+            raise UsageError(f"'{printable(below)}': no option takes a number below 0", remedy="'phd options' shows them all.")
+        return super().parse_args(ctx, args)
+
+
+@command(stays_done=False, cls=_Options)
+@click.argument("key", required=False, shell_complete=option_names)
+@click.argument("value", required=False, shell_complete=option_values)
+@json_option
+@config_option
+def options(*, key: str | None, value: str | None, as_json: bool, config: Path | None) -> None:
+    """Show the options of queue and replication, or set KEY to VALUE.
+
+    The value is written into phd.toml, whose comments stay. A running daemon takes it up by itself.
+    """
+    from phd_daemon.config.edit import SettingsFile, find
+
+    wanted = find(key) if key is not None else None
+    file = SettingsFile(read_config(config))
+    if wanted is not None and value is not None:
+        if as_json:
+            raise UsageError("--json goes without a VALUE", remedy="Set it, then show it.")
+        _set(file, wanted, value)
+    elif as_json:
+        found = file.settings() if wanted is None else (file.setting(wanted),)
+        output.as_json([_data(one) for one in found])
+    elif wanted is not None:
+        output.say(file.setting(wanted).value)
+    else:
+        rows = [(one.option.name, one.option.meaning, one.value, "" if one.in_file else "default") for one in file.settings()]
+        output.table(("OPTION", "MEANING", "VALUE", ""), rows)
+        output.say(f"in {printable(str(file.path))}; 'phd options KEY VALUE' changes one")
+
+
+def _set(file: SettingsFile, option: Option, value: str) -> None:
+    before = file.setting(option).value
+    warnings = file.change(option, value)
+    now = file.setting(option).value
+    if now == before:
+        output.say(f"{option.name} = {now}: as it was")
+    else:
+        output.say(f"{option.name} = {now} (was {before}) in {printable(str(file.path))}; {TAKEN_UP}")
+    for warning in warnings:
+        output.complain(warning)
+
+
+def _data(one: Setting) -> dict[str, object]:
+    return {"option": one.option.name, "value": one.value, "in_file": one.in_file, "meaning": one.option.meaning}

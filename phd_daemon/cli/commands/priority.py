@@ -1,0 +1,28 @@
+"""`phd priority JOB N`: gives a waiting job another priority."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from phd_daemon.cli.complete import jobs_in
+from phd_daemon.cli.options import command, config_option
+from phd_daemon.operations.installation import read_config
+from phd_daemon.operations.queue import set_priority
+from phd_daemon.show import output
+from phd_daemon.spool.layout import State
+from restore_core.naming import printable, unprintable
+
+
+@command(stays_done=True)
+@click.argument("job", shell_complete=jobs_in(State.WAITING))
+@click.argument("number", metavar="N", type=click.IntRange(0, 9))
+@config_option
+def priority(job: str, number: int, config: Path | None) -> None:
+    """Give the waiting JOB the priority N, 0 (first) to 9 (last).
+
+    It keeps its place among jobs of the same priority, its tries and its log.
+    """
+    before = set_priority(read_config(config), unprintable(job), number)
+    output.say(f"{printable(unprintable(job))}: priority {number}" + (", as it was" if before == number else f" (was {before})"))

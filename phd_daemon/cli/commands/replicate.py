@@ -1,0 +1,64 @@
+"""`phd replicate [--dry-run]`: one pass now, with or without a daemon; what it did for each rule, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from phd_daemon.cli.options import command, config_option, json_option
+from phd_daemon.operations.installation import read_config, spool_of
+from phd_daemon.operations.rules import troubles
+from phd_daemon.replication.pass_record import Pass
+from phd_daemon.show import output
+from phd_daemon.show.rules import TITLES, rule_row
+from phd_daemon.spool.snapshot import nobody_serves
+
+if TYPE_CHECKING:
+    from phd_daemon.config.model import Config
+
+
+@command(stays_done=True)
+@click.option("--dry-run", is_flag=True, help="Show what a pass would do, per rule, and do nothing.")
+@json_option
+@config_option
+def replicate(*, dry_run: bool, as_json: bool, config: Path | None) -> int:
+    """Look at the targets now and queue what the rules ask for. Exit code 65 for bad lines, 69 for a silent target."""
+    from phd_daemon.replication import one_pass as passes
+
+    settings = read_config(config)
+    spool = spool_of(settings)
+    done = passes.dry_run(settings) if dry_run else _run(settings)
+    if as_json:
+        output.as_json(done.document())
+    else:
+        show_pass(done)
+        if done.jobs and nobody_serves(spool.folder):
+            output.complain("no daemon is running on this spool: nothing will happen until 'phd daemon' is started")
+    return passes.exit_code(done)
+
+
+def _run(settings: Config) -> Pass:
+    """A pass of our own, after the one that may be running: its look at the targets is older than what was just asked."""
+    from phd_daemon.replication import one_pass as passes
+
+    try:
+        return passes.run_pass(settings, wait=False)
+    except passes.AlreadyRunning:
+        output.complain("another pass is running: waiting for its end")
+        return passes.run_pass(settings, wait=True)
+
+
+def show_pass(done: Pass) -> None:
+    """Every rule with its decision, then what is wrong, then the summary."""
+    if done.findings.decisions:
+        output.table(TITLES, [rule_row(one, done.refused, dry_run=done.dry_run) for one in done.findings.decisions])
+    show_troubles(done)
+    output.say(done.summary())
+
+
+def show_troubles(done: Pass, *, problems: bool = True) -> None:
+    """Prints whatever a person should mend; `problems` are those of single lines of the rules."""
+    for trouble in troubles(done, problems=problems):
+        output.complain(trouble)

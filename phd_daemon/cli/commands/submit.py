@@ -1,0 +1,115 @@
+"""`phd submit`: queues the restore of a Delta, or of all disks of a VM."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from phd_daemon.cli.complete import files
+from phd_daemon.cli.options import command, config_option, open_targets, restore_options
+from phd_daemon.operations.backups import deltas_of_vm
+from phd_daemon.operations.follow import exit_code, follow
+from phd_daemon.operations.installation import archive_ref, destination, read_config, spool_of
+from phd_daemon.operations.queue import Obstacle, obstacle
+from phd_daemon.operations.submit import submit as queue
+from phd_daemon.show import output
+from phd_daemon.show.times import parse_date, parse_time
+from phd_daemon.spool.control_file import ControlFile
+from phd_daemon.spool.layout import Spool
+from restore_core.errors import ExitCode, UsageError
+from restore_core.naming import printable, unprintable
+from restore_core.restore.request import RestoreOptions
+
+if TYPE_CHECKING:
+    from phd_daemon.config.model import Config
+    from restore_core.targets.base import ArchiveRef
+
+_WAITS = {
+    Obstacle.SWITCHED_OFF: "the restore queue is switched off (queue.enabled in phd.toml): the job waits until it is on",
+    Obstacle.NO_DAEMON: "no daemon serves this spool: the job waits until one does ('phd daemon', or systemctl start phd-daemon)",
+}
+
+
+@command(stays_done=True)
+@click.argument("delta", required=False, shell_complete=files)
+@restore_options
+@click.option("--vm", metavar="NAME", help="Instead of DELTA: every disk of this VM, to the folder given with --to.")
+@click.option("--uuid", help="Which VM, where several have that name.")
+@click.option("--at", metavar="TIME", help="With --vm: the newest backup at or before this time.")
+@click.option("--priority", type=click.IntRange(0, 9), default=5, show_default=True, help="0 first, 9 last.")
+@click.option("--not-before", metavar="TIME", help='Wait until then: 22:00, "2026-11-24 03:00", +2h.')
+@click.option("--note", default="", help="A line for the log and the queue.")
+@click.option("--name", help="The job's name; default: that of the disk.")
+@click.option("--wait", is_flag=True, help="Follow the job to its end, and exit with its code.")
+@config_option
+def submit(
+    *,
+    delta: str | None,
+    vm: str | None,
+    uuid: str | None,
+    at: str | None,
+    to: str,
+    full: str | None,
+    options: RestoreOptions,
+    priority: int,
+    not_before: str | None,
+    note: str,
+    name: str | None,
+    wait: bool,
+    config: Path | None,
+) -> int:
+    """Queue the restore of DELTA, or of all disks of a VM.
+
+    DELTA is NAME:folder/file on a target, or a local file. A Full cannot be queued: name its empty Delta.
+    """
+    _refuse_contradictions(delta, vm, only_one={"--full": full, "--name": name}, only_vm={"--uuid": uuid, "--at": at})
+    settings = read_config(config)
+    names = [spec.name for spec in settings.targets]
+    wanted = [(archive_ref(delta, names), destination(to))] if delta is not None else _disks_of_vm(settings, vm or "", uuid, at, to)
+    how = partial(
+        ControlFile,
+        full=archive_ref(full, names) if full else None,
+        options=options,
+        priority=priority,
+        note=note,
+    )
+    start = parse_time(not_before, dt.datetime.now().astimezone()) if not_before else None
+    jobs = queue(settings, [how(delta=ref, restore_to=path) for ref, path in wanted], name=name, not_before=start)
+    until = f" until {start:%Y-%m-%d %H:%M}" if start else ""
+    for job, (ref, path) in zip(jobs, wanted, strict=True):
+        output.say(f"{printable(job)}: waiting{until}, {ref} to {printable(str(path))}")
+    if (wrong := obstacle(settings)) is not None:
+        output.complain(_WAITS[wrong])
+    codes = [_wait_for(spool_of(settings), job) for job in jobs] if wait else []
+    return next((code for code in codes if code), ExitCode.DONE)
+
+
+def _refuse_contradictions(
+    delta: str | None, vm: str | None, *, only_one: dict[str, str | None], only_vm: dict[str, str | None]
+) -> None:
+    if (delta is None) == (vm is None):
+        raise UsageError("one DELTA, or --vm NAME, but not both", remedy="'phd submit --help' shows the two ways.")
+    for option, value in (only_vm if vm is None else only_one).items():
+        if value is not None:
+            raise UsageError(f"{option} {'goes with --vm' if vm is None else 'is for one DELTA'}", remedy=f"Leave {option} out.")
+
+
+def _disks_of_vm(settings: Config, vm: str, uuid: str | None, at: str | None, to: str) -> list[tuple[ArchiveRef, Path]]:
+    time, folder = parse_date(at) if at else None, Path(os.path.abspath(to))
+    found = deltas_of_vm(settings, open_targets(settings), vm=unprintable(vm), uuid=uuid, at=time)
+    return [(entry.ref, folder / entry.name.disk) for entry in found]
+
+
+def _wait_for(spool: Spool, job: str) -> int:
+    """Shows the log until the job is final. Returns the job's own exit code."""
+    for piece in follow(spool, job):
+        output.say(piece, end="")
+    code = exit_code(spool, job)
+    if code is None:
+        output.complain(f"{printable(job)} is gone from the queue")
+    return ExitCode.INTERRUPTED if code is None else code

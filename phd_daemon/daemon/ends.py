@@ -1,0 +1,64 @@
+"""What the daemon does when a job ends: enters a done job of a rule into the ledger, and deletes what was left unfinished."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from pathlib import Path
+
+from phd_daemon.spool.record import JobRecord
+from restore_core import durable
+from restore_core.disk.destination import STAGED_SUFFIX, Destination, open_destination
+from restore_core.errors import PhdError
+from restore_core.replication import ledger
+from restore_core.replication.ledger import LedgerLine
+from restore_core.replication.names import from_rule
+from restore_core.restore.part import held_destination, remove_small_parts
+
+
+def enter(record: JobRecord, finished: float, path: Path) -> None:
+    """Appends a done job of a rule to the ledger at `path`; `finished` is in seconds since the epoch. Raises `OSError`.
+
+    The order makes it exactly one line: outcome durable, ledger line durable, control file renamed to .done. After a crash in
+    between this is called again with the same outcome, and finds the line. While the ledger cannot be written the job stays
+    .running, so that no pass queues it again. A line that somebody deletes later is never written a second time.
+    """
+    if record.control is None or not from_rule(record.stem) or record.uid not in (0, os.geteuid()):
+        return  # any submitter may use such a name, but only the passes of the daemon and of root speak for the rules
+    time = dt.datetime.fromtimestamp(int(finished), dt.UTC)
+    line = LedgerLine(time=time, archive=record.control.delta, destination=record.control.restore_to, job=record.stem)
+    ledger.append(path, line)
+
+
+def drop_part(record: JobRecord, roots: tuple[Path, ...]) -> bool:
+    """Deletes what attempts of a job that has ended left unfinished at its destination; returns whether a part file was deleted.
+
+    A worker that sees the end does that itself. This is for jobs that were cancelled while they waited, and for those whose
+    workers died or could not delete it. The part file of a disk that is in use stays.
+    """
+    if record.control is None or record.attempt == 0:
+        return False
+    try:
+        with open_destination(record.control.restore_to, roots=roots, make_folders=False) as destination:
+            names = {destination.part_name, *destination.small_parts, *_pieces(destination)}
+            if not names & set(os.listdir(destination.folder_fd)):
+                return False  # not even a lock file is made: this may be an empty mount point
+        with held_destination(record.control.restore_to, roots=roots, make_folders=False) as (destination, hold):
+            if hold.record() is not None:
+                return False  # a replacement was interrupted: the next restore has to look at it
+            name, folder = destination.part_name, destination.folder_fd
+            for piece in _pieces(destination):
+                durable.remove(piece, dir_fd=folder, durable=False)
+            fd = durable.take_part(name, dir_fd=folder, keep=True)  # in use also if somebody removed the lock file
+            try:
+                remove_small_parts(destination)
+                return durable.remove(name, dir_fd=folder)
+            finally:
+                os.close(fd)
+    except (OSError, PhdError):
+        return False  # no folder, no datastore, or in use: nothing can be deleted
+
+
+def _pieces(destination: Destination) -> list[str]:
+    """Names of data staged for a change in place, and of files that were about to get their final name."""
+    return [destination.disk_name + STAGED_SUFFIX, *destination.private_names()]

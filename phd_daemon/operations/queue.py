@@ -1,0 +1,100 @@
+"""The restore queue: its jobs, and what a person can do to each of them."""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from phd_daemon.operations.installation import spool_of
+from phd_daemon.spool import requests
+from phd_daemon.spool.layout import State
+from phd_daemon.spool.snapshot import JobView, nobody_serves, snapshot
+from restore_core.errors import PhdError
+
+if TYPE_CHECKING:
+    from phd_daemon.config.model import Config
+
+
+class Act(enum.Enum):
+    """What can be done to a job; the value is the name of the command."""
+
+    HOLD = "hold"
+    RELEASE = "release"
+    CANCEL = "cancel"
+    RETRY = "retry"
+    PRIORITY = "priority"
+    REMOVE = "clean"
+
+
+class Obstacle(enum.Enum):
+    """Why no job of the queue is started now."""
+
+    SWITCHED_OFF = "switched off"
+    NO_DAEMON = "no daemon"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came of an act for one job; `refusal` is None if it was done."""
+
+    job: str
+    refusal: PhdError | None
+
+
+_WITHOUT_A_VALUE = {
+    Act.HOLD: requests.hold,
+    Act.RELEASE: requests.release,
+    Act.CANCEL: requests.cancel,
+    Act.RETRY: requests.retry,
+}
+
+
+def obstacle(settings: Config) -> Obstacle | None:
+    """Returns why a job in the queue would only wait; None if it can be started."""
+    if not settings.queue.enabled:
+        return Obstacle.SWITCHED_OFF
+    return Obstacle.NO_DAEMON if nobody_serves(settings.queue.spool) else None
+
+
+def jobs(settings: Config) -> tuple[JobView, ...]:
+    """Returns all jobs: those that run, those that wait in their order, held ones, finished ones with the newest last."""
+    return snapshot(spool_of(settings).folder, time.time())
+
+
+def possible(job: JobView) -> tuple[Act, ...]:
+    """Returns what can be done to a job as it is now."""
+    if job.state.final:
+        return Act.RETRY, Act.REMOVE
+    if job.state is State.HELD:
+        return Act.RELEASE, Act.CANCEL
+    if job.state is State.WAITING:
+        again = (Act.RETRY,) if job.next_try is not None and job.next_try > time.time() else ()
+        return Act.HOLD, Act.PRIORITY, *again, Act.CANCEL
+    return (Act.CANCEL,)
+
+
+def act(settings: Config, what: Act, names: Iterable[str]) -> Iterator[Answer]:
+    """Does it to each job, and yields what came of it; a refusal does not end the rest. Raises `OSError`."""
+    folder = spool_of(settings).folder
+    for name in names:
+        refusal = None
+        try:
+            _WITHOUT_A_VALUE[what](folder, name)
+        except PhdError as error:
+            refusal = error
+        yield Answer(job=name, refusal=refusal)
+
+
+def set_priority(settings: Config, name: str, number: int) -> int:
+    """Gives a waiting job a priority, 0 (first) to 9 (last). Returns the one it had. Raises `UsageError`, `OSError`."""
+    from phd_daemon.spool.priority import set_priority as write
+
+    return write(spool_of(settings).folder, name, number)
+
+
+def clean(settings: Config, names: Collection[str] = (), *, older_than: float | None = None) -> list[str]:
+    """Removes finished jobs with their logs: those named, all, or all that ended `older_than` seconds ago; returns their names."""
+    return requests.clean(spool_of(settings).folder, names, older_than=older_than, now=time.time())

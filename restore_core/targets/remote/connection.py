@@ -1,0 +1,257 @@
+"""What every kind of server does for us: the Protocol that FTP and SFTP implement, and what both implementations share.
+
+    Connection    one conversation, for one thread at a time      ftp/connection.py, sftp/connection.py
+    Server        the same for any number of threads              server.py
+    RemoteTarget  a `Target` on top of a Server                   target.py
+
+Paths are relative to the target's URL, "" is its folder; they have passed `safe_parts`. Errors are those of `Target`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from restore_core.errors import BadArchive, TargetRefused, TargetUnavailable, TryAgainLater
+from restore_core.naming import MAX_NAME_BYTES, printable
+from restore_core.targets.base import Address, Buffer, FileStat, Range, ServerLimits, TargetSpec
+from restore_core.targets.gaps import GapKind
+
+_BURST = 0.1
+"""Seconds of bandwidth that may come at once: more would not be a limit, less would sleep a thousand times a second."""
+
+
+class CutShort(TryAgainLater):
+    """The bytes of a file ended before the range did. Once, it is the network; if it happens at every try, it is the file."""
+
+    def __init__(self, where: str, position: int, size: int) -> None:
+        super().__init__(f"{where}: the transfer ends at {position} of {size} bytes")
+        self.position = position
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One name in a folder. A link is not followed; what is neither file, folder nor link has no entry."""
+
+    name: str
+    folder: bool
+    stat: FileStat
+    link: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderContent:
+    """What is in a folder. `missing` are the reasons why that may not be all of it.
+
+    `lists_itself` says that the server listed the folder's own name, `.`, too. `may_be_gone` says that the folder may simply have
+    been deleted: FTP has one answer for that and for a folder that may not be entered.
+    """
+
+    entries: Sequence[Entry]
+    missing: tuple[tuple[GapKind, str], ...] = ()
+    lists_itself: bool = False
+    may_be_gone: bool = False
+
+
+def is_single_path_component(name: str) -> bool:
+    """Whether a name in a listing can be one name in a folder. Other names are left out: no archive has such a name."""
+    size = len(name) if name.isascii() else len(name.encode("utf-8", "surrogateescape"))
+    return name not in ("", ".", "..") and "/" not in name and "\0" not in name and size <= MAX_NAME_BYTES
+
+
+class Budget:
+    """The most that one listing may cost. It raises and never cuts: backups would look deleted in a part of a listing."""
+
+    def __init__(self, name: str, limits: ServerLimits) -> None:
+        self._name, self._limits = name, limits
+        self._entries = self._bytes = 0
+        self._until = time.monotonic() + limits.listing_seconds
+
+    def spend(self, *, entries: int = 0, size: int = 0) -> None:
+        """Counts entries and bytes of the listing; raises when a limit is passed, that of the time too."""
+        self._entries += entries
+        self._bytes += size
+        limits = self._limits
+        if self._entries > limits.listing_entries:
+            self._refuse(f"more than {limits.listing_entries} entries")
+        if self._bytes > limits.listing_bytes:
+            self._refuse(f"longer than {limits.listing_bytes} bytes")
+        if time.monotonic() > self._until:
+            raise TargetUnavailable(
+                f"target {self._name}: its listing took more than {limits.listing_seconds:.0f} s",
+                remedy="Look at the server; is the URL's folder the one that holds the backups?",
+            )
+
+    def _refuse(self, why: str) -> None:
+        raise TargetRefused(
+            f"target {self._name}: its listing is {why}",
+            remedy="Is the URL's folder the one that holds the backups, and only them?",
+        )
+
+
+class Bandwidth:
+    """A limit that all connections to one target share. `rate` is bytes a second; 0 is no limit."""
+
+    def __init__(
+        self, rate: int, *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._rate, self._clock, self._sleep = rate, clock, sleep
+        self._lock = threading.Lock()
+        self._paid_until = 0.0
+
+    def spend(self, count: int) -> None:
+        """Sleeps for as long as `count` more bytes come too early."""
+        if not self._rate:
+            return
+        with self._lock:
+            now = self._clock()
+            self._paid_until = max(self._paid_until, now - _BURST) + count / self._rate
+            pause = self._paid_until - now
+        if pause > 0:
+            self._sleep(pause)
+
+
+class Pace:
+    """Measures the rate of one connection, piece by piece: a rate that is measured per file would hide a slow trickle.
+
+    Only time spent waiting for the server counts. A slow disk on our side, or our own bandwidth limit, does not.
+    """
+
+    def __init__(self, name: str, limits: ServerLimits, bandwidth: Bandwidth) -> None:
+        self._name, self._limits, self._bandwidth = name, limits, bandwidth
+        self._bytes, self._waited = 0, 0.0
+
+    def moved(self, count: int, waited: float) -> None:
+        """Counts bytes and the seconds waited for them; raises `TargetUnavailable` after a window below the minimum rate."""
+        self._bytes += count
+        self._waited += waited
+        if self._waited >= self._limits.rate_window:
+            rate = self._bytes / self._waited
+            self._bytes, self._waited = 0, 0.0
+            if rate < self._limits.minimum_rate:
+                raise TargetUnavailable(
+                    f"target {self._name}: too slow: {rate / 1024:.1f} KB/s over {self._limits.rate_window:.0f} s,"
+                    f" at least {self._limits.minimum_rate / 1024:.0f} KB/s are needed",
+                    remedy="Look at the server's load and at the network between; the job is tried again later.",
+                )
+        self._bandwidth.spend(count)
+
+
+class Upload(Protocol):
+    """A new file on the server, written in order."""
+
+    def write(self, data: Buffer | memoryview) -> None:
+        """Appends."""
+
+    def finish(self) -> None:
+        """Returns when the server has all of it, as durable as the server can make it."""
+
+    def abandon(self) -> None:
+        """Stops; the caller deletes what is there. Does nothing after `finish`."""
+
+
+class Connection(Protocol):
+    """One conversation with one server. For one thread at a time; only `abort` may come from another."""
+
+    @property
+    def holds(self) -> str | None:
+        """The file that is open on it: reading on in this file is cheap."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether both sides are in step. If not, it must be closed."""
+
+    def entries(self, folder: str, budget: Budget) -> FolderContent:
+        """Lists a folder; `ArchiveAbsent` if there is no such folder, and an error if it may not be read."""
+
+    def walk(self, folders: Iterable[str], budget: Budget) -> Iterator[tuple[str, FolderContent]]:
+        """Lists each folder, in the same order; leaves out those that were deleted meanwhile.
+
+        A folder that cannot be read, or not to its end, says so in `missing`; the others are listed all the same.
+        """
+
+    def stat(self, path: str) -> FileStat:
+        """Returns size and time of a regular file, not reached through a link where the server can tell."""
+
+    def ranges(self, path: str, stat: FileStat, wanted: Iterator[Range]) -> Generator[Buffer]:
+        """As `ByteSource.ranges`; `BadArchive` if the file is not the one `stat` was taken of, `CutShort` if it ends early."""
+
+    def upload(self, path: str) -> Upload:
+        """Begins a new file, in a folder that exists."""
+
+    def make_folder(self, path: str) -> None:
+        """Makes a folder; no error if it exists."""
+
+    def give_name(self, path: str, to: str) -> None:
+        """Renames a file; `FileExistsError` if the new name is taken."""
+
+    def remove(self, path: str) -> None:
+        """Deletes a file; no error if it does not exist."""
+
+    def abort(self) -> None:
+        """Cuts the connection: a thread that waits on it gets an error now."""
+
+    def close(self) -> None:
+        """Closes the connection, without waiting for the server."""
+
+
+class ServerConnection:
+    """What FTP and SFTP connections have in common: whom they talk to, and the texts of errors."""
+
+    def __init__(self, spec: TargetSpec, address: Address) -> None:
+        self._spec, self._address = spec, address
+        self._usable = True
+        self._aborted = False
+
+    @property
+    def usable(self) -> bool:
+        """Whether both sides are in step."""
+        return self._usable
+
+    def give_up(self) -> None:
+        """The connection is not used again."""
+        self._usable = False
+
+    def where(self, path: str) -> str:
+        """Returns a file's name for messages."""
+        return f"{self._spec.name}:{printable(path)}"
+
+    def broken(self, doing: str, error: Exception, prefix: str = "") -> TargetUnavailable:
+        """Returns the error for a connection that broke."""
+        what = "no answer in time" if isinstance(error, TimeoutError) else printable(str(error)) or "the connection was closed"
+        return TargetUnavailable(
+            f"{doing}: the connection to {self._address.host}:{self._address.port} broke: {prefix}{what}",
+            remedy="Look at the server and the network; 'phd targets' shows what answers.",
+        )
+
+    def check_same(self, path: str, then: FileStat, now: FileStat) -> None:
+        """Raises `BadArchive` for a file that is not the one that was opened."""
+        if now != then:
+            raise BadArchive(
+                f"{self.where(path)}: was replaced meanwhile: {now.size} bytes of {now.mtime:.0f},"
+                f" it was {then.size} of {then.mtime:.0f}",
+                remedy="Index the target again ('phd index'), then restore again.",
+            )
+
+    def check_arrived(self, path: str, there: int, sent: int) -> None:
+        """Raises `TargetUnavailable` if the server does not have all bytes that were sent."""
+        if there != sent:
+            raise TargetUnavailable(
+                f"{self.where(path)}: {there} of {sent} bytes arrived", remedy="Check space and rights on the target."
+            )
+
+
+def server_name(spec: TargetSpec, address: Address) -> str:
+    """Returns how messages name the server of a target."""
+    return f"target {spec.name} ({address.host}:{address.port})"
+
+
+def no_server(where: str, what: str, protocol: str) -> TargetUnavailable:
+    """Returns the error for a server that cannot be reached, or does not speak `protocol`."""
+    return TargetUnavailable(
+        f"{where}: {what or 'closed the connection'}",
+        remedy=f"Is that machine up, does an {protocol} server listen there, and can it be reached from here (firewall, route)?",
+    )
