@@ -7,7 +7,7 @@
 
 `confinement` opens the folder. Every later step works on names in that open folder, so a folder that is renamed or replaced
 by a link meanwhile changes nothing; before and after a disk gets its name the path is walked again, to see that it still leads
-there. What lies there already must be exactly the pair of files that would be written, or nothing. docs/disk.md lists all names
+there. What is there already must be exactly the pair of files that would be written, or nothing. docs/disk.md lists all names
 that a disk can have beside it.
 """
 
@@ -325,14 +325,14 @@ def _refuse_other_vmdk(destination: Destination) -> None:
         finally:
             os.close(fd)
     except BadData as error:
-        raise DestinationError(f"what lies there is no flat disk: {error.message}", remedy=remedy) from error
+        raise DestinationError(f"what is there is no flat disk: {error.message}", remedy=remedy) from error
     except OSError as error:
         raise from_os_error(error, doing="reading the descriptor that is there", where=where) from error
     reason = vmdk.why_not_flat(found)
     if reason is None and found.extents[0].file != destination.disk_name:
         reason = f"a disk with its data in {printable(found.extents[0].file or '')}, not in {printable(destination.disk_name)}"
     if reason is not None:
-        raise DestinationError(f"{where}: what lies there is no flat disk that can be replaced: {reason}", remedy=remedy)
+        raise DestinationError(f"{where}: what is there is no flat disk that can be replaced: {reason}", remedy=remedy)
 
 
 def _kind(mode: int) -> str:

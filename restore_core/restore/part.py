@@ -23,7 +23,7 @@ def held_destination(
 ) -> Iterator[tuple[Destination, Hold]]:
     """Opens a destination and holds it until the block ends: every command that writes a disk, its descriptor or its VMX begins so.
 
-    The lock file stays if anything that a restore left lies beside the disk then. Raises as `open_destination` and `take_hold`.
+    The lock file stays if a file that a restore left is beside the disk then. Raises as `open_destination` and `take_hold`.
     """
     with (
         open_destination(path, roots=roots, make_folders=make_folders, datastores=datastores) as destination,

@@ -182,7 +182,7 @@ class Feed:
             raise Stopped("another thread has failed")
 
     def interrupt(self) -> None:
-        """Make whoever waits for a server here fail now, and whoever comes after."""
+        """Make `take` fail: now for threads that wait for a server in it, and at once for later calls."""
         self._over = True
         self._delta.source.interrupt()
         if self._full is not None:

@@ -193,14 +193,14 @@ class Receipts:
         """Make the prepared receipt the valid one: the disk behind `fd` has its final name. Never raises.
 
         From now on its ctime tells whether anybody touched it. `ctime_ns` is what it was when nobody could have had the disk open
-        yet, 0 if that is not known: with another one by now somebody may have written it and set the mtime back. Then, and if this
+        yet, 0 if that is not known: if it has changed, somebody may have written the disk and set the mtime back. Then, and if this
         write fails, the next refresh hashes the disk.
         """
         receipt = self.load_next()
         if receipt is None:
             return
         facts = os.fstat(fd)
-        # Whoever has it open already may write at any moment, through a mapping even without a new mtime: then it is only ours.
+        # A program that has it open already may write at any moment, through a mapping even without a new mtime.
         sure = receipt.ours(facts) and facts.st_ctime_ns == ctime_ns and alone(fd) is not Alone.NO
         # Durably: a power cut may leave a replacement that was not synced empty, and then nobody would know the disk as ours.
         self._settle(replace(receipt, ctime_ns=facts.st_ctime_ns if sure else 0, boot=boot_id()))

@@ -1,4 +1,4 @@
-"""Finishes, or undoes, what a crash interrupted at a destination. Whoever holds the destination calls it first.
+"""Finishes, or undoes, what a crash interrupted at a destination. The holder of the destination calls it first.
 
     a replacement   the record in the hold tells the two files apart: forward if nobody has used the old disk since, else back
     a private name  a part file that was about to get its name is renamed to the part file again
@@ -34,7 +34,7 @@ from restore_core.restore.request import Stop
 from restore_core.restore.survey import holds_digests
 
 _NOT_THERE = "deleted the redo file of a disk that is not there any more"
-_WAYS_OUT = "'phd recover DISK' finishes the change, --back takes it back, --as-it-is gives the disk its name as it lies."
+_WAYS_OUT = "'phd recover DISK' finishes the change, --back takes it back, --as-it-is gives the disk its name as it is."
 
 
 def recover(destination: Destination, hold: Hold, records: Path | None, stop: Stop) -> list[str]:
@@ -57,7 +57,7 @@ def recover_to(destination: Destination, side: Side | None, records: Path | None
             if side is None:
                 redo.unhide(destination)
                 redo.discard(destination)
-                return "the disk has its name again, as it lies; what is in it is not known"
+                return "the disk has its name again, as it is; what is in it is not known"
             _finish(destination, file, disk, side, receipts=Receipts(records, destination), stop=stop)
     except _NotTheDisk:
         redo.discard(destination)
@@ -114,7 +114,7 @@ def _replaced(destination: Destination, record: Replacement, files: dict[str, tu
 def _both_used(destination: Destination, one: str, other: str) -> Diverged:
     return Diverged(
         f"{destination.where}: a replacement was interrupted, and both disks may have been used since: "
-        f"one lies there as {printable(one)}, the other as {printable(other)}",
+        f"one is there as {printable(one)}, the other as {printable(other)}",
         remedy=f"Power off the VMs that use them. Keep what you need of {printable(other)}, remove it, then restore again.",
     )
 
@@ -325,14 +325,14 @@ def _opened(destination: Destination, *, copied: bool = False) -> Iterator[tuple
         if not same and hidden == name:
             raise _NotTheDisk
         if not same and not copied:
-            raise _written_meanwhile(destination, "what lies there hidden is another file, perhaps a copy of the disk")
+            raise _written_meanwhile(destination, "the hidden file is another one, perhaps a copy of the disk")
         lock_image(disk, destination.where)
         refuse_lock_files(name, destination.folder_fd, destination.where)
         if alone(disk) is Alone.NO:
             raise in_use(destination.where, "another program has it open, while a change in place of it is unfinished")
         if os.fstat(disk).st_nlink > 1:
             raise Diverged(
-                f"{destination.where}: a change in place was interrupted, and the disk has a second name (hard link) by now",
+                f"{destination.where}: a change in place was interrupted, and the disk has a second name (hard link) now",
                 remedy=f"Remove the other name, or make it a copy of its own. {_WAYS_OUT}",
             )
         yield file, disk

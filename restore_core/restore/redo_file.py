@@ -157,7 +157,7 @@ class StagedBlocks:
             rank += count
 
     def write(self, data: Buffer, offset: int) -> None:
-        """Write `data`, which lies within one run of blocks that change, to its place; `offset` is on the disk."""
+        """Write `data`, which is within one run of blocks that change, to its place; `offset` is on the disk."""
         run = bisect.bisect_right(self._starts, offset) - 1
         self._file.write(data, self._packed[run] + offset - self._starts[run])
 

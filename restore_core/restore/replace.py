@@ -196,23 +196,23 @@ def take_back(destination: Destination, hold: Hold, record: Replacement, part: i
     `OSError`.
     """
     disk = destination.disk_name
-    lies = next((name for name in (disk, record.private, record.aside) if destination.leads_to(name, old.fd)), None)
-    if lies is None and destination.leads_to(disk, part):
+    now = next((name for name in (disk, record.private, record.aside) if destination.leads_to(name, old.fd)), None)
+    if now is None and destination.leads_to(disk, part):
         return  # somebody removed the old disk: recovery gives the new one its descriptor
-    if lies is not None and lies != disk:
+    if now is not None and now != disk:
         if destination.leads_to(disk, part):
             if alone(part) is Alone.NO:
-                raise in_use(destination.where, f"the old disk ({printable(lies)}) and the new one were both opened")
-            if lies == record.private:
-                durable.exchange(lies, disk, dir_fd=destination.folder_fd)
+                raise in_use(destination.where, f"the old disk ({printable(now)}) and the new one were both opened")
+            if now == record.private:
+                durable.exchange(now, disk, dir_fd=destination.folder_fd)
             else:
                 destination.move(disk, record.private)
             if alone(part) is Alone.NO:
                 raise in_use(destination.where, f"the new disk ({printable(record.private)}) was opened, too; the old one is back")
         elif destination.has(disk):
-            raise third_file(destination, lies)
+            raise third_file(destination, now)
         if not destination.leads_to(disk, old.fd):
-            destination.move(lies, disk)
+            destination.move(now, disk)
     if destination.leads_to(record.private, part):
         back_to_part(destination, record.private)
     unhide(destination)
@@ -284,8 +284,8 @@ def back_to_part(destination: Destination, private: str) -> None:
 
 def third_file(destination: Destination, *names: str) -> DestinationError:
     """Returns the refusal when a third file has the disk's name."""
-    lies = ", ".join(printable(name) for name in names)
+    now = ", ".join(printable(name) for name in names)
     return DestinationError(
-        f"{destination.where}: a change of the disk was interrupted and a third file took the name; the disk lies there as {lies}",
+        f"{destination.where}: a change of the disk was interrupted and a third file took the name; the disk is there as {now}",
         remedy="Decide which one is wanted, give it the name, remove the others, then restore again.",
     )

@@ -125,7 +125,7 @@ class _Attempt:
     def write(self) -> tuple[Decision, ArchiveRef | None]:
         """Write the disk from the first copy of the Full that can be read to its end; what was written from one copy is kept.
 
-        A disk that somebody writes meanwhile is surveyed again; twice, then the job has to wait. With "ours" it is theirs.
+        A disk that somebody writes meanwhile is surveyed again; twice, then the job has to wait. With `only_ours` it is `Diverged`.
         """
         for surveys in count(1):
             try:

@@ -159,7 +159,7 @@ class Writer:
     def _hide_and_prove(self, old: ExistingDisk) -> None:
         """Hide descriptor and disk, and prove that nobody opened it before. If somebody did, show both again, and raise."""
         self.hold.refuse_if_lost()
-        # First the receipt: whoever completes the change after a crash must know that the disk is ours.
+        # First the receipt: recovery, which completes the change after a crash, must know that the disk is ours.
         self._receipts.prepare(self.delta, os.fstat(old.fd), mtime_ns=time.time_ns())
         try:
             redo.hide(self.destination, old)

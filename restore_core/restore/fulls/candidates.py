@@ -27,7 +27,7 @@ _AT_ONCE = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One file that may be the Full. `why` says what proves it, or what speaks against it; `size` is in bytes.
+    """One file that may be the Full. `why` says what proves it, or why it is not the Full; `size` is in bytes.
 
     `time` is the stamp of its name as written there, None for a name that is not ours.
     """
