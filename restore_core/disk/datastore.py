@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from restore_core import mounts
+from restore_core.errors import is_no_answer
 
 MARKER = ".phd-datastore"
 _FS_IOC_GETFSUUID = 0x80111500
@@ -91,19 +92,15 @@ def compare(recorded: Seen | None, now: Seen) -> Standing:
         return Standing.NEW
     marker = recorded.marker is not None and recorded.marker == now.marker
     file_system = recorded.file_system.same(now.file_system)
-    match marker, file_system:
-        case True, True:
-            return Standing.BOTH
-        case True, False:
-            return Standing.MARKER
-        case False, True:
-            return Standing.FILE_SYSTEM
-        case _:
-            return Standing.OTHER
+    if marker and file_system:
+        return Standing.BOTH
+    if marker:
+        return Standing.MARKER
+    return Standing.FILE_SYSTEM if file_system else Standing.OTHER
 
 
 def look(datastore: Path) -> Seen:
-    """Returns what a datastore is now. Raises `OSError` when the folder cannot be opened."""
+    """Returns what a datastore is now. Raises `OSError` when the folder cannot be opened, or nothing can be read now."""
     fd = os.open(datastore, _FOLDER)
     try:
         return Seen(marker=_marker(fd), file_system=_file_system(fd))
@@ -113,11 +110,8 @@ def look(datastore: Path) -> Seen:
 
 def datastore_of(path: Path, roots: tuple[Path, ...]) -> Path | None:
     """Returns the datastore of a path, as it is written: the direct child of the longest root above it. Pure."""
-    above = [root for root in roots if root in path.parents]
-    if not above:
-        return None
-    root = max(above, key=lambda each: len(each.parts))
-    return root / path.relative_to(root).parts[0]
+    root = max((root for root in roots if root in path.parents), key=lambda each: len(each.parts), default=None)
+    return None if root is None else root / path.relative_to(root).parts[0]
 
 
 def new_marker() -> tuple[str, bytes]:
@@ -134,13 +128,13 @@ def marker_text(name: str) -> bytes:
 def _marker(folder: int) -> str | None:
     try:
         fd = os.open(MARKER, _READ, dir_fd=folder)
-    except OSError:
+    except OSError as error:
+        if is_no_answer(error):
+            raise
         return None
     try:
         found = _MARKED.search(os.pread(fd, _MAX_MARKER, 0)) if stat.S_ISREG(os.fstat(fd).st_mode) else None
         return found[1].decode() if found else None
-    except OSError:
-        return None
     finally:
         os.close(fd)
 
@@ -159,12 +153,14 @@ def _file_system(folder: int) -> FileSystem:
 
 def _mount_of(folder: int) -> mounts.Mount | None:
     """Returns the mount that an open folder is on, None where /proc does not tell it."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/self/fdinfo/{folder}").read_text().splitlines():
-            if line.startswith("mnt_id:"):
-                number = line.split()[1]
-                return next((mount for mount in mounts.mounted() if mount.id == number), None)
-    return None
+    try:
+        text = Path(f"/proc/self/fdinfo/{folder}").read_text()
+    except OSError as error:
+        if is_no_answer(error):
+            raise
+        return None
+    number = next((line.split()[1] for line in text.splitlines() if line.startswith("mnt_id:")), None)
+    return next((mount for mount in mounts.mounted() if mount.id == number), None)
 
 
 def _uuid(folder: int, kind: str) -> str:

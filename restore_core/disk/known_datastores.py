@@ -78,12 +78,10 @@ def refuse_walk(walk: Walk, path: Path, record: DatastoreRecord | None) -> None:
 
 
 def _leads_to(path: Path, folder: int) -> bool:
-    here = os.fstat(folder)
     try:
-        there = os.stat(path)
+        return os.path.samestat(os.stat(path), os.fstat(folder))
     except OSError:
         return False
-    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
 
 
 def refuse_unmounted(path: Path) -> None:
@@ -116,6 +114,7 @@ def learn(datastore: Path, record: DatastoreRecord) -> Standing:
         if marker is None:
             kept = recorded.marker if recorded else None
             marker = put_marker(datastore, kept, durable_now=False) or kept
+        _refuse_unrecognizable(datastore, marker, now)
         _write(record.file, {**read_record(record.file), str(datastore): Seen(marker=marker, file_system=now.file_system)})
     return standing
 
@@ -129,6 +128,7 @@ def accept(datastore: Path, record: DatastoreRecord) -> Seen:
     now = _look(datastore)
     with _alone(record.file):
         seen = Seen(marker=put_marker(datastore, None, durable_now=True), file_system=now.file_system)
+        _refuse_unrecognizable(datastore, seen.marker, now)
         _write(record.file, {**read_record(record.file), str(datastore): seen})
     return seen
 
@@ -146,7 +146,8 @@ def forget(datastore: Path, record: DatastoreRecord) -> bool:
 def read_record(file: Path) -> Known:
     """Returns all recorded datastores. Raises `WrongDatastore` when the file is damaged or a newer version's, `OSError`."""
     try:
-        text = _read(file)
+        with file.open("rb") as opened:
+            text = opened.read(_MAX_BYTES)
     except FileNotFoundError:
         return {}
     try:
@@ -195,6 +196,15 @@ def _readable_for_all(folder: int, text: bytes) -> None:
             os.close(fd)
 
 
+def _refuse_unrecognizable(datastore: Path, marker: str | None, now: Seen) -> None:
+    """Refuses to record what nothing could be recognized by: every later look would call it another disk."""
+    if marker is None and not now.file_system.type:
+        raise TryAgainLater(
+            f"{printable(str(datastore))}: its marker cannot be written, and /proc does not tell its file system",
+            remedy=f"Let this user write {printable(str(datastore / MARKER))}, or mount /proc.",
+        )
+
+
 def _look(datastore: Path) -> Seen:
     where = printable(str(datastore))
     try:
@@ -237,11 +247,6 @@ def _alone(file: Path) -> Iterator[None]:
 def _write(file: Path, known: Known) -> None:
     document = {"version": VERSION, "datastores": {path: asdict(seen) for path, seen in sorted(known.items())}}
     durable.write_whole(file, json.dumps(document, indent=1).encode() + b"\n", mode=0o600)
-
-
-def _read(file: Path) -> bytes:
-    with file.open("rb") as opened:
-        return opened.read(_MAX_BYTES)
 
 
 def _seen(data: dict[str, object]) -> Seen:

@@ -22,7 +22,7 @@ from restore_core.disk.alone import Alone, alone, ctime_of, in_use, leased, lock
 from restore_core.disk.destination import HIDDEN_SUFFIX, Destination
 from restore_core.disk.hold import Hold
 from restore_core.disk.identity import Identity, Stamps, stamps_of
-from restore_core.errors import DestinationError, DestinationExists, TryAgainLater
+from restore_core.errors import DestinationError, DestinationExists, TryAgainLater, is_no_answer
 from restore_core.naming import printable
 from restore_core.restore.existing import ChangedMeanwhile, ExistingDisk
 from restore_core.restore.publish import hide_descriptor
@@ -97,18 +97,21 @@ class Replacement:
 
     @contextlib.contextmanager
     def opened(self, destination: Destination) -> Iterator[dict[str, tuple[str, int]]]:
-        """Opens the "new" and the "old" file, whatever their names are now: (name, descriptor) for each that is there."""
+        """Opens the "new" and the "old" file, whatever their names are now: (name, descriptor) for each that is there.
+
+        Raises `OSError` if they cannot be looked for now.
+        """
         found: dict[str, tuple[str, int]] = {}
         names = (destination.disk_name, self.private, self.aside, destination.part_name, *destination.private_names())
         try:
             for name in dict.fromkeys(names):
-                with contextlib.suppress(OSError):
-                    fd = destination.open(name)
-                    which = self._which(stamps_of(fd))
-                    if which and which not in found:
-                        found[which] = (name, fd)
-                    else:
-                        os.close(fd)
+                if (fd := _opened(destination, name)) is None:
+                    continue
+                which = self._which(stamps_of(fd))
+                if which and which not in found:
+                    found[which] = (name, fd)
+                else:
+                    os.close(fd)
             yield found
         finally:
             for _name, fd in found.values():
@@ -116,6 +119,19 @@ class Replacement:
 
     def _which(self, stamps: Stamps) -> str:
         return "new" if self.new.is_it(stamps) else "old" if self.old.is_it(stamps) else ""
+
+
+def _opened(destination: Destination, name: str) -> int | None:
+    """Opens a file of the folder; returns None where there is none of ours.
+
+    Raises an error that says nothing about the file: an old disk that cannot be opened for want of descriptors is not gone.
+    """
+    try:
+        return destination.open(name)
+    except OSError as error:
+        if is_no_answer(error):
+            raise
+        return None
 
 
 def publish_new(destination: Destination, hold: Hold, part: int) -> int:
