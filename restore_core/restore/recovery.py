@@ -325,7 +325,7 @@ def _opened(destination: Destination, *, copied: bool = False) -> Iterator[tuple
         if not same and hidden == name:
             raise _NotTheDisk
         if not same and not copied:
-            raise _written_meanwhile(destination, "the hidden file is another one, perhaps a copy of the disk")
+            raise _written_meanwhile(destination, "the hidden one is another file, perhaps a copy of the disk")
         lock_image(disk, destination.where)
         refuse_lock_files(name, destination.folder_fd, destination.where)
         if alone(disk) is Alone.NO:
