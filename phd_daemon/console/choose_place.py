@@ -15,10 +15,10 @@ from phd_daemon.console.menus import waited
 from phd_daemon.console.session import Session
 from phd_daemon.console.steps import Step, Went, on_if
 from phd_daemon.operations import places
-from phd_daemon.operations.chosen_backup import Checked
+from phd_daemon.operations.chosen_backup import BackupFacts
 from phd_daemon.operations.places import Datastore, Place
 from phd_daemon.show import output
-from restore_core.naming import printable, unprintable
+from restore_core.naming import printable, unescape_name
 
 _PLACE_HELP = """\
 The disks of this name on the datastores of this host, two folders deep. One that a virtual machine holds cannot be chosen: power
@@ -36,7 +36,7 @@ class _Elsewhere(enum.Enum):
 class FolderSteps:
     """The steps to a folder on a datastore, or to any other; the folder may be missing yet. The backup is known before them."""
 
-    backup: Checked
+    backup: BackupFacts
     disk = ""  # the name of the disk that the folder is for, if it is for one
     stores: list[Datastore]
     wanted = True  # False: these steps are passed over
@@ -99,10 +99,10 @@ class FolderSteps:
                 title=_folder_title(store),
                 prompt="Name of the folder",
                 suggestion=self.typed,
-                check=lambda text: places.wrong_folder(store, unprintable(text)),
+                check=lambda text: places.wrong_folder(store, unescape_name(text)),
             )
         self.typed = self.face.ask(question) or ""
-        self.folder = (store or Path()) / os.path.normpath(unprintable(self.typed))
+        self.folder = (store or Path()) / os.path.normpath(unescape_name(self.typed))
         return on_if(self.typed)
 
 
@@ -155,7 +155,7 @@ class PlaceSteps(FolderSteps):
         knows = "the Delta knows this name" if self.backup.header else "a guess, from the name of the backup"
 
         def check(text: str) -> str | None:
-            name = unprintable(text)
+            name = unescape_name(text)
             return places.wrong_name(folder, name, confined=confined) or places.in_use(folder / name)
 
         while True:
@@ -168,7 +168,7 @@ class PlaceSteps(FolderSteps):
                 check=check,
             )
             self.name = self.face.ask(question) or ""
-            self.path = folder / unprintable(self.name)
+            self.path = folder / unescape_name(self.name)
             if not self.name or places.ends_like_a_disk(self.path) or self._raw_is_meant():
                 return on_if(self.name)
 
@@ -178,7 +178,7 @@ class PlaceSteps(FolderSteps):
         return bool(self.face.confirm("Make a raw image?", lines, default=False))
 
     def confirm_overwriting(self) -> Went:
-        """Asked where a disk is there already; it is never overwritten without this."""
+        """QuestionScreen where a disk is there already; it is never overwritten without this."""
         if self.wanted and not places.is_there(self.path):
             self.overwrite = False
             return Went.PAST

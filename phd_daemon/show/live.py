@@ -57,6 +57,7 @@ class LiveReport:
     def __init__(self, line: Line = delta_line, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._line, self._clock = line, clock
         self._terminal = output.on_a_terminal()
+        self._every = _REDRAW_EVERY if self._terminal else _PRINT_EVERY
         self._shown = clock()
         self._last: Progress | None = None
 
@@ -66,13 +67,13 @@ class LiveReport:
 
     def planned(self, plan: PlanSummary) -> None:
         """The plan."""
-        output.say(f"Planned: {plan.describe()}")
+        self.note(f"Planned: {plan.describe()}")
 
     def progress(self, progress: Progress) -> None:
         """How far it is; called far more often than it is shown."""
         now = self._clock()
         self._last = progress
-        if now - self._shown >= (_REDRAW_EVERY if self._terminal else _PRINT_EVERY):
+        if now - self._shown >= self._every:
             self._shown = now
             self._show(progress, now)
 
