@@ -12,8 +12,7 @@ from restore_core.disk.destination import STAGED_SUFFIX, Destination, open_desti
 from restore_core.errors import PhdError
 from restore_core.replication import ledger
 from restore_core.replication.ledger import LedgerLine, from_rule
-from restore_core.restore.held import held_destination
-from restore_core.restore.part import remove_small_parts
+from restore_core.restore.part import held_destination, remove_small_parts
 
 
 def enter(record: JobRecord, finished: float, path: Path) -> None:

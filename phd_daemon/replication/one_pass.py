@@ -44,7 +44,7 @@ from restore_core.naming import printable
 from restore_core.replication.ledger import job_name, read_ledger
 from restore_core.replication.rules import Rule
 from restore_core.replication.selection import Decision, Destination, Phase, Policy, QueuedJob, Verdict, World, select
-from restore_core.restore import receipt
+from restore_core.restore.receipt import Receipt, Receipts
 from restore_core.restore.request import OURS, RestoreOptions
 from restore_core.targets import TargetSet, parse_ref
 from restore_core.targets.base import ArchiveRef
@@ -161,7 +161,7 @@ def _destination(path: Path, config: Config, spool: Spool) -> Destination:
         with open_destination(path, roots=config.datastores.roots, make_folders=False) as there:
             disk = there.stat_disk()
             startable = there.raw or there.stat_descriptor() is not None
-            known = receipt.load(spool.receipts, there)
+            known = Receipts(spool.receipts, there).load()
             if disk is None or known is None or not known.ours(disk):
                 exists = disk is not None or (startable and not there.raw)
                 return Destination(exists=exists, unseen="" if known else _no_receipts(spool))
@@ -173,7 +173,7 @@ def _destination(path: Path, config: Config, spool: Spool) -> Destination:
         return Destination(exists=exists, unseen=why if exists else "")
 
 
-def _restored(known: receipt.Receipt) -> tuple[ArchiveRef | None, dt.datetime | None]:
+def _restored(known: Receipt) -> tuple[ArchiveRef | None, dt.datetime | None]:
     """Returns which archive a receipt is of, and when that backup was made; None for what it does not say."""
     try:
         return parse_ref(known.archive), dt.datetime.fromtimestamp(known.taken, dt.UTC) if known.taken else None

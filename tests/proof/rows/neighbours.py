@@ -24,7 +24,7 @@ from typing import Any
 
 from restore_core.disk import alone
 from restore_core.disk.destination import REDO_SUFFIX
-from restore_core.restore.held import held_destination
+from restore_core.restore.part import held_destination
 from restore_core.restore.recovery import recover_to
 from restore_core.restore.request import OURS, Provision, Stop
 from restore_core.restore.run import restore_delta
