@@ -29,7 +29,7 @@ from phd_daemon.spool.reconcile import Examine
 from phd_daemon.spool.record import JobRecord, write_record
 from phd_daemon.spool.scan import identity_of
 from phd_daemon.spool.status_file import Outcome, Result, read_status, write_status
-from restore_core.disk.identity import Identity
+from restore_core.disk.identity import FileIdentity
 from restore_core.errors import BadControlFile, PhdError
 from restore_core.naming import printable
 from restore_core.restore.request import OURS, Provision, VmxChoice
@@ -53,7 +53,7 @@ Validate = Callable[[bytes, str], ControlFile]
 class SubmittedFile:
     """A waiting file as it was found. `ctime_ns` decides its place in the queue."""
 
-    identity: Identity
+    identity: FileIdentity
     size: int
     mtime_ns: int
     ctime_ns: int
@@ -313,7 +313,7 @@ def _unreadable() -> PhdError:
     return BadControlFile("the daemon may not read this file", remedy="Make it readable (chmod 0644) and rename it back to .job.")
 
 
-def _submitted(found: os.stat_result, identity: Identity) -> SubmittedFile:
+def _submitted(found: os.stat_result, identity: FileIdentity) -> SubmittedFile:
     return SubmittedFile(
         identity=identity,
         size=found.st_size,
@@ -325,4 +325,4 @@ def _submitted(found: os.stat_result, identity: Identity) -> SubmittedFile:
 
 
 def _not_opened(found: os.stat_result) -> SubmittedFile:
-    return _submitted(found, Identity(inode=found.st_ino, generation=0))
+    return _submitted(found, FileIdentity(inode=found.st_ino, generation=0))

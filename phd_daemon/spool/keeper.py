@@ -34,7 +34,7 @@ from phd_daemon.spool.reconcile import (
     reconcile,
 )
 from phd_daemon.spool.record import JobRecord, NewerRecord, read_record
-from phd_daemon.spool.scan import FileFacts, Files, FolderReader, Kind
+from phd_daemon.spool.scan import FileFacts, FileKind, Files, FolderReader
 from phd_daemon.spool.status_file import Outcome, read_status
 from phd_daemon.spool.troubles import Troubles
 from restore_core.naming import printable
@@ -299,7 +299,7 @@ class Keeper:
             self._watched[stem] = _Watched(file=file, since=time.monotonic(), renamed_in=renamed_in)
         elif renamed_in:
             seen.renamed_in = True
-        if file.kind is Kind.OTHER:
+        if file.kind is FileKind.OTHER:
             self._troubles.report(stem, f"{printable(self._spool.control(stem, State.WAITING).name)} is no file: left alone")
 
     def _summary(self, answers: list[tuple[str, Action]]) -> Round:

@@ -22,7 +22,7 @@ from phd_daemon.spool.transitions import Claim
 from phd_daemon.worker.order import from_json
 from restore_core import durable
 from restore_core.disk.destination import disk_key
-from restore_core.disk.identity import Identity
+from restore_core.disk.identity import FileIdentity
 from restore_core.errors import BadControlFile, DestinationOutside
 from restore_core.restore.request import Provision, RestoreOptions, VmxChoice
 
@@ -43,7 +43,7 @@ def text(root: Path, *, delta: str = "nas1:x/d.phd", disk: str = "ds1/crm.vmdk",
 def record(root: Path, **changes: object) -> JobRecord:
     source = text(root, more='provision = "thin"\nvmx = "as-is"\nreadback = true\noverwrite = true\nfull = "nas1:x/f.phd"\n')
     return JobRecord(
-        stem="crm", state=State.CANCELLED, identity=Identity(inode=1, generation=1), size=1, mtime_ns=1, not_before_ns=1,
+        stem="crm", state=State.CANCELLED, identity=FileIdentity(inode=1, generation=1), size=1, mtime_ns=1, not_before_ns=1,
         arrived_ns=1, accepted_at=1.0, uid=0, submitter=ME, text=source.decode(), control=parse_control_file(source), attempt=2,
     ).with_(**changes)  # fmt: skip
 
