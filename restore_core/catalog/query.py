@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from restore_core import naming
 from restore_core.catalog.entry import CatalogEntry, entry_of
-from restore_core.catalog.listing import Line, parse_line, read_texts, read_trouble, unescaped
+from restore_core.catalog.listing import ListingLine, parse_line, read_texts, read_trouble, unescaped
 from restore_core.naming import ArchiveType, printable
 from restore_core.targets.base import ArchiveRef, FileStat, TargetSpec
 
@@ -73,7 +73,7 @@ def files_of_size(folder: Path, spec: TargetSpec, size: int) -> Iterator[tuple[A
             yield _ref_and_stat(spec, line)
 
 
-def _ref_and_stat(spec: TargetSpec, line: Line) -> tuple[ArchiveRef, FileStat]:
+def _ref_and_stat(spec: TargetSpec, line: ListingLine) -> tuple[ArchiveRef, FileStat]:
     return ArchiveRef(target=spec.name, path=unescaped(line.path)), FileStat(size=line.size, mtime=line.mtime)
 
 
