@@ -87,7 +87,7 @@ def test_a_digest_of_another_size_is_one_line(copy: Path) -> None:
 
 RETRIES = """
 from phd_daemon.spool.layout import State
-from phd_daemon.spool.reconcile import Again, Facts, reconcile
+from phd_daemon.spool.reconcile import Facts, WaitAgain, reconcile
 from phd_daemon.spool.record import JobRecord
 from phd_daemon.spool.scan import FileFacts, Kind
 from phd_daemon.spool.status_file import Outcome, Result
@@ -105,7 +105,7 @@ outcome = Outcome(attempt=1, result=Result.TRY_AGAIN, exit_code=69, reason="asle
 def waits(outcome, how):
     now, found = record, []
     facts = dict(files={State.RUNNING: file}, outcome=outcome, how_ended=how)
-    while isinstance(action := reconcile(Facts(record=now, **facts)), Again):
+    while isinstance(action := reconcile(Facts(record=now, **facts)), WaitAgain):
         found.append(action.next_try)
         now = now.with_(tries=action.tries, deaths=action.deaths)
     return [*found, action.state.value]
@@ -265,6 +265,71 @@ def test_a_kind_of_target_is_one_module_and_one_line(copy: Path) -> None:
     run(copy, WITH_ZIP_TARGETS)
 
 
+WITH_ANOTHER_STATE = """
+import json, os, subprocess, sys, time
+from pathlib import Path
+
+from phd_daemon.doctor.spool import examine
+from phd_daemon.spool.layout import Act
+from phd_daemon.operations.queue import possible
+from phd_daemon.replication.one_pass import queued_jobs
+from phd_daemon.spool import requests
+from phd_daemon.spool.keeper import IntakeRules, Keeper
+from phd_daemon.spool.layout import Act, Spool, State, parse_name
+from phd_daemon.spool.purge import purge
+from phd_daemon.spool.safety import check_spool
+from phd_daemon.spool.scan import FolderReader
+from phd_daemon.spool.snapshot import snapshot
+
+spool = Spool(folder=Path("spool").absolute())
+spool.folder.mkdir(mode=0o700)
+check_spool(spool)
+text = 'delta = "/backups/{0}.phd"\\nrestore_to = "/vmfs/volumes/ds1/{0}.vmdk"\\n'
+for name in ("night.paused", "old.expired", "new.job"):
+    (spool.folder / name).write_text(text.format(name))
+assert parse_name("night.paused") == ("night", State.PAUSED) and parse_name("old.expired") == ("old", State.EXPIRED)
+assert State.EXPIRED in FolderReader(spool).scan()["old"]
+
+views = snapshot(spool.folder, time.time())
+assert [(view.name, view.state.meaning) for view in views] == [("new", "waiting"), ("night", "paused"), ("old", "expired")]
+assert possible(views[1]) == (Act.RELEASE, Act.CANCEL) and possible(views[2]) == (Act.RETRY, Act.REMOVE)
+assert [(job.name, job.phase.value) for job in queued_jobs(spool)] == [("new", "active"), ("night", "active"), ("old", "failed")]
+
+Path("phd.toml").write_text(f'[queue]\\nspool = "{spool.folder}"\\n')
+def phd(*arguments):
+    called = [sys.executable, "-c", "from phd_daemon.cli.main import main; main()", *arguments, "--config", "phd.toml"]
+    return subprocess.run(called, check=True, stdout=subprocess.PIPE).stdout.decode()
+assert "paused" in phd("queue") and "expired" in phd("queue")
+assert [job["state"] for job in json.loads(phd("queue", "--json"))] == ["waiting", "paused", "expired"]
+assert [finding.check for finding in examine(spool.folder, enabled=True).findings] == ["daemon-down"]
+
+def accepted(text, submitter):
+    from phd_daemon.spool.control_file import parse_control_file
+    return parse_control_file(text)
+keeper = Keeper(spool, ended=lambda record: None, tick=lambda: None)
+rules = IntakeRules(validate=accepted, submitters=())
+assert [record.stem for record in keeper.round(rules, renamed_in=["new.job"]).ready] == ["new"]
+os.rename("spool/new.job", "spool/new.paused")
+assert keeper.round(rules).ready == () and "paused:" in spool.log("new").read_text()
+requests.release(spool.folder, "new")
+assert [record.stem for record in keeper.round(rules).ready] == ["new"]
+
+assert purge(spool, older_than=-1, now=time.time(), busy=()) == ["old"]
+assert sorted(path.name for path in spool.folder.glob("*.*") if parse_name(path.name)) == ["new.job", "night.paused"]
+"""
+
+
+def test_a_state_is_one_row(copy: Path) -> None:
+    layout = copy / "phd_daemon/spool/layout.py"
+    add_line(
+        layout,
+        '    HELD = "held"',
+        'PAUSED = "paused", "paused", 2, False, None, frozenset({Act.RELEASE, Act.CANCEL})',
+    )
+    add_line(layout, '    REJECTED = "rejected"', 'EXPIRED = "expired", "expired", 3, False, ExitCode.TRY_AGAIN, _ENDED')
+    run(copy, WITH_ANOTHER_STATE)
+
+
 GREET = '''
 """`phd greet NAME`: says hello."""
 
@@ -315,3 +380,80 @@ def test_a_command_that_does_not_say_whether_it_stays_done_is_refused(copy: Path
     run(copy, "from phd_daemon.cli.main import run; assert run(['greet', 'you']) == 70")
     (copy / "phd_daemon/cli/commands/greet.py").write_text(GREET.replace("@command(stays_done=True)", "@click.command()"))
     run(copy, "from phd_daemon.cli.main import run; assert run(['greet', 'you']) == 70")
+
+
+WITH_ANOTHER_KEY = """
+import subprocess
+import sys
+from pathlib import Path
+
+from phd_daemon.config.load import load_config
+from phd_daemon.daemon.starts import work_order
+from phd_daemon.operations.installation import spool_of
+from phd_daemon.operations.submit import submit
+from phd_daemon.spool.transitions import Claim
+from phd_daemon.spool.control_file import ControlFile, parse_control_file
+from phd_daemon.spool.layout import State
+from phd_daemon.spool.record import JobRecord
+from phd_daemon.worker.order import from_json
+from restore_core.disk.identity import Identity
+from restore_core.errors import BadControlFile
+from restore_core.restore.request import RestoreOptions
+from tests.phd_daemon.small_backup import small_backup
+
+here = Path.cwd()
+backup = small_backup(here / "nas")
+disk = here / "volumes/A/CRM.vmdk"
+for folder in (disk.parent, here / "spool/.state/receipts"):
+    folder.mkdir(parents=True)
+tables = {"queue": f'spool = "{here}/spool"', "datastores": f'roots = ["{here}/volumes"]'}
+tables["targets.nas1"] = f'url = "{backup.target.url}"'
+Path("phd.toml").write_text(f'state_dir = "{here}/state"\\n' + "".join(f"[{name}]\\n{line}\\n" for name, line in tables.items()))
+config = load_config(here / "phd.toml")
+
+(job,) = submit(config, [ControlFile(delta=backup.delta, restore_to=disk, options=RestoreOptions(greeting="good night"))])
+text = (here / f"spool/{job}.job").read_text()
+assert 'greeting = "good night"\\n' in text, text
+
+control = parse_control_file(text.encode())
+record = JobRecord(
+    stem=job, state=State.RUNNING, identity=Identity(inode=1, generation=1), size=1, mtime_ns=0, not_before_ns=0, arrived_ns=0,
+    accepted_at=0.0, uid=0, submitter="root", text=text, control=control, attempt=1,
+)
+spool = spool_of(config)
+spool.control(job, State.WAITING).rename(spool.control(job, State.RUNNING))
+order = work_order(config, spool, Claim(record=record, lock_fd=-1)).to_json()
+assert from_json(order).request().options == RestoreOptions(greeting="good night")
+ran = subprocess.run([sys.executable, "-m", "phd_daemon.worker.attempt"], input=order, check=True)
+log = spool.log(job).read_text()
+assert "the options say good night" in log, log
+assert disk.exists()
+
+refused = {"greeting = 7": "line 3: greeting: must be kind", "greetings = 'x'": "no such key (did you mean 'greeting'?)"}
+for line, why in refused.items():
+    try:
+        parse_control_file((text.partition("greeting")[0] + line).encode())
+    except BadControlFile as error:
+        assert why in error.message, error.message
+    else:
+        raise SystemExit(f"{line} was accepted")
+"""
+
+KIND = """
+def _parse_greeting(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be kind")
+    return value
+
+
+"""
+
+
+def test_a_key_of_the_control_file_is_a_field_its_parser_and_the_place_that_acts_on_it(copy: Path) -> None:
+    request = copy / "restore_core/restore/request.py"
+    add_line(request, "readback: bool = ", 'greeting: str = field(default="", metadata={"parse": _parse_greeting})')
+    above = "@dataclass(frozen=True, slots=True, kw_only=True)\nclass RestoreOptions:"
+    request.write_text(request.read_text().replace(above, KIND.lstrip() + above))
+    acts = 'self.reporter.note(f"the options say {request.options.greeting}")'
+    add_line(copy / "restore_core/restore/run.py", "delta.check_metadata()", acts)
+    run(copy, WITH_ANOTHER_KEY)

@@ -10,11 +10,11 @@ import click
 
 from phd_daemon.cli.complete import jobs_in
 from phd_daemon.operations.installation import read_config
-from phd_daemon.operations.queue import Act, act
+from phd_daemon.operations.queue import act
 from phd_daemon.show import output
-from phd_daemon.spool.layout import State
+from phd_daemon.spool.layout import Act, State
 from restore_core.errors import ExitCode
-from restore_core.naming import printable, unprintable
+from restore_core.naming import printable, unescape_name
 
 _Command = TypeVar("_Command", bound=Callable[..., object])
 
@@ -27,7 +27,7 @@ def jobs_argument(*states: State) -> Callable[[_Command], _Command]:
 def act_on(jobs: Sequence[str], config: Path | None, what: Act, done: str) -> int:
     """Does it to every job and says what came of it. Returns the exit code of the last refusal, or 0."""
     code = ExitCode.DONE
-    for answer in act(read_config(config), what, map(unprintable, jobs)):
+    for answer in act(read_config(config), what, map(unescape_name, jobs)):
         if answer.refusal is not None:
             output.complain(str(answer.refusal))
             code = answer.refusal.exit_code

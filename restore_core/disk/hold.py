@@ -3,9 +3,9 @@
     D.phd-hold   a lock file beside the disk (flock, exclusive); the folder is locked shared meanwhile
     the folder   locked exclusively instead, where no lock file can be made: recovery must work on a full file system, too
 
-The lock ends with the process. The file is never renamed; the holder removes it, still locked, when nothing of ours lies beside
-the disk any more. So a lock counts only if the name still leads to the locked file. Between hosts a hold is as good as the locks
-of the file server. A script in a Delta takes the same locks. Before an act whose half could not be understood after a crash, the
+The lock ends with the process. The file is never renamed; the holder removes it, still locked, when no unfinished file lies
+beside the disk any more. So a lock counts only if the name still leads to the locked file. Between hosts a hold is as good as the
+file server's locks. A script in a Delta takes the same locks. Before an act whose half could not be understood after a crash, the
 holder writes into the lock file what it is going to do: that is the *record*.
 """
 
@@ -19,8 +19,7 @@ import json
 import os
 import stat as stat_module
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from restore_core import durable
 from restore_core.errors import DestinationError, DestinationHeld, PhdError, TryAgainLater, from_os_error
@@ -36,7 +35,7 @@ _NO_FOLDER_LOCKS = {errno.EBADF, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK}
 
 
 @dataclass(slots=True, kw_only=True)
-class Hold:
+class Hold(contextlib.AbstractContextManager["Hold"]):
     """The hold of one disk. `fd` is the lock file, -1 where only the folder is locked; `disk_name` is the name in the folder."""
 
     disk_name: str
@@ -44,7 +43,7 @@ class Hold:
     folder_fd: int
     fd: int
     leave: bool = field(default=False)
-    """Whether the lock file stays when the hold ends, because something of ours still lies beside the disk."""
+    """Whether the lock file stays when the hold ends, because an unfinished file still lies beside the disk."""
 
     @property
     def name(self) -> str:
@@ -93,10 +92,7 @@ class Hold:
                     os.close(fd)
             self.fd = self.folder_fd = -1
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
 

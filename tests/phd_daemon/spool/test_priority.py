@@ -12,7 +12,7 @@ import pytest
 from phd_daemon.spool import requests
 from phd_daemon.spool.control_file import parse_control_file
 from phd_daemon.spool.layout import State
-from phd_daemon.spool.priority import set_priority
+from phd_daemon.spool.requests import set_priority
 from phd_daemon.spool.status_file import Result
 from restore_core import durable
 from restore_core.errors import BadControlFile, TryAgainLater, UsageError
@@ -184,7 +184,7 @@ def test_somebody_elses_job_is_not_made_ours(waiting: Desk, monkeypatch: pytest.
     def refuse(*_: object) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(durable, "take_after", refuse)
+    monkeypatch.setattr(durable, "copy_owner_and_mode", refuse)
     before = (waiting.folder / "crm.job").read_bytes()
     with pytest.raises(UsageError, match="belongs to user"):
         set_priority(waiting.folder, "crm", 1)
