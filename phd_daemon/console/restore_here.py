@@ -9,7 +9,7 @@ from phd_daemon.console.session import Session
 from phd_daemon.host.datastores import readable_record
 from phd_daemon.host.process import forbid_core_dumps, tune_malloc
 from phd_daemon.operations.chosen_backup import BackupFacts
-from phd_daemon.show.live import FullLine, Line, LiveReport, delta_line, done_line, header_block
+from phd_daemon.show.live import FullLine, LiveReport, RenderLine, delta_line, done_line, header_block
 from restore_core.catalog import CatalogEntry
 from restore_core.errors import Stopped
 from restore_core.naming import printable
@@ -65,7 +65,7 @@ def put_vmx(entry: CatalogEntry, folder: Path, face: Face, session: Session) -> 
 class _Told(LiveReport):
     """The `Reporter` of a restore that a face watches: the face is told, and nothing is printed."""
 
-    def __init__(self, control: WorkControl, line: Line) -> None:
+    def __init__(self, control: WorkControl, line: RenderLine) -> None:
         super().__init__(line)
         self._control, self._terminal, self._every, self._shown = control, False, _REDRAW_EVERY, 0.0
 

@@ -18,7 +18,7 @@ from restore_core.targets.base import LOCAL, TargetSpec
 
 _REDRAW_EVERY = 0.25
 _PRINT_EVERY = 5.0
-Line = Callable[[Progress, float], str]
+RenderLine = Callable[[Progress, float], str]
 
 
 def delta_line(progress: Progress, now: float) -> str:
@@ -54,7 +54,7 @@ class FullLine:
 class LiveReport:
     """The `Reporter` of a command in the foreground."""
 
-    def __init__(self, line: Line = delta_line, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, line: RenderLine = delta_line, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._line, self._clock = line, clock
         self._terminal = output.on_a_terminal()
         self._every = _REDRAW_EVERY if self._terminal else _PRINT_EVERY
