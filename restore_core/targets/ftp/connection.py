@@ -67,21 +67,21 @@ class FtpConnection(Connection):
     def entries(self, folder: str, budget: Budget) -> FolderContent:
         """Lists a folder: CWD, which fails if it does not exist; then MLSD or LIST."""
         with self.as_our_errors(folder):
-            return self._inside(folder, budget)
+            return self._content(folder, budget)
 
     def walk(self, folders: Iterable[str], budget: Budget) -> Iterator[tuple[str, FolderContent]]:
         """Lists the folders one after the other: FTP has no other way."""
         for folder in folders:
             try:
                 with self.as_our_errors(folder):
-                    found = self._inside_or_why_not(folder, budget)
+                    found = self._content_or_reason(folder, budget)
             except ArchiveAbsent as error:  # a name that FTP cannot ask for
                 found = FolderContent(entries=(), missing=((GapKind.UNKNOWN, error.message),))
             yield folder, found
 
-    def _inside_or_why_not(self, folder: str, budget: Budget) -> FolderContent:
+    def _content_or_reason(self, folder: str, budget: Budget) -> FolderContent:
         try:
-            return self._inside(folder, budget)
+            return self._content(folder, budget)
         except (ftplib.error_perm, ftplib.error_temp) as error:
             code = str(error)[:3]
             if code not in _OF_ONE_FOLDER:
@@ -93,16 +93,16 @@ class FtpConnection(Connection):
                 raise
             return FolderContent(entries=(), missing=((GapKind.UNKNOWN, str(error)),))
 
-    def _inside(self, folder: str, budget: Budget) -> FolderContent:
+    def _content(self, folder: str, budget: Budget) -> FolderContent:
         self._command(f"CWD {self._wire(folder)}")
         if self._mlsd:
             try:
-                return self._listed("MLSD", read_mlsd, budget)
+                return self._content_by("MLSD", read_mlsd, budget)
             except ftplib.error_perm as error:
                 if str(error)[:3] not in _NOT_KNOWN:
                     raise
                 self._mlsd = False
-        return self._listed("LIST", lambda data: read_list(data, dt.datetime.now(dt.UTC)), budget)
+        return self._content_by("LIST", lambda data: read_list(data, dt.datetime.now(dt.UTC)), budget)
 
     def stat(self, path: str) -> FileStat:
         """Asks for SIZE and MDTM. The time is 0 on a server without MDTM."""
@@ -224,7 +224,7 @@ class FtpConnection(Connection):
             self.ftp.close()
             self._connect()
 
-    def _listed(self, command: str, parse: Callable[[bytes], Parsed], budget: Budget) -> FolderContent:
+    def _content_by(self, command: str, parse: Callable[[bytes], Parsed], budget: Budget) -> FolderContent:
         self._end_transfer()
         with self.ftp.transfercmd(command) as line:
             parts = []
