@@ -8,17 +8,17 @@ from phd_daemon.spool.control_file import ControlFile, check_policy, parse_contr
 from phd_daemon.spool.keeper import IntakeRules
 
 
-def door_policy(config: Config) -> IntakeRules:
+def intake_rules(config: Config) -> IntakeRules:
     """Returns how control files are validated under this configuration."""
     names = tuple(spec.name for spec in config.targets)
 
-    def judge(text: bytes, submitter: str) -> ControlFile:
+    def validate(text: bytes, submitter: str) -> ControlFile:
         control = parse_control_file(text)
         limits = _limits(config, submitter)
         check_policy(control, roots=config.datastores.roots, target_names=names, submitter=submitter, limits=limits)
         return control
 
-    return IntakeRules(validate=judge, submitters=config.queue.submitters, open=config.queue.enabled)
+    return IntakeRules(validate=validate, submitters=config.queue.submitters, open=config.queue.enabled)
 
 
 def _limits(config: Config, submitter: str) -> SubmitterLimits | None:

@@ -23,7 +23,7 @@ from phd_daemon.config.model import Config, needs_restart
 from phd_daemon.daemon.children import HungWatch, Workers
 from phd_daemon.daemon.ends import drop_part, enter
 from phd_daemon.daemon.loop import Guard, Sleep
-from phd_daemon.daemon.policy import door_policy
+from phd_daemon.daemon.policy import intake_rules
 from phd_daemon.daemon.starts import Starts
 from phd_daemon.daemon.systemd import Notifier
 from phd_daemon.replication.schedule import Passes
@@ -68,7 +68,7 @@ class Service:
     ) -> None:
         self._config = config
         self._config_seen = _look_of(config.source)
-        self._policy = door_policy(config)
+        self._policy = intake_rules(config)
         self._spool = Spool(folder=config.queue.spool)
         self._spool_seen = self._locked_folder = _folder_of(self._spool)
         self._lock = lock
@@ -240,7 +240,7 @@ class Service:
         else:
             for key in needs_restart(self._config, config):
                 _log.warning("a changed setting needs a restart", extra={"key": key})
-            self._config, self._policy = config, door_policy(config)
+            self._config, self._policy = config, intake_rules(config)
             _log.info("configuration read again", extra={"workers": config.queue.workers, "enabled": config.queue.enabled})
         self._notifier.ready(self._summary())
 
