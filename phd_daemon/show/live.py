@@ -18,7 +18,7 @@ from restore_core.targets.base import LOCAL, TargetSpec
 
 _REDRAW_EVERY = 0.25
 _PRINT_EVERY = 5.0
-Line = Callable[[Progress, float], str]
+RenderLine = Callable[[Progress, float], str]
 
 
 def delta_line(progress: Progress, now: float) -> str:
@@ -54,9 +54,10 @@ class FullLine:
 class LiveReport:
     """The `Reporter` of a command in the foreground."""
 
-    def __init__(self, line: Line = delta_line, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, line: RenderLine = delta_line, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._line, self._clock = line, clock
         self._terminal = output.on_a_terminal()
+        self._every = _REDRAW_EVERY if self._terminal else _PRINT_EVERY
         self._shown = clock()
         self._last: Progress | None = None
 
@@ -66,13 +67,13 @@ class LiveReport:
 
     def planned(self, plan: PlanSummary) -> None:
         """The plan."""
-        output.say(f"Planned: {plan.describe()}")
+        self.note(f"Planned: {plan.describe()}")
 
     def progress(self, progress: Progress) -> None:
         """How far it is; called far more often than it is shown."""
         now = self._clock()
         self._last = progress
-        if now - self._shown >= (_REDRAW_EVERY if self._terminal else _PRINT_EVERY):
+        if now - self._shown >= self._every:
             self._shown = now
             self._show(progress, now)
 

@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 
 from phd_daemon.config.load import load_config
-from phd_daemon.daemon.policy import intake_rules
 from phd_daemon.daemon.starts import work_order
 from phd_daemon.replication.one_pass import dry_run
 from phd_daemon.spool import intake, transitions
+from phd_daemon.spool.intake import intake_rules
 from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.reconcile import Examine
 from phd_daemon.spool.status_file import Result
