@@ -1,6 +1,6 @@
 """Backup Restore Status: all jobs of the restore queue; for each its log, and what can be done to it.
 
-The list, a job, what is done to it, then the list again, read anew. Everything here is what `phd queue`, `log`, `hold`,
+The list, a job, what is done to it, then the list again as it is now. Everything here is what `phd queue`, `log`, `hold`,
 `release`, `cancel`, `retry`, `priority` and `clean` do.
 """
 
@@ -76,7 +76,7 @@ class _Status:
         self._face, self._session, self._spool = face, session, spool_of(session.config)
 
     def choose_job(self) -> Went:
-        """One of all jobs. The list stands on the job that was chosen last, if it is still there."""
+        """One of all jobs. The job that was chosen last is proposed, if it is still there."""
         chosen = self._face.choose(self._list())
         self.chosen = chosen or _Other.LOOK
         return on_if(chosen)
