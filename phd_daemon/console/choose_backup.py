@@ -22,7 +22,7 @@ from phd_daemon.console.steps import Went, on_if, take
 from phd_daemon.operations.backups import Maps, search
 from phd_daemon.operations.chosen_backup import Checked, check
 from phd_daemon.show import output
-from phd_daemon.show.words import counted
+from phd_daemon.show.output import counted
 from restore_core.catalog import CatalogEntry
 from restore_core.catalog.index import Indexed
 from restore_core.errors import ArchiveAbsent, ConfigurationError

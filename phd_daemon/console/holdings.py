@@ -13,7 +13,7 @@ from phd_daemon.console.face import Row
 from phd_daemon.operations.backups import Maps
 from phd_daemon.show import output
 from phd_daemon.show.archives import type_of
-from phd_daemon.show.words import counted
+from phd_daemon.show.output import counted
 from restore_core.catalog import CatalogEntry
 from restore_core.naming import ArchiveType, printable, scsi_colon
 

@@ -19,9 +19,9 @@ from phd_daemon.console.session import Session
 from phd_daemon.operations.follow import follow, state_of
 from phd_daemon.operations.installation import spool_of
 from phd_daemon.show import output
+from phd_daemon.show.output import counted
 from phd_daemon.show.progress import clock
 from phd_daemon.show.times import age
-from phd_daemon.show.words import counted
 from phd_daemon.spool import requests
 from phd_daemon.spool.layout import Spool, State
 from phd_daemon.spool.plain import open_own

@@ -96,6 +96,11 @@ def size(count: float) -> str:
     raise AssertionError
 
 
+def counted(number: int, noun: str) -> str:
+    """Returns `1 rule` or `2 rules`; for nouns that only need an s."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def finish() -> OSError | None:
     """Flush, and tell why standard output did not take everything; a reader that is gone by now is no error either."""
     for stream in (sys.stdout, sys.stderr):

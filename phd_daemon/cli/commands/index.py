@@ -11,7 +11,7 @@ from phd_daemon.cli.options import command, config_option, json_option
 from phd_daemon.host.catalog import fresh_catalog
 from phd_daemon.operations.installation import read_config
 from phd_daemon.show import output
-from phd_daemon.show.words import counted
+from phd_daemon.show.output import counted
 from restore_core.catalog.index import Indexed
 from restore_core.catalog.listing import KnownGap
 from restore_core.errors import ExitCode

@@ -19,8 +19,8 @@ from phd_daemon.operations.installation import read_config
 from phd_daemon.operations.targets import Reached, look_for_archives, reach_all, spec_of
 from phd_daemon.operations.targets import accept as accept_emptied
 from phd_daemon.show import output
+from phd_daemon.show.output import counted
 from phd_daemon.show.times import age
-from phd_daemon.show.words import counted
 from restore_core.errors import ExitCode, Stopped, UsageError
 from restore_core.naming import printable
 from restore_core.targets.kinds import KINDS, identity_of
