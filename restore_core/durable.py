@@ -2,7 +2,7 @@
 
 Order that every publication keeps: write the bytes, fsync the file, rename it, fsync its folder. On XFS a
 replace-by-rename without the first fsync left a file of 0 bytes after a power cut, and without the last one the
-name itself was gone (FAULTS.md §0.4). An fsync that failed is never repeated: the kernel reports a lost page once
+name itself was gone. An fsync that failed is never repeated: the kernel reports a lost page once
 and then says "OK" with the data gone, so the file is given up instead.
 
 All functions take either plain paths or names relative to an open folder (`dir_fd`).

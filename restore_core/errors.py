@@ -242,6 +242,19 @@ _NO_SUCH_PLACE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.
 _CANNOT_WRITE = _NO_SUCH_PLACE | {errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
 
 
+_NO_ANSWER = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EINTR, errno.EAGAIN, errno.ESTALE, errno.ETIMEDOUT}
+)
+
+
+def is_no_answer(error: OSError) -> bool:
+    """Returns whether an error says nothing about a file: this process or machine could not look at it now.
+
+    Whoever takes a failed look for "there is none" must raise such an error instead: with no descriptor left every file is absent.
+    """
+    return error.errno in _NO_ANSWER
+
+
 def from_os_error(error: OSError, *, doing: str, where: str) -> PhdError:
     """The typed error for an `OSError` met on the destination's side while `doing` something at `where`.
 

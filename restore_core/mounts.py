@@ -18,6 +18,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from restore_core.errors import is_no_answer
+
 FSTAB = Path("/etc/fstab")
 UNIT_FOLDERS = (Path("/etc/systemd/system"),)
 MOUNTINFO = Path("/proc/self/mountinfo")
@@ -147,5 +149,7 @@ def _plain(name: str) -> str:
 def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
-    except OSError:
+    except OSError as error:
+        if is_no_answer(error):
+            raise  # with no line read, no mount point would be named, and an empty one would be written to
         return []

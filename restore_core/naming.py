@@ -7,7 +7,7 @@
 `SS` is the SCSI id without the colon, first digit the controller: `00` is 0:0, `010` is 0:10. Disks on other
 controllers carry the bus before it (`sata00`), so that no two disks of a VM share a name. A folder of another form is
 a version-2 backup and its whole name stands as the VM name. Stamps are local to the target's time zone; the exact time
-stands in the header of the Delta. Source: DESIGN.md §3.3 and the 2007 README.
+stands in the header of the Delta.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def scsi_colon(scsi: str) -> str:
 def printable(name: str | bytes) -> str:
     """A name from outside as it may be printed: control and other invisible characters and bad UTF-8 become `%HH`.
 
-    `%` itself becomes `%25`, so that `unprintable` gives the very same name back (FAULTS.md F64).
+    `%` itself becomes `%25`, so that `unprintable` gives the very same name back (F64 in docs/faults.md).
     """
     text = name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
     return "".join(_escape(c) if c == "%" or unicodedata.category(c) in _UNPRINTABLE else c for c in text)

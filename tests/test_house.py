@@ -24,7 +24,7 @@ ARROWS: dict[str, frozenset[str]] = {
     "errors": frozenset(),
     "naming": frozenset({"errors"}),
     "durable": frozenset({"errors", "plain"}),
-    "mounts": frozenset(),
+    "mounts": frozenset({"errors"}),
     "plain": frozenset(),
     "targets": GROUND,
     "disk": GROUND,

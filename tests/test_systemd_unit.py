@@ -71,7 +71,7 @@ def test_a_loose_unit_is_noticed(tmp_path: Path) -> None:
 def test_workers_survive_the_daemon_and_have_time_to_stop() -> None:
     unit = settings()
     assert unit["KillMode"] == ["process"]
-    assert int(unit["TimeoutStopSec"][0]) > 90, "a drain may take 90 s (DESIGN: stopping)"
+    assert int(unit["TimeoutStopSec"][0]) > 90, "a drain may take 90 s"
     assert unit["OOMPolicy"] == ["continue"]
     assert unit["Type"] == ["notify"]
     assert int(unit["WatchdogSec"][0]) >= 10

@@ -1,4 +1,4 @@
-"""The keys of phd.toml with their defaults, and `Config`, what the rest of the program sees of them. DESIGN §3.6.
+"""The keys of phd.toml with their defaults, and `Config`, what the rest of the program sees of them.
 
 Nothing here reads a file. Durations are seconds, rates bytes a second, all objects are frozen.
 """
@@ -91,7 +91,7 @@ class Datastores(_Table):
 class Backup(_Table):
     """`[backup]`."""
 
-    staging_dir: AbsolutePath = Path("/var/tmp")  # noqa: S108  DESIGN names it: room for big files that survive a reboot
+    staging_dir: AbsolutePath = Path("/var/tmp")  # noqa: S108  room for big files that survive a reboot
 
 
 class TargetTable(_Table):

@@ -1,10 +1,10 @@
-"""The daemon: wiring and main loop. Recover, loop, drain.
+"""The daemon: its parts and its main loop.
 
   control file -> spool -> scheduler -> worker (child process) -> plan > fetch > decode > verify > write > publish -> outcome + log
   targets -> catalog -> rules -> ledger -> spool            (replication, console and web submit like anyone else)
 
-One turn of the loop: sleep until something rings or is due; signals; the spool still the same folder; ended workers;
-one round over the spool; start what the scheduler says. Recovery is the first turn: there is no other code for it.
+One turn of the loop: sleep until something rings or is due; look at signals, ended workers, a pass that is due; check that the
+spool is still the same folder; make one round over it; start what the scheduler says. Recovery after a crash is the first turn.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ KILL_BEFORE_END = 5.0
 
 
 def open_spool(config: Config) -> PidLock:
-    """Check the spool and become its one daemon.
+    """Checks the spool and takes the lock of its one daemon.
 
     Raises `ConfigurationError` for a folder that cannot be a spool, `TryAgainLater` when another daemon has it.
     """
@@ -61,7 +61,7 @@ def open_spool(config: Config) -> PidLock:
 
 
 class Service:
-    """One daemon over one spool. Made before detaching; opens files and starts threads only in `run`."""
+    """One daemon for one spool. It is made before detaching, so it opens files and starts threads only in `run`."""
 
     def __init__(
         self, config: Config, *, lock: PidLock, notifier: Notifier, command: Sequence[str], on_event: events.OnEvent
@@ -81,7 +81,7 @@ class Service:
         self._rescan_at = self._purge_at = self._alive_at = 0.0
 
     def run(self) -> ExitCode:
-        """Serve until SIGTERM or SIGINT, then drain."""
+        """Serves the spool until SIGTERM or SIGINT, then stops the workers."""
         with self._lock:
             self._sleep = Sleep(SIGNALS)
             self._doorbell = Doorbell(self._spool.folder, self._sleep.ring)
@@ -103,7 +103,7 @@ class Service:
         return ExitCode.DONE
 
     def _turn(self) -> float:
-        """Everything there is to do now; seconds until something is due without a ring. Raises nothing."""
+        """Does everything that is to do now; returns the seconds until something is due without a ring. Raises nothing."""
         with self._guarded("turn"):
             return self._work()
         return POLL_SECONDS
@@ -153,7 +153,7 @@ class Service:
             dues.append(POLL_SECONDS)
         if self._notifier.watchdog_seconds is not None:
             dues.append(self._notifier.watchdog_seconds / 2)
-        # In a storm of events the rounds take at most half of the time; but there may be more to do already.
+        # With very many events the rounds take at most half of the time, unless this round left something to do.
         pause = min(now - started, 1.0) if now - started > 0.05 and found.after != 0.0 else 0.0
         return max(min(dues), pause)
 
@@ -187,7 +187,7 @@ class Service:
                 self._keeper.worker_ended(worker.job, Ending(how=worker.hung or how, stop_asked=stop_asked, hung=bool(worker.hung)))
 
     def _job_ended(self, record: JobRecord) -> None:
-        """A job has come to its end, perhaps without a worker to tidy up after it."""
+        """Deletes what a job that has ended left unfinished, should its worker not have done so."""
         if drop_part(record, self._config.datastores.roots):
             _log.info("unfinished disk removed", extra={"job": printable(record.stem)})
 
@@ -203,8 +203,8 @@ class Service:
         return False
 
     def _drain(self) -> None:
-        """Workers are told to stop, keep their part files, and their jobs wait again."""
-        self._notifier.stopping("stopping: waiting for workers to put their work down")
+        """Stops the workers. They keep their part files, and their jobs wait again."""
+        self._notifier.stopping("stopping: waiting for workers to stop")
         _log.info("stopping", extra={"workers": len(self._workers)})
         end = time.monotonic() + DRAIN_SECONDS
         self._passes.stop()
@@ -244,7 +244,7 @@ class Service:
         self._notifier.ready(self._summary())
 
     def _same_spool(self) -> bool:
-        """The folder is the one we have locked. If it was made anew or mounted over, begin anew with that one."""
+        """Whether the spool is the folder that we have locked. If another one is there now, serves that one."""
         seen = _folder_of(self._spool)
         if seen == self._spool_seen and self._keeper is not None:
             return True
@@ -253,7 +253,7 @@ class Service:
             _log.error("the spool is not the folder it was", extra={"spool": printable(str(self._spool.folder))})
         try:
             check_spool(self._spool)
-            if seen != self._locked_folder:  # else it has come back, and we still hold its lock
+            if seen != self._locked_folder:  # otherwise it is back, and we still hold its lock
                 self._change_lock()
                 self._locked_folder = seen
             self._keeper = self._new_keeper()
@@ -289,7 +289,7 @@ class Service:
             _log.info("purged", extra={"job": printable(stem)})
 
     def _tick(self) -> None:
-        """The loop's own progress: the only thing that tells systemd we live."""
+        """Tells systemd that the loop makes progress. Nothing else does."""
         every, now = self._notifier.watchdog_seconds, time.monotonic()
         if every is not None and now >= self._alive_at:
             self._alive_at = now + every / 4

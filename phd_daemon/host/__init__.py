@@ -1,1 +1,1 @@
-"""What this host is and knows: its catalog of the targets, its datastores, its settings of process and locale."""
+"""This host: its catalog of the targets, its datastores, and how its processes are set up and started."""

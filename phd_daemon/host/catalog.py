@@ -1,4 +1,4 @@
-"""The catalog of this installation: the cache in state_dir, looked at anew when it is too old for what is asked."""
+"""The catalog of this installation: a cache in state_dir. Targets whose listing is too old are listed again."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 
 
 def catalog_of(config: Config) -> Catalog:
-    """The cache as it is, without a look at any target."""
+    """Returns the cache as it is, without a look at any target."""
     return Catalog(config.catalog_folder, config.targets, records=records_of(config))
 
 
 def records_of(config: Config) -> Path | None:
-    """Where it is on record what each target held: in the spool, since state_dir may be deleted. None where no daemon has been."""
+    """Returns the folder that records what each target held; None where no daemon has run. state_dir may be deleted, this not."""
     state = Spool(folder=config.queue.spool).state_folder
     return state / "targets" if os.path.isdir(state) else None
 
 
 @contextlib.contextmanager
 def fresh_catalog(config: Config, *, look: Collection[str] | None = (), stop: Stop | None = None) -> Iterator[Catalog]:
-    """The catalog for a person: targets whose listing is too old are looked at first, and those in `look` (None: all).
+    """Yields the catalog, after listing the targets whose listing is too old, and those in `look` (None: all).
 
-    Where state_dir cannot be written, all targets are looked at for this once, into a folder that goes with the context.
-    `stop` is heeded while a target is waited for.
+    Where state_dir cannot be written, all targets are listed into a temporary folder, which is deleted at the end.
+    `stop` is called while a target is waited for, and raises to give up.
     """
     catalog = catalog_of(config)
     old = set(catalog.old(max_age=config.index.max_age, now=time.time()))
@@ -56,5 +56,5 @@ def fresh_catalog(config: Config, *, look: Collection[str] | None = (), stop: St
 
 
 def written_to(config: Config, target: str) -> None:
-    """A backup was put there: the next question about it is not answered from before."""
+    """Notes that a backup was written to the target, so that it is listed again before it is next used."""
     mark_changed(config.catalog_folder, target, now=time.time())

@@ -1,10 +1,11 @@
-"""What a process that restores asks of the kernel and of glibc for itself, before it starts.
+"""Settings that a process makes for itself with the kernel and glibc, before it restores.
 
-Nothing here is needed for a restore to be right: where a call is missing (musl, another kernel) it is left out.
+A restore is right without them: where a call is missing (musl, another kernel) it is left out.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import resource
 
@@ -15,7 +16,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def tune_malloc() -> None:
-    """Keep the buffers of a frame on the heap from one frame to the next.
+    """Keeps the buffers of a frame on the heap from one frame to the next.
 
     By default glibc gives such buffers back to the kernel when they are freed, so each frame of 1 MiB costs 256 page
     faults again: decoding ran at half the speed. 32 MiB is the largest threshold glibc accepts.
@@ -26,7 +27,13 @@ def tune_malloc() -> None:
         mallopt(_M_TRIM_THRESHOLD, 256 << 20)
 
 
+def be_killed_first() -> None:
+    """Ask the kernel to kill this process before others when memory runs out: a worker can be started again, a daemon not."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("500")
+
+
 def forbid_core_dumps() -> None:
-    """No core file and no debugger: the memory of this process holds pieces of disks, and perhaps a password."""
+    """Forbids core files and debuggers: the memory of this process holds parts of disks, and perhaps a password."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

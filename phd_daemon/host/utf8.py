@@ -1,9 +1,8 @@
-"""Names on disk are UTF-8, whatever the locale says: the same backup and the same folder have the same name for everybody.
+"""Names on disk are UTF-8 in every locale, so that a backup or a folder has the same name for everybody.
 
-Python settles how it writes names before its first line runs, by the locale, and nothing can change it later: only `-X utf8` on
-the command line (PYTHONUTF8 is overruled by it). So our children are started with it, and `phd` itself, where the locale says
-something else, begins anew once: the same process, with the same files and the same number, so systemd does not notice.
-What is printed stays in the encoding of the locale: a terminal shows nothing else.
+Python chooses the encoding of names by the locale before its first line runs, and only `-X utf8` on the command line changes that.
+So our children are started with it, and `phd` itself, in another locale, replaces itself once by exec: it keeps its files and its
+pid, so systemd does not notice. What is printed stays in the encoding of the locale, since a terminal shows nothing else.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ import sys
 
 _OPTIONS = sys._xoptions  # noqa: SLF001  documented; it only looks private
 PYTHON = (sys.executable, "-X", "utf8")
-"""How a process of ours is started."""
+"""The beginning of every command line with which we start a process of our own."""
 
 
 def insist_on_utf8() -> None:
-    """Begin this process anew in UTF-8 mode, unless names are UTF-8 already. The first thing a program does."""
+    """Replaces this process by one in UTF-8 mode, unless names are UTF-8 already. A program calls it first."""
     right = sys.getfilesystemencoding().lower() in ("utf-8", "utf8")
     # "utf8" among the options: it was forbidden by name (-X utf8=0), or it has been tried.
     if not right and "utf8" not in _OPTIONS and sys.executable:
@@ -27,7 +26,7 @@ def insist_on_utf8() -> None:
 
 
 def print_as_the_locale_says() -> None:
-    """Standard input and output as without UTF-8 mode; what cannot be shown is escaped."""
+    """Sets standard input and output to the encoding of the locale; what it cannot show is escaped."""
     encoding = locale.getencoding() if "utf8" in _OPTIONS and "PYTHONIOENCODING" not in os.environ else None
     for stream, errors in ((sys.stdin, None), (sys.stdout, "backslashreplace"), (sys.stderr, "backslashreplace")):
         # A text stream, unless somebody replaced it.

@@ -1,4 +1,4 @@
-"""The control file: the text that asks for a restore (DESIGN §3.2), and what is refused at the door.
+"""The control file: the text that asks for a restore, and what is refused.
 
     delta, restore_to                                                       required
     full, overwrite, vmx, provision, readback, priority, note               optional

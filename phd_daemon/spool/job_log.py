@@ -22,7 +22,7 @@ from phd_daemon.spool.readers import let_read, named_readers
 from restore_core import durable, naming
 
 CAP_BYTES = 8 << 20
-"""A job that prints for ever stops here; what ends an attempt is still written (FAULTS.md F60)."""
+"""A job that prints for ever stops here; what ends an attempt is still written (F60 in docs/faults.md)."""
 _MARK = "log truncated: it has reached its limit of {} MiB"
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _quiet: ContextVar[bool] = ContextVar("quiet", default=False)

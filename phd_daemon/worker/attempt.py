@@ -2,13 +2,13 @@
 
     read the order -> confined -> restore_core.restore -> outcome durable in JOB.status -> one line in JOB.log -> exit code
 
-The worker reads no configuration, no control file and no environment. Before it looks at a single byte of an archive it
-gives up, for good, executing anything, and writing anywhere but in the spool, the catalog and the folder of the disk
-(`sandbox`). It holds the job's lock by having inherited it; its death frees the lock, so whatever happens here, the daemon
-sees the truth. It is told to stop in two ways: SIGTERM, and `JOB.running` being gone. Where both are true the job was
-cancelled; SIGTERM alone means that the daemon is stopping, and the part file stays for the next attempt.
+The worker reads no configuration, no control file and no environment. Before it reads a byte of an archive it gives up, for its
+whole life, the right to execute programs and to write anywhere but in the spool, the catalog and the folder of the disk
+(`sandbox`). It has inherited the job's lock; its death frees the lock, so the daemon always knows whether it lives. It is told to
+stop in two ways: by SIGTERM, and by the removal of `JOB.running`. If that file is gone the job was cancelled; SIGTERM alone means
+that the daemon is stopping, and the part file stays for the next attempt.
 
-Errors become an outcome in one place, `judge`. Imported here: the standard library, restore_core, and the job's files.
+Errors become an outcome in one place, `result_of`. Imported here: the standard library, restore_core, and the job's files.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from phd_daemon.host.process import forbid_core_dumps, tune_malloc
+from phd_daemon.host.process import be_killed_first, forbid_core_dumps, tune_malloc
 from phd_daemon.show.progress import clock
 from phd_daemon.spool.job_log import JobLog
 from phd_daemon.spool.status_file import JobStatus, Outcome, Result, in_one_line, read_status
@@ -54,11 +54,11 @@ class Restore(Protocol):
         stop: Stop,
         keep_part: Callable[[BaseException], bool],
     ) -> RestoreOutcome:
-        """One Delta to one disk."""
+        """Restores one Delta to one disk."""
 
 
 class StopSign:
-    """The `Stop` of a worker: SIGTERM, or the control file that lies no longer where a running job has it."""
+    """Tells a restore to stop: after SIGTERM, or when `JOB.running` is gone. It is called between two blocks, by any thread."""
 
     def __init__(self, spool: Path, job: str) -> None:
         self._running = spool / f"{job}.running"
@@ -66,16 +66,16 @@ class StopSign:
         self.terminated = False
         self._looked = 0.0
         self.cancelled = False
-        """Why it stopped, decided once, whichever thread asks: part file and outcome must not disagree."""
+        """Why it stopped. Decided once for all threads: part file and outcome must not disagree."""
         self._over = False
         self._deciding = threading.Lock()
 
     def on_sigterm(self, *_: object) -> None:
-        """The handler; the restore hears of it at its next block."""
+        """The handler of the signal; the restore stops at its next block."""
         self.terminated = True
 
     def __call__(self) -> None:
-        """Raise `Stopped` when the work must end. Looks at the spool about once a second."""
+        """Raises `Stopped` when the work must end. Looks at the spool about once a second."""
         now = time.monotonic()
         with self._deciding:
             if not self._over:
@@ -92,8 +92,8 @@ class StopSign:
         return not os.path.lexists(self._running) and self._state.is_dir()
 
 
-def judge(error: BaseException, order: WorkOrder, *, cancelled: bool) -> tuple[Result, ExitCode, str]:
-    """What an error means for the job: how the attempt ended, the exit code, and the reason with its remedy."""
+def result_of(error: BaseException, order: WorkOrder, *, cancelled: bool) -> tuple[Result, ExitCode, str]:
+    """Returns what an error means for the job: how the attempt ended, the exit code, and the reason with its remedy."""
     match error:
         case Stopped() if cancelled:
             return Result.CANCELLED, ExitCode.INTERRUPTED, "cancelled"
@@ -104,14 +104,14 @@ def judge(error: BaseException, order: WorkOrder, *, cancelled: bool) -> tuple[R
         case MemoryError():
             return Result.TRY_AGAIN, ExitCode.TRY_AGAIN, "not enough memory"
         case OSError():
-            return judge(from_os_error(error, doing="restoring", where=order.restore_to), order, cancelled=cancelled)
+            return result_of(from_os_error(error, doing="restoring", where=order.restore_to), order, cancelled=cancelled)
         case _:
             what = "".join(traceback.format_exception_only(error)).strip()
             return Result.FAILED, ExitCode.OUR_BUG, f"this is a bug of ours: {what}"
 
 
 def attempt(order: WorkOrder, stop: StopSign, *, restore: Restore = restore_delta, confined: str = "") -> Outcome:
-    """Run the order to its end and write the outcome; `confined`, what the process may still do, goes into the log.
+    """Runs the order to its end and writes the outcome. `confined` says what the process may still do, for the log.
 
     Raises `OSError` only when the outcome cannot be written.
     """
@@ -128,11 +128,11 @@ def attempt(order: WorkOrder, stop: StopSign, *, restore: Restore = restore_delt
             targets,
             reporter=report,
             stop=stop,
-            keep_part=lambda error: judge(error, order, cancelled=stop.cancelled)[0] in _KEPT,
+            keep_part=lambda error: result_of(error, order, cancelled=stop.cancelled)[0] in _KEPT,
         )
         result, code, reason = Result.DONE, ExitCode.DONE, _achieved(done)
-    except BaseException as error:  # noqa: BLE001  judge is the one table of what each error means for a job
-        result, code, reason = judge(error, order, cancelled=stop.cancelled)
+    except BaseException as error:  # noqa: BLE001  `result_of` says what each error means for a job
+        result, code, reason = result_of(error, order, cancelled=stop.cancelled)
         counted = not isinstance(error, PhdError) or error.counts_as_try
         if code is ExitCode.OUR_BUG:
             log.line("".join(traceback.format_exception(error, limit=-6)).rstrip(), past_cap=True)
@@ -147,7 +147,7 @@ def attempt(order: WorkOrder, stop: StopSign, *, restore: Restore = restore_delt
 
 
 def outcome_line(outcome: Outcome) -> str:
-    """The last line of an attempt: what came of it, why, and what to do."""
+    """Returns the last line of an attempt in the log: its result, why, and what to do."""
     reason = in_one_line(outcome.reason)
     match outcome.result:
         case Result.DONE | Result.FAILED:
@@ -161,15 +161,15 @@ def outcome_line(outcome: Outcome) -> str:
 
 
 def confine(order: WorkOrder) -> sandbox.Confinement:
-    """From here on this process executes nothing, and writes only in the spool, the catalog and the folder of the disk.
+    """Allows this process to execute nothing, and to write only in the spool, the catalog and the folder of the disk.
 
-    Where that folder is not there yet it is the nearest one above it, in the datastore. For a destination that cannot be, none
-    is opened: the attempt itself says what is wrong with it.
+    Where that folder is not there yet it is the nearest one above it, in the datastore. For an impossible destination none is
+    opened: the attempt itself reports what is wrong with it.
     """
     with contextlib.ExitStack() as stack:
         for folder in filter(None, (order.catalog, order.records)):
             with contextlib.suppress(OSError):
-                os.makedirs(folder, mode=0o700, exist_ok=True)  # later it could not be made any more
+                os.makedirs(folder, mode=0o700, exist_ok=True)  # later it cannot be made any more
         folders = list(stack.enter_context(sandbox.opened([order.spool, order.records, order.catalog])))
         with contextlib.suppress(PhdError, OSError):
             walk = walk_to(Path(order.restore_to).parent, tuple(Path(root) for root in order.roots))
@@ -183,6 +183,7 @@ def main() -> int:
     # ^C in the terminal of a foreground daemon, and the end of that terminal, are for the daemon to act on.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    be_killed_first()
     forbid_core_dumps()
     tune_malloc()
     order = from_json(sys.stdin.buffer.read())
@@ -191,7 +192,7 @@ def main() -> int:
     confined = confine(order)  # while there is one thread
     try:
         return attempt(order, stop, confined=confined.describe()).exit_code
-    except OSError as error:  # all else has become an outcome; without one the daemon starts another worker, which finds the disk
+    except OSError as error:  # without an outcome the daemon starts another worker, which finds the disk
         why = f"how this ended cannot be written down: {printable(str(error))}"
         JobLog(Path(order.spool) / f"{order.job}.log").line(why, past_cap=True)
         return ExitCode.TRY_AGAIN
@@ -199,7 +200,7 @@ def main() -> int:
 
 def _first_status(order: WorkOrder, path: Path, now: float) -> JobStatus:
     known = read_status(path)
-    if known is None:  # somebody removed it: it is a view, and is made again from what the order says
+    if known is None:  # somebody removed it: it is made again from the order
         known = JobStatus(
             job=order.job,
             state="running",

@@ -1,7 +1,7 @@
-"""What a worker tells the world while it works: lines for `JOB.log`, numbers for `JOB.status`.
+"""What a worker reports while it works: lines for `JOB.log`, numbers for `JOB.status`.
 
-Both are views. A spool that is full or gone must not end a good restore, so their errors end here; only the outcome
-is written durably, by `worker` itself.
+Both are only views of the work. A spool that is full or gone must not end a good restore, so errors of writing them are ignored;
+only the outcome is written durably.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def live(progress: Progress, *, now: float) -> LiveProgress:
 
 
 class WorkerReport:
-    """The `Reporter` of a worker. `clock` is `time.monotonic` but in tests."""
+    """The `Reporter` of a worker. `clock` is replaced in tests."""
 
     def __init__(self, *, log: JobLog, path: Path, status: JobStatus, clock: Callable[[], float] = time.monotonic) -> None:
         self.log = log
@@ -52,21 +52,21 @@ class WorkerReport:
         self._logged = self._written = clock()
 
     def note(self, text: str) -> None:
-        """One line of the log."""
+        """Writes one line to the log."""
         self.log.line(text)
 
     def planned(self, plan: PlanSummary) -> None:
-        """The plan, in the log and in the status."""
+        """Writes the plan to the log and to the status."""
         self.log.line(f"planned: {plan.describe()}")
         self.status = self.status.with_(plan=asdict(plan))
         self.write()
 
     def progress(self, progress: Progress) -> None:
-        """A line every 5 s and when a phase ends; the status once a second."""
+        """Writes a line every 5 s and when a phase ends, and the status once a second."""
         now = self._clock()
         if progress.phase is not self._phase:
             if self._phase not in _AFTER and progress.phase in _AFTER:
-                # Also for a restore so quick that this is the first we hear of it.
+                # Also for a restore that ended before its first report.
                 self.log.line(delta_line(replace(progress, phase=Phase.RESTORE), now))
             self._phase, self._logged = progress.phase, now
             self.log.line(progress.phase.value)
@@ -78,7 +78,7 @@ class WorkerReport:
             self.write()
 
     def ended(self, outcome: Outcome, *, told_to_stop: Callable[[], bool]) -> None:
-        """Put the outcome on disk, durably. A spool without room is waited for: what was restored must not be forgotten.
+        """Writes the outcome durably. Waits for a spool without space: what was restored must not be forgotten.
 
         Raises `OSError` for any other reason, and when the worker is told to stop meanwhile: the next attempt finds the disk.
         """
@@ -96,7 +96,7 @@ class WorkerReport:
                 return
 
     def write(self) -> None:
-        """Put the status on disk, not durably."""
+        """Writes the status, not durably."""
         self._written = self._clock()
         with contextlib.suppress(OSError):
             write_status(self._path, self.status, durable_now=False)

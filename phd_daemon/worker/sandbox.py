@@ -1,13 +1,13 @@
-"""A process that gives up, for good, what it does not need: executing programs, and writing anywhere but where it must.
+"""Takes from a process, for its whole life, the right to execute programs and to write anywhere but in some folders.
 
-    Landlock   no file is executed; files are made, written, cut and removed only below the folders that were named;
+    Landlock   no file is executed; files are created, written, truncated and deleted only below the named folders;
                no signal to a process outside (ABI 6), no change of mounts. Reading and the network are not restricted
     seccomp    execve and execveat are refused (EPERM), whatever they name
 
 Both hold for the process, its threads and its children, and cannot be undone. `confine` is called while there is one thread.
-A kernel that has not the one or the other loses only that: `Confinement` says what is in force, and the job's log repeats it.
+Where a kernel lacks one of them the other one still holds: `Confinement` says what is in force, and the job's log repeats it.
 
-Not guaranteed: that such a process harms nothing. It reads what its user may read and reaches whatever the network lets it.
+Not guaranteed: that such a process harms nothing. It can read what its user may read and use the network.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _VERSION_FLAG = 1
 _PATH_BENEATH = 1
 _PR_GET_SECCOMP, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 21, 22, 38
 _SCOPES = 3
-"""No abstract sockets of others, no signals to others."""
+"""No abstract sockets of other processes, no signals to them."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class _Right(enum.IntFlag):
-    """LANDLOCK_ACCESS_FS_*: those that execute or change something."""
+    """The rights LANDLOCK_ACCESS_FS_* that execute or change something."""
 
     EXECUTE = 1 << 0
     WRITE_FILE = 1 << 1
@@ -59,12 +59,12 @@ _USED = (
     | _Right.REFER
     | _Right.TRUNCATE
 )  # fmt: skip
-"""What a restore does below a folder of its own. It makes no devices, links, sockets or FIFOs."""
+"""What a restore does below its folders. It makes no devices, links, sockets or FIFOs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Machine:
-    """What seccomp must know of a processor: its name there, and the numbers of two calls."""
+    """What seccomp must know of a processor: its number for audit, and the numbers of two system calls."""
 
     audit: int
     execve: int
@@ -76,23 +76,23 @@ _MACHINES = {
     "aarch64": _Machine(audit=0xC00000B7, execve=221, execveat=281),
 }
 _X32 = 0x40000000
-"""On x86_64 the same calls again, under other numbers."""
+"""The bit of the x32 numbers, under which x86_64 has the same calls again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confinement:
-    """What is in force, or could be. `landlock` is the kernel's ABI, 0 for none."""
+    """What is in force, or is available. `landlock` is the kernel's ABI, 0 for none."""
 
     landlock: int
     seccomp: bool
 
     @property
     def execution_denied(self) -> bool:
-        """No program can be started."""
+        """Whether no program can be started."""
         return self.landlock > 0 or self.seccomp
 
     def describe(self) -> str:
-        """One line for the job's log and the doctor, what is missing included."""
+        """Returns one line for the job's log and the doctor, which also says what is missing."""
         means = [f"Landlock ABI {self.landlock}"] * bool(self.landlock) + ["seccomp"] * self.seccomp
         if not means:
             return "NOT confined: this kernel offers neither Landlock nor seccomp"
@@ -104,13 +104,13 @@ class Confinement:
 
 
 def available() -> Confinement:
-    """What this kernel offers. Changes nothing."""
+    """Returns what this kernel offers. Changes nothing."""
     machine = _MACHINES.get(os.uname().machine)
     return Confinement(landlock=_landlock_abi(), seccomp=machine is not None and _libc.prctl(_PR_GET_SECCOMP, 0, 0, 0, 0) >= 0)
 
 
 def confine(writable: Iterable[int]) -> Confinement:
-    """Give it up: from now on nothing is executed, and written only below these open folders. Never raises."""
+    """From now on this process executes nothing and writes only below these open folders. Never raises."""
     _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     return Confinement(landlock=_landlock(tuple(writable)), seccomp=_seccomp())
 
@@ -120,7 +120,7 @@ def _landlock_abi() -> int:
 
 
 def _landlock(writable: tuple[int, ...]) -> int:
-    """The ABI that is now in force; 0 where the kernel has none, or did not let us."""
+    """Returns the ABI that is now in force; 0 where the kernel has none or refuses."""
     abi = _landlock_abi()
     if abi < 1:
         return 0
@@ -142,18 +142,18 @@ def _landlock(writable: tuple[int, ...]) -> int:
 
 
 def _seccomp() -> bool:
-    """Refuse to execute: for this thread, and all that it will start."""
+    """Forbids this thread, and all that it will start, to execute programs."""
     machine = _MACHINES.get(os.uname().machine)
     if machine is None:
         return False
     program = ctypes.create_string_buffer(_filter(machine))
     header = struct.pack("@HP", len(program) // 8, ctypes.addressof(program))
-    # By prctl and not by its own call: that one is in no group of systemd's, and a unit may forbid it.
+    # By prctl: the call seccomp(2) is in no group of system calls of systemd, and a unit may forbid it.
     return bool(_libc.prctl(_PR_SET_SECCOMP, 2, header, 0, 0) == 0)
 
 
 def _filter(machine: _Machine) -> bytes:
-    """The program in classic BPF. The ways round it, another processor's calls and the x32 numbers, are refused whole."""
+    """Returns the program in classic BPF. Calls of another processor and the x32 numbers, which would evade it, are all refused."""
     load, equal, at_least, answer = 0x20, 0x15, 0x35, 0x06
     allow, refuse = 0x7FFF0000, 0x00050000 | errno.EPERM
     number, audit = 0, 4  # offsets in struct seccomp_data
@@ -172,7 +172,7 @@ def _filter(machine: _Machine) -> bytes:
 
 @contextlib.contextmanager
 def opened(folders: Iterable[str | os.PathLike[str]]) -> Iterator[list[int]]:
-    """The folders that are there, open only for `confine` to name them."""
+    """Yields descriptors of the folders that are there, for `confine`."""
     fds: list[int] = []
     try:
         for folder in folders:

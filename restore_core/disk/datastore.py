@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from restore_core import mounts
+from restore_core.errors import is_no_answer
 
 MARKER = ".phd-datastore"
 _FS_IOC_GETFSUUID = 0x80111500
@@ -103,7 +104,7 @@ def compare(recorded: Seen | None, now: Seen) -> Standing:
 
 
 def look(datastore: Path) -> Seen:
-    """Returns what a datastore is now. Raises `OSError` when the folder cannot be opened."""
+    """Returns what a datastore is now. Raises `OSError` when the folder cannot be opened, or nothing can be read now."""
     fd = os.open(datastore, _FOLDER)
     try:
         return Seen(marker=_marker(fd), file_system=_file_system(fd))
@@ -134,13 +135,13 @@ def marker_text(name: str) -> bytes:
 def _marker(folder: int) -> str | None:
     try:
         fd = os.open(MARKER, _READ, dir_fd=folder)
-    except OSError:
+    except OSError as error:
+        if is_no_answer(error):
+            raise
         return None
     try:
         found = _MARKED.search(os.pread(fd, _MAX_MARKER, 0)) if stat.S_ISREG(os.fstat(fd).st_mode) else None
         return found[1].decode() if found else None
-    except OSError:
-        return None
     finally:
         os.close(fd)
 
@@ -159,12 +160,14 @@ def _file_system(folder: int) -> FileSystem:
 
 def _mount_of(folder: int) -> mounts.Mount | None:
     """Returns the mount that an open folder is on, None where /proc does not tell it."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/self/fdinfo/{folder}").read_text().splitlines():
-            if line.startswith("mnt_id:"):
-                number = line.split()[1]
-                return next((mount for mount in mounts.mounted() if mount.id == number), None)
-    return None
+    try:
+        text = Path(f"/proc/self/fdinfo/{folder}").read_text()
+    except OSError as error:
+        if is_no_answer(error):
+            raise
+        return None
+    number = next((line.split()[1] for line in text.splitlines() if line.startswith("mnt_id:")), None)
+    return next((mount for mount in mounts.mounted() if mount.id == number), None)
 
 
 def _uuid(folder: int, kind: str) -> str:

@@ -116,6 +116,7 @@ def learn(datastore: Path, record: DatastoreRecord) -> Standing:
         if marker is None:
             kept = recorded.marker if recorded else None
             marker = put_marker(datastore, kept, durable_now=False) or kept
+        _refuse_unrecognizable(datastore, marker, now)
         _write(record.file, {**read_record(record.file), str(datastore): Seen(marker=marker, file_system=now.file_system)})
     return standing
 
@@ -129,6 +130,7 @@ def accept(datastore: Path, record: DatastoreRecord) -> Seen:
     now = _look(datastore)
     with _alone(record.file):
         seen = Seen(marker=put_marker(datastore, None, durable_now=True), file_system=now.file_system)
+        _refuse_unrecognizable(datastore, seen.marker, now)
         _write(record.file, {**read_record(record.file), str(datastore): seen})
     return seen
 
@@ -193,6 +195,15 @@ def _readable_for_all(folder: int, text: bytes) -> None:
                 os.fchmod(fd, 0o644)
         finally:
             os.close(fd)
+
+
+def _refuse_unrecognizable(datastore: Path, marker: str | None, now: Seen) -> None:
+    """Refuses to record what nothing could be recognized by: every later look would call it another disk."""
+    if marker is None and not now.file_system.type:
+        raise TryAgainLater(
+            f"{printable(str(datastore))}: its marker cannot be written, and /proc does not tell its file system",
+            remedy=f"Let this user write {printable(str(datastore / MARKER))}, or mount /proc.",
+        )
 
 
 def _look(datastore: Path) -> Seen:

@@ -16,7 +16,7 @@ from restore_core import durable
 from restore_core.disk.alone import Alone, alone
 from restore_core.disk.destination import Destination
 from restore_core.disk.identity import Identity, Stamps, stamps_of
-from restore_core.errors import DestinationError
+from restore_core.errors import DestinationError, is_no_answer
 from restore_core.naming import printable
 
 _DOING = "replacing"
@@ -82,18 +82,18 @@ class Replacement:
 
     @contextlib.contextmanager
     def opened(self, destination: Destination) -> Iterator[dict[str, tuple[str, int]]]:
-        """(name, descriptor) of the new and the old file, wherever they lie by now."""
+        """(name, descriptor) of the new and the old file, wherever they lie. Raises `OSError` if they cannot be looked for now."""
         found: dict[str, tuple[str, int]] = {}
         names = (destination.disk_name, self.private, self.aside, destination.part_name, *destination.private_names())
         try:
             for name in dict.fromkeys(names):
-                with contextlib.suppress(OSError):
-                    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=destination.folder_fd)
-                    which = self._which(stamps_of(fd))
-                    if which and which not in found:
-                        found[which] = (name, fd)
-                    else:
-                        os.close(fd)
+                if (fd := _opened(name, destination.folder_fd)) is None:
+                    continue
+                which = self._which(stamps_of(fd))
+                if which and which not in found:
+                    found[which] = (name, fd)
+                else:
+                    os.close(fd)
             yield found
         finally:
             for _name, fd in found.values():
@@ -101,6 +101,19 @@ class Replacement:
 
     def _which(self, stamps: Stamps) -> str:
         return "new" if self.new.is_it(stamps) else "old" if self.old.is_it(stamps) else ""
+
+
+def _opened(name: str, folder_fd: int) -> int | None:
+    """Returns an open file, None where there is none of ours.
+
+    An error that says nothing about the file is raised: an old disk that cannot be opened for want of descriptors is not gone.
+    """
+    try:
+        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder_fd)
+    except OSError as error:
+        if is_no_answer(error):
+            raise
+        return None
 
 
 def back_to_part(destination: Destination, private: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from restore_core.mounts import is_mounted, mounted, named_mount_points, unmounted_mount_point
+from tests.starved import no_file_more
 
 MOUNTINFO = """\
 24 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
@@ -151,3 +152,11 @@ def test_real_mounts(machine: Machine, tmp_path: Path, options: list[str]) -> No
     finally:
         subprocess.run(["umount", str(place)], check=True)
     assert unmounted() == str(place)
+
+
+def test_with_no_descriptor_left_a_mount_point_is_not_taken_for_a_plain_folder(machine: Machine) -> None:
+    machine.fstab.write_text("UUID=1 /mnt/nas nfs defaults 0 0\n")
+    assert machine.unmounted("/mnt/nas/a.vmdk") == "/mnt/nas"
+    with no_file_more(), pytest.raises(OSError, match="Too many open files"):
+        unmounted_mount_point(Path("/mnt/nas/a.vmdk"), fstab=machine.fstab, units=[], mountinfo=machine.mountinfo)
+    assert machine.unmounted("/mnt/nas/a.vmdk") == "/mnt/nas"

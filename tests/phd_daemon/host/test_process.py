@@ -21,6 +21,11 @@ def test_no_core_file_and_no_debugger() -> None:
     assert child(code) == "(0, 0) 0"
 
 
+def test_a_worker_is_killed_before_the_daemon_when_memory_runs_out() -> None:
+    code = "from phd_daemon.host.process import be_killed_first; be_killed_first(); print(open('/proc/self/oom_score_adj').read())"
+    assert int(child(code)) == 500
+
+
 def test_buffers_are_not_given_back_and_fetched_again_for_every_frame() -> None:
     if platform.libc_ver()[0] != "glibc":
         pytest.skip("not glibc: there is nothing to tune")

@@ -1,4 +1,4 @@
-"""The control file: everything DESIGN §3.2 allows, and a sentence with a line for everything else."""
+"""The control file: everything that docs/reference.md allows, and a sentence with a line for everything else."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from phd_daemon.spool.status_file import JobStatus, Outcome, Result, read_status, write_status
-from phd_daemon.worker.attempt import StopSign, attempt, judge, outcome_line
+from phd_daemon.worker.attempt import StopSign, attempt, outcome_line, result_of
 from phd_daemon.worker.order import WorkOrder
 from restore_core.errors import ArchiveAbsent, BadArchive, DestinationInUse, ExitCode, NoSpace, PhdError, Stopped, TargetUnavailable
 from restore_core.restore.request import PlanSummary, Reporter, RestoreOptions, RestoreOutcome, RestoreRequest, Stop, VmxChoice
@@ -281,8 +281,8 @@ def test_the_reason_and_the_remedy_stand_in_one_line(order: WorkOrder) -> None:
 
 def test_stopped_is_judged_by_why() -> None:
     order = object()
-    assert judge(Stopped("x"), order, cancelled=True)[0] is Result.CANCELLED  # type: ignore[arg-type]  # the order is not looked at
-    assert judge(Stopped("x"), order, cancelled=False)[0] is Result.STOPPED  # type: ignore[arg-type]
+    assert result_of(Stopped("x"), order, cancelled=True)[0] is Result.CANCELLED  # type: ignore[arg-type]  # the order is not looked at
+    assert result_of(Stopped("x"), order, cancelled=False)[0] is Result.STOPPED  # type: ignore[arg-type]
 
 
 def test_the_outcome_is_durable_before_the_log_says_so(spool: Path, order: WorkOrder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -12,12 +13,14 @@ from pathlib import Path
 import pytest
 
 from restore_core import mounts
+from restore_core.disk import known_datastores
 from restore_core.disk.datastore import MARKER, FileSystem, Seen, Standing, compare, datastore_of, look
 from restore_core.disk.destination import open_destination
 from restore_core.disk.known_datastores import DatastoreRecord, accept, forget, learn, read_record, refuse_unless_known
 from restore_core.errors import ExitCode, TryAgainLater, WrongDatastore
 from tests.mounting import image, mount, unmount, unmount_all_below
 from tests.proof.volumes import fill
+from tests.starved import no_file_more
 
 EXT4 = FileSystem(type="ext4", uuid="1", fsid="a", source="/dev/sda", folder="/")
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
@@ -397,3 +400,28 @@ def test_the_record_can_be_read_by_a_person(place: Place) -> None:
     document = json.loads(place.record.file.read_text())
     assert document["version"] == 1
     assert list(document["datastores"]) == [str(place.store)]
+
+
+@pytest.mark.parametrize("spare", range(5))
+def test_a_datastore_that_could_not_be_looked_at_is_not_recorded_as_one_without_a_name(place: Place, spare: int) -> None:
+    """The daemon had no descriptor left for some of its looks; afterwards every job waited for a disk of no kind."""
+    spares = [os.open("/", os.O_RDONLY) for _ in range(spare)]
+    with no_file_more():
+        for fd in spares:
+            os.close(fd)
+        with contextlib.suppress(OSError, TryAgainLater):
+            place.learn()
+    if str(place.store) in read_record(place.record.file):
+        assert place.known.file_system.type
+    place.learn()
+    place.not_refused()
+
+
+def test_what_nothing_could_be_recognized_by_is_not_recorded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    nameless = Seen(marker=None, file_system=FileSystem(type="", uuid="", fsid="", source="", folder=""))
+    monkeypatch.setattr(known_datastores, "look", lambda _path: nameless)
+    monkeypatch.setattr(known_datastores, "put_marker", lambda *_arguments, **_named: None)
+    for record in (lambda: learn(place.store, place.record), lambda: accept(place.store, place.record)):
+        with pytest.raises(TryAgainLater, match="its marker cannot be written"):
+            record()
+    assert not place.record.file.exists()

@@ -14,11 +14,14 @@ from restore_core import durable
 from restore_core.disk import alone
 from restore_core.errors import DestinationInUse, Diverged, PhdError
 from restore_core.restore import replace, writer
+from restore_core.restore.held import held_destination
+from restore_core.restore.replacement import Replacement
 from restore_core.restore.request import OURS
 from tests.lab import BLOCK, Lab
 from tests.restore_core.restore.crashes import dies, every_call, fails_once
 from tests.restore_core.restore.test_neighbours import NAMES, WORK, flat_of, write_and_close
 from tests.restore_core.restore.test_refresh import Replica, disk_bytes
+from tests.starved import no_file_more
 
 
 @pytest.fixture(params=["exchange", "no exchange", "no lease"])
@@ -195,3 +198,23 @@ def test_a_part_file_that_somebody_has_open_is_not_published(lab: Lab) -> None:
         replica.restore(tuesday, stop)
     assert replica.bytes == old
     os.close(opened[0])
+
+
+def test_an_old_disk_that_cannot_be_opened_now_is_not_one_that_is_gone(lab: Lab) -> None:
+    """With no descriptor left the old disk was not found, and the new one was shown without asking whether the old one was used."""
+    replica = Replica(lab, "r.vmdk")
+    old, new = all_differs(lab)
+    monday, tuesday = lab.backup(old).delta, lab.backup(new).delta
+    replica.restore(monday)
+    number = 1
+    while True:  # to a crash that leaves a record of both files
+        assert dies(lambda: replica.restore(tuesday), *every_call(), number=number)
+        with held_destination(replica.path, roots=None, make_folders=False) as (destination, hold):
+            if (record := Replacement.from_record(hold.record(), destination)) is not None:
+                with pytest.raises(OSError, match="Too many open files"), no_file_more(spare=1), record.opened(destination):
+                    pass
+                with record.opened(destination) as files:
+                    assert set(files) == {"new", "old"}
+                break
+        number += 1
+        replica.restore(monday)
