@@ -21,7 +21,7 @@ from phd_daemon.operations.installation import spool_of
 from phd_daemon.show import output
 from phd_daemon.show.output import counted
 from phd_daemon.show.progress import clock
-from phd_daemon.show.times import age
+from phd_daemon.show.times import age, minute
 from phd_daemon.spool import requests
 from phd_daemon.spool.layout import Spool, State
 from phd_daemon.spool.plain import open_own
@@ -167,7 +167,7 @@ def _label(done: _Do, view: JobView) -> str:
 
 
 def _details(view: JobView) -> Iterator[str]:
-    state = f"{view.state.meaning} since {time.strftime('%Y-%m-%d %H:%M', time.localtime(view.since))}"
+    state = f"{view.state.meaning} since {minute(view.since)}"
     attempt = f", attempt {view.attempt}" if view.attempt else ""
     yield f"{state}, submitted by {printable(view.submitter)}{attempt}"
     if view.delta:

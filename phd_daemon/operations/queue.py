@@ -1,4 +1,4 @@
-"""The restore queue: its jobs, and what a person can do to each of them."""
+"""The restore queue: its jobs, and what a person can do to each of them. What only changes jobs is imported when it is used."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from phd_daemon.operations.installation import spool_of
-from phd_daemon.spool import requests
 from phd_daemon.spool.layout import State
 from phd_daemon.spool.snapshot import JobView, nobody_serves, snapshot
 from restore_core.errors import PhdError
@@ -44,14 +43,6 @@ class Answer:
     refusal: PhdError | None
 
 
-_WITHOUT_A_VALUE = {
-    Act.HOLD: requests.hold,
-    Act.RELEASE: requests.release,
-    Act.CANCEL: requests.cancel,
-    Act.RETRY: requests.retry,
-}
-
-
 def obstacle(settings: Config) -> Obstacle | None:
     """Returns why a job in the queue would only wait; None if it can be started."""
     if not settings.queue.enabled:
@@ -78,11 +69,14 @@ def possible(job: JobView) -> tuple[Act, ...]:
 
 def act(settings: Config, what: Act, names: Iterable[str]) -> Iterator[Answer]:
     """Does it to each job, and yields what came of it; a refusal does not end the rest. Raises `OSError`."""
+    from phd_daemon.spool import requests
+
+    do = {Act.HOLD: requests.hold, Act.RELEASE: requests.release, Act.CANCEL: requests.cancel, Act.RETRY: requests.retry}[what]
     folder = spool_of(settings).folder
     for name in names:
         refusal = None
         try:
-            _WITHOUT_A_VALUE[what](folder, name)
+            do(folder, name)
         except PhdError as error:
             refusal = error
         yield Answer(job=name, refusal=refusal)
@@ -97,4 +91,6 @@ def set_priority(settings: Config, name: str, number: int) -> int:
 
 def clean(settings: Config, names: Collection[str] = (), *, older_than: float | None = None) -> list[str]:
     """Removes finished jobs with their logs: those named, all, or all that ended `older_than` seconds ago; returns their names."""
+    from phd_daemon.spool import requests
+
     return requests.clean(spool_of(settings).folder, names, older_than=older_than, now=time.time())

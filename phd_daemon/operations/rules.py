@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from phd_daemon.host.catalog import fresh_catalog
 from phd_daemon.replication import one_pass
 from phd_daemon.replication.pass_record import Pass
 
@@ -16,11 +14,7 @@ if TYPE_CHECKING:
 
 def preview(settings: Config) -> Pass:
     """Returns what a pass would do by the catalog; targets are looked at first only where their listing is too old."""
-    began = time.monotonic()
-    with fresh_catalog(settings) as catalog:
-        findings = one_pass.look(settings, catalog, keep=False)
-    refused = one_pass.refusals(settings, findings)
-    return Pass(findings=findings, seconds=time.monotonic() - began, dry_run=True, jobs={}, refused=refused)
+    return one_pass.dry_run(settings, list_all=False)
 
 
 def troubles(done: Pass, *, problems: bool = True) -> Iterator[str]:

@@ -79,10 +79,10 @@ def run_pass(config: Config, *, wait: bool) -> Pass:
     return done
 
 
-def dry_run(config: Config) -> Pass:
-    """What a pass would do now. Nothing is queued or recorded."""
+def dry_run(config: Config, *, list_all: bool = True) -> Pass:
+    """Returns what a pass would do now; nothing is queued. Without `list_all` only targets with an old listing are listed."""
     began = time.monotonic()
-    with fresh_catalog(config, look=None) as catalog:
+    with fresh_catalog(config, look=None if list_all else ()) as catalog:
         findings = look(config, catalog, keep=False)
     refused = refusals(config, findings)
     return Pass(findings=findings, seconds=time.monotonic() - began, dry_run=True, jobs={}, refused=refused)

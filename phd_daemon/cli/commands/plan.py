@@ -1,4 +1,4 @@
-"""`phd plan DELTA --to PATH`: which Fulls there are, what a restore would move, where from, and why. No disk is written."""
+"""`phd plan DELTA --to PATH`: prints what a restore would move, from where, and why. No disk is written."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ def plan(delta: str, to: str, full: str | None, as_json: bool, config: Path | No
 
 
 def _end_with(preview: Preview) -> None:
-    """End as the restore would: the first refusal's exit code says whether it can be tried again."""
+    """Ends as the restore would: the exit code of the first refusal says whether it can be tried again."""
     if preview.refusals:
         sys.exit(preview.refusals[0].exit_code)
 
 
 def _show_fulls(fulls: list[Candidate]) -> None:
-    """The candidates, `*` at those that are proven. The first of them is what a restore takes, or a copy that comes faster."""
+    """Prints the Fulls, proven ones with `*`. A restore takes the first one, or a copy of it that is faster to read."""
     if not fulls:
         output.say("Full: not needed, or not known to the catalog")
         return

@@ -1,4 +1,4 @@
-"""`phd rules check`, `edit` and `load`: the rules of replication, looked at, changed and extended."""
+"""`phd rules check`, `edit` and `load`: shows, edits and extends the rules of replication."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from phd_daemon.cli.complete import target_names
-from phd_daemon.cli.options import config_option, json_option
+from phd_daemon.cli.options import NO_TARGETS, config_option, json_option
 from phd_daemon.operations.installation import read_config
 from phd_daemon.operations.targets import Reached, look_for_archives, reach_all, spec_of
 from phd_daemon.operations.targets import accept as accept_emptied
@@ -44,7 +44,7 @@ def targets(context: click.Context, as_json: bool, config: Path | None) -> int |
     if as_json:
         output.as_json([asdict(one) for one in found])
     elif not found:
-        output.say("no targets: add [targets.NAME] to the settings (--config FILE, else $PHD_CONFIG, else /etc/phd/phd.toml)")
+        output.say(NO_TARGETS)
     else:
         _print(found)
     return ExitCode.UNAVAILABLE if any(one.problem for one in found) else ExitCode.DONE
