@@ -15,12 +15,12 @@ from functools import partial
 
 from phd_daemon.console import holdings
 from phd_daemon.console.face import Choice, Face, Row
-from phd_daemon.console.holdings import VERSION_2, Group
 from phd_daemon.console.menus import call, waited
 from phd_daemon.console.session import Session
 from phd_daemon.console.steps import Went, on_if, take
 from phd_daemon.operations.backups import Maps, search
 from phd_daemon.operations.chosen_backup import Checked, check
+from phd_daemon.operations.groups import Group, machine_of, newest_first, proposed
 from phd_daemon.show import output
 from phd_daemon.show.output import counted
 from restore_core.catalog import CatalogEntry
@@ -85,7 +85,7 @@ class _Browse:
     def choose_day(self) -> Went:
         """A date or All Dates."""
         title = f"{self.group.title}: a date or All Dates"
-        day = self._face.choose(Choice(title=title, rows=holdings.by_day(self.group), help=_BACKUPS_HELP, start=1))
+        day = self._face.choose(Choice(title=title, rows=holdings.days(self.group), help=_BACKUPS_HELP, start=1))
         self.day = day or self.group
         return on_if(day)
 
@@ -93,7 +93,7 @@ class _Browse:
         """One backup after another, until the list is left."""
         rows = holdings.backups(self.day, self.held.maps)
         columns = holdings.BACKUP_COLUMNS + ("VM",) * (len(rows[0].cells) - len(holdings.BACKUP_COLUMNS))
-        title, start = f"Backups of {self.day.title}", holdings.proposed(self.day.entries)
+        title, start = f"Backups of {self.day.title}", proposed(self.day.entries)
         choice = Choice(title=title, rows=rows, columns=columns, help=_BACKUPS_HELP, start=start)
         while (entry := self._face.choose(choice)) is not None:
             call(title, partial(self._then, entry), self._face, self._session)
@@ -110,7 +110,7 @@ class _Browse:
 
         def work() -> Held:
             found = search(config, kind=self._only, look=look)
-            return Held(entries=holdings.newest_first(found.entries), maps=found.maps, seen=seen(found.targets))
+            return Held(entries=newest_first(found.entries), maps=found.maps, seen=seen(found.targets))
 
         held = waited("Looking at the backup targets", work, self._face, self._session)
         if held is None:
@@ -124,12 +124,12 @@ class _Browse:
 
 def browse_machines(face: Face, session: Session, then: Then, *, only: ArchiveType | None = None) -> None:
     """From the list of virtual machines to `then`, until the list is left."""
-    _Browse(face, session, then, holdings.by_machine, only).browse("Virtual Machines", holdings.MACHINE_COLUMNS)
+    _Browse(face, session, then, holdings.machines, only).browse("Virtual Machines", holdings.MACHINE_COLUMNS)
 
 
 def browse_vmdks(face: Face, session: Session, then: Then) -> None:
     """From the list of VMDK names to `then`, until the list is left."""
-    _Browse(face, session, then, holdings.by_vmdk, None).browse("VMDK Names", holdings.VMDK_COLUMNS)
+    _Browse(face, session, then, holdings.vmdks, None).browse("VMDK Names", holdings.VMDK_COLUMNS)
 
 
 def summary(entry: CatalogEntry, targets: TargetSet) -> list[str]:
@@ -140,7 +140,7 @@ def summary(entry: CatalogEntry, targets: TargetSet) -> list[str]:
     folder = urllib.parse.unquote(url.path, errors="surrogateescape").rstrip("/")
     place = "" if url.scheme == "file" else f"{url.hostname}:"
     return [
-        f"Virtual machine : {printable(entry.folder.vm)} ({printable(entry.folder.uuid or VERSION_2)})",
+        f"Virtual machine : {machine_of(entry)}",
         f"Disk            : {printable(entry.name.disk)}, SCSI {scsi_colon(entry.name.scsi)}",
         f"Backup          : {kind} of {entry.time:%Y-%m-%d %H:%M} UTC, {output.size(entry.stat.size)}",
         f"Target          : {target.name}, {printable(target.url)}",

@@ -13,12 +13,12 @@ from typing import TypeVar, cast
 from phd_daemon.console.face import Choice, Face, Page, Row
 from phd_daemon.console.session import Session
 from phd_daemon.console.tree import MAIN, Entry, Menu
-from phd_daemon.spool.snapshot import nobody_serves
+from phd_daemon.operations.queue import Obstacle, obstacle
 from restore_core import __version__
 from restore_core.errors import PhdError, Stopped, from_os_error
 
 T = TypeVar("T")
-Flow = Callable[[Face, Session], None]
+Flow = Callable[[Face, Session], object]
 NO_DAEMON = "No daemon serves the restore queue: jobs wait until one does. Restores in the foreground work."
 QUEUE_OFF = "The restore queue is switched off: jobs wait until it is on. Restores in the foreground work."
 
@@ -77,9 +77,12 @@ def flow(name: str) -> Flow:
 
 def queue_state(session: Session) -> str:
     """Why a job in the queue would only wait; empty if it would run."""
-    if not session.config.queue.enabled:
-        return QUEUE_OFF
-    return NO_DAEMON if nobody_serves(session.config.queue.spool) else ""
+    match obstacle(session.config):
+        case Obstacle.SWITCHED_OFF:
+            return QUEUE_OFF
+        case Obstacle.NO_DAEMON:
+            return NO_DAEMON
+    return ""
 
 
 def _choice(menu: Menu, session: Session) -> Choice[Entry]:

@@ -127,11 +127,10 @@ class NumberedFace:
     def watch(self, title: str, work: Callable[[Stop], T]) -> T:
         """The work in a thread of its own, so that a question can stand here while it goes on."""
         self._head(title, ("^C asks whether to stop.",))
-        watched = Watched(work, redraw=redraw if output.on_a_terminal() else None, say=output.say)
         presses = _Presses()
         before = signal.signal(signal.SIGINT, presses.on_interrupt)
         try:
-            watched.start()
+            watched = Watched(work, redraw=redraw if output.on_a_terminal() else None, say=output.say)
             while not watched.ended(within=0.1):
                 if presses.pressed and not watched.asked:
                     presses.pressed = False

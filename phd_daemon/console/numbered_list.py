@@ -13,12 +13,12 @@ Numbers count the rows that are shown, from 1, those with a letter left out. So 
 from __future__ import annotations
 
 import enum
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from phd_daemon.console.face import Choice, Row
+from phd_daemon.console.lines import columns, row_text
 
 T = TypeVar("T")
 ESCAPE = "\x1b"
@@ -82,12 +82,9 @@ def page(shown: Numbered[T], view: View) -> list[str]:
     here = range(view.top, min(view.top + shown.height, len(shown.rows)))
     margin = max(map(len, shown.labels), default=1)
     titles = shown.choice.columns
-    widths = _widths(titles, shown.rows)
-    lines = ["  ".join([" " * (margin + 1), *_padded(titles, widths)]).rstrip()] if titles else []
-    lines += [
-        "  ".join([f"{shown.labels[i]:>{margin}})", *_padded(shown.rows[i].cells, widths)]).rstrip() + _why_not(shown.rows[i])
-        for i in here
-    ]
+    widths = columns([row.cells for row in shown.rows], titles)
+    lines = [f"{'':{margin + 1}}  {row_text(titles, widths)}"] if titles else []
+    lines += [f"{shown.labels[i]:>{margin}})  {row_text(shown.rows[i].cells, widths)}{_why_not(shown.rows[i])}" for i in here]
     if shown.words:
         found, of = (sum(not row.key for row in rows) for rows in (shown.rows, shown.choice.rows))
         lines.append(f"only rows with: {shown.words} ({found} of {of}; / shows all)")
@@ -148,23 +145,3 @@ def _holds(row: Row[T], wanted: Sequence[str]) -> bool:
 
 def _why_not(row: Row[T]) -> str:
     return f"  [cannot be chosen: {row.refused}]" if row.refused else ""
-
-
-def _widths(titles: Sequence[str], rows: Sequence[Row[T]]) -> list[int]:
-    columns = max([len(titles), *(len(row.cells) for row in rows)])
-    cells = [titles, *(row.cells for row in rows if len(row.cells) == columns)]
-    return [max((_width(each[i]) for each in cells if i < len(each)), default=0) for i in range(columns)]
-
-
-def _padded(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
-    """Cells in their columns; a row with fewer cells than there are columns says something else and is not aligned."""
-    if len(cells) != len(widths):
-        return list(cells)
-    return [cell + " " * (width - _width(cell)) for cell, width in zip(cells, widths, strict=True)]
-
-
-def _width(text: str) -> int:
-    """How many places a terminal gives it: a Chinese character takes two, an accent on its own none."""
-    if text.isascii():
-        return len(text)
-    return sum(2 if unicodedata.east_asian_width(one) in "WF" else not unicodedata.combining(one) for one in text)

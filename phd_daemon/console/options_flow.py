@@ -1,7 +1,6 @@
 """Replication / Restore Options: the settings that a person may change while the daemon runs, one at a time.
 
-the list > an option > its new value > checked, written into phd.toml, read again > the list
-
+The list, an option, its new value; the value is checked, written into phd.toml and read again, then the list is shown anew.
 Everything here is what `phd options` does.
 """
 
@@ -14,6 +13,7 @@ from phd_daemon.config.edit import MANY_WORKERS, Kind, Option, Setting, Settings
 from phd_daemon.console.face import Choice, Face, Page, Question, Row
 from phd_daemon.console.menus import call
 from phd_daemon.console.session import Session
+from phd_daemon.console.steps import Went, on_if, take
 from restore_core.naming import printable
 
 TITLE = "Replication / Restore Options"
@@ -25,21 +25,39 @@ within half a minute. Everything else is set in that file with an editor. The sa
 
 def options(face: Face, session: Session) -> None:
     """The list, again and again until it is left."""
-    chosen: Setting | None = None
-    while not session.leaving.is_set():
-        file = SettingsFile(session.config)
-        settings = file.settings()
-        start = next((at for at, one in enumerate(settings) if chosen is not None and one.option is chosen.option), 0)
+    flow = _Options(face, session)
+    take([flow.choose_option, flow.change])
+
+
+class _Options:
+    """The steps, and the option that was chosen last."""
+
+    file: SettingsFile
+    setting: Setting | None = None
+
+    def __init__(self, face: Face, session: Session) -> None:
+        self._face, self._session = face, session
+
+    def choose_option(self) -> Went:
+        """One of the options, with their values as they are now."""
+        self.file = file = SettingsFile(self._session.config)
+        settings, last = file.settings(), self.setting
+        start = next((at for at, one in enumerate(settings) if last is not None and one.option is last.option), 0)
         rows = [Row(cells=(one.option.name, one.option.meaning, one.value), value=one) for one in settings]
         intro = (f"in {printable(os.fspath(file.path))}",)
-        chosen = face.choose(Choice(title=TITLE, rows=rows, columns=_COLUMNS, intro=intro, help=_HELP, start=start))
-        if chosen is None:
-            return
-        call(TITLE, partial(_change, file=file, setting=chosen), face, session)
+        chosen = self._face.choose(Choice(title=TITLE, rows=rows, columns=_COLUMNS, intro=intro, help=_HELP, start=start))
+        self.setting = chosen or last
+        return on_if(chosen)
+
+    def change(self) -> Went:
+        """Its new value; then the list is asked again."""
+        if self.setting is not None:
+            call(TITLE, partial(_change, file=self.file, setting=self.setting), self._face, self._session)
+        return Went.BACK
 
 
 def _change(face: Face, session: Session, *, file: SettingsFile, setting: Setting) -> None:
-    """Ask for a value and write it. `file` is as it was when the list was shown: what came in between is not written over."""
+    """Asks for a value and writes it. `file` is as it was when the list was shown: a change made since then is not overwritten."""
     option = setting.option
     answer = _switch(face, setting) if option.kind is Kind.SWITCH else _text(face, file, setting)
     if answer is None or answer == setting.value or not _meant(face, option, answer):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from phd_daemon.console.face import Choice, Face, Page, Question, Row
 from phd_daemon.console.session import Session
+from phd_daemon.console.steps import Went, on_if, take
 from phd_daemon.operations import places
 from phd_daemon.show import output
 from restore_core.naming import printable, unprintable
@@ -23,20 +24,41 @@ class _Other(enum.Enum):
 
 def stub(face: Face, session: Session) -> None:
     """Choose a flat file; its descriptor is written beside it."""
-    found = face.wait("Looking at the datastores", lambda: places.flats_alone(session.config.datastores.roots))
-    rows: list[Row[Path | _Other]] = [Row(cells=(printable(str(path)), output.size(size)), value=path) for path, size in found]
-    rows.append(Row(cells=("Another flat file", ""), value=_Other.PATH, key="o"))
-    title = "Flat files without a STUB"
-    while (chosen := face.choose(Choice(title=title, rows=rows, help=_HELP))) is not None:
-        flat = _asked(face) if isinstance(chosen, _Other) else chosen
-        if flat is not None:
-            face.show(Page(title="STUB created", lines=[f"{printable(str(write_stub(flat)))}: written"]))
-            return
+    flow = _Stub(face, face.wait("Looking at the datastores", lambda: places.flats_alone(session.config.datastores.roots)))
+    if take([flow.choose_file, flow.type_path]):
+        face.show(Page(title="STUB created", lines=[f"{printable(str(write_stub(flow.flat)))}: written"]))
 
 
-def _asked(face: Face) -> Path | None:
-    def check(text: str) -> str | None:
-        return None if text.startswith("/") else "Write the whole path, from / on."
+class _Stub:
+    """The steps; `flat` is the answer."""
 
-    answer = face.ask(Question(title="Create a STUB", prompt="Path of the flat file (NAME-flat.vmdk)", check=check))
-    return None if answer is None else Path(unprintable(answer))
+    flat: Path
+    listed: bool
+
+    def __init__(self, face: Face, found: list[tuple[Path, int]]) -> None:
+        self._face, self._found = face, found
+
+    def choose_file(self) -> Went:
+        """One of the flat files without a descriptor, or another."""
+        rows: list[Row[Path | _Other]] = [
+            Row(cells=(printable(str(path)), output.size(size)), value=path) for path, size in self._found
+        ]
+        rows.append(Row(cells=("Another flat file", ""), value=_Other.PATH, key="o"))
+        chosen = self._face.choose(Choice(title="Flat files without a STUB", rows=rows, help=_HELP))
+        self.listed = isinstance(chosen, Path)
+        if isinstance(chosen, Path):
+            self.flat = chosen
+        return on_if(chosen)
+
+    def type_path(self) -> Went:
+        """The path of a file that is not listed."""
+        if self.listed:
+            return Went.PAST
+
+        def check(text: str) -> str | None:
+            return None if text.startswith("/") else "Write the whole path, from / on."
+
+        question = Question(title="Create a STUB", prompt="Path of the flat file (NAME-flat.vmdk)", check=check)
+        answer = self._face.ask(question)
+        self.flat = Path(unprintable(answer or ""))
+        return on_if(answer)

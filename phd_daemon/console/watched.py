@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Generic, TypeVar
 
 from phd_daemon.console.face import Stop
@@ -15,22 +16,19 @@ _PRINT_EVERY = 5.0
 
 
 class Watched(Generic[T]):
-    """The `Stop` that the work gets, and the thread it runs in.
+    """The `Stop` that the work gets, and the thread it runs in from now on.
 
     `redraw` draws a line over the last one; where that cannot be (None), a line is printed with `say` every 5 s. While a
     question stands on the screen (`pause`), lines that stay are kept for later and progress is not drawn.
     """
 
     def __init__(self, work: Callable[[Stop], T], *, redraw: Callable[[str], None] | None, say: Callable[[str], None]) -> None:
-        self._work, self._redraw, self._say = work, redraw, say
-        self._thread = threading.Thread(target=self._run, name="watched")
+        self._redraw, self._say = redraw, say
         self._lock = threading.Lock()
-        self._done = threading.Event()
         self._paused, self._asked = False, False
         self._kept: list[str] = []
         self._drawn, self._last, self._at = "", "", time.monotonic()
-        self._result: list[T] = []
-        self._error: BaseException | None = None
+        self._future = ThreadPoolExecutor(1, thread_name_prefix="watched").submit(work, self)
 
     @property
     def asked(self) -> bool:
@@ -54,24 +52,18 @@ class Watched(Generic[T]):
                 self._at = now
                 self._draw()
 
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
     def ended(self, *, within: float) -> bool:
         """Whether the work has ended, after waiting for that at most `within` seconds."""
-        return self._done.wait(within)
+        return bool(wait([self._future], within).done)
 
     def result(self) -> T:
-        """What the work returned; raises what it raised. Draws the last line once more, which stays."""
-        self._thread.join()
+        """Waits for the work; returns what it returned, raises what it raised. Draws the last line once more, which stays."""
+        wait([self._future])
         if self._last:
             self._draw()
             if self._redraw:
                 self._say("")
-        if self._error is not None:
-            raise self._error
-        return self._result[0]
+        return self._future.result()
 
     def ask(self) -> None:
         """The work shall end."""
@@ -89,14 +81,6 @@ class Watched(Generic[T]):
             for line in self._kept:
                 self._stay(line)
             self._kept.clear()
-
-    def _run(self) -> None:
-        try:
-            self._result.append(self._work(self))
-        except BaseException as error:  # noqa: BLE001  raised again by `result`, where somebody can catch it
-            self._error = error
-        finally:
-            self._done.set()
 
     def _stay(self, line: str) -> None:
         if self._drawn and self._redraw:

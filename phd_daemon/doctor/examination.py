@@ -15,7 +15,6 @@ from phd_daemon.doctor.finding import Finding, Report
 from phd_daemon.host.catalog import catalog_of
 from phd_daemon.host.datastores import record_of
 from phd_daemon.replication import one_pass
-from phd_daemon.replication.queue_view import queued_jobs
 from phd_daemon.spool.layout import Spool
 from phd_daemon.worker import sandbox
 from restore_core.errors import ConfigurationError, PhdError
@@ -87,7 +86,7 @@ def _replication(config: Config, reached: Report) -> Report:
 
 def _known_datastores(config: Config) -> Report:
     try:
-        jobs = queued_jobs(Spool(folder=config.queue.spool))
+        jobs = one_pass.queued_jobs(Spool(folder=config.queue.spool))
     except OSError:
         jobs = ()  # `_leftovers` reports it
     return datastores.examine(record_of(config), jobs)
@@ -95,7 +94,7 @@ def _known_datastores(config: Config) -> Report:
 
 def _leftovers(config: Config) -> Report:
     try:
-        jobs = queued_jobs(Spool(folder=config.queue.spool))
+        jobs = one_pass.queued_jobs(Spool(folder=config.queue.spool))
     except OSError as error:
         return Report(unseen=(f"leftovers of restores: the queue cannot be read ({error.strerror})",))
     owned = [job.destination for job in jobs if job.phase is Phase.ACTIVE]

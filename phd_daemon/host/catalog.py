@@ -27,7 +27,10 @@ def catalog_of(config: Config) -> Catalog:
 
 
 def records_of(config: Config) -> Path | None:
-    """Returns the folder that records what each target held; None where no daemon has run. state_dir may be deleted, this not."""
+    """Returns the folder that records what each target held; None where no daemon has run.
+
+    It is in the spool, since state_dir may be deleted.
+    """
     state = Spool(folder=config.queue.spool).state_folder
     return state / "targets" if os.path.isdir(state) else None
 

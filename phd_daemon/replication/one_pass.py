@@ -1,12 +1,10 @@
-"""One replication pass: index > match > check > queue, through the spool like anyone else.
+"""One pass of replication: index > match > check > queue. Its program is `python -m phd_daemon.replication.one_pass`.
 
-The program is `python -m phd_daemon.replication.one_pass`.
+    lock; note the start; list all targets; read rules, ledger, queue and destinations; decide (pure);
+    drop one control file for each decision to restore; write one line and one document about the pass
 
-    lock; note the start; look at all targets; rules, ledger, queue and destinations as they are; decide (pure);
-    one control file for each decision to restore; one line and one record of what came of it
-
-A target that fails, a rule that is wrong and a file that cannot be queued take nothing from the others. The lock makes it
-one pass at a time. A crash anywhere leaves at most control files that the next pass finds in the queue.
+A target that fails, a rule that is wrong or a file that cannot be queued does not affect the others. The lock allows one pass at a
+time. A crash anywhere leaves at most control files that the next pass finds in the queue.
 """
 
 from __future__ import annotations
@@ -29,23 +27,23 @@ from phd_daemon.host.datastores import DatastoreLook, record_of
 from phd_daemon.host.process import forbid_core_dumps
 from phd_daemon.replication import pass_record, schedule
 from phd_daemon.replication.pass_record import Findings, Pass
-from phd_daemon.replication.queue_view import queued_jobs
 from phd_daemon.replication.rules_file import load_rules
-from phd_daemon.spool.control_file import ControlFile, check_policy, parse_control_file, render_control_file
+from phd_daemon.spool.control_file import MAX_BYTES, ControlFile, check_policy, parse_control_file, render_control_file
 from phd_daemon.spool.drop import drop
 from phd_daemon.spool.layout import Spool, State
+from phd_daemon.spool.snapshot import JobView, snapshot
 from phd_daemon.worker import sandbox
 from restore_core.catalog import CatalogEntry
 from restore_core.catalog.exact import exact
 from restore_core.catalog.index import Catalog, Indexed
 from restore_core.catalog.query import Query
 from restore_core.disk.destination import disk_key, open_destination
-from restore_core.errors import ExitCode, PhdError, TryAgainLater
+from restore_core.errors import BadControlFile, ExitCode, PhdError, TryAgainLater
 from restore_core.naming import printable
 from restore_core.replication.ledger import read_ledger
 from restore_core.replication.names import job_name
 from restore_core.replication.rules import Rule
-from restore_core.replication.selection import Decision, Destination, Policy, Verdict, World, select
+from restore_core.replication.selection import Decision, Destination, Phase, Policy, QueuedJob, Verdict, World, select
 from restore_core.restore import receipt
 from restore_core.restore.request import OURS, RestoreOptions
 from restore_core.targets import TargetSet, parse_ref
@@ -54,17 +52,29 @@ from restore_core.targets.gaps import shown
 from restore_core.targets.kinds import make_target
 
 PRIORITY = 7
-"""People's own jobs, whose default is 5, go first."""
+"""Jobs of people, whose default is 5, go first."""
+
+
+_PHASES = {
+    State.WAITING: Phase.ACTIVE,
+    State.HELD: Phase.ACTIVE,
+    State.RUNNING: Phase.ACTIVE,
+    State.DONE: Phase.DONE,
+    State.FAILED: Phase.FAILED,
+    State.REJECTED: Phase.FAILED,
+    State.CANCELLED: Phase.CANCELLED,
+}
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class AlreadyRunning(TryAgainLater):
-    """Another process is at a pass."""
+    """Another process makes a pass just now."""
 
 
 def run_pass(config: Config, *, wait: bool) -> Pass:
-    """One pass. With `wait` one that is running is waited for; without, it raises `AlreadyRunning`.
+    """Makes one pass. While another one runs it waits with `wait`, and raises `AlreadyRunning` without.
 
-    Raises typed errors when nothing can be decided at all (no spool, no ledger to be read, state_dir not writable), `OSError`.
+    Raises typed errors when nothing can be decided at all (no spool, no readable ledger, no writable state_dir), `OSError`.
     """
     config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _alone(config.state_dir / "replicate.lock", wait=wait):
@@ -80,16 +90,16 @@ def run_pass(config: Config, *, wait: bool) -> Pass:
 
 
 def dry_run(config: Config, *, list_all: bool = True) -> Pass:
-    """Returns what a pass would do now; nothing is queued. Without `list_all` only targets with an old listing are listed."""
+    """Returns what a pass would do now. Without `list_all` only targets whose listing is too old are listed again."""
     began = time.monotonic()
     with fresh_catalog(config, look=None if list_all else ()) as catalog:
         findings = look(config, catalog, keep=False)
-    refused = refusals(config, findings)
+    _texts, refused = _control_files(config, findings)
     return Pass(findings=findings, seconds=time.monotonic() - began, dry_run=True, jobs={}, refused=refused)
 
 
 def look(config: Config, catalog: Catalog, *, keep: bool) -> Findings:
-    """Decide on every rule by the catalog as it is. With `keep` good rules are kept for a time when they cannot be read."""
+    """Decides on every rule by the catalog as it is. With `keep` good rules are copied, for a time when they cannot be read."""
     loaded = load_rules(config, keep=keep)
     ledger = read_ledger(config.replication.ledger)
     rules = loaded.found.rules
@@ -124,7 +134,7 @@ def look(config: Config, catalog: Catalog, *, keep: bool) -> Findings:
 
 
 def _warned(decision: Decision, targets: Iterable[Indexed]) -> Decision:
-    """The decision with a warning where a newer backup may lie behind what a target did not tell."""
+    """Returns the decision, with a warning where a newer backup may be in what a target could not list."""
     rule = decision.rule
     uuid = decision.entry.folder.uuid if decision.entry else None
     hiding = [(one.target, gap.gap) for one in targets if one.partial for gap in one.gaps if gap.gap.may_hide(rule.vm, uuid)]
@@ -135,7 +145,7 @@ def _warned(decision: Decision, targets: Iterable[Indexed]) -> Decision:
 
 
 def exit_code(done: Pass) -> ExitCode:
-    """Bad lines are the graver news: a target may answer the next time by itself."""
+    """Returns the exit code of a pass. Bad lines go first: a target may answer the next time without help."""
     found = done.findings
     if found.problems or found.bad_lines or found.notes:
         return ExitCode.BAD_DATA
@@ -143,7 +153,7 @@ def exit_code(done: Pass) -> ExitCode:
 
 
 def _entries(config: Config, catalog: Catalog, rules: Iterable[Rule], now: dt.datetime) -> list[CatalogEntry]:
-    """The archives of the VMs that rules name, with exact times where a stamp cannot be taken at its word."""
+    """Returns the archives of the VMs that rules name, with exact times where a stamp can mean two times."""
     query = Query(vms=frozenset(rule.vm for rule in rules))
     zones = {spec.name: ZoneInfo(spec.timezone) for spec in config.targets}
     targets = TargetSet(config.targets)
@@ -154,7 +164,7 @@ def _entries(config: Config, catalog: Catalog, rules: Iterable[Rule], now: dt.da
 
 
 def _destination(path: Path, config: Config, spool: Spool) -> Destination:
-    """What lies there, and whether the receipt of our last restore still fits it."""
+    """Returns what is at a destination, and whether it is still what our last restore wrote, by its receipt."""
     try:
         with open_destination(path, roots=config.datastores.roots, make_folders=False) as there:
             disk = there.stat_disk()
@@ -172,7 +182,7 @@ def _destination(path: Path, config: Config, spool: Spool) -> Destination:
 
 
 def _restored(known: receipt.Receipt) -> tuple[ArchiveRef | None, dt.datetime | None]:
-    """Which archive a receipt is of, and when that backup was made; None for what it does not say."""
+    """Returns which archive a receipt is of, and when that backup was made; None for what it does not say."""
     try:
         return parse_ref(known.archive), dt.datetime.fromtimestamp(known.taken, dt.UTC) if known.taken else None
     except (ValueError, OverflowError, OSError):
@@ -180,7 +190,7 @@ def _restored(known: receipt.Receipt) -> tuple[ArchiveRef | None, dt.datetime | 
 
 
 def _no_receipts(spool: Spool) -> str:
-    """Why there may be receipts that we cannot read."""
+    """Returns why there may be receipts that we cannot read; empty if there are none."""
     try:
         os.stat(spool.receipts / "any")
     except PermissionError:
@@ -190,19 +200,59 @@ def _no_receipts(spool: Spool) -> str:
     return ""
 
 
+def queued_jobs(spool: Spool) -> tuple[QueuedJob, ...]:
+    """Returns what is asked for where by jobs that wait, run or have ended. Raises `OSError` when the spool cannot be read."""
+    found = []
+    for view in snapshot(spool.folder, time.time()):
+        archive, destination = view.delta, view.restore_to
+        if not archive or not view.accepted:
+            control = _control(spool.control(view.name, view.state))
+            if control is None:
+                continue
+            archive, destination = str(control.delta), os.fspath(control.restore_to)
+        found.append(_queued_job(view, archive, destination))
+    return tuple(found)
+
+
+def _queued_job(view: JobView, archive: str, destination: str) -> QueuedJob:
+    phase = _PHASES[view.state]
+    return QueuedJob(
+        name=view.name,
+        state=view.state.meaning,
+        phase=phase,
+        archive=archive,
+        destination=Path(destination),
+        finished=None if phase is Phase.ACTIVE else dt.datetime.fromtimestamp(view.since, dt.UTC),
+        exit_code=view.exit_code,
+    )
+
+
+def _control(path: Path) -> ControlFile | None:
+    """Returns a control file that the daemon has not accepted yet; None for one that cannot be read or is not valid."""
+    try:
+        fd = os.open(path, _READ)
+    except OSError:
+        return None
+    try:
+        return parse_control_file(os.pread(fd, MAX_BYTES + 1, 0))
+    except (OSError, BadControlFile):
+        return None
+    finally:
+        os.close(fd)
+
+
 def _queue(config: Config, findings: Findings) -> tuple[dict[int, str], dict[int, str]]:
-    """A control file for each decision to restore: the jobs' names, and why a file could not be written, by rule."""
+    """Drops the control files; returns the jobs' names, and why one could not be dropped, both by line of the rules."""
     spool = Spool(folder=config.queue.spool)
-    refused = refusals(config, findings)
+    texts, refused = _control_files(config, findings)
     jobs: dict[int, str] = {}
     for decision in findings.decisions:
         line, entry = decision.rule.line, decision.entry
-        if decision.verdict is not Verdict.RESTORE or line in refused or entry is None:
+        if line not in texts or line in refused or entry is None:
             continue
         name = job_name(entry.ref, decision.rule.destination, vm=decision.rule.vm, stamp=f"{entry.name.stamp:%Y.%m.%d-%H%M}")
-        state = State.HELD if decision.held else State.WAITING
         try:
-            dropped = drop(spool, _text(decision).encode(), names=[name], state=state)
+            dropped = drop(spool, texts[line], names=[name], state=State.HELD if decision.held else State.WAITING)
         except OSError as error:
             refused[line] = f"the control file cannot be written: {printable(str(error))}"
         else:
@@ -213,43 +263,43 @@ def _queue(config: Config, findings: Findings) -> tuple[dict[int, str], dict[int
     return jobs, refused
 
 
-def refusals(config: Config, findings: Findings) -> dict[int, str]:
-    """What the daemon would reject at its door, and what would wait for a datastore that is not there, by rule."""
+def _control_files(config: Config, findings: Findings) -> tuple[dict[int, bytes], dict[int, str]]:
+    """Returns a control file for each decision to restore, and why the daemon would reject it or let it wait, by line."""
+    texts: dict[int, bytes] = {}
     refused: dict[int, str] = {}
     names = [spec.name for spec in config.targets]
     away = DatastoreLook(record_of(config))
     for decision in findings.decisions:
-        if decision.verdict is Verdict.RESTORE:
+        if decision.verdict is Verdict.RESTORE and decision.entry is not None:
+            line = decision.rule.line
+            texts[line] = _text(decision, decision.entry.ref)
             try:
-                control = parse_control_file(_text(decision).encode())
+                control = parse_control_file(texts[line])
                 check_policy(control, roots=config.datastores.roots, target_names=names, submitter="", limits=None)
             except PhdError as error:
-                refused[decision.rule.line] = error.message
+                refused[line] = error.message
             else:
                 if why := away(decision.rule.destination):
-                    refused[decision.rule.line] = f"its datastore is not there: {why}"
-    return refused
+                    refused[line] = f"its datastore is not there: {why}"
+    return texts, refused
 
 
-def _text(decision: Decision) -> str:
-    """The control file of a decision. Whatever happens until it runs, only a disk that we wrote last is replaced."""
-    if decision.entry is None:
-        raise AssertionError(f"line {decision.rule.line}: nothing to restore")
+def _text(decision: Decision, delta: ArchiveRef) -> bytes:
+    """Returns the control file of a decision. Whatever happens until it runs, only a disk that we wrote last is replaced."""
     warning = " (held: more new restores than storm_limit)" if decision.held else ""
-    return render_control_file(
-        ControlFile(
-            delta=decision.entry.ref,
-            restore_to=decision.rule.destination,
-            options=RestoreOptions(overwrite=OURS),
-            priority=PRIORITY,
-            note=f"replication, line {decision.rule.line} of vmdks.auto{warning}",
-        )
+    control = ControlFile(
+        delta=delta,
+        restore_to=decision.rule.destination,
+        options=RestoreOptions(overwrite=OURS),
+        priority=PRIORITY,
+        note=f"replication, line {decision.rule.line} of vmdks.auto{warning}",
     )
+    return render_control_file(control).encode()
 
 
 @contextlib.contextmanager
 def _alone(path: Path, *, wait: bool) -> Iterator[None]:
-    """One pass at a time: a kernel lock that dies with its process."""
+    """Allows one pass at a time, by a kernel lock that ends with its process."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         try:
@@ -262,7 +312,7 @@ def _alone(path: Path, *, wait: bool) -> Iterator[None]:
 
 
 def main() -> int:
-    """The child process of the daemon, confined: one pass, its summary on standard output, and an exit code."""
+    """The child process of the daemon, confined: makes one pass, prints its summary and returns an exit code."""
     source = Path(sys.argv[1]) if len(sys.argv) > 1 else None
     forbid_core_dumps()  # it logs in to servers
     try:

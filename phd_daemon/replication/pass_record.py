@@ -1,4 +1,4 @@
-"""What a pass leaves: one line for people, one JSON document a pass in `state_dir/passes.jsonl`, the newest last, bounded."""
+"""The result of a pass: one line for people, and one JSON document in `state_dir/passes.jsonl`, a file of bounded size."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _KEPT_BYTES = 2 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What one look found. `notes` are about the rules as a whole."""
+    """What one look at rules, targets, queue and disks found. `notes` are about the rules as a whole."""
 
     now: dt.datetime
     decisions: tuple[Decision, ...]
@@ -48,7 +48,7 @@ class Pass:
     refused: Mapping[int, str]
 
     def summary(self) -> str:
-        """The one line."""
+        """Returns the pass as one line."""
         found = self.findings
         counts = Counter(decision.verdict for decision in found.decisions)
         new = counts.pop(Verdict.RESTORE, 0)
@@ -69,7 +69,7 @@ class Pass:
         return f"pass: {', '.join(parts)}, {self.seconds:.1f} s"
 
     def document(self) -> dict[str, Any]:
-        """The same for machines; times are ISO 8601, lags seconds."""
+        """Returns the pass as a JSON document; times are ISO 8601, lags are seconds."""
         found = self.findings
         return {
             "time": found.now.isoformat(timespec="seconds"),

@@ -1,12 +1,12 @@
-"""vmdks.auto changed by a person: edited on a copy that is checked before it takes effect, or preloaded with all known VMDKs.
+"""Changes of vmdks.auto by a person: edits a copy and checks it before it takes effect, or appends rules for all known VMDKs.
 
-copy > editor > check    good                 put in place at once, durably, with the owner and mode it had
+copy > editor > check    good                 replaces the file at once, durably, with the owner and mode it had
                          bad lines            the person decides: edit again, keep (a bad line disables itself only), throw away
                          no rules at all      edit again, or throw away
 
-A pass that runs meanwhile sees the old file or the new one. Where the file itself changed while its copy was edited nothing is
-put in place; those who change it take turns by a lock on its folder, since the file is replaced. What a person wrote goes only
-when the person says so: after ^C and any failure the copy stays, and its place is said.
+A pass that runs meanwhile sees the old file or the new one. If the file itself changed while its copy was edited it is not
+replaced. Those who change it take turns by a lock on its folder, since the file is replaced. The copy is deleted only when the
+person says so: after ^C and any failure it stays, and the message says where.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _BEGINNING = b"# RESTORE:VM_NAME|UUID_OF_VM|SCSI_ID|VMDK_NAME|Complete_Restore_P
 
 
 class Answer(enum.Enum):
-    """What a person wants done with a copy that is not good."""
+    """What to do with a copy that is not good."""
 
     AGAIN = "edit again"
     KEEP = "keep it with its bad lines, which disable themselves only"
@@ -43,7 +43,7 @@ class Answer(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """An edited copy: how many rules hold, what is wrong, and whether it can be kept at all (`readable`)."""
+    """An edited copy: how many rules are right, what is wrong, and whether it can be kept at all (`readable`)."""
 
     rules: int
     problems: tuple[str, ...]
@@ -51,23 +51,23 @@ class Checked:
 
     @property
     def answers(self) -> tuple[Answer, ...]:
-        """What may be done with it."""
+        """What may be done with the copy."""
         return tuple(answer for answer in Answer if self.readable or answer is not Answer.KEEP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edited:
-    """How it ended: `installed` is False for rules that were not changed, or thrown away."""
+    """How an edit ended. `installed` is False for rules that were not changed, or thrown away."""
 
     installed: bool
     checked: Checked
 
 
 def edit(config: Config, *, editor: Callable[[Path], None], decide: Callable[[Checked], Answer]) -> Edited:
-    """Let the person edit the rules. `editor` returns when it is done with a file; `decide` is asked about one that is not good.
+    """Lets a person edit the rules. `editor` returns when the person closes the file; `decide` is asked about a bad one.
 
     Raises `TryAgainLater` when the file changed meanwhile, `Stopped` for ^C, `UsageError` for an editor that failed, `PhdError`
-    where a file cannot be read or written; all of them say where the copy is if there is something in it.
+    where a file cannot be read or written. All of them say where the copy is, if it holds changes.
     """
     path = Path(os.path.realpath(config.replication.rules))
     before, like = _read(path)
@@ -101,11 +101,11 @@ def _nothing_in(copy: Path, before: bytes | None) -> bool:
     try:
         return _written(copy) == (before or _BEGINNING)
     except (OSError, UsageError):
-        return not os.path.isfile(copy)  # one that cannot be read now may hold everything
+        return not os.path.isfile(copy)  # one that cannot be read now may hold changes
 
 
 def check(data: bytes, config: Config) -> Checked:
-    """The rules in these bytes."""
+    """Checks the rules in these bytes."""
     try:
         found = parse(data, config)
     except BadRule as error:
@@ -115,14 +115,14 @@ def check(data: bytes, config: Config) -> Checked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preloaded:
-    """How many lines were added, and why some targets' VMDKs are only those of their last listing."""
+    """How many rules were added, and why some targets could not be listed now: their last listing was used."""
 
     added: int
     silent: tuple[str, ...]
 
 
 def preload_rules(config: Config, *, active: bool) -> Preloaded:
-    """Look at all targets and append a rule for every VMDK that has none, commented out unless `active`. Raises `OSError`."""
+    """Lists all targets and appends a rule for every VMDK without one, commented out unless `active`. Raises `OSError`."""
     path = Path(os.path.realpath(config.replication.rules))
     with fresh_catalog(config, look=None) as catalog:
         found = [entry for entry in catalog.entries() if entry.name.type is ArchiveType.DELTA]
@@ -155,10 +155,10 @@ def _install(path: Path, new: bytes, before: bytes | None, like: os.stat_result 
 
 @contextlib.contextmanager
 def _changing(path: Path) -> Iterator[None]:
-    """One of us at a time, from reading the file to having changed it."""
+    """Holds a lock, for one writer at a time, from reading the file to its change."""
     fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with contextlib.suppress(OSError):  # NFS locks no folder: there only the comparison protects
+        with contextlib.suppress(OSError):  # NFS cannot lock a folder: there only the comparison protects
             fcntl.flock(fd, fcntl.LOCK_EX)
         yield
     finally:
@@ -166,7 +166,7 @@ def _changing(path: Path) -> Iterator[None]:
 
 
 def _read(path: Path) -> tuple[bytes | None, os.stat_result | None]:
-    """The bytes of a file and what it is, None for none. Raises `UsageError` for a FIFO and the like, which could hang."""
+    """Returns the bytes of a file and its facts, None if there is none. Raises `UsageError` for a FIFO and the like."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -179,7 +179,7 @@ def _read(path: Path) -> tuple[bytes | None, os.stat_result | None]:
 
 
 def _written(copy: Path) -> bytes:
-    """The copy as the editor left it. Raises `UsageError` when it is none any more, `OSError`."""
+    """Returns the copy as the editor left it. Raises `UsageError` when it is gone, `OSError`."""
     data, _ = _read(copy)
     if data is None:
         raise UsageError("the editor left no file behind: nothing was changed")

@@ -1,7 +1,7 @@
-"""`vmdks.auto` on disk: read when it is still, and the last good copy when it cannot be read at all.
+"""Reads `vmdks.auto`, once it does not change any more; where it cannot be read, the last good copy.
 
-A file that vanished or became unreadable never means "no rules": the last good ones are followed, and that is said. The copy
-lies in state_dir as `vmdks.auto.good`; without one there is nothing to fall back on.
+A file that vanished or became unreadable never means "no rules": the last good ones are followed, and that is reported. The copy is
+`vmdks.auto.good` in state_dir.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ _PATIENCE = 20.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedRules:
-    """The rules to follow. `trouble` is why they are not those of the file as it is now, empty if they are."""
+    """The rules to follow. `trouble` says why they are not those of the file as it is now; empty if they are."""
 
     found: RuleSet
     trouble: str = ""
 
 
 def last_good(config: Config) -> Path:
-    """Where the last good copy lies."""
+    """Returns the path of the last good copy."""
     return config.state_dir / "vmdks.auto.good"
 
 
 def load_rules(config: Config, *, keep: bool) -> LoadedRules:
-    """The rules of this installation. With `keep` (a pass) a file just being saved is waited for, and a good one is kept.
+    """Returns the rules of this installation. With `keep` (a pass) waits for a file that is being saved, and copies a good one.
 
     Raises `BadRule` or `TryAgainLater` when the file cannot be read and no good copy is there. No file and no copy: no rules.
     A link that leads nowhere is a file that cannot be read.
@@ -73,24 +73,24 @@ def _fall_back(config: Config, trouble: PhdError) -> LoadedRules:
 
 
 def parse(data: bytes, config: Config) -> RuleSet:
-    """The rules in these bytes, as this installation understands them. Raises `BadRule` for bytes that are no rules at all."""
+    """Returns the rules in these bytes for the datastores of this installation. Raises `BadRule` for what are no rules at all."""
     roots = config.datastores.roots
     return parse_rules(data, roots=roots, key=lambda path: disk_key(path, roots))
 
 
 def _read(path: Path, *, wait: bool) -> bytes:
-    """The bytes of the file; a half-saved last line could name another disk, so a file that was just written is waited for."""
+    """Returns the bytes of the file. Waits for one that was just written: a half-saved last line could name another disk."""
     end = time.monotonic() + _PATIENCE
     while wait and 0 <= time.time() - os.stat(path).st_mtime < _STILL_SECONDS and time.monotonic() < end:
         time.sleep(0.2)
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise BadRule("is no regular file", remedy="Put a plain file there.")  # a FIFO would be waited for without end
+            raise BadRule("is no regular file", remedy="Put a plain file there.")  # reading a FIFO could wait for ever
         return file.read(MAX_BYTES + 1)
 
 
 def _keep(copy: Path, data: bytes) -> str:
-    """Why it could not be kept, empty if it was."""
+    """Writes the good copy; returns why it could not, empty if it could."""
     try:
         if read_plain(copy) == data:
             return ""

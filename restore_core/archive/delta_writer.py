@@ -14,8 +14,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Self, cast
+from typing import IO, cast
 
 from restore_core import __version__
 from restore_core.archive.digests import BlockDigest
@@ -57,7 +56,7 @@ class FullFacts:
     time: int
 
 
-class DeltaWriter:
+class DeltaWriter(contextlib.AbstractContextManager["DeltaWriter"]):
     """Takes blocks, segments and the Full's frames in disk order; `finish` writes the rest. The context closes scratch files."""
 
     def __init__(self, out: NewFile, *, block_size: int, block_digest: BlockDigest, frame_size: int, scratch: Path) -> None:
@@ -77,10 +76,7 @@ class DeltaWriter:
         self._new_page()
         out.write(b"\0" * HEAD_BYTES)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._scratch_files.close()
 
     def add_block(self, kind: int, digest: bytes = b"", *, frame: bytes = b"", length: int = 0, in_full: bool = False) -> None:

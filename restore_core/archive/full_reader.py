@@ -8,8 +8,7 @@ every block is checked again when it is used.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import TracebackType
-from typing import Self
+from contextlib import AbstractContextManager
 
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.digests import Buffer
@@ -26,7 +25,7 @@ _RECOMPRESSED = (
 _CUT_SHORT = "The file is truncated, still being copied, or has something appended. Bring it again, or use another copy."
 
 
-class FullReader:
+class FullReader(AbstractContextManager["FullReader"]):
     """An opened gzip. `identity` is None when something else than phd wrote it."""
 
     def __init__(self, source: ByteSource) -> None:
@@ -39,10 +38,7 @@ class FullReader:
             )
         self.identity: FullIdentity | None = parse_identity(head)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.source.close()
 
     def plain(self) -> Iterator[bytes]:

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator
 
 from restore_core import durable
 from restore_core.disk.destination import Destination
+from restore_core.disk.scan import next_data
 from restore_core.errors import DestinationInUse, NoSpace, SpacePromised, from_os_error
 from restore_core.naming import printable
 
@@ -223,13 +224,6 @@ def _ask(fd: int, offset: int, end: int) -> list[tuple[int, int, int]]:
 def _data(fd: int, offset: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Yields the same by SEEK_DATA, where there is no FIEMAP (tmpfs)."""
     while offset < end:
-        try:
-            start = os.lseek(fd, offset, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                return
-            yield offset, end, 0
-            return
-        stop = os.lseek(fd, start, os.SEEK_HOLE)
-        yield start, stop, 0
-        offset = stop
+        start, offset = next_data(fd, offset, end)
+        if start < offset:
+            yield start, offset, 0

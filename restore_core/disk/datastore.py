@@ -92,15 +92,11 @@ def compare(recorded: Seen | None, now: Seen) -> Standing:
         return Standing.NEW
     marker = recorded.marker is not None and recorded.marker == now.marker
     file_system = recorded.file_system.same(now.file_system)
-    match marker, file_system:
-        case True, True:
-            return Standing.BOTH
-        case True, False:
-            return Standing.MARKER
-        case False, True:
-            return Standing.FILE_SYSTEM
-        case _:
-            return Standing.OTHER
+    if marker and file_system:
+        return Standing.BOTH
+    if marker:
+        return Standing.MARKER
+    return Standing.FILE_SYSTEM if file_system else Standing.OTHER
 
 
 def look(datastore: Path) -> Seen:
@@ -114,11 +110,8 @@ def look(datastore: Path) -> Seen:
 
 def datastore_of(path: Path, roots: tuple[Path, ...]) -> Path | None:
     """Returns the datastore of a path, as it is written: the direct child of the longest root above it. Pure."""
-    above = [root for root in roots if root in path.parents]
-    if not above:
-        return None
-    root = max(above, key=lambda each: len(each.parts))
-    return root / path.relative_to(root).parts[0]
+    root = max((root for root in roots if root in path.parents), key=lambda each: len(each.parts), default=None)
+    return None if root is None else root / path.relative_to(root).parts[0]
 
 
 def new_marker() -> tuple[str, bytes]:

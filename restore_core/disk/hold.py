@@ -19,8 +19,7 @@ import json
 import os
 import stat as stat_module
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from restore_core import durable
 from restore_core.errors import DestinationError, DestinationHeld, PhdError, TryAgainLater, from_os_error
@@ -36,7 +35,7 @@ _NO_FOLDER_LOCKS = {errno.EBADF, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK}
 
 
 @dataclass(slots=True, kw_only=True)
-class Hold:
+class Hold(contextlib.AbstractContextManager["Hold"]):
     """The hold of one disk. `fd` is the lock file, -1 where only the folder is locked; `disk_name` is the name in the folder."""
 
     disk_name: str
@@ -93,10 +92,7 @@ class Hold:
                     os.close(fd)
             self.fd = self.folder_fd = -1
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
 

@@ -78,12 +78,10 @@ def refuse_walk(walk: Walk, path: Path, record: DatastoreRecord | None) -> None:
 
 
 def _leads_to(path: Path, folder: int) -> bool:
-    here = os.fstat(folder)
     try:
-        there = os.stat(path)
+        return os.path.samestat(os.stat(path), os.fstat(folder))
     except OSError:
         return False
-    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
 
 
 def refuse_unmounted(path: Path) -> None:
@@ -148,7 +146,8 @@ def forget(datastore: Path, record: DatastoreRecord) -> bool:
 def read_record(file: Path) -> Known:
     """Returns all recorded datastores. Raises `WrongDatastore` when the file is damaged or a newer version's, `OSError`."""
     try:
-        text = _read(file)
+        with file.open("rb") as opened:
+            text = opened.read(_MAX_BYTES)
     except FileNotFoundError:
         return {}
     try:
@@ -248,11 +247,6 @@ def _alone(file: Path) -> Iterator[None]:
 def _write(file: Path, known: Known) -> None:
     document = {"version": VERSION, "datastores": {path: asdict(seen) for path, seen in sorted(known.items())}}
     durable.write_whole(file, json.dumps(document, indent=1).encode() + b"\n", mode=0o600)
-
-
-def _read(file: Path) -> bytes:
-    with file.open("rb") as opened:
-        return opened.read(_MAX_BYTES)
 
 
 def _seen(data: dict[str, object]) -> Seen:

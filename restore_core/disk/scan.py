@@ -70,11 +70,11 @@ def read_segment(fd: int, number: int, size: int, block_size: int) -> Segment:
     start, end = number * SEGMENT_SIZE, min((number + 1) * SEGMENT_SIZE, size)
     blocks: list[bytes | None] = []
     lengths: list[int] = []
-    data_from, data_to = _extent(fd, start, end)
+    data_from, data_to = next_data(fd, start, end)
     for offset in range(start, end, block_size):
         stop = min(offset + block_size, end)
         if data_to <= offset:
-            data_from, data_to = _extent(fd, offset, end)
+            data_from, data_to = next_data(fd, offset, end)
         lengths.append(stop - offset)
         blocks.append(None if stop <= data_from else _read_block(fd, offset, stop - offset))
     return Segment(number=number, blocks=blocks, lengths=lengths)
@@ -96,8 +96,8 @@ def in_order(work: Callable[[T], R], items: Iterable[T], *, threads: int = THREA
                 future.cancel()
 
 
-def _extent(fd: int, offset: int, end: int) -> tuple[int, int]:
-    """Returns the next (start, end) of data at or after `offset`; (end, end) when there is none."""
+def next_data(fd: int, offset: int, end: int) -> tuple[int, int]:
+    """Returns the next (start, end) of data at or after `offset`, up to `end`; (end, end) when there is none."""
     try:
         start = os.lseek(fd, offset, os.SEEK_DATA)
         return min(start, end), min(os.lseek(fd, start, os.SEEK_HOLE), end)

@@ -11,8 +11,8 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from phd_daemon.console.face import Question
+from phd_daemon.console.lines import clean
 from phd_daemon.console.screen.asked import PADDING, Asked, Bar, Reply
-from phd_daemon.console.screen.lines import clean
 from phd_daemon.console.screen.text_view import TextView
 
 _BARS = 6  # the title, free lines above and below the prompt, the prompt, the answer, the keys

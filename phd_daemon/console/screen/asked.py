@@ -15,7 +15,7 @@ from textual.screen import Screen
 from textual.strip import Strip
 from textual.widget import Widget
 
-from phd_daemon.console.screen.lines import clean, fit, flowing, fold
+from phd_daemon.console.lines import clean, fit, flowing, fold
 from phd_daemon.console.screen.text_view import TextView
 
 Reply = Callable[[Any], None]

@@ -11,8 +11,8 @@ from textual.geometry import Size
 from textual.widget import Widget
 
 from phd_daemon.console.face import Choice
+from phd_daemon.console.lines import clean
 from phd_daemon.console.screen.asked import PADDING, Asked, Bar, Reply, reading_keys
-from phd_daemon.console.screen.lines import clean
 from phd_daemon.console.screen.row_list import MARGIN, RowList
 from phd_daemon.console.screen.table import Table
 from phd_daemon.console.screen.text_view import TextView

@@ -7,7 +7,7 @@ from rich.style import Style
 from textual.strip import Strip
 from textual.widget import Widget
 
-from phd_daemon.console.screen.lines import fit, width_of
+from phd_daemon.console.lines import fit, width_of
 from phd_daemon.console.screen.table import Table
 
 _HERE = Style(bold=True, reverse=True)

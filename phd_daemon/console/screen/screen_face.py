@@ -6,8 +6,9 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, InvalidStateError
 from queue import SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from phd_daemon.console.face import WAITED_FOR, Choice, Page, Question, Row, Stop
 from phd_daemon.console.screen.app import ConsoleApp
@@ -59,29 +60,22 @@ class ScreenFace:
 
     def wait(self, message: str, work: Callable[[], T]) -> T:
         """Run `work` in a thread of its own, so that ^C leaves at once: `KeyboardInterrupt`, and the work is let go."""
-        run = Run(work)
-        told: SimpleQueue[Run[T] | None] = SimpleQueue()
-        self._app.put(lambda: WaitScreen(message, told.put, pulse=self._app.pulse), told.put)
-        threading.Thread(target=lambda: told.put(run.run()), name=WAITED_FOR, daemon=True).start()
-        if told.get() is None:
-            raise KeyboardInterrupt
-        return run.result()
+        future: Future[T] = Future()
+        leave = _leaves(future)
+        self._app.put(lambda: WaitScreen(message, leave, pulse=self._app.pulse), leave)
+        threading.Thread(target=lambda: _settle(future, work), name=WAITED_FOR, daemon=True).start()
+        return _result(future)
 
     def follow(self, title: str, lines: Iterator[str]) -> None:
         """Lines as they come, read in a thread of its own: it looks whether anybody still wants them at each line."""
-        feed, answers = Feed(), SimpleQueue[None]()
-        run = Run(lambda: _pour(lines, feed))
-
-        def read() -> None:
-            if run.run().failed:
-                answers.put(None)
-
-        threading.Thread(target=read, name="follow", daemon=True).start()
+        feed, answers, future = Feed(), SimpleQueue[None](), Future[None]()
+        future.add_done_callback(lambda ended: answers.put(None) if ended.exception() else None)
+        threading.Thread(target=lambda: _settle(future, lambda: _pour(lines, feed)), name="follow", daemon=True).start()
         self._app.put(lambda: FollowScreen(title, feed, answers.put, pulse=self._app.pulse), answers.put)
         answers.get()
         feed.left = True
-        if run.failed:
-            run.result()
+        if future.done():
+            future.result()
 
     def watch(self, title: str, work: Callable[[Stop], T]) -> T:
         """Run `work` in the flow's own thread; the screen reads what it says."""
@@ -91,12 +85,9 @@ class ScreenFace:
 
     def lend(self, work: Callable[[], T]) -> T:
         """Run `work` in the app's thread, which draws nothing while the terminal is not ours."""
-        run = Run(work)
-        told: SimpleQueue[Run[T] | None] = SimpleQueue()
-        self._app.lend(lambda: told.put(run.run()), told.put)
-        if told.get() is None:
-            raise KeyboardInterrupt
-        return run.result()
+        future: Future[T] = Future()
+        self._app.lend(lambda: _settle(future, work), _leaves(future))
+        return _result(future)
 
     def _ask(self, make: Callable[[Reply], Asked]) -> Any:
         answers: SimpleQueue[Any] = SimpleQueue()
@@ -104,32 +95,30 @@ class ScreenFace:
         return answers.get()
 
 
-class Run(Generic[T]):
-    """Work that is done in one thread, and whose result or error belongs to another."""
-
-    def __init__(self, work: Callable[[], T]) -> None:
-        self._work = work
-        self._value: list[T] = []
-        self._error: BaseException | None = None
-
-    def run(self) -> Run[T]:
-        """Do it; raises nothing."""
+def _settle(future: Future[T], work: Callable[[], T]) -> None:
+    """Runs the work in this thread; its result or its error goes to the thread that waits for the future."""
+    with contextlib.suppress(InvalidStateError):  # it was cancelled: nobody waits any more
         try:
-            self._value.append(self._work())
+            future.set_result(work())
         except BaseException as error:  # noqa: BLE001  raised where the result is asked for
-            self._error = error
-        return self
+            future.set_exception(error)
 
-    @property
-    def failed(self) -> bool:
-        """It has ended, with an error."""
-        return self._error is not None
 
-    def result(self) -> T:
-        """What the work returned; raises what it raised."""
-        if self._error is not None:
-            raise self._error
-        return self._value[0]
+def _leaves(future: Future[Any]) -> Reply:
+    """The reply of a question that has no answer: whatever it says, nobody waits for the work any more."""
+
+    def leave(_answer: object) -> None:
+        future.cancel()
+
+    return leave
+
+
+def _result(future: Future[T]) -> T:
+    """Waits; returns what the work returned, raises what it raised, and `KeyboardInterrupt` when the person left."""
+    try:
+        return future.result()
+    except CancelledError:
+        raise KeyboardInterrupt from None
 
 
 def _pour(lines: Iterator[str], feed: Feed) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from phd_daemon.console.face import Choice, Row
-from phd_daemon.console.screen.lines import clean, columns, ends, narrower, row_text, width_of
+from phd_daemon.console.lines import clean, columns, narrower, row_text, width_of
 
 
 class Table:
@@ -17,7 +17,7 @@ class Table:
         cells = [tuple(map(clean, row.cells)) for row in choice.rows]
         titles = tuple(map(clean, choice.columns))
         self._cells, self._titles = cells, titles
-        self._widths = columns([row for row in cells if len(row) >= len(titles)], titles)
+        self._widths = columns(cells, titles)
         self._margin = "    " if any(row.key for row in choice.rows) else ""
         self.whole = self._lines(self._widths)
         self.whole_header = self._header(self._widths)
@@ -33,11 +33,11 @@ class Table:
         self.lines = self.whole if widths == self._widths else self._lines(widths)
 
     def _header(self, widths: Sequence[int]) -> str:
-        return self._margin + row_text([ends(title, room) for title, room in zip(self._titles, widths, strict=False)], widths)
+        return self._margin + row_text(self._titles, widths)
 
     def _lines(self, widths: Sequence[int]) -> list[str]:
         rows = zip(self.rows, self._cells, strict=True)
-        return [_key(row, self._margin) + _cells(cells, widths) + _reason(row) for row, cells in rows]
+        return [_key(row, self._margin) + row_text(cells, widths) + _reason(row) for row, cells in rows]
 
     @property
     def found(self) -> int:
@@ -64,13 +64,6 @@ class Table:
             if self.rows[index].key and self.rows[index].key.casefold() == letter.casefold():
                 return place
         return None
-
-
-def _cells(cells: Sequence[str], widths: Sequence[int]) -> str:
-    """A row with fewer cells than there are columns says something else, and is not aligned."""
-    if len(cells) != len(widths):
-        return row_text(cells, [width_of(cell) for cell in cells])
-    return row_text([ends(cell, room) for cell, room in zip(cells, widths, strict=True)], widths)
 
 
 def _key(row: Row[Any], margin: str) -> str:

@@ -9,7 +9,7 @@ from textual.events import Resize
 from textual.strip import Strip
 from textual.widget import Widget
 
-from phd_daemon.console.screen.lines import clean_lines, fit, fold_all
+from phd_daemon.console.lines import clean_lines, fit, fold_all
 
 
 class TextView(Widget):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phd_daemon.console.face import Choice, Row
-from phd_daemon.console.screen.lines import clean, clean_lines, ends, fit, flowing, fold, narrower, width_of
+from phd_daemon.console.lines import clean, clean_lines, ends, fit, flowing, fold, narrower, width_of
 from phd_daemon.console.screen.table import Table
 
 

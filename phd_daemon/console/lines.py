@@ -1,4 +1,4 @@
-"""Texts cut and folded to the width of a terminal, in cells: a Chinese character takes two. Pure functions."""
+"""Lines of text in the cells of a terminal, of which a Chinese character takes two. Pure functions for both faces."""
 
 from __future__ import annotations
 
@@ -51,18 +51,17 @@ def clean_lines(lines: Iterable[str]) -> list[str]:
 
 
 def columns(rows: Sequence[Sequence[str]], titles: Sequence[str]) -> list[int]:
-    """How wide each column must be for all of its cells; rows may have fewer cells than others."""
-    widths = [width_of(title) for title in titles]
-    for row in rows:
-        widths.extend(0 for _ in range(len(row) - len(widths)))
-        for index, cell in enumerate(row):
-            widths[index] = max(widths[index], width_of(cell))
-    return widths
+    """How wide each column must be. A row with fewer cells than others says something else and widens no column."""
+    count = max(len(titles), *map(len, rows), 0)
+    full = [row for row in rows if len(row) == count]
+    return [max(map(width_of, column)) for column in zip([*titles, *[""] * (count - len(titles))], *full, strict=True)]
 
 
 def row_text(cells: Sequence[str], widths: Sequence[int]) -> str:
-    """The cells of a row under each other's columns, two spaces between."""
-    return "  ".join(fit(cell, width) for cell, width in zip(cells, widths, strict=False)).rstrip()
+    """The cells of a row in their columns, two spaces between; a row with fewer cells is not aligned."""
+    if len(cells) == len(widths):
+        cells = [fit(ends(cell, width), width) for cell, width in zip(cells, widths, strict=True)]
+    return "  ".join(cells).rstrip()
 
 
 def narrower(widths: Sequence[int], room: int) -> list[int]:

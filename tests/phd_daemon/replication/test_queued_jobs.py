@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from phd_daemon.replication.queue_view import queued_jobs
+from phd_daemon.replication.one_pass import queued_jobs
 from phd_daemon.spool.control_file import ControlFile
 from phd_daemon.spool.keeper import Policy
 from phd_daemon.spool.layout import Spool
