@@ -19,8 +19,7 @@ import secrets
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-
-from restore_core.plain import refuse_special
+from typing import BinaryIO
 
 _RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
@@ -76,11 +75,6 @@ def move(
         sync_folder(os.path.dirname(source) or ".", dir_fd=source_dir_fd)
 
 
-def name(source: str | Path, to: str | Path) -> None:
-    """Rename within one file system, not durably, and never over another file: `FileExistsError`."""
-    _rename_noreplace(os.fspath(source), os.fspath(to), None, None)
-
-
 def write_whole(
     path: str | Path,
     data: bytes,
@@ -111,7 +105,7 @@ def write_whole(
         with _errors_name(path):
             try:
                 if like is not None:
-                    take_after(fd, like)
+                    copy_owner_and_mode(fd, like)
                 if made is not None:
                     made(fd)
                 write_all(fd, data)
@@ -157,7 +151,7 @@ def _errors_name(path: str | Path) -> Iterator[None]:
         raise
 
 
-def take_after(fd: int, like: os.stat_result) -> None:
+def copy_owner_and_mode(fd: int, like: os.stat_result) -> None:
     """Give an open file owner, group and mode of another one. Raises `PermissionError` where that is not ours to give."""
     own = os.fstat(fd)
     if (own.st_uid, own.st_gid) != (like.st_uid, like.st_gid):
@@ -252,6 +246,29 @@ def write_again(path: str | Path, line: bytes, offset: int) -> None:
     finally:
         os.close(fd)
     sync_folder(os.path.dirname(path) or ".")
+
+
+def read_plain(path: str | Path, most: int = -1) -> bytes:
+    """The bytes of a regular file, `most` of them. A link is followed. Raises `OSError`, also for a FIFO, a device, a folder."""
+    with open_plain(path) as file:
+        return file.read(most)
+
+
+def open_plain(path: str | Path) -> BinaryIO:
+    """The same file, open for reading. Raises `OSError`."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        refuse_special(fd, path)
+        return os.fdopen(fd, "rb")
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def refuse_special(fd: int, path: str | Path) -> None:
+    """Raise `OSError` if the open file is no regular one."""
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        raise OSError(errno.EINVAL, "is no regular file: remove it, or rename it", os.fspath(path))
 
 
 def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:

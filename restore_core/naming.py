@@ -118,13 +118,13 @@ def scsi_colon(scsi: str) -> str:
 def printable(name: str | bytes) -> str:
     """A name from outside as it may be printed: control and other invisible characters and bad UTF-8 become `%HH`.
 
-    `%` itself becomes `%25`, so that `unprintable` gives the very same name back (F64 in docs/faults.md).
+    `%` itself becomes `%25`, so that `unescape_name` gives the very same name back (F64 in docs/faults.md).
     """
     text = name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
     return "".join(_escape(c) if c == "%" or unicodedata.category(c) in _UNPRINTABLE else c for c in text)
 
 
-def unprintable(text: str) -> str:
+def unescape_name(text: str) -> str:
     """The name behind `printable`: `%HH` becomes its byte again."""
     return urllib.parse.unquote_to_bytes(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
 

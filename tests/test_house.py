@@ -19,13 +19,12 @@ MAX_MODULE, MAX_FUNCTION = 350, 50
 TOP_LEVEL = {"pyproject.toml", "phd_daemon", "restore_core", "etc", "systemd", "tests"}
 TOP_LEVEL |= {"README.md", "Makefile", "docs", "LICENSE", "CHANGELOG.md"}
 
-GROUND = frozenset({"errors", "naming", "durable", "mounts", "plain"})
+GROUND = frozenset({"errors", "naming", "durable", "mounts"})
 ARROWS: dict[str, frozenset[str]] = {
     "errors": frozenset(),
     "naming": frozenset({"errors"}),
-    "durable": frozenset({"errors", "plain"}),
+    "durable": frozenset({"errors"}),
     "mounts": frozenset({"errors"}),
-    "plain": frozenset(),
     "targets": GROUND,
     "disk": GROUND,
     "archive": GROUND | {"targets"},

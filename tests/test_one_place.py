@@ -315,3 +315,80 @@ def test_a_command_that_does_not_say_whether_it_stays_done_is_refused(copy: Path
     run(copy, "from phd_daemon.cli.main import run; assert run(['greet', 'you']) == 70")
     (copy / "phd_daemon/cli/commands/greet.py").write_text(GREET.replace("@command(stays_done=True)", "@click.command()"))
     run(copy, "from phd_daemon.cli.main import run; assert run(['greet', 'you']) == 70")
+
+
+WITH_ANOTHER_KEY = """
+import subprocess
+import sys
+from pathlib import Path
+
+from phd_daemon.config.load import load_config
+from phd_daemon.daemon.starts import work_order
+from phd_daemon.operations.installation import spool_of
+from phd_daemon.operations.submit import submit
+from phd_daemon.spool.admit import Claim
+from phd_daemon.spool.control_file import ControlFile, parse_control_file
+from phd_daemon.spool.layout import State
+from phd_daemon.spool.record import JobRecord
+from phd_daemon.worker.order import from_json
+from restore_core.disk.identity import Identity
+from restore_core.errors import BadControlFile
+from restore_core.restore.request import RestoreOptions
+from tests.phd_daemon.small_backup import small_backup
+
+here = Path.cwd()
+backup = small_backup(here / "nas")
+disk = here / "volumes/A/CRM.vmdk"
+for folder in (disk.parent, here / "spool/.state/receipts"):
+    folder.mkdir(parents=True)
+tables = {"queue": f'spool = "{here}/spool"', "datastores": f'roots = ["{here}/volumes"]'}
+tables["targets.nas1"] = f'url = "{backup.target.url}"'
+Path("phd.toml").write_text(f'state_dir = "{here}/state"\\n' + "".join(f"[{name}]\\n{line}\\n" for name, line in tables.items()))
+config = load_config(here / "phd.toml")
+
+(job,) = submit(config, [ControlFile(delta=backup.delta, restore_to=disk, options=RestoreOptions(greeting="good night"))])
+text = (here / f"spool/{job}.job").read_text()
+assert 'greeting = "good night"\\n' in text, text
+
+control = parse_control_file(text.encode())
+record = JobRecord(
+    stem=job, state=State.RUNNING, identity=Identity(inode=1, generation=1), size=1, mtime_ns=0, not_before_ns=0, arrived_ns=0,
+    accepted_at=0.0, uid=0, submitter="root", text=text, control=control, attempt=1,
+)
+spool = spool_of(config)
+spool.control(job, State.WAITING).rename(spool.control(job, State.RUNNING))
+order = work_order(config, spool, Claim(record=record, lock_fd=-1)).to_json()
+assert from_json(order).request().options == RestoreOptions(greeting="good night")
+ran = subprocess.run([sys.executable, "-m", "phd_daemon.worker.attempt"], input=order, check=True)
+log = spool.log(job).read_text()
+assert "the options say good night" in log, log
+assert disk.exists()
+
+refused = {"greeting = 7": "line 3: greeting: must be kind", "greetings = 'x'": "no such key (did you mean 'greeting'?)"}
+for line, why in refused.items():
+    try:
+        parse_control_file((text.partition("greeting")[0] + line).encode())
+    except BadControlFile as error:
+        assert why in error.message, error.message
+    else:
+        raise SystemExit(f"{line} was accepted")
+"""
+
+KIND = """
+def _parse_greeting(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be kind")
+    return value
+
+
+"""
+
+
+def test_a_key_of_the_control_file_is_a_field_its_parser_and_the_place_that_acts_on_it(copy: Path) -> None:
+    request = copy / "restore_core/restore/request.py"
+    add_line(request, "readback: bool = ", 'greeting: str = field(default="", metadata={"parse": _parse_greeting})')
+    above = "@dataclass(frozen=True, slots=True, kw_only=True)\nclass RestoreOptions:"
+    request.write_text(request.read_text().replace(above, KIND.lstrip() + above))
+    acts = 'self.reporter.note(f"the options say {request.options.greeting}")'
+    add_line(copy / "restore_core/restore/run.py", "delta.check_metadata()", acts)
+    run(copy, WITH_ANOTHER_KEY)

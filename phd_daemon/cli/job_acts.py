@@ -14,7 +14,7 @@ from phd_daemon.operations.queue import Act, act
 from phd_daemon.show import output
 from phd_daemon.spool.layout import State
 from restore_core.errors import ExitCode
-from restore_core.naming import printable, unprintable
+from restore_core.naming import printable, unescape_name
 
 
 def command_on_jobs(what: Act, done: str, text: str, *states: State) -> Command:
@@ -27,7 +27,7 @@ def command_on_jobs(what: Act, done: str, text: str, *states: State) -> Command:
     @config_option
     def act_on_jobs(jobs: Sequence[str], config: Path | None) -> int:
         code = ExitCode.DONE
-        for answer in act(read_config(config), what, map(unprintable, jobs)):
+        for answer in act(read_config(config), what, map(unescape_name, jobs)):
             if answer.refusal is not None:
                 output.complain(str(answer.refusal))
                 code = answer.refusal.exit_code

@@ -18,7 +18,7 @@ from phd_daemon.operations import places
 from phd_daemon.operations.chosen_backup import Checked
 from phd_daemon.operations.places import Datastore, Place
 from phd_daemon.show import output
-from restore_core.naming import printable, unprintable
+from restore_core.naming import printable, unescape_name
 
 _PLACE_HELP = """\
 The disks of this name on the datastores of this host, two folders deep. One that a virtual machine holds cannot be chosen: power
@@ -99,10 +99,10 @@ class FolderSteps:
                 title=_folder_title(store),
                 prompt="Name of the folder",
                 suggestion=self.typed,
-                check=lambda text: places.wrong_folder(store, unprintable(text)),
+                check=lambda text: places.wrong_folder(store, unescape_name(text)),
             )
         self.typed = self.face.ask(question) or ""
-        self.folder = (store or Path()) / os.path.normpath(unprintable(self.typed))
+        self.folder = (store or Path()) / os.path.normpath(unescape_name(self.typed))
         return on_if(self.typed)
 
 
@@ -155,7 +155,7 @@ class PlaceSteps(FolderSteps):
         knows = "the Delta knows this name" if self.backup.header else "a guess, from the name of the backup"
 
         def check(text: str) -> str | None:
-            name = unprintable(text)
+            name = unescape_name(text)
             return places.wrong_name(folder, name, confined=confined) or places.in_use(folder / name)
 
         while True:
@@ -168,7 +168,7 @@ class PlaceSteps(FolderSteps):
                 check=check,
             )
             self.name = self.face.ask(question) or ""
-            self.path = folder / unprintable(self.name)
+            self.path = folder / unescape_name(self.name)
             if not self.name or places.ends_like_a_disk(self.path) or self._raw_is_meant():
                 return on_if(self.name)
 

@@ -10,7 +10,7 @@ from phd_daemon.console.session import Session
 from phd_daemon.console.steps import Went, on_if, take
 from phd_daemon.operations import places
 from phd_daemon.show import output
-from restore_core.naming import printable, unprintable
+from restore_core.naming import printable, unescape_name
 from restore_core.restore.extras import write_stub
 
 _HELP = """\
@@ -60,5 +60,5 @@ class _Stub:
 
         question = Question(title="Create a STUB", prompt="Path of the flat file (NAME-flat.vmdk)", check=check)
         answer = self._face.ask(question)
-        self.flat = Path(unprintable(answer or ""))
+        self.flat = Path(unescape_name(answer or ""))
         return on_if(answer)

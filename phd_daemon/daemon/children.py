@@ -1,7 +1,7 @@
 """The parent's side of a job: starts a worker, learns of its end, tells it to stop, and finds one that hangs.
 
-Whether a worker lives is told by the lock it holds, which every round asks. A pidfd only tells sooner that it may be over: for our
-own children, and for those of an earlier daemon ("adopted") that can be found again.
+A worker lives as long as it holds its lock, which every round checks. A pidfd only shows sooner that it may be over: for our own
+children, and for those of an earlier daemon ("adopted") that can be found again.
 """
 
 from __future__ import annotations

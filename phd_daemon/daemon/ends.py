@@ -11,8 +11,7 @@ from restore_core import durable
 from restore_core.disk.destination import STAGED_SUFFIX, Destination, open_destination
 from restore_core.errors import PhdError
 from restore_core.replication import ledger
-from restore_core.replication.ledger import LedgerLine
-from restore_core.replication.names import from_rule
+from restore_core.replication.ledger import LedgerLine, from_rule
 from restore_core.restore.held import held_destination
 from restore_core.restore.part import remove_small_parts
 

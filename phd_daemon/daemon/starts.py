@@ -25,7 +25,7 @@ from phd_daemon.worker.order import WorkOrder
 from restore_core.disk.destination import PART_SUFFIX, REDO_SUFFIX, STAGED_SUFFIX, destination_key, disk_key, names_for
 from restore_core.errors import PhdError
 from restore_core.naming import printable
-from restore_core.replication.names import from_rule
+from restore_core.replication.ledger import from_rule
 
 _log = logging.getLogger(__name__)
 PUT_BACK_SECONDS = 60.0

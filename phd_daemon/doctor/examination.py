@@ -31,14 +31,15 @@ def examine(path: Path | None) -> Report:
     except ConfigurationError as error:
         return Report(findings=(_invalid(error),), unseen=("everything that the settings name",)) + unit.examine() + _confinement()
     reached = targets.reachable(config.targets, held=catalog_of(config).held)
+    known, left = _of_jobs(config)
     parts = (
         targets.secrets(config.targets, config.source),
         spool.examine(config.queue.spool, enabled=config.queue.enabled),
         datastores.folders(config),
-        _known_datastores(config),
+        known,
         reached,
         _replication(config, reached),
-        _leftovers(config),
+        left,
         _machine(config),
         unit.examine(),
         _confinement(),
@@ -84,22 +85,17 @@ def _replication(config: Config, reached: Report) -> Report:
     return Report(findings=tuple(found), unseen=unseen)
 
 
-def _known_datastores(config: Config) -> Report:
-    try:
-        jobs = one_pass.queued_jobs(Spool(folder=config.queue.spool))
-    except OSError:
-        jobs = ()  # `_leftovers` reports it
-    return datastores.examine(record_of(config), jobs)
-
-
-def _leftovers(config: Config) -> Report:
+def _of_jobs(config: Config) -> tuple[Report, Report]:
+    """Examines the datastores that jobs wait for, and the leftovers that no job will continue with."""
+    record = record_of(config)
     try:
         jobs = one_pass.queued_jobs(Spool(folder=config.queue.spool))
     except OSError as error:
-        return Report(unseen=(f"leftovers of restores: the queue cannot be read ({error.strerror})",))
+        unread = Report(unseen=(f"leftovers of restores: the queue cannot be read ({error.strerror})",))
+        return datastores.examine(record, ()), unread
     owned = [job.destination for job in jobs if job.phase is Phase.ACTIVE]
     tops = [*_datastores(config), config.queue.spool, config.state_dir, *leftovers.local_folders(config.targets)]
-    return leftovers.examine(tops, owned=owned, now=time.time())
+    return datastores.examine(record, jobs), leftovers.examine(tops, owned=owned, now=time.time())
 
 
 def _machine(config: Config) -> Report:

@@ -22,29 +22,23 @@ def examine(folder: Path, *, enabled: bool) -> Report:
     except OSError as error:
         return Report(findings=unsafe, unseen=(f"whether a daemon serves {where}: {error.strerror}; ask as root",))
     if pid is None:
-        return Report(findings=(*unsafe, _down(where)))
-    fact = f"a daemon serves {where}" + (f" (pid {pid})" if pid else "")
-    return Report(findings=unsafe if enabled else (*unsafe, _disabled(where)), facts=(fact,))
-
-
-def _down(where: str) -> Finding:
-    return Finding(
-        check="daemon-down",
-        what="no daemon serves the spool",
-        where=where,
-        why="No job is started, and no replica is refreshed.",
-        mend="Start it: systemctl start phd-daemon, or 'phd daemon --detach'. If it stops again, its log says why.",
-    )
-
-
-def _disabled(where: str) -> Finding:
-    return Finding(
+        down = Finding(
+            check="daemon-down",
+            what="no daemon serves the spool",
+            where=where,
+            why="No job is started, and no replica is refreshed.",
+            mend="Start it: systemctl start phd-daemon, or 'phd daemon --detach'. If it stops again, its log says why.",
+        )
+        return Report(findings=(*unsafe, down))
+    disabled = Finding(
         check="queue-disabled",
         what="the queue is switched off",
         where=where,
         why="The daemon runs, but starts no job.",
         mend="To start jobs again, set enabled = true below [queue] in phd.toml.",
     )
+    fact = f"a daemon serves {where}" + (f" (pid {pid})" if pid else "")
+    return Report(findings=unsafe if enabled else (*unsafe, disabled), facts=(fact,))
 
 
 def _unsafe(folder: Path) -> Iterator[Finding]:

@@ -31,6 +31,7 @@ from phd_daemon.replication.rules_file import load_rules
 from phd_daemon.spool.control_file import MAX_BYTES, ControlFile, check_policy, parse_control_file, render_control_file
 from phd_daemon.spool.drop import drop
 from phd_daemon.spool.layout import Spool, State
+from phd_daemon.spool.plain import open_plain
 from phd_daemon.spool.snapshot import JobView, snapshot
 from phd_daemon.worker import sandbox
 from restore_core.catalog import CatalogEntry
@@ -40,8 +41,7 @@ from restore_core.catalog.query import Query
 from restore_core.disk.destination import disk_key, open_destination
 from restore_core.errors import BadControlFile, ExitCode, PhdError, TryAgainLater
 from restore_core.naming import printable
-from restore_core.replication.ledger import read_ledger
-from restore_core.replication.names import job_name
+from restore_core.replication.ledger import job_name, read_ledger
 from restore_core.replication.rules import Rule
 from restore_core.replication.selection import Decision, Destination, Phase, Policy, QueuedJob, Verdict, World, select
 from restore_core.restore import receipt
@@ -64,7 +64,6 @@ _PHASES = {
     State.REJECTED: Phase.FAILED,
     State.CANCELLED: Phase.CANCELLED,
 }
-_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class AlreadyRunning(TryAgainLater):
@@ -230,15 +229,10 @@ def _queued_job(view: JobView, archive: str, destination: str) -> QueuedJob:
 def _control(path: Path) -> ControlFile | None:
     """Returns a control file that the daemon has not accepted yet; None for one that cannot be read or is not valid."""
     try:
-        fd = os.open(path, _READ)
-    except OSError:
-        return None
-    try:
-        return parse_control_file(os.pread(fd, MAX_BYTES + 1, 0))
+        with open_plain(path) as file:
+            return parse_control_file(file.read(MAX_BYTES + 1))
     except (OSError, BadControlFile):
         return None
-    finally:
-        os.close(fd)
 
 
 def _queue(config: Config, findings: Findings) -> tuple[dict[int, str], dict[int, str]]:

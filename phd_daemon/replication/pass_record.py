@@ -15,8 +15,8 @@ from phd_daemon.show.output import counted
 from phd_daemon.show.rules import in_words
 from restore_core import durable
 from restore_core.catalog.index import Indexed
+from restore_core.durable import read_plain
 from restore_core.naming import printable
-from restore_core.plain import read_plain
 from restore_core.replication.ledger import BadLine
 from restore_core.replication.rules import Problem
 from restore_core.replication.selection import Decision, Verdict

@@ -15,9 +15,9 @@ from pathlib import Path
 from phd_daemon.config.model import Config
 from restore_core import durable
 from restore_core.disk.destination import disk_key
+from restore_core.durable import read_plain
 from restore_core.errors import BadRule, PhdError, TryAgainLater
 from restore_core.naming import printable
-from restore_core.plain import read_plain
 from restore_core.replication.rules import MAX_BYTES, RuleSet, parse_rules
 
 _STILL_SECONDS = 2.0

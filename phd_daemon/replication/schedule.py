@@ -25,8 +25,8 @@ from phd_daemon.replication.pass_record import last_record
 from phd_daemon.replication.rules_file import last_good
 from phd_daemon.spool.events import OnEvent, PassEnded, PassStarted, TargetBack, TargetLost, TargetPartial
 from restore_core import durable
+from restore_core.durable import read_plain
 from restore_core.naming import printable
-from restore_core.plain import read_plain
 
 _log = logging.getLogger(__name__)
 COMMAND = (*PYTHON, "-m", "phd_daemon.replication.one_pass")
@@ -57,7 +57,7 @@ def note_start(path: Path, now: float) -> None:
 
 
 class Timer:
-    """Says when the next pass is due. `path` holds the time of the last start, whoever started it (the daemon, or a person)."""
+    """Says when the next pass is due. `path` holds the time of the last start, by the daemon or by a person."""
 
     def __init__(
         self, path: Path, *, clock: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic

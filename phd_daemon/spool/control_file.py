@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from phd_daemon.config.toml_text import NotToml, did_you_mean, key_lines, parse_toml
 from restore_core.errors import ArchiveAbsent, BadControlFile, DestinationOutside
-from restore_core.naming import ArchiveType, delta_name, parse_archive, printable, unprintable
+from restore_core.naming import ArchiveType, delta_name, parse_archive, printable, unescape_name
 from restore_core.restore.request import OPTION_PARSERS, RestoreOptions
 from restore_core.targets import parse_ref
 from restore_core.targets.base import LOCAL, ArchiveRef, safe_parts
@@ -209,7 +209,7 @@ def _ref(value: object) -> ArchiveRef:
 
 
 def _restore_to(value: object) -> Path:
-    text = unprintable(_text(value))
+    text = unescape_name(_text(value))
     path = Path(text)
     if not path.is_absolute() or ".." in path.parts or text.endswith(("/", "/.")) or path.name == "" or "\0" in text:
         raise ValueError("must be the path of the disk: it starts with /, ends with a file's name, and holds no '..'")

@@ -19,7 +19,7 @@ from phd_daemon.spool.record import JobRecord
 from phd_daemon.spool.status_file import JobStatus, read_status
 from restore_core.errors import PhdError
 from restore_core.naming import parse_folder
-from restore_core.replication.names import from_rule
+from restore_core.replication.ledger import from_rule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

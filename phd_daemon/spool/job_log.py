@@ -137,7 +137,7 @@ def _new(path: Path, reader: int | None) -> int:
 def _named(part: Path, path: Path) -> str:
     """Give a new log its name; a sentence about what was in its way."""
     try:
-        durable.name(part, path)
+        durable.move(part, path, durable=False)
     except FileExistsError:
         if _ours(os.lstat(path)):
             raise

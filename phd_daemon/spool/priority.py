@@ -94,7 +94,7 @@ def _put(path: Path, text: bytes, seen: os.stat_result, not_before_ns: int) -> N
 
 def _take_after(fd: int, seen: os.stat_result, path: Path) -> None:
     try:
-        durable.take_after(fd, seen)
+        durable.copy_owner_and_mode(fd, seen)
         with open_plain(path) as old:
             copy_readers(old.fileno(), fd)
     except PermissionError:

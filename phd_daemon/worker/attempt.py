@@ -22,7 +22,6 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from phd_daemon.host.process import be_killed_first, forbid_core_dumps, tune_malloc
 from phd_daemon.show.progress import clock
@@ -34,27 +33,12 @@ from phd_daemon.worker.report import WorkerReport
 from restore_core.disk.confinement import walk_to
 from restore_core.errors import ExitCode, PhdError, Stopped, from_os_error
 from restore_core.naming import printable
-from restore_core.restore.request import Reporter, RestoreOutcome, RestoreRequest, Stop
+from restore_core.restore.request import RestoreOutcome
 from restore_core.restore.run import restore_delta
 from restore_core.targets import TargetSet
 
 _LOOK_EVERY = 1.0
 _KEPT = (Result.TRY_AGAIN, Result.STOPPED)
-
-
-class Restore(Protocol):
-    """`restore_core.restore.run.restore_delta`, or a stand-in of a test."""
-
-    def __call__(
-        self,
-        request: RestoreRequest,
-        targets: TargetSet,
-        *,
-        reporter: Reporter,
-        stop: Stop,
-        keep_part: Callable[[BaseException], bool],
-    ) -> RestoreOutcome:
-        """Restores one Delta to one disk."""
 
 
 class StopSign:
@@ -110,7 +94,9 @@ def result_of(error: BaseException, order: WorkOrder, *, cancelled: bool) -> tup
             return Result.FAILED, ExitCode.OUR_BUG, f"this is a bug of ours: {what}"
 
 
-def attempt(order: WorkOrder, stop: StopSign, *, restore: Restore = restore_delta, confined: str = "") -> Outcome:
+def attempt(
+    order: WorkOrder, stop: StopSign, *, restore: Callable[..., RestoreOutcome] = restore_delta, confined: str = ""
+) -> Outcome:
     """Runs the order to its end and writes the outcome. `confined` says what the process may still do, for the log.
 
     Raises `OSError` only when the outcome cannot be written.

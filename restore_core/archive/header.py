@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from restore_core.archive.digests import BlockDigest, sha256
 from restore_core.errors import BadArchive
-from restore_core.naming import printable, scsi_colon, unprintable
+from restore_core.naming import printable, scsi_colon, unescape_name
 
 HEAD_BYTES: Final = 64 << 10
 FORMAT = "1.0"
@@ -148,7 +148,7 @@ def parse_head(head: bytes, where: str) -> DeltaHeader:
     if tail is None or sha256(head[:-_TAIL_BYTES]).hex().encode() != tail[1]:
         raise BadArchive(f"{where}: the head is damaged: its SHA-256 differs", remedy="Use another copy of this Delta.")
     try:
-        values: dict[str, Any] = {name: unprintable(fields[key]) for key, name in _TEXT_KEYS.items()}
+        values: dict[str, Any] = {name: unescape_name(fields[key]) for key, name in _TEXT_KEYS.items()}
         values |= {name: _number(fields[key]) for key, name in _NUMBER_KEYS.items()}
         values |= {name: _hex(fields[key]) for key, name in _HEX_KEYS.items()}
         sections = tuple(_section(line) for line in section_lines)

@@ -26,6 +26,7 @@ from restore_core.errors import BadData, PhdError, SourceRefused, TryAgainLater
 from restore_core.naming import printable
 
 _ENCODING = re.compile(rb'^[ \t]*\.encoding[ \t]*=[ \t]*"([A-Za-z0-9_-]{1,40})"', re.MULTILINE)
+_DESCRIPTOR = b"# Disk DescriptorFile"
 _FOREIGN = {
     b"QFI\xfb": "a qcow2 image",
     b"vhdxfile": "a VHDX image",
@@ -33,7 +34,7 @@ _FOREIGN = {
     b"<<< ": "a VDI image of VirtualBox",
     b"KDMV": "a sparse VMDK",
     b"COWD": "a sparse VMDK",
-    b"# Disk DescriptorFile": "a VMDK descriptor under another name",
+    _DESCRIPTOR: "a VMDK descriptor under another name",
 }
 _CONVERT = "Convert it first, with the VM powered off: qemu-img convert -O raw IMAGE DISK.img"
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.ENOMEDIUM}
@@ -188,16 +189,13 @@ def _open_raw(path: Path, *, check_kind: bool) -> DiskSource:
     path = Path(os.path.abspath(path))
     fd = _open_file(path, device=True)
     source = _source(path, fd, disk_name=path.name, descriptor=None, folder=path.parent.name)
-    foreign = None if source.is_device or not check_kind else _foreign(os.pread(fd, 64, 0))
+    head = b"" if source.is_device or not check_kind else os.pread(fd, 64, 0)
+    foreign = next((magic for magic in _FOREIGN if head.startswith(magic)), None)
     if foreign is not None:
         source.close()
-        text = f"{printable(str(path))}: {foreign}, not the plain bytes of a disk"
-        raise SourceRefused(text, remedy="Name the .vmdk itself." if "descriptor" in foreign else _CONVERT)
+        text = f"{printable(str(path))}: {_FOREIGN[foreign]}, not the plain bytes of a disk"
+        raise SourceRefused(text, remedy="Name the .vmdk itself." if foreign == _DESCRIPTOR else _CONVERT)
     return source
-
-
-def _foreign(head: bytes) -> str | None:
-    return next((what for magic, what in _FOREIGN.items() if head.startswith(magic)), None)
 
 
 def _read_descriptor(path: Path) -> vmdk.VmdkDescriptor:
@@ -205,7 +203,7 @@ def _read_descriptor(path: Path) -> vmdk.VmdkDescriptor:
     try:
         return vmdk.load_descriptor(fd, printable(str(path)))
     except BadData as error:
-        sparse = "sparse" in error.message
+        sparse = isinstance(error, vmdk.SparseVmdk)
         remedy = _CONVERT if sparse else "If it is a raw disk, give it another suffix (.img), or NAME-flat.vmdk and 'phd stub'."
         raise SourceRefused(error.message, remedy=remedy) from error
     finally:

@@ -35,8 +35,8 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from restore_core import durable
-from restore_core.naming import printable, unprintable
-from restore_core.plain import open_plain, read_plain
+from restore_core.durable import open_plain, read_plain
+from restore_core.naming import printable, unescape_name
 from restore_core.targets.base import TargetSpec
 from restore_core.targets.gaps import Gap, GapKind
 
@@ -179,7 +179,7 @@ def escaped(path: str) -> str:
 
 def unescaped(path: str) -> str:
     """Returns the path on the target."""
-    return unprintable(path) if "%" in path else path
+    return unescape_name(path) if "%" in path else path
 
 
 def storable(path: str) -> bool:
@@ -313,6 +313,8 @@ def _gaps_as_data(gaps: Sequence[KnownGap], *, room: int) -> list[Mapping[str, o
 def _gaps_from(data: Iterable[Mapping[str, Any]]) -> tuple[KnownGap, ...]:
     """Reads what `_gaps_as_data` wrote. Raises `ValueError`, `KeyError` or `TypeError` for anything else."""
     return tuple(
-        KnownGap(gap=Gap(path=unprintable(one["path"]), kind=GapKind(one["kind"]), why=str(one["why"])), since=float(one["since"]))
+        KnownGap(
+            gap=Gap(path=unescape_name(one["path"]), kind=GapKind(one["kind"]), why=str(one["why"])), since=float(one["since"])
+        )
         for one in data
     )

@@ -49,6 +49,10 @@ _RAW_EXTENTS = {"VMFSRDM", "VMFSRAW"}
 _DROPPED_DDB = ("ddb.thinprovisioned", "ddb.sidecar", "ddb.iofilter", "ddb.native", "ddb.objectparent")
 
 
+class SparseVmdk(BadData):
+    """A VMDK whose blocks lie inside the file, in an order of their own."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VmdkExtent:
     """One extent line. `sectors` and `offset` count 512 bytes; `file` is as written and not checked."""
@@ -108,7 +112,7 @@ def load_descriptor(fd: int, where: str) -> VmdkDescriptor:
     """Returns the descriptor in an open file. Raises `BadData` for anything else, and says what it is."""
     data = os.pread(fd, MAX_DESCRIPTOR + 1, 0)
     if data[:4] in (b"KDMV", b"COWD") or data[:8] == b"\xbe\xba\xfe\xca\0\0\0\0":
-        raise BadData(f"{where}: a sparse VMDK (its blocks lie inside the file, in an order of their own), not a descriptor")
+        raise SparseVmdk(f"{where}: a sparse VMDK (its blocks lie inside the file, in an order of their own), not a descriptor")
     if len(data) > MAX_DESCRIPTOR:
         raise BadData(f"{where}: larger than {MAX_DESCRIPTOR} bytes: disk data, not a descriptor")
     # QEMU rewrites a descriptor when the disk is first written (a new CID) and leaves zeros behind it.

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from restore_core import naming
 from restore_core.catalog import CatalogEntry
-from restore_core.replication.rules import Rule
+from restore_core.replication.history import Destination, Here, History
+from restore_core.replication.rules import Rule, names_disk
+
+DAY = dt.timedelta(hours=24)
+WRITTEN_SINCE = (
+    "somebody has written this disk since it was last restored: it is left alone. To replace it, restore by hand with overwrite"
+)
+_AGAIN = "To have that one, delete the lines of this path in the ledger, or restore it by hand"
 
 
 class Verdict(enum.Enum):
@@ -55,3 +63,66 @@ class Decision:
 def date_of(time: dt.datetime) -> str:
     """A time for people."""
     return f"{time.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def stays(draft: Decision, copies: list[CatalogEntry], at: Destination, history: History, now: dt.datetime) -> Decision:
+    """The verdict on a path to which the backup that its rule asks for, `copies`, may not be restored."""
+    draft = replace(draft, entry=copies[0])
+    here = history.here
+    if here is None:
+        return replace(draft, verdict=Verdict.DIVERGED, reason=not_ours(at, known=True))
+    if here.is_one_of(copies):
+        if not at.startable:
+            why = f"the backup of {date_of(here.time)} is there, but not its descriptor: 'phd stub' writes one"
+            return replace(draft, verdict=Verdict.DIVERGED, reason=why)
+        return replace(draft, verdict=Verdict.CURRENT, reason=f"the backup of {date_of(here.time)} has been restored there")
+    verdict, why = _other(draft.rule, copies[0], here, history, now)
+    return replace(draft, verdict=verdict, reason=why)
+
+
+def _other(rule: Rule, wanted: CatalogEntry, here: Here, history: History, now: dt.datetime) -> tuple[Verdict, str]:
+    """Another backup lies there than the one that is asked for."""
+    asked, there = date_of(wanted.time), date_of(here.time)
+    if _of_another_disk(here, rule):
+        why = f"that of another disk is there, {here.archive}, and the backup of {asked} is not newer (OLDER). {_AGAIN}"
+        return Verdict.OLDER, why
+    if here.time > now - rule.days * DAY:
+        return Verdict.AHEAD, f"it asks for the backup of {asked}, and that of {there} is here (OLDER): {_until(rule, here)}"
+    if here.time > wanted.time:
+        old = f" that {'is a day' if rule.days == 1 else f'are {rule.days} days'} old" if rule.days else ""
+        why = f"the backup of {asked} is the newest on the targets{old}, that of {there} is here (OLDER): it is kept"
+        return Verdict.OLDER, why
+    newest = max(filter(None, (history.mark, history.floor, wanted.time)))
+    why = f"that of {there} is here (OLDER than the backup of {asked}, which was restored before): it is kept until one newer than"
+    return Verdict.OLDER, f"{why} {date_of(newest)} comes. {_AGAIN}"
+
+
+def ahead(draft: Decision, history: History, now: dt.datetime) -> Decision:
+    """The same decision where no backup can be restored, with what lies there, and until when that is too new for the rule."""
+    here, rule = history.here, draft.rule
+    if here is None or not history.lines:
+        return draft
+    there = f"that of {date_of(here.time)} is here"
+    if here.time > now - rule.days * DAY and rule.days and not _of_another_disk(here, rule):
+        why = f"{draft.reason}; {there} (it asks for an OLDER one): {_until(rule, here)}"
+        return replace(draft, verdict=Verdict.AHEAD, reason=why)
+    return replace(draft, reason=f"{draft.reason}; {there}")
+
+
+def not_ours(at: Destination, *, known: bool) -> str:
+    """Why a disk is left alone; `known` says that a restore of ours was made there."""
+    if at.unseen:
+        return f"whose disk it is cannot be seen: {at.unseen}"
+    return WRITTEN_SINCE if known else "a disk lies there that no restore of ours is on record for: it is not touched"
+
+
+def _until(rule: Rule, here: Here) -> str:
+    return f"ahead of its rule until {date_of(here.time + rule.days * DAY)}"
+
+
+def _of_another_disk(here: Here, rule: Rule) -> bool:
+    """Whether the name of what lies there says that it is another disk than the rule's."""
+    name, folder = naming.parse_archive(here.archive.name), naming.parse_folder(here.archive.folder)
+    if name is None or folder.uuid is None:
+        return False
+    return not names_disk(rule, vm=folder.vm, uuid=folder.uuid, scsi=name.scsi, vmdk=name.disk)

@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from restore_core import durable
+from restore_core.durable import read_plain
 from restore_core.errors import TryAgainLater
-from restore_core.naming import printable, unprintable
-from restore_core.plain import read_plain
+from restore_core.naming import printable, unescape_name
 from restore_core.targets import parse_ref
 from restore_core.targets.base import ArchiveRef
 
 _CHECK_DIGITS = 16
+_PREFIX = "auto-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,8 +136,8 @@ def _parse(raw: bytes) -> LedgerLine | str:
         return LedgerLine(
             time=dt.datetime.strptime(time, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=dt.UTC),
             archive=parse_ref(archive),
-            destination=Path(unprintable(destination)),
-            job=unprintable(job),
+            destination=Path(unescape_name(destination)),
+            job=unescape_name(job),
         )
     except ValueError:
         return "written by another version of this program"
@@ -147,3 +149,15 @@ def _escaped(texts: Iterable[str]) -> list[str]:
 
 def _check(body: str) -> str:
     return hashlib.sha256(body.encode()).hexdigest()[:_CHECK_DIGITS]
+
+
+def job_name(archive: ArchiveRef, destination: Path, *, vm: str, stamp: str) -> str:
+    """`auto-CRM-2007.09.21-0300-1f2e3d4c5b`: readable first, unique at the end."""
+    key = f"{archive}\n{destination}".encode("utf-8", "surrogateescape")
+    readable = re.sub(r"[^A-Za-z0-9._-]", "_", vm)[:80].strip(".") or "vm"
+    return f"{_PREFIX}{readable}-{stamp}-{hashlib.sha256(key).hexdigest()[:10]}"
+
+
+def from_rule(job: str) -> bool:
+    """Whether a job of this name comes from a rule."""
+    return job.startswith(_PREFIX)

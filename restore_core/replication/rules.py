@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from restore_core.errors import BadRule
-from restore_core.naming import printable, unprintable
+from restore_core.naming import printable, unescape_name
 
 MAX_BYTES = 4 << 20
 _PREFIX = "RESTORE:"
@@ -188,17 +188,17 @@ def _rule(number: int, parts: list[tuple[int, str]], default: int | None, roots:
         raise _Wrong(1, "it takes its days from USE_DAYS, which is wrong: not followed until that line is right")
     return Rule(
         line=number,
-        vm=unprintable(vm),
+        vm=unescape_name(vm),
         uuid=None if uuid in _ANY else uuid,
         scsi=None if scsi in _ANY else scsi,
-        vmdk=unprintable(vmdk),
+        vmdk=unescape_name(vmdk),
         destination=_destination(at_path, path, roots),
         days=days,
     )
 
 
 def _destination(column: int, text: str, roots: Collection[Path] | None) -> Path:
-    name = unprintable(text)
+    name = unescape_name(text)
     path = Path(name)
     if not path.is_absolute() or ".." in path.parts or name.endswith(("/", "/.")) or "\0" in name:
         raise _Wrong(column, "the restore path is that of the disk: it starts with /, ends with a file's name, and holds no '..'")

@@ -29,16 +29,14 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from restore_core.catalog import CatalogEntry
+from restore_core.errors import ExitCode
 from restore_core.naming import ArchiveType, printable, scsi_colon
-from restore_core.replication import standing
-from restore_core.replication.decision import Decision, Verdict, date_of
+from restore_core.replication.decision import DAY, Decision, Verdict, ahead, date_of, not_ours, stays
 from restore_core.replication.history import Destination, History, Times, history_of
 from restore_core.replication.ledger import Ledger, LedgerLine
 from restore_core.replication.rules import Rule, names_disk
 
 __all__ = ["Decision", "Destination", "Phase", "Policy", "QueuedJob", "Verdict", "World", "select"]
-_BAD_DATA = 65
-_DAY = standing.DAY
 _OLDER_THAN_REPLICA = "the next older one is older than the replica"
 
 
@@ -136,19 +134,19 @@ class _Matcher:
         deltas = [entry for entry in found if entry.name.type is ArchiveType.DELTA]
         if not deltas:
             why = "only Fulls without a map: 'phd adopt' makes their empty Deltas" if found else "no backup of it is on any target"
-            return standing.ahead(replace(draft, reason=why), history, self._world.now)
+            return ahead(replace(draft, reason=why), history, self._world.now)
         disks = sorted({(entry.folder.uuid or f"version 2 of {entry.folder.vm}", entry.name.scsi) for entry in deltas})
         if len(disks) > 1:
             named = "; ".join(f"{printable(uuid)} at {scsi_colon(scsi)}" for uuid, scsi in disks)
             return replace(draft, verdict=Verdict.AMBIGUOUS, reason=f"it fits {len(disks)} different disks: {named}")
         draft = replace(draft, warnings=self._warnings(deltas))
-        latest = self._world.now - rule.days * _DAY
+        latest = self._world.now - rule.days * DAY
         offered = sorted(
             (entry for entry in deltas if entry.settled and entry.time <= latest), key=lambda entry: entry.time, reverse=True
         )
         if not offered:
             why = _too_new(rule, deltas, self._world.now)
-            return standing.ahead(replace(draft, verdict=Verdict.TOO_NEW, reason=why), history, self._world.now)
+            return ahead(replace(draft, verdict=Verdict.TOO_NEW, reason=why), history, self._world.now)
         copies = [list(group) for _, group in groupby(offered, key=lambda entry: entry.time)]
         return self._of_copies(draft, copies, at, history)
 
@@ -156,7 +154,7 @@ class _Matcher:
         """`copies` are the fitting backups, newest first, each a list of the same backup on several targets."""
         draft = replace(draft, wanted=copies[0][0].time)
         jobs = self._jobs.get(self._same.key(draft.rule.destination), [])
-        stands = standing.stays(draft, copies[0], at, history, self._world.now)
+        stands = stays(draft, copies[0], at, history, self._world.now)
         done = stands.verdict is Verdict.CURRENT and not history.may_restore(copies[0])
         active = next((job for job in jobs if job.phase is Phase.ACTIVE), None)
         if active is not None and not done:
@@ -170,7 +168,7 @@ class _Matcher:
         if not history.may_restore(copies[0]):
             return stands
         if history.lines and not at.ours:
-            draft = replace(draft, warnings=(*draft.warnings, standing.not_ours(at, known=True)))
+            draft = replace(draft, warnings=(*draft.warnings, not_ours(at, known=True)))
         return self._of_newer(draft, copies, at, history)
 
     def _of_newer(self, draft: Decision, copies: list[list[CatalogEntry]], at: Destination, history: History) -> Decision:
@@ -210,7 +208,7 @@ class _Matcher:
         failures = sum(job.phase is Phase.FAILED for job in mine)
         times = "once" if failures == 1 else f"{failures} times"
         what = f"job {printable(last.name)} {last.state} ({times})"
-        if last.exit_code == _BAD_DATA and self._policy.fall_back_to_older:
+        if last.exit_code == ExitCode.BAD_DATA and self._policy.fall_back_to_older:
             return Verdict.FAILED, what, True
         wait = min(self._policy.retry * 2 ** min(failures - 1, 16), self._policy.retry_most)
         # An end in the future: the clock was set back, and says nothing about how long ago it was.
@@ -229,7 +227,7 @@ class _Matcher:
             reason = f"the backup of {date_of(same[0].time)} is on {where}"
             return replace(draft, verdict=Verdict.SILENT, reason=why + reason, entry=same[0])
         if at.exists and not at.ours:
-            reason = standing.not_ours(at, known=known)
+            reason = not_ours(at, known=known)
             return replace(draft, verdict=Verdict.DIVERGED, reason=why + reason, entry=answering[0])
         reason = f"{why}the backup of {date_of(same[0].time)} is not in the ledger"
         return replace(draft, verdict=Verdict.RESTORE, reason=reason, entry=answering[0])
@@ -282,7 +280,7 @@ def _failed_on(job: QueuedJob, entry: CatalogEntry, now: dt.datetime) -> bool:
 
 def _best_copies(same: list[CatalogEntry], jobs: list[QueuedJob], now: dt.datetime) -> list[CatalogEntry]:
     """The copies of a backup but those that failed their check; all of them if none is left."""
-    bad = [job for job in jobs if job.exit_code == _BAD_DATA]
+    bad = [job for job in jobs if job.exit_code == ExitCode.BAD_DATA]
     return [entry for entry in same if not any(_failed_on(job, entry, now) for job in bad)] or same
 
 

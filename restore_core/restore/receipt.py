@@ -33,9 +33,9 @@ from restore_core.archive.digests import BlockDigest
 from restore_core.archive.index_map import BLOCKS_PER_PAGE
 from restore_core.disk.alone import Alone, alone
 from restore_core.disk.destination import Destination
+from restore_core.durable import read_plain
 from restore_core.errors import TryAgainLater
 from restore_core.naming import printable
-from restore_core.plain import read_plain
 
 VERSION = 2
 _NEXT = ".next"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from restore_core.errors import ArchiveAbsent
-from restore_core.naming import unprintable
+from restore_core.naming import unescape_name
 from restore_core.targets.base import DEFAULT_LIMITS, LOCAL, ArchiveRef, ByteSource, ServerLimits, Stop, Target, TargetSpec
 from restore_core.targets.kinds import make_target
 from restore_core.targets.local import open_local_file
@@ -45,8 +45,8 @@ class TargetSet:
 def parse_ref(text: str) -> ArchiveRef:
     """Reads `NAME:path` or `/path`, with `%HH` for bytes that cannot be printed; `ValueError` for anything else."""
     if text.startswith("/"):
-        return ArchiveRef(target=LOCAL, path=unprintable(text))
+        return ArchiveRef(target=LOCAL, path=unescape_name(text))
     name, colon, path = text.partition(":")
     if not colon or not path or not name or path.startswith("/"):
         raise ValueError(f"{text!r} is neither NAME:folder/file nor a path that starts with /")
-    return ArchiveRef(target=name, path=unprintable(path))
+    return ArchiveRef(target=name, path=unescape_name(path))

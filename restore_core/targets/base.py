@@ -25,10 +25,11 @@ Nothing that is read from a target is trusted: no name, no size, no byte.
 
 from __future__ import annotations
 
+import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from types import TracebackType
 from typing import Protocol, Self, TypeAlias
 
 from restore_core.errors import ArchiveAbsent, TargetEmptied
@@ -162,23 +163,17 @@ Range: TypeAlias = tuple[int, int]
 """Offset and length, in bytes."""
 
 
-class ByteSource(Protocol):
-    """The bytes of one archive. Safe to use from several threads."""
+class ByteSource(ABC):
+    """The bytes of one archive, called `ref` in messages; `size` is that at the time of opening. Any threads may use it."""
 
-    @property
-    def ref(self) -> ArchiveRef:
-        """The archive, for messages."""
+    ref: ArchiveRef
+    size: int
 
-    @property
-    def size(self) -> int:
-        """The size in bytes at the time of opening."""
-
+    @abstractmethod
     def read_at(self, offset: int, length: int) -> bytes:
         """Returns exactly `length` bytes from `offset`; raises `BadArchive` when the file ends before."""
 
-    def stream(self, offset: int = 0, length: int | None = None, *, chunk: int = 1 << 20) -> Iterator[bytes]:
-        """Yields the bytes of a range in order, in pieces of about `chunk`; `length=None` reads to the end."""
-
+    @abstractmethod
     def ranges(self, wanted: Iterator[Range]) -> Generator[Buffer]:
         """Yields the bytes of each range, exactly, in the order asked for; close the generator to stop early.
 
@@ -186,15 +181,27 @@ class ByteSource(Protocol):
         travel as one stream then.
         """
 
+    def stream(self, offset: int = 0, length: int | None = None, *, chunk: int = 1 << 20) -> Iterator[bytes]:
+        """Yields the bytes of a range in order, in pieces of about `chunk`; `length=None` reads to the end."""
+        end = self.size if length is None else offset + length
+        pieces = ((at, min(chunk, end - at)) for at in range(offset, end, chunk))
+        with contextlib.closing(self.ranges(pieces)) as found:
+            for data in found:
+                yield bytes(data)
+
+    @abstractmethod
     def interrupt(self) -> None:
         """Ends reads that wait in other threads with an error. Later reads work."""
 
+    @abstractmethod
     def close(self) -> None:
         """Closes the file."""
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class NewFile(Protocol):

@@ -1,11 +1,11 @@
-"""What a listing could not tell. A listing is complete, or partial (what is missing, and why), or it failed.
+"""Gaps: what is missing of a listing, and why. A listing is complete, or partial, or it failed.
 
     complete   no gap
-    partial    one or more gaps. What was known of the missing part is neither there nor gone; all else is as the listing says
+    partial    one or more gaps. Files behind a gap may exist or not; the rest is as the listing says
     failed     the listing raised
 
-A gap counts where backups may lie behind it: the target's own folder, a folder with a name of the form `DATE-VM.UUID`, or a
-folder that held archives when it was last seen. Any other (a root-only `lost+found`, a link `latest`) is a note.
+A gap counts if backups may lie behind it: in the target's own folder, in a folder with a name of the form `DATE-VM.UUID`, or in a
+folder that held archives when it was last seen. Any other gap (a root-only `lost+found`, a link `latest`) is a note.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SHOWN = 3
 
 
 class GapKind(enum.Enum):
-    """Why something is missing; `mend` is what a person can do about it."""
+    """Why something is missing."""
 
     UNREADABLE = "unreadable"
     LIMITED = "limited"
@@ -31,7 +31,7 @@ class GapKind(enum.Enum):
 
     @property
     def mend(self) -> str:
-        """What to do."""
+        """What a person can do about it."""
         return _MEND[self]
 
 
@@ -45,10 +45,10 @@ _MEND = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
-    """One thing that a listing does not tell.
+    """One thing that is missing of a listing.
 
-    `path` is relative to the target's URL: empty for the target's own folder, of which any name may be missing; a folder, of
-    which any file may be missing; or `FOLDER/FILE`. `why` is the reason in a few words, printable.
+    `path` is relative to the target's URL. Empty means the target's own folder: any name in it may be missing. A folder means
+    that any file in it may be missing; `FOLDER/FILE` means that file. `why` is the reason in a few words, printable.
     """
 
     path: str
@@ -57,20 +57,20 @@ class Gap:
 
     @property
     def folder(self) -> str:
-        """The folder below the target in which something is missing; empty for the target's own."""
+        """The folder of the target in which something is missing; empty for the target's own."""
         return self.path.partition("/")[0]
 
     def counts(self, held: Collection[str] = ()) -> bool:
-        """Backups may lie behind it. `held` are the folders that held archives when they were last seen."""
+        """Whether backups may lie behind it. `held` are the folders that held archives when they were last seen."""
         return not self.path or naming.parse_folder(self.folder).uuid is not None or self.folder in held
 
     def covers(self, path: str, listed: Collection[str]) -> bool:
-        """It may be why this file was not listed. `listed` are the folders that were named by the listing."""
+        """Whether it may be the reason why this file was not listed. `listed` are the folders in the listing."""
         folder, _, _ = path.rpartition("/")
         return self.path in (path, folder) if self.path else not folder or folder not in listed
 
     def may_hide(self, vm: str, uuid: str | None = None) -> bool:
-        """Backups of this VM may lie behind it; a folder's name tells whose they are."""
+        """Whether backups of this VM may lie behind it. The name of a folder says whose backups it holds."""
         if not self.path:
             return True
         folder = naming.parse_folder(self.folder)
@@ -81,28 +81,28 @@ class Gap:
 
 
 def may_be_backups(folder: str, name: str) -> bool:
-    """Whether a link of this name may lead to backups: a folder of them, or in a folder one of them."""
+    """Whether a link of this name may lead to backups: to a folder of them, or, inside a folder, to an archive."""
     return naming.parse_archive(name) is not None if folder else not name.startswith(".")
 
 
 def link_gap(folder: str, name: str) -> Gap:
-    """The gap that a link is."""
+    """Returns the gap for a link."""
     return Gap(path=f"{folder}/{name}" if folder else name, kind=GapKind.LINK, why="a link, which is not followed")
 
 
 def shown(gaps: Sequence[Gap]) -> str:
-    """The first few in one line, and how many more there are."""
+    """Returns the first few gaps in one line, and how many more there are."""
     more = f"; and {len(gaps) - _SHOWN} more" if len(gaps) > _SHOWN else ""
     return "; ".join(map(str, gaps[:_SHOWN])) + more
 
 
 def partial_text(target: str, gaps: Sequence[Gap]) -> str:
-    """How a partial listing is called, everywhere."""
+    """Returns the text for a partial listing."""
     return f"target {target}: its listing is partial: {shown(gaps)}"
 
 
 def refuse_partial(target: str, gaps: Sequence[Gap], held: Collection[str] = ()) -> None:
-    """Raise `ListingPartial` if any of these gaps counts."""
+    """Raises `ListingPartial` if any of these gaps counts."""
     counting = [gap for gap in gaps if gap.counts(held)]
     if counting:
         raise ListingPartial(partial_text(target, counting), remedy=counting[0].kind.mend)

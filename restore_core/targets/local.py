@@ -12,8 +12,6 @@ import stat as stat_module
 import urllib.parse
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from restore_core import durable
 from restore_core.errors import ArchiveAbsent, BadArchive, PhdError, TargetUnavailable, TryAgainLater
@@ -29,7 +27,7 @@ _OF_ONE_FOLDER = {errno.EACCES, errno.EPERM, errno.EIO, errno.EUCLEAN, errno.ELO
 """Errors of one folder, or of its blocks on the disk. Any other error is taken for one of the whole file system."""
 
 
-class LocalSource:
+class LocalSource(base.ByteSource):
     """A local archive, read with `pread`, so that any number of threads may read at once."""
 
     def __init__(self, fd: int, ref: ArchiveRef) -> None:
@@ -59,14 +57,6 @@ class LocalSource:
             raise TryAgainLater(f"{self.ref}: reading at {offset}: {error.strerror}") from error
         return data
 
-    def stream(self, offset: int = 0, length: int | None = None, *, chunk: int = 1 << 20) -> Iterator[bytes]:
-        """Yields the bytes of a range, in order."""
-        end = self.size if length is None else offset + length
-        while offset < end:
-            data = self.read_at(offset, min(chunk, end - offset))
-            offset += len(data)
-            yield data
-
     def ranges(self, wanted: Iterator[base.Range]) -> Generator[base.Buffer]:
         """Yields the bytes of each range, with one read for each."""
         for offset, length in wanted:
@@ -80,12 +70,6 @@ class LocalSource:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
 
 class LocalNewFile:

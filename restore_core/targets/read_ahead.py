@@ -1,15 +1,15 @@
-"""Ranges of one file in their order: cut from a stream that runs ahead of its reader, with bounded memory.
+"""Reads the ranges of one file in order, ahead of their use, with bounded memory.
 
-`requests` and `cut` turn ranges into requests of a good size and back; a server's connection stands between them.
-`ReadAhead` is what a restore uses: it knows the ranges it will need before it needs them, and asks for them in order.
+`requests` turns ranges into requests of a good size, `cut` turns the answers of a server into ranges again.
+`ReadAhead` is for a restore, which knows the ranges that it will need, and asks for them in order.
 
     ReadAhead(source, ranges)          ranges(): an iterator of what comes next in the plan, read ahead of `take`; called again
                                        when it ended and more is taken
         take(range) -> fetch           called in the order of the ranges, under the caller's lock
         fetch() -> bytes               called outside of it
 
-On a server `take` fetches and `fetch` only hands over: one stream, in order, while other threads decode. On a local file
-`take` does nothing and `fetch` is a `pread`, so that all threads read side by side. Nothing is held but what is on its way.
+On a server `take` waits for the bytes and `fetch` returns them: one stream, in order, while other threads decode. On a local file
+`take` does nothing and `fetch` is a `pread`, so that all threads read at the same time. Only bytes on their way are held.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Fetch = Callable[[], Buffer]
 
 
 class ReadAhead:
-    """See the module. `take` is for one thread at a time."""
+    """The ranges that a restore will need of one archive; see above. `take` is for one thread at a time."""
 
     def __init__(self, source: ByteSource, ranges: Callable[[], Iterator[Range]]) -> None:
         self._source, self._ranges = source, ranges
@@ -33,7 +33,7 @@ class ReadAhead:
         self._failed: BaseException | None = None
 
     def take(self, wanted: Range) -> Fetch:
-        """The next range of the plan, or the error that ended the stream."""
+        """Returns what gives the bytes of the next range; raises the error that ended the stream."""
         if isinstance(self._source, LocalSource):
             return partial(self._source.read_at, *wanted)
         if self._failed is not None:
@@ -53,13 +53,13 @@ class ReadAhead:
         return lambda: data
 
     def close(self) -> None:
-        """Give the connection back. No thread may be in `take`."""
+        """Gives the connection back. No thread may be in `take`."""
         if self._bytes is not None:
             self._bytes.close()
 
 
 def requests(ranges: Iterator[Range], *, size: int, gap: int) -> Iterator[Range]:
-    """Requests of at most `size` bytes that cover all ranges in order. Ranges at most `gap` bytes apart are asked for as one."""
+    """Yields requests of at most `size` bytes that cover all ranges in order. Ranges at most `gap` bytes apart become one."""
     start = end = 0
     for offset, length in ranges:
         if not length:
@@ -78,7 +78,7 @@ def requests(ranges: Iterator[Range], *, size: int, gap: int) -> Iterator[Range]
 
 
 def cut(ranges: Iterator[Range], pieces: Iterator[tuple[int, bytes]]) -> Iterator[bytes]:
-    """The bytes of each range from pieces (offset, bytes) that cover them in order, as `requests` asked for them."""
+    """Yields the bytes of each range, from pieces (offset, bytes) that cover them in order, as `requests` asked for them."""
     at, held = 0, b""
     for offset, length in ranges:
         parts, position, missing = [], offset, length

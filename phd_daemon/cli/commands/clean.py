@@ -14,7 +14,7 @@ from phd_daemon.operations.installation import read_config
 from phd_daemon.show import output
 from phd_daemon.spool.layout import FINAL
 from restore_core.errors import UsageError
-from restore_core.naming import printable, unprintable
+from restore_core.naming import printable, unescape_name
 
 
 @command(stays_done=True)
@@ -29,7 +29,7 @@ def clean(jobs: Sequence[str], older_than: float | None, config: Path | None) ->
     if jobs and older_than is not None:
         raise UsageError("--older-than goes without names", remedy="Name the jobs, or give an age, not both.")
     age = None if older_than is None else older_than * 86400
-    gone = operations.clean(read_config(config), [unprintable(job) for job in jobs], older_than=age)
+    gone = operations.clean(read_config(config), [unescape_name(job) for job in jobs], older_than=age)
     for job in gone:
         output.say(f"{printable(job)}: removed")
     if not gone:

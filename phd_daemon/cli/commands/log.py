@@ -14,7 +14,7 @@ from phd_daemon.operations.installation import read_config, spool_of
 from phd_daemon.show import output
 from phd_daemon.spool.plain import open_own
 from restore_core.errors import UsageError
-from restore_core.naming import unprintable
+from restore_core.naming import unescape_name
 
 
 @command(stays_done=False)
@@ -23,7 +23,7 @@ from restore_core.naming import unprintable
 @config_option
 def log(job: str, live: bool, config: Path | None) -> None:
     """Show the log of JOB."""
-    spool, stem = spool_of(read_config(config)), unprintable(job)
+    spool, stem = spool_of(read_config(config)), unescape_name(job)
     state = known_job(spool, stem)
     if not live:
         _print_whole(spool.log(stem))

@@ -12,7 +12,7 @@ from phd_daemon.operations.installation import read_config
 from phd_daemon.operations.queue import set_priority
 from phd_daemon.show import output
 from phd_daemon.spool.layout import State
-from restore_core.naming import printable, unprintable
+from restore_core.naming import printable, unescape_name
 
 
 @command(stays_done=True)
@@ -24,5 +24,5 @@ def priority(job: str, number: int, config: Path | None) -> None:
 
     It keeps its place among jobs of the same priority, its tries and its log.
     """
-    before = set_priority(read_config(config), unprintable(job), number)
-    output.say(f"{printable(unprintable(job))}: priority {number}" + (", as it was" if before == number else f" (was {before})"))
+    before = set_priority(read_config(config), unescape_name(job), number)
+    output.say(f"{printable(unescape_name(job))}: priority {number}" + (", as it was" if before == number else f" (was {before})"))

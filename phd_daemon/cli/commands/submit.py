@@ -22,7 +22,7 @@ from phd_daemon.show.times import parse_date, parse_time
 from phd_daemon.spool.control_file import ControlFile
 from phd_daemon.spool.layout import Spool
 from restore_core.errors import ExitCode, UsageError
-from restore_core.naming import printable, unprintable
+from restore_core.naming import printable, unescape_name
 from restore_core.restore.request import RestoreOptions
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _refuse_contradictions(
 
 def _disks_of_vm(settings: Config, vm: str, uuid: str | None, at: str | None, to: str) -> list[tuple[ArchiveRef, Path]]:
     time, folder = parse_date(at) if at else None, Path(os.path.abspath(to))
-    found = deltas_of_vm(settings, open_targets(settings), vm=unprintable(vm), uuid=uuid, at=time)
+    found = deltas_of_vm(settings, open_targets(settings), vm=unescape_name(vm), uuid=uuid, at=time)
     return [(entry.ref, folder / entry.name.disk) for entry in found]
 
 

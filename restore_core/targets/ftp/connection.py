@@ -1,13 +1,13 @@
-"""FTP, and FTP inside TLS (explicit, RFC 4217): one conversation, by the standard library's ftplib.
+"""One connection to an FTP server, plain or inside TLS (explicit, RFC 4217), by the standard library's ftplib.
 
-What servers taught us: TYPE I first (proftpd knows no SIZE before it). MLSD where FEAT names it, else CWD and a bare LIST,
-since LIST of a missing folder is empty without an error (vsftpd) and LIST of a path with a space is, too (pure-ftpd). A
+What real servers need: TYPE I first (proftpd knows no SIZE before it). MLSD where FEAT names it, else CWD and a bare LIST,
+since LIST of a missing folder is empty without an error (vsftpd), and so is LIST of a path with a space (pure-ftpd). A
 data connection must reuse the TLS session of its control connection (vsftpd, proftpd). The address in the answer to PASV
-is ignored. After a transfer that we cut the server says 426, 226 or even 150: any reply is swallowed, then NOOP tells
-whether both sides are in step. A file that ends early ends with 226 all the same: only its size tells.
+is ignored. After a transfer that we cut the server says 426, 226 or even 150: any reply is accepted, then NOOP shows
+whether both sides are in step. A file that ends early ends with 226, too: only its size shows it.
 
-A transfer stays open between two reads: what follows closely is read on from it, and every other command ends it first.
-Names go out and come in as the bytes they are: ftplib is told latin-1, which is no change at all.
+A transfer stays open between two reads: a range that follows closely is read from it, and every other command ends it first.
+Names are sent and received as bytes: ftplib uses latin-1, which changes no byte.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from restore_core.targets.base import Address, Buffer, FileStat, Range, ServerLi
 from restore_core.targets.ftp.listing import NotAListing, Parsed, not_all_by, parse_time, read_list, read_mlsd
 from restore_core.targets.ftp.login import log_in
 from restore_core.targets.gaps import GapKind
-from restore_core.targets.remote.connection import Bandwidth, Budget, CutShort, FolderContent, Pace, ServerConnection
+from restore_core.targets.remote.connection import Bandwidth, Budget, Connection, CutShort, FolderContent, Pace
 
 _GAP = 1 << 20
-"""Bytes that are read and thrown away rather than beginning another transfer, which costs four round trips."""
+"""Up to this many bytes are read and dropped before another transfer is begun, which costs four round trips."""
 
 _PIECE = 256 << 10
 _NOT_KNOWN = ("500", "501", "502", "504")
 _OF_ONE_FOLDER = ("450", "451", "550", "551", "553")
-"""Answers that are about the folder that was asked for, and about nothing else."""
+"""Codes of errors that concern only the folder that was asked for."""
 
 
 @dataclass(slots=True)
 class _Transfer:
-    """A file that is being sent to us, at `position`."""
+    """A file that the server is sending; its next byte is the one at `position`."""
 
     path: str
     position: int
@@ -48,8 +48,8 @@ class _Transfer:
     line: socket.socket
 
 
-class FtpConnection(ServerConnection):
-    """A `Connection`. Connects when it is made."""
+class FtpConnection(Connection):
+    """A `Connection`. Its constructor connects and logs in."""
 
     def __init__(self, spec: TargetSpec, address: Address, limits: ServerLimits, bandwidth: Bandwidth) -> None:
         super().__init__(spec, address)
@@ -65,15 +65,15 @@ class FtpConnection(ServerConnection):
         return self._transfer.path if self._transfer else None
 
     def entries(self, folder: str, budget: Budget) -> FolderContent:
-        """CWD, which says whether the folder is there; then MLSD or LIST of it."""
-        with self.typed(folder):
+        """Lists a folder: CWD, which fails if it does not exist; then MLSD or LIST."""
+        with self.as_our_errors(folder):
             return self._inside(folder, budget)
 
     def walk(self, folders: Iterable[str], budget: Budget) -> Iterator[tuple[str, FolderContent]]:
-        """One after the other: FTP has no other way."""
+        """Lists the folders one after the other: FTP has no other way."""
         for folder in folders:
             try:
-                with self.typed(folder):
+                with self.as_our_errors(folder):
                     found = self._inside_or_why_not(folder, budget)
             except ArchiveAbsent as error:  # a name that FTP cannot ask for
                 found = FolderContent(entries=(), missing=((GapKind.UNKNOWN, error.message),))
@@ -105,8 +105,8 @@ class FtpConnection(ServerConnection):
         return self._listed("LIST", lambda data: read_list(data, dt.datetime.now(dt.UTC)), budget)
 
     def stat(self, path: str) -> FileStat:
-        """SIZE and MDTM. A server without MDTM has no times: 0."""
-        with self.typed(path):
+        """Asks for SIZE and MDTM. The time is 0 on a server without MDTM."""
+        with self.as_our_errors(path):
             size = self._command(f"SIZE {self._wire(path)}").split()[1]
             mtime = 0.0
             with contextlib.suppress(ftplib.error_perm, ValueError, IndexError):
@@ -114,44 +114,44 @@ class FtpConnection(ServerConnection):
             return FileStat(size=int(size), mtime=mtime)
 
     def ranges(self, path: str, stat: FileStat, wanted: Iterator[Range]) -> Generator[Buffer]:
-        """One transfer for ranges that follow each other closely, another wherever there is a jump."""
+        """Reads ranges that follow each other closely from one transfer; begins another wherever there is a jump."""
         for offset, length in wanted:
-            with self.typed(path):
+            with self.as_our_errors(path):
                 buffer = bytearray(length)
                 if length:
                     self._fill(self._at(path, stat, offset), memoryview(buffer))
             yield buffer
 
     def upload(self, path: str) -> FtpUpload:
-        """STOR, refused over a name that is there."""
-        with self.typed(path, writing=True):
+        """Begins a file by STOR, under a name that does not exist."""
+        with self.as_our_errors(path, writing=True):
             self._end_transfer()
             return FtpUpload(self, path, self.ftp.transfercmd(f"STOR {self._wire(path)}"))
 
     def make_folder(self, path: str) -> None:
-        """MKD, unless CWD says that it is there."""
-        with self.typed(path, writing=True):
+        """Makes a folder by MKD; if that fails, CWD shows whether it exists."""
+        with self.as_our_errors(path, writing=True):
             try:
                 self._command(f"MKD {self._wire(path)}")
             except ftplib.error_perm:
                 self._command(f"CWD {self._wire(path)}")
 
     def give_name(self, path: str, to: str) -> None:
-        """RNFR, RNTO. FTP has no rename that spares an existing name, so the name is looked for just before."""
+        """Renames by RNFR and RNTO. Some servers replace an existing name, so the name is looked for just before."""
         with contextlib.suppress(ArchiveAbsent):
             self.stat(to)
             raise FileExistsError(f"{self.where(to)}: the name is taken")
-        with self.typed(path, writing=True):
+        with self.as_our_errors(path, writing=True):
             self._command(f"RNFR {self._wire(path)}")
             self._command(f"RNTO {self._wire(to)}")
 
     def remove(self, path: str) -> None:
-        """DELE."""
-        with contextlib.suppress(ArchiveAbsent), self.typed(path):
+        """Deletes by DELE."""
+        with contextlib.suppress(ArchiveAbsent), self.as_our_errors(path):
             self._command(f"DELE {self._wire(path)}")
 
     def abort(self) -> None:
-        """Shut both sockets; a thread that waits on one gets an error."""
+        """Shuts both sockets; a thread that waits on one gets an error."""
         self._aborted = True
         transfer = self._transfer
         for line in (transfer.line if transfer else None, self.ftp.sock):
@@ -160,7 +160,7 @@ class FtpConnection(ServerConnection):
                     line.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """No QUIT: its answer could be waited for, and nobody needs it."""
+        """Closes both sockets, without a QUIT: its answer would have to be waited for."""
         if self._transfer is not None:
             self._transfer.line.close()
             self._transfer = None
@@ -186,7 +186,7 @@ class FtpConnection(ServerConnection):
         return self.ftp.sendcmd(line)
 
     def _at(self, path: str, stat: FileStat, offset: int) -> _Transfer:
-        """The transfer of this file, at this offset."""
+        """Returns the transfer of this file, at this offset."""
         open_ = self._transfer
         if open_ is not None and open_.path == path and open_.position <= offset <= open_.position + _GAP:
             while open_.position < offset:
@@ -202,14 +202,14 @@ class FtpConnection(ServerConnection):
             began = time.perf_counter()
             count = transfer.line.recv_into(view)
             if not count:
-                self._usable = False
+                self.usable = False
                 raise CutShort(self.where(transfer.path), transfer.position, transfer.size)
             transfer.position += count
             self.pace.moved(count, time.perf_counter() - began)
             view = view[count:]
 
     def _end_transfer(self) -> None:
-        """Both sides in step again, by a new conversation if need be."""
+        """Ends the transfer; connects again if both sides are not in step then."""
         transfer, self._transfer = self._transfer, None
         if transfer is None:
             return
@@ -240,40 +240,40 @@ class FtpConnection(ServerConnection):
         found = parse(b"".join(parts))
         budget.spend(entries=len(found.entries))
         missing: list[tuple[GapKind, str]] = []
-        if not_all_by(reply):  # a code alone is no proof: 226 comes with "Output truncated to 4 matches", too
+        if not_all_by(reply):  # even code 226 comes with "Output truncated to 4 matches"
             missing.append((GapKind.LIMITED, f"the server answers: {printable(reply)}"))
         if found.unknown:
             missing.append((GapKind.UNKNOWN, found.why))
         return FolderContent(entries=found.entries, missing=tuple(missing))
 
     def _wire(self, path: str) -> str:
-        """A path as ftplib must be given it. One that FTP cannot name is absent."""
+        """Returns a path as ftplib takes it; raises `ArchiveAbsent` for one that FTP cannot name."""
         raw = self._address.below(path).encode("utf-8", "surrogateescape")
         if b"\r" in raw or b"\n" in raw:
             raise ArchiveAbsent(f"{self.where(path)}: FTP cannot name it", remedy="Rename it on the server.")
         return raw.decode("latin-1")
 
     @contextlib.contextmanager
-    def typed(self, path: str, *, writing: bool = False) -> Iterator[None]:
-        """Every error of ftplib and the sockets, as one of ours; afterwards the connection is used only if it is in step."""
+    def as_our_errors(self, path: str, *, writing: bool = False) -> Iterator[None]:
+        """Raises each error of ftplib and the sockets as one of ours. Only an absent file leaves both sides in step."""
         try:
             yield
         except ftplib.error_perm as error:
-            raise self._declined(str(error), path, writing) from error
+            raise self._refused(str(error), path, writing) from error
         except (ftplib.Error, OSError, EOFError, NotAListing) as error:
-            self._usable = False
+            self.usable = False
             raise self.broken(self.where(path), error, "TLS: " if isinstance(error, ssl.SSLError) else "") from error
         except PhdError as error:
-            self._usable = self._usable and isinstance(error, ArchiveAbsent)
+            self.usable = self.usable and isinstance(error, ArchiveAbsent)
             raise
 
-    def _declined(self, reply: str, path: str, writing: bool) -> PhdError:
+    def _refused(self, reply: str, path: str, writing: bool) -> PhdError:
         text = f"{self.where(path)}: the server answers: {printable(reply)}"
         if reply[:3] == "550" and not writing:
             return ArchiveAbsent(
-                text, remedy="See what there is with 'phd backups'. A server answers so, too, where this user may not read."
+                text, remedy="See what there is with 'phd backups'. A server gives the same answer where this user may not read."
             )
-        self._usable = False
+        self.usable = False
         return TargetRefused(text, remedy="Check what this user may do on the server.")
 
 
@@ -285,9 +285,9 @@ class FtpUpload:
         self._size = 0
 
     def write(self, data: Buffer | memoryview) -> None:
-        """Send."""
+        """Sends."""
         view, connection = memoryview(data), self._connection
-        with connection.typed(self._path, writing=True):
+        with connection.as_our_errors(self._path, writing=True):
             for at in range(0, len(view), _PIECE):
                 piece = view[at : at + _PIECE]
                 began = time.perf_counter()
@@ -296,9 +296,9 @@ class FtpUpload:
         self._size += len(view)
 
     def finish(self) -> None:
-        """The server must say that it has it, and then how much it has: FTP knows no fsync."""
+        """Waits for the server's reply, and checks the size: FTP knows no fsync."""
         connection = self._connection
-        with connection.typed(self._path, writing=True):
+        with connection.as_our_errors(self._path, writing=True):
             if isinstance(self._line, ssl.SSLSocket):
                 with contextlib.suppress(OSError):  # some servers want a TLS goodbye, others have closed by then
                     self._line.unwrap()
@@ -307,6 +307,6 @@ class FtpUpload:
         connection.check_arrived(self._path, connection.stat(self._path).size, self._size)
 
     def abandon(self) -> None:
-        """Cut it; the conversation is not used again."""
+        """Cuts the transfer; the connection is not used again."""
         self._line.close()
-        self._connection.give_up()
+        self._connection.usable = False

@@ -1,8 +1,8 @@
-"""What FTP servers answer to MLSD (RFC 3659) and LIST (nobody's standard), as entries. Pure: bytes in, entries out.
+"""Reads what FTP servers answer to MLSD (RFC 3659) and LIST (which has no standard). Pure: bytes in, entries out.
 
-A listing that does not end with its line was cut. A line that is not understood is handed out with the entries: a name with a
-line break in it makes such lines, and one hostile name must not hide all backups; but something is missing then, and a listing
-of which no line is understood is no empty folder. Nor is a listing whole whose closing reply says that it is not.
+A listing that does not end with a line break was cut. A line that is not understood is returned beside the entries: a name with
+a line break in it makes such lines, and one hostile name must not hide all backups. But something is missing then, and a listing
+of which no line is understood is not an empty folder. A listing is partial, too, if the server's closing reply says so.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _USUAL = re.compile(
     rb"(?P<month>[A-Z][a-z]{2})\s+(?P<day>\d{1,2})\s+(?:(?P<year>\d{4})|(?P<hour>\d{1,2}):(?P<minute>\d{2}))\s(?P<name>.+)",
     re.DOTALL,
 )
-"""What almost every server writes; the other form takes three times as long."""
+"""The form of almost every server; the next one takes three times as long."""
 _UNIX = re.compile(
-    # Owner and group as they come: a group of a Windows domain has spaces in its name, some servers show no group.
+    # Owner and group may be anything: a group of a Windows domain has spaces in its name, some servers show no group.
     rb"(?P<kind>[-dlbcpsD])[-rwxsStTlL]{9}\S*\s+\d+\s+\S.*?\s+(?P<size>\d+)\s+(?:" + _DATE + rb"|" + _ISO + rb")\s(?P<name>.+)",
     re.DOTALL,
 )
@@ -44,11 +44,11 @@ _NOT_ALL = re.compile(
     r"|partial(?:ly)? list|only the first|left out|omitted",
     re.IGNORECASE,
 )
-"""What servers say behind a code that means success when names were left out, or the folder could not be read at all."""
+"""What servers say after a code for success when names were left out, or the folder could not be read at all."""
 
 
 class NotAListing(ValueError):
-    """Cut short, or, where it has `ended` as it should, in a form we do not know."""
+    """A listing that was cut, or, if it `ended` as it should, one in an unknown form."""
 
     def __init__(self, why: str, *, ended: bool) -> None:
         super().__init__(why)
@@ -64,7 +64,7 @@ class Parsed:
 
     @property
     def why(self) -> str:
-        """The first line that was not understood, in words; empty if all were."""
+        """A message with the first line that was not understood; empty if all were."""
         if not self.unknown:
             return ""
         more = f" and {len(self.unknown) - 1} more" if len(self.unknown) > 1 else ""
@@ -72,32 +72,22 @@ class Parsed:
 
 
 def read_mlsd(data: bytes) -> Parsed:
-    """An MLSD listing; times are exact."""
+    """Reads an MLSD listing; times are exact."""
     return _parse(data, _mlsd_line)
 
 
 def read_list(data: bytes, now: dt.datetime) -> Parsed:
-    """A LIST; a time without a year is the last one before `now` (UTC) plus a day for clocks that differ."""
+    """Reads a LIST. A time without a year is the last one before `now` (UTC) plus a day for clocks that differ."""
     return _parse(data, lambda line: _list_line(line, now))
 
 
-def parse_mlsd(data: bytes) -> list[Entry]:
-    """The files and folders of an MLSD listing, links left out."""
-    return [entry for entry in read_mlsd(data).entries if not entry.link]
-
-
-def parse_list(data: bytes, now: dt.datetime) -> list[Entry]:
-    """The same of a LIST."""
-    return [entry for entry in read_list(data, now).entries if not entry.link]
-
-
 def not_all_by(reply: str) -> bool:
-    """Whether a server says, in a reply whose code means success, that its listing is not the whole."""
+    """Whether a reply whose code means success says that names were left out of the listing."""
     return _NOT_ALL.search(reply) is not None
 
 
 def parse_time(text: str) -> float:
-    """`YYYYMMDDHHMMSS[.sss]` in UTC, as MDTM and MLSD write it; `ValueError` for anything else."""
+    """Reads `YYYYMMDDHHMMSS[.sss]` in UTC, as MDTM and MLSD write it; `ValueError` for anything else."""
     match = _TIME.match(text)
     if match is None:
         raise ValueError(f"{text[:40]!r} is no time")
@@ -118,7 +108,7 @@ def _parse(data: bytes, parse_line: Callable[[bytes], Entry | bool]) -> Parsed:
 
 
 def _lines(data: bytes, parse_line: Callable[[bytes], Entry | bool]) -> list[bytes]:
-    """The lines of a listing. Some servers end the first one otherwise than the rest; a name may hold a line break, too."""
+    """Splits a listing into lines. On some servers the first line has another end than the rest; a name may hold a line break."""
     if b"\r\n" not in data:
         return data.split(b"\n")
     lines: list[bytes] = []
@@ -132,12 +122,12 @@ def _lines(data: bytes, parse_line: Callable[[bytes], Entry | bool]) -> list[byt
 
 
 def _is_total(line: bytes) -> bool:
-    """The line above a LIST that counts blocks."""
+    """Whether this is the line above a LIST that counts blocks."""
     return line.lower().startswith(b"total ")
 
 
 def _mlsd_line(line: bytes) -> Entry | bool:
-    """An entry; True for a line that is understood and tells of nothing for us."""
+    """Returns an entry; True for a line that is understood and has no entry; False for any other line."""
     head, space, name = line.partition(b" ")
     facts = {key.lower(): value for key, _, value in (fact.partition(b"=") for fact in head.split(b";") if fact)}
     kind = facts.get(b"type", b"").lower()
@@ -153,7 +143,7 @@ def _mlsd_line(line: bytes) -> Entry | bool:
     except (ValueError, KeyError):
         if not folder:
             return False
-        size, mtime = 0, 0.0  # nobody asks for those of a folder
+        size, mtime = 0, 0.0  # not used for a folder
     return _entry(name, folder=folder, size=size, mtime=mtime)
 
 
@@ -182,7 +172,7 @@ def _unix_entry(match: re.Match[bytes], time: dt.datetime) -> Entry | bool:
 
 def _entry(name: bytes, *, folder: bool, size: int, mtime: float, link: bool = False) -> Entry | bool:
     text = name.decode("utf-8", "surrogateescape")
-    # A name with a line break could be listed but never asked for: it would be another command.
+    # A name with a line break can be listed but never asked for: its second line would be another command.
     if "\r" in text or "\n" in text or size < 0:
         return False
     if not is_single_path_component(text):

@@ -23,10 +23,10 @@ _SHOWN = 3
 
 
 class FtpTls(ftplib.FTP_TLS):
-    """ftplib's, whose data connections reuse the TLS session of the control connection (CPython issue 63699 asks for it)."""
+    """FTP_TLS with data connections that reuse the TLS session of the control connection (CPython issue 63699 asks for it)."""
 
     def ntransfercmd(self, cmd: str, rest: int | str | None = None) -> tuple[socket.socket, int | None]:
-        """As the base class."""
+        """Opens a data connection, as the base class does."""
         line, size = ftplib.FTP.ntransfercmd(self, cmd, rest)  # noqa: S321 - wrapped in TLS just below
         control: Any = self.sock
         try:
@@ -37,7 +37,7 @@ class FtpTls(ftplib.FTP_TLS):
 
 
 def log_in(spec: TargetSpec, address: Address, limits: ServerLimits) -> ftplib.FTP:
-    """A session in binary mode is up to the caller. Raises the errors of `Target`."""
+    """Returns a session that is logged in; the caller sets its mode. Raises the errors of `Target`."""
     password = read_password(spec.password_file, target=spec.name) if spec.password_file else ""
     ftp = _session(spec, address)
     where = server_name(spec, address)
@@ -60,7 +60,7 @@ def log_in(spec: TargetSpec, address: Address, limits: ServerLimits) -> ftplib.F
 
 
 def tls_context(spec: TargetSpec) -> ssl.SSLContext:
-    """Certificates checked against `ca_file`, else those the machine trusts; the host name must match."""
+    """Returns a context that trusts the certificates of `ca_file`, else those of this machine; the host name must match."""
     try:
         context = ssl.create_default_context(cafile=spec.ca_file)
     except (OSError, ssl.SSLError) as error:
@@ -111,14 +111,14 @@ def _fingerprint(der: bytes) -> str:
 
 
 def _session(spec: TargetSpec, address: Address) -> ftplib.FTP:
-    # latin-1: bytes as they are, in both directions.
+    # latin-1 changes no byte, in both directions.
     if address.scheme == "ftps":
         return FtpTls(context=tls_context(spec), encoding="latin-1")
     return ftplib.FTP(encoding="latin-1")  # noqa: S321 - the URL says ftp; 'phd targets' says that it is clear text
 
 
 def _keep_alive(ftp: ftplib.FTP, limits: ServerLimits) -> None:
-    """The control connection is silent while a file travels; a router between must not forget it."""
+    """Sets keepalive: the control connection is silent during a transfer, and a router must not drop it."""
     ftp.timeout = limits.idle
     line = ftp.sock
     if line is not None:
@@ -132,7 +132,7 @@ def _authenticate(ftp: ftplib.FTP, spec: TargetSpec, user: str, password: str, w
         ftp.login(user, password or ("phd@" if user == _ANONYMOUS else ""))
     except ftplib.error_perm as error:
         reply = printable(str(error))
-        if password:  # a server may repeat what it was told
+        if password:  # a server may repeat it
             reply = reply.replace(password, "...").replace(printable(password), "...")
         raise TargetRefused(
             f"{where}: refuses the login of {printable(user)}: {reply}",

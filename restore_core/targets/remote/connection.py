@@ -1,4 +1,4 @@
-"""What every kind of server does for us: the Protocol that FTP and SFTP implement, and what both implementations share.
+"""What every kind of server does for us: the base class of FTP and SFTP connections, and the limits that both keep.
 
     Connection    one conversation, for one thread at a time      ftp/connection.py, sftp/connection.py
     Server        the same for any number of threads              server.py
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -150,70 +151,67 @@ class Upload(Protocol):
         """Returns when the server has all of it, as durable as the server can make it."""
 
     def abandon(self) -> None:
-        """Stops; the caller deletes what is there. Does nothing after `finish`."""
+        """Stops; the caller deletes what is there."""
 
 
-class Connection(Protocol):
-    """One conversation with one server. For one thread at a time; only `abort` may come from another."""
+class Connection(ABC):
+    """One connection to one server. For one thread at a time; only `abort` may come from another.
+
+    It is `usable` while both sides are in step. If they are not, it must be closed.
+    """
+
+    def __init__(self, spec: TargetSpec, address: Address) -> None:
+        self._spec, self._address = spec, address
+        self.usable = True
+        self._aborted = False
 
     @property
+    @abstractmethod
     def holds(self) -> str | None:
         """The file that is open on it: reading on in this file is cheap."""
 
-    @property
-    def usable(self) -> bool:
-        """Whether both sides are in step. If not, it must be closed."""
-
+    @abstractmethod
     def entries(self, folder: str, budget: Budget) -> FolderContent:
         """Lists a folder; `ArchiveAbsent` if there is no such folder, and an error if it may not be read."""
 
+    @abstractmethod
     def walk(self, folders: Iterable[str], budget: Budget) -> Iterator[tuple[str, FolderContent]]:
         """Lists each folder, in the same order; leaves out those that were deleted meanwhile.
 
         A folder that cannot be read, or not to its end, says so in `missing`; the others are listed all the same.
         """
 
+    @abstractmethod
     def stat(self, path: str) -> FileStat:
         """Returns size and time of a regular file, not reached through a link where the server can tell."""
 
+    @abstractmethod
     def ranges(self, path: str, stat: FileStat, wanted: Iterator[Range]) -> Generator[Buffer]:
         """As `ByteSource.ranges`; `BadArchive` if the file is not the one `stat` was taken of, `CutShort` if it ends early."""
 
+    @abstractmethod
     def upload(self, path: str) -> Upload:
         """Begins a new file, in a folder that exists."""
 
+    @abstractmethod
     def make_folder(self, path: str) -> None:
         """Makes a folder; no error if it exists."""
 
+    @abstractmethod
     def give_name(self, path: str, to: str) -> None:
         """Renames a file; `FileExistsError` if the new name is taken."""
 
+    @abstractmethod
     def remove(self, path: str) -> None:
         """Deletes a file; no error if it does not exist."""
 
+    @abstractmethod
     def abort(self) -> None:
         """Cuts the connection: a thread that waits on it gets an error now."""
 
+    @abstractmethod
     def close(self) -> None:
         """Closes the connection, without waiting for the server."""
-
-
-class ServerConnection:
-    """What FTP and SFTP connections have in common: whom they talk to, and the texts of errors."""
-
-    def __init__(self, spec: TargetSpec, address: Address) -> None:
-        self._spec, self._address = spec, address
-        self._usable = True
-        self._aborted = False
-
-    @property
-    def usable(self) -> bool:
-        """Whether both sides are in step."""
-        return self._usable
-
-    def give_up(self) -> None:
-        """The connection is not used again."""
-        self._usable = False
 
     def where(self, path: str) -> str:
         """Returns a file's name for messages."""

@@ -1,6 +1,6 @@
-"""Files that hold a password or a private key: readable by their owner alone, or not used at all.
+"""Files that hold a password or a private key. One that others can read is not used.
 
-A password lives in the local variables of a login and nowhere else: no record, no message, no argument of a program.
+A password is only ever in the local variables of a login: in no record, no message, and no argument of a program.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _MAX_BYTES = 4096
 
 
 def read_password(path: str, *, target: str) -> str:
-    """The first and only line of a password file. Raises `ConfigurationError` that never shows what is in it."""
+    """Returns the only line of a password file. Raises `ConfigurationError`, which never shows what is in the file."""
     key = f"targets.{target}.password_file"
     fd = _open(path, key)
     try:
@@ -34,7 +34,7 @@ def read_password(path: str, *, target: str) -> str:
 
 
 def check_private(path: str, key: str) -> None:
-    """`ConfigurationError` unless the file is there and nobody else can read it. `key` is named in the text."""
+    """Raises `ConfigurationError` if the file does not exist or others can read it. The message names the option `key`."""
     os.close(_open(path, key))
 
 

@@ -191,11 +191,16 @@ class Server:
                     raise
                 self._pause_or_raise(error, failures)
 
-    def upload(self, path: str) -> Upload:
-        """Begins a new file; not repeated. Its connection is lent until the upload ends."""
-        with contextlib.ExitStack() as stack:
-            upload = stack.enter_context(self._pool.lend()).upload(path)
-            return _LentUpload(upload, stack.pop_all())
+    @contextlib.contextmanager
+    def upload(self, path: str) -> Iterator[Upload]:
+        """Lends a connection for a new file; not repeated. On an error the upload is abandoned."""
+        with self._pool.lend() as connection:
+            upload = connection.upload(path)
+            try:
+                yield upload
+            except BaseException:
+                upload.abandon()
+                raise
 
     def make_folder(self, path: str) -> None:
         """Makes a folder; repeated."""
@@ -246,30 +251,6 @@ class Server:
         pause = min(self._limits.longest_pause, self._limits.first_pause * 2 ** (failures - 1))
         pause *= random.uniform(0.5, 1.0)  # noqa: S311 - no secret
         run_interruptibly(lambda: self._sleep(pause), self._stop)
-
-
-class _LentUpload:
-    """An upload that gives its connection back when it ends."""
-
-    def __init__(self, inner: Upload, lent: contextlib.ExitStack) -> None:
-        self._inner, self._lent = inner, lent
-        self._over = False
-        self.write = inner.write
-
-    def finish(self) -> None:
-        """Returns when the server has all of it."""
-        self._inner.finish()
-        self._end()
-
-    def abandon(self) -> None:
-        """Stops."""
-        if not self._over:
-            self._inner.abandon()
-            self._end()
-
-    def _end(self) -> None:
-        self._over = True
-        self._lent.close()
 
 
 class _Plan:

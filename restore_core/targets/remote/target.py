@@ -1,8 +1,8 @@
-"""A `Target` on top of a `Server`: what is the same for FTP and SFTP. Which server, and how, is put together in `make_target`.
+"""A `Target` on top of a `Server`: what is the same for FTP and SFTP.
 
-Writing: everything goes to `.phd-….phd-part` in the archive's folder and is renamed when the server has all of it. A Full is sent
-as it is made. Anything else may be written out of order (the head of a Delta is known last), so it is finished in a file
-without a name in `staging_dir` and sent as a whole; that can be tried again, a Full cannot.
+A new file is written to `.phd-….phd-part` in the archive's folder and renamed when the server has all of it. A Full is sent as it
+is made. Any other archive may be written out of order (the head of a Delta is known last), so it is finished in a file without a
+name in `staging_dir` and sent as a whole. Sending it can be repeated; sending a Full cannot.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import contextlib
 import secrets
 import tempfile
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import AbstractContextManager
 from threading import Event
-from types import TracebackType
-from typing import IO, Self
+from typing import IO
 
 from restore_core.errors import ArchiveAbsent, BadArchive, PhdError, TargetUnavailable, from_os_error
 from restore_core.naming import ArchiveType, parse_archive, printable
@@ -21,6 +21,7 @@ from restore_core.targets.base import (
     NEW_FILE_SUFFIX,
     ArchiveRef,
     Buffer,
+    ByteSource,
     FileStat,
     ListedFile,
     NewFile,
@@ -37,59 +38,35 @@ from restore_core.targets.remote.server import Server
 _SEND = 1 << 20
 
 
-class RemoteSource:
-    """An archive on a server. Any number of threads may read; each read has a connection of its own meanwhile."""
+class RemoteSource(ByteSource):
+    """An archive on a server. Any number of threads may read it; each read borrows a connection."""
 
     def __init__(self, server: Server, ref: ArchiveRef, stat: FileStat) -> None:
-        self._server, self._ref, self.stat = server, ref, stat
+        self._server, self.ref, self.stat, self.size = server, ref, stat, stat.size
         self._over = Event()
 
-    @property
-    def ref(self) -> ArchiveRef:
-        """Where it lies."""
-        return self._ref
-
-    @property
-    def size(self) -> int:
-        """Bytes, when it was opened."""
-        return self.stat.size
-
     def read_at(self, offset: int, length: int) -> bytes:
-        """Exactly `length` bytes. One range alone costs round trips: what follows an order is better read by `ranges`."""
-        with contextlib.closing(self._checked_ranges(iter([(offset, length)]), self._over)) as found:
+        """Returns exactly `length` bytes. It costs round trips: ranges in order are faster by `ranges`."""
+        with contextlib.closing(self.ranges(iter([(offset, length)]))) as found:
             return bytes(next(found))
 
-    def stream(self, offset: int = 0, length: int | None = None, *, chunk: int = 1 << 20) -> Iterator[bytes]:
-        """The bytes of a range, in order, resumed where they broke off."""
-        end = self.size if length is None else offset + length
-        pieces = ((at, min(chunk, end - at)) for at in range(offset, end, chunk))
-        with contextlib.closing(self._checked_ranges(pieces, self._over)) as found:
-            for data in found:
-                yield bytes(data)
-
     def ranges(self, wanted: Iterator[Range]) -> Generator[Buffer]:
-        """As the contract says."""
+        """Yields the bytes of each range, in order."""
         return self._checked_ranges(wanted, self._over)
 
     def interrupt(self) -> None:
-        """Cut the connections on which other threads read this archive."""
+        """Cuts the connections on which other threads read this archive."""
         over, self._over = self._over, Event()
         over.set()
         self._server.interrupt(over)
 
     def close(self) -> None:
-        """Nothing is held but by an open iterator, and that is given up."""
+        """Cuts the connections of iterators that are still open; nothing else is held."""
         self.interrupt()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
     def _checked_ranges(self, wanted: Iterator[Range], over: Event) -> Generator[Buffer]:
         try:
-            yield from self._server.ranges(self._ref.path, self.stat, self._inside(wanted), over)
+            yield from self._server.ranges(self.ref.path, self.stat, self._inside(wanted), over)
         except CutShort as error:
             raise self._short(error.position) from error
 
@@ -101,20 +78,20 @@ class RemoteSource:
 
     def _short(self, position: int, needed: int | None = None) -> BadArchive:
         return BadArchive(
-            f"{self._ref}: the file ends at {position}, {self.size if needed is None else needed} bytes are needed",
+            f"{self.ref}: the file ends at {position}, {self.size if needed is None else needed} bytes are needed",
             remedy="The archive is truncated or still being copied. Bring it again, or restore from another copy.",
         )
 
 
 class RemoteTarget:
-    """A folder on a server. `secure` is False where passwords and bytes travel in clear text."""
+    """A folder on a server."""
 
     def __init__(self, spec: TargetSpec, server: Server, limits: ServerLimits) -> None:
         self.spec = spec
         self._server, self._limits = server, limits
 
     def listing(self, gaps: list[Gap] | None = None) -> Iterator[ListedFile]:
-        """Files in the folders of this target, and those at its root."""
+        """Yields the files in the folders of this target, and those at its root."""
         found: list[Gap] = [] if gaps is None else gaps
         budget = Budget(self.spec.name, self._limits)
         top = self._top(budget)
@@ -128,86 +105,79 @@ class RemoteTarget:
                 continue
             found += _gaps(folder, inside)
             if top.lists_itself and not inside.lists_itself and not inside.entries and not inside.missing:
-                found.append(Gap(path=folder, kind=GapKind.UNREADABLE, why="the server tells no name in it, not even its own"))
+                found.append(Gap(path=folder, kind=GapKind.UNREADABLE, why="the server lists no name in it, not even its own"))
             yield from _files(folder, inside.entries)
-        if doubtful:  # gone since its name was told, or not to be entered: FTP has one answer for both
+        if doubtful:  # deleted since it was listed, or closed to this user: FTP has one answer for both
             there = {entry.name for entry in self._top(budget).entries if entry.folder}
             found += [gap for folder, inside in doubtful if folder in there for gap in _gaps(folder, inside)]
         if gaps is None:
             refuse_partial(self.spec.name, found)
 
     def stat(self, path: str) -> FileStat:
-        """Size and time of one file."""
-        ref = ArchiveRef(target=self.spec.name, path=path)
-        safe_parts(path, ref)
+        """Returns size and time of one file."""
+        safe_parts(path, ArchiveRef(target=self.spec.name, path=path))
         try:
             return self._server.stat(path)
         except ArchiveAbsent:
-            self._check_root()
+            self._top()
             raise
 
     def open(self, path: str) -> RemoteSource:
-        """One archive."""
+        """Opens one archive."""
         ref = ArchiveRef(target=self.spec.name, path=path)
         safe_parts(path, ref)
         try:
             stat = self._server.stat(path)
         except ArchiveAbsent as error:
-            raise_if_empty(self.spec, (entry.name for entry in self._top(Budget(self.spec.name, self._limits)).entries), error)
+            raise_if_empty(self.spec, (entry.name for entry in self._top().entries), error)
             raise
         return RemoteSource(self._server, ref, stat)
 
     def create(self, path: str) -> NewFile:
-        """A new archive; missing folders are made, the target's own folder never."""
+        """Begins a new archive; makes missing folders, but never the target's own folder."""
         ref = ArchiveRef(target=self.spec.name, path=path)
         *folders, name = safe_parts(path, ref)
-        self._check_root()
+        self._top()
         for count in range(1, len(folders) + 1):
             self._server.make_folder("/".join(folders[:count]))
         part = "/".join((*folders, f".phd-{secrets.token_hex(8)}{NEW_FILE_SUFFIX}"))
-        place = _Place(server=self._server, ref=ref, part=part)
+        file = _PartFile(self._server, ref, part)
         known = parse_archive(name)
         if known is not None and known.type is ArchiveType.FULL:
-            return SentFile(place)
-        return StagedFile(place, self.spec.staging_dir, self._limits)
+            return SentFile(file)
+        return StagedFile(file, self.spec.staging_dir, self._limits)
 
     def close(self) -> None:
-        """Hang up."""
+        """Closes all connections."""
         self._server.close()
 
-    def _check_root(self) -> None:
-        self._top(Budget(self.spec.name, self._limits))
-
-    def _top(self, budget: Budget) -> FolderContent:
-        """What is in the target's own folder."""
+    def _top(self, budget: Budget | None = None) -> FolderContent:
+        """Lists the target's own folder; raises `TargetUnavailable` if it does not exist."""
         try:
-            return self._server.entries("", budget)
+            return self._server.entries("", budget or Budget(self.spec.name, self._limits))
         except ArchiveAbsent as error:
-            raise self._no_root(error) from error
-
-    def _no_root(self, error: ArchiveAbsent) -> TargetUnavailable:
-        return TargetUnavailable(
-            f"target {self.spec.name} ({printable(self.spec.url)}): its folder is not there: {error.message}",
-            remedy="URL paths are absolute on the server. Is the file system mounted there?",
-        )
+            raise TargetUnavailable(
+                f"target {self.spec.name} ({printable(self.spec.url)}): its folder is not there: {error.message}",
+                remedy="URL paths are absolute on the server. Is the file system mounted there?",
+            ) from error
 
 
-class _Place:
-    """Where a new file comes to lie: first under its part name, then under its own."""
+class _PartFile:
+    """The names of a new file: a temporary one, `part`, while it is written, then its own."""
 
-    def __init__(self, *, server: Server, ref: ArchiveRef, part: str) -> None:
+    def __init__(self, server: Server, ref: ArchiveRef, part: str) -> None:
         self._server, self.ref, self._part = server, ref, part
 
-    def begin(self) -> Upload:
-        """An empty part file."""
+    def begin(self) -> AbstractContextManager[Upload]:
+        """Begins to write it, under the temporary name."""
         return self._server.upload(self._part)
 
-    def settle(self) -> None:
-        """Its final name; `FileExistsError` if that is taken."""
+    def give_name(self) -> None:
+        """Gives it its own name; `FileExistsError` if that is taken."""
         self._server.give_name(self._part, self.ref.path)
 
     def clear(self) -> None:
-        """Remove the part file, if the server can still be reached."""
+        """Deletes what was written, if the server can still be reached."""
         with contextlib.suppress(PhdError):
             self._server.remove(self._part)
 
@@ -215,43 +185,51 @@ class _Place:
 class SentFile:
     """A `NewFile` that is sent as it is written."""
 
-    def __init__(self, place: _Place) -> None:
-        self._place = place
-        self._upload: Upload | None = place.begin()
+    def __init__(self, part: _PartFile) -> None:
+        self._part = part
+        self._lent = contextlib.ExitStack()
+        self._upload: Upload | None = self._lent.enter_context(part.begin())
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Append."""
+        """Appends."""
         if self._upload is not None:
             self._upload.write(data)
 
     def write_at(self, data: bytes, offset: int) -> None:
-        """A server takes bytes in order."""
-        raise PhdError(f"{self._place.ref}: {len(data)} bytes for offset {offset} of a file that is sent as it is written")
+        """Raises: a server takes bytes in order."""
+        raise PhdError(f"{self._part.ref}: {len(data)} bytes for offset {offset} of a file that is sent as it is written")
 
     def publish(self) -> None:
-        """Complete, then under its name."""
-        if self._upload is not None:
-            try:
-                self._upload.finish()
-                self._place.settle()
-            except BaseException:
-                self.discard()
-                raise
-            self._upload = None
+        """Completes the file, then gives it its name."""
+        if self._upload is None:
+            return
+        try:
+            self._upload.finish()
+        except BaseException:
+            self.discard()
+            raise
+        self._upload = None
+        self._lent.close()
+        try:
+            self._part.give_name()
+        except BaseException:
+            self._part.clear()
+            raise
 
     def discard(self) -> None:
-        """Remove what was sent."""
+        """Deletes what was sent."""
         if self._upload is not None:
             self._upload.abandon()
             self._upload = None
-            self._place.clear()
+            self._lent.close()
+            self._part.clear()
 
 
 class StagedFile:
-    """A `NewFile` that is finished here and then sent."""
+    """A `NewFile` that is finished on this machine and then sent."""
 
-    def __init__(self, place: _Place, folder: str, limits: ServerLimits) -> None:
-        self._place, self._limits, self._folder = place, limits, folder
+    def __init__(self, part: _PartFile, folder: str, limits: ServerLimits) -> None:
+        self._part, self._limits, self._folder = part, limits, folder
         try:
             self._file: IO[bytes] | None = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by discard
         except OSError as error:
@@ -260,20 +238,20 @@ class StagedFile:
             ) from error
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Append."""
+        """Appends."""
         if self._file is not None:
-            self._keep(self._file, data)
+            self._store(self._file, data)
 
     def write_at(self, data: bytes, offset: int) -> None:
-        """Overwrite; the end does not move."""
+        """Overwrites; the end does not move."""
         if self._file is not None:
             end = self._file.tell()
             self._file.seek(offset)
-            self._keep(self._file, data)
+            self._store(self._file, data)
             self._file.seek(end)
 
     def publish(self) -> None:
-        """Send it, again from its start if the line breaks; then give it its name."""
+        """Sends it, again from its start if the connection breaks; then gives it its name."""
         if self._file is None:
             return
         try:
@@ -282,33 +260,30 @@ class StagedFile:
                     self._send(self._file)
                     break
                 except PhdError as error:
-                    self._place.clear()
+                    self._part.clear()
                     if not error.try_again or not left:
                         raise
-            self._place.settle()
+            self._part.give_name()
         except BaseException:
-            self._place.clear()
+            self._part.clear()
             raise
         finally:
             self.discard()
 
     def discard(self) -> None:
-        """Drop the staged bytes."""
+        """Deletes the bytes on this machine."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
     def _send(self, file: IO[bytes]) -> None:
         file.seek(0)
-        upload = self._place.begin()
-        try:
+        with self._part.begin() as upload:
             while data := file.read(_SEND):
                 upload.write(data)
             upload.finish()
-        finally:
-            upload.abandon()
 
-    def _keep(self, file: IO[bytes], data: bytes | bytearray | memoryview) -> None:
+    def _store(self, file: IO[bytes], data: bytes | bytearray | memoryview) -> None:
         try:
             file.write(data)
         except OSError as error:
@@ -324,7 +299,7 @@ def _files(folder: str, entries: Sequence[Entry]) -> Iterator[ListedFile]:
 
 
 def _gaps(folder: str, inside: FolderContent) -> Iterator[Gap]:
-    """What a folder does not tell, and the links in it behind which backups may lie."""
+    """Yields what is missing of a folder's listing, and the links in it behind which backups may lie."""
     for kind, why in inside.missing:
         yield Gap(path=folder, kind=kind, why=why)
     for entry in inside.entries:

@@ -1,7 +1,7 @@
-"""SFTP: channels on one SSH connection that all threads share, each channel for one thread at a time.
+"""SFTP channels on one SSH connection that all threads share; each channel is for one thread at a time.
 
 A read is a window of requests, each as large as the server takes (OpenSSH: 261,120 bytes). The next ones are on their way
-while the first is decoded, so the line is never idle, and never more than the window is held. Loopback: 355 to 396 MB/s.
+while the first is decoded, so the network is never idle, and never more than the window is held. Loopback: 355 to 396 MB/s.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from itertools import tee
 from typing import TYPE_CHECKING
 
 from restore_core.errors import ArchiveAbsent, PhdError, TargetRefused, TargetUnavailable
-from restore_core.naming import printable
 from restore_core.targets.base import Address, Buffer, FileStat, Range, ServerLimits, TargetSpec
 from restore_core.targets.gaps import GapKind
 from restore_core.targets.read_ahead import cut, requests
-from restore_core.targets.remote.connection import Bandwidth, Budget, CutShort, FolderContent, Pace, ServerConnection
+from restore_core.targets.remote.connection import Bandwidth, Budget, Connection, CutShort, FolderContent, Pace
 from restore_core.targets.sftp.listing import read_folders, why_not
 from restore_core.targets.sftp.wire import Answer, Ask, Attributes, Declined, Fields, ProtocolError, Status, Wire, string
 
@@ -27,15 +26,15 @@ if TYPE_CHECKING:
     import paramiko
 
 _WINDOW = 16 << 20
-"""Bytes the server may send before we take them; 20 ms away, 2 MiB would be 80 MB/s at most."""
+"""Bytes the server may send before we take them. At a distance of 20 ms, 2 MiB would be 80 MB/s at most."""
 
 _SAFE_CHUNK = 32 << 10
-"""Every server must answer a read of this size (the draft's §3); larger ones only if it says so."""
+"""Every server must answer a read of this size (section 3 of the draft); larger ones only if it says so."""
 
 _MAX_CHUNK = 256 << 10
 _NEAR, _FAR = 16, 32
 _FAR_SECONDS = 0.005
-"""Requests on their way; more when the server is far, so that their answers fill the line."""
+"""Requests on their way. A server far away gets more, so that their answers fill the line."""
 
 _GAP = 32 << 10
 _WRITES = 64
@@ -43,28 +42,28 @@ _READ = struct.Struct(">QI")
 
 
 class _Line:
-    """The channel with its pace."""
+    """The channel, with its pace measured."""
 
     def __init__(self, channel: paramiko.Channel, pace: Pace) -> None:
         self._channel, self._pace = channel, pace
 
     def recv(self, size: int) -> bytes:
-        """As the channel."""
+        """Receives from the channel."""
         began = time.perf_counter()
         data: bytes = self._channel.recv(size)
         self._pace.moved(len(data), time.perf_counter() - began)
         return data
 
     def sendall(self, data: bytes) -> None:
-        """As the channel."""
+        """Sends on the channel."""
         began = time.perf_counter()
         self._channel.sendall(data)
         if len(data) > _SAFE_CHUNK // 2:  # requests are small and wait for nothing
             self._pace.moved(len(data), time.perf_counter() - began)
 
 
-class SftpConnection(ServerConnection):
-    """A `Connection`: one channel. Opens it when it is made."""
+class SftpConnection(Connection):
+    """A `Connection`: one channel. Its constructor opens it."""
 
     def __init__(
         self, transport: paramiko.Transport, spec: TargetSpec, address: Address, limits: ServerLimits, bandwidth: Bandwidth
@@ -72,7 +71,7 @@ class SftpConnection(ServerConnection):
         super().__init__(spec, address)
         self._transport = transport
         self._open: tuple[str, bytes] | None = None
-        with self.typed(""):
+        with self.as_our_errors(""):
             self._channel = transport.open_session(window_size=_WINDOW, timeout=limits.login)
             self._channel.settimeout(limits.idle)
             self._channel.invoke_subsystem("sftp")
@@ -87,8 +86,8 @@ class SftpConnection(ServerConnection):
         return self._open[0] if self._open else None
 
     def entries(self, folder: str, budget: Budget) -> FolderContent:
-        """OPENDIR and READDIR, which gives sizes and times with the names."""
-        with self.typed(folder):
+        """Lists a folder by OPENDIR and READDIR, which gives sizes and times with the names."""
+        with self.as_our_errors(folder):
             for _, found in read_folders(self.wire, [(folder, self._path(folder))], budget):
                 if isinstance(found, Declined):
                     raise found
@@ -96,8 +95,8 @@ class SftpConnection(ServerConnection):
         raise AssertionError("one folder was asked for")
 
     def walk(self, folders: Iterable[str], budget: Budget) -> Iterator[tuple[str, FolderContent]]:
-        """Several folders at a time on one channel."""
-        with self.typed(""):
+        """Lists several folders at a time on one channel."""
+        with self.as_our_errors(""):
             for name, found in read_folders(self.wire, ((name, self._path(name)) for name in folders), budget):
                 if not isinstance(found, Declined):
                     yield name, found
@@ -105,8 +104,8 @@ class SftpConnection(ServerConnection):
                     yield name, FolderContent(entries=(), missing=((GapKind.UNREADABLE, why_not(found)),))
 
     def stat(self, path: str) -> FileStat:
-        """LSTAT of the file and of the folders on the way to it: no link is followed below the target's folder."""
-        with self.typed(path):
+        """Asks for LSTAT of the file and of the folders on the way to it: no link is followed below the target's folder."""
+        with self.as_our_errors(path):
             parts = path.split("/")
             ways = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
             numbers = [self.wire.ask(Ask.LSTAT, string(self._path(way))) for way in ways]
@@ -116,15 +115,15 @@ class SftpConnection(ServerConnection):
             return found[-1].stat
 
     def ranges(self, path: str, stat: FileStat, wanted: Iterator[Range]) -> Generator[Buffer]:
-        """A window of requests runs ahead; ranges up to 32 KiB apart are asked for as one."""
-        with self.typed(path):
+        """Reads with a window of requests; ranges up to 32 KiB apart become one request."""
+        with self.as_our_errors(path):
             handle = self._handle(path, stat)
             asked, cutting = tee(wanted)
             pieces = self._pieces(path, stat, handle, requests(asked, size=self._chunk, gap=_GAP))
         try:
             found = cut(cutting, pieces)
             while True:
-                with self.typed(path):
+                with self.as_our_errors(path):
                     data = next(found, None)
                 if data is None:
                     return
@@ -133,15 +132,15 @@ class SftpConnection(ServerConnection):
             pieces.close()
 
     def upload(self, path: str) -> SftpUpload:
-        """A new file; never one that is there."""
-        with self.typed(path, writing=True):
+        """Begins a new file; never opens an existing one."""
+        with self.as_our_errors(path, writing=True):
             flags = struct.pack(">III", 0x2 | 0x8 | 0x20, 0x4, 0o600)  # write, create, exclusively; with a mode
             handle = self._handle_of(self.wire.ask(Ask.OPEN, string(self._path(path)) + flags))
             return SftpUpload(self, path, handle)
 
     def make_folder(self, path: str) -> None:
-        """MKDIR; of a folder that is there the server only says "failure"."""
-        with self.typed(path, writing=True):
+        """Makes a folder by MKDIR. If it exists the server only says "failure"."""
+        with self.as_our_errors(path, writing=True):
             try:
                 self.wire.done(self.wire.ask(Ask.MKDIR, string(self._path(path)) + struct.pack(">II", 0x4, 0o700)))
             except Declined:
@@ -149,8 +148,8 @@ class SftpConnection(ServerConnection):
                     raise
 
     def give_name(self, path: str, to: str) -> None:
-        """RENAME, which by the draft never replaces; a server that would is asked first."""
-        with self.typed(path, writing=True):
+        """Renames by RENAME, which must not replace. A server that does so all the same is asked for the name first."""
+        with self.as_our_errors(path, writing=True):
             try:
                 self.attributes_of(self.wire.ask(Ask.LSTAT, string(self._path(to))))
             except Declined as no:
@@ -161,21 +160,21 @@ class SftpConnection(ServerConnection):
             self.wire.done(self.wire.ask(Ask.RENAME, string(self._path(path)) + string(self._path(to))))
 
     def remove(self, path: str) -> None:
-        """REMOVE."""
-        with contextlib.suppress(ArchiveAbsent), self.typed(path):
+        """Deletes by REMOVE."""
+        with contextlib.suppress(ArchiveAbsent), self.as_our_errors(path):
             self.wire.done(self.wire.ask(Ask.REMOVE, string(self._path(path))))
 
     def abort(self) -> None:
-        """Close the channel; a thread that waits on it gets an error."""
-        self._usable, self._aborted = False, True
+        """Closes the channel; a thread that waits on it gets an error."""
+        self.usable, self._aborted = False, True
         self._channel.close()
 
     def close(self) -> None:
-        """Close the channel."""
+        """Closes the channel."""
         self._channel.close()
 
     def _largest_read(self) -> int:
-        """limits@openssh.com tells; a server without it gets what every server must take."""
+        """Returns the size of the largest read, which limits@openssh.com tells; without it, what every server must take."""
         if b"limits@openssh.com" not in self.wire.extensions:
             return _SAFE_CHUNK
         fields = Fields(self.wire.answer(self.wire.ask(Ask.EXTENDED, string(b"limits@openssh.com")), Answer.EXTENDED_REPLY))
@@ -183,7 +182,7 @@ class SftpConnection(ServerConnection):
         return max(4096, min(_MAX_CHUNK, fields.u64() or _SAFE_CHUNK))
 
     def _handle(self, path: str, stat: FileStat) -> bytes:
-        """The file, open; it is the very one that `stat` was taken of."""
+        """Returns the handle of the file, which is the one that `stat` was taken of."""
         if self._open is not None:
             if self._open[0] == path:
                 return self._open[1]
@@ -209,7 +208,7 @@ class SftpConnection(ServerConnection):
                 data = wire.data(number)
                 while len(data) < length:
                     if not data:
-                        self._usable = False
+                        self.usable = False
                         raise CutShort(self.where(path), offset, stat.size)
                     yield offset, data
                     # A server may give less than was asked for; what it gave is what it can give.
@@ -232,38 +231,38 @@ class SftpConnection(ServerConnection):
         return self._address.below(path).encode("utf-8", "surrogateescape")
 
     @contextlib.contextmanager
-    def typed(self, path: str, *, writing: bool = False) -> Iterator[None]:
-        """Every error of paramiko and the channel, as one of ours; afterwards the channel is used only if it is in step."""
+    def as_our_errors(self, path: str, *, writing: bool = False) -> Iterator[None]:
+        """Raises each error of paramiko and the channel as one of ours. Only an absent file leaves both sides in step."""
         from paramiko import SSHException
 
         try:
             yield
         except Declined as no:
-            raise self._declined(no, path, writing) from no
+            raise self._refused(no, path, writing) from no
         except (SSHException, ProtocolError, EOFError, OSError) as error:
             if isinstance(error, FileExistsError):
                 raise
-            self._usable = False
+            self.usable = False
             if not self._aborted:
-                # All channels are on one line: opening another one on a dead line would only wait again.
+                # All channels are on one connection: to open another on a dead one would only wait again.
                 self._transport.close()
             raise self.broken(self.where(path), error) from error
         except PhdError as error:
-            self._usable = self._usable and isinstance(error, ArchiveAbsent)
+            self.usable = self.usable and isinstance(error, ArchiveAbsent)
             raise
 
-    def _declined(self, no: Declined, path: str, writing: bool) -> PhdError:
-        text = f"{self.where(path)}: the server answers: {printable(no.text) or f'status {no.code}'}"
+    def _refused(self, no: Declined, path: str, writing: bool) -> PhdError:
+        text = f"{self.where(path)}: {why_not(no)}"
         if no.code == Status.NO_SUCH_FILE and not writing:
             return ArchiveAbsent(text, remedy="See what there is with 'phd backups'.")
-        self._usable = False
+        self.usable = False
         if no.code == Status.FAILURE and not writing:
             return TargetUnavailable(text, remedy="Look at the server's log.")
         return TargetRefused(text, remedy="Check space on the target, and what this user may do there.")
 
 
 class SftpUpload:
-    """An `Upload`: a window of writes."""
+    """An `Upload`, with a window of writes."""
 
     def __init__(self, connection: SftpConnection, path: str, handle: bytes) -> None:
         self._connection, self._path, self._handle = connection, path, handle
@@ -271,9 +270,9 @@ class SftpUpload:
         self._size = 0
 
     def write(self, data: Buffer | memoryview) -> None:
-        """Send, and collect what the server says of earlier ones."""
+        """Sends, and collects the answers to earlier writes."""
         view, wire = memoryview(data), self._connection.wire
-        with self._connection.typed(self._path, writing=True):
+        with self._connection.as_our_errors(self._path, writing=True):
             for at in range(0, len(view), _SAFE_CHUNK):
                 piece = bytes(view[at : at + _SAFE_CHUNK])
                 self._flight.append(wire.ask(Ask.WRITE, string(self._handle) + struct.pack(">Q", self._size) + string(piece)))
@@ -282,10 +281,10 @@ class SftpUpload:
                     wire.done(self._flight.popleft())
 
     def finish(self) -> None:
-        """All of it is there by its size, and synced where the server knows how (OpenSSH does)."""
+        """Waits for all answers, makes the file durable if the server can (OpenSSH), and checks its size."""
         connection = self._connection
         wire = connection.wire
-        with connection.typed(self._path, writing=True):
+        with connection.as_our_errors(self._path, writing=True):
             while self._flight:
                 wire.done(self._flight.popleft())
             if b"fsync@openssh.com" in wire.extensions:
@@ -295,5 +294,5 @@ class SftpUpload:
         connection.check_arrived(self._path, there, self._size)
 
     def abandon(self) -> None:
-        """Leave it; the channel is not used again."""
-        self._connection.give_up()
+        """Stops; the channel is not used again."""
+        self._connection.usable = False

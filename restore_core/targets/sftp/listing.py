@@ -1,7 +1,7 @@
-"""Folders over SFTP, several at a time: while one is read the next are being opened, and no round trip is waited for alone.
+"""Lists folders over SFTP, several at a time: while some are read, the next are being opened.
 
-Far away it is the difference between three round trips a folder and a fraction of one. Near by it is the number of messages
-that costs: requests travel together, and so do their answers.
+From a server far away a folder costs a fraction of a round trip, and not three. From a server near by the number of messages is
+what costs time: requests travel together, and so do their answers.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from restore_core.targets.remote.connection import Budget, Entry, FolderContent,
 from restore_core.targets.sftp.wire import Answer, Ask, Declined, Fields, Status, Wire, string
 
 _TOGETHER = 16
-"""Folders whose requests travel in one message. Three times as many may be open: to be read, being read, being opened."""
+"""Folders whose requests travel in one message. Up to three times as many are open."""
 _MANY = 64
-"""An answer with so many names is one of several: OpenSSH sends 100 at a time."""
-
-
+"""An answer with at least this many names is one of several: OpenSSH sends 100 at a time."""
+_Reading: TypeAlias = tuple[str, bytes | Declined, list[int]]
+"""The name of a folder, its handle or the refusal, and the numbers of the requests for its names."""
 _Listed: TypeAlias = tuple[str, FolderContent | Declined]
 """The name of a folder, and what is in it or why the server does not open it."""
 
@@ -39,11 +39,11 @@ def read_folders(wire: Wire, folders: Iterable[tuple[str, bytes]], budget: Budge
                 name, number = opening[0]
                 handle = _opened(wire, number)
                 opening.popleft()
-                # Twice at once: the second answer of most folders is that there is no more.
+                # Two requests at once: for most folders the second answer is that there is no more.
                 asked = [wire.ask(Ask.READDIR, string(handle), later=True) for _ in range(2)] if isinstance(handle, bytes) else []
                 reading.append((name, handle, asked))
             opening = _open_some(wire, todo)
-            wire.flush()  # the server has the next ones to do while we look at those before
+            wire.flush()  # the server opens the next folders while we read these
             for _ in range(before or len(reading)):
                 name, handle, asked = reading[0]
                 found = _read(wire, handle, asked, budget) if isinstance(handle, bytes) else handle
@@ -55,11 +55,8 @@ def read_folders(wire: Wire, folders: Iterable[tuple[str, bytes]], budget: Budge
 
 
 def why_not(no: Declined) -> str:
-    """What a server said, in words."""
+    """Returns the server's reason in words."""
     return f"the server answers: {printable(no.text) or f'status {no.code}'}"
-
-
-_Reading: TypeAlias = tuple[str, bytes | Declined, list[int]]
 
 
 def _open_some(wire: Wire, todo: Iterator[tuple[str, bytes]]) -> deque[tuple[str, int]]:
@@ -81,12 +78,12 @@ def _read(wire: Wire, handle: bytes, asked: list[int], budget: Budget) -> Folder
         many = False
         try:
             body = wire.answer(asked.pop(0), Answer.NAME)
-            names, dot, untold = _names(body, found)
+            names, dot, no_type = _names(body, found)
             itself = itself or dot
             budget.spend(entries=names, size=len(body))
             many = names >= _MANY
-            if untold:
-                missing.setdefault(f"the server does not say what {printable(untold)} is", GapKind.UNKNOWN)
+            if no_type:
+                missing.setdefault(f"the server does not say what {printable(no_type)} is", GapKind.UNKNOWN)
         except Declined as no:
             if no.code != Status.EOF:
                 missing.setdefault(why_not(no), GapKind.UNREADABLE)
@@ -98,8 +95,8 @@ def _read(wire: Wire, handle: bytes, asked: list[int], budget: Budget) -> Folder
 
 
 def _names(body: bytes, found: list[Entry]) -> tuple[int, bool, str]:
-    """How many names an answer has, whether `.` is one, and one of which the server does not say what it is."""
-    fields, dot, untold = Fields(body), False, ""
+    """Adds the names of an answer to `found`. Returns their number, whether `.` is one, and a name without a type, if any."""
+    fields, dot, no_type = Fields(body), False, ""
     count = fields.u32()
     for _ in range(count):
         name = fields.text().decode("utf-8", "surrogateescape")
@@ -114,5 +111,5 @@ def _names(body: bytes, found: list[Entry]) -> tuple[int, bool, str]:
             if stat_module.S_ISLNK(mode):
                 found.append(Entry(name=name, folder=False, stat=FileStat(size=0, mtime=0.0), link=True))
             elif not stat_module.S_IFMT(mode):
-                untold = name
-    return count, dot, untold
+                no_type = name
+    return count, dot, no_type

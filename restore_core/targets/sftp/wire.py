@@ -1,12 +1,12 @@
 """The SFTP protocol, version 3 (draft-ietf-secsh-filexfer-02), over an open channel.
 
-Requests go out at once, answers are collected by number, so any number of requests may be on their way.
+Requests are sent at once, answers are collected by number, so any number of requests may be on their way.
 
-We speak it ourselves, over paramiko's channel, for three reasons. Its client reads a file twice when its prefetch is
-bounded, and buffers without bound when it is not. It cannot list a name that is not UTF-8. And it takes the channel's
-bytes in small pieces, each of which moves the rest of a large buffer.
+The protocol is written here, over paramiko's channel, for three reasons. paramiko's client reads a file twice when its prefetch
+is bounded, and buffers without bound when it is not. It cannot list a name that is not UTF-8. And it takes the channel's bytes
+in small pieces, each of which moves the rest of a large buffer.
 
-Nothing here believes a length: a packet is at most `MAX_PACKET` bytes, a field lies within its packet.
+No length is trusted: a packet is at most `MAX_PACKET` bytes, a field lies within its packet.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from restore_core.targets.base import FileStat
 
 MAX_PACKET = 1 << 20
 _TAKE = 1 << 20
-"""At most so much is taken from the channel at once. Four times as much is no faster, and 30 MB more memory."""
+"""The most bytes taken from the channel at once. Four times as much is no faster, and needs 30 MB more memory."""
 _LATE = 16 << 10
 _U32 = struct.Struct(">I")
 _HEAD = struct.Struct(">IBI")
 _SIZE, _OWNER, _MODE, _TIMES, _EXTENDED = 1, 2, 4, 8, 0x80000000
 _USUAL = struct.Struct(">IQIIIII")
-"""Flags, size, user, group, mode, two times: what almost every server says of a file, taken in one step."""
+"""Flags, size, user, group, mode, two times: the form of almost every server, read in one step."""
 _USUAL_FLAGS = _SIZE | _OWNER | _MODE | _TIMES
 
 
@@ -73,7 +73,7 @@ class Status(enum.IntEnum):
 
 
 class Declined(Exception):
-    """The server said no; `code` is a `Status` or another number of the protocol."""
+    """The server refused a request; `code` is a `Status` or another number of the protocol."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
@@ -82,17 +82,17 @@ class Declined(Exception):
 
 
 class ProtocolError(Exception):
-    """What came is not SFTP."""
+    """The server sent what is not SFTP."""
 
 
 class Line(Protocol):
     """The channel below."""
 
     def recv(self, size: int) -> bytes:
-        """At least one byte and at most `size`; empty when the other side is gone."""
+        """Returns at least one byte and at most `size`; empty when the other side has closed."""
 
     def sendall(self, data: bytes) -> None:
-        """All of it."""
+        """Sends all of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,12 +104,12 @@ class Attributes:
 
     @property
     def regular(self) -> bool:
-        """A plain file."""
+        """Whether it is a plain file."""
         return stat_module.S_ISREG(self.mode)
 
     @property
     def folder(self) -> bool:
-        """A folder."""
+        """Whether it is a folder."""
         return stat_module.S_ISDIR(self.mode)
 
 
@@ -123,30 +123,30 @@ class Fields:
         return self._at < len(self._data)
 
     def u32(self) -> int:
-        """A number of 4 bytes."""
+        """Reads a number of 4 bytes."""
         return int.from_bytes(self._take(4), "big")
 
     def u64(self) -> int:
-        """A number of 8 bytes."""
+        """Reads a number of 8 bytes."""
         return int.from_bytes(self._take(8), "big")
 
     def text(self) -> bytes:
-        """A string with its length before it."""
+        """Reads a string with its length before it."""
         return self._take(self.u32())
 
     def skip(self) -> None:
-        """Pass over a string."""
+        """Skips a string."""
         self._at += 4 + int.from_bytes(self._data[self._at : self._at + 4], "big")
         if self._at > len(self._data):
             raise ProtocolError("a field is longer than its packet")
 
     def attributes(self) -> Attributes:
-        """A file's attributes; those the server leaves out are 0."""
+        """Reads a file's attributes; those the server leaves out are 0."""
         mode, size, mtime = self.facts()
         return Attributes(mode=mode, stat=FileStat(size=size, mtime=float(mtime)))
 
     def facts(self) -> tuple[int, int, int]:
-        """The same as mode, size and mtime alone: a listing has many of them."""
+        """Reads them as mode, size and mtime: faster for a listing, which has many of them."""
         if len(self._data) - self._at >= _USUAL.size:
             flags, size, _user, _group, mode, _read, mtime = _USUAL.unpack_from(self._data, self._at)
             if flags == _USUAL_FLAGS:
@@ -172,7 +172,7 @@ class Fields:
 
 
 def string(data: bytes) -> bytes:
-    """A string as the protocol writes it."""
+    """Returns a string as the protocol writes it."""
     return _U32.pack(len(data)) + data
 
 
@@ -189,9 +189,9 @@ class Wire:
         self.extensions = self._start()
 
     def ask(self, kind: Ask, body: bytes, *, later: bool = False) -> int:
-        """Send a request; its number, for `answer` or `drop`.
+        """Sends a request; returns its number, for `answer` or `drop`.
 
-        With `later` it waits for others, and goes with them when an answer is waited for: a message of its own costs 35 µs.
+        With `later` it is sent together with others, before an answer is waited for: a message of its own costs 35 µs.
         """
         self._number = (self._number + 1) & 0xFFFFFFFF
         self._late += _HEAD.pack(len(body) + 5, kind, self._number) + body
@@ -200,18 +200,18 @@ class Wire:
         return self._number
 
     def flush(self) -> None:
-        """Send the requests that wait for others."""
+        """Sends the requests that were made with `later`."""
         if self._late:
             data, self._late = bytes(self._late), bytearray()
             self._line.sendall(data)
 
     def drop(self, number: int) -> None:
-        """Its answer is not wanted any more."""
+        """Drops the answer to a request, whenever it comes."""
         if self._answers.pop(number, None) is None:
             self._dropped.add(number)
 
     def answer(self, number: int, *kinds: Answer) -> bytes:
-        """The body of the answer to a request, of one of `kinds`. A status that is not OK raises `Declined`."""
+        """Returns the body of the answer to a request, of one of `kinds`. A status that is not OK raises `Declined`."""
         while number not in self._answers:
             self.flush()
             kind, got, body = self._packet()
@@ -229,11 +229,11 @@ class Wire:
         return body
 
     def done(self, number: int) -> None:
-        """Wait until a request is done; `Declined` if it is not."""
+        """Waits until a request is done; raises `Declined` if it failed."""
         self.answer(number, Answer.STATUS)
 
     def data(self, number: int) -> bytes:
-        """The bytes of a read; empty at the end of the file."""
+        """Returns the bytes of a read; empty at the end of the file."""
         try:
             return self.answer(number, Answer.DATA)
         except Declined as no:
@@ -253,7 +253,7 @@ class Wire:
         return found
 
     def _packet(self) -> tuple[int, int, bytes]:
-        """Kind, number and body. Of DATA the body is the bytes alone: they are large, and not copied again."""
+        """Returns kind, number and body. The body of DATA is the bytes alone: they are large, and not copied again."""
         length, kind, number = _HEAD.unpack(self._take(_HEAD.size))
         length -= _HEAD.size - 4
         if not 0 <= length <= MAX_PACKET:
@@ -276,7 +276,7 @@ class Wire:
         parts = [self._held[self._at :]]
         missing = count - len(parts[0])
         while missing > 0:
-            # As much as there is: the channel's buffer is emptied and need not be moved.
+            # As much as there is: the channel's buffer is empty then, and need not be moved.
             data = self._line.recv(_TAKE)
             if not data:
                 raise EOFError("the server closed the connection")

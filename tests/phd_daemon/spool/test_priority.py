@@ -184,7 +184,7 @@ def test_somebody_elses_job_is_not_made_ours(waiting: Desk, monkeypatch: pytest.
     def refuse(*_: object) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(durable, "take_after", refuse)
+    monkeypatch.setattr(durable, "copy_owner_and_mode", refuse)
     before = (waiting.folder / "crm.job").read_bytes()
     with pytest.raises(UsageError, match="belongs to user"):
         set_priority(waiting.folder, "crm", 1)

@@ -11,7 +11,7 @@ from restore_core.replication import selection
 
 def a_day_is_a_date() -> None:
     """-N goes back N dates instead of N times 24 hours."""
-    setattr(selection, "_DAY", dt.timedelta(hours=23))  # noqa: B010  mypy forbids the plain form
+    setattr(selection, "DAY", dt.timedelta(hours=23))  # noqa: B010  mypy forbids the plain form
 
 
 def the_wall_clock_alone() -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from phd_daemon.replication import one_pass
-from restore_core.replication import history, selection, standing
+from restore_core.replication import decision, history, selection
 from restore_core.replication.decision import Decision, Verdict
 
 _read = history.history_of
@@ -50,24 +50,24 @@ def lines_from_the_future_count() -> None:
 
 def up_to_date_by_the_ledger() -> None:
     """The newest backup was restored there once, so it is said to be there."""
-    stays = standing.stays
+    stays: Callable[..., Decision] = getattr(selection, "stays")  # noqa: B009  mypy forbids the plain form
 
     def believing(draft: Decision, copies: Any, at: Any, seen: history.History, now: dt.datetime) -> Decision:
         if any(line.archive == entry.ref for line in seen.lines for entry in copies):
             return replace(draft, verdict=Verdict.CURRENT, reason="it has been restored there", entry=copies[0])
         return stays(draft, copies, at, seen, now)
 
-    setattr(standing, "stays", believing)  # noqa: B010  the same
+    setattr(selection, "stays", believing)  # noqa: B010  the same
 
 
 def older_is_not_said() -> None:
     """The replica stays, and nobody hears why."""
-    other = standing._other
+    other = decision._other
 
     def quiet(*arguments: Any) -> tuple[Verdict, str]:
         return other(*arguments)[0], "nothing newer is on the targets"
 
-    setattr(standing, "_other", quiet)  # noqa: B010  the same
+    setattr(decision, "_other", quiet)  # noqa: B010  the same
 
 
 def receipts_are_not_asked() -> None:

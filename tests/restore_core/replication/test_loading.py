@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from restore_core.replication.ledger import from_rule, job_name
 from restore_core.replication.loading import new_lines
-from restore_core.replication.names import from_rule, job_name
 from restore_core.replication.rules import parse_rules
 from tests.restore_core.replication.facts import OTHER, UUID, delta
 

@@ -82,7 +82,7 @@ def test_names_are_bytes(place: Place, target: Target, name: bytes) -> None:
     (found,) = target.listing()
     path = found.path
     if path != "f/" + name.decode("utf-8", "surrogateescape"):
-        # vsftpd writes "?" for what it thinks unprintable: such a name is listed, and cannot be asked for.
+        # vsftpd writes "?" for what it thinks unescape_name: such a name is listed, and cannot be asked for.
         assert "?" in path
         return
     with target.open(path) as source:

@@ -8,9 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restore_core.targets.ftp.listing import NotAListing, parse_list, parse_mlsd, parse_time
+from restore_core.targets.ftp.listing import NotAListing, parse_time, read_list, read_mlsd
+from restore_core.targets.remote.connection import Entry
 
 NOW = dt.datetime(2026, 3, 5, 12, 0, tzinfo=dt.UTC)
+
+
+def parse_mlsd(data: bytes) -> list[Entry]:
+    return [entry for entry in read_mlsd(data).entries if not entry.link]
+
+
+def parse_list(data: bytes, now: dt.datetime) -> list[Entry]:
+    return [entry for entry in read_list(data, now).entries if not entry.link]
 
 
 def seconds(*when: int) -> float:
