@@ -53,6 +53,11 @@ ROOMS: dict[str, frozenset[str]] = {
 """What each room of phd_daemon may import of the others. A new room is a decision: write it down here."""
 OPENS_THE_CONSOLE = {("phd_daemon.cli.main", "phd_daemon.console.opening")}
 
+RENAMES = {
+    Path("phd_daemon/spool/transitions.py"),
+    Path("phd_daemon/spool/own_files.py"),  # status files and records, which are replaced, and what has their names
+    Path("phd_daemon/spool/job_log.py"),  # a new log, which gets its name
+}
 DURABLE_ONLY = {"fsync", "fdatasync", "sync", "rename", "renames", "link", "renameat2", "hardlink_to"}
 RUNS_PROGRAMS = {"subprocess", "multiprocessing", "pty", "pexpect"}
 OS_RUNS = ("os.exec", "os.spawn", "os.posix_spawn", "os.system", "os.popen", "os.fork")
@@ -188,6 +193,21 @@ def _changes_a_name(call: ast.Call) -> bool:
     return function.attr in DURABLE_ONLY
 
 
+def only_transitions_rename_job_files(root: Path) -> list[str]:
+    """In the daemon's package, `transitions` alone gives job files other names."""
+    faults = []
+    for path, tree in modules(root, "phd_daemon"):
+        if path in RENAMES:
+            continue
+        renames = {f"durable.{word}" for word in ("move", "exchange", "name")}
+        called = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        faults += [
+            f"{path}: {name}"
+            for name in (called & renames) | {name for name in imports(path, tree) if name.endswith(tuple(renames))}
+        ]
+    return faults
+
+
 def nothing_is_executed(root: Path) -> list[str]:
     """The library and the worker start no program, whatever lies in an archive."""
     faults = []
@@ -278,6 +298,13 @@ PLANTS: list[tuple[Check, str, str]] = [
     (only_durable_renames_and_syncs, "phd_daemon/planted.py", "import os\nos.replace('a', 'b', src_dir_fd=1)"),
     (only_durable_renames_and_syncs, "phd_daemon/planted.py", "import shutil\nshutil.move('a', 'b')"),
     (only_durable_renames_and_syncs, "restore_core/planted.py", "def f(libc):\n    libc.renameat2(1, b'a', 1, b'b', 1)"),
+    (only_transitions_rename_job_files, "phd_daemon/spool/planted.py", "from restore_core import durable\ndurable.move('a', 'b')"),
+    (only_transitions_rename_job_files, "phd_daemon/daemon/planted.py", "from restore_core.durable import exchange"),
+    (
+        only_transitions_rename_job_files,
+        "phd_daemon/spool/intake.py",
+        "def f(path):\n    durable.name(path, path)",
+    ),
     (nothing_is_executed, "restore_core/planted.py", "import subprocess"),
     (nothing_is_executed, "restore_core/planted.py", "import os\nos.execv('/bin/sh', [])"),
     (nothing_is_executed, "phd_daemon/worker/attempt.py", "from subprocess import run"),

@@ -87,7 +87,7 @@ def test_a_digest_of_another_size_is_one_line(copy: Path) -> None:
 
 RETRIES = """
 from phd_daemon.spool.layout import State
-from phd_daemon.spool.reconcile import Again, Facts, reconcile
+from phd_daemon.spool.reconcile import Facts, WaitAgain, reconcile
 from phd_daemon.spool.record import JobRecord
 from phd_daemon.spool.scan import FileFacts, Kind
 from phd_daemon.spool.status_file import Outcome, Result
@@ -105,7 +105,7 @@ outcome = Outcome(attempt=1, result=Result.TRY_AGAIN, exit_code=69, reason="asle
 def waits(outcome, how):
     now, found = record, []
     facts = dict(files={State.RUNNING: file}, outcome=outcome, how_ended=how)
-    while isinstance(action := reconcile(Facts(record=now, **facts)), Again):
+    while isinstance(action := reconcile(Facts(record=now, **facts)), WaitAgain):
         found.append(action.next_try)
         now = now.with_(tries=action.tries, deaths=action.deaths)
     return [*found, action.state.value]
@@ -237,7 +237,7 @@ for wrong, why in (
     ({"url": "zap://me@host/x"}, "zap: this version serves file://, ftp://, ftps://, sftp://, zip:// only"),
     ({"url": "zip://host/x", "password_file": "/p"}, "names no user: zip://me@host/file"),
     ({"url": good["url"]}, "zip needs password_file"),
-    (good | {"key_file": "/k"}, "zip knows no keys: use password_file"),
+    (good | {"key_file": "/k"}, "zip cannot log in with a key: use password_file"),
 ):
     code, _, complaint = phd("targets", **wrong)
     assert code and why in complaint, complaint
@@ -248,7 +248,7 @@ code, said, complaint = phd("targets", **good)
 assert "clear text" in said, said
 assert reachable(load_config(Path("phd.toml")).targets).facts == ("target z answers",)
 code, _, complaint = phd("targets", "trust", "z", **good)
-assert code and "zip proves nothing" in complaint, complaint
+assert code and "a server cannot prove who it is over zip" in complaint, complaint
 code, said, complaint = phd("index", **good)
 assert code == 0 and len(list((here / "state").rglob("z.listing"))) == 1, complaint
 code, said, complaint = phd("restore", f"z:{delta}", "--to", f"{here}/back.img", **good)
@@ -263,6 +263,71 @@ def test_a_kind_of_target_is_one_module_and_one_line(copy: Path) -> None:
     line = f'"zip": Kind(module="restore_core.targets.zipped", {facts}),'
     add_line(copy / "restore_core/targets/kinds.py", '"file": Kind(', line)
     run(copy, WITH_ZIP_TARGETS)
+
+
+WITH_ANOTHER_STATE = """
+import json, os, subprocess, sys, time
+from pathlib import Path
+
+from phd_daemon.doctor.spool import examine
+from phd_daemon.spool.layout import Act
+from phd_daemon.operations.queue import possible
+from phd_daemon.replication.one_pass import queued_jobs
+from phd_daemon.spool import requests
+from phd_daemon.spool.keeper import IntakeRules, Keeper
+from phd_daemon.spool.layout import Act, Spool, State, parse_name
+from phd_daemon.spool.purge import purge
+from phd_daemon.spool.safety import check_spool
+from phd_daemon.spool.scan import FolderReader
+from phd_daemon.spool.snapshot import snapshot
+
+spool = Spool(folder=Path("spool").absolute())
+spool.folder.mkdir(mode=0o700)
+check_spool(spool)
+text = 'delta = "/backups/{0}.phd"\\nrestore_to = "/vmfs/volumes/ds1/{0}.vmdk"\\n'
+for name in ("night.paused", "old.expired", "new.job"):
+    (spool.folder / name).write_text(text.format(name))
+assert parse_name("night.paused") == ("night", State.PAUSED) and parse_name("old.expired") == ("old", State.EXPIRED)
+assert State.EXPIRED in FolderReader(spool).scan()["old"]
+
+views = snapshot(spool.folder, time.time())
+assert [(view.name, view.state.meaning) for view in views] == [("new", "waiting"), ("night", "paused"), ("old", "expired")]
+assert possible(views[1]) == (Act.RELEASE, Act.CANCEL) and possible(views[2]) == (Act.RETRY, Act.REMOVE)
+assert [(job.name, job.phase.value) for job in queued_jobs(spool)] == [("new", "active"), ("night", "active"), ("old", "failed")]
+
+Path("phd.toml").write_text(f'[queue]\\nspool = "{spool.folder}"\\n')
+def phd(*arguments):
+    called = [sys.executable, "-c", "from phd_daemon.cli.main import main; main()", *arguments, "--config", "phd.toml"]
+    return subprocess.run(called, check=True, stdout=subprocess.PIPE).stdout.decode()
+assert "paused" in phd("queue") and "expired" in phd("queue")
+assert [job["state"] for job in json.loads(phd("queue", "--json"))] == ["waiting", "paused", "expired"]
+assert [finding.check for finding in examine(spool.folder, enabled=True).findings] == ["daemon-down"]
+
+def accepted(text, submitter):
+    from phd_daemon.spool.control_file import parse_control_file
+    return parse_control_file(text)
+keeper = Keeper(spool, ended=lambda record: None, tick=lambda: None)
+rules = IntakeRules(validate=accepted, submitters=())
+assert [record.stem for record in keeper.round(rules, renamed_in=["new.job"]).ready] == ["new"]
+os.rename("spool/new.job", "spool/new.paused")
+assert keeper.round(rules).ready == () and "paused:" in spool.log("new").read_text()
+requests.release(spool.folder, "new")
+assert [record.stem for record in keeper.round(rules).ready] == ["new"]
+
+assert purge(spool, older_than=-1, now=time.time(), busy=()) == ["old"]
+assert sorted(path.name for path in spool.folder.glob("*.*") if parse_name(path.name)) == ["new.job", "night.paused"]
+"""
+
+
+def test_a_state_is_one_row(copy: Path) -> None:
+    layout = copy / "phd_daemon/spool/layout.py"
+    add_line(
+        layout,
+        '    HELD = "held"',
+        'PAUSED = "paused", "paused", 2, False, None, frozenset({Act.RELEASE, Act.CANCEL})',
+    )
+    add_line(layout, '    REJECTED = "rejected"', 'EXPIRED = "expired", "expired", 3, False, ExitCode.TRY_AGAIN, _ENDED')
+    run(copy, WITH_ANOTHER_STATE)
 
 
 GREET = '''
@@ -326,7 +391,7 @@ from phd_daemon.config.load import load_config
 from phd_daemon.daemon.starts import work_order
 from phd_daemon.operations.installation import spool_of
 from phd_daemon.operations.submit import submit
-from phd_daemon.spool.admit import Claim
+from phd_daemon.spool.transitions import Claim
 from phd_daemon.spool.control_file import ControlFile, parse_control_file
 from phd_daemon.spool.layout import State
 from phd_daemon.spool.record import JobRecord

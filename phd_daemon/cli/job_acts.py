@@ -10,20 +10,20 @@ import click
 from phd_daemon.cli.complete import jobs_in
 from phd_daemon.cli.options import Command, command, config_option
 from phd_daemon.operations.installation import read_config
-from phd_daemon.operations.queue import Act, act
+from phd_daemon.operations.queue import act
 from phd_daemon.show import output
-from phd_daemon.spool.layout import State
+from phd_daemon.spool.layout import Act, State, allowing
 from restore_core.errors import ExitCode
 from restore_core.naming import printable, unescape_name
 
 
-def command_on_jobs(what: Act, done: str, text: str, *states: State) -> Command:
-    """Makes the command of this act, with `text` as its help; the shell offers the jobs that are in one of the states.
+def command_on_jobs(what: Act, done: str, text: str, *also: State) -> Command:
+    """Makes the command of this act, with `text` as its help. The shell offers jobs in states that allow it or are in `also`.
 
     It says `done` of each job. Its exit code is that of the last refusal, or 0.
     """
 
-    @click.argument("jobs", nargs=-1, required=True, metavar="JOB...", shell_complete=jobs_in(*states))
+    @click.argument("jobs", nargs=-1, required=True, metavar="JOB...", shell_complete=jobs_in(*also, *allowing(what)))
     @config_option
     def act_on_jobs(jobs: Sequence[str], config: Path | None) -> int:
         code = ExitCode.DONE

@@ -1,14 +1,14 @@
 """The console: restores by pressing Enter.
 
-    opening > menus                   the face for this terminal; the walk through the menus, errors shown on the way
+    opening > menus                   chooses the face for this terminal; shows the menus, and the errors of a flow
     tree                              the menus as data: letters, labels, where each leads
-    restore_flow                      choose_backup > check_backup > choose_full > choose_place > start_restore
-    vmx_flow, stub_flow               the small jobs beside it
-    status_flow, options_flow, rules_flow
-    holdings, places                  what the targets hold, and where a disk may go: rows out of facts
-    face                              the contract between a flow and whoever draws it
+    steps                             a flow as a list of steps with back and forth
+    restore_flow, vmx_flow, stub_flow, status_flow, options_flow, rules_flow
+    choose_backup, choose_place       steps that flows share
+    restore_here                      a restore in the foreground
+    face                              the contract between a flow and a face
     numbered_face (numbered_list, watched), screen    the two faces: numbered lines for any terminal, Textual for a good one
 
-A flow never prints and never reads a key; a face never knows what it is asking about. The console does nothing that the
-commands could not do.
+A flow never prints and never reads a key; a face never knows what it asks about. The console does nothing that the commands
+could not do.
 """

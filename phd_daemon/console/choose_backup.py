@@ -13,15 +13,15 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from phd_daemon.console import holdings
 from phd_daemon.console.face import Choice, Face, Row
 from phd_daemon.console.menus import call, waited
 from phd_daemon.console.session import Session
 from phd_daemon.console.steps import Went, on_if, take
 from phd_daemon.operations.backups import Maps, search
-from phd_daemon.operations.chosen_backup import Checked, check
-from phd_daemon.operations.groups import Group, machine_of, newest_first, proposed
+from phd_daemon.operations.chosen_backup import BackupFacts, read_facts
+from phd_daemon.operations.groups import VERSION_2, Group, by_day, by_machine, by_vmdk, machine_of, newest_first, proposed
 from phd_daemon.show import output
+from phd_daemon.show.archives import type_of
 from phd_daemon.show.output import counted
 from restore_core.catalog import CatalogEntry
 from restore_core.catalog.index import Indexed
@@ -29,11 +29,16 @@ from restore_core.errors import ArchiveAbsent, ConfigurationError
 from restore_core.naming import ArchiveType, printable, scsi_colon
 from restore_core.targets import TargetSet
 
+_ARRIVING = "it is so new that it may still be on its way to the target; look again in a minute"
+_MACHINE_COLUMNS = ("VM", "UUID", "DISKS", "BACKUPS", "NEWEST (UTC)")
+_VMDK_COLUMNS = ("VMDK", "MACHINES", "BACKUPS", "NEWEST (UTC)")
+BACKUP_COLUMNS = ("TARGET", "SIZE", "TYPE", "DATE (UTC)", "SCSI", "VMDK")
+
 Then = Callable[[CatalogEntry, Face, Session], None]
 Groups = Callable[[Sequence[CatalogEntry]], list[Row[Group]]]
 _GROUPS_HELP = """\
-What the targets held when they were last looked at; older looks than index.max_age are made anew by themselves, (I) does it now.
-Machines of the same name stand apart by their UUID. Version-2 backups stand under the name of their host."""
+What the targets held when they were last looked at. Targets are looked at again after index.max_age, or at once with (I).
+Machines of the same name are told apart by their UUID. Version-2 backups are listed under the name of their host."""
 _BACKUPS_HELP = """\
 Choose a Delta rather than a Full: all of its blocks are checked, and it knows the name of its disk. The empty Delta has the
 very disk of the Full it was made with. A filter is compared with all columns: delta 0:0 nas1 shows that disk's Deltas there."""
@@ -44,8 +49,8 @@ class _Again(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """Everything the targets hold, newest first, and how old that knowledge is."""
+class BackupList:
+    """All backups on the targets, newest first, and a text that says when each target was looked at."""
 
     entries: tuple[CatalogEntry, ...]
     maps: Maps
@@ -55,7 +60,7 @@ class Held:
 class _Browse:
     """The steps, and what was chosen in them. `groups` makes the rows of the first list."""
 
-    held: Held
+    held: BackupList
     group: Group
     day: Group
 
@@ -85,14 +90,14 @@ class _Browse:
     def choose_day(self) -> Went:
         """A date or All Dates."""
         title = f"{self.group.title}: a date or All Dates"
-        day = self._face.choose(Choice(title=title, rows=holdings.days(self.group), help=_BACKUPS_HELP, start=1))
+        day = self._face.choose(Choice(title=title, rows=_days(self.group), help=_BACKUPS_HELP, start=1))
         self.day = day or self.group
         return on_if(day)
 
     def choose_backup(self) -> Went:
         """One backup after another, until the list is left."""
-        rows = holdings.backups(self.day, self.held.maps)
-        columns = holdings.BACKUP_COLUMNS + ("VM",) * (len(rows[0].cells) - len(holdings.BACKUP_COLUMNS))
+        rows = _backups(self.day, self.held.maps)
+        columns = BACKUP_COLUMNS + ("VM",) * (len(rows[0].cells) - len(BACKUP_COLUMNS))
         title, start = f"Backups of {self.day.title}", proposed(self.day.entries)
         choice = Choice(title=title, rows=rows, columns=columns, help=_BACKUPS_HELP, start=start)
         while (entry := self._face.choose(choice)) is not None:
@@ -108,9 +113,9 @@ class _Browse:
         if not config.targets:
             raise ConfigurationError("no backup target is configured", remedy="Add [targets.NAME] to phd.toml.")
 
-        def work() -> Held:
+        def work() -> BackupList:
             found = search(config, kind=self._only, look=look)
-            return Held(entries=newest_first(found.entries), maps=found.maps, seen=seen(found.targets))
+            return BackupList(entries=newest_first(found.entries), maps=found.maps, seen=seen(found.targets))
 
         held = waited("Looking at the backup targets", work, self._face, self._session)
         if held is None:
@@ -124,16 +129,18 @@ class _Browse:
 
 def browse_machines(face: Face, session: Session, then: Then, *, only: ArchiveType | None = None) -> None:
     """From the list of virtual machines to `then`, until the list is left."""
-    _Browse(face, session, then, holdings.machines, only).browse("Virtual Machines", holdings.MACHINE_COLUMNS)
+    flow = _Browse(face, session, then, lambda entries: [_machine(group) for group in by_machine(entries)], only)
+    flow.browse("Virtual Machines", _MACHINE_COLUMNS)
 
 
 def browse_vmdks(face: Face, session: Session, then: Then) -> None:
     """From the list of VMDK names to `then`, until the list is left."""
-    _Browse(face, session, then, holdings.vmdks, None).browse("VMDK Names", holdings.VMDK_COLUMNS)
+    flow = _Browse(face, session, then, lambda entries: [_vmdk(group) for group in by_vmdk(entries)], None)
+    flow.browse("VMDK Names", _VMDK_COLUMNS)
 
 
 def summary(entry: CatalogEntry, targets: TargetSet) -> list[str]:
-    """The backup that was chosen, where it lies, and where that target is."""
+    """Returns lines about the backup that was chosen, and where it is."""
     kind = "Full" if entry.name.type is ArchiveType.FULL else "empty Delta" if entry.name.empty_delta else "Delta"
     target = targets.specs[entry.ref.target]
     url = urllib.parse.urlsplit(target.url)
@@ -148,14 +155,14 @@ def summary(entry: CatalogEntry, targets: TargetSet) -> list[str]:
     ]
 
 
-def read_header(entry: CatalogEntry, face: Face, session: Session) -> Checked | None:
+def read_header(entry: CatalogEntry, face: Face, session: Session) -> BackupFacts | None:
     """Reads the header of the backup; None: the person did not wait for it."""
     message = f"Connecting to {entry.ref.target} and checking the header of the backup"
-    return waited(message, lambda: check(entry, session.targets), face, session)
+    return waited(message, lambda: read_facts(entry, session.targets), face, session)
 
 
 def seen(known: Sequence[Indexed]) -> tuple[str, ...]:
-    """When the targets were looked at, in one line; and a line for each that does not answer, or in part."""
+    """Returns a line that says when the targets were looked at, and one for each that does not answer completely."""
     silent = tuple(f"{one.trouble}; shown {_as_of(one)}" for one in known if one.trouble)
     fine = "; ".join(f"{one.target}: {counted(one.archives, 'archive')} {_as_of(one)}" for one in known if not one.trouble)
     return tuple(filter(None, (fine, *silent)))
@@ -163,3 +170,42 @@ def seen(known: Sequence[Indexed]) -> tuple[str, ...]:
 
 def _as_of(one: Indexed) -> str:
     return f"as of {dt.datetime.fromtimestamp(one.head.began, dt.UTC):%Y-%m-%d %H:%M} UTC" if one.head else "never seen"
+
+
+def _days(group: Group) -> list[Row[Group]]:
+    """All Dates, then one row for each day."""
+    rows = [Row(cells=(day, counted(len(mine.entries), "backup")), value=mine) for day, mine in by_day(group)]
+    return [Row(cells=("All Dates", counted(len(group.entries), "backup")), value=group, key="a"), *rows]
+
+
+def _backups(group: Group, maps: Maps) -> list[Row[CatalogEntry]]:
+    """One row for each backup. The name of the machine is the last column where there are several machines."""
+    several = len({(entry.folder.vm, entry.folder.uuid) for entry in group.entries}) > 1
+    return [_backup(entry, maps, several=several) for entry in group.entries]
+
+
+def _machine(group: Group) -> Row[Group]:
+    newest, folder = group.entries[0], group.entries[0].folder
+    disks = len({(entry.name.scsi, entry.name.disk) for entry in group.entries})
+    uuid = printable(folder.uuid or VERSION_2)
+    cells = (printable(folder.vm), uuid, str(disks), str(len(group.entries)), f"{newest.time:%Y-%m-%d %H:%M}")
+    return Row(cells=cells, value=group)
+
+
+def _vmdk(group: Group) -> Row[Group]:
+    names = sorted({printable(entry.folder.vm) for entry in group.entries})
+    who = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return Row(cells=(group.title, who, str(len(group.entries)), f"{group.entries[0].time:%Y-%m-%d %H:%M}"), value=group)
+
+
+def _backup(entry: CatalogEntry, maps: Maps, *, several: bool) -> Row[CatalogEntry]:
+    cells = (
+        entry.ref.target,
+        output.size(entry.stat.size),
+        type_of(entry, maps) + (", not seen" if entry.stale else ""),
+        f"{entry.time:%Y-%m-%d %H:%M}",
+        scsi_colon(entry.name.scsi),
+        printable(entry.name.disk),
+    )
+    whose = (machine_of(entry),) if several else ()
+    return Row(cells=(*cells, *whose), value=entry, refused="" if entry.settled else _ARRIVING)

@@ -15,7 +15,7 @@ from phd_daemon.console.menus import waited
 from phd_daemon.console.session import Session
 from phd_daemon.console.steps import Step, Went, on_if
 from phd_daemon.operations import places
-from phd_daemon.operations.chosen_backup import Checked
+from phd_daemon.operations.chosen_backup import BackupFacts
 from phd_daemon.operations.places import Datastore, Place
 from phd_daemon.show import output
 from restore_core.naming import printable, unescape_name
@@ -36,7 +36,7 @@ class _Elsewhere(enum.Enum):
 class FolderSteps:
     """The steps to a folder on a datastore, or to any other; the folder may be missing yet. The backup is known before them."""
 
-    backup: Checked
+    backup: BackupFacts
     disk = ""  # the name of the disk that the folder is for, if it is for one
     stores: list[Datastore]
     wanted = True  # False: these steps are passed over
@@ -178,7 +178,7 @@ class PlaceSteps(FolderSteps):
         return bool(self.face.confirm("Make a raw image?", lines, default=False))
 
     def confirm_overwriting(self) -> Went:
-        """Asked where a disk is there already; it is never overwritten without this."""
+        """QuestionScreen where a disk is there already; it is never overwritten without this."""
         if self.wanted and not places.is_there(self.path):
             self.overwrite = False
             return Went.PAST

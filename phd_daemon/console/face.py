@@ -1,4 +1,4 @@
-"""What a flow may ask of whoever draws it. Two faces pass the same tests: numbered lines, and Textual.
+"""The contract between a flow and a face. Two faces pass the same tests: numbered lines, and Textual.
 
 The contract, for both:
 
@@ -6,11 +6,11 @@ The contract, for both:
   proposed; where something is (`start`, `suggestion`, `default`), Enter takes it. On numbered lines `0` leaves a list, and `q`
   one that is not long.
 * `?` shows the help of what is being asked, and asks again. A flow never sees it.
-* Texts come in already safe to print; a face adds no meaning, only place.
+* The texts of a flow are already safe to print. A face decides where they are shown, and adds none of its own.
 * ^C in `watch` asks for a stop and waits until the work has ended; in `follow` it leaves the viewer; elsewhere the question.
 * `numbered_face` and `screen.terminal` both offer `open_face(talk: Callable[[Face], None]) -> None`: it opens the face, calls
   `talk` with it, and closes it when `talk` has returned or raised.
-* Errors of a flow (`restore_core.errors.PhdError`) are shown by the one who runs the menu, not by the face.
+* Errors of a flow (`restore_core.errors.PhdError`) are shown by `menus`, not by the face.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,7 @@ from typing import Generic, Protocol, TypeVar
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 WAITED_FOR = "waited for"
-"""The name of a thread with work of `Face.wait` that may be left before it has ended; it only looks, and changes nothing."""
+"""The name of a thread that does the work of `Face.wait`. The work only reads, so the process may end before it has ended."""
 
 
 class NoScreen(Exception):
@@ -29,7 +29,7 @@ class NoScreen(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row(Generic[T_co]):
-    """One line of a list: its cells, and what choosing it gives. `refused` says why it cannot be chosen (empty: it can)."""
+    """One line of a list: its cells, and the value that choosing it returns. `refused`: why it cannot be chosen, or empty."""
 
     cells: tuple[str, ...]
     value: T_co
@@ -50,12 +50,12 @@ class Choice(Generic[T_co]):
     intro: tuple[str, ...] = ()
     help: str = ""
     start: int | None = None  # the row that is proposed: a screen stands on it, numbered lines take it for Enter
-    anew: "Callable[[], Choice[T_co]] | None" = None  # the same as it is by now; a screen asks every second, in any thread
+    anew: "Callable[[], Choice[T_co]] | None" = None  # returns the list as it is now; a screen calls it every second, in any thread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """One line of text asked for. Enter alone takes `suggestion`; `check` says what is wrong with an answer (None: nothing)."""
+    """A question for one line of text. Enter alone takes `suggestion`; `check` returns what is wrong with an answer, or None."""
 
     title: str
     prompt: str
@@ -67,50 +67,50 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """A text to read: as many lines as there are, scrolled or paged."""
+    """A text to read, of any length: a face scrolls or pages it."""
 
     title: str
     lines: Sequence[str]
     help: str = ""
 
 
-class Stop(Protocol):
-    """What `watch` gives to its work: where to report, and whether the person asked for an end. May be called from any thread."""
+class WorkControl(Protocol):
+    """What `watch` gives to its work, to report and to see whether the person wants to stop. For any thread."""
 
     def note(self, line: str) -> None:
-        """Show this line above the progress; it stays."""
+        """Shows this line above the progress; it stays."""
 
     def report(self, line: str) -> None:
-        """Show this line in the place of the last one."""
+        """Shows this line in the place of the last one."""
 
     @property
     def asked(self) -> bool:
-        """True once the person asked for a stop and meant it."""
+        """True once the person has asked to stop and confirmed it."""
 
 
 class Face(Protocol):
-    """Whoever draws. Every method returns when the person has answered."""
+    """What flows talk to. Every method returns when the person has answered."""
 
     def choose(self, choice: Choice[T]) -> T | None:
-        """The value of the row that was chosen; None to go back."""
+        """Returns the value of the row that was chosen; None to go back."""
 
     def ask(self, question: Question) -> str | None:
-        """The answer, checked; None to go back."""
+        """Returns the answer, checked; None to go back."""
 
     def confirm(self, title: str, lines: Sequence[str], *, default: bool) -> bool | None:
-        """Yes or no, Enter taking `default`; None to go back."""
+        """Returns yes or no; Enter takes `default`. None to go back."""
 
     def show(self, page: Page) -> None:
-        """A text, until it is left."""
+        """Shows a text until it is left."""
 
     def wait(self, message: str, work: Callable[[], T]) -> T:
-        """Run `work` while the message stands on the screen. Raises what the work raises."""
+        """Runs `work` while the message is shown. Raises what the work raises, and `KeyboardInterrupt` when the person leaves."""
 
     def follow(self, title: str, lines: Iterator[str]) -> None:
-        """Lines as they come, until they end or the person leaves. Leaving stops the viewer and nothing else."""
+        """Shows lines as they come, until they end or the person leaves. Leaving stops the viewer and nothing else."""
 
-    def watch(self, title: str, work: Callable[[Stop], T]) -> T:
-        """Run `work` with live progress; ^C asks whether to stop. Raises what the work raises."""
+    def watch(self, title: str, work: Callable[[WorkControl], T]) -> T:
+        """Runs `work` and shows its progress; ^C asks whether to stop. Raises what the work raises."""
 
     def lend(self, work: Callable[[], T]) -> T:
-        """Run `work` with the terminal given back to it (an editor, a pager)."""
+        """Runs `work`, an editor for example, while the face does not use the terminal."""

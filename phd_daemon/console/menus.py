@@ -1,6 +1,6 @@
-"""Walks the menu tree with a face. Errors of a flow are shown here, and the walk goes on in the menu they came from.
+"""Shows the menus, calls the flow behind an entry, and shows its errors; then the menu is shown again.
 
-choose an entry > a menu: walk that one; a flow: import it, call it with (face, session) > back to the menu
+A flow is imported when its entry is chosen, and called with (face, session).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TypeVar, cast
 
 from phd_daemon.console.face import Choice, Face, Page, Row
 from phd_daemon.console.session import Session
-from phd_daemon.console.tree import MAIN, Entry, Menu
+from phd_daemon.console.tree import MAIN, Menu, MenuEntry
 from phd_daemon.operations.queue import Obstacle, obstacle
 from restore_core import __version__
 from restore_core.errors import PhdError, Stopped, from_os_error
@@ -24,12 +24,12 @@ QUEUE_OFF = "The restore queue is switched off: jobs wait until it is on. Restor
 
 
 def console(face: Face, session: Session) -> None:
-    """From the main menu until the person leaves it."""
+    """Shows the main menu until the person leaves it."""
     walk(MAIN, face, session)
 
 
 def walk(menu: Menu, face: Face, session: Session) -> None:
-    """Show one menu again and again until it is left."""
+    """Shows one menu again and again until it is left."""
     while True:
         entry = face.choose(_choice(menu, session))
         if entry is None:
@@ -41,9 +41,9 @@ def walk(menu: Menu, face: Face, session: Session) -> None:
 
 
 def call(title: str, what: Flow, face: Face, session: Session) -> None:
-    """One flow. What it raises on purpose, and what the system refused it, is a text on the screen; ^C is a way back.
+    """Calls one flow and shows its error: a `PhdError` or an `OSError`. ^C goes back.
 
-    Raises `Stopped` when this process has to end.
+    Raises `Stopped` when this process must end.
     """
     try:
         what(face, session)
@@ -61,7 +61,7 @@ def call(title: str, what: Flow, face: Face, session: Session) -> None:
 
 
 def waited(message: str, work: Callable[[], T], face: Face, session: Session) -> T | None:
-    """What the work returned; None when the person did not wait for it, which is one step back."""
+    """Returns what the work returned; None when the person did not wait for it, which means one step back."""
     try:
         return face.wait(message, work)
     except KeyboardInterrupt:
@@ -70,13 +70,13 @@ def waited(message: str, work: Callable[[], T], face: Face, session: Session) ->
 
 
 def flow(name: str) -> Flow:
-    """The function behind `module:function`, imported now."""
+    """Imports and returns the function that `module:function` names."""
     module, _, function = name.partition(":")
     return cast("Flow", getattr(importlib.import_module(f"phd_daemon.console.{module}"), function))
 
 
 def queue_state(session: Session) -> str:
-    """Why a job in the queue would only wait; empty if it would run."""
+    """Returns why a job in the queue would only wait; empty if it would run."""
     match obstacle(session.config):
         case Obstacle.SWITCHED_OFF:
             return QUEUE_OFF
@@ -85,7 +85,7 @@ def queue_state(session: Session) -> str:
     return ""
 
 
-def _choice(menu: Menu, session: Session) -> Choice[Entry]:
+def _choice(menu: Menu, session: Session) -> Choice[MenuEntry]:
     intro = (f"phd {__version__} on {os.uname().nodename}", *filter(None, [queue_state(session)])) if menu is MAIN else ()
     rows = [Row(cells=(entry.label,), value=entry, key=entry.key) for entry in menu.entries]
     start = next((at for at, entry in enumerate(menu.entries) if entry.key == menu.proposed), None)

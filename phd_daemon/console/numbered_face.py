@@ -1,7 +1,7 @@
-"""The plain face: numbered lines on standard input and output. For a serial line, TERM=dumb, a pipe, and whoever likes it.
+"""The face of numbered lines on standard input and output: for a serial line, TERM=dumb, a pipe, and whoever likes it.
 
-What an answer means stands in `numbered`. The end of the input (^D, a closed pipe) leaves every question, so that the console
-ends too. A restore runs in a thread of its own here, so that ^C can ask while it goes on.
+`numbered_list` says what an answer means. The end of the input (^D, a closed pipe) leaves every question, so the console ends.
+A restore runs in a thread of its own, so that ^C can ask a question while it goes on.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import TypeVar
 
-from phd_daemon.console.face import Choice, Face, Page, Question, Stop
+from phd_daemon.console.face import Choice, Face, Page, Question, WorkControl
 from phd_daemon.console.numbered_list import ESCAPE, Numbered, Said, View, first_view, numbered, page, understood
 from phd_daemon.console.watched import Watched
 from phd_daemon.show import output
@@ -33,20 +33,20 @@ to the bottom, 1 to the top."""
 
 
 def open_face(talk: Callable[[Face], None]) -> None:
-    """Open the face and talk; nothing has to be put back afterwards."""
+    """Calls `talk` with the face; nothing has to be closed afterwards."""
     with contextlib.suppress(AttributeError, ValueError):  # no text stream, if somebody replaced it
         sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # bytes that are no text are a wrong answer
     talk(NumberedFace())
 
 
 class _Presses:
-    """^C while work goes on: remembered, and an exception only while a question stands there, and only once."""
+    """Handles ^C while work goes on: remembers it. While a question is asked, the first ^C raises `KeyboardInterrupt`."""
 
     def __init__(self) -> None:
         self.pressed, self.asking = False, False
 
     def on_interrupt(self, _number: int, _frame: FrameType | None) -> None:
-        """The handler."""
+        """The handler of SIGINT."""
         if self.asking:
             self.asking = False
             raise KeyboardInterrupt
@@ -57,7 +57,7 @@ class NumberedFace:
     """The `Face` of numbered lines."""
 
     def choose(self, choice: Choice[T]) -> T | None:
-        """Page after page until a row is taken or the list is left."""
+        """Shows page after page until a row is chosen or the list is left."""
         height = max(_LEAST_ROWS, shutil.get_terminal_size().lines - _AROUND_A_LIST - len(choice.intro))
         view = first_view(choice, height)
         while True:
@@ -72,7 +72,7 @@ class NumberedFace:
                 return said[0]
 
     def ask(self, question: Question) -> str | None:
-        """One line; asked again until it is right."""
+        """Asks for one line, again until it is right."""
         self._head(question.title, question.intro)
         while True:
             proposed = f" [{question.suggestion}]" if question.suggestion else ""
@@ -90,7 +90,7 @@ class NumberedFace:
             output.say(wrong)
 
     def confirm(self, title: str, lines: Sequence[str], *, default: bool) -> bool | None:
-        """Yes or no."""
+        """Asks for yes or no."""
         self._head(title, lines)
         while True:
             answer = self._read(f"{'[Y]es or no' if default else 'yes or [N]o'}, 0 back: ")
@@ -101,7 +101,7 @@ class NumberedFace:
             output.say("Type y or n; Enter alone takes what stands in brackets.")
 
     def show(self, text: Page) -> None:
-        """A text, a screen at a time."""
+        """Shows a text, a screen at a time."""
         height = max(_LEAST_ROWS, shutil.get_terminal_size().lines - 3)
         self._head(text.title, text.lines[:height])
         for start in range(height, len(text.lines), height):
@@ -111,12 +111,12 @@ class NumberedFace:
             output.say("\n".join(text.lines[start : start + height]))
 
     def wait(self, message: str, work: Callable[[], T]) -> T:
-        """The message, then the work."""
+        """Shows the message, then does the work."""
         output.say(f"{message} ...")
         return work()
 
     def follow(self, title: str, lines: Iterator[str]) -> None:
-        """Lines until they end or ^C."""
+        """Shows lines until they end or ^C is pressed."""
         self._head(title, ("^C leaves; what is shown goes on.",))
         try:
             for line in lines:
@@ -124,8 +124,8 @@ class NumberedFace:
         except KeyboardInterrupt:
             output.say()
 
-    def watch(self, title: str, work: Callable[[Stop], T]) -> T:
-        """The work in a thread of its own, so that a question can stand here while it goes on."""
+    def watch(self, title: str, work: Callable[[WorkControl], T]) -> T:
+        """Runs the work in a thread of its own, so that a question can be asked while it goes on."""
         self._head(title, ("^C asks whether to stop.",))
         presses = _Presses()
         before = signal.signal(signal.SIGINT, presses.on_interrupt)
@@ -141,7 +141,7 @@ class NumberedFace:
         return watched.result()
 
     def lend(self, work: Callable[[], T]) -> T:
-        """The terminal is nobody's between two lines."""
+        """Runs the work; there is nothing to suspend."""
         return work()
 
     def _answered(self, choice: Choice[T], shown: Numbered[T], view: View) -> tuple[T] | View | None:
@@ -161,13 +161,13 @@ class NumberedFace:
                 return (said.value,)
 
     def _ask_to_stop(self, watched: Watched[T], presses: _Presses) -> None:
-        """Enter goes on; a second ^C, and an input that has ended, mean yes: there must be a way to stop."""
+        """Enter means no; a second ^C and the end of the input mean yes: there must be a way to stop."""
         watched.pause()
         output.say()
         _forget_what_was_typed()
         try:
             presses.asking = True
-            answer = self._line("Stop it? Nothing half-made will stay. yes or [N]o: ")
+            answer = self._line("WorkControl it? Nothing half-made will stay. yes or [N]o: ")
             presses.asking = False
         except KeyboardInterrupt:
             answer = None
@@ -182,14 +182,14 @@ class NumberedFace:
             output.say("\n".join(lines))
 
     def _explain(self, *texts: str) -> None:
-        """Help texts, broken between words at the width of the terminal."""
+        """Shows help texts, broken between words at the width of the terminal."""
         width = max(_LEAST_WIDTH, shutil.get_terminal_size().columns - 1)
         for text in filter(None, texts):
             for paragraph in text.split("\n\n"):
                 output.say(textwrap.fill(" ".join(paragraph.split()), width, break_long_words=False, break_on_hyphens=False))
 
     def _read(self, prompt: str) -> str | None:
-        """One answer; None for Esc, ^C and the end of the input."""
+        """Returns one answer; None for Esc, ^C and the end of the input."""
         try:
             answer = self._line(prompt)
         except KeyboardInterrupt:
@@ -210,6 +210,6 @@ class NumberedFace:
 
 
 def _forget_what_was_typed() -> None:
-    """Keys that were pressed while work went on answer no question that comes after it."""
+    """Throws away keys that were pressed while work went on, so that they do not answer the next question."""
     with contextlib.suppress(AttributeError, ValueError, OSError, termios.error):  # no terminal: a pipe's lines are its answers
         termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)

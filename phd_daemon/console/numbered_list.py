@@ -1,4 +1,4 @@
-"""A list on numbered lines, as pure functions: what stands on the page, and what an answer means.
+"""A list on numbered lines, as pure functions: the lines of a page, and what an answer means.
 
     3, v        choose that row (a letter where the row has one)
     Enter       the proposed row; where none is proposed, back. With a filter on: all rows again
@@ -7,7 +7,8 @@
     /words      only rows that hold all of these words; / alone shows all again
     ?           help
 
-Numbers count the rows that are shown, from 1, those with a letter left out. So 1 means the top only where that row is not seen.
+Numbers count the rows that pass the filter, from 1; rows with a letter have no number. So 1 means the top only where row 1 is not
+on the page.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ ESCAPE = "\x1b"
 
 
 class Said(enum.Enum):
-    """Answers that choose nothing and show no other page."""
+    """Answers that choose no row and show no other page."""
 
     BACK = "back"
     HELP = "help"
@@ -33,7 +34,7 @@ class Said(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """What of a list is shown: rows that hold all words of `words`, from the row number `top` of those on."""
+    """What is shown of a list: the rows that hold all of `words`, from the one at place `top` on."""
 
     words: str = ""
     top: int = 0
@@ -41,7 +42,7 @@ class View:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numbered(Generic[T]):
-    """One list with its rows as they can be called: `labels` are numbers and letters, the same index as `rows`."""
+    """A list with a label for each row: a number or a letter. `labels` and `rows` have the same index."""
 
     choice: Choice[T]
     height: int
@@ -51,17 +52,17 @@ class Numbered(Generic[T]):
 
     @property
     def long(self) -> bool:
-        """More rows than a page has lines."""
+        """Whether there are more rows than a page has lines."""
         return len(self.rows) > self.height
 
     @property
     def last_top(self) -> int:
-        """Where the last page begins."""
+        """The place of the first row of the last page."""
         return max(0, len(self.rows) - self.height)
 
 
 def numbered(choice: Choice[T], view: View, height: int) -> Numbered[T]:
-    """The rows of a view; `height` is how many of them a page has."""
+    """Returns the rows of a view with their labels; `height` is the number of rows on a page."""
     wanted = view.words.casefold().split()
     rows = tuple(row for row in choice.rows if row.key or _holds(row, wanted)) if wanted else tuple(choice.rows)
     number, labels = 0, []
@@ -72,13 +73,13 @@ def numbered(choice: Choice[T], view: View, height: int) -> Numbered[T]:
 
 
 def first_view(choice: Choice[T], height: int) -> View:
-    """The page on which the proposed row stands."""
+    """Returns the view of the page with the proposed row."""
     start = choice.start or 0
     return View(top=0 if start < height else min(start, max(0, len(choice.rows) - height)))
 
 
 def page(shown: Numbered[T], view: View) -> list[str]:
-    """The lines of one page: titles, rows, and where in the list they are."""
+    """Returns the lines of one page: titles, rows, and which part of the list they are."""
     here = range(view.top, min(view.top + shown.height, len(shown.rows)))
     margin = max(map(len, shown.labels), default=1)
     titles = shown.choice.columns
@@ -96,7 +97,7 @@ def page(shown: Numbered[T], view: View) -> list[str]:
 
 
 def understood(shown: Numbered[T], view: View, answer: str) -> Row[T] | View | Said | str:
-    """What an answer means: a row, another page, back or help; a text says why it means nothing."""
+    """Returns what an answer means: a row, another page, back or help; or a text that says why it means nothing."""
     text = answer.strip()
     if text.startswith(ESCAPE) or text == "0":
         return Said.BACK

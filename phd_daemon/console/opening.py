@@ -1,6 +1,7 @@
-"""Opens the console: chooses the face, and makes sure that a closed terminal or a `kill` leaves nothing half-made.
+"""Opens the console: chooses the face, and ends work in order when the terminal is closed or the process is told to end.
 
-Numbered lines are for --plain, TERM=dumb or unset, a serial line, and where there is no terminal. Any other has Textual.
+Numbered lines are for --plain, TERM=dumb or unset, a serial line, and where there is no terminal. Any other
+terminal gets the screen, drawn with Textual.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _SERIAL = ("/dev/ttyS", "/dev/ttyUSB", "/dev/ttyACM", "/dev/ttyAMA", "/dev/hvc")
 
 
 def open_console(path: Path | None, *, plain: bool) -> int:
-    """The console, from its main menu until it is left. Raises `ConfigurationError`, and `Stopped` when the terminal went away."""
+    """Runs the console until it is left. Raises `ConfigurationError`, and `Stopped` when the terminal was closed."""
     try:
         with closing(Session(path)) as session, ended_by_signals(session):
             _run(lambda face: console(face, session), plain=plain or needs_plain(os.environ.get("TERM", ""), _terminal()))
@@ -39,7 +40,7 @@ def open_console(path: Path | None, *, plain: bool) -> int:
 
 
 def _end_now_if_work_goes_on(why: str, code: int) -> None:
-    """A look at a silent target that nobody waits for any more would keep this process for a minute. It changes nothing."""
+    """Ends the process while a thread still waits for a silent target, which can take a minute. That thread changes nothing."""
     if any(thread.name == WAITED_FOR for thread in threading.enumerate()):
         if why:
             output.complain(why)
@@ -48,7 +49,7 @@ def _end_now_if_work_goes_on(why: str, code: int) -> None:
 
 
 def needs_plain(term: str, terminal: str | None) -> bool:
-    """Whether a screen cannot be drawn, or not well: TERM says so, a serial line is slow, None is no terminal at all."""
+    """Returns whether a screen cannot be drawn well: TERM says so, a serial line is slow, None is no terminal at all."""
     return term in ("", "dumb", "unknown") or terminal is None or terminal.startswith(_SERIAL)
 
 
@@ -74,7 +75,7 @@ def _screen() -> Callable[[Callable[[Face], None]], None]:
 
 
 def _terminal() -> str | None:
-    """The terminal's device, if questions come from one and answers go there."""
+    """Returns the device of the terminal, if standard input and output are one."""
     try:
         return os.ttyname(sys.stdin.fileno()) if sys.stdin.isatty() and sys.stdout.isatty() else None
     except OSError:  # a terminal of another mount namespace has no name here
@@ -83,7 +84,7 @@ def _terminal() -> str | None:
 
 @contextmanager
 def ended_by_signals(session: Session) -> Iterator[None]:
-    """SIGTERM and SIGHUP end a restore at its next block, and everything else at once."""
+    """In this context SIGTERM and SIGHUP end a restore at its next block, and everything else at once."""
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         session.leaving.set()

@@ -11,7 +11,7 @@ from phd_daemon.console.menus import queue_state, waited
 from phd_daemon.console.restore_here import restore_here
 from phd_daemon.console.session import Session
 from phd_daemon.console.steps import Went, on_if, take
-from phd_daemon.operations.chosen_backup import Checked, fulls_of
+from phd_daemon.operations.chosen_backup import BackupFacts, fulls_of
 from phd_daemon.operations.restore import request_for
 from phd_daemon.operations.submit import submit
 from phd_daemon.show import output
@@ -58,7 +58,7 @@ class _Restore(PlaceSteps):
     def __init__(self, entry: CatalogEntry, face: Face, session: Session) -> None:
         super().__init__(face, session)
         self._entry = entry
-        self._known: tuple[Checked, list[Candidate]] | None = None
+        self._known: tuple[BackupFacts, list[Candidate]] | None = None
 
     def confirm_backup(self) -> Went:
         """The summary of the backup that was chosen."""
@@ -75,7 +75,7 @@ class _Restore(PlaceSteps):
         self.backup, self.fulls = self._known
         return Went.PAST
 
-    def _fulls_of(self, backup: Checked) -> list[Candidate] | None:
+    def _fulls_of(self, backup: BackupFacts) -> list[Candidate] | None:
         if not backup.needs_full:
             return []
         message = "Looking for the Full of this Delta, and proving it"
@@ -126,7 +126,7 @@ class _Restore(PlaceSteps):
         return Went.BACK if queued is None else Went.ON
 
     def choose_vmx(self) -> Went:
-        """Asked before a job is queued; a restore that runs here asks when it is done."""
+        """QuestionScreen before a job is queued; a restore that runs here asks when it is done."""
         if not (self.queued and self.backup.has_vmx):
             return Went.PAST
         lines = [f"It is put beside the disk, in {printable(str(self.path.parent))}."]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from phd_daemon.console.face import Face, Page, Stop
+from phd_daemon.console.face import Face, Page, WorkControl
 from phd_daemon.console.session import Session
 from phd_daemon.host.datastores import readable_record
-from phd_daemon.operations.chosen_backup import Checked
+from phd_daemon.operations.chosen_backup import BackupFacts
 from phd_daemon.operations.restore import restore
 from phd_daemon.show.live import FullLine, LiveLine, LiveReport, done_line, header_block
 from phd_daemon.show.progress import delta_line
@@ -20,16 +20,16 @@ from restore_core.restore.request import RestoreOutcome, RestoreRequest
 _REDRAW_EVERY = 0.1
 
 
-def restore_here(request: RestoreRequest, backup: Checked, face: Face, session: Session) -> None:
+def restore_here(request: RestoreRequest, backup: BackupFacts, face: Face, session: Session) -> None:
     """Returns when it is done; raises `Stopped` after ^C, or when the terminal went away. Nothing half-made stays behind then."""
     is_full = backup.is_full
 
-    def work(stop: Stop) -> RestoreOutcome:
+    def work(control: WorkControl) -> RestoreOutcome:
         def go_on() -> None:
-            if stop.asked or session.leaving.is_set():
+            if control.asked or session.leaving.is_set():
                 raise Stopped("stopped: nothing was left behind")
 
-        told = LiveReport(FullLine() if is_full else delta_line, LiveLine(stop.note, stop.report, _REDRAW_EVERY))
+        told = LiveReport(FullLine() if is_full else delta_line, LiveLine(control.note, control.report, _REDRAW_EVERY))
         try:
             return restore(request, session.targets, is_full=is_full, reporter=told, stop=go_on)
         finally:
@@ -43,7 +43,7 @@ def restore_here(request: RestoreRequest, backup: Checked, face: Face, session: 
         offer_vmx(backup, request.destination.parent, face, session)
 
 
-def offer_vmx(backup: Checked, folder: Path, face: Face, session: Session) -> None:
+def offer_vmx(backup: BackupFacts, folder: Path, face: Face, session: Session) -> None:
     """Asks about the VMX after a Delta was restored, as Seed did. It is the copy from the backup."""
     lines = [
         f"It is written to {printable(str(folder))}, as it was when the backup was made.",

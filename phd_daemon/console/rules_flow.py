@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 _MOST_PROBLEMS = 8
 _COLUMNS = ("LINE", "DISK", "WHAT", "LAG", "TO")  # where a line is not valid, the last one says why
 _HELP = """\
-One row a line of vmdks.auto: what a pass does with it, and how far its replica lags behind the backup that the rule asks for.
-Choose a row for all there is to say of it. A line that is wrong disables itself only."""
+One row for each line of vmdks.auto: what a pass does with it, and how far its replica lags behind the backup that the rule asks
+for. Choose a row for all its details. A line that is wrong disables itself only."""
 
 
 def edit(face: Face, session: Session) -> None:
-    """The rules in the person's editor; a copy, put in place when it was checked."""
+    """Opens a copy of the rules in the person's editor; the copy replaces the file once it was checked."""
     path = printable(str(session.config.replication.rules))
 
     def decide(checked: Checked) -> Answer:
@@ -44,7 +44,7 @@ def edit(face: Face, session: Session) -> None:
 
 
 def _decide(face: Face, checked: Checked) -> Answer:
-    """Esc alone throws nothing away that somebody typed; twice, or where nobody answers any more, it does."""
+    """Asks what is done with rules that are not all right. Esc once throws nothing away; Esc twice, or no more input, does."""
     rows = [Row(cells=(answer.value,), value=answer, key=answer.value[0]) for answer in checked.answers]
     shown = checked.problems[:_MOST_PROBLEMS]
     more = len(checked.problems) - len(shown)
@@ -58,7 +58,7 @@ def _decide(face: Face, checked: Checked) -> Answer:
 
 
 def preload(face: Face, session: Session) -> None:
-    """Append a line for every VMDK on the targets that has none."""
+    """Appends a line for every VMDK on the targets that has none."""
     rows = [
         Row(cells=("Commented out: remove the # of those you want",), value=False),
         Row(cells=("Live: the next pass restores them all",), value=True),
@@ -75,12 +75,12 @@ def preload(face: Face, session: Session) -> None:
 
 
 def preview(face: Face, session: Session) -> None:
-    """What each rule would restore by what is known of the targets, and how far behind it is."""
+    """Shows what each rule would restore, and how far behind its replica is."""
     _decisions(face, session, face.wait("Looking at rules and targets", lambda: preview_pass(session.config)), title="Preview")
 
 
 def run_pass(face: Face, session: Session) -> None:
-    """A pass now, or what one would do."""
+    """Runs a pass now, or shows what one would do."""
     rows = [
         Row(cells=("Dry: show what a pass would do, and do nothing",), value=True, key="d"),
         Row(cells=("Now: queue what the rules ask for",), value=False, key="n"),
@@ -97,13 +97,13 @@ def _run(face: Face, session: Session) -> Pass:
     try:
         return face.wait("Looking at the backup targets", lambda: one_pass.run_pass(session.config, wait=False))
     except one_pass.AlreadyRunning:
-        # Its look at the targets is older than what was just asked.
+        # That pass looked at the targets before this one was asked for, so another is needed.
         wait = "Another pass is running: waiting for its end"
         return face.wait(wait, lambda: one_pass.run_pass(session.config, wait=True))
 
 
 def _decisions(face: Face, session: Session, done: Pass, *, title: str) -> None:
-    """One row a line of the rules; a page with everything for the one that is chosen."""
+    """Shows one row for each line of the rules; a page with all details for the one that is chosen."""
     found = line_rows(done.findings.decisions, done.findings.problems, done.refused, dry_run=done.dry_run)
     wrong = list(troubles(done, problems=False))
     rows = [Row(cells=_cells(cells), value=_all_of(cells)) for cells in found]

@@ -1,4 +1,4 @@
-"""What every flow works with: the settings as they are now, the targets they name, and whether this process has to end."""
+"""What every flow works with: the settings as they are now, the targets they name, and whether this process must end."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Session:
         self.busy = False
 
     def read_again(self) -> None:
-        """Take up what phd.toml says now; `ConfigurationError` leaves everything as it was."""
+        """Reads phd.toml again. After a `ConfigurationError` everything is as it was."""
         config = read_config(self._path)
         self.targets.close()
         self.config, self.targets = config, TargetSet(config.targets)
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """While this is open, `leaving` ends the work and what was begun is cleaned up; else the process ends at once."""
+        """In this context a signal only sets `leaving`, so that the work can clean up; outside of it a signal ends the process."""
         self.busy = True
         try:
             yield
@@ -44,9 +44,9 @@ class Session:
             self.busy = False
 
     def let_go(self) -> None:
-        """Somebody did not wait for an answer of a target: what comes next does not use that connection."""
+        """Leaves connections on which nobody waits for an answer any more; new ones are opened for what comes next."""
         self.targets = TargetSet(self.config.targets)
 
     def close(self) -> None:
-        """Leave every target."""
+        """Closes the connections to all targets."""
         self.targets.close()

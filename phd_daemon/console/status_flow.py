@@ -17,13 +17,13 @@ from phd_daemon.console.session import Session
 from phd_daemon.console.steps import Went, on_if, take
 from phd_daemon.operations.follow import follow, state_of
 from phd_daemon.operations.installation import spool_of
-from phd_daemon.operations.queue import Act, act, clean, jobs, possible, set_priority
+from phd_daemon.operations.queue import act, clean, jobs, possible, set_priority
 from phd_daemon.show import output
 from phd_daemon.show.output import counted
 from phd_daemon.show.progress import clock
 from phd_daemon.show.times import age, minute
-from phd_daemon.spool.layout import State
-from phd_daemon.spool.plain import open_own
+from phd_daemon.spool.layout import Act, State
+from phd_daemon.spool.own_files import open_own
 from phd_daemon.spool.snapshot import JobView
 from phd_daemon.spool.status_file import LiveProgress, in_one_line
 from restore_core.naming import printable

@@ -11,7 +11,7 @@ from phd_daemon.console.session import Session
 from phd_daemon.console.steps import Went, on_if, take
 from phd_daemon.host.datastores import readable_record
 from phd_daemon.operations import places
-from phd_daemon.operations.chosen_backup import Checked
+from phd_daemon.operations.chosen_backup import BackupFacts
 from restore_core.catalog import CatalogEntry
 from restore_core.disk.known_datastores import refuse_unless_known
 from restore_core.errors import BadArchive
@@ -37,7 +37,7 @@ class _Vmx(FolderSteps):
     def __init__(self, entry: CatalogEntry, face: Face, session: Session) -> None:
         super().__init__(face, session)
         self._entry = entry
-        self._known: Checked | None = None
+        self._known: BackupFacts | None = None
 
     def confirm_backup(self) -> Went:
         """The summary of the backup that was chosen."""

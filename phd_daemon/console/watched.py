@@ -1,4 +1,4 @@
-"""Work that is watched: it runs in a thread of its own, tells how far it is, and hears when it shall end."""
+"""Work in a thread of its own that reports its progress on numbered lines and can be asked to stop."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Generic, TypeVar
 
-from phd_daemon.console.face import Stop
+from phd_daemon.console.face import WorkControl
 
 T = TypeVar("T")
 _REDRAW_EVERY = 0.25
@@ -16,13 +16,15 @@ _PRINT_EVERY = 5.0
 
 
 class Watched(Generic[T]):
-    """The `Stop` that the work gets, and the thread it runs in from now on.
+    """Starts the work, and is the `WorkControl` that it gets.
 
-    `redraw` draws a line over the last one; where that cannot be (None), a line is printed with `say` every 5 s. While a
-    question stands on the screen (`pause`), lines that stay are kept for later and progress is not drawn.
+    `redraw` draws a line over the last one; without it (None) a line is printed with `say` every 5 s. Between `pause` and
+    `go_on`, while a question is asked, notes are kept for later and progress is not shown.
     """
 
-    def __init__(self, work: Callable[[Stop], T], *, redraw: Callable[[str], None] | None, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, work: Callable[[WorkControl], T], *, redraw: Callable[[str], None] | None, say: Callable[[str], None]
+    ) -> None:
         self._redraw, self._say = redraw, say
         self._lock = threading.Lock()
         self._paused, self._asked = False, False
@@ -32,11 +34,11 @@ class Watched(Generic[T]):
 
     @property
     def asked(self) -> bool:
-        """True once the person asked for a stop and meant it."""
+        """True once the person has asked to stop and confirmed it."""
         return self._asked
 
     def note(self, line: str) -> None:
-        """A line that stays."""
+        """Shows a line that stays."""
         with self._lock:
             if self._paused:
                 self._kept.append(line)
@@ -44,7 +46,7 @@ class Watched(Generic[T]):
                 self._stay(line)
 
     def report(self, line: str) -> None:
-        """A line in the place of the last one, now and then."""
+        """Shows a line in the place of the last one, not more often than can be read."""
         with self._lock:
             self._last = line
             now = time.monotonic()
@@ -53,11 +55,11 @@ class Watched(Generic[T]):
                 self._draw()
 
     def ended(self, *, within: float) -> bool:
-        """Whether the work has ended, after waiting for that at most `within` seconds."""
+        """Waits at most `within` seconds for the end of the work; returns whether it has ended."""
         return bool(wait([self._future], within).done)
 
     def result(self) -> T:
-        """Waits for the work; returns what it returned, raises what it raised. Draws the last line once more, which stays."""
+        """Waits for the work; returns what it returned, raises what it raised. The last line is shown and stays."""
         wait([self._future])
         if self._last:
             self._draw()
@@ -66,16 +68,16 @@ class Watched(Generic[T]):
         return self._future.result()
 
     def ask(self) -> None:
-        """The work shall end."""
+        """Asks the work to end."""
         self._asked = True
 
     def pause(self) -> None:
-        """Keep off the screen."""
+        """Shows nothing until `go_on`."""
         with self._lock:
             self._paused = True
 
     def go_on(self) -> None:
-        """Draw again."""
+        """Shows the notes that were kept, and progress again."""
         with self._lock:
             self._paused, self._drawn = False, ""
             for line in self._kept:

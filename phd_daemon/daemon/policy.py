@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from phd_daemon.config.model import Config, SubmitterLimits
+from phd_daemon.spool.access import groups_of
 from phd_daemon.spool.control_file import ControlFile, check_policy, parse_control_file
-from phd_daemon.spool.intake import groups_of
-from phd_daemon.spool.keeper import Policy
+from phd_daemon.spool.keeper import IntakeRules
 
 
-def door_policy(config: Config) -> Policy:
+def door_policy(config: Config) -> IntakeRules:
     """Returns how control files are validated under this configuration."""
     names = tuple(spec.name for spec in config.targets)
 
@@ -18,7 +18,7 @@ def door_policy(config: Config) -> Policy:
         check_policy(control, roots=config.datastores.roots, target_names=names, submitter=submitter, limits=limits)
         return control
 
-    return Policy(judge=judge, submitters=config.queue.submitters, open=config.queue.enabled)
+    return IntakeRules(validate=judge, submitters=config.queue.submitters, open=config.queue.enabled)
 
 
 def _limits(config: Config, submitter: str) -> SubmitterLimits | None:

@@ -28,15 +28,15 @@ from phd_daemon.daemon.starts import Starts
 from phd_daemon.daemon.systemd import Notifier
 from phd_daemon.replication.schedule import Passes
 from phd_daemon.spool import events
-from phd_daemon.spool.keeper import Ending, Keeper, Round
+from phd_daemon.spool.keeper import Keeper, Round, WorkerEnd
 from phd_daemon.spool.layout import Spool
-from phd_daemon.spool.pidlock import PidLock
+from phd_daemon.spool.locks import PidLock
 from phd_daemon.spool.purge import purge
 from phd_daemon.spool.record import JobRecord
 from phd_daemon.spool.safety import check_spool
 from phd_daemon.spool.scheduler import Plan
 from phd_daemon.spool.status_file import read_status
-from phd_daemon.spool.watcher import POLL_SECONDS, Doorbell
+from phd_daemon.spool.watcher import POLL_SECONDS, SpoolWatcher
 from restore_core.errors import ConfigurationError, ExitCode, PhdError
 from restore_core.naming import printable
 
@@ -84,7 +84,7 @@ class Service:
         """Serves the spool until SIGTERM or SIGINT, then stops the workers."""
         with self._lock:
             self._sleep = Sleep(SIGNALS)
-            self._doorbell = Doorbell(self._spool.folder, self._sleep.ring)
+            self._watcher = SpoolWatcher(self._spool.folder, self._sleep.ring)
             watch = self._sleep.add
             self._starts = Starts(self._spool, self._workers, watch=watch, guarded=self._guarded, on_event=self._on_event)
             self._passes = Passes(watch=watch, unwatch=self._sleep.remove, on_event=self._on_event)
@@ -98,7 +98,7 @@ class Service:
                     due = self._turn()
                 self._drain()
             finally:
-                self._doorbell.close()
+                self._watcher.close()
                 self._sleep.close()
         return ExitCode.DONE
 
@@ -118,7 +118,7 @@ class Service:
                 self._reload_if_changed()
             with self._guarded("hung workers"):
                 self._hung.look(self._workers, self._spool, deadline=self._config.queue.hung_after)
-        watched = self._doorbell.arm()
+        watched = self._watcher.watch()
         with self._guarded("ended workers"):
             self._reap()
         next_pass: float | None = RESCAN_SECONDS
@@ -130,7 +130,7 @@ class Service:
         if keeper is None:
             return POLL_SECONDS
         try:
-            found = keeper.round(self._policy, renamed_in=self._doorbell.take())
+            found = keeper.round(self._policy, renamed_in=self._watcher.take_renamed())
             plan = self._start_what_can(keeper, found)
             if started >= self._purge_at:
                 with self._guarded("purge"):
@@ -184,7 +184,8 @@ class Service:
             worker.close()
             if self._keeper is not None:
                 stop_asked = draining and worker.stop_asked and not worker.hung
-                self._keeper.worker_ended(worker.job, Ending(how=worker.hung or how, stop_asked=stop_asked, hung=bool(worker.hung)))
+                end = WorkerEnd(how=worker.hung or how, stop_asked=stop_asked, hung=bool(worker.hung))
+                self._keeper.worker_ended(worker.job, end)
 
     def _job_ended(self, record: JobRecord) -> None:
         """Deletes what a job that has ended left unfinished, should its worker not have done so."""

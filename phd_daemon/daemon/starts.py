@@ -14,13 +14,13 @@ from phd_daemon.daemon.children import Workers
 from phd_daemon.daemon.loop import Guard
 from phd_daemon.host.datastores import DatastoreLook, learn_from, record_of
 from phd_daemon.spool import events
-from phd_daemon.spool.admit import Claim
 from phd_daemon.spool.job_log import JobLog
 from phd_daemon.spool.keeper import Keeper
 from phd_daemon.spool.layout import Spool, State, parse_name
 from phd_daemon.spool.record import JobRecord
-from phd_daemon.spool.scheduler import Candidate, Limits, Plan, schedule
+from phd_daemon.spool.scheduler import Plan, StartLimits, WaitingJob, schedule
 from phd_daemon.spool.status_file import JobStatus, in_one_line, read_status, write_status
+from phd_daemon.spool.transitions import Claim
 from phd_daemon.worker.order import WorkOrder
 from restore_core.disk.destination import PART_SUFFIX, REDO_SUFFIX, STAGED_SUFFIX, destination_key, disk_key, names_for
 from restore_core.errors import PhdError
@@ -46,11 +46,11 @@ class Starts:
         """Starts as many of the `ready` jobs as may run now, and tells the others what they wait for."""
         running = {record.stem: record.control.restore_to for record in keeper.busy() if record.control is not None}
         look = DatastoreLook(record_of(config))
-        limits = Limits(
+        limits = StartLimits(
             workers=config.queue.workers,
             enabled=config.queue.enabled,
             key=lambda path: self._key(path, config.datastores.roots),
-            away=look,
+            unmounted=look,
         )
         candidates = []
         for record in ready:
@@ -122,10 +122,10 @@ class Waits:
 
     def tell(self, plan: Plan) -> None:
         """Writes which jobs wait for another job's destination or for a datastore; `phd queue` sees the other reasons by itself."""
-        waits = {name: wait.why for name, wait in plan.waits.items() if wait.behind is not None or wait.away}
+        waits = {name: wait.why for name, wait in plan.waits.items() if wait.behind is not None or wait.unmounted}
         for name in waits.keys() | self._told.keys():
             if waits.get(name) != self._told.get(name) and name in plan.waits:
-                if plan.waits[name].away and self._logged.get(name) != waits[name]:
+                if plan.waits[name].unmounted and self._logged.get(name) != waits[name]:
                     JobLog(self._spool.log(name)).line(waits[name])
                     self._logged[name] = waits[name]
                 with self._guarded("reason to wait", name):
@@ -223,10 +223,10 @@ def _allocated(restore_to: Path) -> int:
     return total
 
 
-def _candidate(record: JobRecord) -> Candidate:
+def _candidate(record: JobRecord) -> WaitingJob:
     if record.control is None:
         raise AssertionError(f"{record.stem} is ready without having been accepted")
-    return Candidate(
+    return WaitingJob(
         name=record.stem,
         priority=record.control.priority,
         arrived_ns=record.arrived_ns,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
+class BackupFacts:
     """A backup whose header was read and is right. `header` is None for a Full, which has none; `disk_size` may be unknown then."""
 
     entry: CatalogEntry
@@ -47,17 +47,17 @@ class Checked:
         return self.header is not None and self.header.section("vmx") is not None
 
 
-def check(entry: CatalogEntry, targets: TargetSet) -> Checked:
+def read_facts(entry: CatalogEntry, targets: TargetSet) -> BackupFacts:
     """Reads the header through the connection that the restore will use."""
     with targets.open(entry.ref) as source:
         if source.read_at(0, min(2, source.size)) != GZIP_MAGIC:
             header = DeltaReader(source).header
-            return Checked(entry=entry, header=header, disk_size=header.disk_size)
+            return BackupFacts(entry=entry, header=header, disk_size=header.disk_size)
         identity = FullReader(source).identity
-        return Checked(entry=entry, header=None, disk_size=identity.disk_size if identity else None)
+        return BackupFacts(entry=entry, header=None, disk_size=identity.disk_size if identity else None)
 
 
-def fulls_of(backup: Checked, config: Config, targets: TargetSet) -> list[Candidate]:
+def fulls_of(backup: BackupFacts, config: Config, targets: TargetSet) -> list[Candidate]:
     """Returns the Fulls of a Delta, proven ones first."""
     with targets.open(backup.entry.ref) as source, fresh_catalog(config) as catalog:
         return candidates(DeltaReader(source), catalog, targets)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from phd_daemon.spool.layout import Spool, State, is_stem
-from phd_daemon.spool.plain import open_own
+from phd_daemon.spool.own_files import open_own
 from phd_daemon.spool.requests import states
 from phd_daemon.spool.status_file import read_status
 from restore_core.errors import ExitCode, UsageError
@@ -20,13 +20,6 @@ from restore_core.naming import printable
 _POLL = 0.2
 _PATIENCE = 5.0
 _CHUNK = 1 << 16
-_WITHOUT_OUTCOME = {
-    State.DONE: ExitCode.DONE,
-    State.CANCELLED: ExitCode.INTERRUPTED,
-    State.REJECTED: ExitCode.BAD_DATA,
-    State.FAILED: ExitCode.TRY_AGAIN,
-}
-"""The exit codes of final states whose status file says nothing: somebody may have removed it."""
 
 
 def state_of(spool: Spool, stem: str) -> State | None:
@@ -68,7 +61,7 @@ def exit_code(spool: Spool, stem: str) -> int | None:
     status = read_status(spool.status(stem))
     if state is not State.DONE and status is not None and status.outcome is not None and status.outcome.exit_code:
         return status.outcome.exit_code
-    return _WITHOUT_OUTCOME[state]
+    return ExitCode.TRY_AGAIN if state.exit_code is None else state.exit_code
 
 
 def _is_over(spool: Spool, stem: str) -> bool | None:

@@ -1,7 +1,7 @@
-"""Where a disk may go: the datastores of this host, and the disks of its name that lie on them already.
+"""Where a disk may be restored to: the datastores of this host, and the disks with its name that are on them already.
 
-Looked for are `NAME` in a datastore, in its folders, and in the folders of those: that is where virtual machines live.
-No link is followed below a datastore. What is found is of this moment only; the restore looks again.
+A disk is looked for in a datastore, in its folders, and in their folders: virtual machines are kept there. No link below a
+datastore is followed. What is found is true for this moment only; the restore looks again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MOST_FOLDERS = 5000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Datastore:
-    """A direct child of a root. Sizes are bytes; both 0 if the file system does not say."""
+    """A folder directly below a root. Sizes are bytes; both are 0 if the file system does not tell them."""
 
     path: Path
     free: int
@@ -33,7 +33,7 @@ class Datastore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A disk that lies there. `refused` says why it cannot be written over, and by whom it is held; empty: it can."""
+    """A disk that is there already. `refused` says why it cannot be overwritten, and who uses it; empty if it can."""
 
     path: Path
     store: Datastore
@@ -42,18 +42,18 @@ class Place:
 
 
 def datastores(roots: Iterable[Path]) -> list[Datastore]:
-    """All datastores below the roots, by name; a root that cannot be read holds none."""
+    """Returns all datastores below the roots, by name; none for a root that cannot be read."""
     found = [_datastore(path) for root in roots for path in _children(root, links=True)]
     return sorted(found, key=lambda store: store.path)
 
 
 def folders(datastore: Path) -> list[str]:
-    """Names of the folders directly on a datastore."""
+    """Returns the names of the folders directly on a datastore."""
     return sorted(path.name for path in _children(datastore, links=False))
 
 
 def folder_for(datastore: Path, vm: str, uuid: str | None, disk: str) -> str:
-    """The folder to propose: the machine's name. Where another disk of this name lies there, one of its own with its UUID."""
+    """Returns the folder to propose: the name of the machine; with its UUID where another disk of this name is in that folder."""
     name = vm.replace("/", "_").lstrip(".") or "restored"
     own = f"{name}-{uuid[:8]}" if uuid else f"{name}-2"
     taken = disk and _is_there(datastore / name / disk)
@@ -61,12 +61,12 @@ def folder_for(datastore: Path, vm: str, uuid: str | None, disk: str) -> str:
 
 
 def existing(stores: Iterable[Datastore], name: str, roots: tuple[Path, ...]) -> list[Place]:
-    """The disks called `name` on the datastores."""
+    """Returns the disks with this name on the datastores."""
     return [_place(folder / name, store, roots) for store in stores for folder in _walk(store.path) if _is_there(folder / name)]
 
 
 def flats_alone(roots: Iterable[Path]) -> list[tuple[Path, int]]:
-    """Flat files on the datastores that have no descriptor, with their size in bytes."""
+    """Returns the flat files on the datastores that have no descriptor, with their sizes in bytes."""
     found = []
     for store in datastores(roots):
         for folder in _walk(store.path):
@@ -77,13 +77,13 @@ def flats_alone(roots: Iterable[Path]) -> list[tuple[Path, int]]:
 
 
 def is_there(path: Path) -> bool:
-    """Whether a disk lies there: its descriptor, or the data file beside it."""
+    """Returns whether a disk is there: its descriptor, or the data file beside it."""
     disk, descriptor = names_for(path, confined=False)
     return any(os.path.lexists(path.with_name(name)) for name in (disk, descriptor) if name)
 
 
 def wrong_name(folder: Path, name: str, *, confined: bool) -> str | None:
-    """Why a disk in `folder` cannot have this name; None if it can. A file of that name is tried where a part file would go."""
+    """Returns why a disk in `folder` cannot have this name; None if it can. Creates and deletes a file to see."""
     if "/" in name:
         return f"{printable(name)}: a '/' cannot stand in a name"
     if "|" in name:
@@ -92,33 +92,33 @@ def wrong_name(folder: Path, name: str, *, confined: bool) -> str | None:
         names_for(folder / name, confined=confined)
     except PhdError as error:
         return str(error)
-    return _not_borne(folder, name)
+    return _refused_by_file_system(folder, name)
 
 
 def wrong_folder(parent: Path, name: str) -> str | None:
-    """Why a folder in `parent` cannot have this name; None if it can, or is there."""
+    """Returns why a folder in `parent` cannot have this name; None if it can, or is there."""
     if "/" in name or name in (".", ".."):
         return f"{printable(name)}: give the name of one folder"
     if "|" in name:
         return f"{printable(name)}: a '|' cannot stand in a name, it separates the fields of vmdks.auto"
     if not name.isprintable():
         return f"{printable(name)}: a name has no control characters"
-    return None if (parent / name).is_dir() else _not_borne(parent, name)
+    return None if (parent / name).is_dir() else _refused_by_file_system(parent, name)
 
 
 def wrong_path(text: str) -> str | None:
-    """Why this is no path of a folder that is written out in full; None if it is."""
+    """Returns why this is not the whole path of a folder; None if it is."""
     whole = text.startswith("/") and ".." not in Path(text).parts
     return None if whole else "Write the whole path, from / on, without '..'."
 
 
 def ends_like_a_disk(path: Path) -> bool:
-    """Whether the suffix is one of a disk. Any but .vmdk makes a raw image without a descriptor."""
+    """Returns whether the suffix is one of a disk. Any but .vmdk makes a raw image without a descriptor."""
     return path.suffix.lower() in _SUFFIXES
 
 
 def in_use(path: Path) -> str | None:
-    """By whom a disk is used, so that it cannot be written; None if by nobody."""
+    """Returns who uses a disk, so that it cannot be written; None if nobody does."""
     try:
         holder = holder_of(path)
     except PhdError as error:
@@ -126,8 +126,8 @@ def in_use(path: Path) -> str | None:
     return f"{printable(path.name)} is in use: {holder}" if holder else None
 
 
-def _not_borne(folder: Path, name: str) -> str | None:
-    """What the file system says to such a name. Where the folder is still missing, it is asked in the nearest one that is there."""
+def _refused_by_file_system(folder: Path, name: str) -> str | None:
+    """Returns why the file system refuses this name. A folder that is missing is tried in the nearest one that is there."""
     while not folder.is_dir():
         folder = folder.parent
     path = folder / f"{name}.phd-try"
@@ -162,7 +162,7 @@ def _is_there(path: Path) -> bool:
 
 
 def _walk(datastore: Path) -> Iterator[Path]:
-    """The datastore, its folders, and theirs; so many and no more."""
+    """Yields the datastore, its folders, and their folders, up to a limit."""
     level, seen = [datastore], 1
     yield datastore
     for _ in range(_LEVELS):

@@ -9,23 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from phd_daemon.operations.installation import spool_of
-from phd_daemon.spool.layout import State
+from phd_daemon.spool.layout import Act
 from phd_daemon.spool.snapshot import JobView, nobody_serves, snapshot
 from restore_core.errors import PhdError
 
 if TYPE_CHECKING:
     from phd_daemon.config.model import Config
-
-
-class Act(enum.Enum):
-    """What can be done to a job; the value is the name of the command."""
-
-    HOLD = "hold"
-    RELEASE = "release"
-    CANCEL = "cancel"
-    RETRY = "retry"
-    PRIORITY = "priority"
-    REMOVE = "clean"
 
 
 class Obstacle(enum.Enum):
@@ -57,14 +46,9 @@ def jobs(settings: Config) -> tuple[JobView, ...]:
 
 def possible(job: JobView) -> tuple[Act, ...]:
     """Returns what can be done to a job as it is now."""
-    if job.state.final:
-        return Act.RETRY, Act.REMOVE
-    if job.state is State.HELD:
-        return Act.RELEASE, Act.CANCEL
-    if job.state is State.WAITING:
-        again = (Act.RETRY,) if job.next_try is not None and job.next_try > time.time() else ()
-        return Act.HOLD, Act.PRIORITY, *again, Act.CANCEL
-    return (Act.CANCEL,)
+    waits_for_next_try = {Act.RETRY} if job.next_try is not None and job.next_try > time.time() else set()
+    allowed = job.state.acts | waits_for_next_try
+    return tuple(one for one in Act if one in allowed)
 
 
 def act(settings: Config, what: Act, names: Iterable[str]) -> Iterator[Answer]:
@@ -84,9 +68,9 @@ def act(settings: Config, what: Act, names: Iterable[str]) -> Iterator[Answer]:
 
 def set_priority(settings: Config, name: str, number: int) -> int:
     """Gives a waiting job a priority, 0 (first) to 9 (last). Returns the one it had. Raises `UsageError`, `OSError`."""
-    from phd_daemon.spool.priority import set_priority as write
+    from phd_daemon.spool import requests
 
-    return write(spool_of(settings).folder, name, number)
+    return requests.set_priority(spool_of(settings).folder, name, number)
 
 
 def clean(settings: Config, names: Collection[str] = (), *, older_than: float | None = None) -> list[str]:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from phd_daemon.operations.follow import state_of
 from phd_daemon.operations.installation import spool_of
 from phd_daemon.spool.control_file import ControlFile, check_policy, parse_control_file, render_control_file
-from phd_daemon.spool.drop import drop
 from phd_daemon.spool.layout import Spool, too_long
+from phd_daemon.spool.requests import drop
 from restore_core.errors import UsageError
 from restore_core.naming import printable
 

@@ -29,9 +29,9 @@ from phd_daemon.replication import pass_record, schedule
 from phd_daemon.replication.pass_record import Findings, Pass
 from phd_daemon.replication.rules_file import load_rules
 from phd_daemon.spool.control_file import MAX_BYTES, ControlFile, check_policy, parse_control_file, render_control_file
-from phd_daemon.spool.drop import drop
 from phd_daemon.spool.layout import Spool, State
-from phd_daemon.spool.plain import open_plain
+from phd_daemon.spool.own_files import open_plain
+from phd_daemon.spool.requests import drop
 from phd_daemon.spool.snapshot import JobView, snapshot
 from phd_daemon.worker import sandbox
 from restore_core.catalog import CatalogEntry
@@ -55,15 +55,8 @@ PRIORITY = 7
 """Jobs of people, whose default is 5, go first."""
 
 
-_PHASES = {
-    State.WAITING: Phase.ACTIVE,
-    State.HELD: Phase.ACTIVE,
-    State.RUNNING: Phase.ACTIVE,
-    State.DONE: Phase.DONE,
-    State.FAILED: Phase.FAILED,
-    State.REJECTED: Phase.FAILED,
-    State.CANCELLED: Phase.CANCELLED,
-}
+_PHASES = {None: Phase.ACTIVE, ExitCode.DONE: Phase.DONE, ExitCode.INTERRUPTED: Phase.CANCELLED}
+"""By the exit code of a job's state; every other end is a failure."""
 
 
 class AlreadyRunning(TryAgainLater):
@@ -214,7 +207,7 @@ def queued_jobs(spool: Spool) -> tuple[QueuedJob, ...]:
 
 
 def _queued_job(view: JobView, archive: str, destination: str) -> QueuedJob:
-    phase = _PHASES[view.state]
+    phase = _PHASES.get(view.state.exit_code, Phase.FAILED)
     return QueuedJob(
         name=view.name,
         state=view.state.meaning,

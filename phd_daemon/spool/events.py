@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from phd_daemon.spool.intake import Seen
+from phd_daemon.spool.intake import SubmittedFile
 from phd_daemon.spool.layout import Spool
-from phd_daemon.spool.reconcile import Again, End, Forget, Moves, StepAside, Withdraw
+from phd_daemon.spool.reconcile import Change, End, Forget, RenameOlder, WaitAgain, Withdraw
 from phd_daemon.spool.record import JobRecord
 from phd_daemon.spool.status_file import JobStatus, read_status
 from restore_core.errors import PhdError
@@ -50,7 +50,7 @@ class JobRejected:
     """A control file was refused. `error` holds the reason, its remedy and the exit code."""
 
     name: str
-    seen: Seen
+    file: SubmittedFile
     error: PhdError
 
 
@@ -217,16 +217,16 @@ def ignore(_event: Event) -> None:
     """Does nothing, for callers that nobody listens to."""
 
 
-def of_move(spool: Spool, before: JobRecord, after: JobRecord | None, action: Moves) -> Event | None:
+def of_move(spool: Spool, before: JobRecord, after: JobRecord | None, action: Change) -> Event | None:
     """Returns what a change of state means to others; None for one that only the daemon's own records show."""
     match action:
         case Withdraw():
             return JobWithdrawn(job=before)
         case Forget():
             return JobForgotten(job=before)
-        case StepAside():
+        case RenameOlder():
             return JobRenamed(job=before)
-        case Again():
+        case WaitAgain():
             return JobWaitsAgain(job=after or before, why=action.why)
         case End() if after is not None:
             reason = action.outcome.reason if action.outcome is not None else action.reason

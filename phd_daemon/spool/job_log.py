@@ -1,36 +1,36 @@
-"""`JOB.log`: the job's log as plain text, for `tail -f` and `less`. The one writer for daemon and worker.
+"""`JOB.log`: the job's log as plain text, for `tail -f` and `less`. Daemon and worker write it through this module.
 
     2026-11-22 13:18:06 accepted from root
 
-Each line is one `write` to a file opened with O_APPEND, so that lines of two writers never mix. The file is opened
-anew for every line: a log that was removed or rotated is simply begun again. Times are local, as in every log an
-administrator reads beside it. A log is a view: failing to write it never fails a restore, and it is not made durable.
+Each entry is one `write` to a file opened with O_APPEND, so the lines of two writers never mix. The file is opened for every entry,
+so a log that was deleted or rotated is created again. Times are local, as in other logs of the machine. The log is for people: a
+failure to write it never fails a restore, and it is not made durable.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
 
-from phd_daemon.spool.in_the_way import is_own, take_over
-from phd_daemon.spool.readers import let_read, named_readers
-from restore_core import durable, naming
+from phd_daemon.spool.access import let_read, named_readers
+from phd_daemon.spool.own_files import is_own, take_over, temporary_name
+from restore_core import durable
+from restore_core.naming import printable
 
 CAP_BYTES = 8 << 20
-"""A job that prints for ever stops here; what ends an attempt is still written (F60 in docs/faults.md)."""
+"""The log of a job that never stops printing ends here; the lines that end an attempt are still written (docs/faults.md, F60)."""
 _MARK = "log truncated: it has reached its limit of {} MiB"
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _quiet: ContextVar[bool] = ContextVar("quiet", default=False)
 
 
 @contextlib.contextmanager
-def said_before(quiet: bool) -> Iterator[None]:
-    """With `quiet` nothing is written to any log: what failed is tried again, and its lines stand there already."""
+def muted(quiet: bool) -> Iterator[None]:
+    """With `quiet` no log is written: a step that failed is tried again, and its lines are in the log already."""
     before = _quiet.set(quiet)
     try:
         yield
@@ -39,7 +39,7 @@ def said_before(quiet: bool) -> Iterator[None]:
 
 
 class JobLog:
-    """Appends lines to the log at `path`, which user `reader` may read, too."""
+    """The log at `path`, which user `reader` may read, too."""
 
     def __init__(self, path: Path, *, reader: int | None = None, cap: int = CAP_BYTES) -> None:
         self.path = path
@@ -47,11 +47,10 @@ class JobLog:
         self._cap = cap
 
     def line(self, text: str, *, past_cap: bool = False) -> bool:
-        """Append `text`, each of its lines with the time before it. False when nothing could be written.
+        """Appends `text`, each of its lines after the time. Returns False if nothing could be written.
 
-        Names in `text` have gone through `naming.printable` already; control characters that slipped through are
-        escaped here, newlines begin a new line. `past_cap` is for the few lines that end an attempt: they are
-        written even when the log is full.
+        A newline begins a new line; other control characters are escaped, though names in `text` have gone through
+        `naming.printable` before. `past_cap` is for the few lines that end an attempt: they are written even when the log is full.
         """
         try:
             return not _quiet.get() and self._append(_stamped(text), past_cap=past_cap)
@@ -70,23 +69,22 @@ class JobLog:
         return bool(data)
 
     def _cut(self, data: bytes, room: int) -> bytes:
-        """What still fits, filled up to the cap, then the mark: so that it is written once. Nothing when full already."""
+        """Returns what still fits, up to the cap, then the mark; nothing if the log is full, so the mark is written once."""
         if room < 0:
             return b""
-        mark = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {_MARK.format(self._cap >> 20)}\n"
-        return data[:room].rstrip(b"\n") + b"\n" + mark.encode()
+        return data[:room].rstrip(b"\n") + b"\n" + _stamped(_MARK.format(self._cap >> 20))
 
 
 def open_log(path: Path, *, reader: int | None = None) -> int:
-    """The log, open for appending, made for `reader` if it is not there. Raises `OSError`.
+    """Opens the log for appending, and creates it for `reader` if it is not there. Raises `OSError`.
 
-    In a drop box anybody may have put anything under its name: a FIFO to stop us, a link or a hard link to have us write into
-    another file, a file of their own to read and change what we say of somebody else's job. That is put aside, not used.
+    In a drop box another user may have created something under its name: a FIFO that would block us, a link or a hard link to
+    another file, a file of his own in which he could read and change what we write. Such a thing is put aside.
     """
     try:
         fd = _open(path)
         return fd if fd is not None else _new(path, reader)
-    except FileExistsError:  # the other writer, daemon or worker, was quicker
+    except FileExistsError:  # the other writer, daemon or worker, has created it meanwhile
         fd = _open(path)
         if fd is None:
             raise
@@ -94,7 +92,7 @@ def open_log(path: Path, *, reader: int | None = None) -> int:
 
 
 def begin_log(path: Path, *, reader: int) -> bool:
-    """Whether a log that is there is of jobs of user `reader`, and goes on; else it must make way. Raises `OSError`."""
+    """Whether `reader` may go on with the log: it does not exist, or only he may read it. Raises `OSError`."""
     fd = _open(path)
     if fd is None:
         return True
@@ -105,7 +103,7 @@ def begin_log(path: Path, *, reader: int) -> bool:
 
 
 def _open(path: Path) -> int | None:
-    """The log as it is, None where there is none or something else has its name."""
+    """Opens the existing log; None if there is none or something else has its name."""
     try:
         if not _ours(os.lstat(path)):
             return None
@@ -120,7 +118,7 @@ def _open(path: Path) -> int | None:
 
 
 def _new(path: Path, reader: int | None) -> int:
-    part = path.with_name(f".phd-{secrets.token_hex(8)}.tmp")  # the purge knows this name, should we be killed
+    part = temporary_name(path.parent)
     fd = os.open(part, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         let_read(fd, path.parent, uid=reader)
@@ -135,7 +133,7 @@ def _new(path: Path, reader: int | None) -> int:
 
 
 def _named(part: Path, path: Path) -> str:
-    """Give a new log its name; a sentence about what was in its way."""
+    """Gives a new log its name; returns a sentence about what else had it."""
     try:
         durable.move(part, path, durable=False)
     except FileExistsError:
@@ -149,12 +147,17 @@ def _ours(found: os.stat_result) -> bool:
     return is_own(found) and found.st_nlink == 1
 
 
+def timestamp(seconds: float | None = None) -> str:
+    """Returns a time as the log writes it: local. Without `seconds`, the time now."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
 def _stamped(text: str) -> bytes:
-    stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-    return "".join(f"{stamp} {_harmless(line)}\n" for line in text.split("\n")).encode("utf-8", "backslashreplace")
+    stamp = timestamp()
+    return "".join(f"{stamp} {_escaped(line)}\n" for line in text.split("\n")).encode("utf-8", "backslashreplace")
 
 
-def _harmless(line: str) -> str:
+def _escaped(line: str) -> str:
     if line.isprintable():
         return line
-    return "".join(c if c in "%\t" else naming.printable(c) for c in line)
+    return "".join(c if c in "%\t" else printable(c) for c in line)

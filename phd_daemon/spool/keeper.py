@@ -1,9 +1,9 @@
-"""One round over the spool: scan, decide, act, stem by stem, until nothing is left to do but wait or run.
+"""The rounds over the spool: scan, decide, act, until every job waits or runs.
 
     for every stem that has a control file or a record:
         facts -> reconcile -> action; do it and look again, until it is Nothing, Ready, Live or Cancel
 
-The keeper remembers records and how long a file has been still. All of it can be lost: the next round finds it again.
+The keeper remembers records, and for how long each file has not changed. All of it can be lost: the next round finds it again.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from phd_daemon.spool import admit, events, intake, transitions
-from phd_daemon.spool.job_log import said_before
+from phd_daemon.spool import events, intake, transitions
+from phd_daemon.spool.job_log import muted
 from phd_daemon.spool.layout import Spool, State, parse_name
 from phd_daemon.spool.locks import lock_is_held
 from phd_daemon.spool.reconcile import (
     Action,
-    Again,
     Cancel,
+    Change,
     End,
     Examine,
     Facts,
     Live,
-    Moves,
     Nothing,
     Ready,
-    StepAside,
+    RenameOlder,
+    WaitAgain,
     Withdraw,
     not_started,
     reconcile,
@@ -43,22 +43,22 @@ _MOST_STEPS = 8
 _LOOK_AGAIN = 2.0
 _AFTER_TROUBLE = 5.0
 _AFTER_BUG = 30.0
-_PATIENCE = 0.5
-"""For so long a round takes in new files: 10,000 that come at once must not keep finished workers waiting for seconds."""
+_ACCEPT_SECONDS = 0.5
+"""Time limit for accepting new files in one round: 10,000 that come at once must not delay the end of finished jobs by seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """What the door needs of the configuration. With `open` false nothing is accepted: the queue is disabled."""
+class IntakeRules:
+    """Which files are accepted as jobs. With `open` false none is: the queue is disabled."""
 
-    judge: intake.Judge
+    validate: intake.Validate
     submitters: Collection[str]
     open: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """How a worker of ours ended: in words, whether we had told it to stop, and whether that was because it hung."""
+class WorkerEnd:
+    """How a worker of this daemon ended: in words, whether it was told to stop, and whether that was because it hung."""
 
     how: str
     stop_asked: bool
@@ -67,7 +67,7 @@ class Ending:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """What a round found. `after` is in how many seconds something may be due that rings no bell."""
+    """What a round found. `after` is in how many seconds something may be due without a change in the spool."""
 
     ready: tuple[JobRecord, ...]
     live: tuple[JobRecord, ...]
@@ -77,7 +77,7 @@ class Round:
 
 @dataclass(slots=True, kw_only=True)
 class _Watched:
-    """A file that waits to be complete: how it looked, and since when (monotonic) it has looked so."""
+    """A waiting file that may not be complete: its facts, and since when (monotonic) they have not changed."""
 
     file: FileFacts
     since: float
@@ -85,11 +85,11 @@ class _Watched:
 
 
 class Keeper:
-    """The rounds over one spool. `ended` is called with each record that has come to a final state.
+    """Makes the rounds over one spool. `ended` is called with each record that has reached a final state.
 
-    `enter` is called before a job is called done, with its record and when it ended; while it raises `OSError`, it waits.
-    `unreaped` says whether a worker's end is still to be heard of: until then it counts as alive, or a second one would be
-    started beside it, and nobody could say how the first one ended.
+    `enter` is called before a job becomes done, with its record and the time of its end; while it raises `OSError`, the job stays
+    running. `unreaped` says whether a job has a child process that was not reaped yet. Such a worker counts as alive: otherwise a
+    second one would be started, and how the first one ended would never be known.
     """
 
     def __init__(
@@ -113,35 +113,35 @@ class Keeper:
         self._records: dict[str, JobRecord | None] = {}
         self._watched: dict[str, _Watched] = {}
         self._calm: dict[str, tuple[Files, Nothing | Ready]] = {}
-        self._endings: dict[str, Ending] = {}
+        self._endings: dict[str, WorkerEnd] = {}
         self._resting: dict[str, float] = {}
         self._failed: dict[str, tuple[type[Action], Files]] = {}
         self._troubles = Troubles(spool)
         self._until = 0.0
         self._load()
 
-    def round(self, policy: Policy, *, renamed_in: Collection[str] = ()) -> Round:
-        """Look at everything once. `renamed_in` are names that were renamed into place. Raises `OSError` with the folder gone."""
-        self._until = time.monotonic() + _PATIENCE
+    def round(self, rules: IntakeRules, *, renamed_in: Collection[str] = ()) -> Round:
+        """Looks at every job once. `renamed_in` are names that were renamed into place. Raises `OSError` if the folder is gone."""
+        self._until = time.monotonic() + _ACCEPT_SECONDS
         found = self._reader.scan()
         hints = {parsed[0] for name in renamed_in if (parsed := parse_name(name)) is not None and parsed[1] is State.WAITING}
         answers: list[tuple[str, Action]] = []
         for stem in sorted(found.keys() | {stem for stem, record in self._records.items() if record is not None}):
-            answers.append((stem, self._try(stem, found.get(stem), policy, renamed_in=stem in hints)))
+            answers.append((stem, self._try(stem, found.get(stem), rules, renamed_in=stem in hints)))
             self._tick()
         self._tidy(found)
         return self._summary(answers)
 
-    def claim(self, stem: str) -> admit.Claim | None:
-        """Take a ready job for a worker; None when it cannot be had just now. Raises `OSError`; then it rests a while."""
+    def claim(self, stem: str) -> transitions.Claim | None:
+        """Takes a ready job for a worker; returns None if it cannot be had now. Raises `OSError`; then it waits a while."""
         record = self._records.get(stem)
         self._calm.pop(stem, None)
         if record is None:
             return None
         try:
-            claimed = admit.claim(self._spool, record)
+            claimed = transitions.claim(self._spool, record)
         except FileNotFoundError:
-            raise  # somebody was quicker: there is news of it at once
+            raise  # the file is gone: the next round is at once, and sees why
         except Exception as error:
             self._resting[stem] = time.monotonic() + (_AFTER_TROUBLE if isinstance(error, OSError) else _AFTER_BUG)
             raise
@@ -150,7 +150,7 @@ class Keeper:
         return claimed
 
     def put_back(self, stem: str, *, why: str, wait: float, died: bool = False) -> None:
-        """A claimed job whose worker could not be started (its lock is free again) waits some seconds more.
+        """Lets a claimed job whose worker could not be started wait some seconds more; its lock is free again.
 
         With `died` that counts as the death of a worker: after the last one allowed the job has failed.
         """
@@ -158,14 +158,14 @@ class Keeper:
         if record is not None:
             action = not_started(record, why=why, next_try=time.time() + wait, died=died)
             self._records[stem] = transitions.apply(self._spool, stem, record, action)
-            self._told(stem, record, action)
+            self._report_change(stem, record, action)
 
-    def worker_ended(self, stem: str, ending: Ending) -> None:
-        """A worker was reaped: the next round asks how, should it have left no outcome."""
+    def worker_ended(self, stem: str, ending: WorkerEnd) -> None:
+        """Remembers how a worker ended: the next round needs it if the worker left no outcome."""
         self._endings[stem] = ending
 
     def busy(self) -> tuple[JobRecord, ...]:
-        """Records of jobs that are running as far as we know; not those that have ended and only wait to be entered."""
+        """Returns the records of running jobs, without those that have ended and for which `enter` still fails."""
         records = (record for stem, record in self._records.items() if stem not in self._unentered)
         return tuple(record for record in records if record is not None and record.state is State.RUNNING)
 
@@ -180,30 +180,30 @@ class Keeper:
             return self._records[stem]
         record = read_record(self._spool.record(stem))
         if isinstance(record, NewerRecord):
-            self._troubles.say(stem, f"its record is of version {record.version}, newer than this program: left alone")
+            self._troubles.report(stem, f"its record is of version {record.version}, newer than this program: left alone")
             return record
         self._records[stem] = record
         return record
 
-    def _try(self, stem: str, files: Files | None, policy: Policy, *, renamed_in: bool) -> Action:
-        """One stem's trouble, and even a bug that it brings to light, is no other's."""
+    def _try(self, stem: str, files: Files | None, rules: IntakeRules, *, renamed_in: bool) -> Action:
+        """Settles one stem. An error, even a bug of this program, does not affect the other jobs."""
         rest = self._resting.get(stem, 0.0) - time.monotonic()
         if rest > 0:
-            return Nothing(after=rest, why="rests after an error")
+            return Nothing(after=rest, why="waits after an error")
         try:
-            return self._settle(stem, files or self._reader.look(stem), policy, renamed_in=renamed_in)
+            return self._settle(stem, files or self._reader.look(stem), rules, renamed_in=renamed_in)
         except OSError as error:
-            self._troubles.say_of_job(stem, str(error), self._records.get(stem))
+            self._troubles.report_job(stem, str(error), self._records.get(stem))
             return Nothing(after=_AFTER_TROUBLE)
         except Exception as error:  # noqa: BLE001  whatever it is: the other jobs go on
             self._on_event(events.BugFound(error=error, message="a bug of ours; this job is left alone for a while", name=stem))
             what = f"a bug of ours: {type(error).__name__}: {printable(str(error))}"
-            self._troubles.say_of_job(stem, what, self._records.get(stem))
+            self._troubles.report_job(stem, what, self._records.get(stem))
             self._resting[stem] = time.monotonic() + _AFTER_BUG
             return Nothing(after=_AFTER_BUG)
 
-    def _settle(self, stem: str, files: Files, policy: Policy, *, renamed_in: bool) -> Action:
-        """Act on one stem until it is at rest."""
+    def _settle(self, stem: str, files: Files, rules: IntakeRules, *, renamed_in: bool) -> Action:
+        """Acts on one stem until there is nothing more to do now."""
         calm = self._calm.get(stem)
         if calm is not None and calm[0] == files:
             return calm[1]
@@ -217,9 +217,9 @@ class Keeper:
                 if isinstance(action, Ready) or action == Nothing(why=getattr(action, "why", "")):
                     self._calm[stem] = (files, action)
                 return action
-            with said_before(self._failed.get(stem) == (type(action), files)):
+            with muted(self._failed.get(stem) == (type(action), files)):
                 self._failed[stem] = (type(action), files)
-                waits = self._act(stem, record, action, policy)
+                waits = self._act(stem, record, action, rules)
                 del self._failed[stem]
             if waits is not None:
                 return waits
@@ -227,44 +227,44 @@ class Keeper:
             self._watch(stem, files, renamed_in=False)
         return Nothing(after=_LOOK_AGAIN)
 
-    def _act(self, stem: str, record: JobRecord | None, action: Examine | Moves, policy: Policy) -> Nothing | None:
-        """Do it; something to wait for if it could not be done now."""
+    def _act(self, stem: str, record: JobRecord | None, action: Examine | Change, rules: IntakeRules) -> Nothing | None:
+        """Carries out the action; returns something to wait for if that is not possible now."""
         if record is not None and isinstance(action, End) and action.state is State.DONE and action.outcome is not None:
             self._unentered.add(stem)
             self._enter(record, action.outcome.finished_at)
             self._unentered.discard(stem)
         try:
             if isinstance(action, Examine):
-                return self._examine(stem, record, action, policy)
+                return self._examine(stem, record, action, rules)
             self._records[stem] = transitions.apply(self._spool, stem, record, action)
         except (FileNotFoundError, FileExistsError):
-            return None  # somebody was quicker: look again
-        self._told(stem, record, action)
+            return None  # somebody else has renamed it: look again
+        self._report_change(stem, record, action)
         return None
 
-    def _examine(self, stem: str, record: JobRecord | None, action: Examine, policy: Policy) -> Nothing | None:
-        if not policy.open:
+    def _examine(self, stem: str, record: JobRecord | None, action: Examine, rules: IntakeRules) -> Nothing | None:
+        if not rules.open:
             return Nothing(why="the queue is disabled")
         if time.monotonic() > self._until:
             return Nothing(after=0.0, why="many have come at once")
         path = self._spool.control(stem, State.WAITING)
-        found = intake.examine(path, judge=policy.judge, submitters=policy.submitters)
+        found = intake.examine(path, validate=rules.validate, submitters=rules.submitters)
         if isinstance(found, intake.NotYet):
             self._watched.pop(stem, None)
             return Nothing(after=_LOOK_AGAIN, why=found.why)
         if isinstance(found, intake.Accepted):
-            accepted = self._records[stem] = admit.accept(self._spool, stem, record, action, found)
+            accepted = self._records[stem] = intake.accept(self._spool, stem, record, action, found)
             self._on_event(events.JobAccepted(job=accepted))
         else:
-            self._records[stem] = admit.reject(self._spool, stem, record, action, found)
-            self._on_event(events.JobRejected(name=stem, seen=found.seen, error=found.error))
+            self._records[stem] = intake.reject(self._spool, stem, record, action, found)
+            self._on_event(events.JobRejected(name=stem, file=found.file, error=found.error))
         return None
 
-    def _told(self, stem: str, before: JobRecord | None, action: Moves) -> None:
-        """Tells those who listen, and the service, of a change of state."""
+    def _report_change(self, stem: str, before: JobRecord | None, action: Change) -> None:
+        """Tells those who listen about a change of state."""
         after = self._records.get(stem)
-        if isinstance(action, Again | StepAside) and after is None:
-            # It stepped aside under a new name, of which we may believe that it has no record.
+        if isinstance(action, WaitAgain | RenameOlder) and after is None:
+            # It has a new name now, for which we may have remembered that there is no record.
             self._records = {name: record for name, record in self._records.items() if record is not None}
         if before is not None and before.state is State.RUNNING and (after is None or after.state is not State.RUNNING):
             self._endings.pop(stem, None)
@@ -276,7 +276,7 @@ class Keeper:
     def _facts(self, stem: str, files: Files, record: JobRecord | None) -> Facts:
         runs = State.RUNNING in files or (record is not None and record.state is State.RUNNING)
         held = runs and (self._unreaped(stem) or lock_is_held(self._spool.lock(stem)))
-        # The lock is asked first: a worker writes its outcome before it lets the lock go.
+        # The lock is looked at first: a worker writes its outcome before it releases the lock.
         ended = record is not None and record.state is State.RUNNING and not held
         watched = self._watched.get(stem)
         ending = self._endings.get(stem)
@@ -309,7 +309,7 @@ class Keeper:
         elif renamed_in:
             seen.renamed_in = True
         if file.kind is Kind.OTHER:
-            self._troubles.say(stem, f"{printable(self._spool.control(stem, State.WAITING).name)} is no file: left alone")
+            self._troubles.report(stem, f"{printable(self._spool.control(stem, State.WAITING).name)} is no file: left alone")
 
     def _summary(self, answers: list[tuple[str, Action]]) -> Round:
         def of(kind: type[Action]) -> tuple[JobRecord, ...]:
@@ -320,19 +320,19 @@ class Keeper:
         return Round(ready=of(Ready), live=of(Live), cancel=of(Cancel), after=min(dues, default=None))
 
     def _tidy(self, found: Collection[str]) -> None:
-        """Forget what was remembered of files that are gone."""
+        """Forgets files that are gone."""
         self._watched = {stem: seen for stem, seen in self._watched.items() if stem in found}
         self._calm = {stem: calm for stem, calm in self._calm.items() if stem in found}
         self._resting = {stem: until for stem, until in self._resting.items() if stem in found}
         for name in self._reader.too_long:
-            self._troubles.say(name, "the name is longer than 200 bytes: left alone. Rename it to something shorter")
-        self._troubles.clear(self._reader.in_the_way)
-        self._troubles.forget({*found, *self._reader.too_long, *self._reader.in_the_way})
+            self._troubles.report(name, "the name is longer than 200 bytes: left alone. Rename it to something shorter")
+        self._troubles.put_aside(self._reader.obstacles)
+        self._troubles.forget({*found, *self._reader.too_long, *self._reader.obstacles})
         self._failed = {stem: action for stem, action in self._failed.items() if stem in found or self._records.get(stem)}
 
 
 def _still(watched: _Watched) -> float:
-    """For how many seconds the file has not changed: as we saw it, or as its own times say."""
+    """Returns for how many seconds the file has not changed, as we saw it or as its times say."""
     seen = time.monotonic() - watched.since
     by_clock = time.time() - watched.file.ctime_ns / 1e9
     return max(seen, by_clock)

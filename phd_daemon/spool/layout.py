@@ -1,11 +1,11 @@
-"""Names in the spool: which state a control file is in, where everything that belongs to a job lies.
+"""The states of a job, and the names of its files in the spool.
 
     crm.job  crm.held  crm.running  crm.done  crm.failed  crm.cancelled  crm.rejected      the control file, by state
     crm.log  crm.status                                                                    beside it
     .state/crm.json  .state/crm.lock  .state/.daemon.lock  .state/.datastores.json         the daemon's own
 
-The stem may hold any byte a file name may, dots included; names that begin with a dot are nobody's jobs. Editors'
-droppings (`crm.job~`, `crm.job.tmp`, `.crm.job.swp`, `#crm.job#`) end differently and are never met as jobs.
+The stem (`crm`) may hold any byte that a file name may, dots included, but does not begin with a dot. Temporary files of editors
+(`crm.job~`, `crm.job.tmp`, `.crm.job.swp`, `#crm.job#`) have other endings, so they are no jobs.
 """
 
 from __future__ import annotations
@@ -15,124 +15,151 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
+
+from restore_core.errors import ExitCode
 
 MAX_STEM_BYTES = 200
-"""A longer stem could not be rotated or get a log beside it: 255 is the limit of a name."""
+"""A longer stem leaves no room for the names of its log and its rotations: 255 bytes is the limit of a name."""
 STATE_FOLDER = ".state"
 LOG, STATUS = "log", "status"
 _ROTATED = re.compile(r"(?P<stem>.+)\.~(?P<number>[1-9]\d*)\Z", re.DOTALL)
 
 
+class Act(enum.Enum):
+    """What a person may ask for a job, in the order of menus; the value is the name of the command."""
+
+    HOLD = "hold"
+    RELEASE = "release"
+    PRIORITY = "priority"
+    RETRY = "retry"
+    REMOVE = "clean"
+    CANCEL = "cancel"
+
+
+_ENDED = frozenset({Act.RETRY, Act.REMOVE})
+
+
 class State(enum.Enum):
-    """Where a job is; the value is the extension of its control file."""
+    """The table of job states. One row holds everything that is said of a state; a new state is a new row.
 
-    WAITING = "job"
-    HELD = "held"
-    RUNNING = "running"
-    DONE = "done"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    REJECTED = "rejected"
+    The columns: suffix of the control file (it is the value of the member); `meaning`, the word people read; `place` in lists of
+    jobs; `moves_on`, whether the daemon does the next step without a person; `exit_code` of a job that ended so and whose status
+    file is lost, None for a job that has not ended; `acts`, what a person may ask for.
+    """
 
-    @property
-    def meaning(self) -> str:
-        """The state as people read it."""
-        return _MEANINGS[self]
+    meaning: str
+    place: int
+    moves_on: bool
+    exit_code: ExitCode | None
+    acts: frozenset[Act]
+
+    WAITING = "job", "waiting", 1, True, None, frozenset({Act.HOLD, Act.CANCEL, Act.PRIORITY})
+    HELD = "held", "held", 2, False, None, frozenset({Act.RELEASE, Act.CANCEL})
+    RUNNING = "running", "running", 0, True, None, frozenset({Act.CANCEL})
+    DONE = "done", "done", 3, False, ExitCode.DONE, _ENDED
+    FAILED = "failed", "failed", 3, False, ExitCode.TRY_AGAIN, _ENDED
+    CANCELLED = "cancelled", "cancelled", 3, False, ExitCode.INTERRUPTED, _ENDED
+    REJECTED = "rejected", "rejected", 3, False, ExitCode.BAD_DATA, _ENDED
+
+    def __new__(cls, suffix: str, *columns: Any) -> Self:
+        """Makes the suffix the value of the member: `State("held")`."""
+        state = object.__new__(cls)
+        state._value_ = suffix
+        state.meaning, state.place, state.moves_on, state.exit_code, state.acts = columns
+        return state
 
     @property
     def final(self) -> bool:
-        """Nothing more will happen to it by itself."""
-        return self in FINAL
+        """Whether the job has ended: nothing more happens to it by itself."""
+        return self.exit_code is not None
 
 
-FINAL = frozenset({State.DONE, State.FAILED, State.CANCELLED, State.REJECTED})
-_MEANINGS = {
-    State.WAITING: "waiting",
-    State.HELD: "held",
-    State.RUNNING: "running",
-    State.DONE: "done",
-    State.FAILED: "failed",
-    State.CANCELLED: "cancelled",
-    State.REJECTED: "rejected",
-}
-_BY_EXTENSION = {state.value: state for state in State}
+FINAL = frozenset(state for state in State if state.final)
+_BY_SUFFIX = {state.value: state for state in State}
+
+
+def allowing(act: Act) -> tuple[State, ...]:
+    """Returns the states in which a person may ask for this, in the order of lists, a successful end last."""
+    states = (state for state in State if act in state.acts)
+    return tuple(sorted(states, key=lambda state: (state.place, state.exit_code is ExitCode.DONE)))
 
 
 def parse_name(name: str) -> tuple[str, State] | None:
-    """Stem and state of a control file's name; None for any other name."""
-    stem, dot, extension = name.rpartition(".")
-    state = _BY_EXTENSION.get(extension)
+    """Returns stem and state of a control file's name; None for any other name."""
+    stem, dot, suffix = name.rpartition(".")
+    state = _BY_SUFFIX.get(suffix)
     if not dot or not stem or stem.startswith(".") or state is None:
         return None
     return stem, state
 
 
 def is_stem(name: str) -> bool:
-    """Whether a job may be called so: a name in the spool, no path out of it and none of the daemon's own files."""
+    """Whether it can be the stem of a job: a name in the spool, no path out of it, and no file of the daemon's own."""
     return bool(name) and not name.startswith(".") and "/" not in name and "\0" not in name
 
 
 def side_file(name: str) -> str | None:
-    """The stem of a log or a status file; None for any other name."""
-    stem, dot, extension = name.rpartition(".")
-    return stem if dot and stem and not stem.startswith(".") and extension in (LOG, STATUS) else None
+    """Returns the stem of the name of a log or a status file; None for any other name."""
+    stem, dot, suffix = name.rpartition(".")
+    return stem if dot and stem and not stem.startswith(".") and suffix in (LOG, STATUS) else None
 
 
 def too_long(stem: str) -> bool:
-    """The stem is longer than a job's may be; what a rotation added to it does not count."""
+    """Whether the stem is longer than a job's may be; what a rotation added to it does not count."""
     rotated = rotated_of(stem)
     return len(os.fsencode(rotated[0] if rotated else stem)) > MAX_STEM_BYTES
 
 
 def rotated_of(stem: str) -> tuple[str, int] | None:
-    """`crm.~2` is the second rotation of `crm`; None for a stem that is not a rotated one."""
+    """Returns ("crm", 2) for `crm.~2`, the second rotation of `crm`; None for a stem that is not a rotated one."""
     match = _ROTATED.match(stem)
     return (match["stem"], int(match["number"])) if match else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spool:
-    """Where things lie in one spool folder."""
+    """The paths in one spool folder."""
 
     folder: Path
 
     @property
     def state_folder(self) -> Path:
-        """Root's own corner of the spool."""
+        """The folder that only the daemon's user may read."""
         return self.folder / STATE_FOLDER
 
     @property
     def receipts(self) -> Path:
-        """Records of what restores wrote: which disks are ours, and what is in them."""
+        """The folder of receipts: which disks we have written, and what is in them."""
         return self.state_folder / "receipts"
 
     @property
     def datastores(self) -> Path:
-        """Which disk each datastore is."""
+        """The file that says which disk each datastore is."""
         return self.state_folder / ".datastores.json"  # the dot: a job may be called "datastores", see below
 
     @property
     def daemon_lock(self) -> Path:
-        """Held by the one daemon of this spool."""
+        """The lock file of the one daemon of this spool."""
         # The dot: a job may be called "daemon", but no stem begins with a dot.
         return self.state_folder / ".daemon.lock"
 
     def control(self, stem: str, state: State) -> Path:
-        """The control file of a job in a state."""
+        """Returns the path of a job's control file in a state."""
         return self.folder / f"{stem}.{state.value}"
 
     def log(self, stem: str) -> Path:
-        """The job's log."""
+        """Returns the path of the job's log."""
         return self.folder / f"{stem}.{LOG}"
 
     def status(self, stem: str) -> Path:
-        """The job's progress and outcome."""
+        """Returns the path of the job's status file: progress and outcome."""
         return self.folder / f"{stem}.{STATUS}"
 
     def record(self, stem: str) -> Path:
-        """What the daemon knows of the job."""
+        """Returns the path of the daemon's record of the job."""
         return self.state_folder / f"{stem}.json"
 
     def lock(self, stem: str) -> Path:
-        """The lock that lives as long as the job's worker."""
+        """Returns the path of the lock that the job's worker holds."""
         return self.state_folder / f"{stem}.lock"

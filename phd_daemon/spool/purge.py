@@ -1,7 +1,7 @@
-"""Removes what ended long ago: finished jobs, rotated ones, and logs whose job is gone. Never anything that may still run.
+"""Deletes the files of jobs that ended long ago, rotated ones too, and logs without a job. Never those of a job that may still run.
 
-Age counts from the end of the job: the time in its status file; where there is none, the newest time any of its files
-has. The record goes when the keeper sees that the control file is gone.
+The age is counted from the end of the job, as its status file says; without one, from the newest time of its files. The record is
+deleted when the keeper sees that the control file is gone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from restore_core import durable
 
 
 def finished(spool: Spool) -> list[str]:
-    """Stems under which only finished things lie: final control files, logs, status files."""
+    """Returns the stems that have only files of finished jobs: final control files, logs, status files."""
     finals: set[str] = set()
     sides: set[str] = set()
     unfinished: set[str] = set()
@@ -34,10 +34,11 @@ def finished(spool: Spool) -> list[str]:
 
 
 def purge(spool: Spool, *, older_than: float, now: float, busy: Collection[str]) -> list[str]:
-    """Remove what ended more than `older_than` seconds before `now`; the stems that went. Raises `OSError` with the folder gone.
+    """Deletes jobs that ended more than `older_than` seconds before `now`; returns their stems.
 
-    `busy` are stems that are running, wherever their control file may be at this moment. What cannot be removed (somebody put a
-    folder there) stays. Halves of replacements that a killed process left go too, and what was put aside, but no full folder.
+    `busy` are stems of running jobs, wherever their control file is at this moment. What cannot be deleted (somebody made a folder
+    of that name) stays. Also deletes temporary files of killed processes and what was put aside, except folders that are not empty.
+    Raises `OSError` if the folder is gone.
     """
     gone = []
     for stem in finished(spool):
@@ -47,12 +48,12 @@ def purge(spool: Spool, *, older_than: float, now: float, busy: Collection[str])
                 gone.append(stem)
     for folder in (spool.folder, spool.state_folder, spool.receipts):
         with contextlib.suppress(OSError):
-            _remove_rest(folder, now, older_than)
+            _remove_leftovers(folder, now, older_than)
     return gone
 
 
 def ended_at(spool: Spool, stem: str) -> float:
-    """When the job ended, in seconds since the epoch; 0 if nothing of it is there."""
+    """Returns when the job ended, in seconds since the epoch; 0 if it has no files."""
     status = read_status(spool.status(stem))
     if status is not None and status.finished_at is not None:
         return status.finished_at
@@ -67,30 +68,30 @@ def ended_at(spool: Spool, stem: str) -> float:
 
 
 def remove(spool: Spool, stem: str) -> None:
-    """Remove the final control files first, so that a crash never leaves a job without its reason but with its name."""
+    """Deletes a finished job: its control files first, so a crash never leaves a control file without its log."""
     for path in (*(spool.control(stem, state) for state in FINAL), spool.log(stem), spool.status(stem)):
         durable.remove(path, durable=False)
 
 
-def _remove_rest(folder: Path, now: float, older_than: float) -> None:
-    """No replacement takes an hour: an older half of one belongs to a process that was killed."""
+def _remove_leftovers(folder: Path, now: float, older_than: float) -> None:
+    """Deletes temporary files and things put aside. No write takes an hour: an older temporary file is of a killed process."""
     with os.scandir(folder) as entries:
         for entry in entries:
             with contextlib.suppress(OSError):
                 found = entry.stat(follow_symlinks=False)
-                torn = _TORN.match(entry.name) and now - found.st_mtime > _TORN_SECONDS
+                temporary = _TEMPORARY.match(entry.name) and now - found.st_mtime > _TEMPORARY_SECONDS
                 aside = _ASIDE.search(entry.name) and now - found.st_ctime > older_than
-                if torn or aside:
+                if temporary or aside:
                     (os.rmdir if stat.S_ISDIR(found.st_mode) else os.unlink)(entry.path)
 
 
 def _being_cancelled(spool: Spool, stem: str) -> bool:
-    """Its .running file was taken away, and its worker has not ended yet."""
+    """Whether its .running file was taken away and its worker has not ended yet."""
     status = read_status(spool.status(stem))
     return status is not None and status.state == State.RUNNING.meaning
 
 
-_TORN = re.compile(r"\.phd-[0-9a-f]{16}\.tmp\Z")
+_TEMPORARY = re.compile(r"\.phd-[0-9a-f]{16}\.tmp\Z")
 _ASIDE = re.compile(r"\.aside-[0-9a-f]{8}\Z")
-_TORN_SECONDS = 3600.0
+_TEMPORARY_SECONDS = 3600.0
 _STATES = {state.value for state in State}

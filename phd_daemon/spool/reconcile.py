@@ -1,7 +1,7 @@
-"""From what lies in the spool to the one next thing to do for each stem. Pure: facts in, an action out.
+"""Decides the next action for one stem. A pure function: facts in, an action out.
 
-Every round, after every start, after every crash: the same function. Doing the action and asking again ends in
-`Nothing`, `Ready` or `Live`; asking twice without doing gives the same answer.
+The same function serves every round, every start and every crash. Repeat "decide, then act" and it ends in `Nothing`, `Ready` or
+`Live`; without the act it decides the same again.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ MAX_TRIES, MAX_DEATHS = len(BACK_OFF_SECONDS) + 1, len(DEATH_PAUSES) + 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """All that is known of one stem. `still` is for how many seconds the waiting file has not changed.
+    """All that is known of one stem.
 
-    `outcome` is that of the record's attempt, None when its worker wrote none. `how_ended` says how the worker ended
-    if it was our child. `stop_asked`: we told it to stop and it may have been killed for not listening. `hung`: because it hung.
+    `outcome` is that of the record's attempt, None if its worker wrote none. `how_ended` says how the worker ended if it was our
+    child. `stop_asked`: the daemon told it to stop, and may have killed it then. `hung`: it did so because the worker hung.
+    `still` is for how many seconds the waiting file has not changed.
     """
 
     files: Files
@@ -45,7 +46,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nothing:
-    """Leave it. Look again after so many seconds (None: when something rings), `why` is shown to people."""
+    """Do nothing. Look again after so many seconds (None: when the spool changes); `why` is shown to people."""
 
     after: float | None = None
     why: str = ""
@@ -53,9 +54,9 @@ class Nothing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examine:
-    """Take the waiting file to the door. `retry`: it is the finished one, renamed back; its log goes on.
+    """Validate the waiting file. `retry`: it is the file of the finished job, renamed back; its log goes on.
 
-    `rotate`: old files under the same stem get out of the way first, once the door has made up its mind.
+    `rotate`: once it is accepted or rejected, older files of the same stem are renamed first.
     """
 
     retry: bool = False
@@ -64,24 +65,25 @@ class Examine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """Accepted and waiting: the scheduler's business."""
+    """It is accepted and waits: the scheduler decides when it starts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Live:
-    """A worker is at it."""
+    """A worker runs it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel:
-    """A worker is at it and somebody took the running file away: tell it to stop."""
+    """A worker runs it and somebody took the running file away: tell the worker to stop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """Give it its final state. `source` is where its file lies now, None when it has to be made again from the record.
+    """Give it its final state. `source` is the state its file has now, None if the file must be written again from the record.
 
-    `outcome` is the worker's; None: the daemon writes one with `reason` and `exit_code`.
+    `outcome` is the worker's; if it is None, the daemon writes one with `reason` and `exit_code`. `late`: somebody cancelled it
+    when it had ended.
     """
 
     state: State
@@ -93,7 +95,7 @@ class End:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Again:
+class WaitAgain:
     """Let it wait again, in its old place in the queue."""
 
     source: State
@@ -104,89 +106,81 @@ class Again:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepAside:
-    """A newer file of its name waits beside a held job: the held one gets a name of its own, and each comes to its end."""
+class RenameOlder:
+    """Give a held job a name of its own: a newer file of its name waits beside it."""
 
     source: State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requeue:
-    """A .running file that no worker ever had: rename it back to .job."""
+    """Rename a .running file that no worker ever had back to .job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Regard:
-    """Somebody renamed it between .job and .held: from now on it waits as `state`."""
+class SetWaitingState:
+    """Let it wait in `state`: somebody renamed it, between .job and .held."""
 
     state: State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Compare:
-    """The accepted file changed: its time is the schedule, its text no longer counts."""
+class NoteChange:
+    """Note that the accepted file changed: its time is the schedule, its text changes nothing."""
 
     state: State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reidentify:
-    """A finished job's file was replaced (an editor did): from now on it is this one."""
+    """Note the identity of a finished job's new file: an editor has replaced the old one."""
 
     state: State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Disown:
-    """What the record speaks of is gone and something else lies there: drop the record, keep the rest."""
+class DropRecord:
+    """Delete the record: its file is gone and another one has the name. Keep log and status."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Withdraw:
-    """The waiting file is gone: it was withdrawn; log, status and record go too."""
+    """Delete log, status and record: somebody deleted the waiting file, and so withdrew the job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forget:
-    """The finished file is gone: forget it; log, status and record go too."""
+    """Delete log, status and record: the file of the finished job is gone."""
 
 
-Waits = Nothing | Ready | Live | Cancel
+Settled = Nothing | Ready | Live | Cancel
 """Nothing is to be written: the round is over for this stem."""
-Moves = End | Again | StepAside | Requeue | Regard | Compare | Reidentify | Disown | Withdraw | Forget
-Action = Waits | Examine | Moves
+Change = End | WaitAgain | RenameOlder | Requeue | SetWaitingState | NoteChange | Reidentify | DropRecord | Withdraw | Forget
+Action = Settled | Examine | Change
 
 
 def reconcile(facts: Facts) -> Action:
-    """The next thing to do for one stem."""
+    """Returns the next action for one stem."""
     record = facts.record
-    if record is None:
-        return _unknown(facts)
-    if record.state is State.RUNNING:
-        return _alive(facts, record) if facts.lock_held else _ended(facts, record)
-    if record.state in (State.WAITING, State.HELD):
-        return _waiting(facts, record)
-    return _finished(facts, record)
-
-
-def _unknown(facts: Facts) -> Action:
+    if record is not None and record.state is State.RUNNING:
+        return _running(facts, record) if facts.lock_held else _ended(facts, record)
     if State.RUNNING in facts.files:
-        # A worker whose record was lost goes on; nobody can say whose lock it holds, so nothing is started beside it.
+        # A worker whose record was lost goes on; whose lock it holds is not known, so nothing is started beside it.
         return Nothing(why="a worker without a record is at it") if facts.lock_held else Requeue()
-    if State.WAITING in facts.files:
-        return _at_the_door(facts, rotate=_has_final(facts.files))
-    return Nothing()
+    if record is None:
+        return _new_file(facts, rotate=_has_final(facts.files)) if State.WAITING in facts.files else Nothing()
+    return _finished(facts, record) if record.state.final else _waiting(facts, record)
 
 
-def _alive(facts: Facts, record: JobRecord) -> Action:
+def _running(facts: Facts, record: JobRecord) -> Action:
     file = facts.files.get(State.RUNNING)
     if file is None:
         return Cancel()
-    return Compare(state=State.RUNNING) if _changed(file, record) else Live()
+    return NoteChange(state=State.RUNNING) if _changed(file, record) else Live()
 
 
 def _ended(facts: Facts, record: JobRecord) -> Action:
-    """The worker is gone: its outcome decides, or its death."""
+    """The worker is gone: its outcome decides, or that it left none."""
     if State.RUNNING not in facts.files:
         return _ended_by_hand(facts, record)
     outcome = facts.outcome
@@ -194,12 +188,8 @@ def _ended(facts: Facts, record: JobRecord) -> Action:
     if outcome is None:
         return _died(facts, record, here)
     match outcome.result:
-        case Result.DONE:
-            return End(state=State.DONE, source=here, outcome=outcome)
-        case Result.FAILED:
-            return End(state=State.FAILED, source=here, outcome=outcome)
-        case Result.CANCELLED:
-            return End(state=State.CANCELLED, source=here, outcome=outcome)
+        case Result.DONE | Result.FAILED | Result.CANCELLED:
+            return End(state=State(outcome.result.value), source=here, outcome=outcome)
         case Result.TRY_AGAIN:
             return _try_again(record, here, outcome)
         case Result.STOPPED:
@@ -207,19 +197,19 @@ def _ended(facts: Facts, record: JobRecord) -> Action:
 
 
 def _ended_by_hand(facts: Facts, record: JobRecord) -> Action:
-    """The running file was taken away, or the end was cut short by a crash after its rename."""
-    moved_to = _where(facts.files, record)
+    """The worker is gone and its file was renamed: by a person, or by the daemon, which crashed after the rename."""
+    moved_to = _state_of_file(facts.files, record)
     outcome = facts.outcome
     if outcome is not None and outcome.result in (Result.DONE, Result.FAILED):
-        state = State.DONE if outcome.result is Result.DONE else State.FAILED
+        state = State(outcome.result.value)
         if not (state is State.FAILED and moved_to is State.WAITING):
             return End(state=state, source=moved_to, outcome=outcome, late=moved_to is not state)
     if moved_to is State.WAITING:
         if outcome is not None and outcome.result is Result.TRY_AGAIN:
             return _try_again(record, State.WAITING, outcome)
         return _uncounted(record, State.WAITING, why="put back by hand")
-    if moved_to is State.HELD:
-        return Regard(state=State.HELD)
+    if moved_to is not None and not moved_to.final:
+        return SetWaitingState(state=moved_to)
     cancelled = outcome if outcome is not None and outcome.result is Result.CANCELLED else None
     return End(state=State.CANCELLED, source=moved_to, outcome=cancelled, reason="cancelled while it ran")
 
@@ -232,79 +222,73 @@ def _died(facts: Facts, record: JobRecord, here: State) -> Action:
     if deaths >= MAX_DEATHS:
         reason = f"{how}; {deaths} workers died over this job"
         return End(state=State.FAILED, source=here, reason=reason, exit_code=ExitCode.TRY_AGAIN)
-    # Our own child died under our eyes: what killed it is likely to be there still. After a crash of the machine there is no wait.
+    # What killed our own child is likely to be there still, so the job waits. After a crash of the machine there is no wait.
     next_try = facts.now + DEATH_PAUSES[deaths - 1] if facts.how_ended else None
-    return Again(source=here, tries=record.tries, deaths=deaths, next_try=next_try, why=how)
+    return WaitAgain(source=here, tries=record.tries, deaths=deaths, next_try=next_try, why=how)
 
 
-def not_started(record: JobRecord, *, why: str, next_try: float, died: bool) -> End | Again:
-    """A claimed job got no worker: it waits, and `died` counts like the death of one."""
+def not_started(record: JobRecord, *, why: str, next_try: float, died: bool) -> End | WaitAgain:
+    """Returns the action for a claimed job that got no worker: it waits. With `died` that counts like the death of a worker."""
     deaths = record.deaths + died
     if deaths >= MAX_DEATHS:
         return End(state=State.FAILED, source=State.RUNNING, reason=why, exit_code=ExitCode.OUR_BUG)
-    return Again(source=State.RUNNING, tries=record.tries, deaths=deaths, next_try=next_try, why=why)
+    return WaitAgain(source=State.RUNNING, tries=record.tries, deaths=deaths, next_try=next_try, why=why)
 
 
 def _try_again(record: JobRecord, here: State, outcome: Outcome) -> Action:
     if not outcome.counted:
         next_try = outcome.finished_at + BACK_OFF_SECONDS[0]
-        return Again(source=here, tries=record.tries, deaths=record.deaths, next_try=next_try, why=outcome.reason)
+        return WaitAgain(source=here, tries=record.tries, deaths=record.deaths, next_try=next_try, why=outcome.reason)
     tries = record.tries + 1
     if tries >= MAX_TRIES:
         reason = f"given up after {tries} tries: {outcome.reason}"
         return End(state=State.FAILED, source=here, reason=reason, exit_code=outcome.exit_code)
     next_try = outcome.finished_at + BACK_OFF_SECONDS[tries - 1]
-    return Again(source=here, tries=tries, deaths=record.deaths, next_try=next_try, why=outcome.reason)
+    return WaitAgain(source=here, tries=tries, deaths=record.deaths, next_try=next_try, why=outcome.reason)
 
 
-def _uncounted(record: JobRecord, here: State, *, why: str) -> Again:
-    return Again(source=here, tries=record.tries, deaths=record.deaths, next_try=None, why=why)
+def _uncounted(record: JobRecord, here: State, *, why: str) -> WaitAgain:
+    return WaitAgain(source=here, tries=record.tries, deaths=record.deaths, next_try=None, why=why)
 
 
 def _waiting(facts: Facts, record: JobRecord) -> Action:
     files = facts.files
-    if State.RUNNING in files:
-        return Nothing(why="a worker without a record is at it") if facts.lock_held else Requeue()
-    where = _where(files, record)
-    if where is State.WAITING:
-        if record.state is State.HELD:
-            return Regard(state=State.WAITING)
-        return Compare(state=State.WAITING) if _changed(files[State.WAITING], record) else Ready()
-    if where is State.HELD:
-        if record.state is State.WAITING:
-            return Regard(state=State.HELD)
-        if _changed(files[State.HELD], record):
-            return Compare(state=State.HELD)
-        newer = files.get(State.WAITING)
-        return StepAside(source=State.HELD) if newer is not None and newer.kind is not Kind.OTHER else Nothing()
-    if where is not None:
-        return End(state=State.CANCELLED, source=where, reason="cancelled before it ran")
-    if State.WAITING in files:
-        return _at_the_door(facts, rotate=_has_final(files))
-    return Disown() if files else Withdraw()
+    state = _state_of_file(files, record)
+    if state is None:
+        if State.WAITING in files:
+            return _new_file(facts, rotate=_has_final(files))
+        return DropRecord() if files else Withdraw()
+    if state.final:
+        return End(state=State.CANCELLED, source=state, reason="cancelled before it ran")
+    if state is not record.state:
+        return SetWaitingState(state=state)
+    if _changed(files[state], record):
+        return NoteChange(state=state)
+    if state is State.WAITING:
+        return Ready()
+    newer = files.get(State.WAITING)
+    return RenameOlder(source=state) if newer is not None and newer.kind is not Kind.OTHER else Nothing()
 
 
 def _finished(facts: Facts, record: JobRecord) -> Action:
     files = facts.files
-    if State.RUNNING in files:
-        return Nothing(why="a worker without a record is at it") if facts.lock_held else Requeue()
     if State.WAITING in files:
         retry = not _has_final(files) and files[State.WAITING].identity.same(record.identity)
-        return _at_the_door(facts, retry=retry, rotate=not retry)
+        return _new_file(facts, retry=retry, rotate=not retry)
     if record.state in files and not files[record.state].identity.same(record.identity):
         return Reidentify(state=record.state)
     return Nothing() if files else Forget()
 
 
-def _at_the_door(facts: Facts, *, rotate: bool, retry: bool = False) -> Action:
-    """Complete, or still being written? Renamed into place is complete; anything else must have been still."""
+def _new_file(facts: Facts, *, rotate: bool, retry: bool = False) -> Action:
+    """Examines a file that is complete: it was renamed into place, or has not changed for some time."""
     file = facts.files[State.WAITING]
     if file.kind is Kind.OTHER:
         return Nothing(why="this is no file: not a job")
     if file.kind is Kind.REGULAR and file.size == 0:
         missing = EMPTY_SECONDS - facts.still
         return Examine(retry=retry, rotate=rotate) if missing <= 0 else Nothing(after=missing, why="still empty")
-    # A second name is what some programs make for a moment when they put a file into place: wait for it to go.
+    # Some programs give a file a second name for a moment when they put it into place: wait until it has one name.
     at_once = facts.renamed_in and file.kind is Kind.REGULAR and file.links == 1
     missing = SETTLE_SECONDS - facts.still
     if at_once or missing <= 0:
@@ -312,12 +296,12 @@ def _at_the_door(facts: Facts, *, rotate: bool, retry: bool = False) -> Action:
     return Nothing(after=missing, why="still being written")
 
 
-def _where(files: Files, record: JobRecord) -> State | None:
-    """The state under which the record's own file lies now."""
-    return next((state for state in _BY_LIKELIHOOD if state in files and files[state].identity.same(record.identity)), None)
+def _state_of_file(files: Files, record: JobRecord) -> State | None:
+    """Returns the state that the record's own file has now; .running files are not looked at."""
+    return next((state for state in _NOT_RUNNING if state in files and files[state].identity.same(record.identity)), None)
 
 
-_BY_LIKELIHOOD = (State.WAITING, State.HELD, *sorted(FINAL, key=lambda state: state.value))
+_NOT_RUNNING = sorted(set(State) - {State.RUNNING}, key=lambda state: (state.place, state.value))
 
 
 def _changed(file: FileFacts, record: JobRecord) -> bool:

@@ -1,20 +1,20 @@
-"""`.state/JOB.json`: what the daemon alone knows of a job it has accepted. Root only, versioned.
+"""`.state/JOB.json`: the daemon's record of a job it has accepted. Only its user may read it; it has a version.
 
-The text is the copy made at the door: what runs is this, whatever becomes of the control file. The identity says
-which file it was.
+The text is a copy of the control file, made when it was accepted: the job runs as this copy says, even if the file changes later.
+The identity says which file it was.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from phd_daemon.spool.control_file import ControlFile, parse_control_file
 from phd_daemon.spool.layout import State
-from phd_daemon.spool.own_files import write_own
-from phd_daemon.spool.plain import open_plain
+from phd_daemon.spool.own_files import open_plain, write_own
+from phd_daemon.spool.status_file import JobStatus
 from restore_core.disk.identity import Identity
 from restore_core.errors import BadControlFile
 
@@ -24,12 +24,12 @@ _MAX_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRecord:
-    """One accepted (or rejected) job.
+    """One accepted (or rejected) job. Times are seconds since the epoch.
 
-    `size` and `mtime_ns` are those of the control file when last compared with `text`; `not_before_ns` is the schedule
-    that a person gave it by its time, which an edit does not take away; `arrived_ns` is its place in the queue; times
-    are seconds since the epoch. `attempt` counts runs, `tries` those that ended with "try again", `deaths` workers that
-    died without an outcome. `control` is None for a rejected one, whose text may be anything.
+    `size` and `mtime_ns` are those of the control file when it was last compared with `text`. `not_before_ns` is the schedule that
+    a person gave the job by the file's time; an edit does not change it. `arrived_ns` decides its place in the queue. `attempt`
+    counts runs, `tries` the runs that ended with "try again", `deaths` the workers that died without an outcome. `control` is None
+    for a rejected job.
     """
 
     stem: str
@@ -52,30 +52,48 @@ class JobRecord:
     finished_at: float | None = None
 
     def with_(self, **changes: Any) -> JobRecord:
-        """A copy with some fields changed."""
+        """Returns a copy with some fields changed."""
         return replace(self, **changes)
+
+    def fresh_status(self) -> JobStatus:
+        """Returns the job's status with nothing of an earlier attempt in it."""
+        control = self.control
+        return JobStatus(
+            job=self.stem,
+            state=self.state.meaning,
+            submitter=self.submitter,
+            uid=self.uid,
+            delta=str(control.delta) if control else "",
+            restore_to=str(control.restore_to) if control else "",
+            priority=control.priority if control else 5,
+            note=control.note if control else "",
+            accepted_at=self.accepted_at,
+            attempt=self.attempt,
+            tries=self.tries,
+            deaths=self.deaths,
+            next_try=self.next_try,
+            not_before=self.not_before_ns / 1e9,
+            why_waiting=self.why_waiting,
+            finished_at=self.finished_at,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewerRecord:
-    """Written by a newer version of this program: the job is left alone until that version runs again."""
+    """A record that a newer version of this program wrote: the job is left alone until that version runs again."""
 
     version: int
 
 
 def write_record(path: Path, record: JobRecord, *, durable_now: bool = True) -> None:
-    """Replace the record. Raises `OSError`."""
-    document: dict[str, Any] = {"version": VERSION}
-    for name in record.__slots__:
-        if name != "control":
-            document[name] = getattr(record, name)
-    document["state"] = record.state.value
-    document["identity"] = asdict(record.identity)
+    """Replaces the record file. Raises `OSError`."""
+    named = {field.name: getattr(record, field.name) for field in fields(record) if field.name != "control"}
+    document = {"version": VERSION, **named, "state": record.state.value, "identity": asdict(record.identity)}
     write_own(path, json.dumps(document, indent=1).encode() + b"\n", durable_now=durable_now, private=True)
 
 
 def read_record(path: Path) -> JobRecord | NewerRecord | None:
-    """The record, or None when there is none or it is damaged: then the control file is simply accepted again."""
+    """Returns the record, None if there is none or it is damaged: then the control file is accepted once more."""
     try:
         with open_plain(path) as file:
             data = json.loads(file.read(_MAX_BYTES))
@@ -86,7 +104,7 @@ def read_record(path: Path) -> JobRecord | NewerRecord | None:
             return NewerRecord(version=version)
         data["state"] = State(data["state"])
         data["identity"] = Identity(**data["identity"])
-        control = parse_control_file(data["text"].encode()) if data["state"] is not State.REJECTED else None
+        control = parse_control_file(data["text"].encode()) if data["text"] else None
         return JobRecord(**data, control=control)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, BadControlFile):
         return None

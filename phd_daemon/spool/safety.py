@@ -1,15 +1,17 @@
-"""Whether a folder may be a spool at all: nobody else may rename in it, and kernel locks and events work there."""
+"""Checks that a folder can be a spool: nobody else may rename files in it, and kernel locks and events work there."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from phd_daemon.spool.in_the_way import put_aside
-from phd_daemon.spool.layout import Spool
-from phd_daemon.spool.older_files import close_to_others
+from phd_daemon.spool.access import let_read
+from phd_daemon.spool.layout import Spool, side_file
+from phd_daemon.spool.own_files import is_own, put_aside
+from phd_daemon.spool.record import JobRecord, read_record
 from restore_core import durable
 from restore_core.errors import ConfigurationError
 from restore_core.naming import printable
@@ -28,18 +30,24 @@ _NETWORK_FUSE = {
     "juicefs",
     "gcsfuse",
 }
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+_OTHERS = 0o007
 
 
 def check_spool(spool: Spool) -> None:
-    """Refuse a folder that cannot be a spool; make its `.state`, close its logs. Raises `ConfigurationError`, or `OSError`."""
+    """Raises `ConfigurationError` for a folder that cannot be a spool, else creates its `.state` folder.
+
+    Also takes the logs of older versions away from other readers. Raises `OSError`.
+    """
     for fault in faults(spool.folder):
         raise fault
-    _make_state_folder(spool)
-    close_to_others(spool)
+    for folder in (spool.state_folder, spool.receipts):
+        _make_own_folder(folder)
+    _close_to_others(spool)
 
 
 def faults(folder: Path) -> Iterator[ConfigurationError]:
-    """Everything that forbids a folder to be a spool. Only looks."""
+    """Yields every reason why a folder cannot be a spool. Changes nothing."""
     name = printable(str(folder))
     try:
         found = os.stat(folder)
@@ -62,7 +70,7 @@ def faults(folder: Path) -> Iterator[ConfigurationError]:
 
 
 def file_system(path: Path) -> str:
-    """The type of the file system a path is on ("ext4", "nfs4", "fuse.sshfs"); empty when /proc does not say."""
+    """Returns the type of the file system of a path ("ext4", "nfs4", "fuse.sshfs"); empty if /proc does not say it."""
     real = os.path.realpath(path)
     best, kind = "", ""
     try:
@@ -104,18 +112,13 @@ def _open_to_others(folder: Path, found: os.stat_result, name: str) -> Iterator[
         )
 
 
-def _make_state_folder(spool: Spool) -> None:
-    for folder in (spool.state_folder, spool.receipts):
-        _make_own_folder(folder)
-
-
 def _make_own_folder(folder: Path) -> None:
     try:
         _make(folder)
     except FileExistsError:
         found = os.lstat(folder)
         if found.st_uid not in (0, os.geteuid()) and os.stat(folder.parent).st_mode & stat.S_ISVTX:
-            put_aside(folder)  # somebody was quicker in a drop box; whoever it was may not keep the daemon from starting
+            put_aside(folder)  # another user of a drop box has created it first; that must not keep the daemon from starting
             _make(folder)
             return
         if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
@@ -128,3 +131,26 @@ def _make_own_folder(folder: Path) -> None:
 def _make(folder: Path) -> None:
     os.mkdir(folder, 0o700)
     durable.sync_folder(folder.parent)
+
+
+def _close_to_others(spool: Spool) -> None:
+    """Closes logs and status files that an earlier version made readable for everybody. Raises `OSError` if the folder is gone.
+
+    Their submitters, where they are known, and the spool's group may still read them.
+    """
+    for name in os.listdir(spool.folder):
+        stem = side_file(name)
+        if stem is not None:
+            with contextlib.suppress(OSError):
+                _close(spool, name, stem)
+
+
+def _close(spool: Spool, name: str, stem: str) -> None:
+    fd = os.open(spool.folder / name, _READ)
+    try:
+        found = os.fstat(fd)
+        if is_own(found) and found.st_mode & _OTHERS:
+            record = read_record(spool.record(stem))
+            let_read(fd, spool.folder, uid=record.uid if isinstance(record, JobRecord) else None)
+    finally:
+        os.close(fd)

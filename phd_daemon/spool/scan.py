@@ -1,19 +1,27 @@
-"""What a scan sees: the control files of every stem, as plain facts. Nothing is read and nothing is followed."""
+"""Scans the spool: the control files of every stem, as `lstat` sees them. No link is followed.
+
+A control file has an identity, so that a new file under the same name is seen as a new request. ext4 and XFS count the generations
+of an inode. Overlayfs (a container), tmpfs and FUSE do not, and give the number of a deleted file to the next one at once: there
+the identity is made of content and owner, so an edit of a waiting file is a new request there.
+"""
 
 from __future__ import annotations
 
 import enum
+import hashlib
 import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from phd_daemon.spool.in_the_way import is_strange
+from phd_daemon.spool.control_file import MAX_BYTES
 from phd_daemon.spool.layout import Spool, State, parse_name, too_long
-from phd_daemon.spool.which_file import which_file
-from restore_core.disk.identity import Identity
+from phd_daemon.spool.own_files import is_obstacle
+from restore_core.disk.identity import Identity, generation
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+_NOT_A_GENERATION = 1 << 64
 
 
 class Kind(enum.Enum):
@@ -41,22 +49,22 @@ Files = Mapping[State, FileFacts]
 
 
 class FolderReader:
-    """Reads one spool folder again and again; remembers what it saw, so that a file is opened once and not per scan."""
+    """Scans one spool folder again and again. Remembers the files it has seen, so a file is opened once and not at every scan."""
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
         self._known: dict[str, FileFacts] = {}
         self.too_long: frozenset[str] = frozenset()
-        """Names in the last scan that would be control files if they were shorter."""
-        self.in_the_way: frozenset[str] = frozenset()
-        """Names of control files that somebody else gave, in the last scan, to what can be none (a folder, a FIFO): never a job."""
+        """Names of the last scan that would be control files if they were shorter."""
+        self.obstacles: frozenset[str] = frozenset()
+        """Names of control files that, in the last scan, something else had (a folder, a FIFO of another user): never a job."""
 
     def scan(self) -> dict[str, Files]:
-        """All stems that have a control file, those that are too long left out. Raises `OSError` with the folder gone."""
+        """Returns the control files of all stems that are not too long. Raises `OSError` if the folder is gone."""
         found: dict[str, dict[State, FileFacts]] = {}
         names: set[str] = set()
         too_long_names = []
-        strange = []
+        obstacles = []
         with os.scandir(self._spool.folder) as entries:
             for entry in entries:
                 parsed = parse_name(entry.name)
@@ -67,23 +75,22 @@ class FolderReader:
                     continue
                 try:
                     seen = entry.stat(follow_symlinks=False)
-                    if is_strange(seen):
-                        strange.append(entry.name)
+                    if is_obstacle(seen):
+                        obstacles.append(entry.name)
                         continue
                     facts = self._facts(entry.name, seen)
                 except FileNotFoundError:
                     continue
                 names.add(entry.name)
                 found.setdefault(parsed[0], {})[parsed[1]] = facts
-        self.too_long, self.in_the_way = frozenset(too_long_names), frozenset(strange)
+        self.too_long, self.obstacles = frozenset(too_long_names), frozenset(obstacles)
         self._known = {name: known for name, known in self._known.items() if name in names}
         return dict(found)
 
     def look(self, stem: str) -> Files:
-        """The control files of one stem, by name.
+        """Returns the control files of one stem, each looked up by its name.
 
-        A file renamed while the folder is read can be missed under both names, so that nothing is believed gone
-        before every name was asked for twice.
+        Every name is looked up twice before the files are taken for gone: one look misses a file that is renamed meanwhile.
         """
         return self._look_once(stem) or self._look_once(stem)
 
@@ -93,7 +100,7 @@ class FolderReader:
             name = self._spool.control(stem, state).name
             try:
                 seen = os.lstat(self._spool.folder / name)
-                if not is_strange(seen):
+                if not is_obstacle(seen):
                     files[state] = self._facts(name, seen)
             except FileNotFoundError:
                 continue
@@ -118,7 +125,7 @@ class FolderReader:
         return facts
 
     def _identity(self, name: str, found: os.stat_result) -> Identity | None:
-        """None where it cannot be known just now: not readable for us, gone again, or another one already."""
+        """Returns None if it cannot be known now: the file is not readable for us, is gone, or was replaced."""
         try:
             fd = os.open(self._spool.folder / name, _READ)
         except OSError:
@@ -126,13 +133,13 @@ class FolderReader:
         try:
             now = os.fstat(fd)
             same = (now.st_ino, now.st_ctime_ns) == (found.st_ino, found.st_ctime_ns)
-            return which_file(fd) if same else None
+            return identity_of(fd) if same else None
         finally:
             os.close(fd)
 
 
 def _looks_like(known: FileFacts, found: os.stat_result) -> bool:
-    """Another file, or this one changed, would have another inode or another ctime; a coarse clock is helped by the rest."""
+    """Whether it is the same file, unchanged. Inode and ctime would say so alone; the rest helps where the clock is coarse."""
     return (known.identity.inode, known.ctime_ns, known.mtime_ns, known.size, known.links) == (
         found.st_ino,
         found.st_ctime_ns,
@@ -140,3 +147,35 @@ def _looks_like(known: FileFacts, found: os.stat_result) -> bool:
         found.st_size,
         found.st_nlink,
     )
+
+
+def identity_of(fd: int) -> Identity:
+    """Returns the identity of an open control file. Raises `OSError`."""
+    found = os.fstat(fd)
+    return Identity(inode=found.st_ino, generation=generation(fd) or _by_content(fd, found))
+
+
+def identity_at(path: Path) -> Identity:
+    """Returns the identity of the file at `path`; of one that cannot be opened (a link, no right to read) only the inode.
+
+    Raises `OSError`.
+    """
+    found = os.lstat(path)
+    try:
+        fd = os.open(path, _READ)
+    except OSError:
+        return Identity(inode=found.st_ino, generation=0)
+    try:
+        return identity_of(fd)
+    finally:
+        os.close(fd)
+
+
+def _by_content(fd: int, found: os.stat_result) -> int:
+    """Returns a number that stands for content and owner, larger than any generation; 0 if the content cannot be read."""
+    try:
+        text = os.pread(fd, MAX_BYTES + 1, 0)
+    except OSError:
+        return 0
+    digest = hashlib.blake2b(text, digest_size=8, key=f"{found.st_uid} {found.st_size}".encode()).digest()
+    return _NOT_A_GENERATION | int.from_bytes(digest, "big")

@@ -1,7 +1,7 @@
-"""Which jobs to start now, and for each of the others why it waits. Pure: queue, running, limit and time in, a plan out.
+"""Decides which jobs start now, and why each of the others waits. A pure function of queue, running jobs, limits and time.
 
-Order: priority, then arrival, then name. A job that may not run yet (its file's time, its back-off) or whose
-destination is taken or not mounted is passed over, never waited for by those behind it.
+The order is by priority, then arrival, then name. A job that may not run yet (its file's time, its next try), or whose destination
+is in use or not mounted, is passed over: the jobs behind it do not wait for it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ TURN = "waits for its turn"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """One waiting job. Times are seconds since the epoch; `not_before` is the person's schedule, `next_try` the back-off."""
+class WaitingJob:
+    """One waiting job. Times are seconds since the epoch; `not_before` is the time its submitter asked for."""
 
     name: str
     priority: int
@@ -31,20 +31,20 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait:
-    """Why a job does not start; `until` is None when it waits for something that is not a time.
+    """Why a job does not start; `until` is None if it waits for something else than a time.
 
-    `behind` is the job that has its destination; `away` says that its datastore is not mounted, or is another disk.
+    `behind` is the job that uses its destination; `unmounted` says that its datastore is not mounted, or is another disk.
     """
 
     why: str
     until: float | None = None
     behind: str | None = None
-    away: bool = False
+    unmounted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Names to start, in order; the waits of all the others; when the next of them becomes due by the clock."""
+    """The jobs to start, in order; why each other one waits; when the first of those that wait for a time becomes due."""
 
     start: tuple[str, ...]
     waits: Mapping[str, Wait]
@@ -52,21 +52,21 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How many workers at once, whether any at all, and what two paths to one disk have in common.
+class StartLimits:
+    """How many workers may run at once, and whether any may start.
 
-    `key` and `away` are asked only about jobs that could start: they look at the file system. `away` says why the datastore of a
-    path is not there, empty when it is.
+    `key` is equal for two paths to one disk. `unmounted` returns why the datastore of a path is not there, empty if it is there.
+    Both look at the file system, so they are called only for jobs that could start.
     """
 
     workers: int
     enabled: bool
     key: Callable[[Path], Hashable]
-    away: Callable[[Path], str] = lambda _path: ""
+    unmounted: Callable[[Path], str] = lambda _path: ""
 
 
-def schedule(waiting: Collection[Candidate], running: Mapping[str, Path], *, limits: Limits, now: float) -> Plan:
-    """The plan for this moment. `running` maps the name of each running job to its destination."""
+def schedule(waiting: Collection[WaitingJob], running: Mapping[str, Path], *, limits: StartLimits, now: float) -> Plan:
+    """Returns the plan for this moment. `running` maps the name of each running job to its destination."""
     start: list[str] = []
     waits: dict[str, Wait] = {}
     free = limits.workers - len(running)
@@ -84,31 +84,31 @@ def schedule(waiting: Collection[Candidate], running: Mapping[str, Path], *, lim
     return Plan(start=tuple(start), waits=waits, next_due=min(due, default=None))
 
 
-def in_order(waiting: Collection[Candidate]) -> Sequence[Candidate]:
-    """The queue as it will be served."""
+def in_order(waiting: Collection[WaitingJob]) -> Sequence[WaitingJob]:
+    """Returns the jobs in the order in which they will start."""
     return sorted(waiting, key=lambda job: (job.priority, job.arrived_ns, job.name))
 
 
-def _not_now(job: Candidate, *, limits: Limits, now: float) -> Wait | None:
+def _not_now(job: WaitingJob, *, limits: StartLimits, now: float) -> Wait | None:
     if not limits.enabled:
         return Wait(why="the queue is disabled")
     if job.not_before > now:
-        return Wait(why=f"scheduled, waits until {clock(job.not_before, now)}", until=job.not_before)
+        return Wait(why=f"scheduled, waits until {time_of_day(job.not_before, now)}", until=job.not_before)
     if job.next_try is not None and job.next_try > now:
-        return Wait(why=f"waits until {clock(job.next_try, now)}: {job.why_next_try}", until=job.next_try)
+        return Wait(why=f"waits until {time_of_day(job.next_try, now)}: {job.why_next_try}", until=job.next_try)
     return None
 
 
-def _no_room(job: Candidate, taken: Mapping[Hashable, str], *, free: int, limits: Limits) -> Wait | None:
-    if free > 0 and (why := limits.away(job.destination)):
-        return Wait(why=f"waits for its datastore: {why}", away=True)
+def _no_room(job: WaitingJob, taken: Mapping[Hashable, str], *, free: int, limits: StartLimits) -> Wait | None:
+    if free > 0 and (why := limits.unmounted(job.destination)):
+        return Wait(why=f"waits for its datastore: {why}", unmounted=True)
     behind = taken.get(job.destination) or (taken.get(limits.key(job.destination)) if free > 0 else None)
     if behind is not None:
         return Wait(why=f"waits for {printable(behind)}, same destination", behind=behind)
     return None if free > 0 else Wait(why=TURN)
 
 
-def clock(when: float, now: float) -> str:
-    """A time of day, with the date if it is not today; local."""
+def time_of_day(when: float, now: float) -> str:
+    """Returns the local time, with the date if it is not today."""
     same_day = time.localtime(when)[:3] == time.localtime(now)[:3]
     return time.strftime("%H:%M" if same_day else "%Y-%m-%d %H:%M", time.localtime(when))

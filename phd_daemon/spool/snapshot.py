@@ -1,7 +1,7 @@
-"""The spool as plain data, for the command line, the console and the web alike.
+"""The spool as plain data, for the command line and the console.
 
-Read from the folder and the status files only: it is right with the daemon down, and needs no permission beyond
-looking into the spool. Times are seconds since the epoch.
+It is read from the folder and the status files only, so it is right without a daemon, and whoever may list the spool may read it.
+Times are seconds since the epoch.
 """
 
 from __future__ import annotations
@@ -12,22 +12,23 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from phd_daemon.spool import pidlock
-from phd_daemon.spool.intake import user_name
+from phd_daemon.spool.access import user_name
 from phd_daemon.spool.layout import Spool, State, parse_name, rotated_of
-from phd_daemon.spool.scheduler import TURN, clock
+from phd_daemon.spool.locks import holder
+from phd_daemon.spool.scheduler import TURN, time_of_day
 from phd_daemon.spool.status_file import JobStatus, LiveProgress, read_status
 
-_ORDER = {State.RUNNING: 0, State.WAITING: 1, State.HELD: 2}
+_LOG_OWNERS = sorted(State, key=lambda state: (state is not State.RUNNING, -state.place))
+"""Which of several control files of one name the log most likely belongs to, the most likely state first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobView:
     """One control file, with what its status file says of it.
 
-    `since` is when it came (waiting), was parked (held), began (running) or ended. `why` is why it waits, or how it ended; `until`
-    the time it waits for, `next_try` that of its next try. `accepted` is False for one the daemon has not taken yet. `rotated`
-    marks the older ones of a name that was used again (`crm.~1`).
+    `since` is when it came (waiting), was held, began (running) or ended. `why` says why it waits, or how it ended; `until` is the
+    time it waits for, `next_try` that of its next try. `accepted` is False if the daemon has not accepted it yet. `rotated` marks
+    the older ones of a name that was used again (`crm.~1`).
     """
 
     name: str
@@ -49,9 +50,9 @@ class JobView:
 
 
 def snapshot(folder: Path, now: float) -> tuple[JobView, ...]:
-    """Every job: running ones first, then the queue in its order, held ones, finished ones with the newest last.
+    """Returns every job: running ones first, then the queue in its order, held ones, finished ones with the newest last.
 
-    Raises `OSError` when the spool cannot be read.
+    Raises `OSError` if the spool cannot be read.
     """
     spool = Spool(folder=folder)
     found: dict[str, dict[State, os.stat_result]] = {}
@@ -67,22 +68,22 @@ def snapshot(folder: Path, now: float) -> tuple[JobView, ...]:
         status = read_status(spool.status(stem))
         main = _main(files, status)
         for state, facts in files.items():
-            # Log and status are of the one that runs or ended; a newer file of the same name has none yet.
+            # Log and status belong to the job that runs or has ended; a newer file of the same name has none yet.
             namesake = len(files) > 1 and state is not main
             views.append(_view(stem, state, facts, None if namesake else status, behind=main if namesake else None, now=now))
     return tuple(sorted(views, key=_place))
 
 
 def daemon_running(folder: Path) -> int | None:
-    """The pid of the daemon that serves this spool, 0 if its pid is not known, None if there is none.
+    """Returns the pid of the daemon that serves this spool, 0 if its pid is not known, None if there is none.
 
-    Raises `PermissionError` for those who may not look into `.state`.
+    Raises `PermissionError` for users who may not look into `.state`.
     """
-    return pidlock.holder(Spool(folder=folder).daemon_lock)
+    return holder(Spool(folder=folder).daemon_lock)
 
 
 def nobody_serves(folder: Path) -> bool:
-    """Whether no daemon serves this spool. Where only its own user may look, nothing is claimed."""
+    """Whether no daemon serves this spool; False if this user may not know."""
     try:
         return daemon_running(folder) is None
     except OSError:
@@ -90,12 +91,11 @@ def nobody_serves(folder: Path) -> bool:
 
 
 def _main(files: dict[State, os.stat_result], status: JobStatus | None) -> State:
-    """The one of several control files of a name that log and status belong to: the status says it, else it is guessed."""
+    """Returns which of several control files of a name log and status belong to, as the status says; else a guess."""
     named = [state for state in files if status is not None and status.state == state.meaning]
     if named:
         return named[0]
-    order = (State.RUNNING, State.DONE, State.FAILED, State.CANCELLED, State.REJECTED, State.HELD, State.WAITING)
-    return next(state for state in order if state in files)
+    return next(state for state in _LOG_OWNERS if state in files)
 
 
 def _view(stem: str, state: State, facts: os.stat_result, status: JobStatus | None, *, behind: State | None, now: float) -> JobView:
@@ -126,9 +126,9 @@ def _since(state: State, facts: os.stat_result, status: JobStatus | None) -> flo
             return status.started_at
         if state.final and status.finished_at is not None:
             return status.finished_at
-        if state in (State.WAITING, State.RUNNING):
+        if state.moves_on:
             return status.accepted_at
-    return facts.st_ctime  # of a held one: when it was renamed
+    return facts.st_ctime  # of a held job: when it was renamed
 
 
 def _why(
@@ -146,14 +146,14 @@ def _why_waiting(facts: os.stat_result, status: JobStatus | None, *, behind: Sta
         return f"waits for the {behind.meaning} job of the same name", None
     scheduled = max(facts.st_mtime, status.not_before or 0.0) if status is not None else facts.st_mtime
     if scheduled > now:
-        return f"scheduled, waits until {clock(scheduled, now)}", scheduled
+        return f"scheduled, waits until {time_of_day(scheduled, now)}", scheduled
     if status is None:
         return "not accepted yet", None
     if status.next_try is not None and status.next_try > now:
-        return f"waits until {clock(status.next_try, now)}: {status.why_waiting}", status.next_try
+        return f"waits until {time_of_day(status.next_try, now)}: {status.why_waiting}", status.next_try
     return (status.why_waiting if status.next_try is None and status.why_waiting else TURN), None
 
 
 def _place(view: JobView) -> tuple[int, float, float, str]:
-    state = _ORDER.get(view.state, 3)
-    return (state, float(view.priority) if view.state is State.WAITING else 0.0, view.since, view.name)
+    priority = float(view.priority) if view.state is State.WAITING else 0.0
+    return (view.state.place, priority, view.since, view.name)

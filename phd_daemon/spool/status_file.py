@@ -1,8 +1,8 @@
 """`JOB.status`: progress and outcome of one job as JSON, replaced atomically.
 
-One writer at a time: the worker while it holds the job's lock, the daemon otherwise. The outcome is written durably
-before the daemon renames the control file to its final state; progress is atomic but need not survive a power cut.
-Times are seconds since the epoch, UTC; people see them through `phd queue`.
+It has one writer at a time: the worker while it holds the job's lock, the daemon otherwise. The outcome is durable before the
+daemon renames the control file to its final state; progress need not survive a power cut. Times are seconds since the epoch;
+people see them through `phd queue`.
 """
 
 from __future__ import annotations
@@ -14,29 +14,28 @@ from pathlib import Path
 from typing import Any
 
 from phd_daemon.spool.layout import LOG
-from phd_daemon.spool.own_files import write_own
-from phd_daemon.spool.plain import open_own
+from phd_daemon.spool.own_files import open_own, write_own
 
 VERSION = 1
 MAX_STATUS_BYTES = 1 << 20
 
 
 class Result(enum.Enum):
-    """How one attempt ended, as the worker saw it."""
+    """How one attempt ended, as its worker reports it."""
 
     DONE = "done"
     FAILED = "failed"
     TRY_AGAIN = "try again"
     CANCELLED = "cancelled"
     STOPPED = "stopped"
-    """Told to stop by the daemon (drain): the job waits again and the attempt does not count."""
+    """The daemon told the worker to stop: the job waits again and the attempt does not count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """The end of one attempt. `exit_code` is that of `phd restore` for the same work.
 
-    `counted` is False for an end that uses up no try: the job only waits for somebody who has the disk in hand.
+    `counted` is False for an end that uses up no try: the disk is in use, and the job only waits for that to end.
     """
 
     attempt: int
@@ -48,14 +47,14 @@ class Outcome:
 
 
 def in_one_line(reason: str) -> str:
-    """A reason and its remedy as sentences of one line, for logs and tables."""
+    """Returns a reason and its remedy as sentences in one line, for logs and tables."""
     lines = [line.strip() for line in reason.splitlines() if line.strip()]
     return " ".join([line if line.endswith((".", "!", "?", ":", ";")) else f"{line}." for line in lines[:-1]] + lines[-1:])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveProgress:
-    """What `phd queue` shows of a running job. Bytes, bytes a second, seconds; `remaining` is None while unknown."""
+    """What `phd queue` shows of a running job, in bytes, bytes a second and seconds. `remaining` is None while unknown."""
 
     phase: str
     percent: float
@@ -69,9 +68,9 @@ class LiveProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobStatus:
-    """The whole document. `tries` counts ends that are tried again, `deaths` workers that were killed.
+    """The contents of a status file. `tries` and `deaths` count as in the job's record.
 
-    `uid` is the submitter's, who may read it; None if it is not known: then only the daemon and the spool's group may.
+    `uid` is the submitter's, who may read the file; if it is None, only the daemon and the spool's group may.
     """
 
     job: str
@@ -97,25 +96,25 @@ class JobStatus:
     outcome: Outcome | None = None
 
     def with_(self, **changes: Any) -> JobStatus:
-        """A copy with some fields changed."""
+        """Returns a copy with some fields changed."""
         return replace(self, **changes)
 
 
 def write_status(path: Path, status: JobStatus, *, durable_now: bool) -> None:
-    """Replace the status file atomically, whatever has its name; that is said in the job's log. Raises `OSError`."""
+    """Replaces the status file atomically. Notes in the job's log what else had its name. Raises `OSError`."""
     document = {"version": VERSION, **asdict(status)}
     if status.outcome is not None:
         document["outcome"]["result"] = status.outcome.result.value
     text = json.dumps(document, indent=1, ensure_ascii=True).encode() + b"\n"
     said = write_own(path, text, durable_now=durable_now, reader=status.uid)
     if said:
-        from phd_daemon.spool.job_log import JobLog  # rare; `phd restore` shows its progress without it
+        from phd_daemon.spool.job_log import JobLog  # rare: `phd restore`, which only shows progress, starts without it
 
         JobLog(path.with_name(f"{path.name.rpartition('.')[0]}.{LOG}"), reader=status.uid).line(said, past_cap=True)
 
 
 def read_status(path: Path) -> JobStatus | None:
-    """The document, or None when there is none or it cannot be read as one (it is a view, never the truth)."""
+    """Returns the status, None if there is none or it cannot be read. It is for people; the control files say what is true."""
     try:
         with open_own(path) as file:
             data = json.loads(file.read(MAX_STATUS_BYTES))

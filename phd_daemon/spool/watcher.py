@@ -1,10 +1,10 @@
-"""The doorbell: watchdog tells us that something happened in the spool. What happened is for the scan to see.
+"""Wakes the daemon when something changes in the spool, by watchdog. What has changed is found by the scan.
 
-Only one thing is taken from an event: that a name was *renamed into place*, since that file is complete. Everything
-else is a ring. Logs and status files ring nothing.
-Known and provided for: the kernel's queue overflows and watchdog tells no handler (its log line is our hook); a
-removed, renamed or remounted spool goes blind without an event (`armed` compares device and inode each round); there
-may be no inotify left (then the rounds come every 2 s).
+Only one thing is taken from an event: that a file was *renamed into place*, since such a file is complete. All other events only
+wake the daemon. Logs and status files wake nobody.
+Three cases are provided for. The kernel's queue overflows: watchdog calls no handler, so its log line is caught. The spool is
+deleted, renamed or mounted over: no event comes, so `watch` compares device and inode at every round. No inotify instance is left:
+the rounds come every 2 s.
 """
 
 from __future__ import annotations
@@ -41,31 +41,31 @@ _EVENTS: list[type[FileSystemEvent]] = [
 POLL_SECONDS = 2.0
 
 
-class Doorbell(FileSystemEventHandler):
-    """Calls `ring` from watchdog's thread; collects the names that were renamed into place until `take` asks."""
+class SpoolWatcher(FileSystemEventHandler):
+    """Calls `wake` from watchdog's thread, and collects the names that were renamed into place."""
 
-    def __init__(self, folder: Path, ring: Callable[[], None]) -> None:
+    def __init__(self, folder: Path, wake: Callable[[], None]) -> None:
         self._folder = folder
-        self._ring = ring
+        self._wake = wake
         self._renamed: deque[str] = deque()
         self._observer: BaseObserver | None = None
         self._watched: tuple[int, int] | None = None
         self._warned = False
-        # Overflow is a line in this logger and nothing else (watchdog issue 654).
-        self._hook = _OverflowHook(ring)
+        # An overflow is a line of this logger and nothing else (watchdog issue 654).
+        self._hook = _OverflowHook(wake)
         logging.getLogger("watchdog.observers.inotify_c").addHandler(self._hook)
 
-    def arm(self) -> bool:
-        """See to it that the folder of this moment is watched; False when it cannot be: then poll. Raises nothing."""
+    def watch(self) -> bool:
+        """Watches the folder that has the name now; returns False if it cannot be watched: then poll. Raises nothing."""
         try:
             found = os.stat(self._folder)
         except OSError:
-            self._disarm()
+            self._unwatch()
             return False
         now = (found.st_dev, found.st_ino)
         if self._watched == now and self._alive():
             return True
-        self._disarm()
+        self._unwatch()
         try:
             self._observer = self._start()
         except OSError as error:
@@ -74,26 +74,26 @@ class Doorbell(FileSystemEventHandler):
         self._watched, self._warned = now, False
         return True
 
-    def take(self) -> frozenset[str]:
-        """The names renamed into place since the last call."""
+    def take_renamed(self) -> frozenset[str]:
+        """Returns the names renamed into place since the last call."""
         taken = set()
         while self._renamed:  # a deque: the other thread may append meanwhile
             taken.add(self._renamed.popleft())
         return frozenset(taken)
 
     def close(self) -> None:
-        """Stop watching."""
-        self._disarm()
+        """Stops watching."""
+        self._unwatch()
         logging.getLogger("watchdog.observers.inotify_c").removeHandler(self._hook)
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        """Called in watchdog's thread, for every event: must be short."""
+        """Is called in watchdog's thread for every event, so it must be short."""
         source, target = (os.path.basename(os.fsdecode(path)) for path in (event.src_path, event.dest_path))
         if isinstance(event, FileMovedEvent) and parse_name(target) is not None:
             self._renamed.append(target)
-            self._ring()
+            self._wake()
         elif parse_name(source) is not None or isinstance(event, DirDeletedEvent):
-            self._ring()
+            self._wake()
 
     def _start(self) -> BaseObserver:
         observer = InotifyObserver(generate_full_events=True)
@@ -109,7 +109,7 @@ class Doorbell(FileSystemEventHandler):
         observer = self._observer
         return observer is not None and observer.is_alive() and all(emitter.is_alive() for emitter in observer.emitters)
 
-    def _disarm(self) -> None:
+    def _unwatch(self) -> None:
         if self._observer is not None:
             self._observer.stop()
             self._observer.join()
@@ -123,10 +123,10 @@ class Doorbell(FileSystemEventHandler):
 
 
 class _OverflowHook(logging.Handler):
-    def __init__(self, ring: Callable[[], None]) -> None:
+    def __init__(self, wake: Callable[[], None]) -> None:
         super().__init__(logging.WARNING)
-        self._ring = ring
+        self._wake = wake
 
     def emit(self, record: logging.LogRecord) -> None:
         if "overflow" in record.getMessage():
-            self._ring()
+            self._wake()

@@ -26,6 +26,7 @@ from pathlib import Path
 from phd_daemon.host.process import be_killed_first, forbid_core_dumps, tune_malloc
 from phd_daemon.show.progress import clock
 from phd_daemon.spool.job_log import JobLog
+from phd_daemon.spool.layout import State
 from phd_daemon.spool.status_file import JobStatus, Outcome, Result, in_one_line, read_status
 from phd_daemon.worker import sandbox
 from phd_daemon.worker.order import WorkOrder, from_json
@@ -189,7 +190,7 @@ def _first_status(order: WorkOrder, path: Path, now: float) -> JobStatus:
     if known is None:  # somebody removed it: it is made again from the order
         known = JobStatus(
             job=order.job,
-            state="running",
+            state=State.RUNNING.meaning,
             submitter="",
             delta=order.delta,
             restore_to=order.restore_to,

@@ -207,5 +207,5 @@ class DeltaWriter(contextlib.AbstractContextManager["DeltaWriter"]):
 
 
 def stub_script() -> str:
-    """Returns the script that stands in the head of every Delta."""
+    """Returns the script in the head of every Delta."""
     return resources.files("restore_core.archive").joinpath("stub.sh").read_text("utf-8")

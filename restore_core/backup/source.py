@@ -140,7 +140,7 @@ def open_vmx(path: Path) -> VmSource:
     for scsi, disk in disks:
         for key in (os.path.realpath(disk), f"SCSI id {scsi}"):
             if key in seen:
-                text = f"{where}: {printable(key)} stands there twice, as {seen[key]} and as {scsi}"
+                text = f"{where}: {printable(key)} is given twice, as {seen[key]} and as {scsi}"
                 raise SourceRefused(text, remedy="Correct the VMX: each disk belongs to one place.")
             seen[key] = scsi
     return VmSource(vm=real.parent.name, uuid=found.uuid_bios, vmx=data, disks=disks)

@@ -35,7 +35,7 @@ _NO_LOCKS = (errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 class Alone(enum.Enum):
-    """Whether ours is the only open descriptor of a file."""
+    """Whether this process has the only open descriptor of a file."""
 
     YES = "nobody else has it open"
     NO = "somebody has it open"

@@ -3,9 +3,9 @@
     D.phd-hold   a lock file beside the disk (flock, exclusive); the folder is locked shared meanwhile
     the folder   locked exclusively instead, where no lock file can be made: recovery must work on a full file system, too
 
-The lock ends with the process. The file is never renamed; the holder removes it, still locked, when nothing of ours lies beside
-the disk any more. So a lock counts only if the name still leads to the locked file. Between hosts a hold is as good as the locks
-of the file server. A script in a Delta takes the same locks. Before an act whose half could not be understood after a crash, the
+The lock ends with the process. The file is never renamed; the holder removes it, still locked, when no unfinished file lies
+beside the disk any more. So a lock counts only if the name still leads to the locked file. Between hosts a hold is as good as the
+file server's locks. A script in a Delta takes the same locks. Before an act whose half could not be understood after a crash, the
 holder writes into the lock file what it is going to do: that is the *record*.
 """
 
@@ -43,7 +43,7 @@ class Hold(contextlib.AbstractContextManager["Hold"]):
     folder_fd: int
     fd: int
     leave: bool = field(default=False)
-    """Whether the lock file stays when the hold ends, because something of ours still lies beside the disk."""
+    """Whether the lock file stays when the hold ends, because an unfinished file still lies beside the disk."""
 
     @property
     def name(self) -> str:

@@ -99,7 +99,7 @@ def _both_names(name: str) -> tuple[str, ...]:
 
 
 def _ask_kernel(name: str, folder_fd: int) -> tuple[int | None, str | None]:
-    """Returns inode and holder of one file: whoever has a lock for which an exclusive lock on the whole file would be refused."""
+    """Returns the inode and holder of one file: the owner of a lock for which an exclusive lock on the file would be refused."""
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder_fd)
     except FileNotFoundError:

@@ -104,7 +104,7 @@ def parse_descriptor(text: str, where: str) -> VmdkDescriptor:
         elif key.lower().startswith("ddb."):
             ddb.append((key, _unquoted(value, place)))
         elif values.setdefault(key.lower(), _unquoted(value, place)) != _unquoted(value, place):
-            raise BadData(f"{place}: {key} stands there twice, with different values")
+            raise BadData(f"{place}: {key} is given twice, with different values")
     return _descriptor(values, tuple(extents), tuple(ddb), text=text, where=where)
 
 

@@ -63,7 +63,7 @@ def _values(text: str, where: str) -> dict[str, str]:
         if not equals or not key or "\0" in key + value:
             raise BadData(f"{where}:{number}: not a line of a VMX: {printable(line[:80])}")
         if values.setdefault(key, value) != value:
-            raise BadData(f"{where}:{number}: {printable(key)} stands there twice, with different values")
+            raise BadData(f"{where}:{number}: {printable(key)} is given twice, with different values")
     return values
 
 

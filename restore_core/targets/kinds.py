@@ -37,9 +37,10 @@ class KindModule(Protocol):
 class Kind:
     """What is known of one URL scheme.
 
-    `port` is the default port, None for a folder of this machine. `options` are the keys of `[targets.NAME]` that it acts on,
-    besides those that every kind has. `needs_login` says that nobody gets in without a user and a secret. `trust_file` is the
-    option that names the file of trusted servers; without one a server cannot prove who it is.
+    `form` shows how its URLs are written, `module` is its Python module. `port` is the default port, None for a folder of this
+    machine. `options` are the keys of `[targets.NAME]` that it uses, besides those that every kind has. `needs_login` says that a
+    user and a secret must be configured. `trust_file` is the option that names the file of trusted servers; without it a server
+    cannot prove who it is. `clear_text` says that bytes and password can be read on the network.
     """
 
     form: str
@@ -97,7 +98,9 @@ def identity_of(spec: TargetSpec, limits: ServerLimits = DEFAULT_LIMITS) -> Iden
     kind, address = kind_of(spec), address_of(spec)
     if kind.trust_file is None:
         provable = _either(f"{scheme}://" for scheme, other in KINDS.items() if other.trust_file)
-        raise ConfigurationError(f"target {spec.name}: {address.scheme} proves nothing", remedy=f"Use {provable}.")
+        raise ConfigurationError(
+            f"target {spec.name}: a server cannot prove who it is over {address.scheme}", remedy=f"Use {provable}."
+        )
     file = getattr(spec, kind.trust_file)
     if file is None:
         raise ConfigurationError(
@@ -114,12 +117,12 @@ def check_url(text: str) -> None:
     except ValueError:
         raise ValueError("is not a URL") from None  # the cause would show the text, which may hold a password
     if password is not None:
-        raise ValueError("a password stands in it; secrets never stand in the configuration: use password_file")
+        raise ValueError("contains a password; write the password to a file, and name that file in password_file")
     if url.scheme not in KINDS:
         served = ", ".join(f"{scheme}://" for scheme in sorted(KINDS))
         raise ValueError(f"{printable(url.scheme) or 'no scheme'}: this version serves {served} only")
     if url.query or url.fragment:
-        raise ValueError("holds a ? or a #; written as %3F and %23 they are part of a path")
+        raise ValueError("contains a ? or a #; write them as %3F and %23 in a path")
     kind = KINDS[url.scheme]
     if kind.port is not None:
         _check_server(url, kind)
@@ -140,11 +143,11 @@ def _check_server(url: urllib.parse.SplitResult, kind: Kind) -> None:
         raise ValueError(f"names no user: {kind.form}")
     plain = urllib.parse.unquote(url.path, errors="surrogateescape") + urllib.parse.unquote(url.username or "")
     if any(character < " " or character == "\x7f" for character in plain) or ".." in PurePosixPath(url.path).parts:
-        raise ValueError("holds a control character, or '..'")
+        raise ValueError("contains a control character, or '..'")
 
 
 def wrong_options(url: str, given: Collection[str], *, has_credential: bool) -> Iterator[str]:
-    """What is wrong with the options `given` for a target: one that its login needs is missing, or one could not work.
+    """Yields what is wrong with the options `given` for a target: one that its login needs is missing, or one cannot work.
 
     `has_credential` says that the service manager may hand over the secret. A folder needs no option.
     """
@@ -159,7 +162,7 @@ def wrong_options(url: str, given: Collection[str], *, has_credential: bool) -> 
         if not secrets and not has_credential:
             yield f"{scheme} needs {_either(sorted({'key_file', 'password_file'} & kind.options))}"
     if "key_file" in secrets - kind.options:
-        yield f"{scheme} knows no keys: use password_file"
+        yield f"{scheme} cannot log in with a key: use password_file"
     if "password_file" in secrets and not parts.username:
         yield f"password_file without a user: write {kind.form}"
     if len(secrets) > 1:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from phd_daemon.spool import admit
+from phd_daemon.spool import intake, transitions
 from phd_daemon.spool.layout import State
 from tests.phd_daemon.spool.desk import TEXT, Desk
 
@@ -23,7 +23,7 @@ def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
     def no_space(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(admit, "write_record", no_space)
+    monkeypatch.setattr(transitions, "write_record", no_space)
     with pytest.raises(OSError, match="No space"):
         desk.keeper.claim("crm")
     return desk
@@ -70,7 +70,7 @@ def test_what_cannot_be_finished_is_said_once_and_not_each_time_it_is_tried(
     def no_space(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(admit, "write_status", no_space)
+    monkeypatch.setattr(intake, "write_status", no_space)
     desk.drop("crm.job", text)
     for _ in range(4):
         desk.round()

@@ -23,10 +23,10 @@ from phd_daemon.daemon.ends import drop_part, enter
 from phd_daemon.daemon.policy import door_policy
 from phd_daemon.daemon.starts import work_order
 from phd_daemon.host.datastores import learn_from, record_of
-from phd_daemon.spool.drop import drop
-from phd_daemon.spool.keeper import Ending, Keeper
+from phd_daemon.spool.keeper import Keeper, WorkerEnd
 from phd_daemon.spool.layout import Spool, State, parse_name
 from phd_daemon.spool.record import JobRecord
+from phd_daemon.spool.requests import drop
 from phd_daemon.spool.safety import check_spool
 from phd_daemon.worker import attempt
 from restore_core.disk.datastore import MARKER
@@ -156,7 +156,7 @@ class Host:
             if os.WIFSIGNALED(status)
             else f"ended with {os.waitstatus_to_exitcode(status)}"
         )
-        self.keeper.worker_ended(job, Ending(how=how, stop_asked=False))
+        self.keeper.worker_ended(job, WorkerEnd(how=how, stop_asked=False))
 
     def run(self, job: str, *, together: bool = False) -> None:
         """One whole attempt, undisturbed."""

@@ -12,13 +12,13 @@ from phd_daemon.cli.options import command, config_option
 from phd_daemon.operations import queue as operations
 from phd_daemon.operations.installation import read_config
 from phd_daemon.show import output
-from phd_daemon.spool.layout import FINAL
+from phd_daemon.spool.layout import Act, allowing
 from restore_core.errors import UsageError
 from restore_core.naming import printable, unescape_name
 
 
 @command(stays_done=True)
-@click.argument("jobs", nargs=-1, metavar="[JOB...]", shell_complete=jobs_in(*FINAL))
+@click.argument("jobs", nargs=-1, metavar="[JOB...]", shell_complete=jobs_in(*allowing(Act.REMOVE)))
 @click.option("--older-than", metavar="DAYS", type=click.FloatRange(min=0), help="Only jobs that ended at least so many days ago.")
 @config_option
 def clean(jobs: Sequence[str], older_than: float | None, config: Path | None) -> None:

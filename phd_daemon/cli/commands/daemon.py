@@ -19,7 +19,7 @@ from restore_core.naming import printable
 if TYPE_CHECKING:
     from phd_daemon.config.model import Config
     from phd_daemon.daemon.service import Service
-    from phd_daemon.spool.pidlock import PidLock
+    from phd_daemon.spool.locks import PidLock
 
 WORKER = (*PYTHON, "-m", "phd_daemon.worker.attempt")
 UMASK = 0o077
@@ -48,7 +48,7 @@ def _detached(service: Service, settings: Config, spool_lock: PidLock) -> int:
     from daemon import DaemonContext
 
     from phd_daemon.daemon import logs
-    from phd_daemon.spool.pidlock import PidLock
+    from phd_daemon.spool.locks import PidLock
 
     try:
         settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from phd_daemon.cli.job_acts import command_on_jobs
-from phd_daemon.operations.queue import Act
-from phd_daemon.spool.layout import State
+from phd_daemon.spool.layout import Act
 
-hold = command_on_jobs(Act.HOLD, "held", "Park waiting jobs until they are released.", State.WAITING)
+hold = command_on_jobs(Act.HOLD, "held", "Park waiting jobs until they are released.")

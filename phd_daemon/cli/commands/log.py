@@ -12,7 +12,7 @@ from phd_daemon.cli.options import command, config_option
 from phd_daemon.operations.follow import follow, known_job
 from phd_daemon.operations.installation import read_config, spool_of
 from phd_daemon.show import output
-from phd_daemon.spool.plain import open_own
+from phd_daemon.spool.own_files import open_own
 from restore_core.errors import UsageError
 from restore_core.naming import unescape_name
 

@@ -11,12 +11,12 @@ from phd_daemon.cli.options import command, config_option
 from phd_daemon.operations.installation import read_config
 from phd_daemon.operations.queue import set_priority
 from phd_daemon.show import output
-from phd_daemon.spool.layout import State
+from phd_daemon.spool.layout import Act, allowing
 from restore_core.naming import printable, unescape_name
 
 
 @command(stays_done=True)
-@click.argument("job", shell_complete=jobs_in(State.WAITING))
+@click.argument("job", shell_complete=jobs_in(*allowing(Act.PRIORITY)))
 @click.argument("number", metavar="N", type=click.IntRange(0, 9))
 @config_option
 def priority(job: str, number: int, config: Path | None) -> None:

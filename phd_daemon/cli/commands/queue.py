@@ -15,7 +15,6 @@ from phd_daemon.operations.installation import read_config
 from phd_daemon.operations.queue import jobs
 from phd_daemon.show import output
 from phd_daemon.show.times import minute
-from phd_daemon.spool.layout import State
 from phd_daemon.spool.snapshot import JobView
 from phd_daemon.spool.status_file import in_one_line
 from restore_core.errors import UsageError
@@ -45,7 +44,7 @@ def queue(*, watch: bool, as_json: bool, config: Path | None) -> None:
         output.as_json([_data(view) for view in views])
         return
     _print(views)
-    if any(view.state in (State.WAITING, State.RUNNING) for view in views):
+    if any(view.state.moves_on for view in views):
         warn_if_nobody_serves(settings)
 
 

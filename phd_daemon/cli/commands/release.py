@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from phd_daemon.cli.job_acts import command_on_jobs
-from phd_daemon.operations.queue import Act
-from phd_daemon.spool.layout import State
+from phd_daemon.spool.layout import Act
 
-release = command_on_jobs(Act.RELEASE, "released", "Let held jobs wait for their turn again.", State.HELD)
+release = command_on_jobs(Act.RELEASE, "released", "Let held jobs wait for their turn again.")

@@ -1,4 +1,4 @@
-"""The application: it holds the terminal, shows what the flow's thread asks, and lets go of that thread when it ends."""
+"""The Textual application: shows what the thread of the flow asks, and releases that thread when the application ends."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from textual.binding import BindingType
 from textual.driver import Driver
 
 from phd_daemon.console.screen.ask import AskScreen
-from phd_daemon.console.screen.asked import Asked, Reply
+from phd_daemon.console.screen.question_screen import QuestionScreen, Reply
 
 PULSE = 0.2
-"""Seconds between two looks at a log or at the progress of a restore."""
+"""Seconds between two updates of a log or of the progress of a restore."""
 
 
 class ConsoleApp(App[None], inherit_bindings=False):
-    """Runs `talk` with a face in a thread of its own, until it returns."""
+    """Runs `talk` in a thread of its own, until it returns."""
 
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = []
     TITLE = "phd"
-    # Styles and no colours: the terminal's own stay, and one without any shows the same.
+    # Styles but no colours: those of the terminal stay, and a terminal without colours shows the same.
     CSS = """
     Screen { layout: vertical; overflow: hidden; background: ansi_default; color: ansi_default; }
     Bar { height: 1; width: 100%; }
     #title { height: auto; max-height: 3; }
     #prompt { margin: 1 0 0 0; }
     TextView, RowList { width: 100%; height: 1fr; min-height: 0; padding: 0 1; }
-    Line { width: 100%; height: 1; margin: 0 0 1 0; border: none; padding: 0 1; background: ansi_default; color: ansi_default; }
-    .low #prompt, .low Line { margin: 0; }
+    AnswerField { width: 100%; height: 1; margin: 0 0 1 0; border: none; padding: 0 1; }
+    AnswerField { background: ansi_default; color: ansi_default; }
+    .low #prompt, .low AnswerField { margin: 0; }
     #keys { dock: bottom; }
     """
 
@@ -51,7 +52,7 @@ class ConsoleApp(App[None], inherit_bindings=False):
         self._flow = threading.Thread(target=self._run_flow, name="flow", daemon=True)
 
     def on_mount(self) -> None:
-        """The terminal is ours: let the flow begin."""
+        """Starts the flow: the terminal can be drawn on now."""
         self.started = True
         self._flow.start()
 
@@ -62,16 +63,16 @@ class ConsoleApp(App[None], inherit_bindings=False):
             self.error = error
         self.call_later(self.exit)
 
-    def put(self, make: Callable[[], Asked], let_go: Reply) -> None:
-        """Show this next. `let_go(None)` is called when the console ends before it was answered; by any thread."""
+    def put(self, make: Callable[[], QuestionScreen], let_go: Reply) -> None:
+        """Shows this next; for any thread. `let_go(None)` is called when the console ends before it was answered."""
         self._post(let_go, self._put, make)
 
     def mend(self, reason: str, reply: Reply) -> None:
-        """The last answer was refused: say so in the place where it was written, and take another."""
+        """Shows why the last answer was refused, below the answer, and takes another."""
         self._post(reply, self._refused, reason, reply)
 
     def lend(self, work: Callable[[], None], let_go: Reply) -> None:
-        """Run `work`, which raises nothing, with the terminal as it was before; nothing is drawn meanwhile."""
+        """Runs `work`, which raises nothing, with the terminal as it was before; nothing is drawn meanwhile."""
         self._post(let_go, self._lend, work)
 
     def _post(self, let_go: Reply, act: Callable[..., object], *arguments: Any) -> None:
@@ -83,7 +84,7 @@ class ConsoleApp(App[None], inherit_bindings=False):
         let_go(None)
 
     def let_go(self) -> None:
-        """End: the question on the screen is left, and so is every one after it."""
+        """Ends the conversation: the question on the screen is answered with None, and so is every one after it."""
         with self._lock:
             self._gone = True
             reply, self._let_go = self._let_go, None
@@ -91,12 +92,12 @@ class ConsoleApp(App[None], inherit_bindings=False):
             reply(None)
 
     def join(self) -> None:
-        """Wait until the flow has ended, which may be a restore that stops at its next block."""
+        """Waits until the flow has ended; a restore stops at its next block."""
         self.let_go()
         if self.started:
             self._flow.join()
 
-    async def _put(self, make: Callable[[], Asked]) -> None:
+    async def _put(self, make: Callable[[], QuestionScreen]) -> None:
         """Takes away what stands over the last question, and replaces that."""
         while len(self.screen_stack) > 2:
             await self.pop_screen()
@@ -121,7 +122,7 @@ class ConsoleApp(App[None], inherit_bindings=False):
 
 @contextmanager
 def deaf_to_interrupts() -> Iterator[None]:
-    """^C is for the editor. Not ignored but handled by nothing, so that the editor itself starts with the default."""
+    """In this context ^C does nothing here. It is handled and not ignored, so that an editor starts with the default."""
     before = signal.signal(signal.SIGINT, lambda _number, _frame: None)
     try:
         yield

@@ -1,4 +1,4 @@
-"""A line of text that is asked for; what is wrong with an answer stands below it, and the answer can be mended."""
+"""A question for a line of text. What is wrong with an answer is shown below it, and the answer can be corrected."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from textual.widgets import Input
 
 from phd_daemon.console.face import Question
 from phd_daemon.console.lines import clean
-from phd_daemon.console.screen.asked import PADDING, Asked, Bar, Reply
+from phd_daemon.console.screen.question_screen import PADDING, Bar, QuestionScreen, Reply
 from phd_daemon.console.screen.text_view import TextView
 
 _BARS = 6  # the title, free lines above and below the prompt, the prompt, the answer, the keys
 _REFUSAL = 3
 
 
-class Line(Input):
-    """The answer as it is written. `?` in a line that nobody has touched asks for help; a name may hold one."""
+class AnswerField(Input):
+    """The field for the answer. `?` asks for help while the suggestion is unchanged; after that it is part of the answer."""
 
     def __init__(self, suggestion: str) -> None:
         super().__init__(value=suggestion, select_on_focus=False, compact=True)
@@ -28,9 +28,9 @@ class Line(Input):
         self.suggestion = suggestion
 
     def on_key(self, event: Key) -> None:
-        """Before the line gets the key."""
+        """Sees a key before the field does."""
         screen = self.screen
-        if not isinstance(screen, Asked) or not event.is_printable:
+        if not isinstance(screen, QuestionScreen) or not event.is_printable:
             return
         wants_help = event.character == "?" and self.value in {"", self.suggestion}
         if wants_help or not screen.open:
@@ -40,8 +40,8 @@ class Line(Input):
             screen.explain()
 
 
-class AskScreen(Asked):
-    """One question, with the suggestion already written."""
+class AskScreen(QuestionScreen):
+    """One question, with the suggestion in the field."""
 
     AUTO_FOCUS: ClassVar[str | None] = "Input"
 
@@ -49,16 +49,16 @@ class AskScreen(Asked):
         super().__init__(question.title, reply, help_text=question.help)
         self.text = TextView(question.intro)
         self.prompt = Bar(question.prompt, "prompt")
-        self.line = Line(clean(question.suggestion))
+        self.line = AnswerField(clean(question.suggestion))
         self.refusal = TextView(())
 
     def body(self) -> list[Widget]:
-        """The text, the prompt, the answer, and what is wrong with it."""
+        """The text, the prompt, the field, and what is wrong with the answer."""
         self.refusal.styles.height = _REFUSAL
         return [self.text, self.prompt, self.line, self.refusal]
 
     def lay_out(self, size: Size) -> None:
-        """The text takes what it needs, if it is there; on a very low screen nothing is left free."""
+        """The text gets the lines it needs, if there are so many; a very low screen has no free lines."""
         width, height = size
         needed = self.text.lines_needed(width - PADDING)
         self.text.styles.height = text = min(needed, max(0, height - _BARS - _REFUSAL))
@@ -67,7 +67,7 @@ class AskScreen(Asked):
         self.hint.say(f"Enter take  Esc back  ^U clear  {more}? help")
 
     def keys(self) -> Mapping[str, Callable[[], None]]:
-        """Those the line itself has no use for."""
+        """Keys that the field does not use."""
         text = self.text
         return {
             "escape": self.leave,
@@ -77,7 +77,7 @@ class AskScreen(Asked):
         }
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Enter. An empty line goes back; a `?` alone asks for help."""
+        """Enter: takes the answer. An empty field goes back; a `?` alone asks for help."""
         event.stop()
         answer = event.value.strip()
         if answer == "?":
@@ -88,6 +88,6 @@ class AskScreen(Asked):
             self.answer(answer or None)
 
     def refused(self, reason: str, reply: Reply) -> None:
-        """Say what is wrong, and take another answer."""
+        """Shows what is wrong, and takes another answer."""
         self.refusal.show([reason])
         self.ask_again(reply)

@@ -12,9 +12,8 @@ from textual.widget import Widget
 
 from phd_daemon.console.face import Choice
 from phd_daemon.console.lines import clean
-from phd_daemon.console.screen.asked import PADDING, Asked, Bar, Reply, reading_keys
-from phd_daemon.console.screen.row_list import MARGIN, RowList
-from phd_daemon.console.screen.table import Table
+from phd_daemon.console.screen.question_screen import PADDING, Bar, QuestionScreen, Reply, reading_keys
+from phd_daemon.console.screen.row_list import MARGIN, RowList, Table
 from phd_daemon.console.screen.text_view import TextView
 
 _BARS = 4  # the title, a free line below the text, the state, the keys
@@ -22,8 +21,8 @@ _DETAIL = 3
 _ROOMY = 12
 
 
-class ChoiceScreen(Asked):
-    """One list. Row keys are letters of their own; what is left of the alphabet moves."""
+class ChoiceScreen(QuestionScreen):
+    """One list. The letter of a row chooses it; other letters move."""
 
     def __init__(self, choice: Choice[Any], reply: Reply, *, newest: deque[Choice[Any]] | None = None, pulse: float = 1.0) -> None:
         super().__init__(choice.title, reply, help_text=choice.help)
@@ -38,12 +37,12 @@ class ChoiceScreen(Asked):
         self._newest, self._pulse = newest, pulse
 
     def on_mount(self) -> None:
-        """Look for the list as it is by now."""
+        """Begins to look for newer rows, if there can be any."""
         if self._newest is not None:
             self.set_interval(self._pulse, self.look)
 
     def look(self) -> None:
-        """Take it over; the person stays on the same row, and the filter is kept."""
+        """Takes over the newest rows; the same row stays chosen, and the filter is kept."""
         if self._newest and self.open:
             choice = self._newest.pop()
             self.text.show(choice.intro)
@@ -51,11 +50,11 @@ class ChoiceScreen(Asked):
             self.lay_out(self.app.size)
 
     def body(self) -> list[Widget]:
-        """Text above, list below it, the whole of a row that is wider than the screen, and the filter."""
+        """The text, the list, the whole text of a row that is wider than the screen, and the filter."""
         return [self.text, self.list, self.detail, self.state]
 
     def lay_out(self, size: Size) -> None:
-        """The list takes what it needs, the text above it the rest; neither less than a third."""
+        """The list gets the lines it needs, the text above it the rest, but at least a third."""
         width, height = size
         needed = self.text.lines_needed(width - PADDING)
         self.list.table.fit(width - PADDING - MARGIN)
@@ -68,7 +67,7 @@ class ChoiceScreen(Asked):
         self.call_after_refresh(self.tell)
 
     def tell(self) -> None:
-        """Say in the lines below where we are and what can be done."""
+        """Updates the lines below: the place in the list, the filter, and what the keys do."""
         rows, index = self.list, self.list.index
         self.detail.show([rows.table.whole[index]] if index is not None and rows.cut else [])
         of = len(rows.table.lines)
@@ -90,7 +89,7 @@ class ChoiceScreen(Asked):
         return f"Enter choose  Esc {back}  {narrow}{jumps}{side}{tab}? help"
 
     def keys(self) -> Mapping[str, Callable[[], None]]:
-        """Those that move in the list, or in the text above it, and those that are no letters."""
+        """The keys that move in the list or in the text above it, and those that choose, filter and leave."""
         rows = self.list
         moves = {
             "up": lambda: rows.move(-1),
@@ -104,7 +103,13 @@ class ChoiceScreen(Asked):
             "f1": self.explain,
         }
         if self._typing:
-            return {**moves, "enter": self._typed, "escape": self._show_all, "backspace": self._erase, "ctrl+u": self._clear}
+            return {
+                **moves,
+                "enter": self._typed,
+                "escape": self._show_all,
+                "backspace": lambda: self._narrow(self._words[:-1]),
+                "ctrl+u": lambda: self._narrow(""),
+            }
         return {
             **moves,
             **(reading_keys(self.text) if self._reading else {}),
@@ -119,7 +124,7 @@ class ChoiceScreen(Asked):
         }
 
     def pressed(self, event: Key) -> bool:
-        """A row's own letter first, then the keys."""
+        """Looks for a row with this letter first, then for the key."""
         self._objection = ""
         character = event.character if event.is_printable else None
         if self._typing and character:
@@ -136,7 +141,7 @@ class ChoiceScreen(Asked):
         return super().pressed(event)
 
     def on_paste(self, event: Paste) -> None:
-        """A name that was copied goes into the filter."""
+        """Adds a name that was pasted to the filter."""
         if self._typing:
             self._narrow(self._words + clean(event.text.replace("\n", " ")))
 
@@ -166,12 +171,6 @@ class ChoiceScreen(Asked):
 
     def _show_all(self) -> None:
         self._typing = False
-        self._narrow("")
-
-    def _erase(self) -> None:
-        self._narrow(self._words[:-1])
-
-    def _clear(self) -> None:
         self._narrow("")
 
     def _narrow(self, words: str) -> None:

@@ -1,4 +1,4 @@
-"""The `Face` that flows see. Its methods are called in the flow's thread and wait there for the person."""
+"""The `Face` of the screen. Its methods are called in the thread of the flow, and wait there for the answer."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from concurrent.futures import CancelledError, Future, InvalidStateError
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from phd_daemon.console.face import WAITED_FOR, Choice, Page, Question, Row, Stop
+from phd_daemon.console.face import WAITED_FOR, Choice, Page, Question, Row, WorkControl
 from phd_daemon.console.screen.app import ConsoleApp
 from phd_daemon.console.screen.ask import AskScreen
-from phd_daemon.console.screen.asked import Asked, PageScreen, Reply
 from phd_daemon.console.screen.choose import ChoiceScreen
-from phd_daemon.console.screen.work import Feed, FollowScreen, WaitScreen, WatchScreen, Work
+from phd_daemon.console.screen.question_screen import PageScreen, QuestionScreen, Reply
+from phd_daemon.console.screen.work import FollowScreen, LogFeed, WaitScreen, WatchScreen, Work
 from restore_core.errors import PhdError
 
 T = TypeVar("T")
@@ -23,13 +23,13 @@ _ANEW_EVERY = 1.0
 
 
 class ScreenFace:
-    """One question at a time, each a screen of the app."""
+    """Shows one question at a time, each as a screen of the app."""
 
     def __init__(self, app: ConsoleApp) -> None:
         self._app = app
 
     def choose(self, choice: Choice[T]) -> T | None:
-        """The value of the row that was chosen; None to go back."""
+        """Returns the value of the row that was chosen; None to go back."""
         anew, newest, answered = choice.anew, deque[Choice[T]](maxlen=1), threading.Event()
         if anew is not None:
             threading.Thread(target=lambda: _renew(anew, newest, answered), name="anew", daemon=True).start()
@@ -40,7 +40,7 @@ class ScreenFace:
         return chosen
 
     def ask(self, question: Question) -> str | None:
-        """The answer, checked here and not where the screen is drawn: a check may look at a slow disk."""
+        """Returns the answer. It is checked in this thread and not in that of the screen: a check may read a slow disk."""
         answers: SimpleQueue[str | None] = SimpleQueue()
         self._app.put(lambda: AskScreen(question, answers.put), answers.put)
         while (answer := answers.get()) is not None:
@@ -50,16 +50,16 @@ class ScreenFace:
         return None
 
     def confirm(self, title: str, lines: Sequence[str], *, default: bool) -> bool | None:
-        """Yes or no, standing on `default`."""
+        """Returns yes or no; `default` is proposed."""
         rows = (Row(cells=("Yes",), value=True, key="y"), Row(cells=("No",), value=False, key="n"))
         return self.choose(Choice(title=title, intro=tuple(lines), rows=rows, start=0 if default else 1))
 
     def show(self, page: Page) -> None:
-        """A text, until it is left."""
+        """Shows a text until it is left."""
         self._ask(lambda reply: PageScreen(page.title, page.lines, reply, help_text=page.help))
 
     def wait(self, message: str, work: Callable[[], T]) -> T:
-        """Run `work` in a thread of its own, so that ^C leaves at once: `KeyboardInterrupt`, and the work is let go."""
+        """Runs `work` in a thread of its own. ^C raises `KeyboardInterrupt` at once, and the work goes on unwatched."""
         future: Future[T] = Future()
         leave = _leaves(future)
         self._app.put(lambda: WaitScreen(message, leave, pulse=self._app.pulse), leave)
@@ -67,8 +67,8 @@ class ScreenFace:
         return _result(future)
 
     def follow(self, title: str, lines: Iterator[str]) -> None:
-        """Lines as they come, read in a thread of its own: it looks whether anybody still wants them at each line."""
-        feed, answers, future = Feed(), SimpleQueue[None](), Future[None]()
+        """Shows lines as they come. A thread of its own reads them, and stops at the next line after the person has left."""
+        feed, answers, future = LogFeed(), SimpleQueue[None](), Future[None]()
         future.add_done_callback(lambda ended: answers.put(None) if ended.exception() else None)
         threading.Thread(target=lambda: _settle(future, lambda: _pour(lines, feed)), name="follow", daemon=True).start()
         self._app.put(lambda: FollowScreen(title, feed, answers.put, pulse=self._app.pulse), answers.put)
@@ -77,26 +77,26 @@ class ScreenFace:
         if future.done():
             future.result()
 
-    def watch(self, title: str, work: Callable[[Stop], T]) -> T:
-        """Run `work` in the flow's own thread; the screen reads what it says."""
+    def watch(self, title: str, work: Callable[[WorkControl], T]) -> T:
+        """Runs `work` in the thread of the flow; the screen reads what it reports."""
         stop = Work()
         self._app.put(lambda: WatchScreen(title, stop, pulse=self._app.pulse), stop.stop)
         return work(stop)
 
     def lend(self, work: Callable[[], T]) -> T:
-        """Run `work` in the app's thread, which draws nothing while the terminal is not ours."""
+        """Runs `work` in the thread of the app, which draws nothing meanwhile."""
         future: Future[T] = Future()
         self._app.lend(lambda: _settle(future, work), _leaves(future))
         return _result(future)
 
-    def _ask(self, make: Callable[[Reply], Asked]) -> Any:
+    def _ask(self, make: Callable[[Reply], QuestionScreen]) -> Any:
         answers: SimpleQueue[Any] = SimpleQueue()
         self._app.put(lambda: make(answers.put), answers.put)
         return answers.get()
 
 
 def _settle(future: Future[T], work: Callable[[], T]) -> None:
-    """Runs the work in this thread; its result or its error goes to the thread that waits for the future."""
+    """Runs the work in this thread and puts its result or its error into the future."""
     with contextlib.suppress(InvalidStateError):  # it was cancelled: nobody waits any more
         try:
             future.set_result(work())
@@ -114,14 +114,14 @@ def _leaves(future: Future[Any]) -> Reply:
 
 
 def _result(future: Future[T]) -> T:
-    """Waits; returns what the work returned, raises what it raised, and `KeyboardInterrupt` when the person left."""
+    """Waits; returns what the work returned, raises what it raised, or `KeyboardInterrupt` when the person left."""
     try:
         return future.result()
     except CancelledError:
         raise KeyboardInterrupt from None
 
 
-def _pour(lines: Iterator[str], feed: Feed) -> None:
+def _pour(lines: Iterator[str], feed: LogFeed) -> None:
     try:
         for line in lines:
             if feed.left:
@@ -132,7 +132,7 @@ def _pour(lines: Iterator[str], feed: Feed) -> None:
 
 
 def _renew(anew: Callable[[], Choice[T]], newest: deque[Choice[T]], answered: threading.Event) -> None:
-    """Lay a new list out for the screen every second, until the list was answered; one that cannot be had is left out."""
+    """Makes the list anew every second until it was answered; errors are passed over."""
     while not answered.wait(_ANEW_EVERY):
         with contextlib.suppress(PhdError, OSError):
             newest.append(anew())

@@ -1,4 +1,4 @@
-"""One session at the terminal, from opening the screen to giving it back; a closed window and `kill` end it in order."""
+"""Opens the screen on the terminal and closes it again; a closed window and `kill` end it in order."""
 
 from __future__ import annotations
 
@@ -13,12 +13,56 @@ from typing import TYPE_CHECKING
 
 from phd_daemon.console.face import NoScreen
 from phd_daemon.console.screen.app import ConsoleApp
-from phd_daemon.console.screen.driver import TerminalDriver
 from phd_daemon.console.screen.screen_face import ScreenFace
 from restore_core.errors import Stopped
 
 if TYPE_CHECKING:
     from phd_daemon.console.face import Face
+
+
+import os
+from typing import IO, Any
+
+from textual.drivers.linux_driver import LinuxDriver
+
+
+class TerminalDriver(LinuxDriver):
+    """The driver, with a file whose writes never fail."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._file: Any = Unbroken(sys.__stderr__ or sys.stderr)  # where Textual draws
+
+
+class Unbroken:
+    """A file of a terminal. After a write has failed, everything goes to /dev/null, also what is still in buffers."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, text: str) -> None:
+        """Writes, or throws the text away."""
+        try:
+            self._file.write(text)
+        except OSError:
+            self._give_up()
+
+    def flush(self) -> None:
+        """Flushes, or throws the buffer away."""
+        try:
+            self._file.flush()
+        except OSError:
+            self._give_up()
+
+    def fileno(self) -> int:
+        """The file descriptor of the terminal."""
+        return self._file.fileno()
+
+    def _give_up(self) -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._file.fileno())
+        os.close(nowhere)
+
 
 _SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
 
@@ -51,14 +95,14 @@ async def _show(app: ConsoleApp) -> None:
 
 @contextmanager
 def _answering_signals(app: ConsoleApp) -> Iterator[None]:
-    """A signal leaves every question and stops the restore that is watched; who listened before, hears it too."""
+    """In this context a signal leaves every question and stops the restore that is watched; the earlier handler is called, too."""
     loop = asyncio.get_running_loop()
     before = {number: signal.getsignal(number) for number in _SIGNALS}
 
     def told(number: int, frame: FrameType | None = None) -> None:
         earlier = before[signal.Signals(number)]
         if callable(earlier) and earlier is not signal.default_int_handler:
-            with contextlib.suppress(Stopped):  # to raise would break the screen: the flow is ended by the answers it gets
+            with contextlib.suppress(Stopped):  # raised here it would break the screen; the flow ends by the answers it gets
                 earlier(number, frame)
         loop.call_soon_threadsafe(app.let_go)
 

@@ -1,4 +1,4 @@
-"""Lines to read, folded to the width and drawn line by line; lines may come at the end while somebody reads."""
+"""Lines to read, folded to the width and drawn line by line; more lines may be added while somebody reads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from phd_daemon.console.lines import clean_lines, fit, fold_all
 
 
 class TextView(Widget):
-    """A text, and how far down it is seen. `sticky`: stay at the end as lines come, until somebody scrolls up."""
+    """A text that can be scrolled. `sticky`: it stays at the end as lines come, until somebody scrolls up."""
 
     def __init__(self, lines: Iterable[str], *, sticky: bool = False) -> None:
         super().__init__()
@@ -24,12 +24,12 @@ class TextView(Widget):
         self.sticky = sticky
 
     def show(self, lines: Iterable[str]) -> None:
-        """Another text, from its first line on."""
+        """Shows another text, from its first line on."""
         self._lines, self._folded, self.top = [], [], 0
         self.add(lines)
 
     def add(self, lines: Iterable[str]) -> None:
-        """More lines at the end."""
+        """Adds lines at the end."""
         new = clean_lines(lines)
         self._lines += new
         if self._width:
@@ -37,18 +37,18 @@ class TextView(Widget):
         self.scroll(0)
 
     def lines_needed(self, width: int) -> int:
-        """The height at which all of it is seen, at a width."""
+        """Returns the height at which all of it is seen at this width."""
         self._fold(width)
         return len(self._folded)
 
     @property
     def long(self) -> bool:
-        """There is more than is seen at once."""
+        """Whether there is more than is seen at once."""
         return len(self._folded) > self.size.height
 
     @property
     def page(self) -> int:
-        """How far a page is: a line of the last one stays."""
+        """The lines by which a page scrolls: one line of the last page stays."""
         return max(1, self.size.height - 1)
 
     @property
@@ -56,7 +56,7 @@ class TextView(Widget):
         return max(0, len(self._folded) - self.size.height)
 
     def scroll(self, step: int) -> None:
-        """Move down by so many lines, or up; at the end a sticky view sticks again."""
+        """Scrolls down by so many lines, or up. At the end the text becomes sticky again."""
         last = self._last_top
         self.top = last if self.sticky and step == 0 else max(0, min(self.top + step, last))
         if step:
@@ -64,7 +64,7 @@ class TextView(Widget):
         self.refresh()
 
     def on_resize(self, event: Resize) -> None:
-        """Fold anew; the same part of the text stays in sight."""
+        """Folds the lines again; the same part of the text is shown."""
         del event
         part = self.top / max(1, len(self._folded))
         self._fold(self.size.width)
@@ -77,7 +77,7 @@ class TextView(Widget):
             self._folded = fold_all(self._lines, width)
 
     def render_line(self, y: int) -> Strip:
-        """One line on the screen."""
+        """Draws one line."""
         place = self.top + y
         text = self._folded[place] if place < len(self._folded) else ""
         return Strip([Segment(fit(text, self.size.width), self.rich_style)], self.size.width)

@@ -1,4 +1,4 @@
-"""Work that runs while somebody looks on: with a message only, or with its progress and a way to stop it."""
+"""Screens for what goes on while somebody looks: work with a message or its progress, and a log that grows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from textual.geometry import Size
 from textual.widget import Widget
 
-from phd_daemon.console.screen.asked import PADDING, Asked, Bar, PageScreen, Reply
+from phd_daemon.console.screen.question_screen import PADDING, Bar, PageScreen, QuestionScreen, Reply
 from phd_daemon.console.screen.text_view import TextView
 from phd_daemon.show.progress import shortened
 
@@ -18,7 +18,7 @@ _SIGNS = "|/-\\"
 
 
 class Work:
-    """The `Stop` of a screen: what the work says, read by the screen when it draws next; and what the person asked for."""
+    """The `WorkControl` of a screen: keeps what the work reports until the screen reads it, and the wish to stop."""
 
     def __init__(self) -> None:
         self.notes: deque[str] = deque()
@@ -26,25 +26,25 @@ class Work:
         self._stop = threading.Event()
 
     def note(self, line: str) -> None:
-        """A line that stays."""
+        """Keeps a line that stays."""
         self.notes.append(line)
 
     def report(self, line: str) -> None:
-        """A line that takes the place of the last one."""
+        """Keeps a line that replaces the last one."""
         self.line = line
 
     @property
     def asked(self) -> bool:
-        """The person wants an end of it."""
+        """Whether the person asked to stop."""
         return self._stop.is_set()
 
     def stop(self, _answer: object = None) -> None:
-        """Ask for an end."""
+        """Asks the work to stop."""
         self._stop.set()
 
 
-class WaitScreen(Asked):
-    """A message, and a sign of life that moves and counts. Leaving lets go of the work."""
+class WaitScreen(QuestionScreen):
+    """A message, and a moving sign with the seconds. The person may leave; the work goes on unwatched then."""
 
     def __init__(self, message: str, reply: Reply, *, pulse: float) -> None:
         super().__init__("Please wait", reply)
@@ -53,32 +53,32 @@ class WaitScreen(Asked):
         self._pulse, self._beats = pulse, 0
 
     def body(self) -> list[Widget]:
-        """The message and the sign of life."""
+        """The message and the moving sign."""
         return [self.text, self.sign]
 
     def on_mount(self) -> None:
-        """Begin to move."""
+        """Starts the moving sign."""
         self.hint.say("Esc or ^C back, without waiting for it")
         self.set_interval(self._pulse, self.beat)
         self.beat()
 
     def lay_out(self, size: Size) -> None:
-        """The sign of life stands right below the message."""
+        """The moving sign is right below the message."""
         width, height = size
         self.text.styles.height = min(self.text.lines_needed(width - PADDING), height - _BARS)
 
     def beat(self) -> None:
-        """One more."""
+        """Moves the sign."""
         self.sign.say(f"{_SIGNS[self._beats % len(_SIGNS)]} {int(self._beats * self._pulse)} s")
         self._beats += 1
 
     def keys(self) -> Mapping[str, Callable[[], None]]:
-        """Only away."""
+        """Only Esc, which leaves."""
         return {"escape": self.leave}
 
 
-class WatchScreen(Asked):
-    """Progress as it is reported. ^C asks; only a yes stops, and then the work ends in its own time."""
+class WatchScreen(QuestionScreen):
+    """Progress as it is reported. ^C asks whether to stop; after a yes the screen waits until the work has ended."""
 
     def __init__(self, title: str, work: Work, *, pulse: float) -> None:
         super().__init__(title, work.stop)
@@ -89,16 +89,16 @@ class WatchScreen(Asked):
         self._pulse, self._beats, self._asking = pulse, 0, False
 
     def body(self) -> list[Widget]:
-        """Notes above, the progress below them, and what is asked."""
+        """The notes, the progress below them, and the question."""
         return [self.text, self.line, self.sign]
 
     def on_mount(self) -> None:
-        """Draw what is reported, again and again."""
+        """Starts to show what is reported."""
         self.set_interval(self._pulse, self.look)
         self.look()
 
     def look(self) -> None:
-        """Take over what the work has said."""
+        """Shows what the work has reported since the last time."""
         notes = self.work.notes
         if notes:
             self.text.add([notes.popleft() for _ in range(len(notes))])
@@ -109,14 +109,14 @@ class WatchScreen(Asked):
             self.sign.say(f"{life} Stopping; nothing half-made will stay.")
             self.hint.say("")
         elif self._asking:
-            self.sign.say(f"{life} Stop this?  (Y) stops it, (N) or Enter goes on")
+            self.sign.say(f"{life} WorkControl this?  (Y) stops it, (N) or Enter goes on")
             self.hint.say("Y stop  N, Enter or Esc go on")
         else:
             self.sign.say(life)
             self.hint.say("^C stop  (this window must stay open until the end)")
 
     def lay_out(self, size: Size) -> None:
-        """The progress stands right below the notes, of which the last ones are seen."""
+        """The progress is right below the notes, of which the last ones are seen."""
         width, height = size
         self.line.show([shortened(self.work.line, width - PADDING)])
         line = self.line.lines_needed(width - PADDING)
@@ -129,7 +129,7 @@ class WatchScreen(Asked):
         self._ask(True)
 
     def keys(self) -> Mapping[str, Callable[[], None]]:
-        """None, until ^C was pressed."""
+        """Esc asks; while the question is asked, the answers."""
         if not self._asking:
             return {"escape": lambda: self._ask(True)}
         go_on = {key: lambda: self._ask(False) for key in ("n", "enter", "escape")}
@@ -144,8 +144,8 @@ class WatchScreen(Asked):
         self.look()
 
 
-class Feed:
-    """Lines on their way from the thread that reads them to the screen."""
+class LogFeed:
+    """Lines from the thread that reads them, kept until the screen shows them."""
 
     def __init__(self) -> None:
         self.lines: deque[str] = deque()
@@ -154,20 +154,20 @@ class Feed:
 
 
 class FollowScreen(PageScreen):
-    """A log as it grows. It stays at the end until somebody scrolls up, and again once they are back there."""
+    """A log as it grows. The end is shown until somebody scrolls up, and again once they are back there."""
 
-    def __init__(self, title: str, feed: Feed, reply: Reply, *, pulse: float) -> None:
+    def __init__(self, title: str, feed: LogFeed, reply: Reply, *, pulse: float) -> None:
         super().__init__(title, (), reply, sticky=True)
         self._feed, self._pulse = feed, pulse
         self._told: bool | None = None
 
     def on_mount(self) -> None:
-        """Look for new lines, again and again."""
+        """Starts to look for new lines."""
         self.set_interval(self._pulse, self.look)
         self.look()
 
     def look(self) -> None:
-        """Take what has come."""
+        """Shows the lines that have come."""
         ended = self._feed.ended  # before the lines: the last ones come first
         lines = self._feed.lines
         if lines:
@@ -177,7 +177,7 @@ class FollowScreen(PageScreen):
             self.lay_out(self.size)
 
     def lay_out(self, size: Size) -> None:
-        """The keys are the same at every size."""
+        """Shows the keys, which are the same at every size."""
         del size
         state = "The log ended.  " if self._told else "Live.  "
         self.hint.say(f"{state}Up/Down move  1 top  b newest  q or ^C leaves the viewer only")

@@ -13,7 +13,7 @@ import pytest
 from phd_daemon.cli.main import run
 from phd_daemon.doctor import machine, unit
 from phd_daemon.spool.layout import Spool
-from phd_daemon.spool.pidlock import PidLock
+from phd_daemon.spool.locks import PidLock
 from phd_daemon.spool.safety import check_spool
 from restore_core.errors import ExitCode
 from restore_core.replication.ledger import LedgerLine, append

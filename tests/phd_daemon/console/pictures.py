@@ -9,8 +9,8 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from phd_daemon.console.face import Choice, Face, Row, Stop
-from phd_daemon.console.holdings import BACKUP_COLUMNS
+from phd_daemon.console.choose_backup import BACKUP_COLUMNS
+from phd_daemon.console.face import Choice, Face, Row, WorkControl
 from phd_daemon.console.screen.work import WatchScreen
 from phd_daemon.show.progress import delta_line
 from restore_core.restore.request import Phase, PlanSummary, Progress
@@ -54,7 +54,7 @@ def _restore(face: Face) -> None:
 
     plan = PlanSummary(block_size=_MB, disk_size=4096 * _MB, zero_blocks=688, full_blocks=3251, delta_blocks=157)
 
-    def work(stop: Stop) -> None:
+    def work(stop: WorkControl) -> None:
         stop.note("Full: nas1:2007.09.20-CRM." + _UUID + "/00-CRM.vmdk.gz-070920-1601.phd, proven by its content")
         stop.note(f"Planned: {plan.describe()}")
         stop.report(delta_line(progress, 110.0))

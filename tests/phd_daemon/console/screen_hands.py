@@ -10,7 +10,7 @@ from textual.pilot import Pilot
 
 from phd_daemon.console.face import Face
 from phd_daemon.console.screen.app import ConsoleApp
-from phd_daemon.console.screen.asked import Asked
+from phd_daemon.console.screen.question_screen import QuestionScreen
 from phd_daemon.console.screen.screen_face import ScreenFace
 
 _PATIENCE = 120.0
@@ -44,7 +44,7 @@ class ScreenHands:
             await self.pilot.pause(0.01)
 
     def _open(self) -> bool:
-        return isinstance(self.app.screen, Asked) and self.app.screen.open
+        return isinstance(self.app.screen, QuestionScreen) and self.app.screen.open
 
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from phd_daemon.console.face import Choice, Page, Question, Stop
+from phd_daemon.console.face import Choice, Page, Question, WorkControl
 
 T = TypeVar("T")
 ENTER, BACK = "", None
@@ -68,7 +68,7 @@ class Scripted:
         """Read to the end."""
         self.seen += [title, *lines]
 
-    def watch(self, title: str, work: Callable[[Stop], T]) -> T:
+    def watch(self, title: str, work: Callable[[WorkControl], T]) -> T:
         """Do it, or stop it at once."""
         self.seen.append(title)
         return work(_Stop(self))

@@ -36,11 +36,11 @@ class Following(Scripted):
     def __init__(self, *answers: Any) -> None:
         super().__init__(*(("", answer) for answer in answers))
         self.keys: list[str] = []
-        self.starts: list[int | None] = []
+        self.proposed: list[str] = []
 
     def choose(self, choice: Choice[T]) -> T | None:
         self.keys.append("".join(row.key for row in choice.rows))
-        self.starts.append(choice.start)
+        self.proposed.append(choice.rows[choice.start].cells[0] if choice.start is not None else "")
         return super().choose(choice)
 
     def said(self) -> str:
@@ -212,7 +212,7 @@ class TestStatus:
             site.job(name)
         face = Following("b", "h", "c", BACK, BACK)
         status_flow.status(face, site.session)
-        assert [face.starts[at] for at in (0, 2, 4)] == [0, 1, 2]
+        assert [face.proposed[at] for at in (0, 2, 4)] == ["a", "b", "c"]
         assert site.names() == ["a.running", "b.held", "c.held"]
 
     def test_clean_asks_and_touches_nothing_that_waits(self, site: Site) -> None:

@@ -14,7 +14,7 @@ from phd_daemon.console import tree
 from phd_daemon.console.face import Face
 from phd_daemon.console.opening import needs_plain
 from phd_daemon.console.session import Session
-from phd_daemon.console.tree import MAIN, Entry, Menu
+from phd_daemon.console.tree import MAIN, Menu, MenuEntry
 from restore_core.errors import BadArchive, Stopped
 from tests.phd_daemon.console.conftest import Place
 from tests.phd_daemon.console.scripted import BACK, ENTER, Scripted
@@ -39,7 +39,7 @@ def menus(menu: Menu = MAIN) -> Iterator[Menu]:
             yield from menus(entry.leads_to)
 
 
-def leaf(path: str) -> Entry:
+def leaf(path: str) -> MenuEntry:
     menu: Menu | str = MAIN
     entry = None
     for letter in path:
@@ -81,7 +81,7 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
     monkeypatch.setattr(
         walk,
         "MAIN",
-        Menu(title="Main Menu", help="h", entries=(Entry(key="b", label="Status", leads_to="planted_flow:status"),)),
+        Menu(title="Main Menu", help="h", entries=(MenuEntry(key="b", label="Status", leads_to="planted_flow:status"),)),
     )
     return errors
 

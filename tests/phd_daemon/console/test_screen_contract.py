@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from phd_daemon.console.face import Choice, Face, Page, Question, Row, Stop
+from phd_daemon.console.face import Choice, Face, Page, Question, Row, WorkControl
 from phd_daemon.console.numbered_face import NumberedFace
 from tests.phd_daemon.console.screen_hands import ScreenHands, at_the_screen
 
@@ -250,11 +250,11 @@ def test_wait_gives_what_the_work_gives_and_raises_what_it_raises(hands: Hands) 
 def test_watch_gives_what_the_work_gives_and_raises_what_it_raises(hands: Hands) -> None:
     got: list[object] = []
 
-    def broken(stop: Stop) -> int:
+    def broken(stop: WorkControl) -> int:
         stop.note("Planned: nothing")
         raise ValueError("flipped")
 
-    def work(stop: Stop) -> bool:
+    def work(stop: WorkControl) -> bool:
         stop.report("100%")
         return stop.asked
 
@@ -302,7 +302,7 @@ def test_interrupt_in_watch_asks_and_only_a_yes_stops(
     running, answered = threading.Event(), threading.Event()
     got: list[str] = []
 
-    def work(stop: Stop) -> str:
+    def work(stop: WorkControl) -> str:
         if face == "plain":
             os.kill(os.getpid(), signal.SIGINT)
         running.set()
@@ -323,14 +323,14 @@ def test_interrupt_in_watch_asks_and_only_a_yes_stops(
 
         monkeypatch.setattr(sys, "stdin", Input())
         talk(NumberedFace())
-        assert "Stop it?" in capsys.readouterr().out
+        assert "WorkControl it?" in capsys.readouterr().out
     else:
 
         async def do(at: ScreenHands) -> None:
             await at.answer("Delta: 67%", "ctrl+c")
-            await at.answer("Stop this?", word)
+            await at.answer("WorkControl this?", word)
             if not stopped:
-                await at.until(lambda: "Stop this?" not in at.text(), "going on")
+                await at.until(lambda: "WorkControl this?" not in at.text(), "going on")
                 answered.set()
             await at.until(lambda: not at.app._flow.is_alive(), "the end")
 

@@ -12,7 +12,7 @@ import pytest
 
 from phd_daemon.console.face import NoScreen
 from phd_daemon.console.screen import terminal as screen
-from phd_daemon.console.screen.driver import Unbroken
+from phd_daemon.console.screen.terminal import Unbroken
 
 
 def test_a_terminal_that_is_gone_takes_everything_and_breaks_nothing() -> None:

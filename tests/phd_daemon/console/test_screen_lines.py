@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from phd_daemon.console.face import Choice, Row
 from phd_daemon.console.lines import clean, clean_lines, ends, fit, flowing, fold, narrower, width_of
-from phd_daemon.console.screen.table import Table
+from phd_daemon.console.screen.row_list import Table
 
 
 @given(st.text(st.sampled_from("ab 漢字é%"), max_size=60), st.integers(2, 20))

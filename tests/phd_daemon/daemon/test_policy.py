@@ -15,10 +15,10 @@ from phd_daemon.config.model import Config
 from phd_daemon.daemon.ends import drop_part
 from phd_daemon.daemon.policy import door_policy
 from phd_daemon.daemon.starts import work_order
-from phd_daemon.spool.admit import Claim
 from phd_daemon.spool.control_file import parse_control_file
 from phd_daemon.spool.layout import Spool, State
 from phd_daemon.spool.record import JobRecord
+from phd_daemon.spool.transitions import Claim
 from phd_daemon.worker.order import from_json
 from restore_core import durable
 from restore_core.disk.destination import disk_key
@@ -51,11 +51,11 @@ def record(root: Path, **changes: object) -> JobRecord:
 class TestDoor:
     def test_allowed(self, tmp_path: Path) -> None:
         policy = door_policy(settings(tmp_path))
-        assert str(policy.judge(text(tmp_path), ME).delta) == "nas1:x/d.phd"
+        assert str(policy.validate(text(tmp_path), ME).delta) == "nas1:x/d.phd"
         assert policy.open
 
     def test_unknown_target_and_destination_outside(self, tmp_path: Path) -> None:
-        judge = door_policy(settings(tmp_path)).judge
+        judge = door_policy(settings(tmp_path)).validate
         with pytest.raises(BadControlFile, match="no target is named"):
             judge(text(tmp_path, delta="nas2:x/d.phd"), ME)
         with pytest.raises(DestinationOutside):
@@ -64,13 +64,13 @@ class TestDoor:
     def test_limits_of_a_user(self, tmp_path: Path) -> None:
         config = settings(tmp_path, f'[submitters.{ME}]\ndestinations = ["{tmp_path}/ds2"]\n')
         with pytest.raises(DestinationOutside):
-            door_policy(config).judge(text(tmp_path), ME)
-        door_policy(config).judge(text(tmp_path), "somebody-else")
+            door_policy(config).validate(text(tmp_path), ME)
+        door_policy(config).validate(text(tmp_path), "somebody-else")
 
     def test_limits_of_a_group(self, tmp_path: Path) -> None:
         config = settings(tmp_path, f'[submitters."@{MY_GROUP}"]\noverwrite = false\n')
         with pytest.raises(BadControlFile, match="may not replace disks"):
-            door_policy(config).judge(text(tmp_path, more="overwrite = true\n"), ME)
+            door_policy(config).validate(text(tmp_path, more="overwrite = true\n"), ME)
 
     def test_disabled(self, tmp_path: Path) -> None:
         assert not door_policy(settings(tmp_path, "[queue]\nenabled = false\n")).open

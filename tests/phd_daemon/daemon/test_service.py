@@ -19,7 +19,7 @@ import pytest
 from phd_daemon.config.edit import SettingsFile, find
 from phd_daemon.config.load import load_config
 from phd_daemon.spool.locks import lock_is_held
-from phd_daemon.spool.priority import set_priority
+from phd_daemon.spool.requests import set_priority
 from phd_daemon.spool.snapshot import daemon_running
 from phd_daemon.spool.status_file import JobStatus, read_status
 

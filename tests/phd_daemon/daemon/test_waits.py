@@ -12,7 +12,7 @@ from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.scheduler import Plan, Wait
 from phd_daemon.spool.status_file import JobStatus, read_status, write_status
 
-AWAY = Wait(why="waits for its datastore: not mounted", away=True)
+AWAY = Wait(why="waits for its datastore: not mounted", unmounted=True)
 
 
 def plan(wait: Wait) -> Plan:

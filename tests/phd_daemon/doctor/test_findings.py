@@ -16,7 +16,7 @@ from phd_daemon.doctor.finding import Finding
 from phd_daemon.replication.pass_record import Findings
 from phd_daemon.spool import safety
 from phd_daemon.spool.layout import Spool
-from phd_daemon.spool.pidlock import PidLock
+from phd_daemon.spool.locks import PidLock
 from restore_core import mounts
 from restore_core.catalog import CatalogEntry
 from restore_core.catalog.entry import entry_of

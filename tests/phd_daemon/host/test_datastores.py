@@ -21,7 +21,7 @@ from phd_daemon.config.load import load_config
 from phd_daemon.daemon.policy import door_policy
 from phd_daemon.daemon.starts import work_order
 from phd_daemon.replication.one_pass import dry_run
-from phd_daemon.spool import admit, intake
+from phd_daemon.spool import intake, transitions
 from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.reconcile import Examine
 from phd_daemon.spool.status_file import Result
@@ -256,9 +256,9 @@ def test_the_worker_looks_again(site: Site) -> None:
     config, spool = load_config(site.config), Spool(folder=site.spool)
     site.ask("second")
     policy = door_policy(config)
-    found = intake.examine(site.spool / "second.job", judge=policy.judge, submitters=policy.submitters)
+    found = intake.examine(site.spool / "second.job", validate=policy.validate, submitters=policy.submitters)
     assert isinstance(found, intake.Accepted)
-    claim = admit.claim(spool, admit.accept(spool, "second", None, Examine(), found))
+    claim = transitions.claim(spool, intake.accept(spool, "second", None, Examine(), found))
     assert claim is not None
     order = work_order(config, spool, claim)
     unmount(site.datastore)

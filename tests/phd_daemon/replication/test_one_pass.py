@@ -21,7 +21,7 @@ from phd_daemon.config.model import Config
 from phd_daemon.replication import one_pass, pass_record
 from phd_daemon.replication.schedule import last_start, start_file
 from phd_daemon.spool.control_file import parse_control_file
-from phd_daemon.spool.drop import drop
+from phd_daemon.spool.requests import drop
 from restore_core.backup.run import BackupOptions, BackupReporter, backup
 from restore_core.backup.subject import Asked
 from restore_core.errors import ExitCode, TryAgainLater

@@ -9,7 +9,7 @@ import pytest
 
 from phd_daemon.replication.one_pass import queued_jobs
 from phd_daemon.spool.control_file import ControlFile
-from phd_daemon.spool.keeper import Policy
+from phd_daemon.spool.keeper import IntakeRules
 from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.status_file import Result
 from restore_core.errors import BadControlFile
@@ -56,7 +56,7 @@ def test_a_rejected_job_is_a_failed_one(desk: Desk) -> None:
     def refuse(_text: bytes, _submitter: str) -> ControlFile:
         raise BadControlFile("not here")
 
-    desk.policy = Policy(judge=refuse, submitters=("root",))
+    desk.policy = IntakeRules(validate=refuse, submitters=("root",))
     desk.drop("no.job", control("no"))
     desk.round()
     assert desk.names() == ["no.rejected"]

@@ -12,7 +12,7 @@ from phd_daemon.daemon.logs import log_event
 from phd_daemon.spool import keeper as keeper_module
 from phd_daemon.spool.control_file import parse_control_file
 from phd_daemon.spool.events import Event
-from phd_daemon.spool.keeper import Ending, Keeper, Policy, Round
+from phd_daemon.spool.keeper import IntakeRules, Keeper, Round, WorkerEnd
 from phd_daemon.spool.layout import Spool, State, parse_name
 from phd_daemon.spool.record import JobRecord, read_record
 from phd_daemon.spool.status_file import JobStatus, Outcome, Result, read_status, write_status
@@ -33,7 +33,7 @@ class Desk:
         for path in (folder, self.outside, folder / ".state"):
             path.mkdir(mode=0o700)
         self.spool = Spool(folder=folder)
-        self.policy = Policy(judge=lambda text, _who: parse_control_file(text), submitters=("root",))
+        self.policy = IntakeRules(validate=lambda text, _who: parse_control_file(text), submitters=("root",))
         self.still = 10.0
         self.locks: dict[str, int] = {}
         self.ended: list[str] = []
@@ -81,7 +81,7 @@ class Desk:
             write_status(self.spool.status(stem), status.with_(outcome=outcome), durable_now=False)
         os.close(self.locks.pop(stem))
         if how:
-            self.keeper.worker_ended(stem, Ending(how=how, stop_asked=False))
+            self.keeper.worker_ended(stem, WorkerEnd(how=how, stop_asked=False))
 
     def names(self) -> list[str]:
         """The control files, in order."""

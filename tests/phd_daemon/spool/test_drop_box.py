@@ -24,11 +24,11 @@ from phd_daemon.daemon.ends import enter
 from phd_daemon.daemon.policy import door_policy
 from phd_daemon.operations.follow import follow
 from phd_daemon.spool import keeper as keeper_module
-from phd_daemon.spool.drop import drop
 from phd_daemon.spool.keeper import Keeper
 from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.purge import purge
 from phd_daemon.spool.record import JobRecord, read_record
+from phd_daemon.spool.requests import drop
 from phd_daemon.spool.safety import check_spool
 from phd_daemon.spool.status_file import JobStatus, Outcome, Result, read_status, write_status
 from phd_daemon.spool.troubles import MOST_ASIDE

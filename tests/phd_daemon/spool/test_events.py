@@ -11,7 +11,7 @@ import pytest
 
 from phd_daemon.daemon.logs import log_event
 from phd_daemon.spool import events
-from phd_daemon.spool.intake import Seen
+from phd_daemon.spool.intake import SubmittedFile
 from phd_daemon.spool.layout import State
 from phd_daemon.spool.record import JobRecord
 from phd_daemon.spool.status_file import Result
@@ -60,7 +60,7 @@ def test_a_rejected_file(desk: Desk) -> None:
     desk.round()
     (event,) = desk.events
     assert isinstance(event, events.JobRejected)
-    assert (event.name, event.seen.submitter, event.error.exit_code) == ("crm", "root", 65)
+    assert (event.name, event.file.submitter, event.error.exit_code) == ("crm", "root", 65)
     assert "restore_to is missing" in event.error.message
 
 
@@ -98,7 +98,7 @@ def test_a_namesake_renames_a_held_job(desk: Desk) -> None:
     assert kinds(desk) == ["JobAccepted", "JobRenamed", "JobAccepted"]
 
 
-SEEN = Seen(identity=Identity(inode=1, generation=1), size=0, mtime_ns=0, ctime_ns=0, uid=0, submitter="root")
+SEEN = SubmittedFile(identity=Identity(inode=1, generation=1), size=0, mtime_ns=0, ctime_ns=0, uid=0, submitter="root")
 JOB = JobRecord(
     stem="a\tb", state=State.FAILED, identity=SEEN.identity, size=0, mtime_ns=0, not_before_ns=0, arrived_ns=0,
     accepted_at=0.0, uid=0, submitter="root", attempt=3,
@@ -113,7 +113,7 @@ LINES: list[tuple[events.Event, str, str, dict[str, object]]] = [
     (events.JobRenamed(job=JOB), "INFO", "steps aside", {"job": "a%09b", "why": "a newer one has its name"}),
     (events.JobWithdrawn(job=JOB), "INFO", "withdrawn", {"job": "a%09b", "why": "its control file was removed"}),
     (events.JobForgotten(job=JOB), "INFO", "forgotten", {"job": "a%09b", "why": "its control file was removed"}),
-    (events.JobRejected(name="x", seen=SEEN, error=BadControlFile("no")), "WARNING", "rejected", {"job": "x", "why": "no"}),
+    (events.JobRejected(name="x", file=SEEN, error=BadControlFile("no")), "WARNING", "rejected", {"job": "x", "why": "no"}),
     (events.JobNotStarted(name="x", why="full"), "WARNING", "put back", {"job": "x", "why": "full"}),
     (events.PassEnded(exit_code=0, said="ok", seconds=1, record=None), "INFO", "replication pass", {"exit_code": 0, "said": "ok"}),
     (events.PassEnded(exit_code=9, said="", seconds=1, record=None), "WARNING", "replication pass", {"exit_code": 9, "said": ""}),

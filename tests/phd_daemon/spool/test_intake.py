@@ -10,19 +10,20 @@ from pathlib import Path
 
 import pytest
 
+from phd_daemon.spool.access import may_submit, user_name
 from phd_daemon.spool.control_file import MAX_BYTES, ControlFile, parse_control_file
-from phd_daemon.spool.intake import Accepted, NotYet, Refused, examine, may_submit, user_name
+from phd_daemon.spool.intake import Accepted, NotYet, Rejected, examine
 from restore_core.errors import BadControlFile
 from tests.phd_daemon.spool.desk import TEXT
 
 
-def look(path: Path, submitters: tuple[str, ...] = ("root",)) -> Accepted | Refused | NotYet:
-    return examine(path, judge=lambda text, _who: parse_control_file(text), submitters=submitters)
+def look(path: Path, submitters: tuple[str, ...] = ("root",)) -> Accepted | Rejected | NotYet:
+    return examine(path, validate=lambda text, _who: parse_control_file(text), submitters=submitters)
 
 
 def refusal(path: Path) -> str:
     found = look(path)
-    assert isinstance(found, Refused)
+    assert isinstance(found, Rejected)
     assert found.error.remedy
     return found.error.message
 
@@ -37,9 +38,9 @@ def test_a_complete_file_is_accepted_with_its_owner(path: Path) -> None:
     found = look(path)
     assert isinstance(found, Accepted)
     assert found.text == TEXT
-    assert found.seen.uid == os.getuid()
-    assert found.seen.submitter == user_name(os.getuid())
-    assert found.seen.identity.inode == path.stat().st_ino
+    assert found.file.uid == os.getuid()
+    assert found.file.submitter == user_name(os.getuid())
+    assert found.file.identity.inode == path.stat().st_ino
 
 
 def test_symlink_is_refused_and_not_followed(path: Path, tmp_path: Path) -> None:
@@ -73,8 +74,8 @@ def test_a_gigabyte_is_refused_unread(path: Path) -> None:
     def never(_text: bytes, _who: str) -> ControlFile:
         raise AssertionError("it was read")
 
-    found = examine(path, judge=never, submitters=("root",))
-    assert isinstance(found, Refused)
+    found = examine(path, validate=never, submitters=("root",))
+    assert isinstance(found, Rejected)
     assert "1073741824 bytes" in found.error.message
 
 
@@ -117,8 +118,8 @@ def test_what_the_judge_refuses(path: Path) -> None:
     def judge(_text: bytes, submitter: str) -> ControlFile:
         raise BadControlFile(f"not for {submitter}", remedy="Ask.")
 
-    found = examine(path, judge=judge, submitters=())
-    assert isinstance(found, Refused)
+    found = examine(path, validate=judge, submitters=())
+    assert isinstance(found, Rejected)
     assert found.error.message == f"not for {user_name(os.getuid())}"
 
 

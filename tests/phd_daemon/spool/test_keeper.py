@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from phd_daemon.spool import requests, transitions
+from phd_daemon.spool.access import user_name
 from phd_daemon.spool.control_file import ControlFile, parse_control_file
-from phd_daemon.spool.intake import user_name
-from phd_daemon.spool.keeper import Ending, Policy
+from phd_daemon.spool.keeper import IntakeRules, WorkerEnd
 from phd_daemon.spool.layout import State
 from phd_daemon.spool.reconcile import MAX_TRIES
 from phd_daemon.spool.record import NewerRecord, read_record
@@ -78,7 +78,7 @@ class TestTheWay:
         assert running.names() == ["crm.failed"]
 
     def test_nothing_is_accepted_while_the_queue_is_disabled(self, desk: Desk) -> None:
-        desk.policy = Policy(judge=desk.policy.judge, submitters=(), open=False)
+        desk.policy = IntakeRules(validate=desk.policy.validate, submitters=(), open=False)
         desk.drop("crm.job")
         assert not desk.round().ready
         assert desk.files() == ["crm.job"]
@@ -161,7 +161,7 @@ class TestHands:
         assert [record.stem for record in running.round().live] == ["crm"]
         assert running.names() == ["crm.running"]
         unheard.clear()
-        running.keeper.worker_ended("crm", Ending(how="killed by signal 9", stop_asked=False))
+        running.keeper.worker_ended("crm", WorkerEnd(how="killed by signal 9", stop_asked=False))
         running.round()
         assert running.names() == ["crm.job"]
         assert "killed by signal 9" in running.log()
@@ -616,7 +616,7 @@ def test_a_flood_is_taken_in_over_several_rounds(desk: Desk, monkeypatch: pytest
     for number in range(5):
         desk.drop(f"n{number}.job", control(f"n{number}"))
     with monkeypatch.context() as patch:
-        patch.setattr("phd_daemon.spool.keeper._PATIENCE", -1.0)
+        patch.setattr("phd_daemon.spool.keeper._ACCEPT_SECONDS", -1.0)
         found = desk.round()
     assert (found.ready, found.after) == ((), 0.0)
     assert len(desk.round().ready) == 5
@@ -632,7 +632,7 @@ def test_one_jobs_bug_is_no_others(desk: Desk, caplog: pytest.LogCaptureFixture)
             raise ZeroDivisionError
         return real(text)
 
-    desk.policy = Policy(judge=judge, submitters=())
+    desk.policy = IntakeRules(validate=judge, submitters=())
     found = desk.round()
     assert [record.stem for record in found.ready] == ["b"]
     assert desk.has("a", State.WAITING)

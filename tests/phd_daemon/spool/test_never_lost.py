@@ -18,11 +18,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from phd_daemon.spool.intake import user_name
+from phd_daemon.spool.access import user_name
 from phd_daemon.spool.layout import State
 from phd_daemon.spool.locks import lock_is_held
-from phd_daemon.spool.priority import set_priority
 from phd_daemon.spool.record import JobRecord, read_record
+from phd_daemon.spool.requests import set_priority
 from phd_daemon.spool.status_file import Result, read_status
 from restore_core.errors import BadControlFile, UsageError
 from tests.phd_daemon.spool.desk import Desk, control

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from phd_daemon.spool import pidlock
-from phd_daemon.spool.pidlock import PidLock, holder
+from phd_daemon.spool import locks
+from phd_daemon.spool.locks import PidLock, holder
 from restore_core.errors import ExitCode, TryAgainLater
 
 
@@ -65,13 +65,13 @@ def test_a_lock_on_a_file_that_was_removed_is_none(tmp_path: Path, monkeypatch: 
     """The first one ends between another one's opening of the file and its lock: a third would find a new file, free."""
     first, second = PidLock(tmp_path / "lock", temporary=True), PidLock(tmp_path / "lock")
     first.acquire()
-    real = pidlock._locked
+    real = locks._locked
 
     def ends_meanwhile(fd: int, how: int) -> bool:
         first.__exit__()
         return real(fd, how)
 
-    monkeypatch.setattr(pidlock, "_locked", ends_meanwhile)
+    monkeypatch.setattr(locks, "_locked", ends_meanwhile)
     second.acquire()
     assert os.fstat(second.fileno()).st_ino == (tmp_path / "lock").stat().st_ino
     second.release()

@@ -12,7 +12,7 @@ import pytest
 from phd_daemon.spool import requests
 from phd_daemon.spool.control_file import parse_control_file
 from phd_daemon.spool.layout import State
-from phd_daemon.spool.priority import set_priority
+from phd_daemon.spool.requests import set_priority
 from phd_daemon.spool.status_file import Result
 from restore_core import durable
 from restore_core.errors import BadControlFile, TryAgainLater, UsageError

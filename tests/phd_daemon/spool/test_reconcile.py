@@ -13,21 +13,21 @@ from phd_daemon.spool.reconcile import (
     BACK_OFF_SECONDS,
     MAX_TRIES,
     Action,
-    Again,
     Cancel,
-    Compare,
-    Disown,
+    DropRecord,
     End,
     Examine,
     Facts,
     Forget,
     Live,
+    NoteChange,
     Nothing,
     Ready,
-    Regard,
     Reidentify,
+    RenameOlder,
     Requeue,
-    StepAside,
+    SetWaitingState,
+    WaitAgain,
     Withdraw,
     reconcile,
 )
@@ -118,17 +118,17 @@ class TestWaiting:
         assert decide(record(W), job=file()) == Ready()
 
     def test_hold_and_release(self) -> None:
-        assert reconcile(Facts(files={H: file()}, record=record(W))) == Regard(state=H)
+        assert reconcile(Facts(files={H: file()}, record=record(W))) == SetWaitingState(state=H)
         assert reconcile(Facts(files={H: file()}, record=record(H))) == Nothing()
-        assert decide(record(H), job=file()) == Regard(state=W)
+        assert decide(record(H), job=file()) == SetWaitingState(state=W)
 
     def test_withdrawn(self) -> None:
         assert decide(record(W)) == Withdraw()
         assert decide(record(H)) == Withdraw()
 
     def test_edited_in_place(self) -> None:
-        assert decide(record(W), job=file(size=11)) == Compare(state=W)
-        assert reconcile(Facts(files={H: file(size=11)}, record=record(H))) == Compare(state=H)
+        assert decide(record(W), job=file(size=11)) == NoteChange(state=W)
+        assert reconcile(Facts(files={H: file(size=11)}, record=record(H))) == NoteChange(state=H)
 
     def test_replaced_is_a_new_drop_even_with_the_same_inode_number(self) -> None:
         assert decide(record(W), job=file(OTHER), still=9.0) == Examine()
@@ -145,14 +145,14 @@ class TestWaiting:
         assert decide(record(W), running=file()) == Requeue()
 
     def test_a_held_one_makes_way_for_a_namesake(self) -> None:
-        assert reconcile(Facts(files={H: file(), W: file(OTHER)}, record=record(H), still=9.0)) == StepAside(source=H)
+        assert reconcile(Facts(files={H: file(), W: file(OTHER)}, record=record(H), still=9.0)) == RenameOlder(source=H)
 
     def test_but_not_for_what_is_no_file(self) -> None:
         folder = replace(file(OTHER), kind=Kind.OTHER)
         assert reconcile(Facts(files={H: file(), W: folder}, record=record(H), still=9.0)) == Nothing()
 
     def test_a_held_one_that_was_replaced_is_no_longer_ours(self) -> None:
-        assert reconcile(Facts(files={H: file(OTHER)}, record=record(H))) == Disown()
+        assert reconcile(Facts(files={H: file(OTHER)}, record=record(H))) == DropRecord()
 
 
 class TestRunning:
@@ -161,8 +161,8 @@ class TestRunning:
         assert decide(record(R), running=file(), locked=True, job=file(OTHER), still=9.0) == Live()
 
     def test_edit_is_compared_once(self) -> None:
-        assert decide(record(R), running=file(size=11), locked=True) == Compare(state=R)
-        assert decide(record(R), running=file(OTHER), locked=True) == Compare(state=R)
+        assert decide(record(R), running=file(size=11), locked=True) == NoteChange(state=R)
+        assert decide(record(R), running=file(OTHER), locked=True) == NoteChange(state=R)
 
     def test_taken_away_while_alive_is_a_cancel(self) -> None:
         assert decide(record(R), locked=True) == Cancel()
@@ -178,25 +178,25 @@ class TestRunning:
     def test_tried_again_with_growing_pauses_then_given_up(self) -> None:
         for tries, pause in enumerate(BACK_OFF_SECONDS):
             action = decide(record(R, tries=tries), running=file(), result=Result.TRY_AGAIN)
-            assert action == Again(source=R, tries=tries + 1, deaths=0, next_try=1000.0 + pause, why="why")
+            assert action == WaitAgain(source=R, tries=tries + 1, deaths=0, next_try=1000.0 + pause, why="why")
         last = decide(record(R, tries=MAX_TRIES - 1), running=file(), result=Result.TRY_AGAIN)
         assert isinstance(last, End)
         assert (last.state, last.reason) == (F, "given up after 5 tries: why")
         assert BACK_OFF_SECONDS == (60.0, 300.0, 900.0, 3600.0)
 
     def test_stopped_does_not_count(self) -> None:
-        assert decide(record(R, tries=2, deaths=1), running=file(), result=Result.STOPPED) == Again(
+        assert decide(record(R, tries=2, deaths=1), running=file(), result=Result.STOPPED) == WaitAgain(
             source=R, tries=2, deaths=1, next_try=None, why=""
         )
 
     def test_death_counts_to_three(self) -> None:
         facts = Facts(files={R: file()}, record=record(R), how_ended="killed by signal 9 (perhaps out of memory)", now=1000.0)
         action = reconcile(facts)
-        assert action == Again(
+        assert action == WaitAgain(
             source=R, tries=0, deaths=1, next_try=1002.0, why="worker killed by signal 9 (perhaps out of memory)"
         )
         second = reconcile(Facts(files={R: file()}, record=record(R, deaths=1), how_ended=facts.how_ended, now=1000.0))
-        assert isinstance(second, Again)
+        assert isinstance(second, WaitAgain)
         assert second.next_try == 1060.0
         last = reconcile(Facts(files={R: file()}, record=record(R, deaths=2), how_ended=facts.how_ended))
         assert isinstance(last, End)
@@ -205,18 +205,18 @@ class TestRunning:
 
     def test_a_death_that_nobody_saw_is_not_waited_for(self) -> None:
         action = reconcile(Facts(files={R: file()}, record=record(R), now=1000.0))
-        assert isinstance(action, Again)
+        assert isinstance(action, WaitAgain)
         assert (action.deaths, action.next_try) == (1, None)
 
     def test_one_that_hung_counts_as_dead_whatever_it_says_at_last(self) -> None:
         said = outcome(Result.STOPPED)
         stopped = reconcile(Facts(files={R: file()}, record=record(R), outcome=said, hung=True, how_ended="showed no sign of life"))
-        assert isinstance(stopped, Again)
+        assert isinstance(stopped, WaitAgain)
         assert (stopped.deaths, stopped.why) == (1, "worker showed no sign of life")
 
     def test_killed_because_it_would_not_stop_is_no_death(self) -> None:
         action = reconcile(Facts(files={R: file()}, record=record(R), stop_asked=True, how_ended="killed by signal 9"))
-        assert action == Again(source=R, tries=0, deaths=0, next_try=None, why="")
+        assert action == WaitAgain(source=R, tries=0, deaths=0, next_try=None, why="")
 
 
 class TestTakenAwayWhileItRan:
@@ -239,8 +239,8 @@ class TestTakenAwayWhileItRan:
 
     def test_put_back(self) -> None:
         action = decide(record(R), result=Result.CANCELLED, job=file())
-        assert action == Again(source=W, tries=0, deaths=0, next_try=None, why="put back by hand")
-        assert reconcile(Facts(files={H: file()}, record=record(R), outcome=outcome(Result.CANCELLED))) == Regard(state=H)
+        assert action == WaitAgain(source=W, tries=0, deaths=0, next_try=None, why="put back by hand")
+        assert reconcile(Facts(files={H: file()}, record=record(R), outcome=outcome(Result.CANCELLED))) == SetWaitingState(state=H)
 
     def test_removed_and_dropped_again_is_cancelled_first(self) -> None:
         action = decide(record(R), result=Result.CANCELLED, job=file(OTHER), still=9.0)
@@ -254,7 +254,7 @@ class TestTakenAwayWhileItRan:
         assert (action.state, action.source, action.late) == (state, state, False)
 
     def test_a_crash_between_put_back_and_record(self) -> None:
-        assert decide(record(R), result=Result.TRY_AGAIN, job=file()) == Again(
+        assert decide(record(R), result=Result.TRY_AGAIN, job=file()) == WaitAgain(
             source=W, tries=1, deaths=0, next_try=1060.0, why="why"
         )
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phd_daemon.spool.scheduler import Candidate, Limits, Plan, schedule
+from phd_daemon.spool.scheduler import Plan, StartLimits, WaitingJob, schedule
 
 NOW = 1_000_000.0
 
 
-def job(name: str, **changes: object) -> Candidate:
+def job(name: str, **changes: object) -> WaitingJob:
     values: dict[str, object] = {
         "priority": 5,
         "arrived_ns": 1,
@@ -21,14 +21,14 @@ def job(name: str, **changes: object) -> Candidate:
         "why_next_try": "",
         "destination": Path(f"/vmfs/volumes/ds1/{name}.vmdk"),
     }
-    return Candidate(name=name, **{**values, **changes})  # type: ignore[arg-type]  # the values above have the right types
+    return WaitingJob(name=name, **{**values, **changes})  # type: ignore[arg-type]  # the values above have the right types
 
 
-def limits(workers: int = 1, *, enabled: bool = True) -> Limits:
-    return Limits(workers=workers, enabled=enabled, key=lambda path: path.name.casefold())
+def limits(workers: int = 1, *, enabled: bool = True) -> StartLimits:
+    return StartLimits(workers=workers, enabled=enabled, key=lambda path: path.name.casefold())
 
 
-def plan(*jobs: Candidate, running: dict[str, Path] | None = None, workers: int = 1, enabled: bool = True) -> Plan:
+def plan(*jobs: WaitingJob, running: dict[str, Path] | None = None, workers: int = 1, enabled: bool = True) -> Plan:
     return schedule(jobs, running or {}, limits=limits(workers, enabled=enabled), now=NOW)
 
 
@@ -97,7 +97,7 @@ def test_the_file_system_is_not_asked_when_nothing_can_start() -> None:
     def never(_path: Path) -> str:
         raise AssertionError("asked")
 
-    busy = Limits(workers=1, enabled=True, key=never)
+    busy = StartLimits(workers=1, enabled=True, key=never)
     assert schedule([job("a")], {"r": Path("/r")}, limits=busy, now=NOW).start == ()
 
 
@@ -109,10 +109,10 @@ def test_a_datastore_that_is_away_is_passed_over() -> None:
         asked.append(path)
         return "not mounted" if "ds1" in path.parts else ""
 
-    some = Limits(workers=1, enabled=True, key=lambda path: path, away=away)
+    some = StartLimits(workers=1, enabled=True, key=lambda path: path, unmounted=away)
     found = schedule([job("a"), job("b", destination=Path("/vmfs/volumes/ds2/b.vmdk"))], {}, limits=some, now=NOW)
     assert found.start == ("b",)
-    assert (found.waits["a"].why, found.waits["a"].away, found.waits["a"].until) == (
+    assert (found.waits["a"].why, found.waits["a"].unmounted, found.waits["a"].until) == (
         "waits for its datastore: not mounted",
         True,
         None,
@@ -144,7 +144,7 @@ jobs = st.lists(
 
 
 @given(jobs, st.integers(1, 4), st.lists(st.integers(0, 5), max_size=4, unique=True))
-def test_always(waiting: list[Candidate], workers: int, busy: list[int]) -> None:
+def test_always(waiting: list[WaitingJob], workers: int, busy: list[int]) -> None:
     running = {f"r{number}": Path(f"/ds/{number}") for number in busy}
     found = schedule(waiting, running, limits=limits(workers), now=NOW)
     by_name = {candidate.name: candidate for candidate in waiting}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from phd_daemon.spool.layout import State
-from phd_daemon.spool.pidlock import PidLock
+from phd_daemon.spool.locks import PidLock
 from phd_daemon.spool.snapshot import JobView, daemon_running, snapshot
 from phd_daemon.spool.status_file import JobStatus, LiveProgress, Outcome, Result, write_status
 

@@ -12,7 +12,7 @@ import pytest
 from watchdog.observers import inotify
 
 from phd_daemon.spool import requests
-from phd_daemon.spool.watcher import Doorbell
+from phd_daemon.spool.watcher import SpoolWatcher
 
 PATIENCE = 30.0
 
@@ -21,7 +21,7 @@ class Bell:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.rung = threading.Event()
-        self.doorbell = Doorbell(folder, self.rung.set)
+        self.doorbell = SpoolWatcher(folder, self.rung.set)
 
     def heard(self) -> bool:
         heard = self.rung.wait(PATIENCE)
@@ -33,7 +33,7 @@ class Bell:
 def bell(tmp_path: Path) -> Iterator[Bell]:
     (tmp_path / "spool").mkdir()
     bell = Bell(tmp_path / "spool")
-    assert bell.doorbell.arm()
+    assert bell.doorbell.watch()
     yield bell
     bell.doorbell.close()
 
@@ -42,15 +42,15 @@ def test_renamed_from_outside(bell: Bell, tmp_path: Path) -> None:
     (tmp_path / "new").write_text("x")
     os.rename(tmp_path / "new", bell.folder / "crm.job")
     assert bell.heard()
-    assert bell.doorbell.take() == {"crm.job"}
-    assert bell.doorbell.take() == frozenset()
+    assert bell.doorbell.take_renamed() == {"crm.job"}
+    assert bell.doorbell.take_renamed() == frozenset()
 
 
 def test_renamed_inside(bell: Bell) -> None:
     (bell.folder / ".crm.tmp").write_text("x")
     os.rename(bell.folder / ".crm.tmp", bell.folder / "crm.job")
     assert bell.heard()
-    assert bell.doorbell.take() == {"crm.job"}
+    assert bell.doorbell.take_renamed() == {"crm.job"}
 
 
 def test_touched_for_a_retry_rings(bell: Bell) -> None:
@@ -65,7 +65,7 @@ def test_touched_for_a_retry_rings(bell: Bell) -> None:
 def test_written_in_place_rings_but_is_no_rename(bell: Bell) -> None:
     (bell.folder / "crm.job").write_text("x")
     assert bell.heard()
-    assert bell.doorbell.take() == frozenset()
+    assert bell.doorbell.take_renamed() == frozenset()
 
 
 def test_removed(bell: Bell) -> None:
@@ -83,13 +83,13 @@ def test_logs_and_status_files_ring_nothing(bell: Bell) -> None:
     assert not bell.rung.is_set()
     (bell.folder / "last.job").write_text("x")  # events come in order: after this one the others have been seen
     assert bell.heard()
-    assert bell.doorbell.take() == frozenset()
+    assert bell.doorbell.take_renamed() == frozenset()
 
 
 def test_a_folder_made_anew_is_watched_again(bell: Bell, tmp_path: Path) -> None:
     os.rename(bell.folder, tmp_path / "old")
     bell.folder.mkdir()
-    assert bell.doorbell.arm()
+    assert bell.doorbell.watch()
     (bell.folder / "crm.job").write_text("x")
     assert bell.heard()
 
@@ -97,9 +97,9 @@ def test_a_folder_made_anew_is_watched_again(bell: Bell, tmp_path: Path) -> None
 def test_removed_folder_rings_and_cannot_be_armed(bell: Bell) -> None:
     bell.folder.rmdir()
     assert bell.heard()
-    assert not bell.doorbell.arm()
+    assert not bell.doorbell.watch()
     bell.folder.mkdir()
-    assert bell.doorbell.arm()
+    assert bell.doorbell.watch()
 
 
 def test_a_dead_emitter_is_replaced(bell: Bell) -> None:
@@ -108,7 +108,7 @@ def test_a_dead_emitter_is_replaced(bell: Bell) -> None:
     for emitter in observer.emitters:
         emitter.stop()
         emitter.join()
-    assert bell.doorbell.arm()
+    assert bell.doorbell.watch()
     assert bell.doorbell._observer is not observer
     (bell.folder / "crm.job").write_text("x")
     assert bell.heard()
@@ -116,7 +116,7 @@ def test_a_dead_emitter_is_replaced(bell: Bell) -> None:
 
 def test_arming_twice_keeps_the_watch(bell: Bell) -> None:
     before = bell.doorbell._observer
-    assert bell.doorbell.arm()
+    assert bell.doorbell.watch()
     assert bell.doorbell._observer is before
 
 
@@ -137,11 +137,11 @@ def test_without_inotify_there_is_one_warning(
     def none(*_: object, **__: object) -> None:
         raise OSError(24, "inotify instance limit reached")
 
-    doorbell = Doorbell(tmp_path, lambda: None)
+    doorbell = SpoolWatcher(tmp_path, lambda: None)
     with monkeypatch.context() as patch:
         patch.setattr("phd_daemon.spool.watcher.InotifyObserver", none)
-        assert not doorbell.arm()
-        assert not doorbell.arm()
+        assert not doorbell.watch()
+        assert not doorbell.watch()
     assert len(caplog.records) == 1
-    assert doorbell.arm()
+    assert doorbell.watch()
     doorbell.close()

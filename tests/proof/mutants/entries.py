@@ -38,8 +38,8 @@ def nobody_looks_at_the_size() -> None:
 
 
 def names_are_printed_raw() -> None:
-    setattr(job_log, "_harmless", lambda line: line)  # noqa: B010  mypy forbids the plain form
-    from phd_daemon.spool import admit, keeper
+    setattr(job_log, "_escaped", lambda line: line)  # noqa: B010  mypy forbids the plain form
+    from phd_daemon.spool import intake, keeper
 
-    for module in (admit, keeper):
+    for module in (intake, keeper):
         setattr(module, "printable", lambda text: text)  # noqa: B010  mypy forbids the plain form

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from phd_daemon.daemon import starts
-from phd_daemon.spool import pidlock
+from phd_daemon.spool import locks
 from restore_core import durable
 from restore_core.disk import hold
 from restore_core.disk.alone import Alone
@@ -44,4 +44,7 @@ def the_part_is_anybodys() -> None:
 
 
 def as_many_daemons_as_you_like() -> None:
-    setattr(pidlock, "fcntl", _NoLocks())  # noqa: B010  mypy forbids the plain form
+    def opened(lock: Any) -> None:
+        setattr(lock, "_fd", lock._open())  # noqa: B010  mypy forbids the plain form
+
+    setattr(locks.PidLock, "acquire", opened)  # noqa: B010  the same

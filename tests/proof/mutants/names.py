@@ -40,9 +40,9 @@ def logs_are_for_everybody() -> None:
 
 
 def an_inode_is_a_file() -> None:
-    from phd_daemon.spool import which_file
+    from phd_daemon.spool import scan
 
-    setattr(which_file, "_by_content", lambda *_: 0)  # noqa: B010  the same
+    setattr(scan, "_by_content", lambda *_: 0)  # noqa: B010  the same
 
 
 def namesakes_wait_for_each_other() -> None:
@@ -52,7 +52,7 @@ def namesakes_wait_for_each_other() -> None:
 
     def waits(facts: Any) -> Any:
         action = real(facts)
-        return reconcile.Nothing(why="waits") if isinstance(action, reconcile.StepAside) else action
+        return reconcile.Nothing(why="waits") if isinstance(action, reconcile.RenameOlder) else action
 
     setattr(keeper, "reconcile", waits)  # noqa: B010  the same
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from phd_daemon.daemon.ends import enter
-from phd_daemon.spool import admit, status_file, transitions
+from phd_daemon.spool import intake, status_file, transitions
 from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.record import JobRecord
 from phd_daemon.spool.status_file import JobStatus
@@ -23,13 +23,13 @@ def folders_are_not_synced() -> None:
 
 
 def ledger_before_the_disk() -> None:
-    claim = admit.claim
+    claim = transitions.claim
 
-    def entered_first(spool: Spool, record: JobRecord) -> admit.Claim | None:
+    def entered_first(spool: Spool, record: JobRecord) -> transitions.Claim | None:
         enter(record, time.time(), spool.folder.parent / "restored.log")
         return claim(spool, record)
 
-    setattr(admit, "claim", entered_first)  # noqa: B010  mypy forbids the plain form
+    setattr(transitions, "claim", entered_first)  # noqa: B010  mypy forbids the plain form
 
 
 def done_before_the_outcome() -> None:
@@ -39,5 +39,5 @@ def done_before_the_outcome() -> None:
         del durable_now
         write_status(path, status, durable_now=False)
 
-    for module in (transitions, admit, report):
+    for module in (transitions, intake, report):
         setattr(module, "write_status", lazily)  # noqa: B010  mypy forbids the plain form

@@ -178,7 +178,7 @@ def _end(daemon: Daemon, stem: str, until: float) -> str:
         daemon.until(lambda: any(map(os.path.lexists, there)), stem, seconds=max(0.0, until - time.monotonic()))
     except Silent as silent:
         return str(silent)[:200]
-    return next(state.value for state in FINAL if os.path.lexists(daemon.spool / f"{stem}.{state.value}"))
+    return next(str(state.value) for state in FINAL if os.path.lexists(daemon.spool / f"{stem}.{state.value}"))
 
 
 def _said(daemon: Daemon) -> Iterator[tuple[str, bool]]:

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from phd_daemon.spool import requests
-from phd_daemon.spool.drop import drop
 from phd_daemon.spool.layout import FINAL, Spool, State
+from phd_daemon.spool.requests import drop
 from phd_daemon.spool.status_file import Result, read_status
 from restore_core import durable
 from restore_core.errors import PhdError
@@ -37,7 +37,7 @@ MOMENTS = ("before it comes", "while it waits", "while it runs")
 FAULTS = (
     "phd_daemon.daemon.starts:_candidate",
     "phd_daemon.daemon.starts:work_order",
-    "phd_daemon.spool.admit:accept",
+    "phd_daemon.spool.intake:accept",
     "phd_daemon.daemon.service:enter",
 )
 QUICK = {"TEST_SETTINGS": "PUT_BACK_SECONDS=0.2 RESCAN_SECONDS=1", "TEST_NO_PAUSE": "1"}

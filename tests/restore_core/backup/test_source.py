@@ -285,8 +285,8 @@ def test_an_encoding_that_cannot_be_right_does_no_harm(disk: Path, encoding: str
     ("vmx", "names"),
     [
         (b'displayName = "x"\n', "no disks"),
-        (b'scsi0:0.fileName = "CRM.vmdk"\nscsi0:1.fileName = "../CRM/CRM.vmdk"\n', "CRM.vmdk stands there twice, as 00 and as 01"),
-        (b'scsi0:0.fileName = "a.vmdk"\nscsi0:00.fileName = "b.vmdk"\n', "SCSI id 00 stands there twice"),
+        (b'scsi0:0.fileName = "CRM.vmdk"\nscsi0:1.fileName = "../CRM/CRM.vmdk"\n', "CRM.vmdk is given twice, as 00 and as 01"),
+        (b'scsi0:0.fileName = "a.vmdk"\nscsi0:00.fileName = "b.vmdk"\n', "SCSI id 00 is given twice"),
         (b"\x7fELF\0\0", "not a line of a VMX"),
         (b"# \n" * 500_000, "at most"),
     ],

@@ -85,7 +85,7 @@ def test_a_vmx_without_name_uuid_and_disks_is_still_one():
         ('a = "\0"', "x:1: not a line"),
         ('scsi0:0.fileName = "a|00.vmdk"', "x:1: not a line"),
         ('uuid.bios = "not one"', "expected 32 hex digits"),
-        ('scsi0:0.fileName = "a.vmdk"\nSCSI0:0.filename = "b.vmdk"', "x:2: scsi0:0.filename stands there twice"),
+        ('scsi0:0.fileName = "a.vmdk"\nSCSI0:0.filename = "b.vmdk"', "x:2: scsi0:0.filename is given twice"),
         ('scsi12:0.fileName = "a.vmdk"', "scsi12:0"),
         ('scsi0:1000.fileName = "a.vmdk"', "scsi0:1000"),
         ("# \n" * 500_000, "at most"),

@@ -1,4 +1,4 @@
-"""What all screens have in common: a title, a line of keys, one answer, and help."""
+"""What all screens have in common: a title, a line of keys, one answer, and help, which is a text to read."""
 
 from __future__ import annotations
 
@@ -25,36 +25,36 @@ _BARS = 2  # the title, the keys
 _MOVING = "Up/Down/Space move  1 top  b bottom  "
 _PLAIN, _EDGE = Style(), Style(bold=True, reverse=True)
 PADDING = 2
-"""Columns of every line that stay free."""
+"""Columns of a line that are left free."""
 
 
 class Bar(Widget):
-    """A line of text that has its place at an edge, or between two things."""
+    """A line of text at an edge of the screen, or between two widgets."""
 
     def __init__(self, text: str, name: str, style: Style = _PLAIN) -> None:
         super().__init__(id=name)
         self._text, self._style = clean(text), style
 
     def say(self, text: str) -> None:
-        """Show this instead."""
+        """Shows this text instead."""
         if clean(text) != self._text:
             self._text = clean(text)
             self.refresh()
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """Where a bar may be higher than one line (a title): the lines it takes."""
+        """Returns the lines it needs; a title may have more than one."""
         del container, viewport
         return len(fold(self._text, width - 1))
 
     def render_line(self, y: int) -> Strip:
-        """One of its lines; a bar of one line is cut."""
+        """Draws one of its lines; a bar with one line is cut."""
         width = self.size.width
         text = self._text if self.size.height == 1 else [*fold(self._text, width - 1), ""][y]
         return Strip([Segment(fit(f" {text}", width), self.rich_style + self._style)], width)
 
 
-class Asked(Screen[None], inherit_bindings=False):
-    """One question. It is answered once; after that it only stands there until the next one takes its place."""
+class QuestionScreen(Screen[None], inherit_bindings=False):
+    """One question. It is answered once; after that it stays on the screen until the next one replaces it."""
 
     AUTO_FOCUS: ClassVar[str | None] = ""
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+c", "interrupted", priority=True, show=False)]
@@ -67,18 +67,18 @@ class Asked(Screen[None], inherit_bindings=False):
         self._help = help_text
 
     def body(self) -> list[Widget]:
-        """What stands between the title and the line of keys."""
+        """Returns the widgets between the title and the line of keys."""
         raise NotImplementedError
 
     def keys(self) -> Mapping[str, Callable[[], None]]:
-        """What the keys do, by Textual's names for them."""
+        """Returns what the keys do, by Textual's names for them."""
         raise NotImplementedError
 
     def lay_out(self, size: Size) -> None:
-        """Give the parts of the body their heights, and say what the keys do; before the first drawing, and at other sizes."""
+        """Sets the heights of the body and the line of keys; called before the first drawing and when the size changes."""
 
     def compose(self) -> ComposeResult:
-        """The title, the body, the keys."""
+        """The title, the body, the line of keys."""
         yield self.bar
         yield from self.body()
         yield self.hint
@@ -90,29 +90,29 @@ class Asked(Screen[None], inherit_bindings=False):
 
     @property
     def open(self) -> bool:
-        """Nobody has answered yet."""
+        """Whether it waits for an answer."""
         return self._reply is not None
 
     def answer(self, value: Any) -> None:
-        """Give the answer; a second one is no answer."""
+        """Gives the answer to the flow; a second answer is thrown away."""
         if self._reply is not None:
             reply, self._reply = self._reply, None
             reply(value)
 
     def ask_again(self, reply: Reply) -> None:
-        """Take another answer."""
+        """Takes another answer."""
         self._reply = reply
 
     def leave(self) -> None:
-        """Back, without an answer."""
+        """Goes back, without an answer."""
         self.answer(None)
 
     def action_interrupted(self) -> None:
-        """^C: the same, wherever a screen does not say otherwise."""
+        """^C: goes back, too, unless a screen says otherwise."""
         self.leave()
 
     def on_key(self, event: Key) -> None:
-        """A key that no widget of the screen wanted."""
+        """A key that no widget has used."""
         if self.open and self.pressed(event):
             event.stop()
             event.prevent_default()
@@ -125,7 +125,7 @@ class Asked(Screen[None], inherit_bindings=False):
         return action is not None
 
     def explain(self) -> None:
-        """`?`: what the flow has to say about this question, and the keys."""
+        """`?`: shows the help of the question, and the keys."""
         lines = [*flowing(self._help), ""] if self._help else []
         self.app.push_screen(PageScreen("Help", [*lines, *KEYS], self._explained))
 
@@ -146,8 +146,8 @@ KEYS = (
 )
 
 
-class PageScreen(Asked):
-    """A text, until it is left."""
+class PageScreen(QuestionScreen):
+    """A text to read, until it is left."""
 
     def __init__(self, title: str, lines: Iterable[str], reply: Reply, *, help_text: str = "", sticky: bool = False) -> None:
         super().__init__(title, reply, help_text=help_text)
@@ -158,7 +158,7 @@ class PageScreen(Asked):
         return [self.text]
 
     def keys(self) -> Mapping[str, Callable[[], None]]:
-        """Those of a pager."""
+        """The keys of a pager."""
         text = self.text
         return {
             **reading_keys(text),
@@ -173,13 +173,13 @@ class PageScreen(Asked):
         }
 
     def lay_out(self, size: Size) -> None:
-        """Only a text longer than the screen can be moved in."""
+        """Shows the keys that move only where the text is longer than the screen."""
         long = self.text.lines_needed(size.width - PADDING) > size.height - _BARS
         self.hint.say(f"{_MOVING if long else ''}Enter or Esc back  ? help")
 
 
 def reading_keys(text: TextView) -> Mapping[str, Callable[[], None]]:
-    """Moving in a text."""
+    """Returns the keys that move in a text."""
     return {
         "up": lambda: text.scroll(-1),
         "down": lambda: text.scroll(1),
