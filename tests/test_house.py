@@ -283,7 +283,7 @@ PLANTS: list[tuple[Check, str, str]] = [
     (operations_have_no_face, "phd_daemon/operations/planted.py", "def f():\n    from rich.table import Table"),
     (operations_have_no_face, "phd_daemon/operations/planted.py", "from textual.app import App"),
     (no_circles, "phd_daemon/spool/layout.py", "def f():\n    from phd_daemon.spool import scan"),
-    (no_circles, "restore_core/disk/hold.py", "from restore_core.restore.held import held_destination"),
+    (no_circles, "restore_core/disk/hold.py", "from restore_core.restore.part import held_destination"),
     (arrows_inside_the_library, "restore_core/errors.py", "from restore_core import naming"),
     (arrows_inside_the_library, "restore_core/durable.py", "from . import archive"),
     (arrows_inside_the_library, "restore_core/targets/planted.py", "from ..archive import header"),

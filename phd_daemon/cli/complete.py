@@ -69,9 +69,9 @@ def option_names(_context: click.Context, _parameter: click.Parameter, begun: st
 
 def option_values(context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
     """Offers on and off for an option that takes these."""
-    from phd_daemon.config.edit import OPTIONS, Kind
+    from phd_daemon.config.edit import OPTIONS, ValueKind
 
-    switch = any(option.name == context.params.get("key") and option.kind is Kind.SWITCH for option in OPTIONS)
+    switch = any(option.name == context.params.get("key") and option.kind is ValueKind.SWITCH for option in OPTIONS)
     return _matching([("on", ""), ("off", "")] if switch else [], begun)
 
 

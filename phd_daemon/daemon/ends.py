@@ -12,8 +12,7 @@ from restore_core.disk.destination import STAGED_SUFFIX, Destination, open_desti
 from restore_core.errors import PhdError
 from restore_core.replication import ledger
 from restore_core.replication.ledger import LedgerLine, from_rule
-from restore_core.restore.held import held_destination
-from restore_core.restore.part import remove_small_parts
+from restore_core.restore.part import held_destination, remove_small_parts
 
 
 def enter(record: JobRecord, finished: float, path: Path) -> None:
@@ -27,7 +26,7 @@ def enter(record: JobRecord, finished: float, path: Path) -> None:
         return  # any submitter may use such a name, but only the passes of the daemon and of root speak for the rules
     time = dt.datetime.fromtimestamp(int(finished), dt.UTC)
     line = LedgerLine(time=time, archive=record.control.delta, destination=record.control.restore_to, job=record.stem)
-    ledger.append(path, line)
+    ledger.append_restore(path, line)
 
 
 def drop_part(record: JobRecord, roots: tuple[Path, ...]) -> bool:

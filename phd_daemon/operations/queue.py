@@ -25,7 +25,7 @@ class Obstacle(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class JobAnswer:
     """What came of an act for one job; `refusal` is None if it was done."""
 
     job: str
@@ -51,7 +51,7 @@ def possible(job: JobView) -> tuple[Act, ...]:
     return tuple(one for one in Act if one in allowed)
 
 
-def act(settings: Config, what: Act, names: Iterable[str]) -> Iterator[Answer]:
+def act(settings: Config, what: Act, names: Iterable[str]) -> Iterator[JobAnswer]:
     """Does it to each job, and yields what came of it; a refusal does not end the rest. Raises `OSError`."""
     from phd_daemon.spool import requests
 
@@ -63,7 +63,7 @@ def act(settings: Config, what: Act, names: Iterable[str]) -> Iterator[Answer]:
             do(folder, name)
         except PhdError as error:
             refusal = error
-        yield Answer(job=name, refusal=refusal)
+        yield JobAnswer(job=name, refusal=refusal)
 
 
 def set_priority(settings: Config, name: str, number: int) -> int:

@@ -18,7 +18,7 @@ from restore_core.targets.base import LOCAL, TargetSpec
 
 _REDRAW_EVERY = 0.25
 _PRINT_EVERY = 5.0
-Line = Callable[[Progress, float], str]
+RenderLine = Callable[[Progress, float], str]
 Say = Callable[[str], None]
 
 
@@ -74,7 +74,7 @@ class LiveLine:
 class LiveReport:
     """The `Reporter` of a restore that a person watches."""
 
-    def __init__(self, line: Line = delta_line, live: LiveLine | None = None) -> None:
+    def __init__(self, line: RenderLine = delta_line, live: LiveLine | None = None) -> None:
         self._line, self._live = line, live or LiveLine()
         self._last: Progress | None = None
 

@@ -1,14 +1,14 @@
-"""The place where a disk is written, held by an open folder so that nothing can be swapped beneath it.
+"""The place where a disk is written: an open folder and the names in it, so that nothing can be swapped beneath a restore.
 
     CRM.vmdk                 descriptor      dump.img             raw image
     CRM-flat.vmdk            disk                                 disk
     CRM-flat.vmdk.phd-new    part            dump.img.phd-new     part
     CRM-flat.vmdk.phd-part   part of a script in a Delta (`sh DELTA`); .phd-replaced is its old disk: never ours, never touched
 
-How the folder is reached stands in `confinement`. Every later step works on names in that one open folder, so a folder
-that is renamed or replaced by a link in the meantime changes nothing; before and after a disk gets its name the path is walked
-again, to see that it still leads there. What lies there already must be exactly the pair of files that would be written, or
-nothing. All names that a disk can have beside it stand in docs/disk.md.
+`confinement` opens the folder. Every later step works on names in that open folder, so a folder that is renamed or replaced
+by a link meanwhile changes nothing; before and after a disk gets its name the path is walked again, to see that it still leads
+there. What is there already must be exactly the pair of files that would be written, or nothing. docs/disk.md lists all names
+that a disk can have beside it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from restore_core import durable
 from restore_core.disk import confinement, vmdk
 from restore_core.disk.hold import HOLD_SUFFIX
 from restore_core.disk.known_datastores import DatastoreRecord, refuse_walk
@@ -35,12 +36,12 @@ from restore_core.naming import MAX_NAME_BYTES, printable
 PART_SUFFIX = ".phd-new"
 SCRIPT_PART_SUFFIX = ".phd-part"
 SCRIPT_OLD_SUFFIX = ".phd-replaced"
-"""Under this name a script keeps the old disk, and the old descriptor, while it replaces them."""
+"""A script keeps the old disk, and the old descriptor, under this name while it replaces them."""
 REDO_SUFFIX = ".phd-redo"
 STAGED_SUFFIX = ".phd-redo-part"
 HIDDEN_SUFFIX = ".phd-applying"
 PRIVATE_SUFFIX = ".swap"
-"""Ends the private names; each begins with `.phd-`."""
+"""The end of private names; each begins with `.phd-`."""
 _LONGEST_SUFFIX = max(
     map(len, (PART_SUFFIX, SCRIPT_PART_SUFFIX, SCRIPT_OLD_SUFFIX, REDO_SUFFIX, STAGED_SUFFIX, HIDDEN_SUFFIX, HOLD_SUFFIX))
 )
@@ -63,7 +64,7 @@ class Destination:
     datastore: str
     roots: tuple[Path, ...] | None
     folder: str = ""
-    """The folder as the kernel named it when it was opened: the same for every path to it, also when it is moved meanwhile."""
+    """The kernel's path of the folder when it was opened: the same for every path to it, also when it is moved meanwhile."""
 
     @property
     def where(self) -> str:
@@ -72,7 +73,7 @@ class Destination:
 
     @property
     def raw(self) -> bool:
-        """A raw image alone, without a descriptor."""
+        """Whether it is a raw image, which has no descriptor."""
         return self.descriptor_name is None
 
     @property
@@ -95,27 +96,56 @@ class Destination:
         return f".phd-{hashlib.sha256(os.fsencode(self.disk_name)).hexdigest()[:12]}-"
 
     def private_name(self) -> str:
-        """A new name that nobody else knows, for a file whose final name is being decided. Any disk's has the same length."""
+        """Returns a new name that nobody else knows, for a file that is about to get its final name. All have the same length."""
         return f"{self._private_prefix}{secrets.token_hex(8)}{PRIVATE_SUFFIX}"
 
     def names_of_ours(self) -> list[str]:
-        """What a restore left or has at work beside the disk, sorted. Raises `OSError`."""
+        """Returns the names of files that a restore left or is using beside the disk, sorted. Raises `OSError`."""
         own = {self.disk_name + suffix for suffix in (PART_SUFFIX, REDO_SUFFIX, STAGED_SUFFIX, HIDDEN_SUFFIX)}
         own |= {name + suffix for name in (self.descriptor_name, self.vmx_name) if name for suffix in (PART_SUFFIX, HIDDEN_SUFFIX)}
         return [name for name in sorted(os.listdir(self.folder_fd)) if name in own or self.is_private(name)]
 
     def private_names(self) -> list[str]:
-        """Private names that a crash left. Raises `OSError`."""
+        """Returns the private names that a crash left. Raises `OSError`."""
         return [name for name in sorted(os.listdir(self.folder_fd)) if self.is_private(name)]
 
     def is_private(self, name: str) -> bool:
-        """Whether it is a private name for this disk, in this folder."""
+        """Whether `name` is a private name of this disk."""
         return "/" not in name and name.startswith(self._private_prefix) and name.endswith(PRIVATE_SUFFIX)
 
     def leads_to(self, name: str, fd: int) -> bool:
-        """Whether a name in the folder stands for the open file."""
+        """Whether a name in the folder leads to the open file."""
         there = self._stat(name)
         return there is not None and os.path.samestat(there, os.fstat(fd))
+
+    def has(self, name: str) -> bool:
+        """Whether there is anything under this name in the folder. Raises `OSError`."""
+        with contextlib.suppress(FileNotFoundError):
+            os.stat(name, dir_fd=self.folder_fd, follow_symlinks=False)
+            return True
+        return False
+
+    def open(self, name: str, access: int = os.O_RDONLY) -> int:
+        """Open a file of the folder; a link is not followed, a FIFO not waited for. Raises `OSError`."""
+        return os.open(name, access | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self.folder_fd)
+
+    def holds(self, name: str, data: bytes) -> bool:
+        """Whether the file of this name can be read and has exactly these bytes."""
+        try:
+            fd = self.open(name)
+        except OSError:
+            return False
+        with open(fd, "rb") as file:
+            return file.read(len(data) + 1) == data
+
+    def move(self, name: str, to: str, *, replace: bool = False, sync: bool = True) -> None:
+        """Rename a file within the folder, durably if `sync`. Raises `FileExistsError` unless it may `replace`, and `OSError`."""
+        folder = self.folder_fd
+        durable.move(name, to, replace=replace, durable=sync, source_dir_fd=folder, to_dir_fd=folder)
+
+    def remove(self, name: str) -> None:
+        """Delete a file of the folder if it is there; a power cut may bring it back. Raises `OSError`."""
+        durable.remove(name, dir_fd=self.folder_fd, durable=False)
 
     def refuse_if_moved(self) -> None:
         """Raise `DestinationMoved` unless the path, walked anew, leads to the open folder."""
@@ -130,19 +160,19 @@ class Destination:
                 os.close(walk.fd)
         raise DestinationMoved(
             f"{self.where}: its folder was moved, replaced or unmounted while the disk was written",
-            remedy="See that the path leads where it shall; a queued job is tried again.",
+            remedy="Make sure that the path leads to the right folder; a queued job is tried again.",
         )
 
     def stat_disk(self) -> os.stat_result | None:
-        """The flat or raw file that is there now, None if there is none. A link is not followed."""
+        """Returns the facts of the flat or raw file that is there now, None if there is none. A link is not followed."""
         return self._stat(self.disk_name)
 
     def stat_descriptor(self) -> os.stat_result | None:
-        """The descriptor that is there now, None if there is none or the disk is raw."""
+        """Returns the facts of the descriptor that is there now, None if there is none or the disk is raw."""
         return None if self.descriptor_name is None else self._stat(self.descriptor_name)
 
     def close(self) -> None:
-        """Let the folder go; harmless when repeated."""
+        """Close the folder; harmless when repeated."""
         if self.folder_fd >= 0:
             os.close(self.folder_fd)
             self.folder_fd = -1
@@ -159,18 +189,18 @@ class Destination:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise from_os_error(error, doing=f"looking at {printable(name)}", where=printable(str(self.path))) from error
+            raise from_os_error(error, doing=f"looking at {printable(name)}", where=self.where) from error
 
 
 def open_destination(
     path: Path, *, roots: tuple[Path, ...] | None, make_folders: bool, datastores: DatastoreRecord | None = None
 ) -> Destination:
-    """Open the folder of a disk that shall be written to `path`, which must be absolute.
+    """Open the folder of a disk that is to be written to `path`, which must be absolute.
 
     `roots` confines it to the datastores below them, None confines nothing. Raises `DestinationOutside` for a path that
-    leaves its datastore, `DestinationError` for a name or a thing lying there that cannot become this disk, and the
-    error of `from_os_error`. With `make_folders`, before one is made, `WrongDatastore` where `refuse_unless_known` raises it by
-    `datastores`. Existing flat disks are accepted: whether they may be replaced is decided elsewhere.
+    leaves its datastore, `DestinationError` for a name or an existing file that cannot become this disk, and the error of
+    `from_os_error`. With `make_folders` it raises `WrongDatastore` as `refuse_unless_known`, before it makes one. An existing flat
+    disk is accepted: `refusals` decides whether it may be replaced.
     """
     disk_name, descriptor_name = names_for(path, confined=roots is not None)
     where = printable(str(path))
@@ -201,9 +231,9 @@ def open_destination(
 
 
 def destination_key(path: Path, roots: tuple[Path, ...] | None) -> tuple[int, int, str] | None:
-    """The `key` of a destination, without making anything; None if it cannot be a destination now.
+    """Returns the `key` of a destination, without making anything; None if it cannot be a destination now.
 
-    While folders are missing it is that of the nearest existing one with the rest of the path. So only keys that were
+    While folders are missing it is made from the nearest existing one and the rest of the path. So only keys that were
     taken at the same moment can be compared.
     """
     try:
@@ -227,19 +257,19 @@ def disk_key(path: Path, roots: tuple[Path, ...]) -> Hashable:
 
 
 def is_unfinished(name: str) -> bool:
-    """Whether the name is one of those that a restore gives to what is not a disk yet, or is none just now."""
+    """Whether a restore gives such a name to a file that is not a disk yet, or not at the moment."""
     return _UNFINISHED.search(name) is not None
 
 
 def half_applied(flat: Path) -> str | None:
-    """What to say of a flat file without a descriptor whose refresh was interrupted; None for any other."""
+    """Returns what to say of a flat file whose refresh was interrupted; None for any other."""
     if not os.path.lexists(flat.with_name(flat.name + REDO_SUFFIX)):
         return None
     return f"{printable(str(flat))}: a refresh of it was interrupted; it is half old and half new"
 
 
 def names_for(path: Path, *, confined: bool) -> tuple[str, str | None]:
-    """The disk's and the descriptor's name for a path. Pure; `DestinationError` for a path that cannot be one."""
+    """Returns the names of disk and descriptor for a path. Pure. Raises `DestinationError` for a path that cannot be one."""
     where, name = printable(str(path)), path.name
     if not path.is_absolute() or "\0" in str(path):
         raise DestinationError(f"{where}: not an absolute path", remedy="Write the whole path, from / on.")
@@ -276,7 +306,7 @@ def _refuse_what_lies_there(destination: Destination) -> None:
     for name in filter(None, (destination.disk_name, destination.descriptor_name)):
         facts = destination.stat_disk() if name == destination.disk_name else destination.stat_descriptor()
         if facts is not None and not stat_module.S_ISREG(facts.st_mode):
-            text = f"{printable(str(destination.path))}: {printable(name)} is {_kind(facts.st_mode)}, not a plain file"
+            text = f"{destination.where}: {printable(name)} is {_kind(facts.st_mode)}, not a plain file"
             raise DestinationError(
                 text, remedy="A disk is written to a plain file: choose another path, or name what the link leads to."
             )
@@ -286,23 +316,23 @@ def _refuse_what_lies_there(destination: Destination) -> None:
 
 def _refuse_other_vmdk(destination: Destination) -> None:
     """An existing VMDK may be replaced only if it is exactly the pair of files that would be written."""
-    name, where = destination.descriptor_name or "", printable(str(destination.path))
+    where = destination.where
     remedy = "Choose another name, or move that disk away first."
     try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=destination.folder_fd)
+        fd = destination.open(destination.descriptor_name or "")
         try:
             found = vmdk.load_descriptor(fd, where)
         finally:
             os.close(fd)
     except BadData as error:
-        raise DestinationError(f"what lies there is no flat disk: {error.message}", remedy=remedy) from error
+        raise DestinationError(f"what is there is no flat disk: {error.message}", remedy=remedy) from error
     except OSError as error:
         raise from_os_error(error, doing="reading the descriptor that is there", where=where) from error
     reason = vmdk.why_not_flat(found)
     if reason is None and found.extents[0].file != destination.disk_name:
         reason = f"a disk with its data in {printable(found.extents[0].file or '')}, not in {printable(destination.disk_name)}"
     if reason is not None:
-        raise DestinationError(f"{where}: what lies there is no flat disk that can be replaced: {reason}", remedy=remedy)
+        raise DestinationError(f"{where}: what is there is no flat disk that can be replaced: {reason}", remedy=remedy)
 
 
 def _kind(mode: int) -> str:

@@ -1,28 +1,92 @@
-"""What a restore finds at its destination: a new place, the part file of an earlier attempt, or a disk, and whose it is."""
+"""Looks at a destination (nothing is there, the part file of an earlier attempt, or a disk) and decides how it will be written.
+
+A decision is data; `Writer` carries it out.
+"""
 
 from __future__ import annotations
 
+import enum
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.digests import BlockDigest
 from restore_core.disk.allocation import shares_blocks
 from restore_core.disk.destination import Destination, open_destination
-from restore_core.disk.identity import Identity, identity_of
+from restore_core.disk.identity import FileIdentity, identity_of
 from restore_core.errors import Diverged
 from restore_core.naming import printable
-from restore_core.restore import receipt as receipts
 from restore_core.restore.existing import ExistingDisk
 from restore_core.restore.plan import summary
-from restore_core.restore.receipt import DigestsFile, Receipt
-from restore_core.restore.request import RestoreRequest, Stop
-from restore_core.restore.survey import Survey, holds_digests, survey_disk, survey_known
-from restore_core.restore.ways import Decision, Way, for_existing, for_new
+from restore_core.restore.receipt import DigestsFile, Receipt, Receipts
+from restore_core.restore.request import PlanSummary, RestoreRequest
+from restore_core.restore.survey import CLEAR, Survey, holds_digests, survey_disk, survey_known
+from restore_core.targets.base import Stop
 
 ALLOCATING = "allocating"
-"""A record in the hold: blocks are being allocated to a disk of ours, which changes its times but none of its bytes."""
+"""The kind of a record in the hold: we are allocating blocks to a disk of ours, which changes its times but none of its bytes."""
+
+
+class Way(enum.Enum):
+    """The ways to write a disk, with the words for the log."""
+
+    NEW = "new disk"
+    RESUME = "went on with the part file of an earlier attempt"
+    NOTHING = "refresh: nothing differs"
+    REDO = "refresh in place, through a redo file"
+    CLONE = "refresh of a clone, then renamed"
+    WHOLE = "replaced as a whole"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A way, the reason for it, and the survey that led to it (None: everything is written)."""
+
+    way: Way
+    why: str
+    survey: Survey | None
+    plan: PlanSummary
+
+    def describe(self) -> str:
+        """Returns a line for the log: "refresh in place, through a redo file: 312 of 16384 blocks (hashed what was there)"."""
+        plan = self.plan
+        total = plan.keep_blocks + plan.zero_blocks + plan.full_blocks + plan.delta_blocks
+        if self.survey is None:
+            return f"{self.way.value}{': ' if self.why else ''}{self.why}"
+        moved = plan.full_blocks + plan.delta_blocks
+        cleared = f" and {plan.zero_blocks} to be zeroed" if plan.zero_blocks else ""
+        return f"{self.way.value}: {moved} of {total} blocks{cleared} ({self.why})"
+
+
+def for_new(everything: PlanSummary, leftover: Survey | None) -> Decision:
+    """Decides where no disk is there; `leftover` is the survey of the part file, if one is there."""
+    if leftover is not None and leftover.plan.keep_bytes > 0:
+        return Decision(way=Way.RESUME, why=leftover.by, survey=leftover, plan=leftover.plan)
+    return Decision(way=Way.NEW, why="", survey=None, plan=everything)
+
+
+def for_existing(everything: PlanSummary, survey: Survey, *, size: int) -> Decision:
+    """Decides where a disk of `size` bytes is there and may be changed. If more than half of it differs, it is written anew."""
+    plan = survey.plan
+    differs = plan.full_bytes + plan.delta_bytes
+    if differs == 0 and size == plan.disk_size and not any(CLEAR in actions for actions in survey.actions):
+        return Decision(way=Way.NOTHING, why=survey.by, survey=survey, plan=plan)
+    if differs * 2 > plan.disk_size:
+        return by_whole("more than half of it differs", everything)
+    if size > plan.disk_size:
+        return by_whole("the disk shrinks", everything)
+    return Decision(way=Way.REDO, why=survey.by, survey=survey, plan=plan)
+
+
+def by_clone(decision: Decision) -> Decision:
+    """Decides for the same refresh of a clone, which is then renamed: no redo file is needed where files can share blocks."""
+    return replace(decision, way=Way.CLONE)
+
+
+def by_whole(why: str, everything: PlanSummary) -> Decision:
+    """Decides to write every block to a new file, which then takes the place of the disk."""
+    return Decision(way=Way.WHOLE, why=why, survey=None, plan=everything)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +99,7 @@ class Found:
 
 
 def exists(request: RestoreRequest) -> bool:
-    """Whether a disk, or its descriptor, lies at the destination: then a restore is refused without `overwrite`."""
+    """Whether a disk or a descriptor is at the destination: then a restore without `overwrite` is refused."""
     if not request.destination.parent.exists():
         return False
     with open_destination(request.destination, roots=request.roots, make_folders=False) as destination:
@@ -43,12 +107,12 @@ def exists(request: RestoreRequest) -> bool:
 
 
 def may_be_ours(request: RestoreRequest, destination: Destination, record: dict[str, Any] | None) -> Receipt | None:
-    """The receipt of the disk that lies there, if its stamps do not say that somebody else wrote it. `record` is the hold's.
+    """Returns the receipt of the disk that is there, unless the stamps say that somebody else wrote it. `record` is the hold's.
 
-    Whether they prove that nobody did is for `look` to find out.
+    `look` finds out whether they prove that nobody did.
     """
     facts = destination.stat_disk()
-    receipt = receipts.load(request.records, destination, facts)
+    receipt = Receipts(request.records, destination).load(facts)
     if facts is None or receipt is None:
         return None
     return receipt if receipt.ours(facts) or _we_allocated(record, destination) else None
@@ -57,7 +121,7 @@ def may_be_ours(request: RestoreRequest, destination: Destination, record: dict[
 def look(
     destination: Destination, request: RestoreRequest, delta: DeltaReader, part: int, *, stop: Stop, record: dict[str, Any] | None
 ) -> Found:
-    """Decide the way. `part` is the part file, as an earlier attempt may have left it (-1: there is none). Changes nothing.
+    """Decides the way. `part` is the part file, as an earlier attempt may have left it (-1: there is none). Changes nothing.
 
     Raises `DestinationInUse` if somebody has the disk open, `ChangedMeanwhile` if it changes while it is read, `Diverged` if only a
     disk of ours may be touched and this one turns out not to be ours.
@@ -70,7 +134,7 @@ def look(
         survey = _survey_existing(delta, disk, known, stop)
         disk.surveyed()
         decision = for_existing(summary(delta), survey, size=disk.stamps.size)
-        # The extents of a large disk are many: they are asked for only where the answer decides.
+        # A large disk has many extents: they are read only where the answer matters.
         not_in_place = _why_not_in_place(disk) if decision.way is Way.REDO else ""
         return Found(decision=decision, disk=disk, not_in_place=not_in_place)
     except BaseException:
@@ -79,7 +143,7 @@ def look(
 
 
 def diverged(request: RestoreRequest) -> Diverged:
-    """The refusal of a disk that is not as we left it."""
+    """Returns the refusal of a disk that is not as we left it."""
     return Diverged(
         f"{printable(str(request.destination))}: somebody has written this disk since it was last restored",
         remedy="It may be the only copy of that work. To replace it all the same, restore by hand with overwrite = true.",
@@ -104,20 +168,21 @@ def _survey_existing(delta: DeltaReader, disk: ExistingDisk, known: DigestsFile 
 def _trusted_digests(
     request: RestoreRequest, delta: DeltaReader, disk: ExistingDisk, stop: Stop, record: dict[str, Any] | None
 ) -> DigestsFile | None:
-    """What is on the disk, if it was read or a receipt proves that nobody touched it, and the digests are of this Delta's kind.
+    """Returns the digests of what is on the disk, if they are known to be right and of this Delta's kind; else None: read the disk.
 
-    Where stamps prove nothing (another boot, a crash while we allocated, another ctime, which also a time that was set back leaves)
-    and only a disk of ours may be touched, it is read now and must be as the receipt says.
+    A receipt proves that nobody touched the disk. Where stamps prove nothing (another boot, a crash while we allocated, another
+    ctime, which also a time that was set back leaves) and only a disk of ours may be touched, the disk is read here and must be as
+    the receipt says. Raises `Diverged`.
     """
     receipt = may_be_ours(request, disk.destination, record)
-    if receipt is None or request.records is None:
+    if receipt is None:
         if request.options.only_ours:
             raise diverged(request)
         return None
     proven = receipt.untouched(os.fstat(disk.fd))
     if not proven and not request.options.only_ours:
         return None
-    digests = DigestsFile.opened(request.records, disk.destination, receipt)
+    digests = Receipts(request.records, disk.destination).digests(receipt)
     if not proven and (digests is None or not _as_recorded(disk, receipt, digests, stop)):
         if digests is not None:
             digests.close()
@@ -141,17 +206,17 @@ def _as_recorded(disk: ExistingDisk, receipt: Receipt, digests: DigestsFile, sto
 
 
 def _we_allocated(record: dict[str, Any] | None, destination: Destination) -> bool:
-    """Whether a crash fell between our allocating blocks to this very disk and putting its new stamps on record."""
+    """Whether a crash came after we allocated blocks to this very disk, and before its receipt got the new stamps."""
     if record is None or record.get("doing") != ALLOCATING:
         return False
-    fd = os.open(destination.disk_name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=destination.folder_fd)
+    fd = destination.open(destination.disk_name)
     try:
-        return identity_of(fd).same(Identity(inode=record["inode"], generation=record["generation"]))
+        return identity_of(fd).same(FileIdentity(inode=record["inode"], generation=record["generation"]))
     finally:
         os.close(fd)
 
 
 def _leftover(delta: DeltaReader, part: int, stop: Stop) -> Survey | None:
-    """What an earlier attempt left in the part file, if that was of this size."""
+    """Surveys the part file of an earlier attempt; None if it has not the size of the disk."""
     size = os.fstat(part).st_size if part >= 0 else 0
     return survey_disk(delta, part, size, stop) if size and size == delta.header.disk_size else None

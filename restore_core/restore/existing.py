@@ -1,6 +1,6 @@
-"""The disk that lies at a destination, held open by our only descriptor of it from the survey to its end.
+"""The disk that is at a destination, kept open through our only descriptor of it from the survey to the end of the restore.
 
-A VM may start while a restore fetches and stages: it wins. So before each step that cannot be undone `prove` asks three things:
+A VM may start while a restore fetches and stages: it wins. So before each step that cannot be undone `prove` checks three things:
 
     quiet   no QEMU image lock but ours, no `.lck`; from now on no QEMU opens it for writing
     alone   a write lease can be had: nobody else has it open or mapped
@@ -26,12 +26,12 @@ from restore_core.disk.identity import Stamps, stamps_of
 from restore_core.disk.locks import refuse_lock_files
 
 _ON_THEIR_WAY = 0.02
-"""Seconds. Of 24,312 openers 4 came through after a rename, of 859 none after so long (ext4)."""
+"""Seconds. Of 24,312 programs that opened a disk during its rename 4 succeeded; so long after it, of 859 none (ext4)."""
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class ChangedMeanwhile(Exception):
-    """The disk is not as it was surveyed. `written`: its bytes may differ; otherwise it only got another owner, name or place."""
+    """The disk is not as it was surveyed. `written`: its bytes may differ; else only its owner, mode or names changed."""
 
     def __init__(self, what: str, *, written: bool) -> None:
         super().__init__(what)
@@ -46,7 +46,7 @@ class ExistingDisk:
     fd: int
     stamps: Stamps
     lone: Alone = field(default=Alone.UNKNOWN)
-    """What the last question for a lease said: UNKNOWN where the file system has none."""
+    """Result of the last request for a lease: UNKNOWN where the file system has none."""
 
     @classmethod
     def opened(cls, destination: Destination) -> Self:
@@ -69,18 +69,18 @@ class ExistingDisk:
             raise in_use(self.destination.where, "another program has it open")
 
     def surveyed(self) -> None:
-        """The survey has read it: raise unless it stayed as it was and nobody has opened it meanwhile."""
+        """Call after the survey has read it: raises unless it stayed as it was and nobody has opened it meanwhile."""
         self._refuse_unless_same()
         self.refuse_unless_alone()
 
     def reopen_for_writing(self) -> None:
-        """The same file, whatever leads to it by now, for writing, too. Our first descriptor is closed. Raises `OSError`."""
+        """Open the same file for writing, too, whatever its name is now; close our first descriptor. Raises `OSError`."""
         fd = os.open(f"/proc/self/fd/{self.fd}", os.O_RDWR | os.O_CLOEXEC)
         os.close(self.fd)
         self.fd = fd
 
     def prove(self) -> None:
-        """Ask all three, before the disk is replaced or hidden.
+        """Check all three, before the disk is replaced or hidden.
 
         Raises `DestinationInUse`, `ChangedMeanwhile`, `DestinationMoved`.
         """
@@ -95,10 +95,10 @@ class ExistingDisk:
 
     @contextlib.contextmanager
     def renamed(self) -> Iterator[None]:
-        """Inside, the disk gets another name, which changes its ctime and nothing else: nobody can open it meanwhile.
+        """Keeps others from opening the disk while the block gives it another name, which changes its ctime and nothing else.
 
-        The last look at its stamps before that is under the same lease, or a write whose mtime was set back would not be seen
-        behind the new ctime. Raises as `prove`.
+        The stamps are compared under the same lease before that, or the new ctime would hide a write whose mtime was set back.
+        Raises as `prove`.
         """
         with leased(self.fd) as self.lone:
             if self.lone is Alone.NO:
@@ -108,9 +108,9 @@ class ExistingDisk:
             self.stamps = replace(self.stamps, ctime_ns=stamps_of(self.fd).ctime_ns)
 
     def prove_again(self, name: str) -> None:
-        """After the disk got another name inside `renamed`. Raises as `prove`.
+        """Check again after the disk got the name `name` inside `renamed`. Raises as `prove`.
 
-        Asked twice: who had looked the old name up already may open the file a moment later.
+        It checks twice: a program that had looked up the old name already may open the file a moment later.
         """
         self._prove_under(name)
         time.sleep(_ON_THEIR_WAY)
@@ -122,12 +122,12 @@ class ExistingDisk:
         if not self.destination.leads_to(name, self.fd):
             raise ChangedMeanwhile("another file took its name", written=True)
         self.refuse_unless_alone()
-        if image_is_locked(self.fd):  # where there are no leases, a reader that came last is seen only so
+        if image_is_locked(self.fd):  # where there are no leases, only this shows a reader that came last
             raise in_use(self.destination.where, "a program that keeps QEMU's image locks has just opened it")
         self._refuse_unless_same()
 
     def accept_stamps(self) -> None:
-        """We changed its stamps ourselves, and nothing but them: from now on these count."""
+        """Take its stamps anew: we changed them ourselves, and nothing else."""
         self.stamps = stamps_of(self.fd)
 
     def _refuse_unless_same(self) -> None:
@@ -138,7 +138,7 @@ class ExistingDisk:
             raise ChangedMeanwhile("its owner, mode or names were changed meanwhile", written=False)
 
     def close(self) -> None:
-        """Let it go; harmless when repeated."""
+        """Close it; harmless when repeated."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1

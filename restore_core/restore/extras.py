@@ -1,4 +1,4 @@
-"""The small jobs beside a restore: only the VMX of a Delta, a descriptor (stub) for a flat file, the end of a broken-off change."""
+"""The small jobs beside a restore: the VMX of a Delta alone, a stub for a flat file, the end of a broken-off change."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ from restore_core.disk.known_datastores import DatastoreRecord, refuse_unless_kn
 from restore_core.disk.vmdk import descriptor_name_for, is_flat_name, render_descriptor
 from restore_core.errors import BadArchive, DestinationError, DestinationExists, UsageError, from_os_error
 from restore_core.naming import printable
-from restore_core.restore.held import held_destination
-from restore_core.restore.part import remove_empty_parts
+from restore_core.restore.part import held_destination, remove_empty_parts
 from restore_core.restore.recovery import recover, recover_to
 from restore_core.restore.redo import in_its_place
 from restore_core.restore.redo import pending as redo_is_pending
 from restore_core.restore.redo_file import Side
-from restore_core.restore.request import Stop
 from restore_core.targets import TargetSet
-from restore_core.targets.base import ArchiveRef
+from restore_core.targets.base import ArchiveRef, Stop
 
 
 def restore_vmx(ref: ArchiveRef, targets: TargetSet, folder: Path, datastores: DatastoreRecord | None = None) -> Path:
@@ -43,7 +41,7 @@ def restore_vmx(ref: ArchiveRef, targets: TargetSet, folder: Path, datastores: D
 
 
 def recover_disk(path: Path, side: Side | None, records: Path | None, stop: Stop) -> list[str]:
-    """End what was interrupted at a disk: bring it to one side, or (None) give it its name as it lies. What was done, in words.
+    """End what was interrupted at a disk: bring it to one side, or (None) give it its name as it is. Returns what was done.
 
     Raises `DestinationError` where nothing was interrupted, and what `recovery` raises.
     """
@@ -79,7 +77,7 @@ def write_stub(flat: Path) -> Path:
         )
     path = flat.with_name(descriptor_name_for(flat.name))
     with held_destination(path.absolute(), roots=None, make_folders=False) as (destination, _hold):
-        now = destination.stat_disk()  # it may have become another one before it was held
+        now = destination.stat_disk()  # another disk may have taken its place before it was held
         if now is None or redo_is_pending(destination):
             raise DestinationError(f"{printable(str(flat))}: it is being changed", remedy="Wait until it is there again.")
         thin = now.st_blocks * 512 < now.st_size

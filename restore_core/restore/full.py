@@ -1,7 +1,7 @@
-"""Restores a Full alone, in the foreground: the gzip as it is, from any writer, streamed. Its CRCs are checked, there is no map.
+"""Restores a Full alone, in the foreground: streams any gzip and checks its CRCs; there is no map.
 
-A Full made by us tells its disk size in its first member, so it is pre-allocated and its length is checked; of any other
-gzip the size is known only at the end.
+The first member of a Full that we made says the size of its disk, so the disk is allocated first and its length is checked; of any
+other gzip the size is known only at the end.
 """
 
 from __future__ import annotations
@@ -17,20 +17,19 @@ from restore_core.disk.destination import Destination
 from restore_core.disk.hold import Hold
 from restore_core.disk.scan import is_zero
 from restore_core.errors import BadArchive, TryAgainLater
-from restore_core.restore import publish
-from restore_core.restore.descriptor import descriptor_text, prepare_descriptor, show_descriptor
 from restore_core.restore.existing import ChangedMeanwhile, ExistingDisk
-from restore_core.restore.held import held_destination
-from restore_core.restore.part import held_part
+from restore_core.restore.part import held_destination, held_part
+from restore_core.restore.publish import descriptor_text, prepare_descriptor, show_descriptor
 from restore_core.restore.recovery import recover
 from restore_core.restore.refusals import refuse_beside_a_script, refuse_existing, refuse_unwritable
 from restore_core.restore.replace import finish, publish_new, replace
-from restore_core.restore.request import Phase, PlanSummary, Progress, Provision, Reporter, RestoreOutcome, RestoreRequest, Stop
+from restore_core.restore.request import Phase, PlanSummary, Progress, Provision, Reporter, RestoreOutcome, RestoreRequest
 from restore_core.targets import TargetSet
+from restore_core.targets.base import Stop
 
 
 def restore_full(request: RestoreRequest, targets: TargetSet, *, reporter: Reporter, stop: Stop) -> RestoreOutcome:
-    """Restore the Full that `request.delta` names. Raises typed errors; nothing is left under the final name then."""
+    """Restore the Full that `request.delta` names. After an error, which is a `PhdError`, nothing new has the final name."""
     with (
         targets.open(request.delta) as source,
         held_destination(request.destination, roots=request.roots, make_folders=True, datastores=request.datastores) as (
@@ -59,7 +58,7 @@ class _FullRestore:
 
     @property
     def _known(self) -> int | None:
-        """The size of the disk, if the Full says it."""
+        """Returns the size of the disk, if the Full says it."""
         return self.full.identity.disk_size if self.full.identity else None
 
     def run(self, destination: Destination, hold: Hold, part: int) -> RestoreOutcome:
@@ -95,7 +94,7 @@ class _FullRestore:
             return
         try:
             with ExistingDisk.opened(destination) as old:
-                publish.keep_owner(part, os.fstat(old.fd))
+                durable.copy_owner_and_mode(part, os.fstat(old.fd))
                 text = descriptor_text(destination, self.request, os.fstat(part).st_size, None)
                 left, _ctime = replace(destination, hold, part, old, descriptor=text)
                 show_descriptor(destination, replace=True)
@@ -107,7 +106,7 @@ class _FullRestore:
             ) from error
 
     def _copy(self, part: int) -> int:
-        """Decode into the part file; the number of bytes."""
+        """Decode into the part file; returns the number of bytes."""
         known, where, done = self._known, self.full.where, 0
         for data in self.full.plain():
             if known is not None and done + len(data) > known:

@@ -1,4 +1,4 @@
-"""The part file of a destination that is held, from the first refusal to the final name."""
+"""What a restore holds while it works: its destination, which is its alone, and the part file, which becomes the disk."""
 
 from __future__ import annotations
 
@@ -6,22 +6,42 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from pathlib import Path
 
-from restore_core import durable
 from restore_core.disk.allocation import take_part
-from restore_core.disk.destination import Destination
+from restore_core.disk.destination import REDO_SUFFIX, Destination, open_destination
+from restore_core.disk.hold import Hold, take_hold
+from restore_core.disk.known_datastores import DatastoreRecord
 from restore_core.errors import DestinationMoved, TryAgainLater, from_os_error
 from restore_core.naming import printable
-from restore_core.restore.redo import pending
 from restore_core.restore.request import KeepPart
 
 
-@contextmanager
-def held_part(destination: Destination, *, mode: int, keep_part: KeepPart) -> Iterator[int]:
-    """The part file, as an earlier attempt may have left it. Afterwards it is gone: published, or removed.
+@contextlib.contextmanager
+def held_destination(
+    path: Path, *, roots: tuple[Path, ...] | None, make_folders: bool, datastores: DatastoreRecord | None = None
+) -> Iterator[tuple[Destination, Hold]]:
+    """Opens a destination and holds it until the block ends: every command that writes a disk, its descriptor or its VMX begins so.
 
-    Only after an error for which `keep_part` says so it stays, if there is anything in it. An `OSError` leaves as a typed error.
+    The lock file stays if a file that a restore left is beside the disk then. Raises as `open_destination` and `take_hold`.
+    """
+    with (
+        open_destination(path, roots=roots, make_folders=make_folders, datastores=datastores) as destination,
+        take_hold(destination.folder_fd, destination.disk_name, destination.where) as hold,
+    ):
+        try:
+            yield destination, hold
+        finally:
+            hold.leave = True
+            with contextlib.suppress(OSError):
+                hold.leave = bool(destination.names_of_ours())
+
+
+@contextlib.contextmanager
+def held_part(destination: Destination, *, mode: int, keep_part: KeepPart) -> Iterator[int]:
+    """Opens the part file, as an earlier attempt may have left it. Afterwards it is gone: published, or deleted.
+
+    Only after an error for which `keep_part` says so it stays, if there is anything in it. Turns an `OSError` into a typed error.
     """
     fd = take_part(destination, mode=mode, keep=True)
     try:
@@ -37,7 +57,7 @@ def held_part(destination: Destination, *, mode: int, keep_part: KeepPart) -> It
                 remedy="Find out who removes files there; a queued job is tried again.",
             ) from error
         if isinstance(error, OSError):
-            raise from_os_error(error, doing="writing the disk", where=printable(str(destination.path))) from error
+            raise from_os_error(error, doing="writing the disk", where=destination.where) from error
         raise
     else:
         _remove(destination, fd)
@@ -46,27 +66,27 @@ def held_part(destination: Destination, *, mode: int, keep_part: KeepPart) -> It
 
 
 def _remove(destination: Destination, fd: int) -> None:
-    """Remove it if it is still ours: once it was renamed, the next restore may have made one of that name."""
+    """Delete it if it is still ours: once it was renamed, the next restore may have made one of that name."""
     with contextlib.suppress(OSError):
         there = os.stat(destination.part_name, dir_fd=destination.folder_fd, follow_symlinks=False)
         if os.path.samestat(there, os.fstat(fd)):
             remove_small_parts(destination)
-            durable.remove(destination.part_name, dir_fd=destination.folder_fd, durable=False)
+            destination.remove(destination.part_name)
 
 
 def remove_empty_parts(destination: Destination) -> None:
-    """Remove what no attempt can go on with: halves of descriptor and VMX, and a part file with nothing in it. For the holder."""
+    """Delete what no attempt can use: unfinished descriptors and VMX files, and an empty part file. For the holder."""
     remove_small_parts(destination)
     with contextlib.suppress(OSError):
         facts = os.stat(destination.part_name, dir_fd=destination.folder_fd, follow_symlinks=False)
         if stat.S_ISREG(facts.st_mode) and facts.st_blocks == 0:
-            durable.remove(destination.part_name, dir_fd=destination.folder_fd, durable=False)
+            destination.remove(destination.part_name)
 
 
 def remove_small_parts(destination: Destination) -> None:
-    """Halves of descriptor and VMX that a crash left; for who holds the disk. They harm nobody: an error ends here."""
-    if pending(destination):
-        return  # the descriptor of a disk that is hidden: perhaps there is no room to write another
+    """Delete unfinished descriptors and VMX files that a crash left. For the holder. They harm nobody: an `OSError` ends here."""
+    if destination.has(destination.disk_name + REDO_SUFFIX):
+        return  # it may be the descriptor of a hidden disk: perhaps there is no space to write another
     for name in destination.small_parts:
         with contextlib.suppress(OSError):
-            durable.remove(name, dir_fd=destination.folder_fd, durable=False)
+            destination.remove(name)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Final
 
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.full_reader import FullReader
@@ -54,21 +55,25 @@ Unit = FullUnit | DeltaUnit
 def summary(delta: DeltaReader) -> PlanSummary:
     """Returns what a restore to a new disk moves, from the counts in the header alone."""
     header = delta.header
-    short = header.blocks * header.block_size - header.disk_size
-    zero, full, delta_ = (count * header.block_size for count in (header.blocks_zero, header.blocks_full, header.blocks_delta))
-    if short:
-        last = delta.page(delta.pages - 1).kinds[-1]
-        zero, full, delta_ = (size - (short if last == kind else 0) for size, kind in ((zero, ZERO), (full, FULL), (delta_, DELTA)))
-    return PlanSummary(
-        block_size=header.block_size,
-        disk_size=header.disk_size,
-        zero_blocks=header.blocks_zero,
-        full_blocks=header.blocks_full,
-        delta_blocks=header.blocks_delta,
-        zero_bytes=zero,
-        full_bytes=full,
-        delta_bytes=delta_,
-    )
+    blocks = {ZERO: header.blocks_zero, FULL: header.blocks_full, DELTA: header.blocks_delta}
+    cut = header.disk_size % header.block_size
+    return counted(delta, blocks, delta.page(delta.pages - 1).kinds[-1] if cut else ZERO)
+
+
+KEPT: Final = -1
+"""Stands for the kind of a block that is kept."""
+
+
+def counted(delta: DeltaReader, blocks: Mapping[int, int], last: int) -> PlanSummary:
+    """Returns the summary of so many blocks of each kind; `last` is the kind of the last block, which the disk may cut short."""
+    header = delta.header
+    missing = header.blocks * header.block_size - header.disk_size
+    names = {KEPT: "keep", ZERO: "zero", FULL: "full", DELTA: "delta"}
+    counts = {f"{name}_blocks": blocks.get(kind, 0) for kind, name in names.items()}
+    sizes = {
+        f"{name}_bytes": blocks.get(kind, 0) * header.block_size - (missing if kind == last else 0) for kind, name in names.items()
+    }
+    return PlanSummary(block_size=header.block_size, disk_size=header.disk_size, **counts, **sizes)
 
 
 def walk(delta: DeltaReader, wanted: Callable[[MapPage], bytes]) -> Iterator[list[Unit]]:
@@ -177,7 +182,7 @@ class Feed:
             raise Stopped("another thread has failed")
 
     def interrupt(self) -> None:
-        """Make whoever waits for a server here fail now, and whoever comes after."""
+        """Make `take` fail: now for threads that wait for a server in it, and at once for later calls."""
         self._over = True
         self._delta.source.interrupt()
         if self._full is not None:

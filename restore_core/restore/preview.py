@@ -1,4 +1,4 @@
-"""What a restore would do, and why it would be refused: the same checks that a restore makes. Nothing is written."""
+"""Plans a restore without writing: what it would do, and why it would be refused, by the checks that a restore makes."""
 
 from __future__ import annotations
 
@@ -10,18 +10,15 @@ from restore_core.archive.delta_reader import DeltaReader
 from restore_core.disk.destination import Destination, open_destination
 from restore_core.disk.hold import holder
 from restore_core.errors import PhdError
-from restore_core.restore.decide import look
+from restore_core.restore.decide import Decision, Found, for_new, look
 from restore_core.restore.existing import ChangedMeanwhile
-from restore_core.restore.fulls.find import proven_full
-from restore_core.restore.fulls.known import copies_in_catalog
+from restore_core.restore.fulls.find import copies_in_catalog, proven_full
 from restore_core.restore.plan import summary
 from restore_core.restore.refusals import refusals, refusals_of_missing_folders, refuse_rights, refuse_space
-from restore_core.restore.request import PlanSummary, Reporter, RestoreRequest, Stop
-from restore_core.restore.room import ranges_to_take
+from restore_core.restore.request import PlanSummary, Reporter, RestoreRequest
 from restore_core.restore.run import open_delta
-from restore_core.restore.ways import Decision, Way, for_new
 from restore_core.targets import TargetSet
-from restore_core.targets.base import never_stop
+from restore_core.targets.base import Stop, never_stop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +31,7 @@ class Preview:
 
 
 def plan_delta(request: RestoreRequest, targets: TargetSet, *, reporter: Reporter, stop: Stop = never_stop) -> Preview:
-    """What a restore would move, after the checks of both archives that a restore makes. A disk that is there is surveyed."""
+    """Returns what a restore would move, after checking both archives as a restore does. Surveys a disk that is there."""
     with open_delta(request, targets) as delta:
         delta.check_metadata()
         decision, refused = _decided(request, delta, stop)
@@ -63,19 +60,15 @@ def _decided(request: RestoreRequest, delta: DeltaReader, stop: Stop) -> tuple[D
 def _surveyed(
     destination: Destination, request: RestoreRequest, delta: DeltaReader, stop: Stop, refused: list[PhdError]
 ) -> Decision:
-    if destination.stat_disk() is None or not request.options.overwrite:
-        decision, holes = for_new(summary(delta), None), 0
-    else:
+    found = Found(decision=for_new(summary(delta), None), disk=None)
+    if destination.stat_disk() is not None and request.options.overwrite:
         found = look(destination, request, delta, -1, stop=stop, record=None)
-        with found.disk or contextlib.nullcontext():
-            decision, holes = found.decision, 0
-            if found.disk is not None and decision.way is Way.REDO and decision.survey is not None:
-                holes = sum(length for _offset, length in ranges_to_take(found.disk, delta, decision.survey))
-    with _each_refusal_in(refused):
-        refuse_rights(destination, decision)
-    with _each_refusal_in(refused):
-        refuse_space(destination, request, decision, taken=0, holes=holes)
-    return decision
+    with found.disk or contextlib.nullcontext():
+        with _each_refusal_in(refused):
+            refuse_rights(destination, found.decision)
+        with _each_refusal_in(refused):
+            refuse_space(destination, request, found.decision, delta, found.disk)
+    return found.decision
 
 
 @contextlib.contextmanager

@@ -1,7 +1,12 @@
-"""What belongs to a finished disk beside its bytes: its VMX, its owner and mode, and the proof by reading it back."""
+"""What belongs to a finished disk beside its bytes: its descriptor, its VMX, its owner and mode, and the proof by reading it back.
+
+The descriptor is written durably under its unfinished name before the disk is touched, and only renamed at the end. So the last
+step of a restore needs no space, and a complete disk does not stay without its descriptor on a full file system.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -9,15 +14,64 @@ from restore_core import durable
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.full_reader import block_length, check_block
 from restore_core.archive.index_map import ZERO
-from restore_core.disk.destination import PART_SUFFIX, Destination
+from restore_core.disk.destination import HIDDEN_SUFFIX, PART_SUFFIX, Destination
 from restore_core.disk.scan import is_zero
+from restore_core.disk.vmdk import render_descriptor
 from restore_core.errors import BadArchive, BlockMismatch, DestinationExists
 from restore_core.naming import printable
-from restore_core.restore.request import RestoreRequest, Stop, VmxChoice
+from restore_core.restore.request import Provision, RestoreRequest, VmxChoice
+from restore_core.targets.base import Stop
+
+
+def descriptor_text(destination: Destination, request: RestoreRequest, size: int, original: bytes | None) -> str | None:
+    """Returns the descriptor of a finished disk of `size` bytes, made from the one that was backed up; None for a raw image."""
+    if destination.descriptor_name is None:
+        return None
+    text = original.decode("utf-8", "surrogateescape") if original is not None else None
+    return render_descriptor(
+        flat_name=destination.disk_name, size=size, thin=request.options.provision is Provision.THIN, original=text
+    )
+
+
+def prepare_descriptor(destination: Destination, text: str | None, mode: int) -> None:
+    """Write the text under its unfinished name, durably. Nothing for a raw image. Raises `OSError`.
+
+    `mode` is for a new descriptor; an existing one, also a hidden one, keeps its own. If an attempt before a crash has prepared the
+    same text, that file is kept: there may be no space for another.
+    """
+    name, folder = destination.descriptor_name, destination.folder_fd
+    if name is None or text is None:
+        return
+    data, part = text.encode("utf-8", "surrogateescape"), name + PART_SUFFIX
+    if destination.holds(part, data):
+        return
+    for there in (name, name + HIDDEN_SUFFIX):
+        with contextlib.suppress(FileNotFoundError):
+            mode = os.stat(there, dir_fd=folder, follow_symlinks=False).st_mode & 0o7777
+    destination.remove(part)
+    durable.write_new(part, data, mode=mode, dir_fd=folder)
+
+
+def show_descriptor(destination: Destination, *, replace: bool) -> None:
+    """Give the prepared descriptor its name, and delete a hidden one.
+
+    Raises `FileExistsError` unless it may `replace` the one that is there, and `OSError`.
+    """
+    name = destination.descriptor_name
+    if name is not None:
+        destination.move(name + PART_SUFFIX, name, replace=replace)
+        destination.remove(name + HIDDEN_SUFFIX)
+
+
+def hide_descriptor(destination: Destination, *, sync: bool = True) -> None:
+    """Take the name from the descriptor, if there is one: `V.phd-applying`. Raises `OSError`."""
+    name = destination.descriptor_name
+    if name is not None and destination.has(name):
+        destination.move(name, name + HIDDEN_SUFFIX, replace=True, sync=sync)
 
 
 def read_back(delta: DeltaReader, fd: int, where: str, stop: Stop) -> None:
-    """Read the finished disk again, past the cache, and check every block, the zero ones too."""
+    """Read the finished disk again, past the cache, and check every block, the zero ones too. Raises `BlockMismatch`."""
     header = delta.header
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     for number in range(delta.pages):
@@ -33,16 +87,8 @@ def read_back(delta: DeltaReader, fd: int, where: str, stop: Stop) -> None:
                 stop()
 
 
-def keep_owner(fd: int, old: os.stat_result) -> None:
-    """A disk that is replaced keeps its owner and mode; the owner is only changed where it must be, since that is a privilege."""
-    ours = os.fstat(fd)
-    if (ours.st_uid, ours.st_gid) != (old.st_uid, old.st_gid):
-        os.fchown(fd, old.st_uid, old.st_gid)
-    os.fchmod(fd, old.st_mode & 0o7777)
-
-
 def put_vmx(destination: Destination, request: RestoreRequest, delta: DeltaReader) -> Path | None:
-    """Put the VMX of the Delta beside the disk, unedited; None when nobody asked."""
+    """Write the VMX of the Delta beside the disk, unedited. Returns its path, or None when nobody asked for it."""
     if request.options.vmx is VmxChoice.NONE:
         return None
     name, data = vmx_to_put(destination, delta)
@@ -53,22 +99,17 @@ def put_vmx(destination: Destination, request: RestoreRequest, delta: DeltaReade
 
 
 def vmx_to_put(destination: Destination, delta: DeltaReader) -> tuple[str, bytes | None]:
-    """Name and bytes of the VMX to write; None for the bytes when the very same file lies there."""
+    """Returns name and bytes of the VMX to write; None for the bytes when the very same file is there.
+
+    Raises `DestinationExists` when another VMX is there.
+    """
     data = delta.text("vmx")
     if data is None:
         raise BadArchive(f"{delta.where}: it holds no VMX", remedy='Restore without the VMX (vmx = "none").')
     name = destination.vmx_name
-    try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=destination.folder_fd)
-    except FileNotFoundError:
+    if not destination.has(name):
         return name, data
-    except OSError:
-        fd = -1
-    same = False
-    if fd >= 0:
-        with open(fd, "rb") as file:
-            same = file.read(len(data) + 1) == data
-    if not same:
+    if not destination.holds(name, data):
         raise DestinationExists(
             f"{printable(str(destination.path.with_name(name)))}: another VMX is there",
             remedy="Move it away, or restore without the VMX.",

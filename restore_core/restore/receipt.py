@@ -1,14 +1,14 @@
 """The record a restore leaves of what it wrote: whose disk this is, and what is in it.
 
-    RECORDS/KEY.json        path, inode, size, mtime and ctime of the disk as we left it, the boot, the Delta it came from
-    RECORDS/KEY.digests     a digest for each block, zeros for a zero block: the whole map of the disk
-    RECORDS/KEY.next.json   the same two of a restore that has not given the disk its name yet, or has not said so;
-    RECORDS/KEY.next.digests  `settle` turns them into those above
+    FOLDER/KEY.json         path, inode, size, mtime and ctime of the disk as we left it, the boot, the Delta it came from
+    FOLDER/KEY.digests      a digest for each block, zeros for a zero block: the whole map of the disk
+    FOLDER/KEY.next.json    the same two of a restore that has not given the disk its name yet, or has not said so;
+    FOLDER/KEY.next.digests   `settle` turns them into those above
 
 *Ours*: inode, size and mtime are as we left them. *Untouched*: the ctime too, which no program can set back, and the machine has
 not been started anew since; only then the digests are trusted instead of reading the disk. After another boot the stamps prove
 nothing: a guest's write that was flushed outlives a power cut that takes its mtime away (seen on ext4 and XFS). Then the disk is
-hashed against the digests (`situation`). The device number is not compared, since it may change with a boot. Deleting a record
+hashed against the digests (`decide`). The device number is not compared, since it may change with a boot. Deleting a receipt
 costs nothing but time, except that a replication pass leaves a disk without one alone.
 """
 
@@ -23,7 +23,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Self
 
 import blake3
 
@@ -40,7 +39,7 @@ from restore_core.naming import printable
 VERSION = 2
 _NEXT = ".next"
 _TICK_NS = 20_000_000
-"""A clock tick of a file system, generously: a write within the same tick as ours would leave the same mtime."""
+"""More than one clock tick of a file system: a write within the same tick as ours would leave the same mtime."""
 _REMEDIES = {
     errno.ENOSPC: "Free space there",
     errno.EDQUOT: "Free space there",
@@ -50,7 +49,7 @@ _REMEDIES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """One record. Times in nanoseconds; `digests` is the BLAKE3 of the digests file, `boot` the kernel's id of the boot.
+    """One receipt. Times in nanoseconds; `digests` is the BLAKE3 of the digests file, `boot` the kernel's id of the boot.
 
     `archive` is where the Delta was read, as a control file names it, `taken` when that backup was made, `written` when it
     was restored, in seconds since the epoch; older records say none of them.
@@ -84,7 +83,7 @@ class Receipt:
 
 
 def boot_id() -> str:
-    """The kernel's id of this boot; a new one each time where it cannot be read, so that nothing old is believed."""
+    """Returns the kernel's id of this boot; a new one each time where it cannot be read, so that no old stamps count."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()
@@ -93,179 +92,176 @@ def boot_id() -> str:
 
 
 class DigestsFile:
-    """The digests of a disk as we left it, read page by page."""
+    """The digests of a disk as we left it, read page by page from an open file."""
 
     def __init__(self, fd: int, digest_size: int) -> None:
         self._fd, self._size = fd, digest_size
 
-    @classmethod
-    def opened(cls, records: Path, destination: Destination, receipt: Receipt) -> Self | None:
-        """The file of a receipt; None when it is gone or not what was recorded."""
-        if not receipt.digests:
-            return None
-        for part in ("", _NEXT):
-            with contextlib.suppress(OSError):
-                fd = os.open(records / f"{_key(destination)}{part}.digests", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-                sha = blake3.blake3()
-                for data in iter(lambda fd=fd: os.read(fd, 1 << 20), b""):  # type: ignore[misc]  # mypy knows no such default
-                    sha.update(data)
-                if sha.hexdigest() == receipt.digests:
-                    return cls(fd, BlockDigest(receipt.block_digest).size)
-                os.close(fd)
-        return None
-
     def page(self, index: int, blocks: int) -> list[bytes | None]:
-        """One digest a block, None for a zero block and beyond the end."""
+        """Returns one digest a block, None for a zero block and beyond the end."""
         data = os.pread(self._fd, blocks * self._size, index * BLOCKS_PER_PAGE * self._size)
         found = [data[at : at + self._size] for at in range(0, len(data), self._size)]
         return [digest if any(digest) else None for digest in found] + [None] * (blocks - len(found))
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         os.close(self._fd)
 
 
-def load(records: Path | None, destination: Destination, facts: os.stat_result | None = None) -> Receipt | None:
-    """The receipt of a destination; None when there is none that can be read.
+class Receipts:
+    """The receipts of one destination. Without a folder none are kept, and all of this does nothing."""
 
-    With the facts of the disk that lies there: the one that is about it, be it settled or not.
-    """
-    settled = _read(records, destination, "")
-    if facts is None or (settled is not None and settled.ours(facts)):
-        return settled
-    unsettled = _read(records, destination, _NEXT)
-    return unsettled if unsettled is not None and unsettled.ours(facts) else settled
+    def __init__(self, folder: Path | None, destination: Destination) -> None:
+        self._folder, self._destination = folder, destination
+        # One key for every path to the disk: the folder as the kernel named it, and the disk's name.
+        where = destination.folder or os.fspath(destination.path.parent)
+        self._key = hashlib.sha256(os.fsencode(f"{where}/{destination.disk_name}")).hexdigest()[:32]
 
+    def load(self, facts: os.stat_result | None = None) -> Receipt | None:
+        """Returns the receipt; None when there is none that can be read.
 
-def load_next(records: Path | None, destination: Destination) -> Receipt | None:
-    """The record of a restore that was interrupted before it was settled."""
-    return _read(records, destination, _NEXT)
+        With the facts of the disk that is there: the one that is about it, be it settled or not.
+        """
+        settled = self._read("")
+        if facts is None or (settled is not None and settled.ours(facts)):
+            return settled
+        unsettled = self.load_next()
+        return unsettled if unsettled is not None and unsettled.ours(facts) else settled
 
+    def load_next(self) -> Receipt | None:
+        """Returns the receipt of a restore that was interrupted before it was settled."""
+        return self._read(_NEXT)
 
-def _read(records: Path | None, destination: Destination, part: str) -> Receipt | None:
-    if records is None:
-        return None
-    try:
-        data = json.loads(read_plain(records / f"{_key(destination)}{part}.json"))
-        return Receipt(**data) if data.pop("version") in (1, VERSION) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def prepare(
-    records: Path | None, destination: Destination, delta: DeltaReader, facts: os.stat_result, *, mtime_ns: int | None = None
-) -> None:
-    """Record, durably, what the disk with these facts is going to hold, before it is shown. Raises `TryAgainLater`.
-
-    `mtime_ns` is for a disk that is yet to be written: a time that it can be given afterwards (`date_as_announced`).
-    The record of the disk that lies there now stays as it is until `settle`.
-    """
-    if records is None:
-        return
-    _let_the_tick_pass(facts)
-    with _errors_told(records):
-        key = _key(destination)
-        receipt = Receipt(
-            path=os.fspath(destination.path),
-            inode=facts.st_ino,
-            size=delta.header.disk_size,
-            mtime_ns=facts.st_mtime_ns if mtime_ns is None else mtime_ns,
-            ctime_ns=0,
-            delta_id=delta.header.delta_id,
-            block_size=delta.header.block_size,
-            block_digest=delta.header.block_digest.value,
-            digests=_write_digests(records, key, delta),
-            boot=boot_id(),
-            archive=delta.where,
-            taken=delta.header.time,
-            written=time.time(),
-        )
-        _write(records, key + _NEXT, receipt)
-
-
-def stamp_next(records: Path | None, destination: Destination, facts: os.stat_result) -> None:
-    """The disk that `prepare` announced was written, and has these facts now. Raises `TryAgainLater`."""
-    receipt = load_next(records, destination)
-    if records is None or receipt is None:
-        return
-    _let_the_tick_pass(facts)
-    with _errors_told(records):
-        stamped = replace(receipt, inode=facts.st_ino, size=facts.st_size, mtime_ns=facts.st_mtime_ns, ctime_ns=0, boot=boot_id())
-        _write(records, _key(destination) + _NEXT, stamped)
-
-
-def date_as_announced(records: Path | None, destination: Destination, fd: int) -> None:
-    """The disk was written, and that cannot be put on record now: it gets the time that `prepare` announced, so that it stays ours.
-
-    Never raises.
-    """
-    receipt = load_next(records, destination)
-    if receipt is not None:
-        with contextlib.suppress(OSError):
-            os.utime(fd, ns=(os.fstat(fd).st_atime_ns, receipt.mtime_ns))
-
-
-def settle(records: Path | None, destination: Destination, fd: int, ctime_ns: int) -> None:
-    """The disk behind `fd` has its final name: from now on its ctime tells whether anybody touched it.
-
-    `ctime_ns` is what it was when nobody could have had the disk open yet, 0 if that is not known: with another one by now somebody
-    may have written it and set the mtime back, so the next refresh hashes it. So it does if this write fails.
-    """
-    receipt = load_next(records, destination)
-    if records is None or receipt is None:
-        return
-    facts = os.fstat(fd)
-    # Whoever has it open already may write at any moment, through a mapping even without a new mtime: then it is only ours.
-    sure = receipt.ours(facts) and facts.st_ctime_ns == ctime_ns and alone(fd) is not Alone.NO
-    key = _key(destination)
-    with contextlib.suppress(OSError):
-        # Durably: a power cut may leave a replacement that was not synced empty, and then nobody would know the disk as ours.
-        _write(records, key, replace(receipt, ctime_ns=facts.st_ctime_ns if sure else 0, boot=boot_id()))
-        durable.move(records / f"{key}{_NEXT}.digests", records / f"{key}.digests", replace=True, durable=False)
-        durable.remove(records / f"{key}{_NEXT}.json", durable=False)
-
-
-def catch_up(records: Path | None, destination: Destination, facts: os.stat_result) -> None:
-    """Settle the record of the disk that lies there if a crash or an error came before that: the next `prepare` would replace it.
-
-    Its ctime stays unknown. Never raises.
-    """
-    settled, unsettled = _read(records, destination, ""), _read(records, destination, _NEXT)
-    if records is None or unsettled is None or not unsettled.ours(facts):
-        return
-    key, known = _key(destination), settled is not None and settled.ours(facts)
-    if known and settled is not None and settled.digests != unsettled.digests:
-        return  # what was prepared for this disk did not come about
-    with contextlib.suppress(OSError):
-        if not known:
-            _write(records, key, unsettled)
-        durable.move(records / f"{key}{_NEXT}.digests", records / f"{key}.digests", replace=True, durable=False)
-        durable.remove(records / f"{key}{_NEXT}.json", durable=False)
-
-
-def forget_next(records: Path | None, destination: Destination) -> None:
-    """What `prepare` announced did not come about. Failing does no harm: it is about no disk that lies there."""
-    if records is not None:
-        for end in ("json", "digests"):
+    def digests(self, receipt: Receipt) -> DigestsFile | None:
+        """Opens the digests of a receipt; None when the file is gone or not what was recorded."""
+        for part in ("", _NEXT) if receipt.digests and self._folder is not None else ():
             with contextlib.suppress(OSError):
-                durable.remove(records / f"{_key(destination)}{_NEXT}.{end}", durable=False)
+                fd = os.open(self._path(part, "digests"), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                sha = blake3.blake3()
+                for data in iter(lambda fd=fd: os.read(fd, 1 << 20), b""):  # type: ignore[misc]  # mypy knows no such default
+                    sha.update(data)
+                if sha.hexdigest() == receipt.digests:
+                    return DigestsFile(fd, BlockDigest(receipt.block_digest).size)
+                os.close(fd)
+        return None
 
+    def prepare(self, delta: DeltaReader, facts: os.stat_result, *, mtime_ns: int | None = None) -> None:
+        """Record, durably, what the disk with these facts is going to hold, before it is shown. Raises `TryAgainLater`.
 
-def stamp(records: Path | None, destination: Destination, facts: os.stat_result, *, sure: bool = True) -> None:
-    """The disk has new stamps, because we changed them, and the bytes that it had before. Never raises.
+        `mtime_ns` is for a disk that is yet to be written: a time that it can be given afterwards (`date_as_announced`).
+        The receipt of the disk that is there now stays as it is until `settle`.
+        """
+        if self._folder is None:
+            return
+        _let_the_tick_pass(facts)
+        with _errors_told(self._folder):
+            receipt = Receipt(
+                path=os.fspath(self._destination.path),
+                inode=facts.st_ino,
+                size=delta.header.disk_size,
+                mtime_ns=facts.st_mtime_ns if mtime_ns is None else mtime_ns,
+                ctime_ns=0,
+                delta_id=delta.header.delta_id,
+                block_size=delta.header.block_size,
+                block_digest=delta.header.block_digest.value,
+                digests=_write_digests(self._folder, self._key, delta),
+                boot=boot_id(),
+                archive=delta.where,
+                taken=delta.header.time,
+                written=time.time(),
+            )
+            self._write(_NEXT, receipt)
 
-    `sure`: those are the bytes of its receipt, because they were read, or because the stamps before proved it (`untouched`).
-    Otherwise the new ones prove as little as those did.
-    """
-    receipt = _read(records, destination, "")
-    if records is None or receipt is None:
-        return
-    _let_the_tick_pass(facts)
-    stamped = replace(receipt, inode=facts.st_ino, mtime_ns=facts.st_mtime_ns, ctime_ns=0)
-    if sure:
-        stamped = replace(stamped, ctime_ns=facts.st_ctime_ns, boot=boot_id())
-    with contextlib.suppress(OSError):
-        _write(records, _key(destination), stamped)
+    def stamp_next(self, facts: os.stat_result) -> None:
+        """Give the receipt that `prepare` wrote the facts of the disk, which is written now. Raises `TryAgainLater`."""
+        receipt = self.load_next()
+        if self._folder is None or receipt is None:
+            return
+        _let_the_tick_pass(facts)
+        stamped = replace(receipt, inode=facts.st_ino, size=facts.st_size, mtime_ns=facts.st_mtime_ns, ctime_ns=0, boot=boot_id())
+        with _errors_told(self._folder):
+            self._write(_NEXT, stamped)
+
+    def date_as_announced(self, fd: int) -> None:
+        """Give the disk the time that `prepare` announced, so that it stays ours: its facts cannot be recorded. Never raises."""
+        receipt = self.load_next()
+        if receipt is not None:
+            with contextlib.suppress(OSError):
+                os.utime(fd, ns=(os.fstat(fd).st_atime_ns, receipt.mtime_ns))
+
+    def settle(self, fd: int, ctime_ns: int) -> None:
+        """Make the prepared receipt the valid one: the disk behind `fd` has its final name. Never raises.
+
+        From now on its ctime tells whether anybody touched it. `ctime_ns` is what it was when nobody could have had the disk open
+        yet, 0 if that is not known: if it has changed, somebody may have written the disk and set the mtime back. Then, and if this
+        write fails, the next refresh hashes the disk.
+        """
+        receipt = self.load_next()
+        if receipt is None:
+            return
+        facts = os.fstat(fd)
+        # A program that has it open already may write at any moment, through a mapping even without a new mtime.
+        sure = receipt.ours(facts) and facts.st_ctime_ns == ctime_ns and alone(fd) is not Alone.NO
+        # Durably: a power cut may leave a replacement that was not synced empty, and then nobody would know the disk as ours.
+        self._settle(replace(receipt, ctime_ns=facts.st_ctime_ns if sure else 0, boot=boot_id()))
+
+    def catch_up(self, facts: os.stat_result) -> None:
+        """Settle the receipt of the disk that is there if a crash or an error came before: the next `prepare` would replace it.
+
+        Its ctime stays unknown. Never raises.
+        """
+        settled, unsettled = self._read(""), self.load_next()
+        if unsettled is None or not unsettled.ours(facts):
+            return
+        if settled is None or not settled.ours(facts):
+            self._settle(unsettled)
+        elif settled.digests == unsettled.digests:  # else what was prepared for this disk was not written
+            self._settle(None)
+
+    def forget_next(self) -> None:
+        """Delete what `prepare` wrote: the disk was not written. It does no harm if this fails. Never raises."""
+        for end in ("json", "digests") if self._folder is not None else ():
+            with contextlib.suppress(OSError):
+                durable.remove(self._path(_NEXT, end), durable=False)
+
+    def stamp(self, facts: os.stat_result, *, sure: bool = True) -> None:
+        """Give the receipt the new stamps of the disk, which we changed; its bytes are what they were. Never raises.
+
+        `sure`: those are the bytes of its receipt, because they were read, or because the stamps before proved it (`untouched`).
+        Otherwise the new stamps prove as little as the old ones did.
+        """
+        receipt = self._read("")
+        if receipt is None:
+            return
+        _let_the_tick_pass(facts)
+        stamped = replace(receipt, inode=facts.st_ino, mtime_ns=facts.st_mtime_ns, ctime_ns=0)
+        if sure:
+            stamped = replace(stamped, ctime_ns=facts.st_ctime_ns, boot=boot_id())
+        with contextlib.suppress(OSError):
+            self._write("", stamped)
+
+    def _settle(self, receipt: Receipt | None) -> None:
+        with contextlib.suppress(OSError):
+            if receipt is not None:
+                self._write("", receipt)
+            durable.move(self._path(_NEXT, "digests"), self._path("", "digests"), replace=True, durable=False)
+            durable.remove(self._path(_NEXT, "json"), durable=False)
+
+    def _path(self, part: str, end: str) -> Path:
+        return (self._folder or Path()) / f"{self._key}{part}.{end}"
+
+    def _read(self, part: str) -> Receipt | None:
+        if self._folder is None:
+            return None
+        try:
+            data = json.loads(read_plain(self._path(part, "json")))
+            return Receipt(**data) if data.pop("version") in (1, VERSION) else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _write(self, part: str, receipt: Receipt) -> None:
+        text = json.dumps({"version": VERSION, **asdict(receipt)}, indent=1)
+        durable.write_whole(self._path(part, "json"), text.encode("utf-8", "surrogateescape"), mode=0o600)
 
 
 @contextlib.contextmanager
@@ -283,11 +279,6 @@ def _let_the_tick_pass(facts: os.stat_result) -> None:
     wait = facts.st_mtime_ns + _TICK_NS - time.time_ns()
     if 0 < wait <= _TICK_NS:
         time.sleep(wait / 1e9)
-
-
-def _write(records: Path, name: str, receipt: Receipt) -> None:
-    text = json.dumps({"version": VERSION, **asdict(receipt)}, indent=1)
-    durable.write_whole(records / f"{name}.json", text.encode("utf-8", "surrogateescape"), mode=0o600)
 
 
 def _write_digests(records: Path, key: str, delta: DeltaReader) -> str:
@@ -314,9 +305,3 @@ def _write_digests(records: Path, key: str, delta: DeltaReader) -> str:
 def _pages(delta: DeltaReader) -> Iterator[bytes]:
     for index in range(delta.pages):
         yield b"".join(digest or bytes(delta.header.block_digest.size) for digest in delta.page(index).content())
-
-
-def _key(destination: Destination) -> str:
-    """One for every path to the disk: the folder as the kernel named it, and the disk's name."""
-    folder = destination.folder or os.fspath(destination.path.parent)
-    return hashlib.sha256(os.fsencode(f"{folder}/{destination.disk_name}")).hexdigest()[:32]

@@ -1,11 +1,11 @@
-"""Finishes, or undoes, what a crash interrupted at a destination, before anything else looks at it. Its holder calls it first.
+"""Finishes, or undoes, what a crash interrupted at a destination. The holder of the destination calls it first.
 
     a replacement   the record in the hold tells the two files apart: forward if nobody has used the old disk since, else back
-    a private name  a part file that was about to get its name is the part file again
-    a redo file     the disk in its place: thrown away. The disk hidden: every sector of the changed blocks must be old or new, then
-                    all new blocks are written again; anything else is somebody's work, left as it is, for a person to decide
+    a private name  a part file that was about to get its name is renamed to the part file again
+    a redo file     where the disk has its name: deleted. Where it is hidden: every sector of the changed blocks must be old or new,
+                    then all new blocks are written again; anything else is somebody's work: left as it is, a person decides
 
-The states and their reasons stand in docs/disk.md.
+docs/disk.md lists the states and their reasons.
 """
 
 from __future__ import annotations
@@ -20,45 +20,45 @@ from restore_core.archive.digests import BlockDigest
 from restore_core.disk.alone import Alone, alone, in_use, lock_image
 from restore_core.disk.destination import HIDDEN_SUFFIX, REDO_SUFFIX, STAGED_SUFFIX, Destination
 from restore_core.disk.hold import Hold
-from restore_core.disk.identity import Identity, identity_of
+from restore_core.disk.identity import FileIdentity, identity_of
 from restore_core.disk.locks import refuse_lock_files
 from restore_core.disk.vmdk import load_descriptor
 from restore_core.errors import BadData, Diverged, TryAgainLater
 from restore_core.naming import printable
-from restore_core.restore import receipt, redo
-from restore_core.restore.descriptor import prepare_descriptor, show_descriptor
+from restore_core.restore import redo
+from restore_core.restore.publish import prepare_descriptor, show_descriptor
+from restore_core.restore.receipt import Receipt, Receipts, boot_id
 from restore_core.restore.redo_file import RedoFile, Side, sides_on_disk
-from restore_core.restore.replace import CANNOT_EXCHANGE
-from restore_core.restore.replacement import Replacement, back_to_part, third_file
-from restore_core.restore.request import Stop
+from restore_core.restore.replace import CANNOT_EXCHANGE, Replacement, back_to_part, third_file
 from restore_core.restore.survey import holds_digests
+from restore_core.targets.base import Stop
 
-_NOT_THERE = "threw away the redo file of a disk that is not there any more"
-_WAYS_OUT = "'phd recover DISK' finishes the change, --back takes it back, --as-it-is gives the disk its name as it lies."
+_NOT_THERE = "deleted the redo file of a disk that is not there any more"
+_WAYS_OUT = "'phd recover DISK' finishes the change, --back takes it back, --as-it-is gives the disk its name as it is."
 
 
 def recover(destination: Destination, hold: Hold, records: Path | None, stop: Stop) -> list[str]:
-    """Finish or undo what lies there; notes for the log.
+    """Finish or undo what was interrupted. Returns notes for the log.
 
     Raises `DestinationInUse` while somebody has such a disk open, `Diverged` where a person must decide, and the rest as a restore.
     """
-    notes = [_recover_replacement(destination, hold), _recover_refresh(destination, records, stop)]
+    notes = [_recover_replacement(destination, hold), _recover_refresh(destination, Receipts(records, destination), stop)]
     return [note for note in notes if note]
 
 
 def recover_to(destination: Destination, side: Side | None, records: Path | None, stop: Stop) -> str:
-    """A person's decision about a change in place that was interrupted: finish it, take it back, or (None) leave it as it lies.
+    """Do what a person decided about an interrupted change in place: finish it, take it back, or (None) show the disk as it is.
 
-    There must be a redo file, and the disk must not be `in_its_place`: then it may have been used since. Raises
-    `DestinationInUse`, `TryAgainLater`, `DestinationError` and `OSError`.
+    There must be a redo file, and the disk must not be `in_its_place`: then it may have been used since. Returns a note for the
+    log. Raises `DestinationInUse`, `TryAgainLater`, `DestinationError` and `OSError`.
     """
     try:
         with _opened(destination, copied=True) as (file, disk):
             if side is None:
                 redo.unhide(destination)
                 redo.discard(destination)
-                return "the disk has its name again, as it lies; what is in it is not known"
-            _finish(destination, file, disk, side, records=records, stop=stop)
+                return "the disk has its name again, as it is; what is in it is not known"
+            _finish(destination, file, disk, side, receipts=Receipts(records, destination), stop=stop)
     except _NotTheDisk:
         redo.discard(destination)
         return _NOT_THERE
@@ -79,7 +79,7 @@ def _recover_replacement(destination: Destination, hold: Hold) -> str | None:
 
 
 def _replaced(destination: Destination, record: Replacement, files: dict[str, tuple[str, int]]) -> str:
-    folder, disk = destination.folder_fd, destination.disk_name
+    disk = destination.disk_name
     new, old = files.get("new"), files.get("old")
     if old is None:
         _show(destination, record, new)
@@ -90,17 +90,17 @@ def _replaced(destination: Destination, record: Replacement, files: dict[str, tu
         redo.unhide(destination)
         return "a replacement of the disk was interrupted before it began"
     in_place = new is not None and new[0] == disk
-    if not in_place and redo.exists(destination, disk):
+    if not in_place and destination.has(disk):
         raise third_file(destination, old[0], *([new[0]] if new else []))
-    # Without the proof on record the old disk's times must tell, and after another boot they tell nothing. With it nobody can
-    # have opened the old disk by its name, and the new one may have its descriptor and receipt: who reads the old one is no reason.
+    # Without the proof on record only the old disk's times can tell, and after another boot they tell nothing. With it nobody can
+    # have opened the old disk by its name, and the new one may be complete: a reader of the old one is no reason to go back.
     if new is not None and record.proven and not record.old.unchanged(old[1]):
         raise _both_used(destination, disk if in_place else new[0], old[0])
-    if new is not None and (record.proven or (record.boot == receipt.boot_id() and record.old.unused(old[1]))):
+    if new is not None and (record.proven or (record.boot == boot_id() and record.old.unused(old[1]))):
         if not in_place:
-            durable.move(new[0], disk, source_dir_fd=folder, to_dir_fd=folder)
+            destination.move(new[0], disk)
         _show(destination, record, (disk, new[1]))
-        durable.remove(old[0], dir_fd=folder, durable=False)
+        destination.remove(old[0])
         return "finished replacing the disk, which was interrupted just before its end"
     if new is not None and in_place and not record.new.unused(new[1]):
         raise _both_used(destination, disk, old[0])
@@ -114,61 +114,61 @@ def _replaced(destination: Destination, record: Replacement, files: dict[str, tu
 def _both_used(destination: Destination, one: str, other: str) -> Diverged:
     return Diverged(
         f"{destination.where}: a replacement was interrupted, and both disks may have been used since: "
-        f"one lies there as {printable(one)}, the other as {printable(other)}",
+        f"one is there as {printable(one)}, the other as {printable(other)}",
         remedy=f"Power off the VMs that use them. Keep what you need of {printable(other)}, remove it, then restore again.",
     )
 
 
 def _give_back(destination: Destination, old: str, *, in_place: bool) -> None:
-    folder, disk = destination.folder_fd, destination.disk_name
+    disk = destination.disk_name
     if in_place:
         try:
-            durable.exchange(old, disk, dir_fd=folder)
+            durable.exchange(old, disk, dir_fd=destination.folder_fd)
             return
         except OSError as error:
             if error.errno not in CANNOT_EXCHANGE:
                 raise
-        durable.move(disk, destination.private_name(), source_dir_fd=folder, to_dir_fd=folder)
-    durable.move(old, disk, source_dir_fd=folder, to_dir_fd=folder)
+        destination.move(disk, destination.private_name())
+    destination.move(old, disk)
 
 
 def _show(destination: Destination, record: Replacement, new: tuple[str, int] | None) -> None:
-    """The new disk lies in its place: it gets its descriptor, if the old one was hidden."""
+    """Give the new disk, if it has its name, its descriptor, where the old one was hidden."""
     name = destination.descriptor_name
     if new is not None and new[0] == destination.disk_name and name is not None and record.descriptor is not None:
-        if not redo.exists(destination, name):
+        if not destination.has(name):
             prepare_descriptor(destination, record.descriptor, 0o600)
             show_descriptor(destination, replace=False)
     else:
         redo.unhide(destination)
 
 
-def _recover_refresh(destination: Destination, records: Path | None, stop: Stop) -> str | None:
-    folder, disk = destination.folder_fd, destination.disk_name
+def _recover_refresh(destination: Destination, receipts: Receipts, stop: Stop) -> str | None:
+    disk = destination.disk_name
     if not redo.pending(destination):
-        if redo.exists(destination, disk + HIDDEN_SUFFIX):
+        if destination.has(disk + HIDDEN_SUFFIX):
             return _hidden_without_redo(destination)
-        durable.remove(disk + STAGED_SUFFIX, dir_fd=folder, durable=False)
+        destination.remove(disk + STAGED_SUFFIX)
         return _recover_descriptor(destination)
     if redo.in_its_place(destination):
         redo.discard(destination)
         _recover_descriptor(destination)
-        return "threw away the redo file of a refresh that was interrupted: the disk is in its place and may have been used since"
+        return "deleted the redo file of a refresh that was interrupted: the disk has its name and may have been used since"
     try:
         with _opened(destination) as (file, fd):
             sides, strange = sides_on_disk(fd, file)
             if strange is not None:
                 raise _written_meanwhile(destination, f"at {strange} it holds neither the old bytes nor the new ones")
-            # It grows before the first write: then forward.
+            # The disk grows before the first write: one that has grown goes forward.
             if Side.NEW not in sides and os.fstat(fd).st_size == file.footer.size_before:
-                if _was_put_back(destination, fd, records):
-                    _finish(destination, file, fd, Side.OLD, records=records, stop=stop)
+                if _was_put_back(fd, receipts):
+                    _finish(destination, file, fd, Side.OLD, receipts=receipts, stop=stop)
                 redo.unhide(destination)
                 redo.discard(destination)
                 return "a refresh was interrupted before its first write: the disk has its name again"
-            if _written_elsewhere(records, destination, file, fd, stop):
+            if _written_elsewhere(receipts, file, fd, stop):
                 raise _written_meanwhile(destination, "blocks that the change leaves alone were written")
-            _finish(destination, file, fd, Side.NEW, records=records, stop=stop)
+            _finish(destination, file, fd, Side.NEW, receipts=receipts, stop=stop)
             redo.discard(destination)
             return f"completed the refresh that was interrupted: {file.footer.records} blocks written again ({_words(sides)})"
     except _NotTheDisk:
@@ -177,26 +177,26 @@ def _recover_refresh(destination: Destination, records: Path | None, stop: Stop)
 
 
 def _recover_descriptor(destination: Destination) -> str | None:
-    """A hidden descriptor whose disk lies in its place, whole: it goes where there is another, else it gets its name back.
+    """Give a hidden descriptor its name back, or delete it where there is another. The disk itself is whole and has its name.
 
-    Not if it says another size: it is that of the disk that was replaced, and the restore writes a new one.
+    A descriptor of another size stays hidden: it is that of the disk that was replaced, and the restore writes a new one.
     """
-    name, folder = destination.descriptor_name, destination.folder_fd
-    if name is None or not redo.exists(destination, name + HIDDEN_SUFFIX):
+    name = destination.descriptor_name
+    if name is None or not destination.has(name + HIDDEN_SUFFIX):
         return None
-    if redo.exists(destination, name):
-        durable.remove(name + HIDDEN_SUFFIX, dir_fd=folder, durable=False)
+    if destination.has(name):
+        destination.remove(name + HIDDEN_SUFFIX)
     elif _says_its_size(destination, name + HIDDEN_SUFFIX):
-        durable.move(name + HIDDEN_SUFFIX, name, source_dir_fd=folder, to_dir_fd=folder)
+        destination.move(name + HIDDEN_SUFFIX, name)
         return "gave the descriptor its name back"
     return None
 
 
 def _says_its_size(destination: Destination, name: str) -> bool:
-    """Whether the descriptor of this name is one of the disk that lies in its place."""
+    """Whether the descriptor of this name says the size of the disk that is there."""
     facts = destination.stat_disk()
     with contextlib.suppress(OSError, BadData):
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=destination.folder_fd)
+        fd = destination.open(name)
         try:
             return facts is not None and load_descriptor(fd, destination.where).size == facts.st_size
         finally:
@@ -205,7 +205,7 @@ def _says_its_size(destination: Destination, name: str) -> bool:
 
 
 def _refuse_another_hidden(destination: Destination) -> None:
-    """A disk that is hidden while another lies in its place is for a person to decide about; a second name of that one goes.
+    """Refuse a hidden disk while another file has its name: a person decides. Delete the hidden name if both lead to one file.
 
     (A file system that cannot rename without replacing gives a file both names for a moment.)
     """
@@ -214,25 +214,25 @@ def _refuse_another_hidden(destination: Destination) -> None:
         other = os.stat(hidden, dir_fd=destination.folder_fd, follow_symlinks=False)
         if there is None or not os.path.samestat(there, other):
             raise third_file(destination, hidden)
-        durable.remove(hidden, dir_fd=destination.folder_fd, durable=False)
+        destination.remove(hidden)
 
 
-def _was_put_back(destination: Destination, disk: int, records: Path | None) -> bool:
+def _was_put_back(disk: int, receipts: Receipts) -> bool:
     """Whether the disk, with all blocks old, has other times than its receipt: the change was being taken back."""
-    known = receipt.load(records, destination)
+    known = receipts.load()
     return known is not None and not known.ours(os.fstat(disk))
 
 
 def _hidden_without_redo(destination: Destination) -> str:
-    """Somebody removed the redo file of a hidden disk: its bytes are what they are, and nothing says what they were."""
+    """Give a hidden disk its name, as it is: somebody removed its redo file, so nothing tells what its bytes were."""
     if destination.stat_disk() is not None:
         raise third_file(destination, destination.disk_name + HIDDEN_SUFFIX)
     redo.unhide(destination)
     return "gave a hidden disk its name back: its redo file is gone"
 
 
-def _finish(destination: Destination, file: RedoFile, disk: int, side: Side, *, records: Path | None, stop: Stop) -> None:
-    """Bring every changed block to one side, make it durable, show the disk, and put on record whose it is if it is as recorded."""
+def _finish(destination: Destination, file: RedoFile, disk: int, side: Side, *, receipts: Receipts, stop: Stop) -> None:
+    """Bring every changed block to one side, make it durable, show the disk, and stamp its receipt if it is exactly as recorded."""
     if not file.whole(side):
         other = "--back" if side is Side.NEW else "without --back"
         raise TryAgainLater(
@@ -242,31 +242,31 @@ def _finish(destination: Destination, file: RedoFile, disk: int, side: Side, *, 
         )
     with redo.only_by_recovery(destination.where):
         redo.apply(destination, disk, file, side)
-        known = receipt.load_next(records, destination) if side is Side.NEW else receipt.load(records, destination)
-        ours = known is not None and _holds(records, destination, known, disk, stop=stop) is True
+        known = receipts.load_next() if side is Side.NEW else receipts.load()
+        ours = known is not None and _holds(receipts, known, disk, stop=stop) is True
         if ours:
-            stamp = receipt.stamp_next if side is Side.NEW else receipt.stamp
-            stamp(records, destination, os.fstat(disk))
+            stamp = receipts.stamp_next if side is Side.NEW else receipts.stamp
+            stamp(os.fstat(disk))
         if side is Side.NEW:
             ctime = redo.show(destination, disk, file.footer.descriptor)
         else:
             ctime = 0
             redo.unhide(destination)
     if ours and side is Side.NEW:
-        receipt.settle(records, destination, disk, ctime)
+        receipts.settle(disk, ctime)
     elif ours:
-        receipt.stamp(records, destination, os.fstat(disk))  # its name changed its ctime
+        receipts.stamp(os.fstat(disk))  # its name changed its ctime
 
 
-def _written_elsewhere(records: Path | None, destination: Destination, file: RedoFile, disk: int, stop: Stop) -> bool:
-    """Whether a block that the change leaves alone is not as the next receipt says. False where there is no such receipt."""
-    known = receipt.load_next(records, destination)
+def _written_elsewhere(receipts: Receipts, file: RedoFile, disk: int, stop: Stop) -> bool:
+    """Whether a block outside the change differs from the next receipt. False where there is no such receipt."""
+    known = receipts.load_next()
     if known is None or (known.delta_id, known.block_size) != (file.footer.delta_id, file.footer.block_size):
         return False
     changed = bytearray(-(-max(file.footer.size_before, file.footer.size_after) // known.block_size))
     for change in file.changes():
         changed[change.offset // known.block_size] = 1
-    return _holds(records, destination, known, disk, stop=stop, changed=changed) is False
+    return _holds(receipts, known, disk, stop=stop, changed=changed) is False
 
 
 def _written_meanwhile(destination: Destination, what: str) -> Diverged:
@@ -277,17 +277,9 @@ def _written_meanwhile(destination: Destination, what: str) -> Diverged:
     )
 
 
-def _holds(
-    records: Path | None,
-    destination: Destination,
-    known: receipt.Receipt,
-    disk: int,
-    *,
-    stop: Stop,
-    changed: bytes | bytearray = b"",
-) -> bool | None:
-    """Whether the disk has exactly the digests of a receipt, but for the `changed` blocks. None where they are not known."""
-    digests = receipt.DigestsFile.opened(records, destination, known) if records is not None else None
+def _holds(receipts: Receipts, known: Receipt, disk: int, *, stop: Stop, changed: bytes | bytearray = b"") -> bool | None:
+    """Whether the disk has exactly the digests of a receipt, except in the `changed` blocks. None where they are not known."""
+    digests = receipts.digests(known)
     if digests is None:
         return None
     try:
@@ -301,18 +293,18 @@ def _holds(
 
 
 class _NotTheDisk(Exception):
-    """What lies there is not the disk that the redo file was made for."""
+    """The disk that is there is not the one that the redo file was made for."""
 
 
 @contextlib.contextmanager
 def _opened(destination: Destination, *, copied: bool = False) -> Iterator[tuple[RedoFile, int]]:
-    """The redo file and its disk, proved to be nobody else's. Raises `_NotTheDisk`, and as `recover`.
+    """Opens the redo file and its disk, and proves that nobody else has the disk open. Raises `_NotTheDisk`, and as `recover`.
 
     With `copied` the hidden disk may be another file than the one that was being changed: a person says that it is a copy.
     """
-    folder, name = destination.folder_fd, destination.disk_name
+    name = destination.disk_name
     with contextlib.ExitStack() as stack:
-        fd = os.open(name + REDO_SUFFIX, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        fd = destination.open(name + REDO_SUFFIX)
         stack.callback(os.close, fd)
         file = RedoFile.opened(fd)
         if file is None:
@@ -320,27 +312,27 @@ def _opened(destination: Destination, *, copied: bool = False) -> Iterator[tuple
                 f"{destination.where}: its redo file cannot be read by this version of phd",
                 remedy="Finish the refresh with the version that began it, or remove the redo file and restore with overwrite.",
             )
-        hidden = name + HIDDEN_SUFFIX if redo.exists(destination, name + HIDDEN_SUFFIX) else name
-        if hidden != name and redo.exists(destination, name):
+        hidden = name + HIDDEN_SUFFIX if destination.has(name + HIDDEN_SUFFIX) else name
+        if hidden != name and destination.has(name):
             _refuse_another_hidden(destination)
             hidden = name
         try:
-            disk = os.open(hidden, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+            disk = destination.open(hidden, os.O_RDWR)
         except FileNotFoundError as error:
             raise _NotTheDisk from error
         stack.callback(os.close, disk)
-        same = identity_of(disk).same(Identity(inode=file.footer.inode, generation=file.footer.generation))
+        same = identity_of(disk).same(FileIdentity(inode=file.footer.inode, generation=file.footer.generation))
         if not same and hidden == name:
             raise _NotTheDisk
         if not same and not copied:
-            raise _written_meanwhile(destination, "what lies there hidden is another file, perhaps a copy of the disk")
+            raise _written_meanwhile(destination, "the hidden one is another file, perhaps a copy of the disk")
         lock_image(disk, destination.where)
-        refuse_lock_files(name, folder, destination.where)
+        refuse_lock_files(name, destination.folder_fd, destination.where)
         if alone(disk) is Alone.NO:
             raise in_use(destination.where, "another program has it open, while a change in place of it is unfinished")
         if os.fstat(disk).st_nlink > 1:
             raise Diverged(
-                f"{destination.where}: a change in place was interrupted, and the disk has a second name (hard link) by now",
+                f"{destination.where}: a change in place was interrupted, and the disk has a second name (hard link) now",
                 remedy=f"Remove the other name, or make it a copy of its own. {_WAYS_OUT}",
             )
         yield file, disk

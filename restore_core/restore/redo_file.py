@@ -1,6 +1,6 @@
 """The redo file of a refresh in place: every change with the new bytes and the old ones, and the digests of both.
 
-    new blocks     those that are written, packed, a block's size each, in disk order (`staging` writes them)
+    new blocks     those that are written, packed, a block's size each, in disk order (`StagedBlocks` writes them)
     records        32 bytes and two digests a change: offset on the disk, length before and after, where old and new bytes
                    are in this file (NOWHERE: zeros), the digests of both
     old blocks     what lay in their places and where zeros will be, packed; zeros are not stored
@@ -11,6 +11,8 @@ So a refresh can be completed and can be taken back, whatever half of it has rea
 
 from __future__ import annotations
 
+import array
+import bisect
 import enum
 import json
 import os
@@ -18,13 +20,15 @@ import struct
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import chain
+from typing import NamedTuple
 
 from restore_core import durable
 from restore_core.archive.delta_reader import DeltaReader
-from restore_core.archive.digests import BlockDigest
+from restore_core.archive.digests import BlockDigest, Buffer
 from restore_core.archive.full_reader import block_length
 from restore_core.disk.identity import Stamps
 from restore_core.disk.scan import is_zero
+from restore_core.disk.sink import BufferedFile
 from restore_core.errors import BadData
 from restore_core.restore.survey import KEEP, WRITE, Survey
 
@@ -35,7 +39,7 @@ _LENGTH = struct.Struct("<Q")
 _LONGEST_FOOTER = 32 << 20
 _ALIGN = 64 << 10
 _READ_AHEAD = 128 << 20
-"""Bytes; more would only push other things out of the host's memory."""
+"""Bytes; more would only push other data out of the host's page cache."""
 
 
 def _record_of(digest: BlockDigest) -> struct.Struct:
@@ -51,7 +55,7 @@ class Side(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedoFooter:
-    """What a redo file says of itself: to which disk it belongs (`inode`, `generation`), and its size in bytes before and after."""
+    """The footer of a redo file: which disk it belongs to (`inode`, `generation`), the disk's size in bytes before and after."""
 
     inode: int
     generation: int
@@ -66,29 +70,33 @@ class RedoFooter:
     descriptor: str | None
 
     def size(self, side: Side) -> int:
-        """Bytes of the disk before or after."""
+        """Returns the size of the disk on one side, in bytes."""
         return self.size_before if side is Side.OLD else self.size_after
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """One block that differs. Lengths are bytes of the disk; `*_at` are offsets in the redo file, None for zeros."""
+class Stored(NamedTuple):
+    """One block on one side: bytes of the disk, where they are in the redo file (`_NOWHERE`: they are zeros), and their digest."""
+
+    length: int
+    at: int
+    digest: bytes
+
+    @property
+    def zero(self) -> bool:
+        """Whether the block is all zeros; then nothing is stored of it."""
+        return self.at == _NOWHERE
+
+
+class Change(NamedTuple):
+    """One block that differs; `offset` is its place on the disk."""
 
     offset: int
-    old_length: int
-    new_length: int
-    old_at: int | None
-    new_at: int | None
-    old_digest: bytes
-    new_digest: bytes
+    old: Stored
+    new: Stored
 
-    def length(self, side: Side) -> int:
-        """Bytes of the disk on one side."""
-        return self.old_length if side is Side.OLD else self.new_length
-
-    def is_zero(self, side: Side) -> bool:
-        """Whether that side is all zeros, of which nothing is stored."""
-        return (self.old_at if side is Side.OLD else self.new_at) is None
+    def on(self, side: Side) -> Stored:
+        """Returns the block on one side."""
+        return self.old if side is Side.OLD else self.new
 
 
 class RedoFile:
@@ -101,7 +109,7 @@ class RedoFile:
 
     @classmethod
     def opened(cls, fd: int) -> RedoFile | None:
-        """None if the file has no footer that this version can read."""
+        """Returns the redo file behind `fd`; None if it has no footer that this version can read."""
         try:
             end = os.fstat(fd).st_size - _LENGTH.size
             (length,) = _LENGTH.unpack(os.pread(fd, _LENGTH.size, max(0, end)))
@@ -111,7 +119,7 @@ class RedoFile:
             return None
 
     def changes(self) -> Iterator[Change]:
-        """All changes, in disk order. Raises `BadData` for a file that is too short."""
+        """Yields all changes, in disk order. Raises `BadData` for a file that is too short."""
         footer = self.footer
         for first in range(0, footer.records, 4096):
             number = min(4096, footer.records - first)
@@ -119,32 +127,47 @@ class RedoFile:
             if len(data) != number * self._record.size:
                 raise BadData("the redo file is shorter than its footer says", remedy="Restore the disk again with overwrite.")
             for offset, old_length, new_length, old_at, new_at, old_digest, new_digest in self._record.iter_unpack(data):
-                yield Change(
-                    offset=offset,
-                    old_length=old_length,
-                    new_length=new_length,
-                    old_at=None if old_at == _NOWHERE else old_at,
-                    new_at=None if new_at == _NOWHERE else new_at,
-                    old_digest=old_digest,
-                    new_digest=new_digest,
-                )
+                yield Change(offset, Stored(old_length, old_at, old_digest), Stored(new_length, new_at, new_digest))
 
     def data(self, change: Change, side: Side) -> bytes | None:
-        """The bytes of one side, checked; None if the redo file is damaged there."""
-        at, length = (change.old_at, change.old_length) if side is Side.OLD else (change.new_at, change.new_length)
-        if at is None:
-            return bytes(length)
-        data = os.pread(self.fd, length, at)
-        wanted = change.old_digest if side is Side.OLD else change.new_digest
-        return data if len(data) == length and self._digest(data) == wanted else None
+        """Returns the bytes of one side, checked; None if the redo file is damaged there."""
+        stored = change.on(side)
+        if stored.zero:
+            return bytes(stored.length)
+        data = os.pread(self.fd, stored.length, stored.at)
+        return data if len(data) == stored.length and self._digest(data) == stored.digest else None
 
     def whole(self, side: Side) -> bool:
         """Whether all bytes of one side are as they were written."""
         return all(self.data(change, side) is not None for change in self.changes())
 
 
+class StagedBlocks:
+    """A sink for a refresh: packs blocks of the disk one behind the other into a new redo file."""
+
+    waits = False
+
+    def __init__(self, fd: int, delta: DeltaReader, survey: Survey) -> None:
+        self._file = BufferedFile(fd)
+        self._starts, self._packed = array.array("Q"), array.array("Q")
+        size, rank = delta.header.block_size, 0
+        for block, count in survey.written():
+            self._starts.append(block * size)
+            self._packed.append(rank * size)
+            rank += count
+
+    def write(self, data: Buffer, offset: int) -> None:
+        """Write `data`, which is within one run of blocks that change, to its place; `offset` is on the disk."""
+        run = bisect.bisect_right(self._starts, offset) - 1
+        self._file.write(data, self._packed[run] + offset - self._starts[run])
+
+    def close(self) -> None:
+        """Closes nothing: the file stays open."""
+        self._file.close()
+
+
 def read_ahead(disk: int, delta: DeltaReader, survey: Survey) -> None:
-    """Ask the kernel to read the blocks that will change while others are fetched: `complete` needs them. Only a hint."""
+    """Ask the kernel to read the blocks that will change, which `complete` needs, while new ones are fetched. Only a hint."""
     size, left = delta.header.block_size, _READ_AHEAD
     ranges = ((block * size, count * size) for block, count in survey.written())
     for offset, length in chain(ranges, survey.cleared(delta)):
@@ -157,7 +180,7 @@ def read_ahead(disk: int, delta: DeltaReader, survey: Survey) -> None:
 def complete(
     fd: int, disk: int, delta: DeltaReader, survey: Survey, *, before: Stamps, thick: bool, descriptor: str | None
 ) -> None:
-    """Add the old blocks, read from the open disk, the records and the footer to what `staging` wrote, and make it durable.
+    """Add the old blocks, read from the open disk, the records and the footer to what `StagedBlocks` wrote, and make it durable.
 
     The caller has proved that nobody else has the disk open. Raises `OSError`.
     """
@@ -204,7 +227,7 @@ class _Tail:
         self.at = at
 
     def records(self, number: int, actions: bytes) -> bytes:
-        """The records of one page of the map; its old blocks are written meanwhile."""
+        """Returns the records of one page of the map, and writes its old blocks."""
         if not actions.strip(bytes([KEEP])):
             return b""
         page, made = self._delta.page(number), []
@@ -233,13 +256,13 @@ class _Tail:
 
 
 def sides_on_disk(disk: int, redo: RedoFile) -> tuple[set[Side], int | None]:
-    """Which sides the changed blocks of a disk are on now, sector by sector; and the offset of the first that is on neither.
+    """Returns on which sides the changed blocks of a disk are now, sector by sector, and where the first is that is on neither.
 
-    A torn write of a block is ordinary: some of its sectors are new, some old.
+    After a crash some sectors of one block may be new and some old.
     """
     seen: set[Side] = set()
     for change in redo.changes():
-        length = max(change.old_length, change.new_length)
+        length = max(change.old.length, change.new.length)
         there = os.pread(disk, length, change.offset).ljust(length, b"\0")
         sides = {side: (redo.data(change, side) or b"").ljust(length, b"\0") for side in Side}
         if there == sides[Side.NEW] or there == sides[Side.OLD]:

@@ -1,4 +1,4 @@
-"""Every reason to refuse a restore before anything is changed, in one place: the restore raises the first, `phd plan` says all."""
+"""Every reason to refuse a restore before anything is changed: the restore raises the first, `phd plan` shows all."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ from restore_core.disk.locks import refuse_if_in_use
 from restore_core.errors import DestinationError, DestinationExists, DestinationHeld, Overtaken, PhdError, from_os_error
 from restore_core.naming import printable
 from restore_core.restore import publish
-from restore_core.restore.decide import diverged, may_be_ours
-from restore_core.restore.descriptor import descriptor_text
+from restore_core.restore.decide import Decision, Way, diverged, for_new, may_be_ours
+from restore_core.restore.existing import ExistingDisk
 from restore_core.restore.plan import summary
-from restore_core.restore.redo import exists, is_thick
+from restore_core.restore.publish import descriptor_text
+from restore_core.restore.redo import is_thick
 from restore_core.restore.request import Provision, RestoreRequest, VmxChoice
-from restore_core.restore.ways import Decision, Way, for_new
+from restore_core.restore.room import ranges_to_take
 
 _SCRIPT_IS_SILENT = 900.0
-"""Seconds without a write after which a script's part file that nobody has open is taken for a leftover."""
+"""Seconds without a write after which a script's part file that nobody has open counts as a leftover."""
 
 
 def refusals(
     destination: Destination, request: RestoreRequest, delta: DeltaReader, record: dict[str, Any] | None
 ) -> Iterator[PhdError]:
-    """Why the restore may not begin, worst first. `record` is that of the hold. Looks only. Raises `OSError`."""
+    """Yields why the restore may not begin, worst first. `record` is that of the hold. Changes nothing. Raises `OSError`."""
     yield from _each(
         lambda: refuse_existing(destination, request, delta.header.delta_id, record),
         lambda: refuse_overtaken(destination, request, delta, record),
@@ -44,7 +45,7 @@ def refusals(
 
 
 def refusals_of_missing_folders(request: RestoreRequest, delta: DeltaReader) -> Iterator[PhdError]:
-    """The same before a folder is made for the disk; only its datastore is asked about if its folder is there. Looks only."""
+    """Yields the same before a folder is made for the disk; only about its datastore if its folder is there. Changes nothing."""
     try:
         refuse_unless_known(request.destination, request.datastores)
         disk_name, descriptor_name = names_for(request.destination, confined=request.roots is not None)
@@ -68,7 +69,7 @@ def refusals_of_missing_folders(request: RestoreRequest, delta: DeltaReader) -> 
             yield from _each(
                 lambda: refuse_unwritable(nearest),
                 lambda: refuse_contents(nearest, request, delta),
-                lambda: refuse_space(nearest, request, for_new(summary(delta), None), taken=0, holes=0),
+                lambda: refuse_space(nearest, request, for_new(summary(delta), None), delta, None),
             )
 
 
@@ -87,9 +88,9 @@ def _each(*checks: Callable[[], None]) -> Iterator[PhdError]:
 
 
 def refuse_existing(destination: Destination, request: RestoreRequest, delta_id: str | None, record: dict[str, Any] | None) -> None:
-    """Refuse a disk that is there: without `overwrite`, when only one of ours may be touched and it is none, and one in use.
+    """Refuse a disk that is there: without `overwrite`; one in use; and one that is not ours, when only ours may be touched.
 
-    Not if the very disk that is asked for (`delta_id`) lies there from an attempt before this.
+    Not if an earlier attempt has put there the very disk that is asked for (`delta_id`).
     """
     receipt = may_be_ours(request, destination, record)
     descriptor, disk = destination.stat_descriptor(), destination.stat_disk()
@@ -106,7 +107,7 @@ def refuse_existing(destination: Destination, request: RestoreRequest, delta_id:
 
 
 def refuse_overtaken(destination: Destination, request: RestoreRequest, delta: DeltaReader, record: dict[str, Any] | None) -> None:
-    """Refuse a job of a rule when a newer backup was restored there after its pass had decided: a replica never goes back."""
+    """Refuse a job of a rule when a newer backup was restored there after the pass made the job: a replica never goes back."""
     receipt, time_of = may_be_ours(request, destination, record), delta.header.time
     if request.decided_at and receipt is not None and receipt.written >= request.decided_at and receipt.taken > time_of:
         raise Overtaken(
@@ -119,10 +120,10 @@ def refuse_overtaken(destination: Destination, request: RestoreRequest, delta: D
 def refuse_beside_a_script(destination: Destination) -> None:
     """Refuse while the script of a Delta (`sh DELTA`) writes this disk, or left it half replaced.
 
-    Scripts of this version take the hold, those of earlier ones take none.
+    Scripts of this version take the hold; those of earlier versions take none.
     """
     for old in filter(None, (destination.disk_name, destination.descriptor_name)):
-        if exists(destination, old + SCRIPT_OLD_SUFFIX):
+        if destination.has(old + SCRIPT_OLD_SUFFIX):
             raise DestinationError(
                 f"{destination.where}: the script of a Delta (sh DELTA --overwrite) was interrupted: "
                 f"{printable(old + SCRIPT_OLD_SUFFIX)} is what lay there before",
@@ -130,7 +131,7 @@ def refuse_beside_a_script(destination: Destination) -> None:
             )
     name = destination.disk_name + SCRIPT_PART_SUFFIX
     try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=destination.folder_fd)
+        fd = destination.open(name)
     except FileNotFoundError:
         return
     except OSError as error:
@@ -150,7 +151,7 @@ def refuse_beside_a_script(destination: Destination) -> None:
 
 
 def refuse_unwritable(destination: Destination) -> None:
-    """Refuse a folder in which nothing can be made: read-only, or not for this user."""
+    """Refuse a folder in which this user can make no file, or whose file system is read-only."""
     try:
         read_only = os.statvfs(destination.folder_fd).f_flag & os.ST_RDONLY
         writable = os.access(".", os.W_OK | os.X_OK, dir_fd=destination.folder_fd, effective_ids=True)
@@ -162,7 +163,7 @@ def refuse_unwritable(destination: Destination) -> None:
 
 
 def refuse_rights(destination: Destination, decision: Decision) -> None:
-    """Refuse a way that this user may not go: to write into the disk that is there, or to give a new one its owner."""
+    """Refuse a way that needs a right this user lacks: to write into the disk that is there, or to give a new one its owner."""
     facts = destination.stat_disk()
     if facts is None or decision.way is Way.NOTHING:
         return
@@ -178,7 +179,7 @@ def refuse_rights(destination: Destination, decision: Decision) -> None:
 
 
 def _may_change_owners() -> bool:
-    """Whether this process has CAP_CHOWN. root has it, but for a confined service."""
+    """Whether this process has CAP_CHOWN. root has it, except in a confined service."""
     with contextlib.suppress(OSError, ValueError), open("/proc/thread-self/status", encoding="ascii", errors="replace") as file:
         return any(int(line.split()[1], 16) & 1 for line in file if line.startswith("CapEff:"))
     return os.geteuid() == 0
@@ -191,10 +192,19 @@ def refuse_contents(destination: Destination, request: RestoreRequest, delta: De
         publish.vmx_to_put(destination, delta)
 
 
-def refuse_space(destination: Destination, request: RestoreRequest, decision: Decision, *, taken: int, holes: int) -> None:
-    """Raise `NoSpace` unless what the restore will take fits. `taken` are bytes its part file has; `holes` those it will fill.
+def refuse_space(
+    destination: Destination,
+    request: RestoreRequest,
+    decision: Decision,
+    delta: DeltaReader,
+    disk: ExistingDisk | None,
+    *,
+    taken: int = 0,
+) -> None:
+    """Raise `NoSpace` unless what the restore will allocate fits. `taken` are bytes that its part file has already.
 
-    A refresh in place takes the redo file, with the new blocks and the old ones, and whatever is a hole now and will not be one.
+    A refresh in place needs room for the redo file, with the new blocks and the old ones, and for the holes that it fills. Raises
+    `OSError`.
     """
     plan, facts = decision.plan, destination.stat_disk()
     moved = plan.full_bytes + plan.delta_bytes
@@ -204,5 +214,6 @@ def refuse_space(destination: Destination, request: RestoreRequest, decision: De
     if decision.way is Way.REDO and facts is not None:
         old = min(facts.st_blocks * 512, moved + plan.zero_bytes)
         grown = max(0, plan.disk_size - facts.st_size) if is_thick(facts) else 0
-        needed = moved + old + holes + grown
+        holes = ranges_to_take(disk, delta, decision.survey) if disk is not None and decision.survey is not None else []
+        needed = moved + old + sum(length for _offset, length in holes) + grown
     refuse_if_no_space(destination, needed=needed, reserved=request.reserved, reusable=taken if whole else 0, thin=not thick)

@@ -1,46 +1,152 @@
 """Gives a finished part file its final name: a new disk never over anything, a replaced one by exchange.
 
 A name is checked after it is used: the part file first gets a private name by rename, and must then be the file that was written.
-A disk is never renamed over. The new file and the old one change names in one step (RENAME_EXCHANGE); then it is proved, on the
-old one, that nobody had it open and nobody wrote it; if that fails they change back. Where the file system cannot exchange, the
-old disk gets a second private name first. The record in the hold says beforehand which inode is which (`replacement`), so that
-after a crash `recovery` finishes the exchange, or undoes it. The table of these states is in docs/disk.md.
+A disk is never renamed over. The new file and the old one change names in one step (RENAME_EXCHANGE); then the old one is proved:
+nobody had it open and nobody wrote it; if that fails they change back. Where the file system cannot exchange, the old disk gets a
+second private name first. The record in the hold (`Replacement`) says beforehand which inode is which, so that after a crash
+`recovery` finishes the exchange, or undoes it. docs/disk.md has the table of these states.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import errno
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from dataclasses import replace as changed
+from typing import Any, Self
 
 from restore_core import durable
 from restore_core.disk.alone import Alone, alone, ctime_of, in_use, leased, lock_image
 from restore_core.disk.destination import HIDDEN_SUFFIX, Destination
 from restore_core.disk.hold import Hold
-from restore_core.disk.identity import stamps_of
-from restore_core.errors import DestinationExists, TryAgainLater
+from restore_core.disk.identity import FileIdentity, Stamps, stamps_of
+from restore_core.errors import DestinationError, DestinationExists, TryAgainLater, is_no_answer
 from restore_core.naming import printable
 from restore_core.restore.existing import ChangedMeanwhile, ExistingDisk
+from restore_core.restore.publish import hide_descriptor
 from restore_core.restore.receipt import boot_id
-from restore_core.restore.redo import exists, unhide
-from restore_core.restore.replacement import RecordedFile, Replacement, back_to_part, third_file
+from restore_core.restore.redo import unhide
 
+_DOING = "replacing"
 CANNOT_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
-def publish_new(destination: Destination, hold: Hold, part: int) -> int:
-    """Give the part file the final name, if that is free; else `DestinationExists`. Returns its ctime, as `ctime_of` tells.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedFile:
+    """One of the two disks of a replacement, as the record describes it."""
 
-    Raises the rest as `replace`.
+    inode: int
+    generation: int
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, stamps: Stamps) -> Self:
+        """Describes a file as it is now."""
+        identity = stamps.identity
+        return cls(inode=identity.inode, generation=identity.generation, size=stamps.size, mtime_ns=stamps.mtime_ns)
+
+    def is_it(self, stamps: Stamps) -> bool:
+        """Whether it is the same file, whatever was written to it."""
+        return FileIdentity(inode=self.inode, generation=self.generation).same(stamps.identity)
+
+    def unchanged(self, fd: int) -> bool:
+        """Whether the open file is this one and nobody wrote it since."""
+        now = stamps_of(fd)
+        return self.is_it(now) and (self.size, self.mtime_ns) == (now.size, now.mtime_ns)
+
+    def unused(self, fd: int) -> bool:
+        """Whether also nobody else has it open. The process must have no other descriptor of it."""
+        return self.unchanged(fd) and alone(fd) is not Alone.NO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replacement:
+    """The record of one replacement of a disk by another, kept in the hold: after a crash it tells which file is which.
+
+    `private` is the name of the new file before the exchange, and of the old one after it. Where the file system cannot exchange,
+    the old one gets the name `aside`.
+    """
+
+    private: str
+    aside: str
+    new: RecordedFile
+    old: RecordedFile
+    descriptor: str | None
+    boot: str
+    proven: bool = False
+    """The exchange is done and nobody had the old disk open: from here on recovery only goes forward."""
+
+    def as_record(self) -> dict[str, Any]:
+        """Returns the record for `Hold.write_record`."""
+        return {"doing": _DOING, **asdict(self)}
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any] | None, destination: Destination) -> Self | None:
+        """Returns None for a record of anything else, and for one with names that are not ours: they may lead out of the folder."""
+        if record is None or record.get("doing") != _DOING:
+            return None
+        with contextlib.suppress(KeyError, TypeError):
+            new, old = RecordedFile(**record["new"]), RecordedFile(**record["old"])
+            plain = {key: record[key] for key in ("private", "aside", "descriptor", "boot", "proven")}
+            if destination.is_private(plain["private"]) and destination.is_private(plain["aside"]):
+                return cls(new=new, old=old, **plain)
+        return None
+
+    @contextlib.contextmanager
+    def opened(self, destination: Destination) -> Iterator[dict[str, tuple[str, int]]]:
+        """Opens the "new" and the "old" file, whatever their names are now: (name, descriptor) for each that is there.
+
+        Raises `OSError` if they cannot be looked for now.
+        """
+        found: dict[str, tuple[str, int]] = {}
+        names = (destination.disk_name, self.private, self.aside, destination.part_name, *destination.private_names())
+        try:
+            for name in dict.fromkeys(names):
+                if (fd := _opened(destination, name)) is None:
+                    continue
+                which = self._which(stamps_of(fd))
+                if which and which not in found:
+                    found[which] = (name, fd)
+                else:
+                    os.close(fd)
+            yield found
+        finally:
+            for _name, fd in found.values():
+                os.close(fd)
+
+    def _which(self, stamps: Stamps) -> str:
+        return "new" if self.new.is_it(stamps) else "old" if self.old.is_it(stamps) else ""
+
+
+def _opened(destination: Destination, name: str) -> int | None:
+    """Opens a file of the folder; returns None where there is none of ours.
+
+    Raises an error that says nothing about the file: an old disk that cannot be opened for want of descriptors is not gone.
+    """
+    try:
+        return destination.open(name)
+    except OSError as error:
+        if is_no_answer(error):
+            raise
+        return None
+
+
+def publish_new(destination: Destination, hold: Hold, part: int) -> int:
+    """Give the part file the final name. Returns its ctime, as `ctime_of` tells.
+
+    Raises `DestinationExists` if the name is taken, and the rest as `replace`.
     """
     hold.refuse_if_lost()
     destination.refuse_if_moved()
     _refuse_unless_part_is_ours_alone(destination, part)
     private = destination.private_name()
     _make_private(destination, part, private)
-    folder = destination.folder_fd
     try:
         with leased(part) as lone:
-            durable.move(private, destination.disk_name, source_dir_fd=folder, to_dir_fd=folder)
+            destination.move(private, destination.disk_name)
             ctime = ctime_of(part, lone)
     except OSError as error:
         if destination.leads_to(private, part):
@@ -56,10 +162,10 @@ def publish_new(destination: Destination, hold: Hold, part: int) -> int:
 
 
 def replace(destination: Destination, hold: Hold, part: int, old: ExistingDisk, *, descriptor: str | None) -> tuple[str, int]:
-    """Put the part file in the place of the disk that is there; the old one's name by now, and the new one's ctime (`ctime_of`).
+    """Put the part file in the place of the disk that is there. Returns the new name of the old one, and the ctime of the new one.
 
-    `descriptor` is the text that the new disk will have: a crash after the exchange needs it. Raises what `ExistingDisk.prove`
-    raises, `TryAgainLater` and `OSError`; then the old disk lies in its place as before, or `recovery` puts it there.
+    `descriptor` is the text that the new disk will have: recovery needs it after the exchange. Raises what `ExistingDisk.prove`
+    raises, `TryAgainLater` and `OSError`; then the old disk has its name as before, or `recovery` gives it back.
     """
     old.prove()
     hold.refuse_if_lost()
@@ -76,13 +182,13 @@ def replace(destination: Destination, hold: Hold, part: int, old: ExistingDisk, 
     try:
         _make_private(destination, part, record.private)
         if old.stamps.size != record.new.size:
-            _hide_descriptor(destination)
+            hide_descriptor(destination)
         with leased(part) as lone, old.renamed():
             left = _exchange(destination, record)
             ctime = ctime_of(part, lone)
         old.prove_again(left)
         _refuse_unless_ours(destination, part)
-        hold.write_record(dataclasses.replace(record, proven=True).as_record())
+        hold.write_record(changed(record, proven=True).as_record())
     except BaseException:
         take_back(destination, hold, record, part, old)
         raise
@@ -90,39 +196,39 @@ def replace(destination: Destination, hold: Hold, part: int, old: ExistingDisk, 
 
 
 def finish(destination: Destination, hold: Hold, left: str, old: ExistingDisk) -> None:
-    """The new disk has its descriptor and is on record: the old one goes. Raises `OSError`."""
-    folder, name = destination.folder_fd, destination.descriptor_name
+    """Delete the old disk: the new one has its descriptor and its receipt. Raises `OSError`."""
+    name = destination.descriptor_name
     if destination.leads_to(left, old.fd):
-        durable.remove(left, dir_fd=folder, durable=False)
-    if name and exists(destination, name):
-        durable.remove(name + HIDDEN_SUFFIX, dir_fd=folder, durable=False)
+        destination.remove(left)
+    if name and destination.has(name):
+        destination.remove(name + HIDDEN_SUFFIX)
     hold.clear_record()
 
 
 def take_back(destination: Destination, hold: Hold, record: Replacement, part: int, old: ExistingDisk) -> None:
-    """Give the old disk its name again. If that cannot be, the record stays, and `recovery` decides when all are gone.
+    """Give the old disk its name again. If that fails, the record stays, and `recovery` decides when nobody has the disks open.
 
-    Raises `DestinationInUse` if the new disk was opened, too, within that moment; `DestinationError` when a third file took the
-    name; `OSError`.
+    Raises `DestinationInUse` if the new disk was opened meanwhile, too; `DestinationError` when a third file took the name;
+    `OSError`.
     """
-    folder, disk = destination.folder_fd, destination.disk_name
-    lies = next((name for name in (disk, record.private, record.aside) if destination.leads_to(name, old.fd)), None)
-    if lies is None and destination.leads_to(disk, part):
+    disk = destination.disk_name
+    now = next((name for name in (disk, record.private, record.aside) if destination.leads_to(name, old.fd)), None)
+    if now is None and destination.leads_to(disk, part):
         return  # somebody removed the old disk: recovery gives the new one its descriptor
-    if lies is not None and lies != disk:
+    if now is not None and now != disk:
         if destination.leads_to(disk, part):
             if alone(part) is Alone.NO:
-                raise in_use(destination.where, f"the old disk ({printable(lies)}) and the new one were both opened")
-            if lies == record.private:
-                durable.exchange(lies, disk, dir_fd=folder)
+                raise in_use(destination.where, f"the old disk ({printable(now)}) and the new one were both opened")
+            if now == record.private:
+                durable.exchange(now, disk, dir_fd=destination.folder_fd)
             else:
-                durable.move(disk, record.private, source_dir_fd=folder, to_dir_fd=folder)
+                destination.move(disk, record.private)
             if alone(part) is Alone.NO:
                 raise in_use(destination.where, f"the new disk ({printable(record.private)}) was opened, too; the old one is back")
-        elif exists(destination, disk):
-            raise third_file(destination, lies)
+        elif destination.has(disk):
+            raise third_file(destination, now)
         if not destination.leads_to(disk, old.fd):
-            durable.move(lies, disk, source_dir_fd=folder, to_dir_fd=folder)
+            destination.move(now, disk)
     if destination.leads_to(record.private, part):
         back_to_part(destination, record.private)
     unhide(destination)
@@ -130,7 +236,7 @@ def take_back(destination: Destination, hold: Hold, record: Replacement, part: i
 
 
 def _refuse_unless_part_is_ours_alone(destination: Destination, part: int) -> None:
-    """Whoever has the part file open would go on writing into the published disk. From now on no QEMU opens it for writing."""
+    """Refuse while another program has the part file open: it could write into the published disk. Keep QEMU from opening it."""
     if alone(part) is Alone.NO:
         raise in_use(destination.where, f"another program has {printable(destination.part_name)} open")
     lock_image(part, destination.where)
@@ -138,9 +244,8 @@ def _refuse_unless_part_is_ours_alone(destination: Destination, part: int) -> No
 
 def _make_private(destination: Destination, part: int, private: str) -> None:
     """Give the part file the private name, and prove that it is the file behind `part`. Raises `TryAgainLater`, `OSError`."""
-    folder = destination.folder_fd
     try:
-        durable.move(destination.part_name, private, source_dir_fd=folder, to_dir_fd=folder)
+        destination.move(destination.part_name, private)
     except FileNotFoundError as error:
         raise _part_is_not_ours(destination) from error
     if not destination.leads_to(private, part):
@@ -156,30 +261,47 @@ def _part_is_not_ours(destination: Destination) -> TryAgainLater:
 
 
 def _exchange(destination: Destination, record: Replacement) -> str:
-    """The name under which the old disk lies afterwards. Raises `OSError`."""
-    folder, disk = destination.folder_fd, destination.disk_name
+    """Give the new file the disk's name. Returns the name that the old disk has afterwards. Raises `OSError`."""
+    disk = destination.disk_name
     try:
-        durable.exchange(record.private, disk, dir_fd=folder)
+        durable.exchange(record.private, disk, dir_fd=destination.folder_fd)
         return record.private
     except FileNotFoundError as error:
-        if exists(destination, disk):
+        if destination.has(disk):
             raise
         raise ChangedMeanwhile("somebody removed it", written=True) from error
     except OSError as error:
         if error.errno not in CANNOT_EXCHANGE:
             raise
-    durable.move(disk, record.aside, source_dir_fd=folder, to_dir_fd=folder)
-    durable.move(record.private, disk, source_dir_fd=folder, to_dir_fd=folder)
+    destination.move(disk, record.aside)
+    destination.move(record.private, disk)
     return record.aside
-
-
-def _hide_descriptor(destination: Destination) -> None:
-    name, folder = destination.descriptor_name, destination.folder_fd
-    if name is not None and exists(destination, name):
-        durable.move(name, name + HIDDEN_SUFFIX, replace=True, source_dir_fd=folder, to_dir_fd=folder)
 
 
 def _refuse_unless_ours(destination: Destination, part: int) -> None:
     if not destination.leads_to(destination.disk_name, part):
         raise ChangedMeanwhile("another file took its name just after it was given", written=True)
     destination.refuse_if_moved()
+
+
+def back_to_part(destination: Destination, private: str) -> None:
+    """Rename a file with a private name to the part file's name; delete it where there is a part file already. Raises `OSError`.
+
+    A file with a second name is deleted, too: it may be somebody's copy of a disk, and a part file is written to.
+    """
+    if os.stat(private, dir_fd=destination.folder_fd, follow_symlinks=False).st_nlink > 1:
+        destination.remove(private)
+        return
+    try:
+        destination.move(private, destination.part_name)
+    except FileExistsError:
+        destination.remove(private)
+
+
+def third_file(destination: Destination, *names: str) -> DestinationError:
+    """Returns the refusal when a third file has the disk's name."""
+    now = ", ".join(printable(name) for name in names)
+    return DestinationError(
+        f"{destination.where}: a change of the disk was interrupted and a third file took the name; the disk is there as {now}",
+        remedy="Decide which one is wanted, give it the name, remove the others, then restore again.",
+    )

@@ -1,7 +1,7 @@
-"""Room for a refresh in place, taken before the disk is hidden: for holes that will be written, and for what a thick disk grows.
+"""Allocates blocks for a refresh in place before the disk is hidden: for holes that will be written, and what a thick disk grows.
 
-Allocating changes the disk's times and none of its bytes. So it is written down in the hold first, done under a lease in small
-pieces (nobody can open, write and close the disk in between without being seen), and the new times are put on record at once.
+Allocating changes the disk's times and none of its bytes. So a record in the hold says so first; it is done under a lease in small
+pieces (nobody can open, write and close the disk in between without being seen); and the receipt gets the new times at once.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.disk.allocation import allocate_range, free_bytes, holes
@@ -17,19 +16,19 @@ from restore_core.disk.alone import Alone, in_use, leased
 from restore_core.disk.hold import Hold
 from restore_core.disk.identity import stamps_of
 from restore_core.errors import NoSpace
-from restore_core.restore import receipt
 from restore_core.restore.decide import ALLOCATING
 from restore_core.restore.existing import ChangedMeanwhile, ExistingDisk
+from restore_core.restore.receipt import Receipts
 from restore_core.restore.redo import is_thick
 from restore_core.restore.survey import Survey
 
 _PIECE = 256 << 20
-"""Bytes allocated under one lease: some milliseconds, in which an opener waits."""
+"""Bytes allocated under one lease, which takes some milliseconds; another program that opens the disk waits so long."""
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 
 def ranges_to_take(disk: ExistingDisk, delta: DeltaReader, survey: Survey) -> list[tuple[int, int]]:
-    """(offset, length) of all that has no blocks now and will be written. Raises `OSError`."""
+    """Returns (offset, length) of the parts of the disk that have no blocks and will be written. Raises `OSError`."""
     header, size = delta.header, disk.stamps.size
     facts = os.fstat(disk.fd)
     if is_thick(facts):
@@ -41,23 +40,23 @@ def ranges_to_take(disk: ExistingDisk, delta: DeltaReader, survey: Survey) -> li
     return [*holes(disk.fd, ranges), *beyond]
 
 
-def take_room(disk: ExistingDisk, hold: Hold, records: Path | None, ranges: list[tuple[int, int]]) -> str | None:
-    """Allocate them; a note for the log where that cannot be done here. The disk is open for writing, and was proved.
+def take_room(disk: ExistingDisk, hold: Hold, receipts: Receipts, ranges: list[tuple[int, int]]) -> str | None:
+    """Allocate these ranges of a disk that is open for writing and proved. Returns a note for the log where the file system cannot.
 
     Raises `NoSpace`, `DestinationInUse`, `ChangedMeanwhile` and `OSError`; the disk keeps its bytes in any case.
     """
     if not ranges:
         return None
-    known, before = receipt.load(records, disk.destination), os.fstat(disk.fd)
+    known, before = receipts.load(), os.fstat(disk.fd)
     was_ours, sure = known is not None and known.ours(before), known is not None and known.untouched(before)
-    # A crash in an earlier attempt at this: its record is all that speaks for a disk whose times are not those of the receipt.
+    # An earlier attempt crashed here: only its record says that a disk with other times than its receipt is ours.
     claimed = not was_ours and (hold.record() or {}).get("doing") == ALLOCATING
     identity = disk.stamps.identity
     hold.write_record({"doing": ALLOCATING, "inode": identity.inode, "generation": identity.generation})
     try:
         for offset, length in _pieces(ranges):
             if not _allocate(disk, offset, length):
-                return "this file system cannot take the room for holes beforehand; if it runs out, the old blocks are put back"
+                return "this file system cannot allocate holes beforehand; if space runs out, the old blocks are put back"
     except OSError as error:
         if error.errno not in _NO_SPACE:
             raise
@@ -66,7 +65,7 @@ def take_room(disk: ExistingDisk, hold: Hold, records: Path | None, ranges: list
         raise NoSpace(where=disk.destination.where, needed=needed, free=free_bytes(folder), thin=True) from error
     finally:
         if was_ours and stamps_of(disk.fd).same(disk.stamps):
-            receipt.stamp(records, disk.destination, os.fstat(disk.fd), sure=sure)
+            receipts.stamp(os.fstat(disk.fd), sure=sure)
         if not claimed:
             hold.clear_record()
     return None
@@ -77,7 +76,7 @@ def _allocate(disk: ExistingDisk, offset: int, length: int) -> bool:
         if lone is Alone.NO:
             raise in_use(disk.destination.where, "another program has just opened it")
         if not stamps_of(disk.fd).same(disk.stamps):
-            raise ChangedMeanwhile("it was written just before room was taken", written=True)
+            raise ChangedMeanwhile("it was written just before blocks were allocated", written=True)
         try:
             return allocate_range(disk.fd, offset, length)
         finally:

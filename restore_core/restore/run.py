@@ -1,10 +1,10 @@
-"""The order of a Delta restore, from the first look to the final name.
+"""Restores one Delta: the order of all steps, from the first look to the final name.
 
     open the Delta, check head and metadata        BadArchive
     open the destination, hold it                  DestinationOutside, DestinationHeld
     complete what a crash interrupted              (recovery)
     refuse what must stay                          (refusals) DestinationExists, DestinationInUse, Diverged
-    survey what is there, choose the way           (situation, ways)
+    survey what is there, choose the way           (decide)
     prove the Full, if any block comes from it     BadArchive, ArchiveAbsent, TargetUnavailable
     enough space                                   NoSpace
     ---- no disk was touched so far ----
@@ -23,7 +23,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 
 from restore_core.archive.delta_reader import DeltaReader
@@ -33,14 +33,11 @@ from restore_core.disk.alone import Alone
 from restore_core.disk.destination import Destination
 from restore_core.disk.hold import Hold
 from restore_core.errors import TryAgainLater
-from restore_core.naming import printable
 from restore_core.restore import publish
-from restore_core.restore.decide import Found, diverged, look
-from restore_core.restore.existing import ChangedMeanwhile, ExistingDisk
-from restore_core.restore.fulls.find import proven_copies
-from restore_core.restore.fulls.known import copies_in_catalog
-from restore_core.restore.held import held_destination
-from restore_core.restore.part import held_part
+from restore_core.restore.decide import Decision, Found, Way, by_clone, by_whole, diverged, look
+from restore_core.restore.existing import ChangedMeanwhile
+from restore_core.restore.fulls.find import copies_in_catalog, proven_copies
+from restore_core.restore.part import held_destination, held_part
 from restore_core.restore.plan import CopyFailed, summary
 from restore_core.restore.recovery import recover
 from restore_core.restore.refusals import (
@@ -51,12 +48,10 @@ from restore_core.restore.refusals import (
     refuse_rights,
     refuse_space,
 )
-from restore_core.restore.request import KeepPart, Reporter, RestoreOutcome, RestoreRequest, Stop
-from restore_core.restore.room import ranges_to_take
-from restore_core.restore.ways import Decision, Way, by_clone, by_whole
+from restore_core.restore.request import KeepPart, Reporter, RestoreOutcome, RestoreRequest
 from restore_core.restore.writer import Writer
 from restore_core.targets import TargetSet
-from restore_core.targets.base import ArchiveRef
+from restore_core.targets.base import ArchiveRef, Stop
 
 _SURVEYS_AGAIN = 2
 
@@ -68,78 +63,86 @@ def restore_delta(
 
     Returns only when the disk is verified, durable and under its final name; raises a `PhdError` otherwise.
     """
-    return _Attempt(request=request, reporter=reporter, stop=stop, keep_part=keep_part).run(targets)
+    started = time.monotonic()
+    with open_delta(request, targets) as delta:
+        delta.check_metadata()
+        reporter.note(f"Delta: {delta.where}, {delta.source.size} bytes, of {delta.header.describe()}")
+        refuse_first(refusals_of_missing_folders(request, delta))
+        with held_destination(request.destination, roots=request.roots, make_folders=True, datastores=request.datastores) as (
+            destination,
+            hold,
+        ):
+            for note in recover(destination, hold, request.records, stop):
+                reporter.note(note)
+            refuse_first(refusals(destination, request, delta, hold.record()))
+            with held_part(destination, mode=request.mode, keep_part=keep_part) as part:
+                decision, full_ref = _Attempt(
+                    request=request,
+                    targets=targets,
+                    reporter=reporter,
+                    stop=stop,
+                    started=started,
+                    destination=destination,
+                    hold=hold,
+                    delta=delta,
+                    part=part,
+                ).write()
+                hold.clear_record()  # that of a crash while blocks were allocated: the disk is on record now
+            vmx = publish.put_vmx(destination, request, delta)
+            destination.refuse_if_moved()
+    return RestoreOutcome(
+        destination=request.destination,
+        disk_size=decision.plan.disk_size,
+        plan=decision.plan,
+        seconds=time.monotonic() - started,
+        way=decision.describe(),
+        full=full_ref,
+        vmx=vmx,
+    )
 
 
 @contextmanager
 def open_delta(request: RestoreRequest, targets: TargetSet) -> Iterator[DeltaReader]:
-    """The Delta of a request, opened; `BadArchive` if it is anything else."""
+    """Opens the Delta of a request. Raises `BadArchive` if it is anything else."""
     with targets.open(request.delta) as source:
         yield DeltaReader(source)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Attempt:
-    """One run of one restore."""
+    """One run of one restore: the destination is held, `part` is its part file."""
 
     request: RestoreRequest
+    targets: TargetSet
     reporter: Reporter
     stop: Stop
-    keep_part: KeepPart
-    started: float = field(default_factory=time.monotonic)
+    started: float
+    destination: Destination
+    hold: Hold
+    delta: DeltaReader
+    part: int
 
-    def run(self, targets: TargetSet) -> RestoreOutcome:
-        request = self.request
-        with open_delta(request, targets) as delta:
-            delta.check_metadata()
-            self.reporter.note(f"Delta: {delta.where}, {delta.source.size} bytes, of {delta.header.describe()}")
-            refuse_first(refusals_of_missing_folders(request, delta))
-            with held_destination(request.destination, roots=request.roots, make_folders=True, datastores=request.datastores) as (
-                destination,
-                hold,
-            ):
-                for note in recover(destination, hold, request.records, self.stop):
-                    self.reporter.note(note)
-                refuse_first(refusals(destination, request, delta, hold.record()))
-                with held_part(destination, mode=request.mode, keep_part=self.keep_part) as part:
-                    decision, full_ref = self._write(destination, hold, delta, targets, part)
-                    hold.clear_record()  # that of a crash while blocks were allocated: the disk is on record now
-                vmx = publish.put_vmx(destination, request, delta)
-                destination.refuse_if_moved()
-        return RestoreOutcome(
-            destination=request.destination,
-            disk_size=decision.plan.disk_size,
-            plan=decision.plan,
-            seconds=time.monotonic() - self.started,
-            way=decision.describe(),
-            full=full_ref,
-            vmx=vmx,
-        )
+    def write(self) -> tuple[Decision, ArchiveRef | None]:
+        """Write the disk from the first copy of the Full that can be read to its end; what was written from one copy is kept.
 
-    def _write(
-        self, destination: Destination, hold: Hold, delta: DeltaReader, targets: TargetSet, part: int
-    ) -> tuple[Decision, ArchiveRef | None]:
-        """Write the disk from the first copy of the Full that holds out; what was written from one is kept for the next.
-
-        A disk that somebody writes meanwhile is surveyed again; twice, then the job has to wait. With "ours" it is theirs.
+        A disk that somebody writes meanwhile is surveyed again; twice, then the job has to wait. With `only_ours` it is `Diverged`.
         """
         for surveys in count(1):
             try:
-                return self._write_from_copies(destination, hold, delta, targets, part)
+                return self._write_from_copies()
             except ChangedMeanwhile as change:
                 self._survey_again(change, surveys)
-                refuse_first(refusals(destination, self.request, delta, hold.record()))
+                refuse_first(refusals(self.destination, self.request, self.delta, self.hold.record()))
         raise AssertionError("the loop ends by its return")
 
-    def _write_from_copies(
-        self, destination: Destination, hold: Hold, delta: DeltaReader, targets: TargetSet, part: int
-    ) -> tuple[Decision, ArchiveRef | None]:
-        known = copies_in_catalog(self.request, targets, self.reporter)
+    def _write_from_copies(self) -> tuple[Decision, ArchiveRef | None]:
+        known = copies_in_catalog(self.request, self.targets, self.reporter)
         failed: CopyFailed | None = None
-        with contextlib.closing(proven_copies(delta, self.request.full, targets, self.reporter, known=known)) as copies:
+        found = proven_copies(self.delta, self.request.full, self.targets, self.reporter, known=known)
+        with contextlib.closing(found) as copies:
             while True:
                 try:
-                    return self._write_once(copies, failed, destination=destination, hold=hold, delta=delta, part=part)
+                    return self._write_once(copies, failed)
                 except CopyFailed as error:
                     self.reporter.note(f"{error.error.message}; looking for another copy of the Full")
                     failed = failed or error
@@ -150,45 +153,37 @@ class _Attempt:
             raise diverged(self.request) from change
         if surveys > _SURVEYS_AGAIN:
             raise TryAgainLater(
-                f"{printable(str(self.request.destination))}: somebody changes the disk again and again: {change}",
+                f"{self.destination.where}: somebody changes the disk again and again: {change}",
                 remedy="Find out who, and stop it. A queued job is tried again.",
             ) from change
         self.reporter.note(f"the disk is surveyed again: {change}")
 
-    def _write_once(
-        self,
-        copies: Iterator[FullReader],
-        failed: CopyFailed | None,
-        *,
-        destination: Destination,
-        hold: Hold,
-        delta: DeltaReader,
-        part: int,
-    ) -> tuple[Decision, ArchiveRef | None]:
-        found = look(destination, self.request, delta, part, stop=self.stop, record=hold.record())
+    def _write_once(self, copies: Iterator[FullReader], failed: CopyFailed | None) -> tuple[Decision, ArchiveRef | None]:
+        request, destination, delta = self.request, self.destination, self.delta
+        found = look(destination, request, delta, self.part, stop=self.stop, record=self.hold.record())
         with found.disk or contextlib.nullcontext():
-            if found.disk is not None and not self.request.options.overwrite:  # it may have come since it was asked for first
-                refuse_existing(destination, self.request, delta.header.delta_id, hold.record())
+            if found.disk is not None and not request.options.overwrite:  # it may have come since `refusals` looked
+                refuse_existing(destination, request, delta.header.delta_id, self.hold.record())
             if found.disk is not None and found.disk.lone is Alone.UNKNOWN:
                 self.reporter.note(f"who has the disk open: {Alone.UNKNOWN.value}")
-            decision = self._clone_if_needed(found, delta, part)
+            decision = self._clone_if_needed(found)
             full = self._next_copy(copies, failed, wanted=decision.plan.full_blocks > 0)
             with full or contextlib.nullcontext():
                 refuse_rights(destination, decision)
-                self._refuse_space(destination, decision, found.disk, delta, part)
+                refuse_space(destination, request, decision, delta, found.disk, taken=os.fstat(self.part).st_blocks * 512)
                 self.reporter.note(decision.describe())
                 self.reporter.planned(decision.plan)
                 Writer(
-                    request=self.request,
+                    request=request,
                     reporter=self.reporter,
                     stop=self.stop,
                     started=self.started,
                     destination=destination,
-                    hold=hold,
+                    hold=self.hold,
                     delta=delta,
                     full=full,
                     decision=decision,
-                    part=part,
+                    part=self.part,
                     disk=found.disk,
                 ).write()
                 return decision, full.source.ref if full is not None else None
@@ -202,21 +197,13 @@ class _Attempt:
             raise failed.error
         return full
 
-    def _clone_if_needed(self, found: Found, delta: DeltaReader, part: int) -> Decision:
+    def _clone_if_needed(self, found: Found) -> Decision:
         """In place only where it is safe; a clone where the file system can share blocks; else the disk is replaced as a whole."""
         decision, disk = found.decision, found.disk
         if decision.way is not Way.REDO or disk is None:
             return decision
-        os.ftruncate(part, 0)
-        if clone(disk.fd, part):
-            disk.surveyed()  # what was cloned is what was surveyed
+        os.ftruncate(self.part, 0)
+        if clone(disk.fd, self.part):
+            disk.surveyed()  # the clone holds what was surveyed
             return by_clone(decision)
-        return by_whole(found.not_in_place, summary(delta)) if found.not_in_place else decision
-
-    def _refuse_space(
-        self, destination: Destination, decision: Decision, disk: ExistingDisk | None, delta: DeltaReader, part: int
-    ) -> None:
-        in_place = decision.way is Way.REDO and disk is not None and decision.survey is not None
-        ranges = ranges_to_take(disk, delta, decision.survey) if in_place and disk and decision.survey else []
-        holes = sum(length for _offset, length in ranges)
-        refuse_space(destination, self.request, decision, taken=os.fstat(part).st_blocks * 512, holes=holes)
+        return by_whole(found.not_in_place, summary(self.delta)) if found.not_in_place else decision

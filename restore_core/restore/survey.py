@@ -1,7 +1,7 @@
-"""What is already on a disk, block by block, against what a Delta wants there. Reads only; decides nothing but keep, write, zero.
+"""Compares what is on a disk, block by block, with what a Delta wants there: keep, write or clear. Reads only.
 
-The disk is hashed with all cores, its holes skipped; or, when a receipt proves that nobody wrote it since we did, the digests
-of that restore are compared and the disk is not read at all.
+It hashes the disk on all cores and skips its holes. When a receipt proves that nobody wrote the disk since we did, it compares the
+digests of that restore instead and does not read the disk at all.
 """
 
 from __future__ import annotations
@@ -17,28 +17,30 @@ from typing import Final, Protocol
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.digests import BlockDigest
 from restore_core.archive.full_reader import block_length
-from restore_core.archive.index_map import BLOCKS_PER_PAGE, DELTA, FULL, ZERO, MapPage
+from restore_core.archive.index_map import BLOCKS_PER_PAGE, ZERO, MapPage
 from restore_core.disk.scan import SEGMENT_SIZE, in_order, read_segment
-from restore_core.restore.request import PlanSummary, Stop
+from restore_core.restore.plan import KEPT, counted
+from restore_core.restore.request import PlanSummary
+from restore_core.targets.base import Stop
 
 KEEP: Final = 0
 WRITE: Final = 1
 CLEAR: Final = 2
-"""Data lies where zeros belong."""
+"""There is data where zeros belong."""
 
-_RUNS = re.compile(b"\x01+")
+_WRITTEN, _CLEARED = re.compile(b"\x01+"), re.compile(b"\x02+")
 
 
 class KnownDigests(Protocol):
     """Digests of a disk that are known without reading it."""
 
     def page(self, index: int, blocks: int) -> list[bytes | None]:
-        """One digest a block of that page, None for a zero block."""
+        """Returns one digest for each block of that page, None for a zero block."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """What to do with each block, page by page, and what that comes to."""
+    """What to do with each block, page by page, and the sums."""
 
     actions: tuple[bytes, ...]
     plan: PlanSummary
@@ -46,36 +48,29 @@ class Survey:
     """How it is known: by hashing the disk, or from a receipt."""
 
     def wanted(self, page: MapPage) -> bytes:
-        """The kinds of the page, zero where nothing has to be fetched."""
+        """Returns the kinds of the page, zero where nothing has to be fetched."""
         actions = self.actions[page.first_block // BLOCKS_PER_PAGE]
         return bytes(kind if action == WRITE else ZERO for kind, action in zip(page.kinds, actions, strict=True))
 
     def written(self) -> Iterator[tuple[int, int]]:
-        """(first block, number) of the runs of blocks that are to be written."""
-        for number, actions in enumerate(self.actions):
-            for run in _RUNS.finditer(actions):
-                yield number * BLOCKS_PER_PAGE + run.start(), run.end() - run.start()
+        """Yields (first block, number) of the runs of blocks that are to be written, none longer than a page."""
+        return self._runs(_WRITTEN)
 
     def cleared(self, delta: DeltaReader) -> Iterator[tuple[int, int]]:
-        """(offset, length) of the runs that must become zero, in bytes of the disk."""
-        header, start, end = delta.header, 0, 0
+        """Yields (offset, length) of the runs that must become zero, in bytes of the disk."""
+        header = delta.header
+        for block, count in self._runs(_CLEARED):
+            offset = block * header.block_size
+            yield offset, min(count * header.block_size, header.disk_size - offset)
+
+    def _runs(self, pattern: re.Pattern[bytes]) -> Iterator[tuple[int, int]]:
         for number, actions in enumerate(self.actions):
-            index = actions.find(CLEAR)
-            while index >= 0:
-                block = number * BLOCKS_PER_PAGE + index
-                offset = block * header.block_size
-                if offset != end:
-                    if end > start:
-                        yield start, end - start
-                    start = offset
-                end = offset + block_length(header.disk_size, header.block_size, block)
-                index = actions.find(CLEAR, index + 1)
-        if end > start:
-            yield start, end - start
+            for run in pattern.finditer(actions):
+                yield number * BLOCKS_PER_PAGE + run.start(), run.end() - run.start()
 
 
 def survey_disk(delta: DeltaReader, fd: int, size: int, stop: Stop) -> Survey:
-    """Hash the `size` bytes behind `fd` and compare. Beyond its end there are zeros: that is what it grows with."""
+    """Hashes the `size` bytes behind `fd` and compares. Beyond the end it counts as zeros, which is what it will grow with."""
     header = delta.header
     found = _hashed(
         fd,
@@ -88,7 +83,7 @@ def survey_disk(delta: DeltaReader, fd: int, size: int, stop: Stop) -> Survey:
 
 
 def survey_known(delta: DeltaReader, known: KnownDigests, stop: Stop) -> Survey:
-    """Compare with digests that are known."""
+    """Compares with digests that are known."""
 
     def blocks() -> Iterator[bytes | None]:
         for index in range(delta.pages):
@@ -125,9 +120,9 @@ def holds_digests(
 
 
 def _hashed(fd: int, *, min_size: int, disk_size: int, block_size: int, digest: BlockDigest) -> Iterator[bytes | None]:
-    """The digest of each block in the first `min_size` bytes, None where it is zero or beyond the end.
+    """Yields the digest of each block in the first `min_size` bytes, None where it is zero or beyond the end.
 
-    A block that the disk's end cuts short is hashed as it will be once the disk has grown to `disk_size`: with zeros behind it.
+    A block that the end of the disk cuts short is hashed with zeros behind it: so it will be once the disk has `disk_size`.
     """
     per_segment = SEGMENT_SIZE // block_size
 
@@ -145,44 +140,16 @@ def _hashed(fd: int, *, min_size: int, disk_size: int, block_size: int, digest: 
 
 
 def _compare(delta: DeltaReader, found: Iterator[bytes | None], stop: Stop, *, by: str) -> Survey:
-    actions = []
-    counts: Counter[tuple[int, int]] = Counter()
+    actions, last = [], ZERO
+    counts: Counter[int] = Counter()
     for number in range(delta.pages):
         page = delta.page(number)
         # None stands for zero on both sides; zip ends with the page, since the blocks found may go on.
         pairs = zip(page.content(), chain(islice(found, len(page.kinds)), repeat(None)), strict=False)
         decided = bytes(KEEP if wanted == there else WRITE if wanted is not None else CLEAR for wanted, there in pairs)
         actions.append(decided)
-        counts.update(zip(page.kinds, decided, strict=True))
+        kinds = [KEPT if action == KEEP else kind for kind, action in zip(page.kinds, decided, strict=True)]
+        counts.update(kinds)
+        last = kinds[-1]
         stop()
-    return Survey(actions=tuple(actions), plan=_plan(delta, actions, counts), by=by)
-
-
-def _plan(delta: DeltaReader, actions: list[bytes], counts: Counter[tuple[int, int]]) -> PlanSummary:
-    header = delta.header
-    blocks = {"keep": 0, "zero": 0, "full": 0, "delta": 0}
-    for (kind, action), count in counts.items():
-        blocks[_column(kind, action)] += count
-    sizes = {name: count * header.block_size for name, count in blocks.items()}
-    if header.blocks:
-        last = delta.page(delta.pages - 1).kinds[-1]
-        sizes[_column(last, actions[-1][-1])] -= header.blocks * header.block_size - header.disk_size
-    return PlanSummary(
-        block_size=header.block_size,
-        disk_size=header.disk_size,
-        keep_blocks=blocks["keep"],
-        zero_blocks=blocks["zero"],
-        full_blocks=blocks["full"],
-        delta_blocks=blocks["delta"],
-        keep_bytes=sizes["keep"],
-        zero_bytes=sizes["zero"],
-        full_bytes=sizes["full"],
-        delta_bytes=sizes["delta"],
-    )
-
-
-def _column(kind: int, action: int) -> str:
-    """Under what a block is counted: kept, to be zeroed, or where its bytes come from."""
-    if action == KEEP:
-        return "keep"
-    return {ZERO: "zero", FULL: "full", DELTA: "delta"}[kind]
+    return Survey(actions=tuple(actions), plan=counted(delta, counts, last), by=by)

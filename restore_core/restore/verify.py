@@ -16,14 +16,14 @@ from restore_core.naming import ArchiveType
 from restore_core.restore.fulls.find import proven_full
 from restore_core.restore.pipeline import Pipeline, ProgressReport
 from restore_core.restore.plan import CopyFailed, summary
-from restore_core.restore.request import Phase, Reporter, Stop
+from restore_core.restore.request import Phase, Reporter
 from restore_core.targets import TargetSet
-from restore_core.targets.base import ArchiveRef, ByteSource
+from restore_core.targets.base import ArchiveRef, ByteSource, Stop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyReport:
-    """What was proven. `by` says by which means; `bytes_checked` counts bytes of the archives themselves."""
+    """What was proven. `by` says how; `bytes_checked` counts bytes of the archives themselves."""
 
     archive: ArchiveRef
     full: ArchiveRef | None
@@ -35,7 +35,7 @@ class VerifyReport:
 def verify_archive(
     ref: ArchiveRef, targets: TargetSet, *, full: ArchiveRef | None = None, reporter: Reporter, stop: Stop
 ) -> VerifyReport:
-    """Verify a Delta and the Full it needs, or a Full by the empty Delta that lies beside it.
+    """Verify a Delta and the Full it needs, or a Full by the empty Delta beside it.
 
     A Full without its empty Delta is checked by its gzip CRCs alone, and the report says so. Raises `BadArchive` at the
     first thing that is wrong.
@@ -94,7 +94,7 @@ def _verify_full(source: ByteSource, targets: TargetSet, reporter: Reporter, sto
             f"{full.where}: holds {size} bytes, its first member says {full.identity.disk_size}", remedy="Use another copy."
         )
     reporter.note(
-        "no empty Delta lies beside it: only the gzip's own CRCs were checked ('phd adopt' makes a map for a foreign gzip)"
+        "there is no empty Delta beside it: only the gzip's own CRCs were checked ('phd adopt' makes a map for a foreign gzip)"
     )
     return VerifyReport(archive=source.ref, full=source.ref, by="gzip CRC only", bytes_checked=source.size, disk_size=size)
 
@@ -120,7 +120,7 @@ def _check_blocks(delta: DeltaReader, full: FullReader | None, reporter: Reporte
 
 
 def _empty_delta(ref: ArchiveRef, targets: TargetSet) -> ArchiveRef | None:
-    """The empty Delta beside a Full: by name, or by what it says of its Full's name."""
+    """Returns the empty Delta beside a Full, found by its name; None if there is none."""
     name = naming.parse_archive(ref.name)
     if name is not None and name.type is ArchiveType.FULL:
         guess = ref.beside(naming.delta_name(scsi=name.scsi, disk=name.disk, stamp=name.stamp, base=name.stamp))

@@ -1,4 +1,4 @@
-"""Writes one disk, the way that was decided. Everything it writes was verified; nothing is shown before it is durable."""
+"""Writes one disk, the way that was decided. It writes only verified bytes, and shows the disk only when it is durable."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from restore_core.disk.destination import HIDDEN_SUFFIX, STAGED_SUFFIX, Destinat
 from restore_core.disk.hold import Hold
 from restore_core.disk.sink import BufferedFile, DirectFile, Sink
 from restore_core.errors import TryAgainLater
-from restore_core.restore import publish, receipt, redo, redo_file
-from restore_core.restore.decide import ALLOCATING
-from restore_core.restore.descriptor import descriptor_text, prepare_descriptor, show_descriptor
+from restore_core.restore import publish, redo, redo_file
+from restore_core.restore.decide import ALLOCATING, Decision, Way
 from restore_core.restore.existing import ChangedMeanwhile, ExistingDisk
 from restore_core.restore.pipeline import Pipeline, ProgressReport
+from restore_core.restore.publish import descriptor_text, prepare_descriptor, show_descriptor
+from restore_core.restore.receipt import Receipt, Receipts
 from restore_core.restore.replace import finish, publish_new, replace
-from restore_core.restore.request import Phase, Provision, Reporter, RestoreRequest, Stop
+from restore_core.restore.request import Phase, Provision, Reporter, RestoreRequest
 from restore_core.restore.room import ranges_to_take, take_room
-from restore_core.restore.staging import StagedBlocks
 from restore_core.restore.survey import Survey
-from restore_core.restore.ways import Decision, Way
+from restore_core.targets.base import Stop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Writer:
-    """One destination, held and decided upon. `part` is its part file, `disk` the disk that is there; both are the caller's."""
+    """Writes one destination, which is held. `part` is its part file, `disk` the disk that is there; the caller closes both."""
 
     request: RestoreRequest
     reporter: Reporter
@@ -45,13 +45,13 @@ class Writer:
     disk: ExistingDisk | None
 
     def write(self) -> None:
-        """Write, make durable, put on record, publish.
+        """Write, make durable, write the receipt, publish.
 
         Raises `CopyFailed` when another copy of the Full may do better, `ChangedMeanwhile` when the disk has to be surveyed anew.
         """
         way = self.decision.way
         if self.disk is not None:
-            receipt.catch_up(self.request.records, self.destination, os.fstat(self.disk.fd))
+            self._receipts.catch_up(os.fstat(self.disk.fd))
         if way is Way.NEW or way is Way.RESUME:
             self._new_file()
         elif way is Way.WHOLE or way is Way.CLONE:
@@ -63,11 +63,15 @@ class Writer:
         else:
             assert_never(way)
         if (self.hold.record() or {}).get("doing") == ALLOCATING:
-            self.hold.clear_record()  # of an attempt that a crash ended: the receipt is right again
+            self.hold.clear_record()  # that of an attempt that a crash ended: the receipt is right again
 
     @property
     def _size(self) -> int:
         return self.decision.plan.disk_size
+
+    @property
+    def _receipts(self) -> Receipts:
+        return Receipts(self.request.records, self.destination)
 
     @property
     def _text(self) -> str | None:
@@ -80,20 +84,20 @@ class Writer:
         return self.disk
 
     def _new_file(self) -> None:
-        """A new disk: all of it, or what an earlier attempt left to do."""
+        """Write a new disk: all of it, or what an earlier attempt left to do."""
         thick = self.request.options.provision is Provision.THICK
         self._size_part(thick=thick, keep=self.decision.way is Way.RESUME)
         self._fill(self.part, thick=thick)
-        receipt.prepare(self.request.records, self.destination, self.delta, os.fstat(self.part))
+        self._receipts.prepare(self.delta, os.fstat(self.part))
         prepare_descriptor(self.destination, self._text, self.request.mode)
         ctime = publish_new(self.destination, self.hold, self.part)
         show_descriptor(self.destination, replace=bool(self.request.options.overwrite))
         self._settle(self.part, ctime)
 
     def _instead_of_the_old(self) -> None:
-        """A new file, or a clone of the disk with the changes, takes the place of the one that is there."""
+        """Put a new file, or a clone of the disk with the changes, in the place of the disk that is there."""
         old = self._old
-        publish.keep_owner(self.part, os.fstat(old.fd))
+        durable.copy_owner_and_mode(self.part, os.fstat(old.fd))
         if self.decision.way is Way.CLONE:
             os.ftruncate(self.part, self._size)
             self._fill(self.part, thick=redo.is_thick(os.fstat(old.fd)))
@@ -101,7 +105,7 @@ class Writer:
             thick = self.request.options.provision is Provision.THICK
             self._size_part(thick=thick, keep=False)
             self._fill(self.part, thick=thick)
-        receipt.prepare(self.request.records, self.destination, self.delta, os.fstat(self.part))
+        self._receipts.prepare(self.delta, os.fstat(self.part))
         text = self._text
         prepare_descriptor(self.destination, text, self.request.mode)
         left, ctime = replace(self.destination, self.hold, self.part, old, descriptor=text)
@@ -110,7 +114,7 @@ class Writer:
         finish(self.destination, self.hold, left, old)
 
     def _in_place(self) -> None:
-        """Stage, prove, hide, write. A VM may start until the disk is hidden: it wins, and what was staged is thrown away."""
+        """Stage, prove, hide, write. A VM may start until the disk is hidden: then the staged file is deleted."""
         survey, old, where = self.decision.survey, self._old, self.destination
         if survey is None:
             raise AssertionError("a refresh in place rests on a survey")
@@ -119,7 +123,7 @@ class Writer:
         staged = redo.stage(where)
         try:
             redo_file.read_ahead(old.fd, self.delta, survey)
-            self._run(StagedBlocks(staged, self.delta, survey), report)
+            self._run(redo_file.StagedBlocks(staged, self.delta, survey), report)
             report.phase(Phase.FLUSH)
             durable.start_writing(staged)
             self._take_room_and_prove(old, survey)
@@ -134,11 +138,11 @@ class Writer:
                 raise TryAgainLater(f"{where.where}: the redo file cannot be read back", remedy="Look at the kernel's log.")
             prepare_descriptor(where, text, self.request.mode)
             report.phase(Phase.APPLY)
-            known, facts = receipt.load(self.request.records, where), os.fstat(old.fd)
+            known, facts = self._receipts.load(), os.fstat(old.fd)
             self._hide_and_prove(old)
             self._apply(old, file, text, known if known is not None and known.ours(facts) else None, facts)
         except BaseException:
-            if not redo.hidden(where):  # else the redo file is the way out
+            if not redo.hidden(where):  # recovery needs the redo file of a hidden disk
                 redo.discard(where)
             raise
         finally:
@@ -148,16 +152,16 @@ class Writer:
     def _take_room_and_prove(self, old: ExistingDisk, survey: Survey) -> None:
         old.reopen_for_writing()
         old.prove()
-        note = take_room(old, self.hold, self.request.records, ranges_to_take(old, self.delta, survey))
+        note = take_room(old, self.hold, self._receipts, ranges_to_take(old, self.delta, survey))
         if note:
             self.reporter.note(note)
         old.prove()
 
     def _hide_and_prove(self, old: ExistingDisk) -> None:
-        """Hide descriptor and disk, and prove that nobody got hold of it before. If somebody did, all is as it was."""
+        """Hide descriptor and disk, and prove that nobody opened it before. If somebody did, show both again, and raise."""
         self.hold.refuse_if_lost()
-        # First the receipt: who completes the change after a crash must be able to say whose the disk is.
-        receipt.prepare(self.request.records, self.destination, self.delta, os.fstat(old.fd), mtime_ns=time.time_ns())
+        # First the receipt: recovery, which completes the change after a crash, must know that the disk is ours.
+        self._receipts.prepare(self.delta, os.fstat(old.fd), mtime_ns=time.time_ns())
         try:
             redo.hide(self.destination, old)
         except FileNotFoundError as error:
@@ -168,27 +172,27 @@ class Writer:
                 raise ChangedMeanwhile("it began to share blocks with another file", written=False)
         except BaseException:
             redo.unhide(self.destination)
-            receipt.forget_next(self.request.records, self.destination)
+            self._receipts.forget_next()
             raise
 
     def _apply(
-        self, old: ExistingDisk, file: redo_file.RedoFile, text: str | None, ours: receipt.Receipt | None, before: os.stat_result
+        self, old: ExistingDisk, file: redo_file.RedoFile, text: str | None, ours: Receipt | None, before: os.stat_result
     ) -> None:
-        """Write, and show. `ours` is the receipt of the disk if it was one of ours, with the facts it had before it was hidden."""
+        """Write, and show. `ours` is the receipt of the disk if it was ours, `before` its facts before it was hidden."""
         where, unrecorded = self.destination, None
 
         def taken_back() -> None:
             if ours is not None:
-                receipt.stamp(self.request.records, where, os.fstat(old.fd), sure=ours.untouched(before))
+                self._receipts.stamp(os.fstat(old.fd), sure=ours.untouched(before))
 
-        # The check cannot be cancelled: the disk would stay without its name.
+        # The check cannot be stopped: the disk would stay hidden.
         redo.apply_or_take_back(where, old.fd, file, check=lambda: self._read_back(old.fd, lambda: None), taken_back=taken_back)
         with redo.only_by_recovery(where.where):
             try:
-                receipt.stamp_next(self.request.records, where, os.fstat(old.fd))
+                self._receipts.stamp_next(os.fstat(old.fd))
             except TryAgainLater as error:
-                unrecorded = error  # no reason to leave it without its name
-                receipt.date_as_announced(self.request.records, where, old.fd)
+                unrecorded = error  # no reason to leave the disk hidden
+                self._receipts.date_as_announced(old.fd)
             ctime = redo.show(where, old.fd, text)
         if unrecorded is not None:
             redo.discard(where)
@@ -196,16 +200,16 @@ class Writer:
         self._settle(old.fd, ctime)
 
     def _make_sure(self) -> None:
-        """Nothing differs. The survey has synced the bytes; their name may be in memory only: an attempt was killed too early."""
+        """Nothing differs. The survey has synced the bytes; sync their name, too: an attempt may have been killed before."""
         old = self._old
         durable.sync_folder(".", dir_fd=self.destination.folder_fd)
         self.destination.refuse_if_moved()
         if self.destination.descriptor_name and self.destination.stat_descriptor() is None:
             prepare_descriptor(self.destination, self._text, self.request.mode)
             show_descriptor(self.destination, replace=False)
-        known = receipt.load(self.request.records, self.destination)
+        known = self._receipts.load()
         if known is None or known.delta_id != self.delta.header.delta_id or not known.untouched(os.fstat(old.fd)):
-            receipt.prepare(self.request.records, self.destination, self.delta, os.fstat(old.fd))
+            self._receipts.prepare(self.delta, os.fstat(old.fd))
             self._settle(old.fd, old.stamps.ctime_ns)
 
     def _size_part(self, *, thick: bool, keep: bool) -> None:
@@ -214,13 +218,13 @@ class Writer:
             self.reporter.note(note)
 
     def _fill(self, fd: int, *, thick: bool) -> None:
-        """Every block, verified and durable."""
+        """Write every block that is wanted, verified, and make the file durable."""
         report = self._progress()
         survey = self.decision.survey
         if survey is not None:
             for offset, length in survey.cleared(self.delta):
                 zero_range(fd, offset, length, thick=thick)
-        # Past the cache only into allocated blocks: elsewhere the file system lays out better what it may collect first.
+        # Past the cache only into allocated blocks: the layout of others is better if the file system collects writes first.
         self._run(DirectFile(fd) if thick else BufferedFile(fd), report)
         report.phase(Phase.FLUSH)
         durable.sync_file(fd)
@@ -242,9 +246,9 @@ class Writer:
             publish.read_back(self.delta, fd, self.destination.where, stop)
 
     def _settle(self, fd: int, ctime_ns: int) -> None:
-        """The disk has its final name, and the path still leads to it: only now it is on record as ours."""
+        """Settle the receipt: the disk has its final name, and the path still leads to it."""
         self.destination.refuse_if_moved()
-        receipt.settle(self.request.records, self.destination, fd, ctime_ns)
+        self._receipts.settle(fd, ctime_ns)
 
     def _progress(self) -> ProgressReport:
         return ProgressReport(self.decision.plan, self.reporter, self.started)

@@ -55,7 +55,7 @@ def restore(*, archive: str, to: str, full: str | None, options: RestoreOptions,
 
 
 def _offer_vmx(request: RestoreRequest, targets: TargetSet) -> None:
-    """Asks whether the VMX is restored too, as phd has done since Seed. It is the copy from the backup, and is not edited."""
+    """Asks whether the VMX is restored, too. It is the copy from the backup, and is not edited."""
     folder = request.destination.parent
     if click.confirm(f"Restore the VMX file also, unedited, to {printable(str(folder))}?", default=False):
         written = restore_vmx(request.delta, targets, folder, request.datastores)

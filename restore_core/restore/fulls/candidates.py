@@ -1,7 +1,7 @@
-"""The Fulls among which a person may choose for a Delta: what the catalog knows of that disk, and which of them is proven.
+"""Lists the Fulls among which a person may choose for a Delta: what the catalog knows of that disk, and which of them is proven.
 
 A file of another size cannot be the Full of a Delta, so only those of the right size are opened. A Full that was renamed is
-found by its size. One that lies on a target that does not answer is listed with that as the reason.
+found by its size. A Full on a target that does not answer is listed, and the reason says so.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _AT_ONCE = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One file that may be the Full. `why` says what proves it, or what speaks against it; `size` is in bytes.
+    """One file that may be the Full. `why` says what proves it, or why it is not the Full; `size` is in bytes.
 
     `time` is the stamp of its name as written there, None for a name that is not ours.
     """
@@ -40,9 +40,9 @@ class Candidate:
 
 
 def candidates(delta: DeltaReader, catalog: Catalog, targets: TargetSet) -> list[Candidate]:
-    """Every Full of the disk of `delta` on all targets and next door, proven ones first, then the newest.
+    """Returns every Full of the disk of `delta` on all targets and in the folders next to it, proven ones first, then the newest.
 
-    Reads a little of each file that has the right size. A file that cannot be read is no error here; `why` says it.
+    Reads a little of each file that has the right size. A file that cannot be read is no error here: `why` says it.
     """
     sizes = dict(_of_this_disk(delta, catalog))
     header = delta.header
@@ -67,19 +67,19 @@ def _of_this_disk(delta: DeltaReader, catalog: Catalog) -> Iterator[tuple[Archiv
 
 
 def _fulls_of(delta: DeltaReader) -> Query:
-    """Exact names: an archive's own words are no patterns here."""
+    """Returns a query for exact names: what an archive calls its disk is not a pattern."""
     header = delta.header
     uuid, scsi, disk = (glob.escape(text) for text in (header.uuid, header.scsi, header.disk))
     return Query(uuid=uuid or None, scsi=scsi, vmdk=disk, type=ArchiveType.FULL)
 
 
 def _open_target(ref: ArchiveRef, targets: TargetSet) -> bool:
-    """Make the target here: the set of targets is for one thread."""
+    """Whether there is such a target. It is made here, because the set of targets is for one thread."""
     return ref.target == LOCAL or (ref.target in targets.specs and targets[ref.target] is not None)
 
 
 def _verdict(delta: DeltaReader, ref: ArchiveRef, targets: TargetSet) -> str:
-    """Empty if the file is the Full; what speaks against it otherwise."""
+    """Returns "" if the file is the Full, else the reason why it is not."""
     try:
         with prove(delta, ref, targets):
             return ""

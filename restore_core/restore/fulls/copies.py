@@ -1,7 +1,7 @@
-"""Which of several copies of a Full to read from: all are proven side by side, and the one that comes faster is taken first.
+"""Chooses which of several copies of a Full to read: all are proven side by side, and the fastest is taken first.
 
-Nobody waits for a target that is down while another has a proven copy: what has not answered a moment after the first
-proof is left out, and asked again only if the others fail.
+A restore does not wait for a target that is down while another has a proven copy: a copy that has not answered a moment after the
+first proof is left out, and asked again only if the others fail.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Tried:
 
 
 def try_all(refs: Sequence[ArchiveRef], prove: Callable[[ArchiveRef], FullReader], stop: Stop) -> list[Tried]:
-    """Prove all copies side by side. Those that have not answered `GRACE` seconds after the first proof are missing here.
+    """Proves all copies side by side. Leaves out those that have not answered `GRACE` seconds after the first proof.
 
     Raises what `stop` raises, also while none of them answers.
     """
@@ -87,7 +87,7 @@ def _try(ref: ArchiveRef, prove: Callable[[ArchiveRef], FullReader]) -> Tried:
 
 
 def _speed(source: ByteSource) -> float:
-    """Bytes a second of a short read from the middle, where no earlier read has warmed anything."""
+    """Returns the bytes a second of a short read from the middle, which no earlier read has put into a cache."""
     began, moved = time.monotonic(), 0
     length = min(_SAMPLE_BYTES, source.size)
     for data in source.stream((source.size - length) // 2, length, chunk=256 << 10):
@@ -98,13 +98,13 @@ def _speed(source: ByteSource) -> float:
 
 
 def fastest_first(tried: Sequence[Tried], *, own: str) -> list[Tried]:
-    """The proven ones, fastest first; the target `own` comes before one that is not clearly faster."""
+    """Returns the proven copies, fastest first; the target `own` comes before one that is not clearly faster."""
     proven = [one for one in tried if one.full is not None]
     return sorted(proven, key=lambda one: -one.speed * (CLEARLY if one.ref.target == own else 1.0))
 
 
 def tell(chosen: Sequence[Tried], reporter: Reporter) -> None:
-    """Say which copy is used, and why, when there is more than one."""
+    """Note which copy is used, and why, when there is more than one."""
     if len(chosen) > 1:
         speeds = ", ".join(f"{one.ref} {one.speed / (1 << 20):.0f} MB/s" for one in chosen)
         reporter.note(f"{len(chosen)} copies of the Full: {speeds}; the first is used, and if it fails the next")

@@ -1,9 +1,10 @@
-"""Finds the Full of a Delta by content: where its name says, then next door, then anywhere of the right size. Proven before use."""
+"""Finds the Full of a Delta by content: where its name says, then next to the Delta, then any file of the right size. Proves it."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import time
 import urllib.parse
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,26 +18,61 @@ from restore_core.archive.full_reader import FullReader
 from restore_core.archive.header import utc
 from restore_core.errors import ArchiveAbsent, BadArchive, NotThisFull, PhdError, Stopped, TargetRefused, TargetUnavailable
 from restore_core.restore.fulls.copies import fastest_first, tell, try_all
-from restore_core.restore.request import Reporter
+from restore_core.restore.request import Reporter, RestoreRequest
 from restore_core.targets import TargetSet
 from restore_core.targets.base import LOCAL, ArchiveRef, ListedFile, Target, TargetSpec, never_stop
+from restore_core.targets.kinds import make_target
 from restore_core.targets.local import LocalTarget
 
-Known: TypeAlias = Callable[[int], Sequence[ArchiveRef]]
-"""Files of exactly this many bytes that the catalog knows of."""
+CopiesOfSize: TypeAlias = Callable[[int], Sequence[ArchiveRef]]
+"""Returns the files of exactly this many bytes that the catalog knows of."""
 
 
 def no_copies(size: int) -> Sequence[ArchiveRef]:
-    """No catalog: nothing is known before it is looked for."""
+    """Returns no copies: there is no catalog."""
     del size
     return ()
 
 
+def copies_in_catalog(request: RestoreRequest, targets: TargetSet, reporter: Reporter) -> CopiesOfSize:
+    """Returns a lazy lookup for `proven_copies`: size -> copies of a Full that the catalog knows of.
+
+    It costs nothing until it is called: a restore that needs no Full looks at no target. Listings that are too old are read anew.
+    """
+    folder = request.catalog
+    if folder is None:
+        return no_copies
+
+    def known(size: int) -> Sequence[ArchiveRef]:
+        from restore_core.catalog.index import Catalog
+
+        catalog = Catalog(folder, tuple(targets.specs.values()))
+        # A target that failed within the age is not asked now: its last listing is used, and it is asked again if all else fails.
+        old = catalog.old(max_age=request.catalog_max_age, now=time.time(), left_alone=request.catalog_max_age)
+        try:
+            if old:
+                catalog.index(lambda spec: make_target(spec, targets.limits, targets.stop), names=old)
+            return [ref for ref, _ in catalog.of_size(size)]
+        except PermissionError:  # a person's own restore, where the cache is the daemon's
+            return ()
+        except OSError as error:
+            reporter.note(f"the catalog cannot be used: {error.strerror}; the targets are asked one after another")
+            return ()
+
+    return known
+
+
 @contextmanager
 def proven_full(
-    delta: DeltaReader, asked: ArchiveRef | None, targets: TargetSet, reporter: Reporter, *, blocks: int, known: Known = no_copies
+    delta: DeltaReader,
+    asked: ArchiveRef | None,
+    targets: TargetSet,
+    reporter: Reporter,
+    *,
+    blocks: int,
+    known: CopiesOfSize = no_copies,
 ) -> Iterator[FullReader | None]:
-    """The Full of a Delta, opened and proven; None, without a look at any target, when no block is wanted from it."""
+    """Opens and proves the Full of a Delta. None, without a look at any target, when no block is wanted from it."""
     if blocks == 0:
         reporter.note("the Full is not needed: no block comes from it")
         yield None
@@ -46,14 +82,14 @@ def proven_full(
 
 
 def proven_copies(
-    delta: DeltaReader, asked: ArchiveRef | None, targets: TargetSet, reporter: Reporter, *, known: Known = no_copies
+    delta: DeltaReader, asked: ArchiveRef | None, targets: TargetSet, reporter: Reporter, *, known: CopiesOfSize = no_copies
 ) -> Generator[FullReader]:
-    """The Full that `delta` needs, opened, one copy after another; the caller closes each.
+    """Yields the Full that `delta` needs, opened, one copy after another; the caller closes each.
 
     With `asked` only that one is tried, and its error is raised. Otherwise copies that the catalog knows of on several targets
-    are proven side by side and come fastest first; after that the targets are searched, each only when those before did not
-    hold. Every candidate that fails its proof is noted, and if there was none at all: `TargetUnavailable` if a target that may
-    hold it did not answer, `BadArchive` if it was found damaged or another lies under its name, `ArchiveAbsent` if there is none.
+    are proven side by side and come fastest first; after that the targets are searched, each only when the copies before it failed.
+    Notes every candidate that fails its proof. Without any copy it raises `TargetUnavailable` if a target that may hold it did not
+    answer, `BadArchive` if it was found damaged or another file has its name, `ArchiveAbsent` if there is none.
     """
     if asked is not None:
         full = prove(delta, asked, targets)
@@ -69,7 +105,7 @@ def proven_copies(
 
 @dataclass(slots=True, kw_only=True)
 class _Search:
-    """One search for the Full of one Delta: what was found, and why the others were not taken."""
+    """One search for the Full of one Delta: what was found, and why other files were not taken."""
 
     delta: DeltaReader
     targets: TargetSet
@@ -80,7 +116,7 @@ class _Search:
     found: bool = False
 
     def side_by_side(self, known: Sequence[ArchiveRef]) -> Generator[FullReader]:
-        """Copies that are known on more than one target, fastest first."""
+        """Yields copies that are known on more than one target, fastest first."""
         header = self.delta.header
         beside = [self.delta.source.ref.beside(header.full_name)] if _is_name(header.full_name) else []
         refs = [ref for ref in dict.fromkeys([*beside, *known]) if self._can_open(ref)]
@@ -104,7 +140,7 @@ class _Search:
                     left.full.source.close()
 
     def one_by_one(self) -> Generator[FullReader]:
-        """Every candidate not tried yet, in the order of likelihood; a target is listed only when those before did not prove."""
+        """Yields every other candidate that is proven, the likely ones first; a target is listed only when those before failed."""
         for ref in _candidates(self.delta, self.targets, self.silent):
             if ref in self.tried:
                 continue
@@ -119,7 +155,7 @@ class _Search:
             yield full
 
     def _can_open(self, ref: ArchiveRef) -> bool:
-        """Make the target here: the set of targets is for one thread."""
+        """Whether the target can be made. It is made here, because the set of targets is for one thread."""
         try:
             return ref.target == LOCAL or self.targets[ref.target] is not None
         except PhdError as error:
@@ -127,7 +163,7 @@ class _Search:
             return False
 
     def _not_taken(self, ref: ArchiveRef, error: BaseException) -> None:
-        """What a candidate that was not proven means for the end of the search."""
+        """Remember why a candidate was not proven, for the error at the end of the search. Raises what must end it."""
         match error:
             case Stopped():
                 raise error
@@ -161,7 +197,7 @@ def _not_found(delta: DeltaReader, silent: list[TargetUnavailable], refused: lis
 
 
 def prove(delta: DeltaReader, ref: ArchiveRef, targets: TargetSet) -> FullReader:
-    """The Full at `ref`, opened; `BadArchive` if it is not the one of `delta`, and whatever the target raises."""
+    """Opens the Full at `ref`. Raises `BadArchive` if it is not the one of `delta`, and whatever the target raises."""
     source = targets.open(ref)
     try:
         full = FullReader(source)
@@ -178,7 +214,7 @@ def _note(delta: DeltaReader, full: FullReader, reporter: Reporter) -> None:
 
 
 def _candidates(delta: DeltaReader, targets: TargetSet, silent: list[TargetUnavailable]) -> Iterator[ArchiveRef]:
-    """Beside the Delta by name; then on its own target, then on the others: by name first, by size after that."""
+    """Yields candidates: beside the Delta by name, then on its own target, then on the others; by name first, then by size."""
     ref, header = delta.source.ref, delta.header
     if _is_name(header.full_name):
         yield ref.beside(header.full_name)
@@ -195,7 +231,7 @@ def _candidates(delta: DeltaReader, targets: TargetSet, silent: list[TargetUnava
 
 
 def _is_name(text: str) -> bool:
-    """Whether an archive's word for its Full is a file's name at all, and no path."""
+    """Whether what an archive calls its Full is a file name, and no path."""
     return text not in {"", ".", ".."} and "/" not in text and "\0" not in text
 
 
@@ -210,7 +246,7 @@ def _listed(target: Target, silent: list[TargetUnavailable]) -> Iterator[tuple[A
 
 
 def _told(files: Iterator[tuple[ArchiveRef, int]], silent: list[TargetUnavailable]) -> Iterator[tuple[ArchiveRef, int]]:
-    """What could be listed; an error, or that it is not all, is remembered for when nothing is found."""
+    """Yields what could be listed; remembers an error, also of a listing that is not complete, for when nothing is found."""
     try:
         yield from files
     except Stopped:
@@ -220,14 +256,14 @@ def _told(files: Iterator[tuple[ArchiveRef, int]], silent: list[TargetUnavailabl
 
 
 def _as_silence(error: PhdError) -> TargetUnavailable:
-    """A target that cannot be looked at hides its candidates, and no others: also one whose password file cannot be read."""
+    """Returns the error as that of one target that cannot be searched, for example when its password file cannot be read."""
     if isinstance(error, TargetUnavailable):
         return error
     return (TargetUnavailable if error.try_again else TargetRefused)(error.message, remedy=error.remedy)
 
 
 def next_door(ref: ArchiveRef) -> Iterator[tuple[ArchiveRef, int]]:
-    """Files beside a local Delta, and in the folders next to its own when that is a backup folder."""
+    """Yields files beside a local Delta, and in the folders next to its own when that is a backup folder."""
     folder = PurePosixPath(os.path.abspath(ref.path)).parent
     backup_folder = naming.parse_folder(folder.name).uuid is not None
     root = folder.parent if backup_folder else folder

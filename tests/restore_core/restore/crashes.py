@@ -28,7 +28,7 @@ CALLS = (
 """All of `durable` that changes something."""
 
 
-def dies(act: Callable[[], object], *points: tuple[ModuleType, str], number: int = 1, of: str = "") -> bool:
+def dies(act: Callable[[], object], *points: tuple[ModuleType | type, str], number: int = 1, of: str = "") -> bool:
     """Do it in a process of its own, which ends without a word just before the call with this number to one of the points.
 
     `of` counts only calls whose first argument is a descriptor of a file with this end of its name. False if it came to its end.
@@ -59,7 +59,7 @@ def _counted(call: Callable[..., object], left: list[int], of: str) -> Callable[
 
 
 def fails_once(
-    patch: pytest.MonkeyPatch, module: ModuleType, name: str, error: BaseException, *, number: int = 1, of: str = ""
+    patch: pytest.MonkeyPatch, module: ModuleType | type, name: str, error: BaseException, *, number: int = 1, of: str = ""
 ) -> None:
     """The call with this number raises `error`; those after it do not. `of` as above."""
     honest, left = getattr(module, name), [number]

@@ -16,9 +16,9 @@ from restore_core.durable import move
 from restore_core.errors import DestinationError, DestinationExists, Diverged, PhdError, TryAgainLater
 from restore_core.restore import redo, run, writer
 from restore_core.restore.decide import ALLOCATING
-from restore_core.restore.descriptor import show_descriptor
 from restore_core.restore.existing import ExistingDisk
-from restore_core.restore.fulls.known import copies_in_catalog
+from restore_core.restore.fulls.find import copies_in_catalog
+from restore_core.restore.publish import show_descriptor
 from restore_core.restore.request import OURS
 from tests.lab import BLOCK, Lab
 from tests.restore_core.restore.test_neighbours import NAMES, WORK, flat_of, write_and_close

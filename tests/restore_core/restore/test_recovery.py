@@ -76,7 +76,7 @@ def test_a_disk_in_its_place_is_never_written_by_a_recovery(lab: Lab, name: str,
     assert dies(lambda: replica.restore(tuesday), (redo, "hide"))
     write_and_close(flat_of(replica))
     notes = recover_disk(replica.path, side, replica.records, go_on)
-    assert "threw away" in notes[0]
+    assert "deleted the redo file" in notes[0]
     assert flat_of(replica).read_bytes() == WORK + old[len(WORK) :]
     assert replica.path.exists()
 
@@ -279,7 +279,7 @@ def test_a_crash_and_then_an_error_while_room_is_taken(lab: Lab, monkeypatch: py
     new = old + b"grown!!!" * (BLOCK // 8)
     monday, tuesday = lab.backup(old).delta, lab.backup(new).delta
     replica.restore(monday)
-    assert dies(lambda: replica.restore(tuesday), (receipt, "stamp"))
+    assert dies(lambda: replica.restore(tuesday), (receipt.Receipts, "stamp"))
     with monkeypatch.context() as patch:
         fails_once(patch, redo_file, "complete", OSError(28, "No space left on device"))
         with pytest.raises(PhdError):
@@ -296,7 +296,7 @@ def test_a_disk_that_could_not_be_put_on_record_is_still_ours(lab: Lab, name: st
     _, monday, new, tuesday = two_days(lab, [3, 9])
     replica.restore(monday)
     with monkeypatch.context() as patch:
-        fails_once(patch, receipt, "_write", OSError(5, "Input/output error"), number=2)
+        fails_once(patch, receipt.Receipts, "_write", OSError(5, "Input/output error"), number=2)
         with pytest.raises(TryAgainLater, match="record of the finished disk"):
             replica.restore(tuesday, overwrite=OURS)
     assert flat_of(replica).read_bytes() == new

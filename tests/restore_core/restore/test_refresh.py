@@ -310,7 +310,7 @@ def test_a_redo_of_another_disk_is_thrown_away(replica: Replica, monkeypatch: py
     replica.path.write_bytes(old)
     replica.restore(tuesday)
     assert replica.bytes == new
-    assert any("threw away" in note for note in replica.lab.witness.notes)
+    assert any("deleted the redo file" in note for note in replica.lab.witness.notes)
 
 
 def test_resume_rewrites_only_what_is_missing(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -353,7 +353,7 @@ def test_finished_but_not_said(replica: Replica, monkeypatch: pytest.MonkeyPatch
     """The worker died between the final name and the outcome: the next attempt finds its own work and says done."""
     data = disk_bytes(5)
     made = replica.lab.backup(data)
-    monkeypatch.setattr(receipt, "settle", lambda *_: (_ for _ in ()).throw(Crash()))
+    monkeypatch.setattr(receipt.Receipts, "settle", lambda *_: (_ for _ in ()).throw(Crash()))
     with pytest.raises(Crash):
         replica.restore(made.delta, overwrite=False)
     monkeypatch.undo()

@@ -14,8 +14,8 @@ from restore_core import durable
 from restore_core.disk import alone
 from restore_core.errors import DestinationInUse, Diverged, PhdError
 from restore_core.restore import replace, writer
-from restore_core.restore.held import held_destination
-from restore_core.restore.replacement import Replacement
+from restore_core.restore.part import held_destination
+from restore_core.restore.replace import Replacement
 from restore_core.restore.request import OURS
 from tests.lab import BLOCK, Lab
 from tests.restore_core.restore.crashes import dies, every_call, fails_once
