@@ -17,10 +17,10 @@ from restore_core.restore.decide import exists
 from restore_core.restore.full import restore_full
 from restore_core.restore.fulls.candidates import Candidate, candidates
 from restore_core.restore.preview import Preview, plan_delta
-from restore_core.restore.request import Reporter, RestoreOptions, RestoreOutcome, RestoreRequest, Stop, VmxChoice
+from restore_core.restore.request import Reporter, RestoreOptions, RestoreOutcome, RestoreRequest, VmxChoice
 from restore_core.restore.run import open_delta, restore_delta
 from restore_core.targets import TargetSet
-from restore_core.targets.base import ArchiveRef
+from restore_core.targets.base import ArchiveRef, Stop
 
 if TYPE_CHECKING:
     from phd_daemon.config.model import Config
