@@ -178,7 +178,7 @@ class PlaceSteps(FolderSteps):
         return bool(self.face.confirm("Make a raw image?", lines, default=False))
 
     def confirm_overwriting(self) -> Went:
-        """QuestionScreen where a disk is there already; it is never overwritten without this."""
+        """Asked where a disk is there already; it is never overwritten without this."""
         if self.wanted and not places.is_there(self.path):
             self.overwrite = False
             return Went.PAST

@@ -126,7 +126,7 @@ class _Restore(PlaceSteps):
         return Went.BACK if queued is None else Went.ON
 
     def choose_vmx(self) -> Went:
-        """QuestionScreen before a job is queued; a restore that runs here asks when it is done."""
+        """Asked before a job is queued; a restore that runs here asks when it is done."""
         if not (self.queued and self.backup.has_vmx):
             return Went.PAST
         lines = [f"It is put beside the disk, in {printable(str(self.path.parent))}."]
