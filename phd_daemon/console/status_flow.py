@@ -19,9 +19,9 @@ from phd_daemon.operations.follow import follow, state_of
 from phd_daemon.operations.installation import spool_of
 from phd_daemon.operations.queue import act, clean, jobs, possible, set_priority
 from phd_daemon.show import output
+from phd_daemon.show.output import counted
 from phd_daemon.show.progress import clock
-from phd_daemon.show.times import age
-from phd_daemon.show.words import counted
+from phd_daemon.show.times import age, minute
 from phd_daemon.spool.layout import Act, State
 from phd_daemon.spool.own_files import open_own
 from phd_daemon.spool.snapshot import JobView
@@ -191,7 +191,7 @@ def _short(progress: LiveProgress) -> str:
 
 
 def _details(view: JobView) -> Iterator[str]:
-    state = f"{view.state.meaning} since {time.strftime('%Y-%m-%d %H:%M', time.localtime(view.since))}"
+    state = f"{view.state.meaning} since {minute(view.since)}"
     attempt = f", attempt {view.attempt}" if view.attempt else ""
     yield f"{state}, submitted by {printable(view.submitter)}{attempt}"
     if view.delta:
