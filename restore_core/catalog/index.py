@@ -92,8 +92,7 @@ class Catalog:
     def of_size(self, size: int) -> Iterator[tuple[ArchiveRef, FileStat]]:
         """Yields the files of exactly this size on all targets, those of stale listings too."""
         for spec in self.specs:
-            for listed in files_of_size(self.folder, spec, size):
-                yield ArchiveRef(target=spec.name, path=listed.path), listed.stat
+            yield from files_of_size(self.folder, spec, size)
 
     def old(self, *, max_age: float, now: float, left_alone: float = LEFT_ALONE) -> list[str]:
         """Returns the targets that must be listed again: no listing, one older than `max_age` seconds, or one from the future.

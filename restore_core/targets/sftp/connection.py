@@ -88,11 +88,10 @@ class SftpConnection(Connection):
     def entries(self, folder: str, budget: Budget) -> FolderContent:
         """Lists a folder by OPENDIR and READDIR, which gives sizes and times with the names."""
         with self.as_our_errors(folder):
-            for _, found in read_folders(self.wire, [(folder, self._path(folder))], budget):
-                if isinstance(found, Declined):
-                    raise found
-                return found
-        raise AssertionError("one folder was asked for")
+            ((_, found),) = read_folders(self.wire, [(folder, self._path(folder))], budget)
+            if isinstance(found, Declined):
+                raise found
+            return found
 
     def walk(self, folders: Iterable[str], budget: Budget) -> Iterator[tuple[str, FolderContent]]:
         """Lists several folders at a time on one channel."""
