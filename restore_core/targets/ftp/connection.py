@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from restore_core.errors import ArchiveAbsent, PhdError, TargetRefused
 from restore_core.naming import printable
 from restore_core.targets.base import Address, Buffer, FileStat, Range, ServerLimits, TargetSpec
-from restore_core.targets.ftp.listing import NotAListing, Parsed, not_all_by, parse_time, read_list, read_mlsd
+from restore_core.targets.ftp.listing import NotAListing, Parsed, not_all_by, parse_mdtm, read_list, read_mlsd
 from restore_core.targets.ftp.login import log_in
 from restore_core.targets.gaps import GapKind
 from restore_core.targets.remote.connection import Bandwidth, Budget, Connection, CutShort, FolderContent, Pace
@@ -110,7 +110,7 @@ class FtpConnection(Connection):
             size = self._command(f"SIZE {self._wire(path)}").split()[1]
             mtime = 0.0
             with contextlib.suppress(ftplib.error_perm, ValueError, IndexError):
-                mtime = parse_time(self._command(f"MDTM {self._wire(path)}").split()[1])
+                mtime = parse_mdtm(self._command(f"MDTM {self._wire(path)}").split()[1])
             return FileStat(size=int(size), mtime=mtime)
 
     def ranges(self, path: str, stat: FileStat, wanted: Iterator[Range]) -> Generator[Buffer]:
