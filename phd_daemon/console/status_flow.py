@@ -25,7 +25,8 @@ from phd_daemon.show.times import age, minute
 from phd_daemon.spool.layout import Act, State
 from phd_daemon.spool.own_files import open_own
 from phd_daemon.spool.snapshot import JobView
-from phd_daemon.spool.status_file import LiveProgress, in_one_line
+from phd_daemon.spool.status_file import LiveProgress
+from restore_core.errors import in_one_line
 from restore_core.naming import printable
 
 TITLE = "Backup Restore Status"
