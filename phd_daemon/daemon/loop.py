@@ -1,4 +1,4 @@
-"""The main loop's sleep, which the doorbell, signals and ended workers interrupt, and the guard around each of its steps."""
+"""The main loop's sleep, ended by changes in the spool, by signals and by ended workers; and the guard around each of its steps."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Sleep:
         # A lease on a file that somebody opens brings SIGIO, which kills by default; see spool.intake.
         signal.signal(signal.SIGIO, signal.SIG_IGN)
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Wakes the loop; may be called from any thread."""
         # A full pipe wakes the loop anyway; a closed one has no loop any more.
         with contextlib.suppress(BlockingIOError, OSError):

@@ -84,7 +84,7 @@ class Service:
         """Serves the spool until SIGTERM or SIGINT, then stops the workers."""
         with self._lock:
             self._sleep = Sleep(SIGNALS)
-            self._watcher = SpoolWatcher(self._spool.folder, self._sleep.ring)
+            self._watcher = SpoolWatcher(self._spool.folder, self._sleep.wake)
             watch = self._sleep.add
             self._starts = Starts(self._spool, self._workers, watch=watch, guarded=self._guarded, on_event=self._on_event)
             self._passes = Passes(watch=watch, unwatch=self._sleep.remove, on_event=self._on_event)
@@ -198,7 +198,7 @@ class Service:
             with self._guarded("settings"):
                 self._reload()
                 self._passes.trigger(self._config)
-            self._sleep.ring()
+            self._sleep.wake()
         return False
 
     def _drain(self) -> None:
