@@ -41,7 +41,7 @@ def harmless(on_event: OnEvent) -> OnEvent:
     def observe(event: Event) -> None:
         try:
             on_event(event)
-        except Exception:
+        except Exception:  # noqa: BLE001  whatever it is
             _log.exception("an observer of events failed", extra={"of": type(event).__name__})
 
     return observe
