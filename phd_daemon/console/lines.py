@@ -12,7 +12,7 @@ _TAB = 8
 _LEAST = 12
 
 
-def clean(text: str) -> str:
+def one_line(text: str) -> str:
     """One line without control characters."""
     return harmless(text.expandtabs(_TAB))
 
@@ -28,7 +28,7 @@ def fit(text: str, width: int) -> str:
 
 
 def fold(text: str, width: int) -> list[str]:
-    """The line in pieces of at most `width` cells, broken at a space where one stands in the second half."""
+    """The line in pieces of at most `width` cells, broken at a space if one is in the second half."""
     pieces = []
     while width_of(text) > width > 1:
         piece = text[:width] if text.isascii() else chop_cells(text, width)[0]
@@ -47,7 +47,7 @@ def fold_all(lines: Iterable[str], width: int) -> list[str]:
 
 def clean_lines(lines: Iterable[str]) -> list[str]:
     """Lines out of texts that may hold several each."""
-    return [clean(line) for text in lines for line in text.split("\n")]
+    return [one_line(line) for text in lines for line in text.split("\n")]
 
 
 def columns(rows: Sequence[Sequence[str]], titles: Sequence[str]) -> list[int]:
@@ -65,7 +65,7 @@ def row_text(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def narrower(widths: Sequence[int], room: int) -> list[int]:
-    """The widths of columns that shall stand in a line of `room` cells: the widest give way, none below 12."""
+    """The widths of columns for a line of `room` cells: the widest are made narrower, none below 12."""
     fitted = list(widths)
     over = sum(fitted) + 2 * (len(fitted) - 1) - room
     while over > 0 and fitted and (widest := max(fitted)) > _LEAST:

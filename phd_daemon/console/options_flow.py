@@ -1,6 +1,6 @@
 """Replication / Restore Options: the settings that a person may change while the daemon runs, one at a time.
 
-The list, an option, its new value; the value is checked, written into phd.toml and read again, then the list is shown anew.
+The list, an option, its new value; the value is checked, written into phd.toml and read again, then the list is shown again.
 Everything here is what `phd options` does.
 """
 

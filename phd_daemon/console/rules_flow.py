@@ -17,8 +17,8 @@ from phd_daemon.operations.rules import troubles
 from phd_daemon.replication import one_pass
 from phd_daemon.replication.rules_edit import CheckedRules, CopyAnswer, preload_rules
 from phd_daemon.replication.rules_edit import edit as edit_rules
+from phd_daemon.show.output import counted
 from phd_daemon.show.rules import LINE_TITLES, holds, line_rows, no_rules
-from phd_daemon.show.words import counted
 from restore_core.naming import printable
 
 if TYPE_CHECKING:

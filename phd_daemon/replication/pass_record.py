@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from phd_daemon.show.output import counted
 from phd_daemon.show.rules import in_words
-from phd_daemon.show.words import counted
 from restore_core import durable
 from restore_core.catalog.index import Indexed
 from restore_core.durable import read_plain

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from phd_daemon.show.words import counted
+from phd_daemon.show.output import counted
 from restore_core.naming import printable
 from restore_core.replication.decision import RuleDecision, Verdict
 from restore_core.replication.rules import Problem

@@ -92,8 +92,7 @@ class Catalog:
     def of_size(self, size: int) -> Iterator[tuple[ArchiveRef, FileStat]]:
         """Yields the files of exactly this size on all targets, those of stale listings too."""
         for spec in self.specs:
-            for listed in files_of_size(self.folder, spec, size):
-                yield ArchiveRef(target=spec.name, path=listed.path), listed.stat
+            yield from files_of_size(self.folder, spec, size)
 
     def old(self, *, max_age: float, now: float, left_alone: float = LEFT_ALONE) -> list[str]:
         """Returns the targets that must be listed again: no listing, one older than `max_age` seconds, or one from the future.
@@ -243,12 +242,12 @@ def refuse_emptied(spec: TargetSpec, held: int) -> None:
     """Raises `TargetEmptied` for a target that `held` archives: it was just seen to hold none."""
     if held:
         raise TargetEmptied(
-            f"target {spec.name} ({printable(spec.url)}): held {counted(held)}, holds none: is it mounted?",
+            f"target {spec.name} ({printable(spec.url)}): held {archives_in_words(held)}, holds none: is it mounted?",
             remedy=f"Mount it. If it was emptied, or another disk is in its place: 'phd targets accept {spec.name}'.",
         )
 
 
-def counted(archives: int) -> str:
+def archives_in_words(archives: int) -> str:
     """Returns a number of archives, in words."""
     return f"{archives} archive{'' if archives == 1 else 's'}"
 

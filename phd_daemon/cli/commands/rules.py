@@ -1,4 +1,4 @@
-"""`phd rules check`, `edit` and `load`: the rules of replication, looked at, changed and extended."""
+"""`phd rules check`, `edit` and `load`: shows, edits and extends the rules of replication."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import click
 from phd_daemon.cli.options import config_option, json_option
 from phd_daemon.operations.installation import read_config
 from phd_daemon.show import output
+from phd_daemon.show.output import counted
 from phd_daemon.show.rules import LINE_TITLES, holds, line_rows, no_rules
-from phd_daemon.show.words import counted
 from restore_core.errors import ExitCode
 from restore_core.naming import printable
 

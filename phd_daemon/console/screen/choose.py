@@ -11,7 +11,7 @@ from textual.geometry import Size
 from textual.widget import Widget
 
 from phd_daemon.console.face import Choice
-from phd_daemon.console.lines import clean
+from phd_daemon.console.lines import one_line
 from phd_daemon.console.screen.question_screen import PADDING, Bar, QuestionScreen, Reply, reading_keys
 from phd_daemon.console.screen.row_list import MARGIN, RowList, Table
 from phd_daemon.console.screen.text_view import TextView
@@ -96,8 +96,8 @@ class ChoiceScreen(QuestionScreen):
             "down": lambda: rows.move(1),
             "pageup": lambda: rows.move(-rows.room),
             "pagedown": lambda: rows.move(rows.room),
-            "home": lambda: rows.stand(0),
-            "end": lambda: rows.stand(len(rows.table.shown)),
+            "home": lambda: rows.go_to(0),
+            "end": lambda: rows.go_to(len(rows.table.shown)),
             "left": lambda: rows.slide(-8),
             "right": lambda: rows.slide(8),
             "f1": self.explain,
@@ -118,7 +118,7 @@ class ChoiceScreen(QuestionScreen):
             "escape": self.leave if not self._words else self._show_all,
             "slash": self._start_typing,
             "question_mark": self.explain,
-            "1": lambda: rows.stand(0),
+            "1": lambda: rows.go_to(0),
             "b": self._jump,
             "q": self._jump if rows.long else self.leave,
         }
@@ -132,7 +132,7 @@ class ChoiceScreen(QuestionScreen):
             return True
         place = self.list.table.with_key(character) if character else None
         if place is not None:
-            self.list.stand(place)
+            self.list.go_to(place)
             self._take()
             self.tell()
             return True
@@ -143,7 +143,7 @@ class ChoiceScreen(QuestionScreen):
     def on_paste(self, event: Paste) -> None:
         """Adds a name that was pasted to the filter."""
         if self._typing:
-            self._narrow(self._words + clean(event.text.replace("\n", " ")))
+            self._narrow(self._words + one_line(event.text.replace("\n", " ")))
 
     def _take(self) -> None:
         index = self.list.index
@@ -157,7 +157,7 @@ class ChoiceScreen(QuestionScreen):
 
     def _jump(self) -> None:
         if self.list.long:
-            self.list.stand(len(self.list.table.shown))
+            self.list.go_to(len(self.list.table.shown))
 
     def _turn(self) -> None:
         self._reading = not self._reading and self.text.long

@@ -14,7 +14,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from phd_daemon.console.face import Choice, Row
-from phd_daemon.console.lines import clean, columns, fit, narrower, row_text, width_of
+from phd_daemon.console.lines import columns, fit, narrower, one_line, row_text, width_of
 
 
 class Table:
@@ -22,8 +22,8 @@ class Table:
 
     def __init__(self, choice: Choice[Any]) -> None:
         self.rows = choice.rows
-        cells = [tuple(map(clean, row.cells)) for row in choice.rows]
-        titles = tuple(map(clean, choice.columns))
+        cells = [tuple(map(one_line, row.cells)) for row in choice.rows]
+        titles = tuple(map(one_line, choice.columns))
         self._cells, self._titles = cells, titles
         self._widths = columns(cells, titles)
         self._margin = "    " if any(row.key for row in choice.rows) else ""
@@ -59,7 +59,7 @@ class Table:
 
     def narrow(self, text: str) -> None:
         """Shows the rows that hold every word of the text, in any column and in either case; rows with a key are always shown."""
-        words = clean(text).casefold().split()
+        words = one_line(text).casefold().split()
         if not words:
             self.shown = range(len(self.lines))
             return
@@ -79,7 +79,7 @@ def _key(row: Row[Any], margin: str) -> str:
 
 
 def _reason(row: Row[Any]) -> str:
-    return f"  [cannot be chosen: {clean(row.refused)}]" if row.refused else ""
+    return f"  [cannot be chosen: {one_line(row.refused)}]" if row.refused else ""
 
 
 _HERE = Style(bold=True, reverse=True)
@@ -119,9 +119,9 @@ class RowList(Widget):
 
     def move(self, step: int) -> None:
         """Moves so many rows down, at most to an end of the list."""
-        self.stand(self.place + step)
+        self.go_to(self.place + step)
 
-    def stand(self, place: int) -> None:
+    def go_to(self, place: int) -> None:
         """Makes this the current row, and shows it."""
         self.place = max(0, min(place, len(self.table.shown) - 1))
         self.refresh()
@@ -138,16 +138,16 @@ class RowList(Widget):
         self.table.narrow(text)
         shown = self.table.shown
         if index is not None and index in shown and not (text.strip() and self.table.rows[index].key):
-            self.stand(shown.index(index))
+            self.go_to(shown.index(index))
         else:
-            self.stand(self.table.first_found or 0)
+            self.go_to(self.table.first_found or 0)
 
     def take_over(self, table: Table, words: str) -> None:
         """Takes other rows; the one with the same key or first cell stays the current row."""
         stood = None if self.index is None else _name(self.table, self.index)
         self.table = table
         table.narrow(words)
-        self.stand(next((place for place, index in enumerate(table.shown) if _name(table, index) == stood), self.place))
+        self.go_to(next((place for place, index in enumerate(table.shown) if _name(table, index) == stood), self.place))
 
     def lines_needed(self) -> int:
         """Returns the height at which all rows are seen."""
