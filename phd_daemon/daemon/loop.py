@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import selectors
 import signal
 from collections.abc import Iterable, Iterator
 from types import FrameType
 
-from phd_daemon.spool.events import BugFound, OnEvent
+from phd_daemon.spool.events import BugFound, Event, OnEvent
+
+_log = logging.getLogger(__name__)
 
 
 class Guard:
@@ -30,6 +33,18 @@ class Guard:
         except Exception as error:  # noqa: BLE001  that is what it is for
             message = "a bug of ours, or something unheard of; all else goes on"
             self._on_event(BugFound(error=error, message=message, step=step, name=job))
+
+
+def harmless(on_event: OnEvent) -> OnEvent:
+    """Returns an observer whose errors are only logged: nobody who listens can stop the daemon."""
+
+    def observe(event: Event) -> None:
+        try:
+            on_event(event)
+        except Exception:  # noqa: BLE001  whatever it is
+            _log.exception("an observer of events failed", extra={"of": type(event).__name__})
+
+    return observe
 
 
 class Sleep:

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Self
 
 from restore_core import durable
-from restore_core.disk.alone import Alone, alone, image_is_locked, in_use, leased, lock_image
+from restore_core.disk.alone import Alone, alone, image_is_locked, in_use_error, leased, lock_image
 from restore_core.disk.destination import Destination
 from restore_core.disk.identity import Stamps, stamps_of
 from restore_core.disk.locks import refuse_lock_files
@@ -66,7 +66,7 @@ class ExistingDisk:
         """Raise `DestinationInUse` if somebody else has it open."""
         self.lone = alone(self.fd)
         if self.lone is Alone.NO:
-            raise in_use(self.destination.where, "another program has it open")
+            raise in_use_error(self.destination.where, "another program has it open")
 
     def surveyed(self) -> None:
         """Call after the survey has read it: raises unless it stayed as it was and nobody has opened it meanwhile."""
@@ -102,7 +102,7 @@ class ExistingDisk:
         """
         with leased(self.fd) as self.lone:
             if self.lone is Alone.NO:
-                raise in_use(self.destination.where, "another program has it open")
+                raise in_use_error(self.destination.where, "another program has it open")
             self._refuse_unless_same()
             yield
             self.stamps = replace(self.stamps, ctime_ns=stamps_of(self.fd).ctime_ns)
@@ -123,7 +123,7 @@ class ExistingDisk:
             raise ChangedMeanwhile("another file took its name", written=True)
         self.refuse_unless_alone()
         if image_is_locked(self.fd):  # where there are no leases, only this shows a reader that came last
-            raise in_use(self.destination.where, "a program that keeps QEMU's image locks has just opened it")
+            raise in_use_error(self.destination.where, "a program that keeps QEMU's image locks has just opened it")
         self._refuse_unless_same()
 
     def accept_stamps(self) -> None:

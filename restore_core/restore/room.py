@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.disk.allocation import allocate_range, free_bytes, holes
-from restore_core.disk.alone import Alone, in_use, leased
+from restore_core.disk.alone import Alone, in_use_error, leased
 from restore_core.disk.hold import Hold
 from restore_core.disk.identity import stamps_of
 from restore_core.errors import NoSpace
@@ -74,7 +74,7 @@ def take_room(disk: ExistingDisk, hold: Hold, receipts: Receipts, ranges: list[t
 def _allocate(disk: ExistingDisk, offset: int, length: int) -> bool:
     with leased(disk.fd) as lone:
         if lone is Alone.NO:
-            raise in_use(disk.destination.where, "another program has just opened it")
+            raise in_use_error(disk.destination.where, "another program has just opened it")
         if not stamps_of(disk.fd).same(disk.stamps):
             raise ChangedMeanwhile("it was written just before blocks were allocated", written=True)
         try:
