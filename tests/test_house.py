@@ -48,7 +48,7 @@ ROOMS: dict[str, frozenset[str]] = {
     "operations": (_DAEMON | {"daemon"}) - {"show"},
     "doctor": _DAEMON | {"daemon", "operations"},
     "cli": _DAEMON | {"daemon", "operations", "doctor"},
-    "console": _DAEMON | {"daemon", "operations", "doctor"},
+    "console": _SPOOL | {"host", "replication", "operations", "show"},
 }
 """What each room of phd_daemon may import of the others. A new room is a decision: write it down here."""
 OPENS_THE_CONSOLE = {("phd_daemon.cli.main", "phd_daemon.console.opening")}

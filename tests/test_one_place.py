@@ -89,12 +89,12 @@ RETRIES = """
 from phd_daemon.spool.layout import State
 from phd_daemon.spool.reconcile import Facts, WaitAgain, reconcile
 from phd_daemon.spool.record import JobRecord
-from phd_daemon.spool.scan import FileFacts, Kind
+from phd_daemon.spool.scan import FileFacts, FileKind
 from phd_daemon.spool.status_file import Outcome, Result
-from restore_core.disk.identity import Identity
+from restore_core.disk.identity import FileIdentity
 
-here = Identity(inode=1, generation=1)
-file = FileFacts(identity=here, kind=Kind.REGULAR, size=1, mtime_ns=0, ctime_ns=0, links=1)
+here = FileIdentity(inode=1, generation=1)
+file = FileFacts(identity=here, kind=FileKind.REGULAR, size=1, mtime_ns=0, ctime_ns=0, links=1)
 record = JobRecord(
     stem="crm", state=State.RUNNING, identity=here, size=1, mtime_ns=0, not_before_ns=0, arrived_ns=0,
     accepted_at=0.0, uid=0, submitter="root", attempt=1,
@@ -274,7 +274,8 @@ from phd_daemon.spool.layout import Act
 from phd_daemon.operations.queue import possible
 from phd_daemon.replication.one_pass import queued_jobs
 from phd_daemon.spool import requests
-from phd_daemon.spool.keeper import IntakeRules, Keeper
+from phd_daemon.spool.intake import IntakeRules
+from phd_daemon.spool.keeper import Keeper
 from phd_daemon.spool.layout import Act, Spool, State, parse_name
 from phd_daemon.spool.purge import purge
 from phd_daemon.spool.safety import check_spool
@@ -396,7 +397,7 @@ from phd_daemon.spool.control_file import ControlFile, parse_control_file
 from phd_daemon.spool.layout import State
 from phd_daemon.spool.record import JobRecord
 from phd_daemon.worker.order import from_json
-from restore_core.disk.identity import Identity
+from restore_core.disk.identity import FileIdentity
 from restore_core.errors import BadControlFile
 from restore_core.restore.request import RestoreOptions
 from tests.phd_daemon.small_backup import small_backup
@@ -417,7 +418,7 @@ assert 'greeting = "good night"\\n' in text, text
 
 control = parse_control_file(text.encode())
 record = JobRecord(
-    stem=job, state=State.RUNNING, identity=Identity(inode=1, generation=1), size=1, mtime_ns=0, not_before_ns=0, arrived_ns=0,
+    stem=job, state=State.RUNNING, identity=FileIdentity(inode=1, generation=1), size=1, mtime_ns=0, not_before_ns=0, arrived_ns=0,
     accepted_at=0.0, uid=0, submitter="root", text=text, control=control, attempt=1,
 )
 spool = spool_of(config)

@@ -1,4 +1,4 @@
-"""What the shell offers after <Tab>: jobs, targets, options. Asked of this installation; silent where it cannot answer."""
+"""What the shell offers after <Tab>: jobs, targets, options of this installation; nothing if they cannot be read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]
 
 
 def jobs_in(*states: State) -> Completer:
-    """Names of jobs that are in one of these states, all of them without a state."""
+    """Returns a completer for the names of jobs in these states; of all jobs if no state is given."""
 
     def complete(context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
         from phd_daemon.spool.layout import parse_name
@@ -40,13 +40,13 @@ def jobs_in(*states: State) -> Completer:
 
 
 def target_names(context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """Names of the targets in phd.toml."""
+    """Offers the names of the targets in phd.toml."""
     config = _config(context)
     return _matching([(spec.name, printable(spec.url)) for spec in config.targets], begun) if config is not None else []
 
 
 def datastore_names(context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """Names of the datastores below the roots."""
+    """Offers the names of the datastores below the roots."""
     config = _config(context)
     found = set()
     for root in config.datastores.roots if config is not None else ():
@@ -56,22 +56,22 @@ def datastore_names(context: click.Context, _parameter: click.Parameter, begun: 
 
 
 def files(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """The shell's own completion of paths: for disks, and for archives that are local files."""
+    """Lets the shell complete paths: for disks, and for archives that are local files."""
     return [CompletionItem(begun, type="file")]
 
 
 def option_names(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """What `phd options` knows."""
+    """Offers the options that `phd options` can set."""
     from phd_daemon.config.edit import OPTIONS
 
     return _matching([(option.name, option.meaning) for option in OPTIONS], begun)
 
 
 def option_values(context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """On and off, where that is what the option takes."""
-    from phd_daemon.config.edit import OPTIONS, Kind
+    """Offers on and off for an option that takes these."""
+    from phd_daemon.config.edit import OPTIONS, ValueKind
 
-    switch = any(option.name == context.params.get("key") and option.kind is Kind.SWITCH for option in OPTIONS)
+    switch = any(option.name == context.params.get("key") and option.kind is ValueKind.SWITCH for option in OPTIONS)
     return _matching([("on", ""), ("off", "")] if switch else [], begun)
 
 

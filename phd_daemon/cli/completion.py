@@ -18,7 +18,7 @@ _VARIABLE = "_PHD_COMPLETE"
 
 
 def install(shell: str, command: click.Command) -> None:
-    """Write the script for this shell, that of the person where none is named, and say how to use it."""
+    """Writes the script for this shell, for that of the person if none is named, and says how to use it."""
     shell = _known(shell)
     path = place(shell)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,12 +27,12 @@ def install(shell: str, command: click.Command) -> None:
 
 
 def print_script(shell: str, command: click.Command) -> None:
-    """Print it, for a place of the person's own choice."""
+    """Prints the script, for a person who wants it in another place."""
     output.say(script(_known(shell), command))
 
 
 def script(shell: str, command: click.Command) -> str:
-    """The script: it asks `phd` itself for what may come next."""
+    """Returns the script, which asks `phd` itself what may come next."""
     found = get_completion_class(shell)
     if found is None:
         raise AssertionError(shell)
@@ -40,7 +40,7 @@ def script(shell: str, command: click.Command) -> str:
 
 
 def place(shell: str) -> Path:
-    """Where this user's shell looks for it, or, for zsh, can be told to."""
+    """Returns where this user's shell looks for the script; zsh has to be told to look there."""
     data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share")
     if shell == "zsh":
         return data / "zsh/site-functions/_phd"

@@ -1,7 +1,7 @@
-"""Stopping a command in the foreground: ^C, a closed terminal, `kill`. It ends at the next block and cleans up behind it.
+"""Stops a command in the foreground after ^C, `kill` or a closed terminal: it ends at the next block and removes what it began.
 
-A second ^C does not wait for the next block: it ends what is being waited for, and what is half-made is removed then too. Not while
-a disk is changed in place: from there on nothing is stopped, and it does not take long.
+A second ^C does not wait for the next block: it ends the call that waits, and what was begun is removed then, too. While
+a disk is changed in place nothing is stopped; that does not take long.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupt:
-    """The `Stop` of a command in the foreground."""
+    """The stop check of a command in the foreground."""
 
     def __init__(self) -> None:
         self._told = False
         self.must_go_on: Callable[[], bool] = lambda: False
-        """Whether the work is where it cannot be stopped."""
+        """Returns whether the work cannot be stopped now."""
 
     def on_signal(self, number: int, _frame: FrameType | None) -> None:
-        """The handler: the work hears of it at its next block. Raises `KeyboardInterrupt` for ^C after anything else."""
+        """Handles a signal: the work stops at its next block. Raises `KeyboardInterrupt` for ^C if a signal came before."""
         again, self._told = self._told, True
         if number != signal.SIGINT:
             return
@@ -38,14 +38,14 @@ class Interrupt:
         output.complain("stopping; nothing half-made will stay")
 
     def __call__(self) -> None:
-        """Raise `Stopped` when a signal came."""
+        """Raises `Stopped` if a signal came."""
         if self._told:
             raise Stopped("interrupted: nothing was left behind")
 
 
 @contextmanager
 def interruptible() -> Iterator[Interrupt]:
-    """While this is open, signals are answered between two blocks and not in the middle of one."""
+    """While this is open, signals take effect between two blocks and not within one."""
     interrupt = Interrupt()
     before = {number: signal.signal(number, interrupt.on_signal) for number in _SIGNALS}
     try:

@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import click
 
 from phd_daemon.cli.complete import jobs_in
+from phd_daemon.cli.options import Command, command, config_option
 from phd_daemon.operations.installation import read_config
 from phd_daemon.operations.queue import act
 from phd_daemon.show import output
-from phd_daemon.spool.layout import Act, State
+from phd_daemon.spool.layout import Act, State, allowing
 from restore_core.errors import ExitCode
 from restore_core.naming import printable, unescape_name
 
-_Command = TypeVar("_Command", bound=Callable[..., object])
 
+def command_on_jobs(what: Act, done: str, text: str, *also: State) -> Command:
+    """Makes the command of this act, with `text` as its help. The shell offers jobs in states that allow it or are in `also`.
 
-def jobs_argument(*states: State) -> Callable[[_Command], _Command]:
-    """Names of jobs; the shell offers those that are in one of these states."""
-    return click.argument("jobs", nargs=-1, required=True, metavar="JOB...", shell_complete=jobs_in(*states))
+    It says `done` of each job. Its exit code is that of the last refusal, or 0.
+    """
 
+    @click.argument("jobs", nargs=-1, required=True, metavar="JOB...", shell_complete=jobs_in(*also, *allowing(what)))
+    @config_option
+    def act_on_jobs(jobs: Sequence[str], config: Path | None) -> int:
+        code = ExitCode.DONE
+        for answer in act(read_config(config), what, map(unescape_name, jobs)):
+            if answer.refusal is not None:
+                output.complain(str(answer.refusal))
+                code = answer.refusal.exit_code
+            else:
+                output.say(f"{printable(answer.job)}: {done}")
+        return code
 
-def act_on(jobs: Sequence[str], config: Path | None, what: Act, done: str) -> int:
-    """Does it to every job and says what came of it. Returns the exit code of the last refusal, or 0."""
-    code = ExitCode.DONE
-    for answer in act(read_config(config), what, map(unescape_name, jobs)):
-        if answer.refusal is not None:
-            output.complain(str(answer.refusal))
-            code = answer.refusal.exit_code
-        else:
-            output.say(f"{printable(answer.job)}: {done}")
-    return code
+    act_on_jobs.__name__, act_on_jobs.__doc__ = what.value, text
+    return command(stays_done=True)(act_on_jobs)

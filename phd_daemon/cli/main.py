@@ -45,7 +45,7 @@ class _Lazy(click.Group):
 
 
 def _for_the_shell(option: str, action: str, text: str) -> Callable[[_Command], _Command]:
-    """An option of `phd` alone, with the name of a shell or without."""
+    """Makes an option of `phd` itself that takes the name of a shell, or nothing."""
 
     def callback(context: click.Context, _option: click.Parameter, shell: str | None) -> None:
         if shell is not None and not context.resilient_parsing:
@@ -93,7 +93,7 @@ def phd(context: click.Context, *, plain: bool, config: Path | None) -> int:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit code."""
+    """Runs one command line and returns its exit code."""
     try:
         answer = phd.main(list(arguments), prog_name="phd", standalone_mode=False)
     except click.ClickException as error:  # a wrong command line; click's own texts say how to write it
@@ -107,13 +107,13 @@ def run(arguments: Sequence[str]) -> int:
         return error.exit_code
     except OSError as error:
         if error.filename is None and output.finish() is not None:
-            return ExitCode.DONE  # click's own printing; what was lost is said at the end
-        # What a command met outside of a restore: the spool, a file to print. Typed like any other.
+            return ExitCode.DONE  # raised when click printed; the end says what was lost
+        # From outside of a restore, such as the spool or a file to print: made a typed error like any other.
         doing = "cannot be written" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) else "cannot be used"
         typed = from_os_error(error, doing=doing, where=os.fsdecode(error.filename or "this system"))
         output.complain(str(typed))
         return typed.exit_code
-    except Exception:  # noqa: BLE001  the last place that can say it
+    except Exception:  # noqa: BLE001  nothing above can report it
         output.complain("this is a bug of ours; please report it with these lines:")
         output.complain(traceback.format_exc(limit=-8).rstrip())
         return ExitCode.OUR_BUG
@@ -122,7 +122,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """The entry point of the package."""
-    gc.disable()  # until the settings are read: what is imported stays, and to look through it again and again takes 15 ms
+    gc.disable()  # until the settings are read: collecting during the imports finds nothing, and takes 15 ms
     insist_on_utf8()
     output.open_what_is_missing()
     print_as_the_locale_says()

@@ -1,4 +1,4 @@
-"""Options and arguments that several commands share, and what they mean."""
+"""Options and arguments that several commands share, and what makes a function a command."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 import click
 
 from phd_daemon.cli.complete import files
+from phd_daemon.show import output
 from restore_core.targets import TargetSet
 
 if TYPE_CHECKING:
     from phd_daemon.config.model import Config
 
+NO_TARGETS = "no targets: add [targets.NAME] to the settings (--config FILE, else $PHD_CONFIG, else /etc/phd/phd.toml)"
 _SCSI = re.compile(r"(?:ide|sata|nvme)?\d{2,4}\Z")
 
 
@@ -94,7 +96,15 @@ def restore_options(command: Callable[..., int | None]) -> Callable[..., int | N
 
 
 def open_targets(config: Config) -> TargetSet:
-    """The configured targets, left when the command ends."""
+    """Returns the configured targets; their connections are closed when the command ends."""
     targets = TargetSet(config.targets)
     click.get_current_context().call_on_close(targets.close)
     return targets
+
+
+def warn_if_nobody_serves(config: Config) -> None:
+    """Prints a warning if no daemon serves the spool."""
+    from phd_daemon.spool.snapshot import nobody_serves
+
+    if nobody_serves(config.queue.spool):
+        output.complain("no daemon is running on this spool: nothing will happen until 'phd daemon' is started")

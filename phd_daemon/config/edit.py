@@ -31,7 +31,7 @@ _MOST_DIGITS = 18
 _UNITS = ((7 * 86400, "w"), (86400, "d"), (3600, "h"), (60, "m"))
 
 
-class Kind(enum.Enum):
+class ValueKind(enum.Enum):
     """How a person writes the value."""
 
     SWITCH = "on or off"
@@ -45,7 +45,7 @@ class Option:
     """One setting that may be changed from outside of an editor; `name` is `table.key` of phd.toml."""
 
     name: str
-    kind: Kind
+    kind: ValueKind
     meaning: str
 
     @property
@@ -56,16 +56,16 @@ class Option:
 
 
 OPTIONS: tuple[Option, ...] = (
-    Option(name="queue.enabled", kind=Kind.SWITCH, meaning="run the restore queue"),
-    Option(name="queue.workers", kind=Kind.NUMBER, meaning="restores at once, 1 to 4"),
-    Option(name="queue.purge_after", kind=Kind.DURATION, meaning="finished jobs and logs go after"),
-    Option(name="queue.hung_after", kind=Kind.DURATION, meaning="a silent worker is stopped after"),
-    Option(name="replication.enabled", kind=Kind.SWITCH, meaning="restore by rule, by the clock"),
-    Option(name="replication.every", kind=Kind.DURATION, meaning="time from pass to pass"),
-    Option(name="replication.default_datastore", kind=Kind.FOLDER, meaning="where preloaded rules restore to"),
-    Option(name="replication.storm_limit", kind=Kind.NUMBER, meaning="more jobs a pass arrive held"),
-    Option(name="replication.fall_back_to_older", kind=Kind.SWITCH, meaning="older backup if the newest fails"),
-    Option(name="index.max_age", kind=Kind.DURATION, meaning="look at targets again after"),
+    Option(name="queue.enabled", kind=ValueKind.SWITCH, meaning="run the restore queue"),
+    Option(name="queue.workers", kind=ValueKind.NUMBER, meaning="restores at once, 1 to 4"),
+    Option(name="queue.purge_after", kind=ValueKind.DURATION, meaning="finished jobs and logs go after"),
+    Option(name="queue.hung_after", kind=ValueKind.DURATION, meaning="a silent worker is stopped after"),
+    Option(name="replication.enabled", kind=ValueKind.SWITCH, meaning="restore by rule, by the clock"),
+    Option(name="replication.every", kind=ValueKind.DURATION, meaning="time from pass to pass"),
+    Option(name="replication.default_datastore", kind=ValueKind.FOLDER, meaning="where preloaded rules restore to"),
+    Option(name="replication.storm_limit", kind=ValueKind.NUMBER, meaning="more jobs a pass arrive held"),
+    Option(name="replication.fall_back_to_older", kind=ValueKind.SWITCH, meaning="older backup if the newest fails"),
+    Option(name="index.max_age", kind=ValueKind.DURATION, meaning="look at targets again after"),
 )
 
 
@@ -191,16 +191,16 @@ def _value(option: Option, text: str) -> object:
     except UnicodeEncodeError:
         raise ValueError(f"'{printable(text)}' holds bytes that are no text (UTF-8), which phd.toml must be") from None
     match option.kind:
-        case Kind.SWITCH:
+        case ValueKind.SWITCH:
             words = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}
             if text.lower() not in words:
                 raise ValueError(f"'{printable(text)}' is neither on nor off")
             return words[text.lower()]
-        case Kind.NUMBER:
+        case ValueKind.NUMBER:
             if not text.isdecimal() or len(text) > _MOST_DIGITS:
                 raise ValueError(f"'{printable(text[:40])}' is not a whole number of at most {_MOST_DIGITS} digits")
             return int(text)
-        case Kind.DURATION | Kind.FOLDER:
+        case ValueKind.DURATION | ValueKind.FOLDER:
             return text
 
 
@@ -208,9 +208,9 @@ def _setting(option: Option, config: Config, tables: Mapping[str, Any]) -> Setti
     table, key = option.keys
     value = getattr(getattr(config, table), key)
     text = printable(str(value))
-    if option.kind is Kind.SWITCH:
+    if option.kind is ValueKind.SWITCH:
         text = "on" if value else "off"
-    elif option.kind is Kind.DURATION:
+    elif option.kind is ValueKind.DURATION:
         text = next((f"{value // unit}{letter}" for unit, letter in _UNITS if value % unit == 0), f"{value}s")
     return Setting(option=option, value=text, in_file=key in tables.get(table, {}))
 

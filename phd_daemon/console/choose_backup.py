@@ -22,7 +22,7 @@ from phd_daemon.operations.chosen_backup import BackupFacts, read_facts
 from phd_daemon.operations.groups import VERSION_2, Group, by_day, by_machine, by_vmdk, machine_of, newest_first, proposed
 from phd_daemon.show import output
 from phd_daemon.show.archives import type_of
-from phd_daemon.show.words import counted
+from phd_daemon.show.output import counted
 from restore_core.catalog import CatalogEntry
 from restore_core.catalog.index import Indexed
 from restore_core.errors import ArchiveAbsent, ConfigurationError

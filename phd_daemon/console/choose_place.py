@@ -1,7 +1,7 @@
-"""The steps to where a disk goes: over one that lies on a datastore already, or elsewhere: datastore, folder, name.
+"""The steps to the place of a disk: over one that is on a datastore already, or elsewhere: datastore, folder, name.
 
-What is there already is never proposed; whoever wants to write over it says so twice. Enter leads to the default datastore, a
-folder called like the machine, and the name that the disk had.
+A disk that is there already is never proposed; a person who wants to overwrite it says so twice. Enter leads to the default
+datastore, a folder called like the machine, and the name that the disk had.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class PlaceSteps(FolderSteps):
         return [self.look_at_datastores, self.choose_place, *self.folder_steps(), self.type_name, self.confirm_overwriting]
 
     def look_at_datastores(self) -> Went:
-        """What there is and what lies there now; asks nothing."""
+        """The datastores, and the disks of this name on them; asks nothing."""
         roots = self.session.config.datastores.roots
         self.disk = self.backup.disk_name
 
@@ -178,7 +178,7 @@ class PlaceSteps(FolderSteps):
         return bool(self.face.confirm("Make a raw image?", lines, default=False))
 
     def confirm_overwriting(self) -> Went:
-        """QuestionScreen where a disk is there already; it is never overwritten without this."""
+        """Asked where a disk is there already; it is never overwritten without this."""
         if self.wanted and not places.is_there(self.path):
             self.overwrite = False
             return Went.PAST

@@ -49,7 +49,7 @@ class Choice(Generic[T_co]):
     columns: tuple[str, ...] = ()
     intro: tuple[str, ...] = ()
     help: str = ""
-    start: int | None = None  # the row that is proposed: a screen stands on it, numbered lines take it for Enter
+    start: int | None = None  # the row that is proposed: Enter takes it
     anew: "Callable[[], Choice[T_co]] | None" = None  # returns the list as it is now; a screen calls it every second, in any thread
 
 

@@ -28,7 +28,7 @@ def fit(text: str, width: int) -> str:
 
 
 def fold(text: str, width: int) -> list[str]:
-    """The line in pieces of at most `width` cells, broken at a space where one stands in the second half."""
+    """The line in pieces of at most `width` cells, broken at a space if one is in the second half."""
     pieces = []
     while width_of(text) > width > 1:
         piece = text[:width] if text.isascii() else chop_cells(text, width)[0]
@@ -65,7 +65,7 @@ def row_text(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def narrower(widths: Sequence[int], room: int) -> list[int]:
-    """The widths of columns that shall stand in a line of `room` cells: the widest give way, none below 12."""
+    """The widths of columns for a line of `room` cells: the widest are made narrower, none below 12."""
     fitted = list(widths)
     over = sum(fitted) + 2 * (len(fitted) - 1) - room
     while over > 0 and fitted and (widest := max(fitted)) > _LEAST:

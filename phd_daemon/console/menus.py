@@ -48,7 +48,7 @@ def call(title: str, what: Flow, face: Face, session: Session) -> None:
     try:
         what(face, session)
     except KeyboardInterrupt:
-        session.let_go()
+        session.reconnect()
     except Stopped as error:
         if session.leaving.is_set():
             raise
@@ -65,7 +65,7 @@ def waited(message: str, work: Callable[[], T], face: Face, session: Session) ->
     try:
         return face.wait(message, work)
     except KeyboardInterrupt:
-        session.let_go()
+        session.reconnect()
         return None
 
 

@@ -34,7 +34,7 @@ to the bottom, 1 to the top."""
 
 def open_face(talk: Callable[[Face], None]) -> None:
     """Calls `talk` with the face; nothing has to be closed afterwards."""
-    with contextlib.suppress(AttributeError, ValueError):  # no text stream, if somebody replaced it
+    with contextlib.suppress(AttributeError, ValueError):  # standard input may be no text stream
         sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # bytes that are no text are a wrong answer
     talk(NumberedFace())
 
@@ -167,7 +167,7 @@ class NumberedFace:
         _forget_what_was_typed()
         try:
             presses.asking = True
-            answer = self._line("WorkControl it? Nothing half-made will stay. yes or [N]o: ")
+            answer = self._line("Stop it? Nothing half-made will stay. yes or [N]o: ")
             presses.asking = False
         except KeyboardInterrupt:
             answer = None

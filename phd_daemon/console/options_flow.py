@@ -1,6 +1,6 @@
 """Replication / Restore Options: the settings that a person may change while the daemon runs, one at a time.
 
-The list, an option, its new value; the value is checked, written into phd.toml and read again, then the list is shown anew.
+The list, an option, its new value; the value is checked, written into phd.toml and read again, then the list is shown again.
 Everything here is what `phd options` does.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from functools import partial
 
-from phd_daemon.config.edit import MANY_WORKERS, Kind, Option, Setting, SettingsFile
+from phd_daemon.config.edit import MANY_WORKERS, Option, Setting, SettingsFile, ValueKind
 from phd_daemon.console.face import Choice, Face, Page, Question, Row
 from phd_daemon.console.menus import call
 from phd_daemon.console.session import Session
@@ -59,7 +59,7 @@ class _Options:
 def _change(face: Face, session: Session, *, file: SettingsFile, setting: Setting) -> None:
     """Asks for a value and writes it. `file` is as it was when the list was shown: a change made since then is not overwritten."""
     option = setting.option
-    answer = _switch(face, setting) if option.kind is Kind.SWITCH else _text(face, file, setting)
+    answer = _switch(face, setting) if option.kind is ValueKind.SWITCH else _text(face, file, setting)
     if answer is None or answer == setting.value or not _meant(face, option, answer):
         return
     warnings = file.change(option, answer)

@@ -11,9 +11,8 @@ from phd_daemon.console.menus import queue_state, waited
 from phd_daemon.console.restore_here import restore_here
 from phd_daemon.console.session import Session
 from phd_daemon.console.steps import Went, on_if, take
-from phd_daemon.host.datastores import readable_record
 from phd_daemon.operations.chosen_backup import BackupFacts, fulls_of
-from phd_daemon.operations.installation import receipts_folder
+from phd_daemon.operations.restore import request_for
 from phd_daemon.operations.submit import submit
 from phd_daemon.show import output
 from phd_daemon.show.live import header_block
@@ -127,7 +126,7 @@ class _Restore(PlaceSteps):
         return Went.BACK if queued is None else Went.ON
 
     def choose_vmx(self) -> Went:
-        """QuestionScreen before a job is queued; a restore that runs here asks when it is done."""
+        """Asked before a job is queued; a restore that runs here asks when it is done."""
         if not (self.queued and self.backup.has_vmx):
             return Went.PAST
         lines = [f"It is put beside the disk, in {printable(str(self.path.parent))}."]
@@ -137,18 +136,8 @@ class _Restore(PlaceSteps):
 
     def request(self) -> RestoreRequest:
         """What was chosen, as the restore takes it."""
-        config = self.session.config
-        return RestoreRequest(
-            delta=self._entry.ref,
-            destination=self.path,
-            full=self.full,
-            options=RestoreOptions(overwrite=self.overwrite),
-            mode=config.datastores.mode,
-            records=receipts_folder(config),
-            datastores=readable_record(config),
-            catalog=config.catalog_folder,
-            catalog_max_age=config.index.max_age,
-        )
+        options = RestoreOptions(overwrite=self.overwrite)
+        return request_for(self.session.config, delta=self._entry.ref, destination=self.path, full=self.full, options=options)
 
     def begin(self) -> None:
         """Submits the job, or restores here."""

@@ -7,24 +7,21 @@ from pathlib import Path
 from phd_daemon.console.face import Face, Page, WorkControl
 from phd_daemon.console.session import Session
 from phd_daemon.host.datastores import readable_record
-from phd_daemon.host.process import forbid_core_dumps, tune_malloc
 from phd_daemon.operations.chosen_backup import BackupFacts
-from phd_daemon.show.live import FullLine, Line, LiveReport, delta_line, done_line, header_block
+from phd_daemon.operations.restore import restore
+from phd_daemon.show.live import FullLine, LiveLine, LiveReport, done_line, header_block
+from phd_daemon.show.progress import delta_line
 from restore_core.catalog import CatalogEntry
 from restore_core.errors import Stopped
 from restore_core.naming import printable
 from restore_core.restore.extras import restore_vmx
-from restore_core.restore.full import restore_full
-from restore_core.restore.request import Progress, RestoreOutcome, RestoreRequest
-from restore_core.restore.run import restore_delta
+from restore_core.restore.request import RestoreOutcome, RestoreRequest
 
 _REDRAW_EVERY = 0.1
 
 
 def restore_here(request: RestoreRequest, backup: BackupFacts, face: Face, session: Session) -> None:
     """Returns when it is done; raises `Stopped` after ^C, or when the terminal went away. Nothing half-made stays behind then."""
-    forbid_core_dumps()
-    tune_malloc()
     is_full = backup.is_full
 
     def work(control: WorkControl) -> RestoreOutcome:
@@ -32,9 +29,9 @@ def restore_here(request: RestoreRequest, backup: BackupFacts, face: Face, sessi
             if control.asked or session.leaving.is_set():
                 raise Stopped("stopped: nothing was left behind")
 
-        told = _Told(control, FullLine() if is_full else delta_line)
+        told = LiveReport(FullLine() if is_full else delta_line, LiveLine(control.note, control.report, _REDRAW_EVERY))
         try:
-            return (restore_full if is_full else restore_delta)(request, session.targets, reporter=told, stop=go_on)
+            return restore(request, session.targets, is_full=is_full, reporter=told, stop=go_on)
         finally:
             told.close()
 
@@ -60,18 +57,3 @@ def put_vmx(entry: CatalogEntry, folder: Path, face: Face, session: Session) -> 
     """Writes the VMX of a backup into a folder, never over a file that is there."""
     written = restore_vmx(entry.ref, session.targets, folder, readable_record(session.config))
     face.show(Page(title="VMX restored", lines=[f"{printable(str(written))}: check its paths and settings before you use it"]))
-
-
-class _Told(LiveReport):
-    """The `Reporter` of a restore that a face watches: the face is told, and nothing is printed."""
-
-    def __init__(self, control: WorkControl, line: Line) -> None:
-        super().__init__(line)
-        self._control, self._terminal, self._every, self._shown = control, False, _REDRAW_EVERY, 0.0
-
-    def note(self, text: str) -> None:
-        """One line of what was decided."""
-        self._control.note(text)
-
-    def _show(self, progress: Progress, now: float) -> None:
-        self._control.report(self._line(progress, now))

@@ -15,10 +15,10 @@ from phd_daemon.operations.editor import edit_file
 from phd_daemon.operations.rules import preview as preview_pass
 from phd_daemon.operations.rules import troubles
 from phd_daemon.replication import one_pass
-from phd_daemon.replication.rules_edit import Answer, Checked, preload_rules
+from phd_daemon.replication.rules_edit import CheckedRules, CopyAnswer, preload_rules
 from phd_daemon.replication.rules_edit import edit as edit_rules
+from phd_daemon.show.output import counted
 from phd_daemon.show.rules import LINE_TITLES, holds, line_rows, no_rules
-from phd_daemon.show.words import counted
 from restore_core.naming import printable
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def edit(face: Face, session: Session) -> None:
     """Opens a copy of the rules in the person's editor; the copy replaces the file once it was checked."""
     path = printable(str(session.config.replication.rules))
 
-    def decide(checked: Checked) -> Answer:
+    def decide(checked: CheckedRules) -> CopyAnswer:
         return _decide(face, checked)
 
     done = edit_rules(session.config, editor=lambda copy: face.lend(lambda: edit_file(copy)), decide=decide)
@@ -43,7 +43,7 @@ def edit(face: Face, session: Session) -> None:
     face.show(Page(title="Edit vmdks.auto", lines=[line]))
 
 
-def _decide(face: Face, checked: Checked) -> Answer:
+def _decide(face: Face, checked: CheckedRules) -> CopyAnswer:
     """Asks what is done with rules that are not all right. Esc once throws nothing away; Esc twice, or no more input, does."""
     rows = [Row(cells=(answer.value,), value=answer, key=answer.value[0]) for answer in checked.answers]
     shown = checked.problems[:_MOST_PROBLEMS]
@@ -53,7 +53,7 @@ def _decide(face: Face, checked: Checked) -> Answer:
     chosen = face.choose(Choice(title="Not all lines of vmdks.auto are right", rows=rows, intro=intro, help=help_, start=0))
     if chosen is None:
         kept = face.confirm("Throw your changes away?", [], default=False)
-        return Answer.AGAIN if kept is False else Answer.THROW_AWAY
+        return CopyAnswer.AGAIN if kept is False else CopyAnswer.THROW_AWAY
     return chosen
 
 

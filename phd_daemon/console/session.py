@@ -43,8 +43,8 @@ class Session:
         finally:
             self.busy = False
 
-    def let_go(self) -> None:
-        """Leaves connections on which nobody waits for an answer any more; new ones are opened for what comes next."""
+    def reconnect(self) -> None:
+        """Uses new connections from now on, because an answer may still come on the old ones."""
         self.targets = TargetSet(self.config.targets)
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
 """Backup Restore Status: all jobs of the restore queue; for each its log, and what can be done to it.
 
-The list, a job, what is done to it, then the list again, read anew. Everything here is what `phd queue`, `log`, `hold`,
+The list, a job, what is done to it, then the list again as it is now. Everything here is what `phd queue`, `log`, `hold`,
 `release`, `cancel`, `retry`, `priority` and `clean` do.
 """
 
@@ -19,9 +19,9 @@ from phd_daemon.operations.follow import follow, state_of
 from phd_daemon.operations.installation import spool_of
 from phd_daemon.operations.queue import act, clean, jobs, possible, set_priority
 from phd_daemon.show import output
+from phd_daemon.show.output import counted
 from phd_daemon.show.progress import clock
-from phd_daemon.show.times import age
-from phd_daemon.show.words import counted
+from phd_daemon.show.times import age, minute
 from phd_daemon.spool.layout import Act, State
 from phd_daemon.spool.own_files import open_own
 from phd_daemon.spool.snapshot import JobView
@@ -76,7 +76,7 @@ class _Status:
         self._face, self._session, self._spool = face, session, spool_of(session.config)
 
     def choose_job(self) -> Went:
-        """One of all jobs. The list stands on the job that was chosen last, if it is still there."""
+        """One of all jobs. The job that was chosen last is proposed, if it is still there."""
         chosen = self._face.choose(self._list())
         self.chosen = chosen or _Other.LOOK
         return on_if(chosen)
@@ -191,7 +191,7 @@ def _short(progress: LiveProgress) -> str:
 
 
 def _details(view: JobView) -> Iterator[str]:
-    state = f"{view.state.meaning} since {time.strftime('%Y-%m-%d %H:%M', time.localtime(view.since))}"
+    state = f"{view.state.meaning} since {minute(view.since)}"
     attempt = f", attempt {view.attempt}" if view.attempt else ""
     yield f"{state}, submitted by {printable(view.submitter)}{attempt}"
     if view.delta:

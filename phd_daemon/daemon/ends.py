@@ -26,7 +26,7 @@ def enter(record: JobRecord, finished: float, path: Path) -> None:
         return  # any submitter may use such a name, but only the passes of the daemon and of root speak for the rules
     time = dt.datetime.fromtimestamp(int(finished), dt.UTC)
     line = LedgerLine(time=time, archive=record.control.delta, destination=record.control.restore_to, job=record.stem)
-    ledger.append(path, line)
+    ledger.append_restore(path, line)
 
 
 def drop_part(record: JobRecord, roots: tuple[Path, ...]) -> bool:

@@ -23,11 +23,11 @@ from phd_daemon.config.model import Config, needs_restart
 from phd_daemon.daemon.children import HungWatch, Workers
 from phd_daemon.daemon.ends import drop_part, enter
 from phd_daemon.daemon.loop import Guard, Sleep
-from phd_daemon.daemon.policy import door_policy
 from phd_daemon.daemon.starts import Starts
 from phd_daemon.daemon.systemd import Notifier
 from phd_daemon.replication.schedule import Passes
 from phd_daemon.spool import events
+from phd_daemon.spool.intake import intake_rules
 from phd_daemon.spool.keeper import Keeper, Round, WorkerEnd
 from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.locks import PidLock
@@ -67,10 +67,10 @@ class Service:
         self, config: Config, *, lock: PidLock, notifier: Notifier, command: Sequence[str], on_event: events.OnEvent
     ) -> None:
         self._config = config
-        self._config_seen = _look_of(config.source)
-        self._policy = door_policy(config)
+        self._config_seen = _settings_seen(config.source)
+        self._policy = intake_rules(config)
         self._spool = Spool(folder=config.queue.spool)
-        self._spool_seen = self._locked_folder = _folder_of(self._spool)
+        self._spool_seen = self._locked_folder = _seen(self._spool.folder, "st_dev", "st_ino")
         self._lock = lock
         self._notifier = notifier
         self._on_event, self._guarded = on_event, Guard(on_event)
@@ -124,9 +124,7 @@ class Service:
         next_pass: float | None = RESCAN_SECONDS
         with self._guarded("replication"):
             next_pass = self._passes.turn(self._config)
-        if not self._same_spool():
-            return POLL_SECONDS
-        keeper = self._keeper
+        keeper = self._keeper_of_the_folder()
         if keeper is None:
             return POLL_SECONDS
         try:
@@ -227,12 +225,12 @@ class Service:
         self._on_event(events.DaemonStopped(workers_left=tuple(worker.job for worker in self._workers.all())))
 
     def _reload_if_changed(self) -> None:
-        if _look_of(self._config.source) != self._config_seen:
+        if _settings_seen(self._config.source) != self._config_seen:
             self._reload()
 
     def _reload(self) -> None:
         self._notifier.reloading()
-        self._config_seen = _look_of(self._config.source)
+        self._config_seen = _settings_seen(self._config.source)
         try:
             config = load_config(self._config.source)
         except ConfigurationError as error:
@@ -240,15 +238,15 @@ class Service:
         else:
             for key in needs_restart(self._config, config):
                 _log.warning("a changed setting needs a restart", extra={"key": key})
-            self._config, self._policy = config, door_policy(config)
+            self._config, self._policy = config, intake_rules(config)
             _log.info("configuration read again", extra={"workers": config.queue.workers, "enabled": config.queue.enabled})
         self._notifier.ready(self._summary())
 
-    def _same_spool(self) -> bool:
-        """Whether the spool is the folder that we have locked. If another one is there now, serves that one."""
-        seen = _folder_of(self._spool)
+    def _keeper_of_the_folder(self) -> Keeper | None:
+        """Returns the keeper of the folder that is the spool now, which may be another than before; None if it cannot be served."""
+        seen = _seen(self._spool.folder, "st_dev", "st_ino")
         if seen == self._spool_seen and self._keeper is not None:
-            return True
+            return self._keeper
         if seen != self._spool_seen:
             self._spool_seen, self._keeper = seen, None
             _log.error("the spool is not the folder it was", extra={"spool": printable(str(self._spool.folder))})
@@ -260,9 +258,9 @@ class Service:
             self._keeper = self._new_keeper()
         except (PhdError, OSError) as error:
             self._notifier.status(f"no spool: {error}")
-            return False
+            return None
         _log.warning("serving the spool folder that is there now", extra={"spool": printable(str(self._spool.folder))})
-        return True
+        return self._keeper
 
     def _change_lock(self) -> None:
         lock = PidLock(self._spool.daemon_lock)
@@ -301,17 +299,14 @@ class Service:
         return f"{len(self._workers)} of {self._config.queue.workers} workers running{state}"
 
 
-def _look_of(path: Path | None) -> tuple[int, int, int] | None:
+def _seen(path: Path | None, *fields: str) -> tuple[int, ...] | None:
+    """Returns these fields of `os.stat` of a path; None if it is not there."""
     try:
         found = os.stat(path) if path is not None else None
     except OSError:
         return None
-    return (found.st_ino, found.st_size, found.st_mtime_ns) if found else None
+    return tuple(getattr(found, field) for field in fields) if found else None
 
 
-def _folder_of(spool: Spool) -> tuple[int, int] | None:
-    try:
-        found = os.stat(spool.folder)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+def _settings_seen(path: Path | None) -> tuple[int, ...] | None:
+    return _seen(path, "st_ino", "st_size", "st_mtime_ns")

@@ -39,7 +39,7 @@ class Starts:
     ) -> None:
         self._spool, self._workers, self._watch = spool, workers, watch
         self._guarded, self._on_event = guarded, on_event
-        self._waits = Waits(spool, guarded)
+        self._waits = WaitReasons(spool, guarded)
         self._away: dict[Path, str] = {}
 
     def start_what_can(self, config: Config, keeper: Keeper, ready: Iterable[JobRecord]) -> Plan:
@@ -112,7 +112,7 @@ class Starts:
         self._away |= look.seen
 
 
-class Waits:
+class WaitReasons:
     """Tells people why jobs wait: in `JOB.status`, and for a datastore that is away in the job's log, too; each reason once."""
 
     def __init__(self, spool: Spool, guarded: Guard) -> None:

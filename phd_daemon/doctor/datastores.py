@@ -13,7 +13,7 @@ from restore_core.disk.datastore import datastore_of
 from restore_core.disk.known_datastores import DatastoreRecord
 from restore_core.errors import PhdError
 from restore_core.naming import printable
-from restore_core.replication.selection import Phase, QueuedJob
+from restore_core.replication.selection import JobPhase, QueuedJob
 
 _NAMED_AT_MOST = 10
 _CHECKS = {
@@ -40,7 +40,9 @@ def examine(record: DatastoreRecord, jobs: Collection[QueuedJob]) -> Report:
 def _findings(found: Collection[DatastoreView], record: DatastoreRecord, jobs: Collection[QueuedJob]) -> Iterator[Finding]:
     for one in found:
         if one.state.wrong:
-            waiting = [job for job in jobs if job.phase is Phase.ACTIVE and datastore_of(job.destination, record.roots) == one.path]
+            waiting = [
+                job for job in jobs if job.phase is JobPhase.ACTIVE and datastore_of(job.destination, record.roots) == one.path
+            ]
             yield Finding(
                 check=_CHECKS[one.state],
                 what=one.problem or one.state.value,

@@ -20,7 +20,7 @@ from phd_daemon.worker import sandbox
 from restore_core.errors import ConfigurationError, PhdError
 from restore_core.naming import printable
 from restore_core.replication.ledger import read_ledger
-from restore_core.replication.selection import Phase
+from restore_core.replication.selection import JobPhase
 from restore_core.targets.kinds import make_target
 
 
@@ -93,7 +93,7 @@ def _of_jobs(config: Config) -> tuple[Report, Report]:
     except OSError as error:
         unread = Report(unseen=(f"leftovers of restores: the queue cannot be read ({error.strerror})",))
         return datastores.examine(record, ()), unread
-    owned = [job.destination for job in jobs if job.phase is Phase.ACTIVE]
+    owned = [job.destination for job in jobs if job.phase is JobPhase.ACTIVE]
     tops = [*_datastores(config), config.queue.spool, config.state_dir, *leftovers.local_folders(config.targets)]
     return datastores.examine(record, jobs), leftovers.examine(tops, owned=owned, now=time.time())
 

@@ -9,7 +9,7 @@ from phd_daemon.doctor.finding import Finding
 from phd_daemon.replication.pass_record import Findings
 from restore_core.catalog import CatalogEntry
 from restore_core.naming import printable
-from restore_core.replication.selection import Decision, Verdict
+from restore_core.replication.selection import RuleDecision, Verdict
 
 AHEAD = dt.timedelta(hours=1)
 """A stamp takes the next free minute when its own is taken; an hour ahead is a wrong clock or a wrong time zone."""
@@ -81,7 +81,7 @@ def _finding(texts: tuple[str, str, str], what: str, where: str) -> Finding:
     return Finding(check=check, what=what, where=where, why=why, mend=mend)
 
 
-def _what(decision: Decision) -> str:
+def _what(decision: RuleDecision) -> str:
     destination = printable(str(decision.rule.destination))
     match decision.verdict:
         case Verdict.NO_BACKUP:

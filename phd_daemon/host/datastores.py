@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.status_file import in_one_line
 from restore_core import mounts
-from restore_core.disk.datastore import Seen, Standing, compare, datastore_of, look
+from restore_core.disk.datastore import DatastoreFacts, Standing, compare, datastore_of, look
 from restore_core.disk.known_datastores import DatastoreRecord, learn, read_record, refuse_unless_known
 from restore_core.errors import PhdError, WrongDatastore, from_os_error
 from restore_core.naming import printable
@@ -145,7 +145,7 @@ def _below(roots: tuple[Path, ...]) -> Iterator[Path]:
             yield from (folder for folder in root.iterdir() if folder.is_dir())
 
 
-def _view(path: Path, known: Mapping[str, Seen], record: DatastoreRecord) -> DatastoreView:
+def _view(path: Path, known: Mapping[str, DatastoreFacts], record: DatastoreRecord) -> DatastoreView:
     problem, remedy, now, free = "", "", None, None
     try:
         refuse_unless_known(path / "any", record)
@@ -161,7 +161,7 @@ def _view(path: Path, known: Mapping[str, Seen], record: DatastoreRecord) -> Dat
     return DatastoreView(path=path, state=state, known_by=by, file_system=system, free=free, problem=problem, remedy=remedy)
 
 
-def _state(path: Path, *, now: Seen | None, standing: Standing | None, refused: bool) -> DatastoreState:
+def _state(path: Path, *, now: DatastoreFacts | None, standing: Standing | None, refused: bool) -> DatastoreState:
     if mounts.unmounted_mount_point(path) is not None:
         return DatastoreState.UNMOUNTED
     if now is None:

@@ -10,7 +10,7 @@ from phd_daemon.host.datastores import DatastoreView, record_of, views
 from phd_daemon.operations.installation import spool_of
 from phd_daemon.spool.safety import check_spool
 from restore_core.disk import known_datastores
-from restore_core.disk.datastore import Seen
+from restore_core.disk.datastore import DatastoreFacts
 from restore_core.disk.known_datastores import DatastoreRecord
 from restore_core.errors import UsageError
 from restore_core.naming import printable
@@ -24,7 +24,7 @@ def datastores(settings: Config) -> list[DatastoreView]:
     return views(record_of(settings))
 
 
-def accept(settings: Config, name: str) -> tuple[Path, Seen]:
+def accept(settings: Config, name: str) -> tuple[Path, DatastoreFacts]:
     """Records the disk that is mounted at a datastore now. Returns the path of the datastore, and what was recorded."""
     record = _record_to_change(settings)
     path = _named(name, (one.path for one in views(record)))

@@ -1,4 +1,4 @@
-"""The person's own editor: $VISUAL, else $EDITOR, else nano or vi, whichever is there."""
+"""Runs the person's own editor: $VISUAL, else $EDITOR, else nano or vi."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FALLBACKS = ("nano", "vi")
 
 
 def edit_file(path: Path) -> None:
-    """Let the person edit a file; returns when the editor has ended. Raises `UsageError` when there is none, or it failed."""
+    """Runs the editor on a file and returns when it has ended. Raises `UsageError` if there is none, or if it failed."""
     command = _command()
     try:
         with _interrupts_are_the_editors():
@@ -46,7 +46,7 @@ def _command() -> list[str]:
 
 @contextlib.contextmanager
 def _interrupts_are_the_editors() -> Iterator[None]:
-    """^C while it runs means something to it, not to us. Not ignored, which it would inherit."""
+    """While this is open, ^C does nothing to phd. The signal is not ignored, since the editor would inherit that."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

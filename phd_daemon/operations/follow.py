@@ -1,4 +1,4 @@
-"""A job's log as it grows, until the job is final. Reads only: leaving the viewer changes nothing."""
+"""A job and its log: the state, the log as it grows, the exit code. Nothing here changes a job."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _CHUNK = 1 << 16
 
 
 def state_of(spool: Spool, stem: str) -> State | None:
-    """Where the job is, None when there is no such job. Asked twice: a rename in between hides it from one look.
+    """Returns the state of a job; None if there is no such job. It looks twice, since a rename can hide the file from one look.
 
-    Where a new file of that name waits beside a finished one, it is the new one that counts.
+    If a new file of that name waits beside a finished one, the new one counts.
     """
     found = states(spool.folder, stem) or states(spool.folder, stem)
     return found[0] if found else None
 
 
 def known_job(spool: Spool, stem: str) -> State | None:
-    """The state of a job a person named; None when only its log is left. `UsageError` when there is nothing of it."""
+    """Returns the state of a job that a person named; None if only its log is left. Raises `UsageError` if nothing is."""
     state = state_of(spool, stem)
     if state is None and not (is_stem(stem) and spool.log(stem).is_file()):
         raise UsageError(f"no job is named '{printable(stem)}'", remedy="'phd queue' lists them.")
@@ -40,7 +40,7 @@ def known_job(spool: Spool, stem: str) -> State | None:
 
 
 def follow(spool: Spool, stem: str) -> Iterator[str]:
-    """Pieces of the log, from its first line on, until the job is final or gone."""
+    """Yields the log in pieces, from its first line on, until the job is final or gone."""
     patience = _PATIENCE
     with contextlib.closing(_Log(spool.log(stem))) as log:
         while True:
@@ -65,10 +65,10 @@ def exit_code(spool: Spool, stem: str) -> int | None:
 
 
 def _is_over(spool: Spool, stem: str) -> bool | None:
-    """Has the job ended; None when it is cancelled and its worker has not said its last word.
+    """Returns whether the job has ended; None if it is cancelled and its worker may still write to the log.
 
-    A person cancels a running job by giving it its final name, so here the rename comes first. Without a daemon the
-    last word may never come, so nobody waits long for it. The pid goes when the daemon has seen the worker end.
+    A person cancels a running job by renaming its file, so the rename comes before the last line of the log. Without a
+    daemon that line may never come, so the wait for it is short. The daemon deletes the pid when the worker has ended.
     """
     state = state_of(spool, stem)
     if state is State.CANCELLED:
@@ -78,7 +78,7 @@ def _is_over(spool: Spool, stem: str) -> bool | None:
 
 
 class _Log:
-    """What was added to a log since the last look; one that was replaced under its name is begun again."""
+    """Reads what was added to a log since the last read; a log that was replaced is read from its first line."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

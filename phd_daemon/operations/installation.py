@@ -79,3 +79,11 @@ def destination(text: str) -> Path:
     if text.endswith("/") or path.is_dir():
         raise UsageError(f"{printable(text)} is a folder", remedy="Name the disk in it: --to FOLDER/NAME.vmdk.")
     return path
+
+
+def prepare_process() -> None:
+    """Lets this process decode fast and leave no core file, which would hold pieces of disks."""
+    from phd_daemon.host.process import forbid_core_dumps, tune_malloc
+
+    forbid_core_dumps()
+    tune_malloc()

@@ -1,4 +1,4 @@
-"""The restore queue: its jobs, and what a person can do to each of them."""
+"""The restore queue: its jobs, and what a person can do to each of them. What only changes jobs is imported when it is used."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from phd_daemon.operations.installation import spool_of
-from phd_daemon.spool import requests
 from phd_daemon.spool.layout import Act
 from phd_daemon.spool.snapshot import JobView, nobody_serves, snapshot
 from restore_core.errors import PhdError
@@ -26,19 +25,11 @@ class Obstacle(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class JobAnswer:
     """What came of an act for one job; `refusal` is None if it was done."""
 
     job: str
     refusal: PhdError | None
-
-
-_WITHOUT_A_VALUE = {
-    Act.HOLD: requests.hold,
-    Act.RELEASE: requests.release,
-    Act.CANCEL: requests.cancel,
-    Act.RETRY: requests.retry,
-}
 
 
 def obstacle(settings: Config) -> Obstacle | None:
@@ -60,25 +51,30 @@ def possible(job: JobView) -> tuple[Act, ...]:
     return tuple(one for one in Act if one in allowed)
 
 
-def act(settings: Config, what: Act, names: Iterable[str]) -> Iterator[Answer]:
+def act(settings: Config, what: Act, names: Iterable[str]) -> Iterator[JobAnswer]:
     """Does it to each job, and yields what came of it; a refusal does not end the rest. Raises `OSError`."""
+    from phd_daemon.spool import requests
+
+    do = {Act.HOLD: requests.hold, Act.RELEASE: requests.release, Act.CANCEL: requests.cancel, Act.RETRY: requests.retry}[what]
     folder = spool_of(settings).folder
     for name in names:
         refusal = None
         try:
-            _WITHOUT_A_VALUE[what](folder, name)
+            do(folder, name)
         except PhdError as error:
             refusal = error
-        yield Answer(job=name, refusal=refusal)
+        yield JobAnswer(job=name, refusal=refusal)
 
 
 def set_priority(settings: Config, name: str, number: int) -> int:
     """Gives a waiting job a priority, 0 (first) to 9 (last). Returns the one it had. Raises `UsageError`, `OSError`."""
-    from phd_daemon.spool.requests import set_priority as write
+    from phd_daemon.spool import requests
 
-    return write(spool_of(settings).folder, name, number)
+    return requests.set_priority(spool_of(settings).folder, name, number)
 
 
 def clean(settings: Config, names: Collection[str] = (), *, older_than: float | None = None) -> list[str]:
     """Removes finished jobs with their logs: those named, all, or all that ended `older_than` seconds ago; returns their names."""
+    from phd_daemon.spool import requests
+
     return requests.clean(spool_of(settings).folder, names, older_than=older_than, now=time.time())

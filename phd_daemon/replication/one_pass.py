@@ -43,7 +43,7 @@ from restore_core.errors import BadControlFile, ExitCode, PhdError, TryAgainLate
 from restore_core.naming import printable
 from restore_core.replication.ledger import job_name, read_ledger
 from restore_core.replication.rules import Rule
-from restore_core.replication.selection import Decision, Destination, Phase, Policy, QueuedJob, Verdict, World, select
+from restore_core.replication.selection import DiskState, JobPhase, PassPolicy, QueuedJob, RuleDecision, Verdict, World, select
 from restore_core.restore.receipt import Receipt, Receipts
 from restore_core.restore.request import OURS, RestoreOptions
 from restore_core.targets import TargetSet, parse_ref
@@ -55,7 +55,7 @@ PRIORITY = 7
 """Jobs of people, whose default is 5, go first."""
 
 
-_PHASES = {None: Phase.ACTIVE, ExitCode.DONE: Phase.DONE, ExitCode.INTERRUPTED: Phase.CANCELLED}
+_PHASES = {None: JobPhase.ACTIVE, ExitCode.DONE: JobPhase.DONE, ExitCode.INTERRUPTED: JobPhase.CANCELLED}
 """By the exit code of a job's state; every other end is a failure."""
 
 
@@ -77,7 +77,7 @@ def run_pass(config: Config, *, wait: bool) -> Pass:
         findings = look(config, catalog, keep=True)
         jobs, refused = _queue(config, findings)
         done = Pass(findings=findings, seconds=time.monotonic() - began, dry_run=False, jobs=jobs, refused=refused)
-        pass_record.append(pass_record.record_file(config.state_dir), done)
+        pass_record.append_pass(pass_record.record_file(config.state_dir), done)
     return done
 
 
@@ -109,7 +109,7 @@ def look(config: Config, catalog: Catalog, *, keep: bool) -> Findings:
         zones={spec.name: ZoneInfo(spec.timezone) for spec in config.targets},
         key=lambda path: disk_key(path, roots),
     )
-    policy = Policy(
+    policy = PassPolicy(
         storm_limit=config.replication.storm_limit,
         fall_back_to_older=config.replication.fall_back_to_older,
         retry=dt.timedelta(seconds=config.replication.every),
@@ -125,7 +125,7 @@ def look(config: Config, catalog: Catalog, *, keep: bool) -> Findings:
     )
 
 
-def _warned(decision: Decision, targets: Iterable[Indexed]) -> Decision:
+def _warned(decision: RuleDecision, targets: Iterable[Indexed]) -> RuleDecision:
     """Returns the decision, with a warning where a newer backup may be in what a target could not list."""
     rule = decision.rule
     uuid = decision.entry.folder.uuid if decision.entry else None
@@ -155,7 +155,7 @@ def _entries(config: Config, catalog: Catalog, rules: Iterable[Rule], now: dt.da
         targets.close()
 
 
-def _destination(path: Path, config: Config, spool: Spool) -> Destination:
+def _destination(path: Path, config: Config, spool: Spool) -> DiskState:
     """Returns what is at a destination, and whether it is still what our last restore wrote, by its receipt."""
     try:
         with open_destination(path, roots=config.datastores.roots, make_folders=False) as there:
@@ -164,13 +164,13 @@ def _destination(path: Path, config: Config, spool: Spool) -> Destination:
             known = Receipts(spool.receipts, there).load()
             if disk is None or known is None or not known.ours(disk):
                 exists = disk is not None or (startable and not there.raw)
-                return Destination(exists=exists, unseen="" if known else _no_receipts(spool))
+                return DiskState(exists=exists, unseen="" if known else _no_receipts(spool))
             archive, taken = _restored(known)
-            return Destination(exists=True, ours=True, archive=archive, taken=taken, startable=startable)
+            return DiskState(exists=True, ours=True, archive=archive, taken=taken, startable=startable)
     except (OSError, PhdError) as error:
         exists = os.path.lexists(path)
         why = error.message if isinstance(error, PhdError) else printable(str(error))
-        return Destination(exists=exists, unseen=why if exists else "")
+        return DiskState(exists=exists, unseen=why if exists else "")
 
 
 def _restored(known: Receipt) -> tuple[ArchiveRef | None, dt.datetime | None]:
@@ -207,14 +207,14 @@ def queued_jobs(spool: Spool) -> tuple[QueuedJob, ...]:
 
 
 def _queued_job(view: JobView, archive: str, destination: str) -> QueuedJob:
-    phase = _PHASES.get(view.state.exit_code, Phase.FAILED)
+    phase = _PHASES.get(view.state.exit_code, JobPhase.FAILED)
     return QueuedJob(
         name=view.name,
         state=view.state.meaning,
         phase=phase,
         archive=archive,
         destination=Path(destination),
-        finished=None if phase is Phase.ACTIVE else dt.datetime.fromtimestamp(view.since, dt.UTC),
+        finished=None if phase is JobPhase.ACTIVE else dt.datetime.fromtimestamp(view.since, dt.UTC),
         exit_code=view.exit_code,
     )
 
@@ -271,7 +271,7 @@ def _control_files(config: Config, findings: Findings) -> tuple[dict[int, bytes]
     return texts, refused
 
 
-def _text(decision: Decision, delta: ArchiveRef) -> bytes:
+def _text(decision: RuleDecision, delta: ArchiveRef) -> bytes:
     """Returns the control file of a decision. Whatever happens until it runs, only a disk that we wrote last is replaced."""
     warning = " (held: more new restores than storm_limit)" if decision.held else ""
     control = ControlFile(

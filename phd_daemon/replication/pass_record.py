@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from phd_daemon.show.output import counted
 from phd_daemon.show.rules import in_words
-from phd_daemon.show.words import counted
 from restore_core import durable
 from restore_core.catalog.index import Indexed
 from restore_core.durable import read_plain
 from restore_core.naming import printable
 from restore_core.replication.ledger import BadLine
 from restore_core.replication.rules import Problem
-from restore_core.replication.selection import Decision, Verdict
+from restore_core.replication.selection import RuleDecision, Verdict
 
 _MOST_BYTES = 4 << 20
 _KEPT_BYTES = 2 << 20
@@ -30,7 +30,7 @@ class Findings:
     """What one look at rules, targets, queue and disks found. `notes` are about the rules as a whole."""
 
     now: dt.datetime
-    decisions: tuple[Decision, ...]
+    decisions: tuple[RuleDecision, ...]
     problems: tuple[Problem, ...]
     bad_lines: tuple[BadLine, ...]
     targets: tuple[Indexed, ...]
@@ -86,7 +86,7 @@ class Pass:
             "notes": list(found.notes),
         }
 
-    def _decision(self, one: Decision) -> dict[str, Any]:
+    def _decision(self, one: RuleDecision) -> dict[str, Any]:
         line = one.rule.line
         return {
             "line": line,
@@ -120,7 +120,7 @@ def last_record(state_dir: Path, summary: str) -> dict[str, Any] | None:
         return None
 
 
-def append(path: Path, done: Pass) -> None:
+def append_pass(path: Path, done: Pass) -> None:
     """Adds the document of a pass, and removes the oldest ones when the file grows too large. Raises `OSError`."""
     durable.append_line(path, json.dumps(done.document()).encode(), mode=0o600)
     if os.stat(path).st_size > _MOST_BYTES:

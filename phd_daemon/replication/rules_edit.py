@@ -33,7 +33,7 @@ from restore_core.replication.loading import new_lines
 _BEGINNING = b"# RESTORE:VM_NAME|UUID_OF_VM|SCSI_ID|VMDK_NAME|Complete_Restore_Path|Use_Days\n"
 
 
-class Answer(enum.Enum):
+class CopyAnswer(enum.Enum):
     """What to do with a copy that is not good."""
 
     AGAIN = "edit again"
@@ -42,7 +42,7 @@ class Answer(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
+class CheckedRules:
     """An edited copy: how many rules are right, what is wrong, and whether it can be kept at all (`readable`)."""
 
     rules: int
@@ -50,9 +50,9 @@ class Checked:
     readable: bool
 
     @property
-    def answers(self) -> tuple[Answer, ...]:
+    def answers(self) -> tuple[CopyAnswer, ...]:
         """What may be done with the copy."""
-        return tuple(answer for answer in Answer if self.readable or answer is not Answer.KEEP)
+        return tuple(answer for answer in CopyAnswer if self.readable or answer is not CopyAnswer.KEEP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +60,10 @@ class Edited:
     """How an edit ended. `installed` is False for rules that were not changed, or thrown away."""
 
     installed: bool
-    checked: Checked
+    checked: CheckedRules
 
 
-def edit(config: Config, *, editor: Callable[[Path], None], decide: Callable[[Checked], Answer]) -> Edited:
+def edit(config: Config, *, editor: Callable[[Path], None], decide: Callable[[CheckedRules], CopyAnswer]) -> Edited:
     """Lets a person edit the rules. `editor` returns when the person closes the file; `decide` is asked about a bad one.
 
     Raises `TryAgainLater` when the file changed meanwhile, `Stopped` for ^C, `UsageError` for an editor that failed, `PhdError`
@@ -104,13 +104,13 @@ def _nothing_in(copy: Path, before: bytes | None) -> bool:
         return not os.path.isfile(copy)  # one that cannot be read now may hold changes
 
 
-def check(data: bytes, config: Config) -> Checked:
+def check(data: bytes, config: Config) -> CheckedRules:
     """Checks the rules in these bytes."""
     try:
         found = parse(data, config)
     except BadRule as error:
-        return Checked(rules=0, problems=(error.message,), readable=False)
-    return Checked(rules=len(found.rules), problems=tuple(map(str, found.problems)), readable=True)
+        return CheckedRules(rules=0, problems=(error.message,), readable=False)
+    return CheckedRules(rules=len(found.rules), problems=tuple(map(str, found.problems)), readable=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,13 +134,13 @@ def preload_rules(config: Config, *, active: bool) -> Preloaded:
     return Preloaded(added=len(lines), silent=silent)
 
 
-def _edit_copy(copy: Path, config: Config, editor: Callable[[Path], None], decide: Callable[[Checked], Answer]) -> Edited:
+def _edit_copy(copy: Path, config: Config, editor: Callable[[Path], None], decide: Callable[[CheckedRules], CopyAnswer]) -> Edited:
     while True:
         editor(copy)
         checked = check(_written(copy), config)
-        answer = decide(checked) if checked.problems else Answer.KEEP
-        if answer is not Answer.AGAIN:
-            return Edited(installed=answer is Answer.KEEP, checked=checked)
+        answer = decide(checked) if checked.problems else CopyAnswer.KEEP
+        if answer is not CopyAnswer.AGAIN:
+            return Edited(installed=answer is CopyAnswer.KEEP, checked=checked)
 
 
 def _install(path: Path, new: bytes, before: bytes | None, like: os.stat_result | None, edited: Edited) -> Edited:

@@ -1,4 +1,4 @@
-"""What a restore in the foreground shows: one line drawn over and over on a terminal, a line every 5 s anywhere else."""
+"""What a restore or a backup in the foreground prints: a line that is drawn over on a terminal, a line every 5 s elsewhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from phd_daemon.show import output
-from phd_daemon.show.progress import clock, full_line, live, shortened
+from phd_daemon.show.progress import clock, delta_line, full_line, shortened
 from restore_core import __version__
 from restore_core.naming import printable
 from restore_core.restore.request import Phase, PlanSummary, Progress, RestoreOutcome, RestoreRequest
@@ -18,22 +18,13 @@ from restore_core.targets.base import LOCAL, TargetSpec
 
 _REDRAW_EVERY = 0.25
 _PRINT_EVERY = 5.0
-Line = Callable[[Progress, float], str]
-
-
-def delta_line(progress: Progress, now: float) -> str:
-    """The line of a Delta restore."""
-    return live(progress, now=now).line
+RenderLine = Callable[[Progress, float], str]
+Say = Callable[[str], None]
 
 
 def redraw(text: str) -> None:
-    """Draw it over the last one, shortened where the terminal is too narrow for it."""
+    """Draws a line over the last one, shortened if the terminal is too narrow for it."""
     output.redraw(shortened(text, shutil.get_terminal_size().columns - 1))
-
-
-def at_the_end(progress: Progress) -> Progress:
-    """What the last line shows: what was published is a restore that is done, and no phase any more."""
-    return replace(progress, phase=Phase.RESTORE) if progress.phase is Phase.PUBLISH else progress
 
 
 class FullLine:
@@ -43,7 +34,7 @@ class FullLine:
         self._done, self._then, self._rate = 0, 0.0, 0.0
 
     def __call__(self, progress: Progress, now: float) -> str:
-        """`405 MB processed Avg(15.0 MB/s) Cur(13.7 MB/s)`."""
+        """Returns `405 MB processed Avg(15.0 MB/s) Cur(13.7 MB/s)`."""
         then = self._then or progress.started
         if now > then:
             self._rate = (progress.done - self._done) / (now - then)
@@ -51,46 +42,66 @@ class FullLine:
         return full_line(done=progress.done, elapsed=now - progress.started, current_rate=self._rate)
 
 
-class LiveReport:
-    """The `Reporter` of a command in the foreground."""
+class LiveLine:
+    """A line that is shown at most so often. Without `say` and `draw` it goes to standard output; without `draw` to `say`."""
 
-    def __init__(self, line: Line = delta_line, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._line, self._clock = line, clock
-        self._terminal = output.on_a_terminal()
-        self._every = _REDRAW_EVERY if self._terminal else _PRINT_EVERY
-        self._shown = clock()
+    def __init__(self, say: Say | None = None, draw: Say | None = None, every: float | None = None) -> None:
+        terminal = say is None and draw is None and output.on_a_terminal()
+        self._ends = terminal
+        self._say = say or output.say
+        self._draw = draw or (redraw if terminal else self._say)
+        self._every = every or (_REDRAW_EVERY if terminal else _PRINT_EVERY)
+        self._shown = time.monotonic()
+        self._drawn = False
+
+    def note(self, text: str) -> None:
+        """Shows one line that stays."""
+        self._say(text)
+
+    def show(self, text: Callable[[float], str], *, last: bool = False) -> None:
+        """Shows the text of this moment if the last one was shown long enough ago, or if it is the `last` one."""
+        now = time.monotonic()
+        if last or now - self._shown >= self._every:
+            self._shown, self._drawn = now, True
+            self._draw(text(now))
+
+    def end(self) -> None:
+        """Goes to the next line of the terminal, if something was drawn."""
+        if self._drawn and self._ends:
+            self._say("")
+
+
+class LiveReport:
+    """The `Reporter` of a restore that a person watches."""
+
+    def __init__(self, line: RenderLine = delta_line, live: LiveLine | None = None) -> None:
+        self._line, self._live = line, live or LiveLine()
         self._last: Progress | None = None
 
     def note(self, text: str) -> None:
-        """One line of what was decided."""
-        output.say(text)
+        """Shows one line of what was decided."""
+        self._live.note(text)
 
     def planned(self, plan: PlanSummary) -> None:
-        """The plan."""
-        self.note(f"Planned: {plan.describe()}")
+        """Shows the plan."""
+        self._live.note(f"Planned: {plan.describe()}")
 
     def progress(self, progress: Progress) -> None:
-        """How far it is; called far more often than it is shown."""
-        now = self._clock()
+        """Takes how far it is; called far more often than it is shown."""
         self._last = progress
-        if now - self._shown >= self._every:
-            self._shown = now
-            self._show(progress, now)
+        self._live.show(lambda now: self._line(progress, now))
 
     def must_go_on(self) -> bool:
-        """Whether the restore is where it cannot be stopped any more."""
+        """Returns whether the restore is where it cannot be stopped any more."""
         return self._last is not None and self._last.phase in (Phase.APPLY, Phase.PUBLISH)
 
     def close(self) -> None:
-        """Show the last line once more; it stays."""
-        if self._last is not None:
-            self._show(at_the_end(self._last), self._clock())
-            if self._terminal:
-                output.say()
-
-    def _show(self, progress: Progress, now: float) -> None:
-        text = self._line(progress, now)
-        redraw(text) if self._terminal else output.say(text)
+        """Shows the last line once more; it stays. What was published is a restore that is done, and no phase any more."""
+        last = self._last
+        if last is not None:
+            last = replace(last, phase=Phase.RESTORE) if last.phase is Phase.PUBLISH else last
+            self._live.show(lambda now: self._line(last, now), last=True)
+            self._live.end()
 
 
 def header_block(request: RestoreRequest, specs: Mapping[str, TargetSpec], *, is_full: bool) -> list[str]:

@@ -1,8 +1,8 @@
-"""What the command line prints. Everything goes through here, so that nothing can forge a line or steer a terminal.
+"""Prints, for the command line and the console: nothing else does, so no name can forge a line or control the terminal.
 
-Names are already written with `naming.printable` where they stand in a text; what slipped through is escaped here. A
-reader that went away (`phd queue | head`) is no error, and never stops a restore. Nor does a full disk behind the output: the rest
-of it goes nowhere, the command goes on, and `finish` tells what was lost.
+Texts hold names as `naming.printable` writes them; control characters that are left are escaped here. A reader that ends early
+(`phd queue | head`) is no error and never stops a restore. If the output cannot be written, a full disk for example, the
+rest of it is dropped, the command goes on, and `finish` returns the error.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from phd_daemon.show.table import layout
 from restore_core.naming import printable
 
 _lost: list[OSError] = []
-"""Why standard output took no more; at most one."""
+"""The errors of standard output; at most one, since the rest goes nowhere."""
 
 
 def open_what_is_missing() -> None:
-    """Give a program that was started without standard input, output or error ones that hold nothing and lead nowhere.
+    """Opens /dev/null as standard input, output or error where the program was started without one.
 
-    Otherwise the next file that is opened, a disk perhaps, would get their number, and what a library prints.
+    Otherwise the next file that is opened, perhaps a disk, gets that number, and whatever a library prints.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -42,38 +42,38 @@ def open_what_is_missing() -> None:
 
 
 def on_a_terminal(stream: TextIO | None = None) -> bool:
-    """Colours, tables and lines that are drawn over make sense there."""
+    """Returns whether the stream is a terminal that can show colours and draw a line over another."""
     return (stream or sys.stdout).isatty() and os.environ.get("TERM") != "dumb"
 
 
 def say(text: str = "", *, end: str = "\n") -> None:
-    """One or more lines on standard output."""
+    """Prints one or more lines on standard output."""
     _write(sys.stdout, text, end)
 
 
 def redraw(text: str) -> None:
-    """One line drawn over the last one; on a terminal only. Cut to its width, or the next one would not cover it."""
+    """Draws one line over the last one; on a terminal only. It is cut to the width, so that the next one covers it."""
     width = shutil.get_terminal_size().columns - 1
     _put(sys.stdout, f"\r{harmless(text)[:width]:<{width}}")
 
 
 def clear() -> None:
-    """An empty screen on a terminal, an empty line elsewhere."""
+    """Clears the screen of a terminal; prints an empty line elsewhere."""
     _put(sys.stdout, "\x1b[H\x1b[2J" if on_a_terminal() else "\n")
 
 
 def complain(text: str) -> None:
-    """A message on standard error."""
+    """Prints a message on standard error."""
     _write(sys.stderr, f"phd: {text}", "\n")
 
 
 def as_json(data: Any) -> None:
-    """Data for programs: one JSON document."""
+    """Prints one JSON document, for programs."""
     _write(sys.stdout, json.dumps(data, indent=1), "\n")
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table: as wide as the terminal and no wider, with bold titles; plain columns, as wide as they are, for everything else."""
+    """Prints a table: with bold titles and no wider than the terminal; elsewhere as plain columns of any width."""
     safe = [[harmless(cell) for cell in row] for row in rows]
     if not on_a_terminal():
         _put(sys.stdout, "\n".join([*layout(titles, safe, sys.maxsize), ""]))
@@ -83,12 +83,12 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def harmless(text: str) -> str:
-    """Text without control characters but tabs; `%` stays, since names in it are already escaped with it."""
+    """Returns the text with control characters escaped, except tabs; `%` stays, since it escapes the names already."""
     return text if text.isprintable() else "".join(c if c in "%\t" else printable(c) for c in text)
 
 
 def size(count: float) -> str:
-    """Bytes for people: `1.7 GB` is 1024-based, as the README of 2007 counts."""
+    """Returns bytes for people: `1.7 GB`, where 1 KB is 1024 bytes."""
     for unit in ("bytes", "KB", "MB", "GB"):
         if count < 1024 or unit == "GB":
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
@@ -96,8 +96,13 @@ def size(count: float) -> str:
     raise AssertionError
 
 
+def counted(number: int, noun: str) -> str:
+    """Returns `1 rule` or `2 rules`; for nouns that only need an s."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def finish() -> OSError | None:
-    """Flush, and tell why standard output did not take everything; a reader that is gone by now is no error either."""
+    """Flushes the output and returns why some of it is lost; None if nothing is, or if its reader has ended."""
     for stream in (sys.stdout, sys.stderr):
         _put(stream, "")
     return _lost[0] if _lost else None

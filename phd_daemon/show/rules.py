@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from phd_daemon.show.words import counted
+from phd_daemon.show.output import counted
 from restore_core.naming import printable
-from restore_core.replication.decision import Decision, Verdict
+from restore_core.replication.decision import RuleDecision, Verdict
 from restore_core.replication.rules import Problem
 
 TITLES = ("LINE", "DISK", "TO", "DAYS", "MATCHES (UTC)", "WHAT", "LAG", "WHY")
@@ -15,7 +15,7 @@ LINE_TITLES = ("RULE", *TITLES)
 
 
 def line_rows(
-    decisions: Iterable[Decision], problems: Iterable[Problem], refused: Mapping[int, str], *, dry_run: bool
+    decisions: Iterable[RuleDecision], problems: Iterable[Problem], refused: Mapping[int, str], *, dry_run: bool
 ) -> list[tuple[str, ...]]:
     """Returns the row of each line that is a rule or should be one, in the order of the file, for `LINE_TITLES`."""
     rows = [(one.rule.line, ("valid", *rule_row(one, refused, dry_run=dry_run))) for one in decisions]
@@ -25,7 +25,7 @@ def line_rows(
     return [cells for _, cells in sorted(rows)]
 
 
-def rule_row(one: Decision, refused: Mapping[int, str], *, dry_run: bool) -> tuple[str, ...]:
+def rule_row(one: RuleDecision, refused: Mapping[int, str], *, dry_run: bool) -> tuple[str, ...]:
     """Returns the row of one rule, for `TITLES`. `refused` says by line why a control file was not queued."""
     line = one.rule.line
     return (
@@ -40,13 +40,13 @@ def rule_row(one: Decision, refused: Mapping[int, str], *, dry_run: bool) -> tup
     )
 
 
-def _done(one: Decision, *, dry_run: bool) -> str:
+def _done(one: RuleDecision, *, dry_run: bool) -> str:
     if one.verdict is not Verdict.RESTORE:
         return in_words(one.verdict)
     return ("would be queued" if dry_run else "queued") + (", held" if one.held else "")
 
 
-def _lag(one: Decision) -> str:
+def _lag(one: RuleDecision) -> str:
     """Returns how far the replica is behind the backup that the rule asks for, in days and hours."""
     if one.lag is None:
         return "-"

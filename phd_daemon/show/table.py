@@ -1,4 +1,4 @@
-"""A table for a terminal: as columns where they fit, else what does not fit stands below its row. Nothing is ever cut or folded.
+"""A table for a terminal, in columns; a cell that does not fit stands below its row. Nothing is cut or folded.
 
     JOB   STATE    PRIO  BY    SINCE             TO
     crm   running  5     root  2026-11-22 17:00
@@ -7,7 +7,7 @@
     mail  waiting  5     root  2026-11-22 17:01  /vmfs/m.vmdk
       WHAT  waits for its turn
 
-A name that is cut or folded could not be copied into the next command; one that is longer than the line the terminal itself wraps.
+A name that is cut or folded cannot be copied into the next command. The terminal itself wraps what is longer than its lines.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _GAP = 2
 
 
 def layout(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[str]:
-    """The lines of the table; the first one holds the titles of the columns. Cells are safe to print, in one line each."""
-    widths = [max(map(_width, column)) for column in zip(titles, *rows, strict=True)]
+    """Returns the lines of the table; the first one holds the titles. Each cell is one line, and safe to print."""
+    widths = [max(map(width_of, column)) for column in zip(titles, *rows, strict=True)]
     across = _across(titles, rows, widths, width)
     lines = [_line(titles, across, widths)]
-    below = [[at for at, cell in enumerate(row) if cell and (at not in across or _width(cell) > widths[at])] for row in rows]
+    below = [[at for at, cell in enumerate(row) if cell and (at not in across or width_of(cell) > widths[at])] for row in rows]
     indent = max((len(titles[at]) for found in below for at in found), default=0)
     for row, found in zip(rows, below, strict=True):
         lines.append(_line(["" if at in found else cell for at, cell in enumerate(row)], across, widths))
@@ -31,7 +31,7 @@ def layout(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> 
 
 
 def _across(titles: Sequence[str], rows: Sequence[Sequence[str]], widths: list[int], width: int) -> list[int]:
-    """The columns that stand side by side. Where that helps one is made narrower in `widths`: its longest cells go below then."""
+    """Returns the columns that stand side by side. One may be made narrower in `widths`: its longest cells go below then."""
     across = list(range(len(titles)))
     while len(across) > 1 and (over := sum(widths[at] + _GAP for at in across) - _GAP - width) > 0:
         narrower = [found for at in across[1:] if (found := _narrower(at, titles, rows, widths[at] - over))]
@@ -43,8 +43,8 @@ def _across(titles: Sequence[str], rows: Sequence[Sequence[str]], widths: list[i
 
 
 def _narrower(at: int, titles: Sequence[str], rows: Sequence[Sequence[str]], room: int) -> tuple[int, int, int] | None:
-    """How many cells of a column would have to go below if it had this room, the column, and its width; None if all would."""
-    cells = [_width(row[at]) for row in rows if row[at]]
+    """Returns how many cells of a column would go below if it had this room, the column, and its width; None if all would."""
+    cells = [width_of(row[at]) for row in rows if row[at]]
     fitting = [long for long in cells if long <= room]
     if not fitting or room < len(titles[at]):
         return None
@@ -52,11 +52,11 @@ def _narrower(at: int, titles: Sequence[str], rows: Sequence[Sequence[str]], roo
 
 
 def _line(cells: Sequence[str], across: Sequence[int], widths: Sequence[int]) -> str:
-    return "".join(cells[at] + " " * (widths[at] - _width(cells[at]) + _GAP) for at in across).rstrip()
+    return "".join(cells[at] + " " * (widths[at] - width_of(cells[at]) + _GAP) for at in across).rstrip()
 
 
-def _width(text: str) -> int:
-    """Columns on a terminal: a Chinese character takes two."""
+def width_of(text: str) -> int:
+    """Returns how many places of a terminal the text takes: two for a Chinese character."""
     if text.isascii():
         return len(text)
     from rich.cells import cell_len

@@ -1,9 +1,10 @@
-"""Times as a person types them: `22:00`, `2026-11-24 03:00`, `+90m`, `3d` ago. Local time, as the clock on the wall."""
+"""Times as a person types and reads them: `22:00`, `2026-11-24 03:00`, `+90m`, `3d` ago. All are local time."""
 
 from __future__ import annotations
 
 import datetime as dt
 import re
+import time
 
 from restore_core.errors import UsageError
 from restore_core.naming import printable
@@ -15,12 +16,12 @@ _MINUTES = {"m": 1, "h": 60, "d": 24 * 60}
 
 
 def parse_time(text: str, now: dt.datetime) -> dt.datetime:
-    """The aware time that `text` means; `now` is aware. `HH:MM` is the next such time. Raises `UsageError`."""
+    """Returns the aware time that `text` means; `now` is aware. `HH:MM` is the next such time. Raises `UsageError`."""
     try:
         if match := _AFTER.match(text):
             return now + dt.timedelta(minutes=int(match[1]) * _MINUTES[match[2]])
         if match := _CLOCK.match(text):
-            # Naive and back again, so that it is 22:00 on the wall also across a change of summer time.
+            # Without a zone and back again, so that the clock shows 22:00 also after a change of summer time.
             today = now.replace(tzinfo=None, hour=int(match[1]), minute=int(match[2]), second=0, microsecond=0)
             wall = today if today > now.replace(tzinfo=None) else today + dt.timedelta(days=1)
             return wall.astimezone()
@@ -32,7 +33,7 @@ def parse_time(text: str, now: dt.datetime) -> dt.datetime:
 
 
 def parse_date(text: str) -> dt.datetime:
-    """A date with or without a time of day, as an aware time. Raises `UsageError`."""
+    """Returns a date, with or without a time of day, as an aware time. Raises `UsageError`."""
     try:
         return _exact(text)
     except (ValueError, OverflowError):
@@ -46,9 +47,9 @@ def _exact(text: str) -> dt.datetime:
 
 
 def parse_moment(text: str, now: dt.datetime, *, end_of_day: bool = False) -> dt.datetime:
-    """A time in the past as a person types it: a date, a date and a time, or `3d`, `12h` ago. Raises `UsageError`.
+    """Returns a time in the past: a date, a date and a time, or `3d`, `12h` ago. Raises `UsageError`.
 
-    A date alone is the midnight it begins with, or with `end_of_day` its last moment.
+    A date alone means its first moment, or its last one with `end_of_day`.
     """
     if match := _AGO.match(text):
         return now - dt.timedelta(minutes=int(match[1]) * _MINUTES[match[2]])
@@ -57,7 +58,12 @@ def parse_moment(text: str, now: dt.datetime, *, end_of_day: bool = False) -> dt
     return found + dt.timedelta(days=1) - dt.timedelta(microseconds=1) if whole_day else found
 
 
+def minute(seconds: float) -> str:
+    """Returns a time (seconds since the epoch) to the minute: `2026-11-24 03:00`."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
 def age(seconds: float) -> str:
-    """How long something took or is ago, short: `7 min`, `3 h`, `12 d`."""
+    """Returns a duration, short: `7 min`, `3 h`, `12 d`."""
     minutes = max(0, int(seconds / 60))
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h" if minutes < 48 * 60 else f"{minutes // 1440} d"

@@ -15,23 +15,27 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from phd_daemon.spool import transitions
-from phd_daemon.spool.access import may_submit, user_name
-from phd_daemon.spool.control_file import MAX_BYTES, ControlFile
+from phd_daemon.spool.access import groups_of, may_submit, user_name
+from phd_daemon.spool.control_file import MAX_BYTES, ControlFile, check_policy, parse_control_file
 from phd_daemon.spool.job_log import begin_log, timestamp
 from phd_daemon.spool.layout import Spool, State
 from phd_daemon.spool.reconcile import Examine
 from phd_daemon.spool.record import JobRecord, write_record
 from phd_daemon.spool.scan import identity_of
 from phd_daemon.spool.status_file import Outcome, Result, read_status, write_status
-from restore_core.disk.identity import Identity
+from restore_core.disk.identity import FileIdentity
 from restore_core.errors import BadControlFile, PhdError
 from restore_core.naming import printable
 from restore_core.restore.request import OURS, Provision, VmxChoice
+
+if TYPE_CHECKING:
+    from phd_daemon.config.model import Config, SubmitterLimits
 
 _OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _AGAIN = "Correct that and drop the file again."
@@ -49,7 +53,7 @@ Validate = Callable[[bytes, str], ControlFile]
 class SubmittedFile:
     """A waiting file as it was found. `ctime_ns` decides its place in the queue."""
 
-    identity: Identity
+    identity: FileIdentity
     size: int
     mtime_ns: int
     ctime_ns: int
@@ -79,6 +83,36 @@ class NotYet:
     """A file that is gone, was replaced, or is still open for writing: look again later."""
 
     why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntakeRules:
+    """Which files are accepted as jobs. With `open` false none is: the queue is disabled."""
+
+    validate: Validate
+    submitters: Collection[str]
+    open: bool = True
+
+
+def intake_rules(config: Config) -> IntakeRules:
+    """Returns the rules of this configuration."""
+    names = tuple(spec.name for spec in config.targets)
+
+    def validate(text: bytes, submitter: str) -> ControlFile:
+        control = parse_control_file(text)
+        limits = _limits(config.queue.submitter_limits, submitter)
+        check_policy(control, roots=config.datastores.roots, target_names=names, submitter=submitter, limits=limits)
+        return control
+
+    return IntakeRules(validate=validate, submitters=config.queue.submitters, open=config.queue.enabled)
+
+
+def _limits(limits: Mapping[str, SubmitterLimits], submitter: str) -> SubmitterLimits | None:
+    """Returns the limits of a user, or of the first of his groups that has some."""
+    if submitter in limits:
+        return limits[submitter]
+    mine = groups_of(submitter)
+    return next((limit for name, limit in limits.items() if name.startswith("@") and name[1:] in mine), None)
 
 
 def examine(path: Path, *, validate: Validate, submitters: Collection[str]) -> Accepted | Rejected | NotYet:
@@ -279,7 +313,7 @@ def _unreadable() -> PhdError:
     return BadControlFile("the daemon may not read this file", remedy="Make it readable (chmod 0644) and rename it back to .job.")
 
 
-def _submitted(found: os.stat_result, identity: Identity) -> SubmittedFile:
+def _submitted(found: os.stat_result, identity: FileIdentity) -> SubmittedFile:
     return SubmittedFile(
         identity=identity,
         size=found.st_size,
@@ -291,4 +325,4 @@ def _submitted(found: os.stat_result, identity: Identity) -> SubmittedFile:
 
 
 def _not_opened(found: os.stat_result) -> SubmittedFile:
-    return _submitted(found, Identity(inode=found.st_ino, generation=0))
+    return _submitted(found, FileIdentity(inode=found.st_ino, generation=0))

@@ -34,7 +34,7 @@ from phd_daemon.spool.reconcile import (
     reconcile,
 )
 from phd_daemon.spool.record import JobRecord, NewerRecord, read_record
-from phd_daemon.spool.scan import FileFacts, Files, FolderReader, Kind
+from phd_daemon.spool.scan import FileFacts, FileKind, Files, FolderReader
 from phd_daemon.spool.status_file import Outcome, read_status
 from phd_daemon.spool.troubles import Troubles
 from restore_core.naming import printable
@@ -45,15 +45,6 @@ _AFTER_TROUBLE = 5.0
 _AFTER_BUG = 30.0
 _ACCEPT_SECONDS = 0.5
 """Time limit for accepting new files in one round: 10,000 that come at once must not delay the end of finished jobs by seconds."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IntakeRules:
-    """Which files are accepted as jobs. With `open` false none is: the queue is disabled."""
-
-    validate: intake.Validate
-    submitters: Collection[str]
-    open: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +111,7 @@ class Keeper:
         self._until = 0.0
         self._load()
 
-    def round(self, rules: IntakeRules, *, renamed_in: Collection[str] = ()) -> Round:
+    def round(self, rules: intake.IntakeRules, *, renamed_in: Collection[str] = ()) -> Round:
         """Looks at every job once. `renamed_in` are names that were renamed into place. Raises `OSError` if the folder is gone."""
         self._until = time.monotonic() + _ACCEPT_SECONDS
         found = self._reader.scan()
@@ -185,7 +176,7 @@ class Keeper:
         self._records[stem] = record
         return record
 
-    def _try(self, stem: str, files: Files | None, rules: IntakeRules, *, renamed_in: bool) -> Action:
+    def _try(self, stem: str, files: Files | None, rules: intake.IntakeRules, *, renamed_in: bool) -> Action:
         """Settles one stem. An error, even a bug of this program, does not affect the other jobs."""
         rest = self._resting.get(stem, 0.0) - time.monotonic()
         if rest > 0:
@@ -202,7 +193,7 @@ class Keeper:
             self._resting[stem] = time.monotonic() + _AFTER_BUG
             return Nothing(after=_AFTER_BUG)
 
-    def _settle(self, stem: str, files: Files, rules: IntakeRules, *, renamed_in: bool) -> Action:
+    def _settle(self, stem: str, files: Files, rules: intake.IntakeRules, *, renamed_in: bool) -> Action:
         """Acts on one stem until there is nothing more to do now."""
         calm = self._calm.get(stem)
         if calm is not None and calm[0] == files:
@@ -227,7 +218,7 @@ class Keeper:
             self._watch(stem, files, renamed_in=False)
         return Nothing(after=_LOOK_AGAIN)
 
-    def _act(self, stem: str, record: JobRecord | None, action: Examine | Change, rules: IntakeRules) -> Nothing | None:
+    def _act(self, stem: str, record: JobRecord | None, action: Examine | Change, rules: intake.IntakeRules) -> Nothing | None:
         """Carries out the action; returns something to wait for if that is not possible now."""
         if record is not None and isinstance(action, End) and action.state is State.DONE and action.outcome is not None:
             self._unentered.add(stem)
@@ -242,7 +233,7 @@ class Keeper:
         self._report_change(stem, record, action)
         return None
 
-    def _examine(self, stem: str, record: JobRecord | None, action: Examine, rules: IntakeRules) -> Nothing | None:
+    def _examine(self, stem: str, record: JobRecord | None, action: Examine, rules: intake.IntakeRules) -> Nothing | None:
         if not rules.open:
             return Nothing(why="the queue is disabled")
         if time.monotonic() > self._until:
@@ -308,7 +299,7 @@ class Keeper:
             self._watched[stem] = _Watched(file=file, since=time.monotonic(), renamed_in=renamed_in)
         elif renamed_in:
             seen.renamed_in = True
-        if file.kind is Kind.OTHER:
+        if file.kind is FileKind.OTHER:
             self._troubles.report(stem, f"{printable(self._spool.control(stem, State.WAITING).name)} is no file: left alone")
 
     def _summary(self, answers: list[tuple[str, Action]]) -> Round:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from phd_daemon.spool.layout import FINAL, State
 from phd_daemon.spool.record import JobRecord
-from phd_daemon.spool.scan import FileFacts, Files, Kind
+from phd_daemon.spool.scan import FileFacts, FileKind, Files
 from phd_daemon.spool.status_file import Outcome, Result
 from restore_core.errors import ExitCode
 
@@ -267,7 +267,7 @@ def _waiting(facts: Facts, record: JobRecord) -> Action:
     if state is State.WAITING:
         return Ready()
     newer = files.get(State.WAITING)
-    return RenameOlder(source=state) if newer is not None and newer.kind is not Kind.OTHER else Nothing()
+    return RenameOlder(source=state) if newer is not None and newer.kind is not FileKind.OTHER else Nothing()
 
 
 def _finished(facts: Facts, record: JobRecord) -> Action:
@@ -283,13 +283,13 @@ def _finished(facts: Facts, record: JobRecord) -> Action:
 def _new_file(facts: Facts, *, rotate: bool, retry: bool = False) -> Action:
     """Examines a file that is complete: it was renamed into place, or has not changed for some time."""
     file = facts.files[State.WAITING]
-    if file.kind is Kind.OTHER:
+    if file.kind is FileKind.OTHER:
         return Nothing(why="this is no file: not a job")
-    if file.kind is Kind.REGULAR and file.size == 0:
+    if file.kind is FileKind.REGULAR and file.size == 0:
         missing = EMPTY_SECONDS - facts.still
         return Examine(retry=retry, rotate=rotate) if missing <= 0 else Nothing(after=missing, why="still empty")
     # Some programs give a file a second name for a moment when they put it into place: wait until it has one name.
-    at_once = facts.renamed_in and file.kind is Kind.REGULAR and file.links == 1
+    at_once = facts.renamed_in and file.kind is FileKind.REGULAR and file.links == 1
     missing = SETTLE_SECONDS - facts.still
     if at_once or missing <= 0:
         return Examine(retry=retry, rotate=rotate)

@@ -15,7 +15,7 @@ from phd_daemon.spool.control_file import ControlFile, parse_control_file
 from phd_daemon.spool.layout import State
 from phd_daemon.spool.own_files import open_plain, write_own
 from phd_daemon.spool.status_file import JobStatus
-from restore_core.disk.identity import Identity
+from restore_core.disk.identity import FileIdentity
 from restore_core.errors import BadControlFile
 
 VERSION = 1
@@ -34,7 +34,7 @@ class JobRecord:
 
     stem: str
     state: State
-    identity: Identity
+    identity: FileIdentity
     size: int
     mtime_ns: int
     not_before_ns: int
@@ -103,7 +103,7 @@ def read_record(path: Path) -> JobRecord | NewerRecord | None:
         if version != VERSION:
             return NewerRecord(version=version)
         data["state"] = State(data["state"])
-        data["identity"] = Identity(**data["identity"])
+        data["identity"] = FileIdentity(**data["identity"])
         control = parse_control_file(data["text"].encode()) if data["text"] else None
         return JobRecord(**data, control=control)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, BadControlFile):

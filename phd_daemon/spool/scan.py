@@ -18,13 +18,13 @@ from pathlib import Path
 from phd_daemon.spool.control_file import MAX_BYTES
 from phd_daemon.spool.layout import Spool, State, parse_name, too_long
 from phd_daemon.spool.own_files import is_obstacle
-from restore_core.disk.identity import Identity, generation
+from restore_core.disk.identity import FileIdentity, generation
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _NOT_A_GENERATION = 1 << 64
 
 
-class Kind(enum.Enum):
+class FileKind(enum.Enum):
     """What a directory entry is. `OTHER` is a directory, FIFO, socket or device: never a job."""
 
     REGULAR = "regular file"
@@ -36,8 +36,8 @@ class Kind(enum.Enum):
 class FileFacts:
     """One control file as `lstat` sees it. Times are nanoseconds since the epoch."""
 
-    kind: Kind
-    identity: Identity
+    kind: FileKind
+    identity: FileIdentity
     size: int
     mtime_ns: int
     ctime_ns: int
@@ -110,11 +110,13 @@ class FolderReader:
         known = self._known.get(name)
         if known is not None and _looks_like(known, found):
             return known
-        kind = Kind.REGULAR if stat.S_ISREG(found.st_mode) else Kind.SYMLINK if stat.S_ISLNK(found.st_mode) else Kind.OTHER
-        identity = self._identity(name, found) if kind is Kind.REGULAR else None
+        kind = (
+            FileKind.REGULAR if stat.S_ISREG(found.st_mode) else FileKind.SYMLINK if stat.S_ISLNK(found.st_mode) else FileKind.OTHER
+        )
+        identity = self._identity(name, found) if kind is FileKind.REGULAR else None
         facts = FileFacts(
             kind=kind,
-            identity=identity or Identity(inode=found.st_ino, generation=0),
+            identity=identity or FileIdentity(inode=found.st_ino, generation=0),
             size=found.st_size,
             mtime_ns=found.st_mtime_ns,
             ctime_ns=found.st_ctime_ns,
@@ -124,7 +126,7 @@ class FolderReader:
             self._known[name] = facts
         return facts
 
-    def _identity(self, name: str, found: os.stat_result) -> Identity | None:
+    def _identity(self, name: str, found: os.stat_result) -> FileIdentity | None:
         """Returns None if it cannot be known now: the file is not readable for us, is gone, or was replaced."""
         try:
             fd = os.open(self._spool.folder / name, _READ)
@@ -149,13 +151,13 @@ def _looks_like(known: FileFacts, found: os.stat_result) -> bool:
     )
 
 
-def identity_of(fd: int) -> Identity:
+def identity_of(fd: int) -> FileIdentity:
     """Returns the identity of an open control file. Raises `OSError`."""
     found = os.fstat(fd)
-    return Identity(inode=found.st_ino, generation=generation(fd) or _by_content(fd, found))
+    return FileIdentity(inode=found.st_ino, generation=generation(fd) or _by_content(fd, found))
 
 
-def identity_at(path: Path) -> Identity:
+def identity_at(path: Path) -> FileIdentity:
     """Returns the identity of the file at `path`; of one that cannot be opened (a link, no right to read) only the inode.
 
     Raises `OSError`.
@@ -164,7 +166,7 @@ def identity_at(path: Path) -> Identity:
     try:
         fd = os.open(path, _READ)
     except OSError:
-        return Identity(inode=found.st_ino, generation=0)
+        return FileIdentity(inode=found.st_ino, generation=0)
     try:
         return identity_of(fd)
     finally:

@@ -25,7 +25,7 @@ from phd_daemon.spool.record import JobRecord, write_record
 from phd_daemon.spool.scan import identity_at
 from phd_daemon.spool.status_file import Outcome, Result, read_status, write_status
 from restore_core import durable
-from restore_core.disk.identity import Identity
+from restore_core.disk.identity import FileIdentity
 from restore_core.naming import printable
 
 _COUNTED = 1000
@@ -121,7 +121,7 @@ def end(spool: Spool, record: JobRecord, action: reconcile.End) -> JobRecord:
     return _saved(spool, _as_on_disk(spool, record.with_(state=action.state, **changes), action.state))
 
 
-def reject(spool: Spool, stem: str, identity: Identity) -> bool:
+def reject(spool: Spool, stem: str, identity: FileIdentity) -> bool:
     """Renames a waiting file to .rejected. Returns False, and changes nothing, if another file has its name now."""
     return _move_if_same(spool.control(stem, State.WAITING), _free_name(spool, stem, State.REJECTED), identity)
 
@@ -274,7 +274,7 @@ def _move(source: Path, to: Path) -> None:
             JobLog(Spool(folder=to.parent).log(parsed[0])).line(said, past_cap=True)
 
 
-def _move_if_same(source: Path, to: Path, identity: Identity) -> bool:
+def _move_if_same(source: Path, to: Path, identity: FileIdentity) -> bool:
     """Renames the control file with this identity. Returns False, and changes nothing, if another file has its name now."""
     _move(source, to)
     if identity_at(to).same(identity):

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from phd_daemon.show.progress import live
+from phd_daemon.show.progress import Speed, delta_line, percent
 from phd_daemon.spool.job_log import JobLog
-from phd_daemon.spool.status_file import JobStatus, Outcome, write_status
+from phd_daemon.spool.status_file import JobStatus, LiveProgress, Outcome, write_status
 from restore_core.restore.request import Phase, PlanSummary, Progress
 
 LOG_EVERY = 5.0
@@ -23,6 +23,21 @@ STATUS_EVERY = 1.0
 ROOM_EVERY = 0.5
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _AFTER = (Phase.FLUSH, Phase.READBACK, Phase.PUBLISH)
+
+
+def live(progress: Progress, *, now: float) -> LiveProgress:
+    """Returns the numbers at `now` (`time.monotonic()`) for `JOB.status`."""
+    speed = Speed.at(progress, now)
+    return LiveProgress(
+        phase=progress.phase.value,
+        percent=round(percent(progress.done, progress.disk_size), 1),
+        done=progress.done,
+        total=progress.disk_size,
+        rate=speed.rate,
+        elapsed=speed.elapsed,
+        remaining=speed.remaining,
+        line=delta_line(progress, now),
+    )
 
 
 class WorkerReport:
@@ -52,12 +67,12 @@ class WorkerReport:
         if progress.phase is not self._phase:
             if self._phase not in _AFTER and progress.phase in _AFTER:
                 # Also for a restore that ended before its first report.
-                self.log.line(live(replace(progress, phase=Phase.RESTORE), now=now).line)
+                self.log.line(delta_line(replace(progress, phase=Phase.RESTORE), now))
             self._phase, self._logged = progress.phase, now
             self.log.line(progress.phase.value)
         elif now - self._logged >= LOG_EVERY:
             self._logged = now
-            self.log.line(live(progress, now=now).line)
+            self.log.line(delta_line(progress, now))
         if now - self._written >= STATUS_EVERY:
             self.status = self.status.with_(progress=live(progress, now=now))
             self.write()

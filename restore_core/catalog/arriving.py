@@ -13,7 +13,7 @@ from pathlib import Path
 
 from restore_core import naming
 from restore_core.archive.header import HEAD_BYTES, DeltaHeader, parse_head
-from restore_core.catalog.listing import PROVEN, Line, arriving_lines, unescaped
+from restore_core.catalog.listing import PROVEN, ListingLine, arriving_lines, unescaped
 from restore_core.errors import PhdError, Stopped
 from restore_core.naming import ArchiveType
 from restore_core.targets.base import Target, TargetSpec
@@ -30,9 +30,9 @@ class Arriving:
     def __init__(self, folder: Path, spec: TargetSpec, *, began: float) -> None:
         self._began = began
         self._before = arriving_lines(folder, spec)
-        self._held: dict[str, Line] = {}
+        self._held: dict[str, ListingLine] = {}
 
-    def hold_back(self, line: Line) -> bool:
+    def hold_back(self, line: ListingLine) -> bool:
         """Keeps a file that may still grow, and returns True; `settle` returns it."""
         if self._began - line.mtime >= SETTLE_SECONDS:
             return False
@@ -45,7 +45,7 @@ class Arriving:
         self._held[line.path] = line._replace(mark=mark)
         return True
 
-    def settle(self, target: Target) -> Iterator[Line]:
+    def settle(self, target: Target) -> Iterator[ListingLine]:
         """Yields the files that were held back; those that a header proves to be complete are settled."""
         complete = self._proven(target)
         for path, line in self._held.items():
@@ -68,7 +68,7 @@ class Arriving:
         return proven
 
 
-def _type(line: Line) -> ArchiveType | None:
+def _type(line: ListingLine) -> ArchiveType | None:
     name = naming.parse_archive(unescaped(line.path.rpartition("/")[2]))
     return name.type if name else None
 

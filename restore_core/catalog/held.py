@@ -29,7 +29,7 @@ _VERSION = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class ArchiveCount:
     """How many archives a target held when that was `noted`. `accepted` is when a person accepted that it holds none, else None."""
 
     archives: int
@@ -37,13 +37,13 @@ class Held:
     accepted: float | None = None
 
 
-def read_held(folder: Path | None, spec: TargetSpec) -> Held | None:
+def read_held(folder: Path | None, spec: TargetSpec) -> ArchiveCount | None:
     """Returns the record of a target; None if there is none, it cannot be read, or it is of another URL."""
     try:
         data = json.loads(_path(folder, spec).read_bytes()) if folder is not None else {}
         if data["phd_target"] != _VERSION or data["url"] != printable(spec.url):
             return None
-        return Held(archives=int(data["archives"]), noted=float(data["noted"]), accepted=data["accepted"])
+        return ArchiveCount(archives=int(data["archives"]), noted=float(data["noted"]), accepted=data["accepted"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

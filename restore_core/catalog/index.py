@@ -20,7 +20,7 @@ from restore_core.catalog import listing
 from restore_core.catalog.arriving import Arriving
 from restore_core.catalog.entry import CatalogEntry
 from restore_core.catalog.held import accept_none, note_held, read_held
-from restore_core.catalog.listing import GREW, STALE, Head, KnownGap, Line, ListingWriter, escaped, parse_line, with_since
+from restore_core.catalog.listing import GREW, STALE, Head, KnownGap, ListingLine, ListingWriter, escaped, parse_line, with_since
 from restore_core.catalog.query import EVERYTHING, Query, cached_entries, files_of_size
 from restore_core.errors import PhdError, Stopped, TargetEmptied, TargetUnavailable
 from restore_core.naming import printable
@@ -92,8 +92,7 @@ class Catalog:
     def of_size(self, size: int) -> Iterator[tuple[ArchiveRef, FileStat]]:
         """Yields the files of exactly this size on all targets, those of stale listings too."""
         for spec in self.specs:
-            for listed in files_of_size(self.folder, spec, size):
-                yield ArchiveRef(target=spec.name, path=listed.path), listed.stat
+            yield from files_of_size(self.folder, spec, size)
 
     def old(self, *, max_age: float, now: float, left_alone: float = LEFT_ALONE) -> list[str]:
         """Returns the targets that must be listed again: no listing, one older than `max_age` seconds, or one from the future.
@@ -220,7 +219,7 @@ class Catalog:
         note_held(self.records, spec, archives, now=began)
 
 
-def _kept(before: _Texts, now: _Texts, gaps: Sequence[Gap], *, began: float) -> Iterator[Line]:
+def _kept(before: _Texts, now: _Texts, gaps: Sequence[Gap], *, began: float) -> Iterator[ListingLine]:
     """Yields the files of the listing before that the gaps of the new one, which began at `began`, may hide.
 
     They are marked stale since the first listing that did not contain them.
@@ -266,7 +265,7 @@ def _write(target: Target, writer: ListingWriter, arriving: Arriving, gaps: list
             continue
         path = escaped(listed.path)
         archives += listing.is_archive(path)
-        line = Line(listed.stat.size, listed.stat.mtime, listing.OLD, path)
+        line = ListingLine(listed.stat.size, listed.stat.mtime, listing.OLD, path)
         if not arriving.hold_back(line):
             writer.add(line)
     for line in arriving.settle(target):

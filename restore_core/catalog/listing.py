@@ -48,7 +48,7 @@ _WHY_LIMIT = 200
 _LOOKS_OURS = re.compile(r"[^/]+/[a-z]{0,4}\d{2,4}-.+\.(?:gz|delta-\d{4}\.\d\d\.\d\d-\d{4})-\d{6}-\d{4}\.phd\Z")
 
 
-class Line(NamedTuple):
+class ListingLine(NamedTuple):
     """One file as the cache has it; `path` is escaped, `mark` is one of those above."""
 
     size: int
@@ -151,21 +151,21 @@ def is_archive(path: str) -> bool:
     return _LOOKS_OURS.match(path) is not None
 
 
-def parse_line(text: str) -> Line | None:
+def parse_line(text: str) -> ListingLine | None:
     """Reads one line of a listing; None for its last line, which is no file."""
     parts = text.rstrip("\n").split(" ", 3)
     try:
         size, mtime, mark, path = parts
         if mark in (OLD, PROVEN) or mark.isdecimal() or (mark[0] == STALE and mark[1:].rstrip(GREW).isdecimal()):
-            return Line(int(size), float(mtime), mark, path)
+            return ListingLine(int(size), float(mtime), mark, path)
     except ValueError:
         pass
     return None
 
 
-def arriving_lines(folder: Path, spec: TargetSpec) -> dict[str, Line]:
+def arriving_lines(folder: Path, spec: TargetSpec) -> dict[str, ListingLine]:
     """Returns the files that were new in the last listing, by their escaped path."""
-    found: dict[str, Line] = {}
+    found: dict[str, ListingLine] = {}
     for text in read_texts(folder, spec):
         if f" {OLD} " not in text[:48] and (line := parse_line(text)) is not None and not line.stale:
             found[line.path] = line
@@ -207,7 +207,7 @@ class ListingWriter:
         self._file.write(json.dumps({"phd_listing": VERSION, "url": printable(spec.url), "began": began}) + "\n")
         self._files = 0
 
-    def add(self, line: Line) -> None:
+    def add(self, line: ListingLine) -> None:
         """Writes one file."""
         self._file.write(f"{line.size} {line.mtime!r} {line.mark} {line.path}\n")
         self._files += 1

@@ -16,9 +16,9 @@ from zoneinfo import ZoneInfo
 
 from restore_core import naming
 from restore_core.catalog.entry import CatalogEntry, entry_of
-from restore_core.catalog.listing import parse_line, read_texts, read_trouble, unescaped
+from restore_core.catalog.listing import ListingLine, parse_line, read_texts, read_trouble, unescaped
 from restore_core.naming import ArchiveType, printable
-from restore_core.targets.base import ArchiveRef, FileStat, ListedFile, TargetSpec
+from restore_core.targets.base import ArchiveRef, FileStat, TargetSpec
 
 _SHAPE = re.compile(
     r"(?P<scsi>[a-z]{0,4}\d{2,4})-(?P<disk>.+)\.(?:gz-(?P<full>\d{6}-\d{4})|delta-20(?P<delta>\d\d\.\d\d\.\d\d-\d{4})-\d{6}-\d{4})\.phd\Z"
@@ -60,19 +60,21 @@ def cached_entries(folder: Path, spec: TargetSpec, query: Query = EVERYTHING) ->
         if folder_text != last_folder:
             last_folder, folder_is_wanted = folder_text, _folder_is_wanted(unescaped(folder_text), query)
         if folder_is_wanted and wanted_name(name) and (line := parse_line(text)) is not None:
-            ref = ArchiveRef(target=spec.name, path=unescaped(line.path))
-            stat = FileStat(size=line.size, mtime=line.mtime)
-            found = entry_of(ref, stat, zone, settled=line.settled, stale=silent or line.stale)
+            found = entry_of(*_ref_and_stat(spec, line), zone, settled=line.settled, stale=silent or line.stale)
             if found is not None and _in_time(found, query):
                 yield found
 
 
-def files_of_size(folder: Path, spec: TargetSpec, size: int) -> Iterator[ListedFile]:
+def files_of_size(folder: Path, spec: TargetSpec, size: int) -> Iterator[tuple[ArchiveRef, FileStat]]:
     """Yields the files of exactly this size on one target, of any name, from the cache: a Full may have been renamed."""
     first = f"{size} "
     for text in read_texts(folder, spec):
         if text.startswith(first) and (line := parse_line(text)) is not None and line.settled:
-            yield ListedFile(path=unescaped(line.path), stat=FileStat(size=line.size, mtime=line.mtime))
+            yield _ref_and_stat(spec, line)
+
+
+def _ref_and_stat(spec: TargetSpec, line: ListingLine) -> tuple[ArchiveRef, FileStat]:
+    return ArchiveRef(target=spec.name, path=unescaped(line.path)), FileStat(size=line.size, mtime=line.mtime)
 
 
 def _literal(pattern: str) -> str:

@@ -69,7 +69,7 @@ class FileSystem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class DatastoreFacts:
     """What a datastore is now, or was when it was recorded. `marker` is None where there is none, or it cannot be read."""
 
     marker: str | None
@@ -86,7 +86,7 @@ class Standing(enum.Enum):
     OTHER = "another disk than recorded"
 
 
-def compare(recorded: Seen | None, now: Seen) -> Standing:
+def compare(recorded: DatastoreFacts | None, now: DatastoreFacts) -> Standing:
     """Returns which of marker and file system are as recorded. Pure."""
     if recorded is None:
         return Standing.NEW
@@ -99,11 +99,11 @@ def compare(recorded: Seen | None, now: Seen) -> Standing:
     return Standing.FILE_SYSTEM if file_system else Standing.OTHER
 
 
-def look(datastore: Path) -> Seen:
+def look(datastore: Path) -> DatastoreFacts:
     """Returns what a datastore is now. Raises `OSError` when the folder cannot be opened, or nothing can be read now."""
     fd = os.open(datastore, _FOLDER)
     try:
-        return Seen(marker=_marker(fd), file_system=_file_system(fd))
+        return DatastoreFacts(marker=_marker(fd), file_system=_file_system(fd))
     finally:
         os.close(fd)
 

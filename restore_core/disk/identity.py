@@ -15,13 +15,13 @@ _FS_IOC_GETVERSION = 0x80087601
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class FileIdentity:
     """One file. `generation` is 0 where the file system has none or it could not be read."""
 
     inode: int
     generation: int
 
-    def same(self, other: Identity) -> bool:
+    def same(self, other: FileIdentity) -> bool:
         """Whether it is the same file. An unknown generation is equal to any."""
         unknown = 0 in (self.generation, other.generation)
         return self.inode == other.inode and (unknown or self.generation == other.generation)
@@ -35,16 +35,16 @@ def generation(fd: int) -> int:
     return 0
 
 
-def identity_of(fd: int) -> Identity:
+def identity_of(fd: int) -> FileIdentity:
     """Returns the identity of an open file."""
-    return Identity(inode=os.fstat(fd).st_ino, generation=generation(fd))
+    return FileIdentity(inode=os.fstat(fd).st_ino, generation=generation(fd))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stamps:
     """A file at one moment: which one it is, and everything that changes when somebody writes it or gives it another name."""
 
-    identity: Identity
+    identity: FileIdentity
     size: int
     mtime_ns: int
     ctime_ns: int
@@ -64,7 +64,7 @@ def stamps_of(fd: int) -> Stamps:
     """Returns the stamps of an open file now."""
     facts = os.fstat(fd)
     return Stamps(
-        identity=Identity(inode=facts.st_ino, generation=generation(fd)),
+        identity=FileIdentity(inode=facts.st_ino, generation=generation(fd)),
         size=facts.st_size,
         mtime_ns=facts.st_mtime_ns,
         ctime_ns=facts.st_ctime_ns,

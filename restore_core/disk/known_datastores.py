@@ -23,7 +23,17 @@ from pathlib import Path
 
 from restore_core import durable, mounts
 from restore_core.disk.confinement import Walk
-from restore_core.disk.datastore import MARKER, FileSystem, Seen, Standing, compare, datastore_of, look, marker_text, new_marker
+from restore_core.disk.datastore import (
+    MARKER,
+    DatastoreFacts,
+    FileSystem,
+    Standing,
+    compare,
+    datastore_of,
+    look,
+    marker_text,
+    new_marker,
+)
 from restore_core.errors import TryAgainLater, WrongDatastore, from_os_error
 from restore_core.naming import printable
 
@@ -40,7 +50,7 @@ class DatastoreRecord:
     roots: tuple[Path, ...]
 
 
-Known = Mapping[str, Seen]
+KnownDatastores = Mapping[str, DatastoreFacts]
 """Path of a datastore as the settings name it -> how it was."""
 
 
@@ -115,11 +125,13 @@ def learn(datastore: Path, record: DatastoreRecord) -> Standing:
             kept = recorded.marker if recorded else None
             marker = put_marker(datastore, kept, durable_now=False) or kept
         _refuse_unrecognizable(datastore, marker, now)
-        _write(record.file, {**read_record(record.file), str(datastore): Seen(marker=marker, file_system=now.file_system)})
+        _write(
+            record.file, {**read_record(record.file), str(datastore): DatastoreFacts(marker=marker, file_system=now.file_system)}
+        )
     return standing
 
 
-def accept(datastore: Path, record: DatastoreRecord) -> Seen:
+def accept(datastore: Path, record: DatastoreRecord) -> DatastoreFacts:
     """Records the disk that is there now, and gives it a new marker, so that no other disk has the same.
 
     Raises `WrongDatastore` when it is not mounted or not there, `OSError` when the record cannot be written.
@@ -127,7 +139,7 @@ def accept(datastore: Path, record: DatastoreRecord) -> Seen:
     refuse_unmounted(datastore)
     now = _look(datastore)
     with _alone(record.file):
-        seen = Seen(marker=put_marker(datastore, None, durable_now=True), file_system=now.file_system)
+        seen = DatastoreFacts(marker=put_marker(datastore, None, durable_now=True), file_system=now.file_system)
         _refuse_unrecognizable(datastore, seen.marker, now)
         _write(record.file, {**read_record(record.file), str(datastore): seen})
     return seen
@@ -143,7 +155,7 @@ def forget(datastore: Path, record: DatastoreRecord) -> bool:
     return found is not None
 
 
-def read_record(file: Path) -> Known:
+def read_record(file: Path) -> KnownDatastores:
     """Returns all recorded datastores. Raises `WrongDatastore` when the file is damaged or a newer version's, `OSError`."""
     try:
         with file.open("rb") as opened:
@@ -196,7 +208,7 @@ def _readable_for_all(folder: int, text: bytes) -> None:
             os.close(fd)
 
 
-def _refuse_unrecognizable(datastore: Path, marker: str | None, now: Seen) -> None:
+def _refuse_unrecognizable(datastore: Path, marker: str | None, now: DatastoreFacts) -> None:
     """Refuses to record what nothing could be recognized by: every later look would call it another disk."""
     if marker is None and not now.file_system.type:
         raise TryAgainLater(
@@ -205,7 +217,7 @@ def _refuse_unrecognizable(datastore: Path, marker: str | None, now: Seen) -> No
         )
 
 
-def _look(datastore: Path) -> Seen:
+def _look(datastore: Path) -> DatastoreFacts:
     where = printable(str(datastore))
     try:
         return look(datastore)
@@ -218,7 +230,7 @@ def _look(datastore: Path) -> Seen:
         raise from_os_error(error, doing="opening the datastore", where=where) from error
 
 
-def _another_disk(datastore: Path, recorded: Seen, now: Seen) -> WrongDatastore:
+def _another_disk(datastore: Path, recorded: DatastoreFacts, now: DatastoreFacts) -> WrongDatastore:
     name = printable(datastore.name)
     marker = f"marker {recorded.marker or 'none'}, found {now.marker or 'none'}"
     system, folder = recorded.file_system.describe(), printable(recorded.file_system.folder)
@@ -244,13 +256,13 @@ def _alone(file: Path) -> Iterator[None]:
         os.close(fd)
 
 
-def _write(file: Path, known: Known) -> None:
+def _write(file: Path, known: KnownDatastores) -> None:
     document = {"version": VERSION, "datastores": {path: asdict(seen) for path, seen in sorted(known.items())}}
     durable.write_whole(file, json.dumps(document, indent=1).encode() + b"\n", mode=0o600)
 
 
-def _seen(data: dict[str, object]) -> Seen:
+def _seen(data: dict[str, object]) -> DatastoreFacts:
     marker, system = data["marker"], data["file_system"]
     if not isinstance(system, dict) or not isinstance(marker, str | None):
         raise TypeError("it is damaged")
-    return Seen(marker=marker, file_system=FileSystem(**system))
+    return DatastoreFacts(marker=marker, file_system=FileSystem(**system))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from restore_core import naming
 from restore_core.catalog import CatalogEntry
-from restore_core.replication.history import Destination, Here, History
+from restore_core.replication.history import DiskState, Here, History
 from restore_core.replication.rules import Rule, names_disk
 
 DAY = dt.timedelta(hours=24)
@@ -36,7 +36,7 @@ class Verdict(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class RuleDecision:
     """One rule in one pass. `wanted` is the time of the backup it asks for, `replica` that of the one there, or restored last.
 
     `unseen` is why nothing could be known of the disk there.
@@ -65,7 +65,7 @@ def date_of(time: dt.datetime) -> str:
     return f"{time.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def stays(draft: Decision, copies: list[CatalogEntry], at: Destination, history: History, now: dt.datetime) -> Decision:
+def stays(draft: RuleDecision, copies: list[CatalogEntry], at: DiskState, history: History, now: dt.datetime) -> RuleDecision:
     """The verdict on a path to which the backup that its rule asks for, `copies`, may not be restored."""
     draft = replace(draft, entry=copies[0])
     here = history.here
@@ -97,7 +97,7 @@ def _other(rule: Rule, wanted: CatalogEntry, here: Here, history: History, now: 
     return Verdict.OLDER, f"{why} {date_of(newest)} comes. {_AGAIN}"
 
 
-def ahead(draft: Decision, history: History, now: dt.datetime) -> Decision:
+def ahead(draft: RuleDecision, history: History, now: dt.datetime) -> RuleDecision:
     """The same decision where no backup can be restored, with what lies there, and until when that is too new for the rule."""
     here, rule = history.here, draft.rule
     if here is None or not history.lines:
@@ -109,7 +109,7 @@ def ahead(draft: Decision, history: History, now: dt.datetime) -> Decision:
     return replace(draft, reason=f"{draft.reason}; {there}")
 
 
-def not_ours(at: Destination, *, known: bool) -> str:
+def not_ours(at: DiskState, *, known: bool) -> str:
     """Why a disk is left alone; `known` says that a restore of ours was made there."""
     if at.unseen:
         return f"whose disk it is cannot be seen: {at.unseen}"

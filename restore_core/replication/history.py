@@ -26,7 +26,7 @@ _ZONES_APART = dt.timedelta(days=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Destination:
+class DiskState:
     """A disk as it is now: something lies there; a restore of ours has left it so, and nobody has written it since.
 
     `archive` and `taken` say what that restore wrote (None: its receipt does not say), `startable` whether its descriptor
@@ -106,7 +106,7 @@ class Times:
         return min(readings, key=lambda time: abs(time - taken)) if taken else max(readings)
 
 
-def history_of(lines: tuple[LedgerLine, ...], at: Destination, times: Times, now: dt.datetime) -> History:
+def history_of(lines: tuple[LedgerLine, ...], at: DiskState, times: Times, now: dt.datetime) -> History:
     """What is known of a path from its lines, in the order of the ledger, and from the disk there."""
     counted = _newest_by_name([line for line in lines if line.time <= now])
     marks = [time for line in counted if (time := times.of(line.archive)) is not None]
@@ -128,7 +128,7 @@ def _newest_by_name(lines: list[LedgerLine]) -> list[LedgerLine]:
     return [line for line, stamp in zip(lines, stamps, strict=True) if stamp >= least]
 
 
-def _here(lines: tuple[LedgerLine, ...], at: Destination, times: Times) -> Here | None:
+def _here(lines: tuple[LedgerLine, ...], at: DiskState, times: Times) -> Here | None:
     """By the receipt; one that does not say is that of the last restore by rule."""
     if not (at.exists and at.ours):
         return None

@@ -94,7 +94,7 @@ def parse_ledger(data: bytes) -> Ledger:
     return Ledger(lines=tuple(lines), bad=tuple(bad))
 
 
-def append(path: Path, line: LedgerLine) -> bool:
+def append_restore(path: Path, line: LedgerLine) -> bool:
     """Enter a restore, durably. False if that very job's restore stands there already (a crash came between). Raises `OSError`."""
     text = render(line).encode()
     at = _offset_of(text, path)

@@ -31,16 +31,16 @@ from zoneinfo import ZoneInfo
 from restore_core.catalog import CatalogEntry
 from restore_core.errors import ExitCode
 from restore_core.naming import ArchiveType, printable, scsi_colon
-from restore_core.replication.decision import DAY, Decision, Verdict, ahead, date_of, not_ours, stays
-from restore_core.replication.history import Destination, History, Times, history_of
+from restore_core.replication.decision import DAY, RuleDecision, Verdict, ahead, date_of, not_ours, stays
+from restore_core.replication.history import DiskState, History, Times, history_of
 from restore_core.replication.ledger import Ledger, LedgerLine
 from restore_core.replication.rules import Rule, names_disk
 
-__all__ = ["Decision", "Destination", "Phase", "Policy", "QueuedJob", "Verdict", "World", "select"]
+__all__ = ["DiskState", "JobPhase", "PassPolicy", "QueuedJob", "RuleDecision", "Verdict", "World", "select"]
 _OLDER_THAN_REPLICA = "the next older one is older than the replica"
 
 
-class Phase(enum.Enum):
+class JobPhase(enum.Enum):
     """Where a job is, as far as a rule cares."""
 
     ACTIVE = "active"
@@ -55,7 +55,7 @@ class QueuedJob:
 
     name: str
     state: str
-    phase: Phase
+    phase: JobPhase
     archive: str
     destination: Path
     finished: dt.datetime | None = None
@@ -63,7 +63,7 @@ class QueuedJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class PassPolicy:
     """`retry` is the wait after a first failure; it doubles up to `retry_most`."""
 
     storm_limit: int = 10
@@ -86,14 +86,14 @@ class World:
     entries: Iterable[CatalogEntry]
     ledger: Ledger
     jobs: Sequence[QueuedJob]
-    destinations: Mapping[Path, Destination]
+    destinations: Mapping[Path, DiskState]
     now: dt.datetime
     silent: Mapping[str, str] = field(default_factory=dict)
     zones: Mapping[str, ZoneInfo] = field(default_factory=dict)
     key: Callable[[Path], Hashable] = _as_written
 
 
-def select(rules: Sequence[Rule], world: World, policy: Policy) -> tuple[Decision, ...]:
+def select(rules: Sequence[Rule], world: World, policy: PassPolicy) -> tuple[RuleDecision, ...]:
     """One decision a rule, in their order. More new restores than the storm limit are all held for a person to look at."""
     matcher = _Matcher(rules, world, policy)
     decisions = tuple(matcher.decide(rule) for rule in rules)
@@ -106,7 +106,7 @@ def select(rules: Sequence[Rule], world: World, policy: Policy) -> tuple[Decisio
 class _Matcher:
     """The world, sorted for looking things up."""
 
-    def __init__(self, rules: Sequence[Rule], world: World, policy: Policy) -> None:
+    def __init__(self, rules: Sequence[Rule], world: World, policy: PassPolicy) -> None:
         self._world, self._policy = world, policy
         wanted = {(rule.vm, rule.vmdk) for rule in rules}
         self._by_name: dict[tuple[str, str], list[CatalogEntry]] = {}
@@ -123,13 +123,13 @@ class _Matcher:
         for job in world.jobs:
             self._jobs.setdefault(self._same.key(job.destination), []).append(job)
 
-    def decide(self, rule: Rule) -> Decision:
+    def decide(self, rule: Rule) -> RuleDecision:
         """The verdict on one rule."""
-        at = self._world.destinations.get(rule.destination, Destination(exists=False))
+        at = self._world.destinations.get(rule.destination, DiskState(exists=False))
         lines = tuple(self._restored.get(self._same.key(rule.destination), ()))
         history = history_of(lines, at, self._times, self._world.now)
         replica = self._replica_time(history)
-        draft = Decision(rule=rule, verdict=Verdict.NO_BACKUP, reason="", replica=replica, unseen=at.unseen)
+        draft = RuleDecision(rule=rule, verdict=Verdict.NO_BACKUP, reason="", replica=replica, unseen=at.unseen)
         found = [entry for entry in self._by_name.get((rule.vm, rule.vmdk), ()) if _fits(rule, entry)]
         deltas = [entry for entry in found if entry.name.type is ArchiveType.DELTA]
         if not deltas:
@@ -150,13 +150,13 @@ class _Matcher:
         copies = [list(group) for _, group in groupby(offered, key=lambda entry: entry.time)]
         return self._of_copies(draft, copies, at, history)
 
-    def _of_copies(self, draft: Decision, copies: list[list[CatalogEntry]], at: Destination, history: History) -> Decision:
+    def _of_copies(self, draft: RuleDecision, copies: list[list[CatalogEntry]], at: DiskState, history: History) -> RuleDecision:
         """`copies` are the fitting backups, newest first, each a list of the same backup on several targets."""
         draft = replace(draft, wanted=copies[0][0].time)
         jobs = self._jobs.get(self._same.key(draft.rule.destination), [])
         stands = stays(draft, copies[0], at, history, self._world.now)
         done = stands.verdict is Verdict.CURRENT and not history.may_restore(copies[0])
-        active = next((job for job in jobs if job.phase is Phase.ACTIVE), None)
+        active = next((job for job in jobs if job.phase is JobPhase.ACTIVE), None)
         if active is not None and not done:
             other = "" if active.archive in {str(entry.ref) for entry in copies[0]} else " with another backup"
             why = f"job {printable(active.name)} is {active.state}{other}"
@@ -171,7 +171,7 @@ class _Matcher:
             draft = replace(draft, warnings=(*draft.warnings, not_ours(at, known=True)))
         return self._of_newer(draft, copies, at, history)
 
-    def _of_newer(self, draft: Decision, copies: list[list[CatalogEntry]], at: Destination, history: History) -> Decision:
+    def _of_newer(self, draft: RuleDecision, copies: list[list[CatalogEntry]], at: DiskState, history: History) -> RuleDecision:
         """The newest of the copies may be restored; what the jobs say of it, and with `fall_back_to_older` of older ones."""
         jobs = self._jobs.get(self._same.key(draft.rule.destination), [])
         fell_back = ""
@@ -197,15 +197,15 @@ class _Matcher:
         mine = [
             job
             for job in jobs
-            if (job.phase is Phase.CANCELLED and job.archive in names) or any(_failed_on(job, entry, now) for entry in same)
+            if (job.phase is JobPhase.CANCELLED and job.archive in names) or any(_failed_on(job, entry, now) for entry in same)
         ]
         if not mine:
             return None
         last = max(mine, key=lambda job: (job.finished is not None, job.finished, job.name))
-        if last.phase is Phase.CANCELLED:
+        if last.phase is JobPhase.CANCELLED:
             why = f"job {printable(last.name)} was cancelled by a person: 'phd retry' it, or remove it from the queue"
             return Verdict.FAILED, why, False
-        failures = sum(job.phase is Phase.FAILED for job in mine)
+        failures = sum(job.phase is JobPhase.FAILED for job in mine)
         times = "once" if failures == 1 else f"{failures} times"
         what = f"job {printable(last.name)} {last.state} ({times})"
         if last.exit_code == ExitCode.BAD_DATA and self._policy.fall_back_to_older:
@@ -216,7 +216,7 @@ class _Matcher:
             return None
         return Verdict.FAILED, f"{what}: not again before {date_of(last.finished + wait)}", False
 
-    def _restore(self, draft: Decision, same: list[CatalogEntry], at: Destination, *, known: bool, why: str) -> Decision:
+    def _restore(self, draft: RuleDecision, same: list[CatalogEntry], at: DiskState, *, known: bool, why: str) -> RuleDecision:
         silent = self._world.silent
         answering = sorted((one for one in same if one.ref.target not in silent and not one.stale), key=lambda entry: entry.ref)
         if not answering:
@@ -275,7 +275,7 @@ def _fits(rule: Rule, entry: CatalogEntry) -> bool:
 def _failed_on(job: QueuedJob, entry: CatalogEntry, now: dt.datetime) -> bool:
     """A failure of this very archive, that does not belong to an earlier file of its name."""
     replaced = job.finished is not None and job.finished.timestamp() < entry.stat.mtime <= now.timestamp()
-    return job.phase is Phase.FAILED and job.archive == str(entry.ref) and not replaced
+    return job.phase is JobPhase.FAILED and job.archive == str(entry.ref) and not replaced
 
 
 def _best_copies(same: list[CatalogEntry], jobs: list[QueuedJob], now: dt.datetime) -> list[CatalogEntry]:

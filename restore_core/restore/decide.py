@@ -14,14 +14,15 @@ from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.digests import BlockDigest
 from restore_core.disk.allocation import shares_blocks
 from restore_core.disk.destination import Destination, open_destination
-from restore_core.disk.identity import Identity, identity_of
+from restore_core.disk.identity import FileIdentity, identity_of
 from restore_core.errors import Diverged
 from restore_core.naming import printable
 from restore_core.restore.existing import ALLOCATING, ExistingDisk
 from restore_core.restore.plan import summary
 from restore_core.restore.receipt import DigestsFile, Receipt, Receipts
-from restore_core.restore.request import PlanSummary, RestoreRequest, Stop
+from restore_core.restore.request import PlanSummary, RestoreRequest
 from restore_core.restore.survey import CLEAR, Survey, holds_digests, survey_disk, survey_known
+from restore_core.targets.base import Stop
 
 
 class Way(enum.Enum):
@@ -207,7 +208,7 @@ def _we_allocated(record: dict[str, Any] | None, destination: Destination) -> bo
         return False
     fd = destination.open(destination.disk_name)
     try:
-        return identity_of(fd).same(Identity(inode=record["inode"], generation=record["generation"]))
+        return identity_of(fd).same(FileIdentity(inode=record["inode"], generation=record["generation"]))
     finally:
         os.close(fd)
 

@@ -18,9 +18,8 @@ from restore_core.restore.recovery import recover, recover_to
 from restore_core.restore.redo import in_its_place
 from restore_core.restore.redo import pending as redo_is_pending
 from restore_core.restore.redo_file import Side
-from restore_core.restore.request import Stop
 from restore_core.targets import TargetSet
-from restore_core.targets.base import ArchiveRef
+from restore_core.targets.base import ArchiveRef, Stop
 
 
 def restore_vmx(ref: ArchiveRef, targets: TargetSet, folder: Path, datastores: DatastoreRecord | None = None) -> Path:

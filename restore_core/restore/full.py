@@ -23,8 +23,9 @@ from restore_core.restore.publish import descriptor_text, prepare_descriptor, sh
 from restore_core.restore.recovery import recover
 from restore_core.restore.refusals import refuse_beside_a_script, refuse_existing, refuse_unwritable
 from restore_core.restore.replace import finish, publish_new, replace
-from restore_core.restore.request import Phase, PlanSummary, Progress, Provision, Reporter, RestoreOutcome, RestoreRequest, Stop
+from restore_core.restore.request import Phase, PlanSummary, Progress, Provision, Reporter, RestoreOutcome, RestoreRequest
 from restore_core.targets import TargetSet
+from restore_core.targets.base import Stop
 
 
 def restore_full(request: RestoreRequest, targets: TargetSet, *, reporter: Reporter, stop: Stop) -> RestoreOutcome:

@@ -25,8 +25,9 @@ from restore_core.archive.index_map import BLOCKS_PER_PAGE, FULL, MapPage
 from restore_core.disk.sink import Sink
 from restore_core.errors import BadArchive, PhdError, from_os_error
 from restore_core.restore.plan import CopyFailed, DeltaUnit, Feed, FullUnit, failing_copy, walk
-from restore_core.restore.request import Phase, PlanSummary, Progress, Reporter, Stop
+from restore_core.restore.request import Phase, PlanSummary, Progress, Reporter
 from restore_core.restore.survey import Survey
+from restore_core.targets.base import Stop
 from restore_core.targets.read_ahead import Fetch
 
 _TICK = 0.25

@@ -15,10 +15,10 @@ from restore_core.restore.existing import ChangedMeanwhile
 from restore_core.restore.fulls.find import copies_in_catalog, proven_full
 from restore_core.restore.plan import summary
 from restore_core.restore.refusals import refusals, refusals_of_missing_folders, refuse_rights, refuse_space
-from restore_core.restore.request import PlanSummary, Reporter, RestoreRequest, Stop
+from restore_core.restore.request import PlanSummary, Reporter, RestoreRequest
 from restore_core.restore.run import open_delta
 from restore_core.targets import TargetSet
-from restore_core.targets.base import never_stop
+from restore_core.targets.base import Stop, never_stop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

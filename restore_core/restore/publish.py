@@ -19,7 +19,8 @@ from restore_core.disk.scan import is_zero
 from restore_core.disk.vmdk import render_descriptor
 from restore_core.errors import BadArchive, BlockMismatch, DestinationExists
 from restore_core.naming import printable
-from restore_core.restore.request import Provision, RestoreRequest, Stop, VmxChoice
+from restore_core.restore.request import Provision, RestoreRequest, VmxChoice
+from restore_core.targets.base import Stop
 
 
 def descriptor_text(destination: Destination, request: RestoreRequest, size: int, original: bytes | None) -> str | None:

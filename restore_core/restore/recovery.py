@@ -20,7 +20,7 @@ from restore_core.archive.digests import BlockDigest
 from restore_core.disk.alone import Alone, alone, in_use, lock_image
 from restore_core.disk.destination import HIDDEN_SUFFIX, REDO_SUFFIX, STAGED_SUFFIX, Destination
 from restore_core.disk.hold import Hold
-from restore_core.disk.identity import Identity, identity_of
+from restore_core.disk.identity import FileIdentity, identity_of
 from restore_core.disk.locks import refuse_lock_files
 from restore_core.disk.vmdk import load_descriptor
 from restore_core.errors import BadData, Diverged, TryAgainLater
@@ -30,8 +30,8 @@ from restore_core.restore.publish import prepare_descriptor, show_descriptor
 from restore_core.restore.receipt import Receipt, Receipts, boot_id
 from restore_core.restore.redo_file import RedoFile, Side, sides_on_disk
 from restore_core.restore.replace import CANNOT_EXCHANGE, Replacement, back_to_part, third_file
-from restore_core.restore.request import Stop
 from restore_core.restore.survey import holds_digests
+from restore_core.targets.base import Stop
 
 _NOT_THERE = "deleted the redo file of a disk that is not there any more"
 _WAYS_OUT = "'phd recover DISK' finishes the change, --back takes it back, --as-it-is gives the disk its name as it is."
@@ -321,7 +321,7 @@ def _opened(destination: Destination, *, copied: bool = False) -> Iterator[tuple
         except FileNotFoundError as error:
             raise _NotTheDisk from error
         stack.callback(os.close, disk)
-        same = identity_of(disk).same(Identity(inode=file.footer.inode, generation=file.footer.generation))
+        same = identity_of(disk).same(FileIdentity(inode=file.footer.inode, generation=file.footer.generation))
         if not same and hidden == name:
             raise _NotTheDisk
         if not same and not copied:

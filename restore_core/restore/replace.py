@@ -21,7 +21,7 @@ from restore_core import durable
 from restore_core.disk.alone import Alone, alone, ctime_of, in_use, leased, lock_image
 from restore_core.disk.destination import HIDDEN_SUFFIX, Destination
 from restore_core.disk.hold import Hold
-from restore_core.disk.identity import Identity, Stamps, stamps_of
+from restore_core.disk.identity import FileIdentity, Stamps, stamps_of
 from restore_core.errors import DestinationError, DestinationExists, TryAgainLater, is_no_answer
 from restore_core.naming import printable
 from restore_core.restore.existing import ChangedMeanwhile, ExistingDisk
@@ -50,7 +50,7 @@ class RecordedFile:
 
     def is_it(self, stamps: Stamps) -> bool:
         """Whether it is the same file, whatever was written to it."""
-        return Identity(inode=self.inode, generation=self.generation).same(stamps.identity)
+        return FileIdentity(inode=self.inode, generation=self.generation).same(stamps.identity)
 
     def unchanged(self, fd: int) -> bool:
         """Whether the open file is this one and nobody wrote it since."""

@@ -220,10 +220,3 @@ class Reporter(Protocol):
 
     def progress(self, progress: Progress) -> None:
         """How far it is."""
-
-
-class Stop(Protocol):
-    """Asked between blocks. `keep_part` of the restore decides about leftovers."""
-
-    def __call__(self) -> None:
-        """Return to go on; raise `Stopped` when the restore must end."""

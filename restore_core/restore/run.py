@@ -48,10 +48,10 @@ from restore_core.restore.refusals import (
     refuse_rights,
     refuse_space,
 )
-from restore_core.restore.request import KeepPart, Reporter, RestoreOutcome, RestoreRequest, Stop
+from restore_core.restore.request import KeepPart, Reporter, RestoreOutcome, RestoreRequest
 from restore_core.restore.writer import Writer
 from restore_core.targets import TargetSet
-from restore_core.targets.base import ArchiveRef
+from restore_core.targets.base import ArchiveRef, Stop
 
 _SURVEYS_AGAIN = 2
 

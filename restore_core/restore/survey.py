@@ -20,7 +20,8 @@ from restore_core.archive.full_reader import block_length
 from restore_core.archive.index_map import BLOCKS_PER_PAGE, ZERO, MapPage
 from restore_core.disk.scan import SEGMENT_SIZE, in_order, read_segment
 from restore_core.restore.plan import KEPT, counted
-from restore_core.restore.request import PlanSummary, Stop
+from restore_core.restore.request import PlanSummary
+from restore_core.targets.base import Stop
 
 KEEP: Final = 0
 WRITE: Final = 1

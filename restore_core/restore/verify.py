@@ -16,9 +16,9 @@ from restore_core.naming import ArchiveType
 from restore_core.restore.fulls.find import proven_full
 from restore_core.restore.pipeline import Pipeline, ProgressReport
 from restore_core.restore.plan import CopyFailed, summary
-from restore_core.restore.request import Phase, Reporter, Stop
+from restore_core.restore.request import Phase, Reporter
 from restore_core.targets import TargetSet
-from restore_core.targets.base import ArchiveRef, ByteSource
+from restore_core.targets.base import ArchiveRef, ByteSource, Stop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,8 +22,9 @@ from restore_core.restore.pipeline import Pipeline, ProgressReport
 from restore_core.restore.publish import descriptor_text, prepare_descriptor, show_descriptor
 from restore_core.restore.receipt import Receipt, Receipts
 from restore_core.restore.replace import finish, publish_new, replace
-from restore_core.restore.request import Phase, Provision, Reporter, RestoreRequest, Stop
+from restore_core.restore.request import Phase, Provision, Reporter, RestoreRequest
 from restore_core.restore.survey import Survey
+from restore_core.targets.base import Stop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 A new kind of target is one module and one row here. The module has
 
     open_target(spec, address, limits, stop) -> Target
-    ask_identity(spec, address, file, limits) -> Identity        only where the row has a `trust_file`
+    ask_identity(spec, address, file, limits) -> ServerIdentity        only where the row has a `trust_file`
 
 and is imported when the first target of its kind is opened: SSH takes 116 ms and 40 MB that a local restore need not pay.
 """
@@ -20,7 +20,7 @@ from typing import Protocol, cast
 from restore_core.errors import ConfigurationError
 from restore_core.naming import printable
 from restore_core.targets.base import DEFAULT_LIMITS, Address, ServerLimits, Stop, Target, TargetSpec
-from restore_core.targets.remote.trust import Identity
+from restore_core.targets.remote.trust import ServerIdentity
 
 
 class KindModule(Protocol):
@@ -29,7 +29,7 @@ class KindModule(Protocol):
     def open_target(self, spec: TargetSpec, address: Address, limits: ServerLimits, stop: Stop | None) -> Target:
         """Returns the target. A server is not asked before the first call of it."""
 
-    def ask_identity(self, spec: TargetSpec, address: Address, file: str, limits: ServerLimits) -> Identity:
+    def ask_identity(self, spec: TargetSpec, address: Address, file: str, limits: ServerLimits) -> ServerIdentity:
         """Asks the server who it is, without logging in. `file` holds the identities that are trusted."""
 
 
@@ -93,7 +93,7 @@ def address_of(spec: TargetSpec) -> Address:
     return Address(scheme=url.scheme, host=url.hostname or "", port=port, user=user, root=root)
 
 
-def identity_of(spec: TargetSpec, limits: ServerLimits = DEFAULT_LIMITS) -> Identity:
+def identity_of(spec: TargetSpec, limits: ServerLimits = DEFAULT_LIMITS) -> ServerIdentity:
     """Asks the server who it is, without logging in. Raises `TargetUnavailable`, `ConfigurationError`."""
     kind, address = kind_of(spec), address_of(spec)
     if kind.trust_file is None:

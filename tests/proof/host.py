@@ -20,9 +20,9 @@ from pathlib import Path
 
 from phd_daemon.config.load import load_config
 from phd_daemon.daemon.ends import drop_part, enter
-from phd_daemon.daemon.policy import door_policy
 from phd_daemon.daemon.starts import work_order
 from phd_daemon.host.datastores import learn_from, record_of
+from phd_daemon.spool.intake import intake_rules
 from phd_daemon.spool.keeper import Keeper, WorkerEnd
 from phd_daemon.spool.layout import Spool, State, parse_name
 from phd_daemon.spool.record import JobRecord
@@ -94,7 +94,7 @@ class Host:
                 f'[targets.t]\nurl = "file://{goods.folder}"\n'
             )
         self.config = load_config(self.settings)
-        self.policy = door_policy(self.config)
+        self.policy = intake_rules(self.config)
         check_spool(self.spool)
         self.recover()
 

@@ -9,7 +9,7 @@ import datetime as dt
 from dataclasses import dataclass, field
 
 from restore_core.catalog import CatalogEntry
-from restore_core.replication.selection import Decision, Verdict
+from restore_core.replication.selection import RuleDecision, Verdict
 
 EPOCH = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 HOUR, DAY = 60, 1440
@@ -42,7 +42,7 @@ class Model:
         """What the wall shows."""
         return self.now + self.offset
 
-    def wrong(self, number: int, decision: Decision) -> str:
+    def wrong(self, number: int, decision: RuleDecision) -> str:
         """What is wrong with a decision, by the promise alone; "" for nothing."""
         path = self.paths[number]
         lines = [(written, backup) for at, written, backup in self.lines if at == number]
@@ -63,7 +63,7 @@ class Model:
             return f"OLDER is {'' if said else 'not '}said of {mine}, asked for {asked}"
         return ""
 
-    def _wrong_restore(self, asked: int | None, lines: list[tuple[int, int]], path: Replica, decision: Decision) -> str:
+    def _wrong_restore(self, asked: int | None, lines: list[tuple[int, int]], path: Replica, decision: RuleDecision) -> str:
         taken = minute_of(decision.entry)
         if taken is None or taken != asked:
             return f"restores {taken}, asked for {asked}"

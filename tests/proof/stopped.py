@@ -23,7 +23,8 @@ from restore_core import durable
 from restore_core.disk import allocation, alone, locks
 from restore_core.disk.destination import Destination
 from restore_core.errors import PhdError
-from restore_core.restore.request import RestoreOutcome, Stop
+from restore_core.restore.request import RestoreOutcome
+from restore_core.targets.base import Stop
 
 Work = Callable[[Stop], RestoreOutcome]
 NEVER = 1 << 30

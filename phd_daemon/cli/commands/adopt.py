@@ -12,8 +12,7 @@ from phd_daemon.cli.complete import files
 from phd_daemon.cli.interrupt import interruptible
 from phd_daemon.cli.options import command, config_option, open_targets, scsi_option
 from phd_daemon.host.catalog import written_to
-from phd_daemon.host.process import forbid_core_dumps, tune_malloc
-from phd_daemon.operations.installation import archive_ref, read_config
+from phd_daemon.operations.installation import archive_ref, prepare_process, read_config
 from phd_daemon.show import output
 from phd_daemon.show.live import FullLine, LiveReport
 from restore_core.backup.adopt import adopt_full
@@ -36,8 +35,7 @@ def adopt(*, full: str, vm: str | None, uuid: str | None, scsi: str | None, conf
     settings = read_config(config)
     targets = open_targets(settings)
     ref = archive_ref(full, targets.specs)
-    forbid_core_dumps()
-    tune_malloc()
+    prepare_process()
     asked = Asked(vm=vm, uuid=uuid, scsi=scsi)
     report = LiveReport(FullLine())
     with interruptible() as stop:

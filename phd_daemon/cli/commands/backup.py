@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import click
@@ -11,9 +10,10 @@ from phd_daemon.cli.complete import target_names
 from phd_daemon.cli.interrupt import Interrupt, interruptible
 from phd_daemon.cli.options import command, config_option, json_option, open_targets, scsi_option
 from phd_daemon.host.catalog import catalog_of, written_to
-from phd_daemon.host.process import forbid_core_dumps, tune_malloc
-from phd_daemon.operations.installation import known_target, read_config
+from phd_daemon.operations.installation import known_target, prepare_process, read_config
 from phd_daemon.show import output
+from phd_daemon.show.live import LiveLine
+from phd_daemon.show.progress import percent
 from phd_daemon.show.times import parse_date
 from restore_core.archive.frames import Effort
 from restore_core.backup.run import BackupOptions, BackupReporter, BackupResult
@@ -67,8 +67,7 @@ def backup(
         held=catalog_of(settings).held(targets.specs[name]),
         scratch=settings.backup.staging_dir,
     )
-    forbid_core_dumps()
-    tune_malloc()
+    prepare_process()
     with interruptible() as stop:
         report = BackupReport(stop, quiet=as_json)
         try:
@@ -89,36 +88,24 @@ def backup(
 
 
 class BackupReport(BackupReporter):
-    """Progress of a backup: a line drawn over and over on a terminal, one every 5 s elsewhere."""
+    """Shows how far a backup is; nothing of it with `quiet`."""
 
     def __init__(self, stop: Interrupt, *, quiet: bool) -> None:
         self._stop = stop
-        self._quiet = quiet
-        self._terminal = output.on_a_terminal()
-        self._shown = time.monotonic()
-        self._drawn = False
+        self._live = LiveLine(say=lambda _: None) if quiet else LiveLine()
 
     def note(self, text: str) -> None:
-        """One line of what was decided."""
-        if not self._quiet:
-            output.say(text)
+        """Shows one line of what was decided."""
+        self._live.note(text)
 
     def progress(self, disk: str, done: int, total: int) -> None:
-        """Bytes of the disk that are done; raises `Stopped` when a signal came."""
+        """Takes how many bytes of the disk are done. Raises `Stopped` when a signal came."""
         self._stop()
-        now = time.monotonic()
-        if self._quiet or now - self._shown < (0.25 if self._terminal else 5.0):
-            return
-        self._shown = now
-        percent = 100 * done // total if total else 100
-        text = f"{printable(disk)}: {percent}%, {done >> 20} mb of {total >> 20} mb"
-        output.redraw(text) if self._terminal else output.say(text)
-        self._drawn = self._terminal
+        self._live.show(lambda _: f"{printable(disk)}: {int(percent(done, total))}%, {done >> 20} mb of {total >> 20} mb")
 
     def close(self) -> None:
-        """Leave the line that was drawn."""
-        if self._drawn:
-            output.say()
+        """Goes to the next line of the terminal."""
+        self._live.end()
 
 
 def _data(result: BackupResult) -> dict[str, object]:

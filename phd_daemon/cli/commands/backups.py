@@ -16,7 +16,7 @@ from phd_daemon.operations.backups import Maps, search
 from phd_daemon.operations.installation import known_target, read_config
 from phd_daemon.show import output
 from phd_daemon.show.archives import type_of
-from phd_daemon.show.times import parse_moment
+from phd_daemon.show.times import minute, parse_moment
 from restore_core.catalog import CatalogEntry
 from restore_core.catalog.query import Query
 from restore_core.errors import ExitCode
@@ -82,7 +82,7 @@ def backups(
 
 
 def _complain(known: Iterable[Indexed], growing: int) -> int:
-    """What the list does not show by itself."""
+    """Prints what the list does not show by itself. Returns the exit code."""
     if growing:
         output.complain(
             f"{growing} of these are so new that they may still be on their way: they are not offered for a restore yet"
@@ -90,18 +90,14 @@ def _complain(known: Iterable[Indexed], growing: int) -> int:
     silent = [one for one in known if one.problem]
     partial = [one for one in known if one.partial]
     for one in partial:
-        since = _clock(min(gap.since for gap in one.gaps))
+        since = minute(min(gap.since for gap in one.gaps))
         output.complain(f"{one.partial}, since {since}; what it held there before is shown as not seen")
     for one in silent:
-        as_of = f"shown as of {_clock(one.head.began)}" if one.head else "never listed"
+        as_of = f"shown as of {minute(one.head.began)}" if one.head else "never listed"
         output.complain(
-            f"{one.problem}; {as_of}, no answer since {_clock(one.stale_since or time.time())}\n  'phd index' looks again."
+            f"{one.problem}; {as_of}, no answer since {minute(one.stale_since or time.time())}\n  'phd index' looks again."
         )
     return ExitCode.UNAVAILABLE if silent or partial else ExitCode.DONE
-
-
-def _clock(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
 def _row(entry: CatalogEntry, maps: Maps) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""`phd daemon`: the service. In the foreground for systemd and for looking at it, detached the classic way with `--detach`."""
+"""`phd daemon`: runs the service, in the foreground for systemd, or in the background with `--detach`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def daemon(*, detach: bool, config: Path | None) -> int:
     from phd_daemon.daemon.systemd import Notifier
 
     settings = read_config(config)
-    # What is wrong is said here, in the foreground, with an exit code: a detached daemon has nobody to tell.
+    # Errors are reported here, in the foreground, with an exit code: a detached daemon could not report them.
     lock = open_spool(settings)
     service = Service(settings, lock=lock, notifier=Notifier(os.environ), command=WORKER, on_event=logs.log_event)
     if detach:
@@ -60,10 +60,10 @@ def _detached(service: Service, settings: Config, spool_lock: PidLock) -> int:
         detach_process=True,
         umask=UMASK,
         working_directory="/",
-        # Both locks are open files: they live through the double fork. Everything else is opened inside.
+        # Both locks are open files that stay open in the daemon. Everything else is opened inside.
         pidfile=pid_lock,
         files_preserve=[spool_lock.fileno(), pid_lock.fileno()],
-        # The map replaces the default one as a whole. SIGTERM before the loop is up: nothing has begun, just go.
+        # This replaces the whole default map. SIGTERM before the loop runs ends the process: nothing has begun.
         signal_map={
             signal.SIGTSTP: None,
             signal.SIGTTIN: None,

@@ -1,4 +1,4 @@
-"""`phd datastores`: which disk each datastore is, and whether it is there. `accept`, `forget`: what only a person can say."""
+"""`phd datastores`: prints which disk each datastore is, and whether it is mounted; `accept` and `forget` change the record."""
 
 from __future__ import annotations
 

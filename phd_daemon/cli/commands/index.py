@@ -1,4 +1,4 @@
-"""`phd index`: look at all targets now, side by side, and keep what they hold."""
+"""`phd index`: lists all targets now, at the same time, and keeps what they hold in the catalog."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from phd_daemon.cli.interrupt import interruptible
-from phd_daemon.cli.options import command, config_option, json_option
+from phd_daemon.cli.options import NO_TARGETS, command, config_option, json_option
 from phd_daemon.host.catalog import fresh_catalog
 from phd_daemon.operations.installation import read_config
 from phd_daemon.show import output
-from phd_daemon.show.words import counted
+from phd_daemon.show.output import counted
+from phd_daemon.show.times import minute
 from restore_core.catalog.index import Indexed
 from restore_core.catalog.listing import KnownGap
 from restore_core.errors import ExitCode
@@ -32,7 +33,7 @@ def index(*, as_json: bool, config: Path | None) -> int:
     if as_json:
         output.as_json([_data(one) for one in known])
     elif not known:
-        output.say("no targets: add [targets.NAME] to the settings (--config FILE, else $PHD_CONFIG, else /etc/phd/phd.toml)")
+        output.say(NO_TARGETS)
     else:
         output.table(("TARGET", "STATE", "ARCHIVES", "FILES"), [_row(one) for one in known])
         for line in notes(known):
@@ -44,7 +45,7 @@ def index(*, as_json: bool, config: Path | None) -> int:
 
 
 def notes(known: Iterable[Indexed]) -> Iterator[str]:
-    """What could not be seen and hides no backup: one line a target."""
+    """Yields one line for each target on which something cannot be listed that hides no backup."""
     for one in known:
         if one.head and one.head.notes:
             yield f"{one.target}: passed over: {shown([note.gap for note in one.head.notes])}"
@@ -55,13 +56,9 @@ def _row(one: Indexed) -> tuple[str, ...]:
     if not one.trouble:
         return one.target, "indexed", str(one.archives), files
     if one.problem:
-        return one.target, f"stale since {_clock(one.stale_since or time.time())}: {one.problem}", str(one.archives), files
-    since = _clock(min(gap.since for gap in one.gaps))
+        return one.target, f"stale since {minute(one.stale_since or time.time())}: {one.problem}", str(one.archives), files
+    since = minute(min(gap.since for gap in one.gaps))
     return one.target, f"in part since {since}: {shown([gap.gap for gap in one.gaps])}", str(one.archives), files
-
-
-def _clock(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
 def _data(one: Indexed) -> dict[str, object]:

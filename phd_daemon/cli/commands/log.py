@@ -1,4 +1,4 @@
-"""`phd log JOB [-f]`: a job's log, live until the job is final. ^C leaves the viewer only."""
+"""`phd log JOB [-f]`: prints the log of a job; with -f until the job is final. ^C ends the command, not the job."""
 
 from __future__ import annotations
 

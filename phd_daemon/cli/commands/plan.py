@@ -1,4 +1,4 @@
-"""`phd plan DELTA --to PATH`: which Fulls there are, what a restore would move, where from, and why. No disk is written."""
+"""`phd plan DELTA --to PATH`: prints what a restore would move, from where, and why. No disk is written."""
 
 from __future__ import annotations
 
@@ -11,18 +11,16 @@ import click
 from phd_daemon.cli.complete import files
 from phd_daemon.cli.interrupt import interruptible
 from phd_daemon.cli.options import command, config_option, full_option, json_option, open_targets, to_option
-from phd_daemon.host.catalog import fresh_catalog
-from phd_daemon.host.datastores import readable_record
-from phd_daemon.operations.installation import archive_ref, destination, read_config, receipts_folder
+from phd_daemon.operations import restore as operations
+from phd_daemon.operations.installation import archive_ref, destination, read_config
+from phd_daemon.operations.restore import request_for
 from phd_daemon.show import output
-from phd_daemon.show.live import LiveReport
+from phd_daemon.show.live import LiveLine, LiveReport
 from restore_core.archive.header import DeltaHeader
 from restore_core.naming import printable
-from restore_core.restore.decide import exists
-from restore_core.restore.fulls.candidates import Candidate, candidates
-from restore_core.restore.preview import Preview, plan_delta
+from restore_core.restore.fulls.candidates import Candidate
+from restore_core.restore.preview import Preview
 from restore_core.restore.request import PlanSummary, RestoreOptions, RestoreRequest
-from restore_core.restore.run import open_delta
 
 
 @command(stays_done=False)
@@ -35,35 +33,31 @@ def plan(delta: str, to: str, full: str | None, as_json: bool, config: Path | No
     """Show what a restore of DELTA would move, and from which Full. Both archives are checked as a restore checks them."""
     settings = read_config(config)
     targets = open_targets(settings)
-    request = RestoreRequest(
-        delta=archive_ref(delta, targets.specs),
-        destination=destination(to),
-        full=archive_ref(full, targets.specs) if full else None,
-        options=RestoreOptions(overwrite=True),
-        records=receipts_folder(settings),
-        datastores=readable_record(settings),
-        catalog=settings.catalog_folder,
-        catalog_max_age=settings.index.max_age,
+    reference = archive_ref(full, targets.specs) if full else None
+    there = RestoreOptions(overwrite=True)
+    request = request_for(
+        settings, delta=archive_ref(delta, targets.specs), destination=destination(to), full=reference, options=there
     )
-    report = _Silent() if as_json else LiveReport()
+    report = LiveReport(live=LiveLine(say=lambda _: None)) if as_json else LiveReport()
     with interruptible() as stop:
         targets.stop = stop
-        with open_delta(request, targets) as opened, fresh_catalog(settings, stop=stop) as catalog:
-            head = opened.header
-            fulls = candidates(opened, catalog, targets) if head.blocks_full else []
-        preview = plan_delta(request, targets, reporter=report, stop=stop)
-    found, there = preview.plan, exists(request)
+        made = operations.plan(settings, request, targets, reporter=report, stop=stop)
+    preview, found = made.preview, made.preview.plan
     if as_json:
-        data = {"delta": _delta_data(request, head), "fulls": [_full_data(one) for one in fulls], "needs_overwrite": there}
+        data = {
+            "delta": _delta_data(request, made.header),
+            "fulls": [_full_data(one) for one in made.fulls],
+            "needs_overwrite": made.needs_overwrite,
+        }
         refused = [{"exit_code": int(one.exit_code), "what": one.message, "remedy": one.remedy} for one in preview.refusals]
         output.as_json({**asdict(found), **data, "way": preview.way, "refusals": refused})
         _end_with(preview)
         return
-    output.say(f"\nDelta: {request.delta}\n  of {head.describe()}")
-    _show_fulls(fulls)
+    output.say(f"\nDelta: {request.delta}\n  of {made.header.describe()}")
+    _show_fulls(made.fulls)
     output.say(f"\n{found.disk_size} bytes of disk in blocks of {found.block_size} bytes")
     output.table(("BLOCKS", "BYTES", "FROM", "WHY"), _rows(found))
-    if there:
+    if made.needs_overwrite:
         where = printable(str(request.destination))
         output.say(f"\n{where} is there already: a restore needs --overwrite, and then takes this way: {preview.way}")
     for refusal in preview.refusals:
@@ -72,13 +66,13 @@ def plan(delta: str, to: str, full: str | None, as_json: bool, config: Path | No
 
 
 def _end_with(preview: Preview) -> None:
-    """End as the restore would: the first refusal's exit code says whether it can be tried again."""
+    """Ends as the restore would: the exit code of the first refusal says whether it can be tried again."""
     if preview.refusals:
         sys.exit(preview.refusals[0].exit_code)
 
 
 def _show_fulls(fulls: list[Candidate]) -> None:
-    """The candidates, `*` at those that are proven. The first of them is what a restore takes, or a copy that comes faster."""
+    """Prints the Fulls, proven ones with `*`. A restore takes the first one, or a copy of it that is faster to read."""
     if not fulls:
         output.say("Full: not needed, or not known to the catalog")
         return
@@ -115,8 +109,3 @@ def _rows(found: PlanSummary) -> list[tuple[str, str, str, str]]:
         (found.delta_blocks, found.delta_bytes, "Delta", "changed since the Full"),
     ]
     return [(str(blocks), str(size), source, why) for blocks, size, source, why in parts]
-
-
-class _Silent(LiveReport):
-    def note(self, text: str) -> None:
-        del text

@@ -1,4 +1,4 @@
-"""`phd queue [--watch]`: the spool as a table. It reads the folder and the status files, so it is right with the daemon down."""
+"""`phd queue [--watch]`: prints all jobs as a table. It reads the spool, so it is right when no daemon runs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from phd_daemon.cli.options import command, config_option, json_option
+from phd_daemon.cli.options import command, config_option, json_option, warn_if_nobody_serves
 from phd_daemon.operations.installation import read_config
 from phd_daemon.operations.queue import jobs
 from phd_daemon.show import output
-from phd_daemon.spool.snapshot import JobView, nobody_serves
+from phd_daemon.show.times import minute
+from phd_daemon.spool.snapshot import JobView
 from phd_daemon.spool.status_file import in_one_line
 from restore_core.errors import UsageError
 from restore_core.naming import printable
@@ -43,8 +44,8 @@ def queue(*, watch: bool, as_json: bool, config: Path | None) -> None:
         output.as_json([_data(view) for view in views])
         return
     _print(views)
-    if any(view.state.moves_on for view in views) and nobody_serves(settings.queue.spool):
-        output.complain("no daemon is running on this spool: nothing will happen until 'phd daemon' is started")
+    if any(view.state.moves_on for view in views):
+        warn_if_nobody_serves(settings)
 
 
 def _watch(settings: Config) -> None:
@@ -67,11 +68,10 @@ def _print(views: tuple[JobView, ...]) -> None:
 
 
 def _row(view: JobView) -> tuple[str, ...]:
-    since = time.strftime("%Y-%m-%d %H:%M", time.localtime(view.since))
     what = view.progress.line if view.progress else in_one_line(view.why)
     note = f" [{view.note}]" if view.note else ""
     priority, to = str(view.priority), printable(view.restore_to)
-    return (printable(view.name), view.state.meaning, priority, printable(view.submitter), since, to, f"{what}{note}")
+    return (printable(view.name), view.state.meaning, priority, printable(view.submitter), minute(view.since), to, f"{what}{note}")
 
 
 def _data(view: JobView) -> dict[str, object]:

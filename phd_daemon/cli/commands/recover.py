@@ -1,4 +1,4 @@
-"""`phd recover DISK`: ends a change of a disk that a crash or an error interrupted, the way a person decides."""
+"""`phd recover DISK`: finishes or takes back a change of a disk that a crash or an error interrupted."""
 
 from __future__ import annotations
 

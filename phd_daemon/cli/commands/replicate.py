@@ -1,4 +1,4 @@
-"""`phd replicate [--dry-run]`: one pass now, with or without a daemon; what it did for each rule, and why."""
+"""`phd replicate [--dry-run]`: runs one pass now, with or without a daemon, and prints what it did for each rule and why."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from phd_daemon.cli.options import command, config_option, json_option
+from phd_daemon.cli.options import command, config_option, json_option, warn_if_nobody_serves
 from phd_daemon.operations.installation import read_config, spool_of
 from phd_daemon.operations.rules import troubles
 from phd_daemon.replication.pass_record import Pass
 from phd_daemon.show import output
 from phd_daemon.show.rules import TITLES, rule_row
-from phd_daemon.spool.snapshot import nobody_serves
 
 if TYPE_CHECKING:
     from phd_daemon.config.model import Config
@@ -28,19 +27,19 @@ def replicate(*, dry_run: bool, as_json: bool, config: Path | None) -> int:
     from phd_daemon.replication import one_pass as passes
 
     settings = read_config(config)
-    spool = spool_of(settings)
+    spool_of(settings)
     done = passes.dry_run(settings) if dry_run else _run(settings)
     if as_json:
         output.as_json(done.document())
     else:
         show_pass(done)
-        if done.jobs and nobody_serves(spool.folder):
-            output.complain("no daemon is running on this spool: nothing will happen until 'phd daemon' is started")
+        if done.jobs:
+            warn_if_nobody_serves(settings)
     return passes.exit_code(done)
 
 
 def _run(settings: Config) -> Pass:
-    """A pass of our own, after the one that may be running: its look at the targets is older than what was just asked."""
+    """Runs a pass, after the end of one that is running: that one may have listed the targets before this was asked."""
     from phd_daemon.replication import one_pass as passes
 
     try:
@@ -51,7 +50,7 @@ def _run(settings: Config) -> Pass:
 
 
 def show_pass(done: Pass) -> None:
-    """Every rule with its decision, then what is wrong, then the summary."""
+    """Prints every rule with its decision, then what is wrong, then the summary."""
     if done.findings.decisions:
         output.table(TITLES, [rule_row(one, done.refused, dry_run=done.dry_run) for one in done.findings.decisions])
     show_troubles(done)

@@ -1,4 +1,4 @@
-"""`phd rules check`, `edit` and `load`: the rules of replication, looked at, changed and extended."""
+"""`phd rules check`, `edit` and `load`: shows, edits and extends the rules of replication."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import click
 from phd_daemon.cli.options import config_option, json_option
 from phd_daemon.operations.installation import read_config
 from phd_daemon.show import output
+from phd_daemon.show.output import counted
 from phd_daemon.show.rules import LINE_TITLES, holds, line_rows, no_rules
-from phd_daemon.show.words import counted
 from restore_core.errors import ExitCode
 from restore_core.naming import printable
 
 if TYPE_CHECKING:
-    from phd_daemon.replication.rules_edit import Answer, Checked
+    from phd_daemon.replication.rules_edit import CheckedRules, CopyAnswer
 
 
 @click.group()
@@ -72,13 +72,13 @@ def edit(*, config: Path | None) -> int:
     return ExitCode.BAD_DATA if checked.problems else ExitCode.DONE
 
 
-def _decide(checked: Checked) -> Answer:
-    from phd_daemon.replication.rules_edit import Answer
+def _decide(checked: CheckedRules) -> CopyAnswer:
+    from phd_daemon.replication.rules_edit import CopyAnswer
 
     for problem in checked.problems:
         output.complain(problem)
     if not sys.stdin.isatty():
-        return Answer.THROW_AWAY
+        return CopyAnswer.THROW_AWAY
     letters = {answer.value[0]: answer for answer in checked.answers}
     output.say(", ".join(f"({letter}) {answer.value}" for letter, answer in letters.items()))
     try:

@@ -14,13 +14,13 @@ from pathlib import Path
 import click
 
 from phd_daemon.cli.complete import target_names
-from phd_daemon.cli.options import config_option, json_option
+from phd_daemon.cli.options import NO_TARGETS, config_option, json_option
 from phd_daemon.operations.installation import read_config
 from phd_daemon.operations.targets import Reached, look_for_archives, reach_all, spec_of
 from phd_daemon.operations.targets import accept as accept_emptied
 from phd_daemon.show import output
+from phd_daemon.show.output import counted
 from phd_daemon.show.times import age
-from phd_daemon.show.words import counted
 from restore_core.errors import ExitCode, Stopped, UsageError
 from restore_core.naming import printable
 from restore_core.targets.kinds import KINDS, identity_of
@@ -44,7 +44,7 @@ def targets(context: click.Context, as_json: bool, config: Path | None) -> int |
     if as_json:
         output.as_json([asdict(one) for one in found])
     elif not found:
-        output.say("no targets: add [targets.NAME] to the settings (--config FILE, else $PHD_CONFIG, else /etc/phd/phd.toml)")
+        output.say(NO_TARGETS)
     else:
         _print(found)
     return ExitCode.UNAVAILABLE if any(one.problem for one in found) else ExitCode.DONE

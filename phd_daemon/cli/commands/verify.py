@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -9,10 +10,9 @@ import click
 from phd_daemon.cli.complete import files
 from phd_daemon.cli.interrupt import interruptible
 from phd_daemon.cli.options import command, config_option, full_option, json_option, open_targets
-from phd_daemon.host.process import forbid_core_dumps, tune_malloc
-from phd_daemon.operations.installation import archive_ref, read_config
+from phd_daemon.operations.installation import archive_ref, prepare_process, read_config
 from phd_daemon.show import output
-from phd_daemon.show.live import LiveReport
+from phd_daemon.show.live import LiveLine, LiveReport
 from restore_core.restore.verify import verify_archive
 
 
@@ -24,41 +24,17 @@ from restore_core.restore.verify import verify_archive
 def verify(archive: str, full: str | None, as_json: bool, config: Path | None) -> None:
     """Prove every byte of ARCHIVE, a Delta or a Full. Exit code 0, or 65 and what is wrong."""
     targets = open_targets(read_config(config))
-    forbid_core_dumps()
-    tune_malloc()
-    report = _Quiet() if as_json else LiveReport()
+    prepare_process()
+    report = LiveReport(live=LiveLine(output.complain, draw=lambda _: None)) if as_json else LiveReport()
     with interruptible() as stop:
         targets.stop = stop
         try:
-            found = verify_archive(
-                archive_ref(archive, targets.specs),
-                targets,
-                full=archive_ref(full, targets.specs) if full else None,
-                reporter=report,
-                stop=stop,
-            )
+            reference = archive_ref(full, targets.specs) if full else None
+            found = verify_archive(archive_ref(archive, targets.specs), targets, full=reference, reporter=report, stop=stop)
         finally:
             report.close()
     if as_json:
-        output.as_json(
-            {
-                "archive": str(found.archive),
-                "full": str(found.full) if found.full else None,
-                "by": found.by,
-                "bytes_checked": found.bytes_checked,
-                "disk_size": found.disk_size,
-            }
-        )
+        output.as_json({**asdict(found), "archive": str(found.archive), "full": str(found.full) if found.full else None})
         return
     needs = f", with its Full {found.full}" if found.full and found.full != found.archive else ""
     output.say(f"{found.archive}: good{needs} ({found.bytes_checked} bytes checked, by {found.by})")
-
-
-class _Quiet(LiveReport):
-    """Standard output belongs to the JSON document."""
-
-    def note(self, text: str) -> None:
-        output.complain(text)
-
-    def close(self) -> None:
-        pass

@@ -48,7 +48,7 @@ class ConsoleApp(App[None], inherit_bindings=False):
         self._talk = talk
         self._lock = threading.Lock()
         self._gone = False
-        self._let_go: Reply | None = None
+        self._release: Reply | None = None
         self._flow = threading.Thread(target=self._run_flow, name="flow", daemon=True)
 
     def on_mount(self) -> None:
@@ -63,42 +63,42 @@ class ConsoleApp(App[None], inherit_bindings=False):
             self.error = error
         self.call_later(self.exit)
 
-    def put(self, make: Callable[[], QuestionScreen], let_go: Reply) -> None:
-        """Shows this next; for any thread. `let_go(None)` is called when the console ends before it was answered."""
-        self._post(let_go, self._put, make)
+    def put(self, make: Callable[[], QuestionScreen], release: Reply) -> None:
+        """Shows this next; for any thread. `release(None)` is called when the console ends before it was answered."""
+        self._post(release, self._put, make)
 
     def mend(self, reason: str, reply: Reply) -> None:
         """Shows why the last answer was refused, below the answer, and takes another."""
         self._post(reply, self._refused, reason, reply)
 
-    def lend(self, work: Callable[[], None], let_go: Reply) -> None:
+    def lend(self, work: Callable[[], None], release: Reply) -> None:
         """Runs `work`, which raises nothing, with the terminal as it was before; nothing is drawn meanwhile."""
-        self._post(let_go, self._lend, work)
+        self._post(release, self._lend, work)
 
-    def _post(self, let_go: Reply, act: Callable[..., object], *arguments: Any) -> None:
+    def _post(self, release: Reply, act: Callable[..., object], *arguments: Any) -> None:
         with self._lock:
             if not self._gone:
-                self._let_go = let_go
+                self._release = release
                 self.call_later(act, *arguments)
                 return
-        let_go(None)
+        release(None)
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Ends the conversation: the question on the screen is answered with None, and so is every one after it."""
         with self._lock:
             self._gone = True
-            reply, self._let_go = self._let_go, None
+            reply, self._release = self._release, None
         if reply is not None:
             reply(None)
 
     def join(self) -> None:
         """Waits until the flow has ended; a restore stops at its next block."""
-        self.let_go()
+        self.release()
         if self.started:
             self._flow.join()
 
     async def _put(self, make: Callable[[], QuestionScreen]) -> None:
-        """Takes away what stands over the last question, and replaces that."""
+        """Removes what is shown over the last question, and replaces that question."""
         while len(self.screen_stack) > 2:
             await self.pop_screen()
         if len(self.screen_stack) > 1:

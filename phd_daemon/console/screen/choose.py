@@ -96,8 +96,8 @@ class ChoiceScreen(QuestionScreen):
             "down": lambda: rows.move(1),
             "pageup": lambda: rows.move(-rows.room),
             "pagedown": lambda: rows.move(rows.room),
-            "home": lambda: rows.stand(0),
-            "end": lambda: rows.stand(len(rows.table.shown)),
+            "home": lambda: rows.go_to(0),
+            "end": lambda: rows.go_to(len(rows.table.shown)),
             "left": lambda: rows.slide(-8),
             "right": lambda: rows.slide(8),
             "f1": self.explain,
@@ -118,7 +118,7 @@ class ChoiceScreen(QuestionScreen):
             "escape": self.leave if not self._words else self._show_all,
             "slash": self._start_typing,
             "question_mark": self.explain,
-            "1": lambda: rows.stand(0),
+            "1": lambda: rows.go_to(0),
             "b": self._jump,
             "q": self._jump if rows.long else self.leave,
         }
@@ -132,7 +132,7 @@ class ChoiceScreen(QuestionScreen):
             return True
         place = self.list.table.with_key(character) if character else None
         if place is not None:
-            self.list.stand(place)
+            self.list.go_to(place)
             self._take()
             self.tell()
             return True
@@ -157,7 +157,7 @@ class ChoiceScreen(QuestionScreen):
 
     def _jump(self) -> None:
         if self.list.long:
-            self.list.stand(len(self.list.table.shown))
+            self.list.go_to(len(self.list.table.shown))
 
     def _turn(self) -> None:
         self._reading = not self._reading and self.text.long

@@ -119,9 +119,9 @@ class RowList(Widget):
 
     def move(self, step: int) -> None:
         """Moves so many rows down, at most to an end of the list."""
-        self.stand(self.place + step)
+        self.go_to(self.place + step)
 
-    def stand(self, place: int) -> None:
+    def go_to(self, place: int) -> None:
         """Makes this the current row, and shows it."""
         self.place = max(0, min(place, len(self.table.shown) - 1))
         self.refresh()
@@ -138,16 +138,16 @@ class RowList(Widget):
         self.table.narrow(text)
         shown = self.table.shown
         if index is not None and index in shown and not (text.strip() and self.table.rows[index].key):
-            self.stand(shown.index(index))
+            self.go_to(shown.index(index))
         else:
-            self.stand(self.table.first_found or 0)
+            self.go_to(self.table.first_found or 0)
 
     def take_over(self, table: Table, words: str) -> None:
         """Takes other rows; the one with the same key or first cell stays the current row."""
         stood = None if self.index is None else _name(self.table, self.index)
         self.table = table
         table.narrow(words)
-        self.stand(next((place for place, index in enumerate(table.shown) if _name(table, index) == stood), self.place))
+        self.go_to(next((place for place, index in enumerate(table.shown) if _name(table, index) == stood), self.place))
 
     def lines_needed(self) -> int:
         """Returns the height at which all rows are seen."""

@@ -97,7 +97,7 @@ class ScreenFace:
 
 def _settle(future: Future[T], work: Callable[[], T]) -> None:
     """Runs the work in this thread and puts its result or its error into the future."""
-    with contextlib.suppress(InvalidStateError):  # it was cancelled: nobody waits any more
+    with contextlib.suppress(InvalidStateError):  # the future was cancelled: the person has left
         try:
             future.set_result(work())
         except BaseException as error:  # noqa: BLE001  raised where the result is asked for
@@ -105,7 +105,7 @@ def _settle(future: Future[T], work: Callable[[], T]) -> None:
 
 
 def _leaves(future: Future[Any]) -> Reply:
-    """The reply of a question that has no answer: whatever it says, nobody waits for the work any more."""
+    """Returns a reply that cancels the future: the person has left."""
 
     def leave(_answer: object) -> None:
         future.cancel()

@@ -104,7 +104,7 @@ def _answering_signals(app: ConsoleApp) -> Iterator[None]:
         if callable(earlier) and earlier is not signal.default_int_handler:
             with contextlib.suppress(Stopped):  # raised here it would break the screen; the flow ends by the answers it gets
                 earlier(number, frame)
-        loop.call_soon_threadsafe(app.let_go)
+        loop.call_soon_threadsafe(app.release)
 
     for number in _SIGNALS:
         signal.signal(number, told)

@@ -109,7 +109,7 @@ class WatchScreen(QuestionScreen):
             self.sign.say(f"{life} Stopping; nothing half-made will stay.")
             self.hint.say("")
         elif self._asking:
-            self.sign.say(f"{life} WorkControl this?  (Y) stops it, (N) or Enter goes on")
+            self.sign.say(f"{life} Stop this?  (Y) stops it, (N) or Enter goes on")
             self.hint.say("Y stop  N, Enter or Esc go on")
         else:
             self.sign.say(life)

@@ -24,7 +24,7 @@ from restore_core.targets.base import LOCAL, ArchiveRef, ListedFile, Target, Tar
 from restore_core.targets.kinds import make_target
 from restore_core.targets.local import LocalTarget
 
-Known: TypeAlias = Callable[[int], Sequence[ArchiveRef]]
+CopiesOfSize: TypeAlias = Callable[[int], Sequence[ArchiveRef]]
 """Returns the files of exactly this many bytes that the catalog knows of."""
 
 
@@ -34,7 +34,7 @@ def no_copies(size: int) -> Sequence[ArchiveRef]:
     return ()
 
 
-def copies_in_catalog(request: RestoreRequest, targets: TargetSet, reporter: Reporter) -> Known:
+def copies_in_catalog(request: RestoreRequest, targets: TargetSet, reporter: Reporter) -> CopiesOfSize:
     """Returns a lazy lookup for `proven_copies`: size -> copies of a Full that the catalog knows of.
 
     It costs nothing until it is called: a restore that needs no Full looks at no target. Listings that are too old are read anew.
@@ -64,7 +64,13 @@ def copies_in_catalog(request: RestoreRequest, targets: TargetSet, reporter: Rep
 
 @contextmanager
 def proven_full(
-    delta: DeltaReader, asked: ArchiveRef | None, targets: TargetSet, reporter: Reporter, *, blocks: int, known: Known = no_copies
+    delta: DeltaReader,
+    asked: ArchiveRef | None,
+    targets: TargetSet,
+    reporter: Reporter,
+    *,
+    blocks: int,
+    known: CopiesOfSize = no_copies,
 ) -> Iterator[FullReader | None]:
     """Opens and proves the Full of a Delta. None, without a look at any target, when no block is wanted from it."""
     if blocks == 0:
@@ -76,7 +82,7 @@ def proven_full(
 
 
 def proven_copies(
-    delta: DeltaReader, asked: ArchiveRef | None, targets: TargetSet, reporter: Reporter, *, known: Known = no_copies
+    delta: DeltaReader, asked: ArchiveRef | None, targets: TargetSet, reporter: Reporter, *, known: CopiesOfSize = no_copies
 ) -> Generator[FullReader]:
     """Yields the Full that `delta` needs, opened, one copy after another; the caller closes each.
 

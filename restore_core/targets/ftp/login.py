@@ -15,7 +15,7 @@ from restore_core.naming import printable
 from restore_core.targets.base import Address, ServerLimits, TargetSpec
 from restore_core.targets.remote.connection import no_server, server_name
 from restore_core.targets.remote.secret import read_password
-from restore_core.targets.remote.trust import Identity, read_trusted
+from restore_core.targets.remote.trust import ServerIdentity, read_trusted
 
 _ANONYMOUS = "anonymous"
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\s*", re.DOTALL)
@@ -73,13 +73,13 @@ def tls_context(spec: TargetSpec) -> ssl.SSLContext:
     return context
 
 
-def ask_identity(spec: TargetSpec, address: Address, file: str, limits: ServerLimits) -> Identity:
+def ask_identity(spec: TargetSpec, address: Address, file: str, limits: ServerLimits) -> ServerIdentity:
     """Asks a server for its certificate, without logging in. `file` holds the certificates that are trusted."""
     der = _certificate(address, limits)
     if der is None:
         raise TargetUnavailable(f"{server_name(spec, address)}: shows no certificate", remedy="Is it up?")
     pem = ssl.DER_cert_to_PEM_cert(der).rstrip().encode("ascii")
-    return Identity(kind="certificate", fingerprint=_fingerprint(der), record=pem, file=file, known=known_certificates(file))
+    return ServerIdentity(kind="certificate", fingerprint=_fingerprint(der), record=pem, file=file, known=known_certificates(file))
 
 
 def known_certificates(file: str | None) -> tuple[str, ...]:

@@ -11,7 +11,6 @@ import contextlib
 import secrets
 import tempfile
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import AbstractContextManager
 from threading import Event
 from typing import IO
 
@@ -141,11 +140,10 @@ class RemoteTarget:
         for count in range(1, len(folders) + 1):
             self._server.make_folder("/".join(folders[:count]))
         part = "/".join((*folders, f".phd-{secrets.token_hex(8)}{NEW_FILE_SUFFIX}"))
-        file = _PartFile(self._server, ref, part)
         known = parse_archive(name)
         if known is not None and known.type is ArchiveType.FULL:
-            return SentFile(file)
-        return StagedFile(file, self.spec.staging_dir, self._limits)
+            return SentFile(self._server, ref, part)
+        return StagedFile(self._server, ref, part, folder=self.spec.staging_dir, tries=self._limits.tries)
 
     def close(self) -> None:
         """Closes all connections."""
@@ -162,33 +160,33 @@ class RemoteTarget:
             ) from error
 
 
-class _PartFile:
-    """The names of a new file: a temporary one, `part`, while it is written, then its own."""
+class _ServerFile:
+    """A new file on a server. It has a temporary name, `part`, while it is written, then its own."""
 
     def __init__(self, server: Server, ref: ArchiveRef, part: str) -> None:
-        self._server, self.ref, self._part = server, ref, part
+        self._server, self._ref, self._part = server, ref, part
 
-    def begin(self) -> AbstractContextManager[Upload]:
-        """Begins to write it, under the temporary name."""
-        return self._server.upload(self._part)
+    def _give_name(self) -> None:
+        """Gives it its own name, or deletes it; `FileExistsError` if the name is taken."""
+        try:
+            self._server.give_name(self._part, self._ref.path)
+        except BaseException:
+            self._delete_part()
+            raise
 
-    def give_name(self) -> None:
-        """Gives it its own name; `FileExistsError` if that is taken."""
-        self._server.give_name(self._part, self.ref.path)
-
-    def clear(self) -> None:
+    def _delete_part(self) -> None:
         """Deletes what was written, if the server can still be reached."""
         with contextlib.suppress(PhdError):
             self._server.remove(self._part)
 
 
-class SentFile:
+class SentFile(_ServerFile):
     """A `NewFile` that is sent as it is written."""
 
-    def __init__(self, part: _PartFile) -> None:
-        self._part = part
+    def __init__(self, server: Server, ref: ArchiveRef, part: str) -> None:
+        super().__init__(server, ref, part)
         self._lent = contextlib.ExitStack()
-        self._upload: Upload | None = self._lent.enter_context(part.begin())
+        self._upload: Upload | None = self._lent.enter_context(server.upload(part))
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Appends."""
@@ -197,7 +195,7 @@ class SentFile:
 
     def write_at(self, data: bytes, offset: int) -> None:
         """Raises: a server takes bytes in order."""
-        raise PhdError(f"{self._part.ref}: {len(data)} bytes for offset {offset} of a file that is sent as it is written")
+        raise PhdError(f"{self._ref}: {len(data)} bytes for offset {offset} of a file that is sent as it is written")
 
     def publish(self) -> None:
         """Completes the file, then gives it its name."""
@@ -210,11 +208,7 @@ class SentFile:
             raise
         self._upload = None
         self._lent.close()
-        try:
-            self._part.give_name()
-        except BaseException:
-            self._part.clear()
-            raise
+        self._give_name()
 
     def discard(self) -> None:
         """Deletes what was sent."""
@@ -222,14 +216,15 @@ class SentFile:
             self._upload.abandon()
             self._upload = None
             self._lent.close()
-            self._part.clear()
+            self._delete_part()
 
 
-class StagedFile:
-    """A `NewFile` that is finished on this machine and then sent."""
+class StagedFile(_ServerFile):
+    """A `NewFile` that is finished on this machine, in `folder`, and then sent. Sending it is tried `tries` times."""
 
-    def __init__(self, part: _PartFile, folder: str, limits: ServerLimits) -> None:
-        self._part, self._limits, self._folder = part, limits, folder
+    def __init__(self, server: Server, ref: ArchiveRef, part: str, *, folder: str, tries: int) -> None:
+        super().__init__(server, ref, part)
+        self._folder, self._tries = folder, tries
         try:
             self._file: IO[bytes] | None = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by discard
         except OSError as error:
@@ -255,18 +250,8 @@ class StagedFile:
         if self._file is None:
             return
         try:
-            for left in reversed(range(self._limits.tries)):
-                try:
-                    self._send(self._file)
-                    break
-                except PhdError as error:
-                    self._part.clear()
-                    if not error.try_again or not left:
-                        raise
-            self._part.give_name()
-        except BaseException:
-            self._part.clear()
-            raise
+            self._send(self._file)
+            self._give_name()
         finally:
             self.discard()
 
@@ -277,11 +262,18 @@ class StagedFile:
             self._file = None
 
     def _send(self, file: IO[bytes]) -> None:
-        file.seek(0)
-        with self._part.begin() as upload:
-            while data := file.read(_SEND):
-                upload.write(data)
-            upload.finish()
+        for left in reversed(range(self._tries)):
+            try:
+                file.seek(0)
+                with self._server.upload(self._part) as upload:
+                    while data := file.read(_SEND):
+                        upload.write(data)
+                    upload.finish()
+                return
+            except BaseException as error:
+                self._delete_part()
+                if not isinstance(error, PhdError) or not error.try_again or not left:
+                    raise
 
     def _store(self, file: IO[bytes], data: bytes | bytearray | memoryview) -> None:
         try:

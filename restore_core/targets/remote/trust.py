@@ -18,7 +18,7 @@ from restore_core.naming import printable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class ServerIdentity:
     """What a server shows of itself.
 
     `record` is the text that makes us trust it, `file` where that goes, `known` the fingerprints that are there now. `replaces`
@@ -38,7 +38,7 @@ class Identity:
         return self.fingerprint in self.known
 
 
-def record(shown: Identity) -> None:
+def record(shown: ServerIdentity) -> None:
     """Trusts what was shown: a host key replaces the keys of its host, a certificate is added."""
     lines = [line for line in read_trusted(shown.file).splitlines() if not shown.replaces(line)]
     os.makedirs(os.path.dirname(shown.file) or ".", mode=0o755, exist_ok=True)

@@ -20,7 +20,7 @@ from restore_core.targets.gaps import GapKind
 from restore_core.targets.read_ahead import cut, requests
 from restore_core.targets.remote.connection import Bandwidth, Budget, Connection, CutShort, FolderContent, Pace
 from restore_core.targets.sftp.listing import read_folders, why_not
-from restore_core.targets.sftp.wire import Answer, Ask, Attributes, Declined, Fields, ProtocolError, Status, Wire, string
+from restore_core.targets.sftp.wire import AnswerType, Ask, Attributes, Declined, Fields, ProtocolError, Status, Wire, string
 
 if TYPE_CHECKING:
     import paramiko
@@ -88,11 +88,10 @@ class SftpConnection(Connection):
     def entries(self, folder: str, budget: Budget) -> FolderContent:
         """Lists a folder by OPENDIR and READDIR, which gives sizes and times with the names."""
         with self.as_our_errors(folder):
-            for _, found in read_folders(self.wire, [(folder, self._path(folder))], budget):
-                if isinstance(found, Declined):
-                    raise found
-                return found
-        raise AssertionError("one folder was asked for")
+            ((_, found),) = read_folders(self.wire, [(folder, self._path(folder))], budget)
+            if isinstance(found, Declined):
+                raise found
+            return found
 
     def walk(self, folders: Iterable[str], budget: Budget) -> Iterator[tuple[str, FolderContent]]:
         """Lists several folders at a time on one channel."""
@@ -177,7 +176,7 @@ class SftpConnection(Connection):
         """Returns the size of the largest read, which limits@openssh.com tells; without it, what every server must take."""
         if b"limits@openssh.com" not in self.wire.extensions:
             return _SAFE_CHUNK
-        fields = Fields(self.wire.answer(self.wire.ask(Ask.EXTENDED, string(b"limits@openssh.com")), Answer.EXTENDED_REPLY))
+        fields = Fields(self.wire.answer(self.wire.ask(Ask.EXTENDED, string(b"limits@openssh.com")), AnswerType.EXTENDED_REPLY))
         fields.u64()
         return max(4096, min(_MAX_CHUNK, fields.u64() or _SAFE_CHUNK))
 
@@ -222,10 +221,10 @@ class SftpConnection(Connection):
 
     def attributes_of(self, number: int) -> Attributes:
         """Returns the attributes that answer a request."""
-        return Fields(self.wire.answer(number, Answer.ATTRS)).attributes()
+        return Fields(self.wire.answer(number, AnswerType.ATTRS)).attributes()
 
     def _handle_of(self, number: int) -> bytes:
-        return Fields(self.wire.answer(number, Answer.HANDLE)).text()
+        return Fields(self.wire.answer(number, AnswerType.HANDLE)).text()
 
     def _path(self, path: str) -> bytes:
         return self._address.below(path).encode("utf-8", "surrogateescape")

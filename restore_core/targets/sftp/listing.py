@@ -16,7 +16,7 @@ from restore_core.naming import printable
 from restore_core.targets.base import FileStat
 from restore_core.targets.gaps import GapKind
 from restore_core.targets.remote.connection import Budget, Entry, FolderContent, is_single_path_component
-from restore_core.targets.sftp.wire import Answer, Ask, Declined, Fields, Status, Wire, string
+from restore_core.targets.sftp.wire import AnswerType, Ask, Declined, Fields, Status, Wire, string
 
 _TOGETHER = 16
 """Folders whose requests travel in one message. Up to three times as many are open."""
@@ -65,7 +65,7 @@ def _open_some(wire: Wire, todo: Iterator[tuple[str, bytes]]) -> deque[tuple[str
 
 def _opened(wire: Wire, number: int) -> bytes | Declined:
     try:
-        return Fields(wire.answer(number, Answer.HANDLE)).text()
+        return Fields(wire.answer(number, AnswerType.HANDLE)).text()
     except Declined as no:
         return no
 
@@ -77,7 +77,7 @@ def _read(wire: Wire, handle: bytes, asked: list[int], budget: Budget) -> Folder
     while asked:
         many = False
         try:
-            body = wire.answer(asked.pop(0), Answer.NAME)
+            body = wire.answer(asked.pop(0), AnswerType.NAME)
             names, dot, no_type = _names(body, found)
             itself = itself or dot
             budget.spend(entries=names, size=len(body))

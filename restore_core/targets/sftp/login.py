@@ -21,7 +21,7 @@ from restore_core.naming import printable
 from restore_core.targets.base import Address, ServerLimits, TargetSpec
 from restore_core.targets.remote.connection import Bandwidth, no_server, server_name
 from restore_core.targets.remote.secret import check_private, read_password
-from restore_core.targets.remote.trust import Identity, read_trusted
+from restore_core.targets.remote.trust import ServerIdentity, read_trusted
 from restore_core.targets.sftp.connection import SftpConnection
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def _died(text: str) -> bool:
     return "timeout" in text.lower() or "eof" in text.lower()
 
 
-def ask_identity(spec: TargetSpec, address: Address, file: str, limits: ServerLimits) -> Identity:
+def ask_identity(spec: TargetSpec, address: Address, file: str, limits: ServerLimits) -> ServerIdentity:
     """Asks a server for its host key, without logging in. `file` is the known_hosts that is trusted."""
     import paramiko
 
@@ -216,7 +216,7 @@ def ask_identity(spec: TargetSpec, address: Address, file: str, limits: ServerLi
     except (paramiko.SSHException, EOFError) as error:
         raise TargetRefused(f"{where}: {printable(str(error))}", remedy="Does this server speak SSH?") from error
     host = address.host if address.port == 22 else f"[{address.host}]:{address.port}"  # as known_hosts writes it
-    return Identity(
+    return ServerIdentity(
         kind="host key",
         fingerprint=_fingerprint(key.asbytes()),
         record=f"{host} {key.get_name()} {key.get_base64()}".encode("ascii"),

@@ -49,7 +49,7 @@ class Ask(enum.IntEnum):
     EXTENDED = 200
 
 
-class Answer(enum.IntEnum):
+class AnswerType(enum.IntEnum):
     """Kinds of answers."""
 
     VERSION = 2
@@ -85,7 +85,7 @@ class ProtocolError(Exception):
     """The server sent what is not SFTP."""
 
 
-class Line(Protocol):
+class ByteChannel(Protocol):
     """The channel below."""
 
     def recv(self, size: int) -> bytes:
@@ -179,7 +179,7 @@ def string(data: bytes) -> bytes:
 class Wire:
     """Requests and answers on one channel. For one thread at a time."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: ByteChannel) -> None:
         self._line = line
         self._number = 0
         self._held, self._at = b"", 0
@@ -210,7 +210,7 @@ class Wire:
         if self._answers.pop(number, None) is None:
             self._dropped.add(number)
 
-    def answer(self, number: int, *kinds: Answer) -> bytes:
+    def answer(self, number: int, *kinds: AnswerType) -> bytes:
         """Returns the body of the answer to a request, of one of `kinds`. A status that is not OK raises `Declined`."""
         while number not in self._answers:
             self.flush()
@@ -220,7 +220,7 @@ class Wire:
             else:
                 self._answers[got] = (kind, body)
         kind, body = self._answers.pop(number)
-        if kind == Answer.STATUS:
+        if kind == AnswerType.STATUS:
             code, text = _status(body)
             if code != Status.OK:
                 raise Declined(code, text)
@@ -230,12 +230,12 @@ class Wire:
 
     def done(self, number: int) -> None:
         """Waits until a request is done; raises `Declined` if it failed."""
-        self.answer(number, Answer.STATUS)
+        self.answer(number, AnswerType.STATUS)
 
     def data(self, number: int) -> bytes:
         """Returns the bytes of a read; empty at the end of the file."""
         try:
-            return self.answer(number, Answer.DATA)
+            return self.answer(number, AnswerType.DATA)
         except Declined as no:
             if no.code == Status.EOF:
                 return b""
@@ -244,7 +244,7 @@ class Wire:
     def _start(self) -> dict[bytes, bytes]:
         self._line.sendall(_HEAD.pack(5, Ask.INIT, 3))
         kind, version, body = self._packet()
-        if kind != Answer.VERSION or version < 3:
+        if kind != AnswerType.VERSION or version < 3:
             raise ProtocolError("not an SFTP server of version 3")
         fields, found = Fields(body), {}
         while fields:
@@ -258,7 +258,7 @@ class Wire:
         length -= _HEAD.size - 4
         if not 0 <= length <= MAX_PACKET:
             raise ProtocolError(f"a packet of {length} bytes")
-        if kind != Answer.DATA:
+        if kind != AnswerType.DATA:
             return kind, number, self._take(length)
         count = int.from_bytes(self._take(4), "big")
         if count > length - 4:

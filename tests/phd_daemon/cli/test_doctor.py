@@ -16,7 +16,7 @@ from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.locks import PidLock
 from phd_daemon.spool.safety import check_spool
 from restore_core.errors import ExitCode
-from restore_core.replication.ledger import LedgerLine, append
+from restore_core.replication.ledger import LedgerLine, append_restore
 from tests.phd_daemon.small_backup import SmallBackup, small_backup
 
 Say = pytest.CaptureFixture[str]
@@ -110,7 +110,7 @@ def test_a_replica_that_is_in_the_ledger_and_gone(site: Site, capsys: Say) -> No
     restored = LedgerLine(
         time=dt.datetime(2026, 1, 1, tzinfo=dt.UTC), archive=site.backup.delta, destination=site.store / "CRM.vmdk", job="crm"
     )
-    append(site.ledger, restored)
+    append_restore(site.ledger, restored)
     assert found(capsys) == ["replica-gone"]
 
 

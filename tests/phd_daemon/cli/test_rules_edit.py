@@ -19,7 +19,7 @@ from phd_daemon.cli.main import run
 from phd_daemon.config.load import load_config
 from phd_daemon.config.model import Config
 from phd_daemon.replication import rules_edit
-from phd_daemon.replication.rules_edit import Answer, Checked
+from phd_daemon.replication.rules_edit import CheckedRules, CopyAnswer
 from phd_daemon.replication.rules_file import load_rules
 from restore_core import durable
 from restore_core.errors import BadRule, ExitCode, Stopped, TryAgainLater, UsageError
@@ -55,7 +55,7 @@ def editor(site: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     path.write_text(f"#!/bin/sh\nshift\n{script}\n")
 
 
-def never(checked: Checked) -> Answer:
+def never(checked: CheckedRules) -> CopyAnswer:
     raise AssertionError(checked)
 
 
@@ -117,12 +117,12 @@ def test_without_a_terminal_bad_lines_change_nothing(site: Path, monkeypatch: py
 
 
 def test_edit_again_until_it_is_right(site: Path) -> None:
-    asked: list[Checked] = []
+    asked: list[CheckedRules] = []
     texts = iter(["nonsense\n", rule(site, "new.vmdk")])
 
-    def again(checked: Checked) -> Answer:
+    def again(checked: CheckedRules) -> CopyAnswer:
         asked.append(checked)
-        return Answer.AGAIN
+        return CopyAnswer.AGAIN
 
     done = rules_edit.edit(settings(), editor=writes(lambda _: next(texts)), decide=again)
     assert (done.installed, done.checked.rules, done.checked.problems) == (True, 1, ())
@@ -131,18 +131,18 @@ def test_edit_again_until_it_is_right(site: Path) -> None:
 
 
 def test_bad_lines_may_be_kept_but_no_file_that_is_no_list_of_rules(site: Path) -> None:
-    done = rules_edit.edit(settings(), editor=adds("nonsense\n"), decide=lambda _: Answer.KEEP)
+    done = rules_edit.edit(settings(), editor=adds("nonsense\n"), decide=lambda _: CopyAnswer.KEEP)
     assert (done.installed, done.checked.rules) == (True, 1)
     assert len(done.checked.problems) == 1
     assert "nonsense" in (site / "vmdks.auto").read_text()
-    offered: list[tuple[Answer, ...]] = []
+    offered: list[tuple[CopyAnswer, ...]] = []
 
-    def away(checked: Checked) -> Answer:
+    def away(checked: CheckedRules) -> CopyAnswer:
         offered.append(checked.answers)
-        return Answer.THROW_AWAY
+        return CopyAnswer.THROW_AWAY
 
     assert not rules_edit.edit(settings(), editor=adds("\0"), decide=away).installed
-    assert offered == [(Answer.AGAIN, Answer.THROW_AWAY)]
+    assert offered == [(CopyAnswer.AGAIN, CopyAnswer.THROW_AWAY)]
     assert "\0" not in (site / "vmdks.auto").read_text()
 
 
@@ -170,7 +170,7 @@ def test_no_editor(site: Path, monkeypatch: pytest.MonkeyPatch, capsys: Say, com
 
 
 def test_what_was_written_outlives_an_interrupt_and_a_failing_editor(site: Path) -> None:
-    def interrupted(_: Checked) -> Answer:
+    def interrupted(_: CheckedRules) -> CopyAnswer:
         raise KeyboardInterrupt
 
     def fails(copy: Path) -> None:
@@ -241,7 +241,7 @@ def test_what_was_written_stays_when_it_cannot_be_put_in_place(site: Path, monke
 
 
 def test_what_was_written_stays_whatever_goes_wrong(site: Path) -> None:
-    def broken(_: Checked) -> Answer:
+    def broken(_: CheckedRules) -> CopyAnswer:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError) as caught:

@@ -10,7 +10,7 @@ import pytest
 from phd_daemon.cli.main import run
 from restore_core.errors import ExitCode
 from restore_core.targets.remote import trust
-from restore_core.targets.remote.trust import Identity
+from restore_core.targets.remote.trust import ServerIdentity
 
 Say = pytest.CaptureFixture[str]
 
@@ -21,10 +21,10 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         f'[targets.s1]\nurl = "sftp://b@127.0.0.1:1/x"\npassword_file = "{tmp_path}/p"\nknown_hosts = "{tmp_path}/k"\n'
     )
     monkeypatch.setenv("PHD_CONFIG", str(tmp_path / "phd.toml"))
-    shown = Identity(kind="key", fingerprint="SHA256:abc", record=b"x", file="/known", known=())
+    shown = ServerIdentity(kind="key", fingerprint="SHA256:abc", record=b"x", file="/known", known=())
     done: list[str] = []
 
-    def record(what: Identity) -> None:
+    def record(what: ServerIdentity) -> None:
         done.append(what.fingerprint)
 
     monkeypatch.setattr("phd_daemon.cli.commands.targets.identity_of", lambda _: shown)

@@ -12,7 +12,7 @@ from pathlib import Path
 from phd_daemon.console.choose_backup import BACKUP_COLUMNS
 from phd_daemon.console.face import Choice, Face, Row, WorkControl
 from phd_daemon.console.screen.work import WatchScreen
-from phd_daemon.show.live import delta_line
+from phd_daemon.show.progress import delta_line
 from restore_core.restore.request import Phase, PlanSummary, Progress
 from tests.phd_daemon.console.screen_hands import ScreenHands, at_the_screen
 

@@ -76,7 +76,7 @@ def at_the_screen(
             try:
                 await do(ScreenHands(app, pilot))
             finally:
-                app.let_go()
+                app.release()
 
     asyncio.run(run())
     app.join()

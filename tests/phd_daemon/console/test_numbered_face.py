@@ -145,10 +145,10 @@ def test_ctrl_c_asks_and_goes_on_or_stops(term: str, second: str, tmp_path: Path
     with Terminal([sys.executable, program], term=term) as terminal:
         terminal.expect("working")
         terminal.keys("\x03")
-        terminal.answer("WorkControl it?", "")
+        terminal.answer("Stop it?", "")
         terminal.expect("It goes on.")
         terminal.keys("\x03")
-        terminal.expect("WorkControl it?")
+        terminal.expect("Stop it?")
         terminal.expect(": ")
         terminal.keys(second)
         terminal.expect("cleaned up")

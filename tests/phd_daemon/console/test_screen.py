@@ -359,7 +359,7 @@ def test_the_end_from_outside_leaves_every_question_and_stops_the_work() -> None
 
     async def do(hands: ScreenHands) -> None:
         await hands.expect("running")
-        hands.app.let_go()
+        hands.app.release()
         await hands.until(lambda: not hands.app._flow.is_alive(), "the end")
 
     at_the_screen(talk, do)

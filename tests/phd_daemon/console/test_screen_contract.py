@@ -323,14 +323,14 @@ def test_interrupt_in_watch_asks_and_only_a_yes_stops(
 
         monkeypatch.setattr(sys, "stdin", Input())
         talk(NumberedFace())
-        assert "WorkControl it?" in capsys.readouterr().out
+        assert "Stop it?" in capsys.readouterr().out
     else:
 
         async def do(at: ScreenHands) -> None:
             await at.answer("Delta: 67%", "ctrl+c")
-            await at.answer("WorkControl this?", word)
+            await at.answer("Stop this?", word)
             if not stopped:
-                await at.until(lambda: "WorkControl this?" not in at.text(), "going on")
+                await at.until(lambda: "Stop this?" not in at.text(), "going on")
                 answered.set()
             await at.until(lambda: not at.app._flow.is_alive(), "the end")
 

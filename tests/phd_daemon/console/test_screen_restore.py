@@ -106,11 +106,11 @@ def test_interrupt_asks_stops_and_leaves_nothing_half_made(place: Place) -> None
     with at_a_terminal(place) as terminal:
         to_a_restore_of_the_full(terminal)
         terminal.keys(INTERRUPT)
-        terminal.expect("WorkControl this?")
+        terminal.expect("Stop this?")
         terminal.keys("n")
         terminal.expect("^C stop")
         terminal.keys(INTERRUPT)
-        terminal.expect("WorkControl this?")
+        terminal.expect("Stop this?")
         terminal.keys("y")
         terminal.expect("nothing was left behind")
         terminal.keys(ENTER)

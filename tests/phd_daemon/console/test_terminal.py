@@ -139,10 +139,10 @@ def test_ctrl_c_in_the_foreground_asks_and_leaves_nothing_half_made(host: Host, 
         terminal.answer("Submit this restore job to the background restore queue?")
         terminal.expect("Planned: ")
         terminal.keys("\x03")
-        terminal.answer("WorkControl it?", "n")
+        terminal.answer("Stop it?", "n")
         terminal.expect("It goes on.")
         terminal.keys("\x03")
-        terminal.answer("WorkControl it?", "y")
+        terminal.answer("Stop it?", "y")
         terminal.expect("nothing was left behind")
         leave(terminal)
     assert list((host.datastore / "CRM").iterdir()) == []

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from phd_daemon.daemon.loop import Guard
-from phd_daemon.daemon.starts import Waits
+from phd_daemon.daemon.starts import WaitReasons
 from phd_daemon.spool.events import ignore
 from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.scheduler import Plan, Wait
@@ -22,7 +22,7 @@ def plan(wait: Wait) -> Plan:
 def test_a_datastore_that_is_away_is_logged_once(tmp_path: Path) -> None:
     """Also when it was not looked at in between, since all workers were busy; and again when it went away anew."""
     spool = Spool(folder=tmp_path)
-    waits = Waits(spool, Guard(ignore))
+    waits = WaitReasons(spool, Guard(ignore))
     status = JobStatus(
         job="crm", state="waiting", submitter="root", delta="a", restore_to="/a", priority=5, accepted_at=1.0, next_try=time.time()
     )

@@ -25,7 +25,7 @@ from restore_core.errors import ConfigurationError, TargetNotTrusted, TargetUnav
 from restore_core.naming import delta_name, folder_name
 from restore_core.replication.ledger import BadLine
 from restore_core.replication.rules import Problem, Rule
-from restore_core.replication.selection import Decision, Phase, QueuedJob, Verdict
+from restore_core.replication.selection import JobPhase, QueuedJob, RuleDecision, Verdict
 from restore_core.targets.base import ArchiveRef, FileStat, ServerLimits, Target, TargetSpec
 from restore_core.targets.remote import secret
 
@@ -130,7 +130,7 @@ class TestDatastores:
         job = QueuedJob(
             name="crm",
             state="waiting",
-            phase=Phase.ACTIVE,
+            phase=JobPhase.ACTIVE,
             archive="a",
             destination=record.roots[0] / "DS1" / "vm" / "a.vmdk",
             finished=None,
@@ -222,7 +222,7 @@ def look(
 ) -> Findings:
     return Findings(
         now=dt.datetime.now(dt.UTC),
-        decisions=tuple(Decision(rule=RULE, verdict=verdict, reason="why") for verdict in verdicts),
+        decisions=tuple(RuleDecision(rule=RULE, verdict=verdict, reason="why") for verdict in verdicts),
         problems=problems,
         bad_lines=bad,
         targets=(),

@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 
 from phd_daemon.config.load import load_config
-from phd_daemon.daemon.policy import door_policy
 from phd_daemon.daemon.starts import work_order
 from phd_daemon.replication.one_pass import dry_run
 from phd_daemon.spool import intake, transitions
+from phd_daemon.spool.intake import intake_rules
 from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.reconcile import Examine
 from phd_daemon.spool.status_file import Result
@@ -255,7 +255,7 @@ def test_the_worker_looks_again(site: Site) -> None:
         site.ends("first", "done")
     config, spool = load_config(site.config), Spool(folder=site.spool)
     site.ask("second")
-    policy = door_policy(config)
+    policy = intake_rules(config)
     found = intake.examine(site.spool / "second.job", validate=policy.validate, submitters=policy.submitters)
     assert isinstance(found, intake.Accepted)
     claim = transitions.claim(spool, intake.accept(spool, "second", None, Examine(), found))

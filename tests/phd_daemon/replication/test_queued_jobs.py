@@ -9,11 +9,11 @@ import pytest
 
 from phd_daemon.replication.one_pass import queued_jobs
 from phd_daemon.spool.control_file import ControlFile
-from phd_daemon.spool.keeper import IntakeRules
+from phd_daemon.spool.intake import IntakeRules
 from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.status_file import Result
 from restore_core.errors import BadControlFile
-from restore_core.replication.selection import Phase
+from restore_core.replication.selection import JobPhase
 from tests.phd_daemon.spool.desk import Desk, control
 
 
@@ -38,12 +38,12 @@ def test_every_state(desk: Desk) -> None:
     os.symlink("/etc/passwd", desk.folder / "link.held")
     found = {job.name: job for job in queued_jobs(desk.spool)}
     assert {name: job.phase for name, job in found.items()} == {
-        "done": Phase.DONE,
-        "bad": Phase.FAILED,
-        "off": Phase.CANCELLED,
-        "waits": Phase.ACTIVE,
-        "fresh": Phase.ACTIVE,
-        "parked": Phase.ACTIVE,
+        "done": JobPhase.DONE,
+        "bad": JobPhase.FAILED,
+        "off": JobPhase.CANCELLED,
+        "waits": JobPhase.ACTIVE,
+        "fresh": JobPhase.ACTIVE,
+        "parked": JobPhase.ACTIVE,
     }
     assert found["parked"].archive == "/backups/parked.phd"
     assert found["fresh"].destination == Path("/vmfs/volumes/ds1/fresh.vmdk")
@@ -61,7 +61,7 @@ def test_a_rejected_job_is_a_failed_one(desk: Desk) -> None:
     desk.round()
     assert desk.names() == ["no.rejected"]
     (job,) = queued_jobs(desk.spool)
-    assert (job.phase, job.archive) == (Phase.FAILED, "/backups/no.phd")
+    assert (job.phase, job.archive) == (JobPhase.FAILED, "/backups/no.phd")
 
 
 def test_no_spool(tmp_path: Path) -> None:

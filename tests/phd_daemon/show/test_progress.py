@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from phd_daemon.show.progress import clock, full_line, live, shortened
+from phd_daemon.show.progress import clock, full_line, shortened
+from phd_daemon.worker.report import live
 from restore_core.restore.request import Phase, Progress
 
 MB = 1 << 20

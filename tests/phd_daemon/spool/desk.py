@@ -12,7 +12,8 @@ from phd_daemon.daemon.logs import log_event
 from phd_daemon.spool import keeper as keeper_module
 from phd_daemon.spool.control_file import parse_control_file
 from phd_daemon.spool.events import Event
-from phd_daemon.spool.keeper import IntakeRules, Keeper, Round, WorkerEnd
+from phd_daemon.spool.intake import IntakeRules
+from phd_daemon.spool.keeper import Keeper, Round, WorkerEnd
 from phd_daemon.spool.layout import Spool, State, parse_name
 from phd_daemon.spool.record import JobRecord, read_record
 from phd_daemon.spool.status_file import JobStatus, Outcome, Result, read_status, write_status

@@ -21,9 +21,9 @@ from phd_daemon.cli.main import run
 from phd_daemon.config.load import parse_config
 from phd_daemon.config.model import Config
 from phd_daemon.daemon.ends import enter
-from phd_daemon.daemon.policy import door_policy
 from phd_daemon.operations.follow import follow
 from phd_daemon.spool import keeper as keeper_module
+from phd_daemon.spool.intake import intake_rules
 from phd_daemon.spool.keeper import Keeper
 from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.purge import purge
@@ -97,7 +97,7 @@ class Box:
         return as_user(uid, lambda: drop(self.spool, text or self.text(), names=[name]))
 
     def round(self) -> None:
-        self.keeper.round(door_policy(self.config))
+        self.keeper.round(intake_rules(self.config))
 
     def log(self, name: str = "crm") -> str:
         path = self.spool.log(name)

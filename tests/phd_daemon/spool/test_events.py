@@ -15,7 +15,7 @@ from phd_daemon.spool.intake import SubmittedFile
 from phd_daemon.spool.layout import State
 from phd_daemon.spool.record import JobRecord
 from phd_daemon.spool.status_file import Result
-from restore_core.disk.identity import Identity
+from restore_core.disk.identity import FileIdentity
 from restore_core.errors import BadControlFile
 from tests.phd_daemon.spool.desk import Desk, control
 
@@ -98,7 +98,7 @@ def test_a_namesake_renames_a_held_job(desk: Desk) -> None:
     assert kinds(desk) == ["JobAccepted", "JobRenamed", "JobAccepted"]
 
 
-SEEN = SubmittedFile(identity=Identity(inode=1, generation=1), size=0, mtime_ns=0, ctime_ns=0, uid=0, submitter="root")
+SEEN = SubmittedFile(identity=FileIdentity(inode=1, generation=1), size=0, mtime_ns=0, ctime_ns=0, uid=0, submitter="root")
 JOB = JobRecord(
     stem="a\tb", state=State.FAILED, identity=SEEN.identity, size=0, mtime_ns=0, not_before_ns=0, arrived_ns=0,
     accepted_at=0.0, uid=0, submitter="root", attempt=3,

@@ -13,7 +13,8 @@ import pytest
 from phd_daemon.spool import requests, transitions
 from phd_daemon.spool.access import user_name
 from phd_daemon.spool.control_file import ControlFile, parse_control_file
-from phd_daemon.spool.keeper import IntakeRules, WorkerEnd
+from phd_daemon.spool.intake import IntakeRules
+from phd_daemon.spool.keeper import WorkerEnd
 from phd_daemon.spool.layout import State
 from phd_daemon.spool.reconcile import MAX_TRIES
 from phd_daemon.spool.record import NewerRecord, read_record

@@ -32,9 +32,9 @@ from phd_daemon.spool.reconcile import (
     reconcile,
 )
 from phd_daemon.spool.record import JobRecord
-from phd_daemon.spool.scan import FileFacts, Kind
+from phd_daemon.spool.scan import FileFacts, FileKind
 from phd_daemon.spool.status_file import Outcome, Result
-from restore_core.disk.identity import Identity
+from restore_core.disk.identity import FileIdentity
 from tests.phd_daemon.spool.desk import TEXT
 
 MINE, OTHER = 1, 2
@@ -49,8 +49,8 @@ W, H, R, D, F, C, X = (
 )
 
 
-def file(inode: int = MINE, *, size: int = 10, kind: Kind = Kind.REGULAR, links: int = 1, generation: int = 7) -> FileFacts:
-    identity = Identity(inode=inode, generation=generation)
+def file(inode: int = MINE, *, size: int = 10, kind: FileKind = FileKind.REGULAR, links: int = 1, generation: int = 7) -> FileFacts:
+    identity = FileIdentity(inode=inode, generation=generation)
     return FileFacts(kind=kind, identity=identity, size=size, mtime_ns=5, ctime_ns=5, links=links)
 
 
@@ -60,7 +60,8 @@ def lying(state: State) -> dict[str, Any]:
 
 def record(state: State, **changes: object) -> JobRecord:
     return JobRecord(
-        stem="crm", state=state, identity=Identity(inode=MINE, generation=7), size=10, mtime_ns=5, not_before_ns=5, arrived_ns=5,
+        stem="crm", state=state, identity=FileIdentity(inode=MINE, generation=7), size=10, mtime_ns=5, not_before_ns=5,
+        arrived_ns=5,
         accepted_at=1.0, uid=0, submitter="root", text=TEXT.decode(), control=parse_control_file(TEXT), attempt=1,
     ).with_(**changes)  # fmt: skip
 
@@ -93,12 +94,12 @@ class TestNewFiles:
         assert decide(None, job=file(size=0), still=60.0) == Examine()
 
     def test_links_get_time_to_become_one(self) -> None:
-        for facts in (file(links=2), file(kind=Kind.SYMLINK)):
+        for facts in (file(links=2), file(kind=FileKind.SYMLINK)):
             assert isinstance(reconcile(Facts(files={W: facts}, record=None, renamed_in=True)), Nothing)
             assert decide(None, job=facts, still=2.0) == Examine()
 
     def test_no_file_is_left_alone(self) -> None:
-        assert isinstance(decide(None, job=file(kind=Kind.OTHER), still=99.0), Nothing)
+        assert isinstance(decide(None, job=file(kind=FileKind.OTHER), still=99.0), Nothing)
 
     def test_over_a_finished_one_the_old_files_are_rotated(self) -> None:
         assert decide(None, job=file(OTHER), done=file(), still=9.0) == Examine(rotate=True)
@@ -148,7 +149,7 @@ class TestWaiting:
         assert reconcile(Facts(files={H: file(), W: file(OTHER)}, record=record(H), still=9.0)) == RenameOlder(source=H)
 
     def test_but_not_for_what_is_no_file(self) -> None:
-        folder = replace(file(OTHER), kind=Kind.OTHER)
+        folder = replace(file(OTHER), kind=FileKind.OTHER)
         assert reconcile(Facts(files={H: file(), W: folder}, record=record(H), still=9.0)) == Nothing()
 
     def test_a_held_one_that_was_replaced_is_no_longer_ours(self) -> None:

@@ -11,7 +11,7 @@ import pytest
 from phd_daemon.spool.control_file import parse_control_file
 from phd_daemon.spool.layout import State
 from phd_daemon.spool.record import JobRecord, NewerRecord, read_record, write_record
-from restore_core.disk.identity import Identity, identity_of
+from restore_core.disk.identity import FileIdentity, identity_of
 from tests.phd_daemon.spool.desk import TEXT
 
 
@@ -19,7 +19,7 @@ def record(state: State = State.WAITING) -> JobRecord:
     return JobRecord(
         stem=os.fsdecode(b"caf\xe9\n"),
         state=state,
-        identity=Identity(inode=2**63, generation=7),
+        identity=FileIdentity(inode=2**63, generation=7),
         size=len(TEXT),
         mtime_ns=2**62,
         not_before_ns=0,

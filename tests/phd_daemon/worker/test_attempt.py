@@ -18,9 +18,9 @@ from phd_daemon.spool.status_file import JobStatus, Outcome, Result, read_status
 from phd_daemon.worker.attempt import StopSign, attempt, outcome_line, result_of
 from phd_daemon.worker.order import WorkOrder
 from restore_core.errors import ArchiveAbsent, BadArchive, DestinationInUse, ExitCode, NoSpace, PhdError, Stopped, TargetUnavailable
-from restore_core.restore.request import PlanSummary, Reporter, RestoreOptions, RestoreOutcome, RestoreRequest, Stop, VmxChoice
+from restore_core.restore.request import PlanSummary, Reporter, RestoreOptions, RestoreOutcome, RestoreRequest, VmxChoice
 from restore_core.targets import TargetSet
-from restore_core.targets.base import TargetSpec
+from restore_core.targets.base import Stop, TargetSpec
 from tests.phd_daemon.small_backup import VMX, SmallBackup, small_backup
 from tests.servers.line import line_to
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from phd_daemon.replication import one_pass
 from restore_core.replication import decision, history, selection
-from restore_core.replication.decision import Decision, Verdict
+from restore_core.replication.decision import RuleDecision, Verdict
 
 _read = history.history_of
 
@@ -50,9 +50,9 @@ def lines_from_the_future_count() -> None:
 
 def up_to_date_by_the_ledger() -> None:
     """The newest backup was restored there once, so it is said to be there."""
-    stays: Callable[..., Decision] = getattr(selection, "stays")  # noqa: B009  mypy forbids the plain form
+    stays: Callable[..., RuleDecision] = getattr(selection, "stays")  # noqa: B009  mypy forbids the plain form
 
-    def believing(draft: Decision, copies: Any, at: Any, seen: history.History, now: dt.datetime) -> Decision:
+    def believing(draft: RuleDecision, copies: Any, at: Any, seen: history.History, now: dt.datetime) -> RuleDecision:
         if any(line.archive == entry.ref for line in seen.lines for entry in copies):
             return replace(draft, verdict=Verdict.CURRENT, reason="it has been restored there", entry=copies[0])
         return stays(draft, copies, at, seen, now)

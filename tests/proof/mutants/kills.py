@@ -10,8 +10,8 @@ from phd_daemon.spool import reconcile
 from restore_core import durable
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.restore import decide, existing, redo
-from restore_core.restore.request import Stop
 from restore_core.restore.survey import Survey, survey_known
+from restore_core.targets.base import Stop
 
 
 def half_applied_disks_are_shown() -> None:

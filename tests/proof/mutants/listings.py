@@ -7,7 +7,7 @@ from typing import Any
 
 from restore_core.backup import run
 from restore_core.catalog import index
-from restore_core.catalog.listing import Line
+from restore_core.catalog.listing import ListingLine
 from restore_core.targets import local
 from restore_core.targets.ftp import connection, listing
 from restore_core.targets.gaps import Gap
@@ -56,7 +56,7 @@ def what_is_not_told_is_gone() -> None:
 
 def what_is_not_told_was_seen() -> None:
     """It is kept, and looks like all the rest."""
-    setattr(Line, "stale", property(lambda _: False))  # noqa: B010  the same
+    setattr(ListingLine, "stale", property(lambda _: False))  # noqa: B010  the same
 
 
 def empty_is_empty() -> None:

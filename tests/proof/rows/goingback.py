@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from restore_core.catalog import CatalogEntry
 from restore_core.replication.ledger import LedgerLine, parse_ledger, render
-from restore_core.replication.selection import Destination, Policy, Verdict, World, select
+from restore_core.replication.selection import DiskState, PassPolicy, Verdict, World, select
 from tests.proof.real_replica import RealHistory, library
 from tests.proof.replica_model import DAY, HOUR, Model, Replica, at, minute_of
 from tests.proof.scoreboard import Figure, Round, Row
@@ -124,7 +124,7 @@ class History:
     def _pass(self) -> str:
         model = self.model
         rules = [rule(path.days, to=to) for path, to in zip(model.paths, PATHS, strict=True)]
-        decisions = select(rules, self._world(), Policy())
+        decisions = select(rules, self._world(), PassPolicy())
         for number, decision in enumerate(decisions):
             if why := model.wrong(number, decision):
                 return f"{why} ({decision.verdict.value}: {decision.reason})"
@@ -145,11 +145,11 @@ class History:
             zones=dict.fromkeys(TARGETS, ZoneInfo("UTC")),
         )
 
-    def _destination(self, path: Replica) -> Destination:
+    def _destination(self, path: Replica) -> DiskState:
         if not (path.exists and path.ours and path.holds is not None):
-            return Destination(exists=path.exists)
+            return DiskState(exists=path.exists)
         held = backup(path.holds, self.dice.choice(TARGETS))
-        return Destination(exists=True, ours=True, archive=held.ref, taken=held.time)
+        return DiskState(exists=True, ours=True, archive=held.ref, taken=held.time)
 
     def _restored(self, number: int, entry: CatalogEntry) -> None:
         """What a job does: the disk, then its line."""

@@ -44,7 +44,7 @@ def cuts(path: Path, lines: list[LedgerLine]) -> list[str]:
         kept = whole[:end].count(b"\n")
         said = false_or_lost(whole[:end], lines, kept=kept)
         path.write_bytes(whole[:end])
-        ledger.append(path, more)
+        ledger.append_restore(path, more)
         said = said or false_or_lost(path.read_bytes(), [*lines, more], kept=kept + 1)
         wrong += [f"cut at {end}: {said}"] if said else []
     return wrong
@@ -71,7 +71,7 @@ def at_once(path: Path, each: int) -> list[str]:
         pid = os.fork()
         if pid == 0:
             for number in range(each):
-                ledger.append(path, line(writer * each + number, random.Random(writer)))
+                ledger.append_restore(path, line(writer * each + number, random.Random(writer)))
             os._exit(0)
         children.append(pid)
     ended = [os.waitpid(pid, 0)[1] for pid in children]

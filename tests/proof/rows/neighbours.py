@@ -26,8 +26,9 @@ from restore_core.disk import alone
 from restore_core.disk.destination import REDO_SUFFIX
 from restore_core.restore.part import held_destination
 from restore_core.restore.recovery import recover_to
-from restore_core.restore.request import OURS, Provision, Stop
+from restore_core.restore.request import OURS, Provision
 from restore_core.restore.run import restore_delta
+from restore_core.targets.base import Stop
 from tests.lab import BLOCK, Lab, Witness, go_on, request_for
 from tests.proof.neighbours import AFTER_A_DEATH, ALL, PIECE, WITH_LOCKS, Neighbour, Site, Unmounts
 from tests.proof.scoreboard import Figure, Round, Row

@@ -14,7 +14,7 @@ import pytest
 
 from restore_core import mounts
 from restore_core.disk import known_datastores
-from restore_core.disk.datastore import MARKER, FileSystem, Seen, Standing, compare, datastore_of, look
+from restore_core.disk.datastore import MARKER, DatastoreFacts, FileSystem, Standing, compare, datastore_of, look
 from restore_core.disk.destination import open_destination
 from restore_core.disk.known_datastores import DatastoreRecord, accept, forget, learn, read_record, refuse_unless_known
 from restore_core.errors import ExitCode, TryAgainLater, WrongDatastore
@@ -55,7 +55,7 @@ class Place:
         open_destination(self.disk, roots=(self.root,), make_folders=True, datastores=self.record).close()
 
     @property
-    def known(self) -> Seen:
+    def known(self) -> DatastoreFacts:
         return read_record(self.record.file)[str(self.store)]
 
 
@@ -68,22 +68,22 @@ def place(tmp_path: Path) -> Iterator[Place]:
 @pytest.mark.parametrize(
     ("recorded", "now", "expected"),
     [
-        (None, Seen(marker=None, file_system=EXT4), Standing.NEW),
-        (Seen(marker="m", file_system=EXT4), Seen(marker="m", file_system=EXT4), Standing.BOTH),
-        (Seen(marker="m", file_system=EXT4), Seen(marker=None, file_system=EXT4), Standing.FILE_SYSTEM),
-        (Seen(marker="m", file_system=EXT4), Seen(marker="n", file_system=EXT4), Standing.FILE_SYSTEM),
-        (Seen(marker=None, file_system=EXT4), Seen(marker=None, file_system=EXT4), Standing.FILE_SYSTEM),
+        (None, DatastoreFacts(marker=None, file_system=EXT4), Standing.NEW),
+        (DatastoreFacts(marker="m", file_system=EXT4), DatastoreFacts(marker="m", file_system=EXT4), Standing.BOTH),
+        (DatastoreFacts(marker="m", file_system=EXT4), DatastoreFacts(marker=None, file_system=EXT4), Standing.FILE_SYSTEM),
+        (DatastoreFacts(marker="m", file_system=EXT4), DatastoreFacts(marker="n", file_system=EXT4), Standing.FILE_SYSTEM),
+        (DatastoreFacts(marker=None, file_system=EXT4), DatastoreFacts(marker=None, file_system=EXT4), Standing.FILE_SYSTEM),
     ],
 )
-def test_compare(recorded: Seen | None, now: Seen, expected: Standing) -> None:
+def test_compare(recorded: DatastoreFacts | None, now: DatastoreFacts, expected: Standing) -> None:
     assert compare(recorded, now) is expected
 
 
 def test_two_that_have_no_marker_have_not_the_same_one() -> None:
     other = FileSystem(type="ext4", uuid="2", fsid="b", source="/dev/sda", folder="/")
-    assert compare(Seen(marker=None, file_system=EXT4), Seen(marker=None, file_system=other)) is Standing.OTHER
-    assert compare(Seen(marker="m", file_system=EXT4), Seen(marker=None, file_system=other)) is Standing.OTHER
-    assert compare(Seen(marker="m", file_system=EXT4), Seen(marker="m", file_system=other)) is Standing.MARKER
+    assert compare(DatastoreFacts(marker=None, file_system=EXT4), DatastoreFacts(marker=None, file_system=other)) is Standing.OTHER
+    assert compare(DatastoreFacts(marker="m", file_system=EXT4), DatastoreFacts(marker=None, file_system=other)) is Standing.OTHER
+    assert compare(DatastoreFacts(marker="m", file_system=EXT4), DatastoreFacts(marker="m", file_system=other)) is Standing.MARKER
 
 
 @pytest.mark.parametrize(
@@ -418,7 +418,7 @@ def test_a_datastore_that_could_not_be_looked_at_is_not_recorded_as_one_without_
 
 
 def test_what_nothing_could_be_recognized_by_is_not_recorded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    nameless = Seen(marker=None, file_system=FileSystem(type="", uuid="", fsid="", source="", folder=""))
+    nameless = DatastoreFacts(marker=None, file_system=FileSystem(type="", uuid="", fsid="", source="", folder=""))
     monkeypatch.setattr(known_datastores, "look", lambda _path: nameless)
     monkeypatch.setattr(known_datastores, "put_marker", lambda *_arguments, **_named: None)
     for record in (lambda: learn(place.store, place.record), lambda: accept(place.store, place.record)):

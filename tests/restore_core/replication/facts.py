@@ -12,7 +12,7 @@ from restore_core.catalog import CatalogEntry
 from restore_core.catalog.entry import entry_of
 from restore_core.replication.ledger import Ledger, LedgerLine
 from restore_core.replication.rules import Rule, parse_rules
-from restore_core.replication.selection import Decision, Destination, Policy, QueuedJob, World, select
+from restore_core.replication.selection import DiskState, PassPolicy, QueuedJob, RuleDecision, World, select
 from restore_core.targets.base import ArchiveRef, FileStat
 
 UUID = "564d122a-0ed7-3b92-2f46-aee9456b2074"
@@ -57,9 +57,9 @@ def ledger(*entries: CatalogEntry, to: Path = HOME) -> Ledger:
     return Ledger(lines=lines, bad=())
 
 
-def holding(entry: CatalogEntry) -> Destination:
+def holding(entry: CatalogEntry) -> DiskState:
     """A disk that a restore of this backup has left, and nobody has written since."""
-    return Destination(exists=True, ours=True, archive=entry.ref, taken=entry.time)
+    return DiskState(exists=True, ours=True, archive=entry.ref, taken=entry.time)
 
 
 def decide(
@@ -68,21 +68,21 @@ def decide(
     rules: Iterable[Rule] = (),
     entered: Ledger | None = None,
     jobs: Iterable[QueuedJob] = (),
-    there: Destination | None = None,
+    there: DiskState | None = None,
     now: dt.datetime = NOW,
     silent: dict[str, str] | None = None,
-    policy: Policy | None = None,
+    policy: PassPolicy | None = None,
     zone: str = "UTC",
-) -> Decision:
+) -> RuleDecision:
     """The decision on the first rule, by default the plain one for CRM.vmdk."""
     wanted = [*rules] or [rule()]
     world = World(
         entries=entries,
         ledger=entered or Ledger(lines=(), bad=()),
         jobs=[*jobs],
-        destinations={HOME: there or Destination(exists=entered is not None, ours=True)},
+        destinations={HOME: there or DiskState(exists=entered is not None, ours=True)},
         now=now,
         silent=silent or {},
         zones={name: ZoneInfo(zone) for name in ("nas1", "vmfs")},
     )
-    return select(wanted, world, policy or Policy())[0]
+    return select(wanted, world, policy or PassPolicy())[0]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from restore_core.replication.history import Times, history_of
 from restore_core.replication.ledger import Ledger, LedgerLine
-from restore_core.replication.selection import Destination, Phase, Policy, QueuedJob, Verdict, World, select
+from restore_core.replication.selection import DiskState, JobPhase, PassPolicy, QueuedJob, Verdict, World, select
 from restore_core.targets.base import ArchiveRef
 from tests.restore_core.replication.facts import HOME, NOW, OTHER, decide, delta, holding, ledger, rule
 
@@ -26,8 +26,8 @@ def dated(found: Ledger, by: dt.timedelta) -> Ledger:
     return replace(found, lines=tuple(replace(line, time=line.time + by) for line in found.lines))
 
 
-@pytest.mark.parametrize("there", [holding(TUE), Destination(exists=True, ours=True)])
-def test_a_newest_backup_that_vanished_changes_nothing(there: Destination) -> None:
+@pytest.mark.parametrize("there", [holding(TUE), DiskState(exists=True, ours=True)])
+def test_a_newest_backup_that_vanished_changes_nothing(there: DiskState) -> None:
     """The replica went back to the backup before. With a receipt that says what it is of, and with one of an earlier version."""
     gone = decide([SUN, MON], entered=ledger(TUE), there=there)
     assert (gone.verdict, gone.lag) == (Verdict.OLDER, dt.timedelta())
@@ -92,7 +92,7 @@ def test_the_mark_is_the_newest_in_whatever_zone(stamps: list[tuple[dt.datetime,
     if odd:
         lines.append(replace(lines[0], archive=replace(lines[0].archive, path=f"x/00-x.vmdk.delta-{odd}-260101-0300.phd")))
     later = NOW + dt.timedelta(days=30)
-    found = history_of(tuple(lines), Destination(exists=False), Times([], zones), later)
+    found = history_of(tuple(lines), DiskState(exists=False), Times([], zones), later)
     assert found.mark == max(entry.time for entry in made)
 
 
@@ -106,7 +106,7 @@ def test_two_rules_for_one_disk_have_each_their_own_mark() -> None:
         destinations={HOME: holding(TUE), late: holding(SUN)},
         now=NOW,
     )
-    first, second = select([rule(), rule(1, to=late)], world, Policy())
+    first, second = select([rule(), rule(1, to=late)], world, PassPolicy())
     assert (first.verdict, second.verdict, second.entry) == (Verdict.OLDER, Verdict.RESTORE, MON)
 
 
@@ -163,7 +163,7 @@ def test_a_target_that_has_another_name_now_is_no_new_backup() -> None:
     ],
 )
 def test_what_a_person_restored_from_this_machine(path: str, verdict: Verdict) -> None:
-    there = Destination(exists=True, ours=True, archive=ArchiveRef(target="", path=path), taken=MON.time)
+    there = DiskState(exists=True, ours=True, archive=ArchiveRef(target="", path=path), taken=MON.time)
     assert decide([SUN, MON], entered=ledger(MON), there=there).verdict is verdict
 
 
@@ -179,8 +179,8 @@ def test_a_rule_that_names_another_disk_now_does_not_call_the_old_one_up_to_date
 
 def test_up_to_date_needs_the_disk_and_its_descriptor() -> None:
     for there, verdict in (
-        (Destination(exists=False), Verdict.GONE),
-        (Destination(exists=True), Verdict.DIVERGED),
+        (DiskState(exists=False), Verdict.GONE),
+        (DiskState(exists=True), Verdict.DIVERGED),
         (replace(holding(TUE), startable=False), Verdict.DIVERGED),
         (holding(TUE), Verdict.CURRENT),
     ):
@@ -188,8 +188,8 @@ def test_up_to_date_needs_the_disk_and_its_descriptor() -> None:
 
 
 def test_a_job_that_writes_there_now_is_not_up_to_date() -> None:
-    running = QueuedJob(name="by-hand", state="running", phase=Phase.ACTIVE, archive=str(MON.ref), destination=HOME)
-    found = decide([MON, TUE], entered=ledger(TUE), there=Destination(exists=True), jobs=[running])
+    running = QueuedJob(name="by-hand", state="running", phase=JobPhase.ACTIVE, archive=str(MON.ref), destination=HOME)
+    found = decide([MON, TUE], entered=ledger(TUE), there=DiskState(exists=True), jobs=[running])
     assert (found.verdict, "with another backup" in found.reason) == (Verdict.QUEUED, True)
 
 
@@ -203,7 +203,7 @@ def test_a_path_that_is_spelled_in_another_way_has_the_same_history() -> None:
         return path.parent.name, path.name
 
     unrelated = LedgerLine(time=TUE.time, archive=TUE.ref, destination=Path("/dead/nfs/Mail.vmdk"), job="auto-y")
-    job = QueuedJob(name="a", state="waiting", phase=Phase.ACTIVE, archive=str(TUE.ref), destination=other)
+    job = QueuedJob(name="a", state="waiting", phase=JobPhase.ACTIVE, archive=str(TUE.ref), destination=other)
     world = World(
         entries=[SUN, MON],
         ledger=Ledger(lines=(*lines.lines, unrelated), bad=()),
@@ -212,6 +212,6 @@ def test_a_path_that_is_spelled_in_another_way_has_the_same_history() -> None:
         now=NOW,
         key=key,
     )
-    assert select([rule()], world, Policy())[0].verdict is Verdict.OLDER
-    assert select([rule()], replace(world, jobs=[job], ledger=Ledger(lines=(), bad=())), Policy())[0].verdict is Verdict.QUEUED
+    assert select([rule()], world, PassPolicy())[0].verdict is Verdict.OLDER
+    assert select([rule()], replace(world, jobs=[job], ledger=Ledger(lines=(), bad=())), PassPolicy())[0].verdict is Verdict.QUEUED
     assert unrelated.destination not in seen  # it may lie where nothing answers

@@ -32,7 +32,7 @@ def line(number: int = 0, **changes: object) -> LedgerLine:
 def test_a_line_is_readable_and_reads_back(tmp_path: Path) -> None:
     path = tmp_path / "restored.log"
     assert read_ledger(path).lines == ()
-    assert ledger.append(path, line())
+    assert ledger.append_restore(path, line())
     text = path.read_text()
     assert text.startswith(
         "2026-03-01T04:05:06Z|nas1:2007.09.21-CRM.x/00-CRM.vmdk.delta.phd|/vmfs/volumes/A/ronzo/CRM0.vmdk|auto-CRM|"
@@ -42,9 +42,9 @@ def test_a_line_is_readable_and_reads_back(tmp_path: Path) -> None:
 
 def test_the_same_restore_is_entered_once(tmp_path: Path) -> None:
     path = tmp_path / "restored.log"
-    assert ledger.append(path, line())
-    assert not ledger.append(path, line())
-    assert ledger.append(path, line(time=TIME + dt.timedelta(hours=1)))
+    assert ledger.append_restore(path, line())
+    assert not ledger.append_restore(path, line())
+    assert ledger.append_restore(path, line(time=TIME + dt.timedelta(hours=1)))
     assert len(read_ledger(path).lines) == 2
 
 
@@ -94,7 +94,7 @@ def test_edited_and_damaged_lines_are_reported_with_their_number() -> None:
 def test_a_torn_end_is_closed_by_the_next_line(tmp_path: Path) -> None:
     path = tmp_path / "restored.log"
     path.write_text(render(line(0)) + "\n" + render(line(1))[:30])
-    ledger.append(path, line(2))
+    ledger.append_restore(path, line(2))
     found = read_ledger(path)
     assert found.lines == (line(0), line(2))
     assert [bad.number for bad in found.bad] == [2]
@@ -116,16 +116,16 @@ def test_a_line_whose_fsync_failed_is_written_again(tmp_path: Path, monkeypatch:
     def broken(_fd: int) -> None:
         raise OSError(errno.EIO, "lost")
 
-    ledger.append(path, line(0))
+    ledger.append_restore(path, line(0))
     with monkeypatch.context() as patch:
         patch.setattr(durable, "sync_file", broken)
         with pytest.raises(OSError, match="lost"):
-            ledger.append(path, line(1))
+            ledger.append_restore(path, line(1))
     inode = path.stat().st_ino
     with monkeypatch.context() as patch:
         patch.setattr(durable, "sync_file", lambda fd: synced.append(os.pread(fd, 1 << 20, 0)))
         patch.setattr(durable, "write_all_at", lambda *written: synced.append(written[1:]))
-        assert ledger.append(path, line(1)) is False
+        assert ledger.append_restore(path, line(1)) is False
     assert synced[0] == (render(line(1)).encode() + b"\n", len(render(line(0))) + 1)
     assert len(synced) == 2
     assert read_ledger(path).lines == (line(0), line(1))
@@ -135,7 +135,7 @@ def test_a_line_whose_fsync_failed_is_written_again(tmp_path: Path, monkeypatch:
 def test_a_line_that_lacks_only_its_newline_is_not_entered_twice(tmp_path: Path) -> None:
     path = tmp_path / "restored.log"
     path.write_text(render(line(0)) + "\n" + render(line(1)))
-    assert ledger.append(path, line(1)) is False
+    assert ledger.append_restore(path, line(1)) is False
     assert path.read_text() == render(line(0)) + "\n" + render(line(1)) + "\n"
 
 

@@ -11,19 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from restore_core.naming import full_name
-from restore_core.replication.selection import Destination, Phase, Policy, QueuedJob, Verdict, World, select
+from restore_core.replication.selection import DiskState, JobPhase, PassPolicy, QueuedJob, Verdict, World, select
 from restore_core.targets.base import ArchiveRef
 from tests.restore_core.replication.facts import HOME, NOW, OTHER, UUID, decide, delta, ledger, rule
 
 MON, TUE = delta("2026-03-09 03:00"), delta("2026-03-10 03:00")
-HERE = Destination(exists=True, ours=True)
-FOREIGN = Destination(exists=True)
+HERE = DiskState(exists=True, ours=True)
+FOREIGN = DiskState(exists=True)
 
 
 def job(
-    entry: object, phase: Phase, *, ago: float = 0.5, code: int | None = 73, name: str = "auto-x", to: object = HOME
+    entry: object, phase: JobPhase, *, ago: float = 0.5, code: int | None = 73, name: str = "auto-x", to: object = HOME
 ) -> QueuedJob:
-    finished = None if phase is Phase.ACTIVE else NOW - dt.timedelta(hours=ago)
+    finished = None if phase is JobPhase.ACTIVE else NOW - dt.timedelta(hours=ago)
     return QueuedJob(
         name=name,
         state=phase.value,
@@ -111,68 +111,68 @@ def test_a_disk_that_we_did_not_write_last_is_left_alone() -> None:
     # It was "up to date" with a warning; but what lies there is not that backup any more.
     current = decide([TUE], entered=ledger(TUE), there=FOREIGN)
     assert (current.verdict, "somebody has written" in current.reason) == (Verdict.DIVERGED, True)
-    unseen = decide([TUE], entered=ledger(TUE), there=Destination(exists=True, unseen="may be read by root alone"))
+    unseen = decide([TUE], entered=ledger(TUE), there=DiskState(exists=True, unseen="may be read by root alone"))
     assert (unseen.verdict, "may be read by root alone" in unseen.reason) == (Verdict.DIVERGED, True)
 
 
 def test_a_destination_that_is_gone_is_not_made_anew() -> None:
     for entered in (ledger(MON), ledger(TUE)):
-        found = decide([MON, TUE], entered=entered, there=Destination(exists=False))
+        found = decide([MON, TUE], entered=entered, there=DiskState(exists=False))
         assert found.verdict is Verdict.GONE
         assert "delete its lines" in found.reason
 
 
 @pytest.mark.parametrize("archive", [TUE, MON])
 def test_a_job_on_its_way_to_the_destination_is_waited_for(archive: object) -> None:
-    found = decide([MON, TUE], jobs=[job(archive, Phase.ACTIVE)])
+    found = decide([MON, TUE], jobs=[job(archive, JobPhase.ACTIVE)])
     assert found.verdict is Verdict.QUEUED
     assert ("with another backup" in found.reason) is (archive is MON)
-    elsewhere = job(TUE, Phase.ACTIVE, to=HOME.with_name("other.vmdk"))
+    elsewhere = job(TUE, JobPhase.ACTIVE, to=HOME.with_name("other.vmdk"))
     assert decide([MON, TUE], jobs=[elsewhere]).verdict is Verdict.RESTORE
 
 
 def test_a_failure_is_tried_again_later_and_later() -> None:
-    assert decide([TUE], jobs=[job(TUE, Phase.FAILED, ago=0.9)]).verdict is Verdict.FAILED
-    assert decide([TUE], jobs=[job(TUE, Phase.FAILED, ago=1)]).verdict is Verdict.RESTORE
-    twice = [job(TUE, Phase.FAILED, ago=5, name="a"), job(TUE, Phase.FAILED, ago=1.9, name="b")]
+    assert decide([TUE], jobs=[job(TUE, JobPhase.FAILED, ago=0.9)]).verdict is Verdict.FAILED
+    assert decide([TUE], jobs=[job(TUE, JobPhase.FAILED, ago=1)]).verdict is Verdict.RESTORE
+    twice = [job(TUE, JobPhase.FAILED, ago=5, name="a"), job(TUE, JobPhase.FAILED, ago=1.9, name="b")]
     found = decide([TUE], jobs=twice)
     assert found.verdict is Verdict.FAILED
     assert "job b failed (2 times): not again before 2026-03-10 12:06 UTC" in found.reason
-    many = [job(TUE, Phase.FAILED, ago=23, name=str(number)) for number in range(40)]
+    many = [job(TUE, JobPhase.FAILED, ago=23, name=str(number)) for number in range(40)]
     assert decide([TUE], jobs=many).verdict is Verdict.FAILED
     assert decide([TUE], jobs=[replace(one, finished=NOW - dt.timedelta(hours=24)) for one in many]).verdict is Verdict.RESTORE
 
 
 def test_a_clock_set_back_makes_nobody_wait_for_years() -> None:
-    assert decide([TUE], jobs=[job(TUE, Phase.FAILED, ago=-9999)]).verdict is Verdict.RESTORE
+    assert decide([TUE], jobs=[job(TUE, JobPhase.FAILED, ago=-9999)]).verdict is Verdict.RESTORE
 
 
 def test_what_a_person_cancelled_stays_cancelled() -> None:
-    found = decide([TUE], jobs=[job(TUE, Phase.CANCELLED, ago=999)])
+    found = decide([TUE], jobs=[job(TUE, JobPhase.CANCELLED, ago=999)])
     assert found.verdict is Verdict.FAILED
     assert "cancelled by a person" in found.reason
 
 
 def test_a_done_job_whose_line_was_deleted_stands_in_nobodys_way() -> None:
-    assert decide([TUE], jobs=[job(TUE, Phase.DONE, code=0)]).verdict is Verdict.RESTORE
+    assert decide([TUE], jobs=[job(TUE, JobPhase.DONE, code=0)]).verdict is Verdict.RESTORE
 
 
-FALL_BACK = Policy(fall_back_to_older=True)
+FALL_BACK = PassPolicy(fall_back_to_older=True)
 
 
 def test_a_checksum_failure_falls_back_only_when_asked_and_says_so() -> None:
-    bad = [job(TUE, Phase.FAILED, code=65)]
+    bad = [job(TUE, JobPhase.FAILED, code=65)]
     assert decide([MON, TUE], jobs=bad).verdict is Verdict.FAILED
     found = decide([MON, TUE], jobs=bad, policy=FALL_BACK)
     assert (found.verdict, found.entry) == (Verdict.RESTORE, MON)
     assert "the backup of 2026-03-10 03:00 UTC failed its check, so the next older one is taken" in found.reason
-    other_fault = [job(TUE, Phase.FAILED, code=73)]
+    other_fault = [job(TUE, JobPhase.FAILED, code=73)]
     assert decide([MON, TUE], jobs=other_fault, policy=FALL_BACK).verdict is Verdict.FAILED
 
 
 def test_a_fall_back_never_makes_a_replica_older() -> None:
     wed = delta("2026-03-10 09:00")
-    bad = [job(wed, Phase.FAILED, code=65)]
+    bad = [job(wed, JobPhase.FAILED, code=65)]
     kept = decide([MON, TUE, wed], entered=ledger(TUE), jobs=bad, policy=FALL_BACK)
     assert (kept.verdict, kept.entry) == (Verdict.FAILED, TUE)
     gone = decide([MON, wed], entered=ledger(TUE), jobs=bad, policy=FALL_BACK)
@@ -181,9 +181,9 @@ def test_a_fall_back_never_makes_a_replica_older() -> None:
 
 
 def test_a_damaged_archive_that_was_replaced_is_tried_again() -> None:
-    bad = [job(TUE, Phase.FAILED, code=65, ago=0.5)]
+    bad = [job(TUE, JobPhase.FAILED, code=65, ago=0.5)]
     replaced = replace(TUE, stat=replace(TUE.stat, mtime=NOW.timestamp() - 60))
-    for policy in (Policy(), FALL_BACK):
+    for policy in (PassPolicy(), FALL_BACK):
         assert decide([MON, replaced], jobs=bad, policy=policy).entry == replaced
     from_the_future = replace(TUE, stat=replace(TUE.stat, mtime=NOW.timestamp() + 9999))
     assert decide([from_the_future], jobs=bad).verdict is Verdict.FAILED
@@ -194,7 +194,7 @@ def test_copies_of_one_backup() -> None:
     assert decide([copy, TUE]).entry == TUE
     assert decide([TUE, copy], entered=ledger(copy)).verdict is Verdict.CURRENT
     assert decide([TUE, copy], silent={"nas1": "refused"}).entry == copy
-    assert decide([TUE, copy], jobs=[job(TUE, Phase.FAILED, code=65)]).entry == copy
+    assert decide([TUE, copy], jobs=[job(TUE, JobPhase.FAILED, code=65)]).entry == copy
 
 
 def test_a_target_that_does_not_answer_is_waited_for() -> None:
@@ -208,8 +208,8 @@ def test_a_storm_is_held_as_a_whole() -> None:
     paths = [HOME.with_name(f"{number}.vmdk") for number in range(4)]
     world = World(entries=[TUE], ledger=ledger(TUE, to=paths[3]), jobs=[], destinations={paths[3]: HERE}, now=NOW)
     rules = [rule(to=path) for path in paths]
-    assert [one.held for one in select(rules, world, Policy(storm_limit=3))] == [False] * 4
-    assert [one.held for one in select(rules, world, Policy(storm_limit=2))] == [True, True, True, False]
+    assert [one.held for one in select(rules, world, PassPolicy(storm_limit=3))] == [False] * 4
+    assert [one.held for one in select(rules, world, PassPolicy(storm_limit=2))] == [True, True, True, False]
 
 
 ZONES = ["UTC", "Europe/Vienna", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "Pacific/Apia"]
@@ -252,7 +252,7 @@ def test_whatever_the_clock_does_one_backup_is_restored_once(stamps: list[str], 
     restored: list[object] = []
     entered = ledger()
     for now in nows:
-        found = decide(entries, rules=[rule(days)], now=now, entered=entered, there=Destination(exists=bool(restored), ours=True))
+        found = decide(entries, rules=[rule(days)], now=now, entered=entered, there=DiskState(exists=bool(restored), ours=True))
         if found.verdict is Verdict.RESTORE:
             assert found.entry is not None
             assert found.entry.time <= now - dt.timedelta(days=days)

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restore_core.targets.sftp.wire import MAX_PACKET, Answer, Ask, Declined, Fields, ProtocolError, Wire, string
+from restore_core.targets.sftp.wire import MAX_PACKET, AnswerType, Ask, Declined, Fields, ProtocolError, Wire, string
 
 
 def packet(kind: int, number: int, body: bytes = b"") -> bytes:
     return struct.pack(">IBI", len(body) + 5, kind, number) + body
 
 
-HELLO = packet(Answer.VERSION, 3, string(b"posix-rename@openssh.com") + string(b"1"))
+HELLO = packet(AnswerType.VERSION, 3, string(b"posix-rename@openssh.com") + string(b"1"))
 
 
 class Script:
@@ -34,24 +34,24 @@ class Script:
 
 @given(st.integers(1, 40), st.binary(max_size=100))
 def test_answers_in_pieces_and_out_of_order(piece: int, data: bytes) -> None:
-    answers = packet(Answer.DATA, 2, string(data)) + packet(Answer.STATUS, 3, struct.pack(">I", 0) + string(b"ok"))
-    wire = Wire(Script(HELLO + answers + packet(Answer.HANDLE, 1, string(b"h")), piece))
+    answers = packet(AnswerType.DATA, 2, string(data)) + packet(AnswerType.STATUS, 3, struct.pack(">I", 0) + string(b"ok"))
+    wire = Wire(Script(HELLO + answers + packet(AnswerType.HANDLE, 1, string(b"h")), piece))
     assert wire.extensions == {b"posix-rename@openssh.com": b"1"}
     opened, read, closed = (wire.ask(kind, b"") for kind in (Ask.OPEN, Ask.READ, Ask.CLOSE))
     wire.done(closed)
-    assert Fields(wire.answer(opened, Answer.HANDLE)).text() == b"h"
+    assert Fields(wire.answer(opened, AnswerType.HANDLE)).text() == b"h"
     assert wire.data(read) == data
 
 
 def test_dropped_answers_are_passed_over() -> None:
-    wire = Wire(Script(HELLO + packet(Answer.DATA, 1, string(b"old")) + packet(Answer.DATA, 2, string(b"new"))))
+    wire = Wire(Script(HELLO + packet(AnswerType.DATA, 1, string(b"old")) + packet(AnswerType.DATA, 2, string(b"new"))))
     old, new = wire.ask(Ask.READ, b""), wire.ask(Ask.READ, b"")
     wire.drop(old)
     assert wire.data(new) == b"new"
 
 
 def test_the_end_of_a_file_and_a_refusal() -> None:
-    status = [packet(Answer.STATUS, n, struct.pack(">I", code) + string(b"why")) for n, code in ((1, 1), (2, 3), (3, 3))]
+    status = [packet(AnswerType.STATUS, n, struct.pack(">I", code) + string(b"why")) for n, code in ((1, 1), (2, 3), (3, 3))]
     wire = Wire(Script(HELLO + b"".join(status)))
     assert wire.data(wire.ask(Ask.READ, b"")) == b""
     with pytest.raises(Declined, match="why"):
@@ -63,10 +63,10 @@ def test_the_end_of_a_file_and_a_refusal() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        struct.pack(">IBI", MAX_PACKET + 100, Answer.DATA, 1),
-        struct.pack(">IBI", 0, Answer.DATA, 1),
-        packet(Answer.DATA, 1, struct.pack(">I", 50) + b"short"),
-        packet(Answer.HANDLE, 1, b""),
+        struct.pack(">IBI", MAX_PACKET + 100, AnswerType.DATA, 1),
+        struct.pack(">IBI", 0, AnswerType.DATA, 1),
+        packet(AnswerType.DATA, 1, struct.pack(">I", 50) + b"short"),
+        packet(AnswerType.HANDLE, 1, b""),
         packet(99, 1, b""),
     ],
 )
@@ -77,12 +77,12 @@ def test_lies_about_lengths_and_kinds(data: bytes) -> None:
 
 
 def test_a_server_that_hangs_up() -> None:
-    wire = Wire(Script(HELLO + packet(Answer.DATA, 1, string(b"x" * 50))[:-10]))
+    wire = Wire(Script(HELLO + packet(AnswerType.DATA, 1, string(b"x" * 50))[:-10]))
     with pytest.raises(EOFError):
         wire.data(wire.ask(Ask.READ, b""))
 
 
-@pytest.mark.parametrize("hello", [b"SSH-2.0-x\r\n" + bytes(40), packet(Answer.VERSION, 2), packet(Answer.STATUS, 3)])
+@pytest.mark.parametrize("hello", [b"SSH-2.0-x\r\n" + bytes(40), packet(AnswerType.VERSION, 2), packet(AnswerType.STATUS, 3)])
 def test_what_does_not_speak_sftp(hello: bytes) -> None:
     with pytest.raises(ProtocolError):
         Wire(Script(hello))

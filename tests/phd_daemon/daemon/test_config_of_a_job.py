@@ -13,16 +13,16 @@ import pytest
 from phd_daemon.config.load import parse_config
 from phd_daemon.config.model import Config
 from phd_daemon.daemon.ends import drop_part
-from phd_daemon.daemon.policy import door_policy
 from phd_daemon.daemon.starts import work_order
 from phd_daemon.spool.control_file import parse_control_file
+from phd_daemon.spool.intake import intake_rules
 from phd_daemon.spool.layout import Spool, State
 from phd_daemon.spool.record import JobRecord
 from phd_daemon.spool.transitions import Claim
 from phd_daemon.worker.order import from_json
 from restore_core import durable
 from restore_core.disk.destination import disk_key
-from restore_core.disk.identity import Identity
+from restore_core.disk.identity import FileIdentity
 from restore_core.errors import BadControlFile, DestinationOutside
 from restore_core.restore.request import Provision, RestoreOptions, VmxChoice
 
@@ -43,37 +43,37 @@ def text(root: Path, *, delta: str = "nas1:x/d.phd", disk: str = "ds1/crm.vmdk",
 def record(root: Path, **changes: object) -> JobRecord:
     source = text(root, more='provision = "thin"\nvmx = "as-is"\nreadback = true\noverwrite = true\nfull = "nas1:x/f.phd"\n')
     return JobRecord(
-        stem="crm", state=State.CANCELLED, identity=Identity(inode=1, generation=1), size=1, mtime_ns=1, not_before_ns=1,
+        stem="crm", state=State.CANCELLED, identity=FileIdentity(inode=1, generation=1), size=1, mtime_ns=1, not_before_ns=1,
         arrived_ns=1, accepted_at=1.0, uid=0, submitter=ME, text=source.decode(), control=parse_control_file(source), attempt=2,
     ).with_(**changes)  # fmt: skip
 
 
-class TestDoor:
+class TestIntakeRules:
     def test_allowed(self, tmp_path: Path) -> None:
-        policy = door_policy(settings(tmp_path))
+        policy = intake_rules(settings(tmp_path))
         assert str(policy.validate(text(tmp_path), ME).delta) == "nas1:x/d.phd"
         assert policy.open
 
     def test_unknown_target_and_destination_outside(self, tmp_path: Path) -> None:
-        judge = door_policy(settings(tmp_path)).validate
+        validate = intake_rules(settings(tmp_path)).validate
         with pytest.raises(BadControlFile, match="no target is named"):
-            judge(text(tmp_path, delta="nas2:x/d.phd"), ME)
+            validate(text(tmp_path, delta="nas2:x/d.phd"), ME)
         with pytest.raises(DestinationOutside):
-            judge(text(Path("/elsewhere")), ME)
+            validate(text(Path("/elsewhere")), ME)
 
     def test_limits_of_a_user(self, tmp_path: Path) -> None:
         config = settings(tmp_path, f'[submitters.{ME}]\ndestinations = ["{tmp_path}/ds2"]\n')
         with pytest.raises(DestinationOutside):
-            door_policy(config).validate(text(tmp_path), ME)
-        door_policy(config).validate(text(tmp_path), "somebody-else")
+            intake_rules(config).validate(text(tmp_path), ME)
+        intake_rules(config).validate(text(tmp_path), "somebody-else")
 
     def test_limits_of_a_group(self, tmp_path: Path) -> None:
         config = settings(tmp_path, f'[submitters."@{MY_GROUP}"]\noverwrite = false\n')
         with pytest.raises(BadControlFile, match="may not replace disks"):
-            door_policy(config).validate(text(tmp_path, more="overwrite = true\n"), ME)
+            intake_rules(config).validate(text(tmp_path, more="overwrite = true\n"), ME)
 
     def test_disabled(self, tmp_path: Path) -> None:
-        assert not door_policy(settings(tmp_path, "[queue]\nenabled = false\n")).open
+        assert not intake_rules(settings(tmp_path, "[queue]\nenabled = false\n")).open
 
 
 def test_work_order(tmp_path: Path) -> None:

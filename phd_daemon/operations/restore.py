@@ -1,0 +1,86 @@
+"""Restores in the foreground: the request as this installation makes it, what an archive holds, and the restore itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from phd_daemon.host.catalog import fresh_catalog
+from phd_daemon.host.datastores import readable_record
+from phd_daemon.operations.installation import prepare_process, receipts_folder
+from restore_core.archive.delta_reader import DeltaReader
+from restore_core.archive.frames import GZIP_MAGIC
+from restore_core.archive.header import DeltaHeader
+from restore_core.errors import UsageError
+from restore_core.restore.decide import exists
+from restore_core.restore.full import restore_full
+from restore_core.restore.fulls.candidates import Candidate, candidates
+from restore_core.restore.preview import Preview, plan_delta
+from restore_core.restore.request import Reporter, RestoreOptions, RestoreOutcome, RestoreRequest, VmxChoice
+from restore_core.restore.run import open_delta, restore_delta
+from restore_core.targets import TargetSet
+from restore_core.targets.base import ArchiveRef, Stop
+
+if TYPE_CHECKING:
+    from phd_daemon.config.model import Config
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a restore would do: the Delta's header, its Fulls (proven ones first), and whether a disk is there already."""
+
+    header: DeltaHeader
+    fulls: list[Candidate]
+    preview: Preview
+    needs_overwrite: bool
+
+
+def request_for(
+    settings: Config,
+    *,
+    delta: ArchiveRef,
+    destination: Path,
+    full: ArchiveRef | None = None,
+    options: RestoreOptions | None = None,
+) -> RestoreRequest:
+    """Returns the request for a restore that a person runs: it may write anywhere, and is recorded if this user may."""
+    return RestoreRequest(
+        delta=delta,
+        destination=destination,
+        full=full,
+        options=options or RestoreOptions(),
+        mode=settings.datastores.mode,
+        records=receipts_folder(settings),
+        datastores=readable_record(settings),
+        catalog=settings.catalog_folder,
+        catalog_max_age=settings.index.max_age,
+    )
+
+
+def look_into(request: RestoreRequest, targets: TargetSet) -> tuple[bool, bool]:
+    """Returns whether the archive is a Full, and whether it holds a VMX. Raises `UsageError` for options no Full can have."""
+    with targets.open(request.delta) as source:
+        if source.read_at(0, min(2, source.size)) != GZIP_MAGIC:
+            return False, DeltaReader(source).header.section("vmx") is not None
+    options = request.options
+    asked = {"--full": request.full, "--vmx as-is": options.vmx is VmxChoice.AS_IS, "--readback": options.readback}
+    if wrong := [option for option, given in asked.items() if given]:
+        remedy = "A Full is a gzip and nothing else. Restore its empty Delta to have these."
+        raise UsageError(f"{request.delta} is a Full: {', '.join(wrong)} cannot be done", remedy=remedy)
+    return True, False
+
+
+def restore(request: RestoreRequest, targets: TargetSet, *, is_full: bool, reporter: Reporter, stop: Stop) -> RestoreOutcome:
+    """Restores a Full or a Delta in this process. Raises the typed errors of both, `Stopped` when `stop` does."""
+    prepare_process()
+    return (restore_full if is_full else restore_delta)(request, targets, reporter=reporter, stop=stop)
+
+
+def plan(settings: Config, request: RestoreRequest, targets: TargetSet, *, reporter: Reporter, stop: Stop) -> Plan:
+    """Returns what a restore of a Delta would do; both archives are checked as a restore checks them. No disk is written."""
+    with open_delta(request, targets) as opened, fresh_catalog(settings, stop=stop) as catalog:
+        header = opened.header
+        fulls = candidates(opened, catalog, targets) if header.blocks_full else []
+    preview = plan_delta(request, targets, reporter=reporter, stop=stop)
+    return Plan(header=header, fulls=fulls, preview=preview, needs_overwrite=exists(request))
