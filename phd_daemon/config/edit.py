@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phd_daemon.config.load import MAX_BYTES, parse_config, read_plain, what_is_wrong
+from phd_daemon.config.load import MAX_BYTES, parse_config, read_settings, what_is_wrong
 from phd_daemon.config.model import Config
 from phd_daemon.config.toml_text import NotToml, did_you_mean, parse_toml
 from restore_core import durable
@@ -155,7 +155,7 @@ class SettingsFile:
 
 def _read(path: Path) -> bytes:
     try:
-        return read_plain(path)
+        return read_settings(path)
     except OSError as error:
         raise ConfigurationError(f"{printable(str(path))}: {error.strerror or error}") from error
 

@@ -43,7 +43,7 @@ def load_config(path: Path | None) -> Config:
     named = path or (Path(os.environ["PHD_CONFIG"]) if os.environ.get("PHD_CONFIG") else None)
     source = named or DEFAULT_PATH
     try:
-        data = read_plain(source)
+        data = read_settings(source)
     except FileNotFoundError:
         if named is None:
             return from_file(ConfigFile(), None)
@@ -55,7 +55,7 @@ def load_config(path: Path | None) -> Config:
     return parse_config(data, source.absolute())
 
 
-def read_plain(path: Path) -> bytes:
+def read_settings(path: Path) -> bytes:
     """The bytes of a file, one more than `MAX_BYTES` at most. Raises `OSError`, also for a FIFO and the like, which could hang."""
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

@@ -125,7 +125,7 @@ class PlaceSteps(FolderSteps):
         self.disk = self.backup.disk_name
 
         def work() -> tuple[list[Datastore], list[Place]]:
-            stores = places.datastores(roots)
+            stores = places.datastore_choices(roots)
             return stores, places.existing(stores, self.disk, roots)
 
         looked = waited("Looking at the datastores", work, self.face, self.session)

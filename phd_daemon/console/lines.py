@@ -12,7 +12,7 @@ _TAB = 8
 _LEAST = 12
 
 
-def clean(text: str) -> str:
+def one_line(text: str) -> str:
     """One line without control characters."""
     return harmless(text.expandtabs(_TAB))
 
@@ -47,7 +47,7 @@ def fold_all(lines: Iterable[str], width: int) -> list[str]:
 
 def clean_lines(lines: Iterable[str]) -> list[str]:
     """Lines out of texts that may hold several each."""
-    return [clean(line) for text in lines for line in text.split("\n")]
+    return [one_line(line) for text in lines for line in text.split("\n")]
 
 
 def columns(rows: Sequence[Sequence[str]], titles: Sequence[str]) -> list[int]:

@@ -25,17 +25,17 @@ QUEUE_OFF = "The restore queue is switched off: jobs wait until it is on. Restor
 
 def console(face: Face, session: Session) -> None:
     """Shows the main menu until the person leaves it."""
-    walk(MAIN, face, session)
+    run_menu(MAIN, face, session)
 
 
-def walk(menu: Menu, face: Face, session: Session) -> None:
+def run_menu(menu: Menu, face: Face, session: Session) -> None:
     """Shows one menu again and again until it is left."""
     while True:
         entry = face.choose(_choice(menu, session))
         if entry is None:
             return
         if isinstance(entry.leads_to, Menu):
-            walk(entry.leads_to, face, session)
+            run_menu(entry.leads_to, face, session)
         else:
             call(entry.label, flow(entry.leads_to), face, session)
 

@@ -58,6 +58,6 @@ class _Vmx(FolderSteps):
     def look_at_datastores(self) -> Went:
         """The datastores there are now."""
         roots = self.session.config.datastores.roots
-        stores = waited("Looking at the datastores", lambda: places.datastores(roots), self.face, self.session)
+        stores = waited("Looking at the datastores", lambda: places.datastore_choices(roots), self.face, self.session)
         self.stores = stores or []
         return Went.BACK if stores is None else Went.PAST

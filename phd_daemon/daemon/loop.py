@@ -1,15 +1,18 @@
-"""The main loop's sleep, which the doorbell, signals and ended workers interrupt, and the guard around each of its steps."""
+"""The main loop's sleep, ended by changes in the spool, by signals and by ended workers; and the guard around each of its steps."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import selectors
 import signal
 from collections.abc import Iterable, Iterator
 from types import FrameType
 
-from phd_daemon.spool.events import BugFound, OnEvent
+from phd_daemon.spool.events import BugFound, Event, OnEvent
+
+_log = logging.getLogger(__name__)
 
 
 class Guard:
@@ -32,6 +35,18 @@ class Guard:
             self._on_event(BugFound(error=error, message=message, step=step, name=job))
 
 
+def harmless(on_event: OnEvent) -> OnEvent:
+    """Returns an observer whose errors are only logged: nobody who listens can stop the daemon."""
+
+    def observe(event: Event) -> None:
+        try:
+            on_event(event)
+        except Exception:  # noqa: BLE001  whatever it is
+            _log.exception("an observer of events failed", extra={"of": type(event).__name__})
+
+    return observe
+
+
 class Sleep:
     """The sleep of the main loop: one `select`. Handlers of signals only note the signal and wake the loop.
 
@@ -49,7 +64,7 @@ class Sleep:
         # A lease on a file that somebody opens brings SIGIO, which kills by default; see spool.intake.
         signal.signal(signal.SIGIO, signal.SIG_IGN)
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Wakes the loop; may be called from any thread."""
         # A full pipe wakes the loop anyway; a closed one has no loop any more.
         with contextlib.suppress(BlockingIOError, OSError):

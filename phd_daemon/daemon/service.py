@@ -22,7 +22,7 @@ from phd_daemon.config.load import load_config
 from phd_daemon.config.model import Config, needs_restart
 from phd_daemon.daemon.children import HungWatch, Workers
 from phd_daemon.daemon.ends import drop_part, enter
-from phd_daemon.daemon.loop import Guard, Sleep
+from phd_daemon.daemon.loop import Guard, Sleep, harmless
 from phd_daemon.daemon.starts import Starts
 from phd_daemon.daemon.systemd import Notifier
 from phd_daemon.replication.schedule import Passes
@@ -73,7 +73,8 @@ class Service:
         self._spool_seen = self._locked_folder = _seen(self._spool.folder, "st_dev", "st_ino")
         self._lock = lock
         self._notifier = notifier
-        self._on_event, self._guarded = on_event, Guard(on_event)
+        self._on_event = harmless(on_event)
+        self._guarded = Guard(self._on_event)
         self._workers = Workers(command)
         self._hung = HungWatch()
         self._keeper: Keeper | None = None
@@ -84,7 +85,7 @@ class Service:
         """Serves the spool until SIGTERM or SIGINT, then stops the workers."""
         with self._lock:
             self._sleep = Sleep(SIGNALS)
-            self._watcher = SpoolWatcher(self._spool.folder, self._sleep.ring)
+            self._watcher = SpoolWatcher(self._spool.folder, self._sleep.wake)
             watch = self._sleep.add
             self._starts = Starts(self._spool, self._workers, watch=watch, guarded=self._guarded, on_event=self._on_event)
             self._passes = Passes(watch=watch, unwatch=self._sleep.remove, on_event=self._on_event)
@@ -198,7 +199,7 @@ class Service:
             with self._guarded("settings"):
                 self._reload()
                 self._passes.trigger(self._config)
-            self._sleep.ring()
+            self._sleep.wake()
         return False
 
     def _drain(self) -> None:

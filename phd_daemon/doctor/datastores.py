@@ -60,7 +60,7 @@ def _who_waits(jobs: Collection[QueuedJob]) -> str:
     return f"Waiting for it: {', '.join(names[:_NAMED_AT_MOST])}{more}."
 
 
-def folders(config: Config) -> Report:
+def examine_folders(config: Config) -> Report:
     """Examines the roots, the folder that loaded rules restore to, and state_dir.
 
     A default_datastore that phd.toml does not name may be used by nobody, and is not looked at.

@@ -35,7 +35,7 @@ def examine(path: Path | None) -> Report:
     parts = (
         targets.secrets(config.targets, config.source),
         spool.examine(config.queue.spool, enabled=config.queue.enabled),
-        datastores.folders(config),
+        datastores.examine_folders(config),
         known,
         reached,
         _replication(config, reached),
@@ -72,11 +72,11 @@ def _replication(config: Config, reached: Report) -> Report:
     found += targets.partial(catalog.known())
     where, ledger = printable(str(config.replication.rules)), printable(str(config.replication.ledger))
     try:
-        look = one_pass.look(config, catalog, keep=False)
+        look = one_pass.decide_rules(config, catalog, keep=False)
         found += rules.findings(look, rules=where, ledger=ledger)
         unseen += rules.unseen(look)
     except PhdError as error:
-        if targets.not_ours(error):
+        if targets.may_not_look(error):
             return Report(findings=tuple(found), unseen=(*unseen, f"the rules: {error.message}; ask as root"))
         why, mend = "No rule can be followed: nothing is replicated.", error.remedy or "Make the file readable."
         found.append(Finding(check="rule-bad", what=error.message, where=where, why=why, mend=mend))

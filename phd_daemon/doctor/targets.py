@@ -54,12 +54,12 @@ def _trouble(spec: TargetSpec, make: Callable[[TargetSpec, ServerLimits], Target
 def _report(spec: TargetSpec, error: PhdError | None) -> Report:
     if error is None:
         return Report(facts=(f"target {spec.name} answers",))
-    if not_ours(error):
+    if may_not_look(error):
         return Report(unseen=(f"target {spec.name}: {error.message}; ask as root",))
     return Report(findings=(_finding(spec, error),))
 
 
-def not_ours(error: PhdError) -> bool:
+def may_not_look(error: PhdError) -> bool:
     """Whether the user may not look, which says nothing about the installation."""
     return isinstance(error.__cause__, PermissionError)
 
@@ -109,7 +109,7 @@ def _secret(path: str, key: str) -> Report:
     try:
         check_private(path, key)
     except ConfigurationError as error:
-        if not_ours(error):
+        if may_not_look(error):
             return Report(unseen=(f"{error.message}; ask as root",))
         missing = isinstance(error.__cause__, FileNotFoundError)
         why = "Without it there is no login." if missing else "Who reads it can log in. A secret that others can read is not used."

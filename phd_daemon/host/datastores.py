@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.status_file import in_one_line
 from restore_core import mounts
-from restore_core.disk.datastore import DatastoreFacts, Standing, compare, datastore_of, look
-from restore_core.disk.known_datastores import DatastoreRecord, learn, read_record, refuse_unless_known
+from restore_core.disk.datastore import DatastoreFacts, Standing, compare, datastore_of, facts_of_datastore
+from restore_core.disk.known_datastores import DatastoreRecord, learn, read_datastores, refuse_unless_known
 from restore_core.errors import PhdError, WrongDatastore, from_os_error
 from restore_core.naming import printable
 
@@ -93,7 +93,7 @@ def learn_from(path: Path, record: DatastoreRecord) -> None:
 
 def _can_be_opened(datastore: Path) -> bool:
     try:
-        look(datastore)
+        facts_of_datastore(datastore)
     except OSError:
         return False
     return True
@@ -133,7 +133,7 @@ class DatastoreView:
 
 def views(record: DatastoreRecord) -> list[DatastoreView]:
     """Returns every folder below the roots and every recorded one. Raises `WrongDatastore`, `OSError` for the record."""
-    known = read_record(record.file)
+    known = read_datastores(record.file)
     recorded = (Path(path) for path in known)
     found = {*_below(record.roots), *(path for path in recorded if path.parent in record.roots)}
     return [_view(path, known, record) for path in sorted(found)]
@@ -152,7 +152,7 @@ def _view(path: Path, known: Mapping[str, DatastoreFacts], record: DatastoreReco
     except PhdError as error:
         problem, remedy = error.message, error.remedy
     with contextlib.suppress(OSError):
-        now, facts = look(path), os.statvfs(path)
+        now, facts = facts_of_datastore(path), os.statvfs(path)
         free = facts.f_bavail * facts.f_frsize
     standing = compare(known.get(str(path)), now) if now else None
     state = _state(path, now=now, standing=standing, refused=bool(problem))

@@ -41,7 +41,7 @@ class Place:
     refused: str
 
 
-def datastores(roots: Iterable[Path]) -> list[Datastore]:
+def datastore_choices(roots: Iterable[Path]) -> list[Datastore]:
     """Returns all datastores below the roots, by name; none for a root that cannot be read."""
     found = [_datastore(path) for root in roots for path in _children(root, links=True)]
     return sorted(found, key=lambda store: store.path)
@@ -68,7 +68,7 @@ def existing(stores: Iterable[Datastore], name: str, roots: tuple[Path, ...]) ->
 def flats_alone(roots: Iterable[Path]) -> list[tuple[Path, int]]:
     """Returns the flat files on the datastores that have no descriptor, with their sizes in bytes."""
     found = []
-    for store in datastores(roots):
+    for store in datastore_choices(roots):
         for folder in _walk(store.path):
             found += [
                 (path, size) for path, size in _flats(folder) if not os.path.lexists(path.with_name(descriptor_name_for(path.name)))

@@ -30,7 +30,7 @@ from phd_daemon.replication.pass_record import Findings, Pass
 from phd_daemon.replication.rules_file import load_rules
 from phd_daemon.spool.control_file import MAX_BYTES, ControlFile, check_policy, parse_control_file, render_control_file
 from phd_daemon.spool.layout import Spool, State
-from phd_daemon.spool.own_files import open_plain
+from phd_daemon.spool.own_files import open_unlinked
 from phd_daemon.spool.requests import drop
 from phd_daemon.spool.snapshot import JobView, snapshot
 from phd_daemon.worker import sandbox
@@ -74,7 +74,7 @@ def run_pass(config: Config, *, wait: bool) -> Pass:
         schedule.note_start(schedule.start_file(config.state_dir), time.time())
         catalog = catalog_of(config)
         catalog.index(make_target)
-        findings = look(config, catalog, keep=True)
+        findings = decide_rules(config, catalog, keep=True)
         jobs, refused = _queue(config, findings)
         done = Pass(findings=findings, seconds=time.monotonic() - began, dry_run=False, jobs=jobs, refused=refused)
         pass_record.append_pass(pass_record.record_file(config.state_dir), done)
@@ -85,12 +85,12 @@ def dry_run(config: Config, *, list_all: bool = True) -> Pass:
     """Returns what a pass would do now. Without `list_all` only targets whose listing is too old are listed again."""
     began = time.monotonic()
     with fresh_catalog(config, look=None if list_all else ()) as catalog:
-        findings = look(config, catalog, keep=False)
+        findings = decide_rules(config, catalog, keep=False)
     _texts, refused = _control_files(config, findings)
     return Pass(findings=findings, seconds=time.monotonic() - began, dry_run=True, jobs={}, refused=refused)
 
 
-def look(config: Config, catalog: Catalog, *, keep: bool) -> Findings:
+def decide_rules(config: Config, catalog: Catalog, *, keep: bool) -> Findings:
     """Decides on every rule by the catalog as it is. With `keep` good rules are copied, for a time when they cannot be read."""
     loaded = load_rules(config, keep=keep)
     ledger = read_ledger(config.replication.ledger)
@@ -222,7 +222,7 @@ def _queued_job(view: JobView, archive: str, destination: str) -> QueuedJob:
 def _control(path: Path) -> ControlFile | None:
     """Returns a control file that the daemon has not accepted yet; None for one that cannot be read or is not valid."""
     try:
-        with open_plain(path) as file:
+        with open_unlinked(path) as file:
             return parse_control_file(file.read(MAX_BYTES + 1))
     except (OSError, BadControlFile):
         return None

@@ -143,7 +143,7 @@ def _refuse_beyond_limits(control: ControlFile, submitter: str, limits: Submitte
 
 def _starts_like_gzip(path: str) -> bool:
     try:
-        # A device may do something when it is only opened (a tape, a watchdog): whoever drops jobs must not have us do that.
+        # A device may do something when it is only opened (a tape, a watchdog): a submitter must not be able to cause that.
         if not stat.S_ISREG(os.stat(path).st_mode):
             return False
         # O_NONBLOCK: a FIFO that takes its name now must not hold the daemon.

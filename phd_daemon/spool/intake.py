@@ -149,7 +149,7 @@ def _examine_open(fd: int, before: os.stat_result, validate: Validate, submitter
     file = _submitted(found, identity_of(fd))
     try:
         _refuse_bad_file(found)
-        _refuse_stranger(file, submitters)
+        _refuse_other_users(file, submitters)
         text = os.pread(fd, MAX_BYTES + 1, 0)
         if len(text) != found.st_size:
             return NotYet(why="still being written")
@@ -301,7 +301,7 @@ def _refuse_bad_file(found: os.stat_result) -> None:
         raise BadControlFile("the file is empty, and has been for a minute", remedy="Write the file, or use 'phd submit'.")
 
 
-def _refuse_stranger(file: SubmittedFile, submitters: Collection[str]) -> None:
+def _refuse_other_users(file: SubmittedFile, submitters: Collection[str]) -> None:
     if not may_submit(file.uid, submitters):
         raise BadControlFile(
             f"the file belongs to {file.submitter}, who may not submit jobs here",

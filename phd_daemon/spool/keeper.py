@@ -40,9 +40,9 @@ from phd_daemon.spool.troubles import Troubles
 from restore_core.naming import printable
 
 _MOST_STEPS = 8
-_LOOK_AGAIN = 2.0
-_AFTER_TROUBLE = 5.0
-_AFTER_BUG = 30.0
+_AGAIN_SECONDS = 2.0
+_ERROR_SECONDS = 5.0
+_BUG_SECONDS = 30.0
 _ACCEPT_SECONDS = 0.5
 """Time limit for accepting new files in one round: 10,000 that come at once must not delay the end of finished jobs by seconds."""
 
@@ -96,16 +96,16 @@ class Keeper:
         self._spool = spool
         self._enter = enter
         self._unreaped = unreaped
-        self._unentered: set[str] = set()
+        self._not_entered: set[str] = set()
         self._ended = ended
         self._tick = tick
         self._on_event = on_event
         self._reader = FolderReader(spool)
         self._records: dict[str, JobRecord | None] = {}
         self._watched: dict[str, _Watched] = {}
-        self._calm: dict[str, tuple[Files, Nothing | Ready]] = {}
-        self._endings: dict[str, WorkerEnd] = {}
-        self._resting: dict[str, float] = {}
+        self._settled: dict[str, tuple[Files, Nothing | Ready]] = {}
+        self._worker_ends: dict[str, WorkerEnd] = {}
+        self._paused_until: dict[str, float] = {}
         self._failed: dict[str, tuple[type[Action], Files]] = {}
         self._troubles = Troubles(spool)
         self._until = 0.0
@@ -120,13 +120,13 @@ class Keeper:
         for stem in sorted(found.keys() | {stem for stem, record in self._records.items() if record is not None}):
             answers.append((stem, self._try(stem, found.get(stem), rules, renamed_in=stem in hints)))
             self._tick()
-        self._tidy(found)
+        self._forget_gone(found)
         return self._summary(answers)
 
     def claim(self, stem: str) -> transitions.Claim | None:
         """Takes a ready job for a worker; returns None if it cannot be had now. Raises `OSError`; then it waits a while."""
         record = self._records.get(stem)
-        self._calm.pop(stem, None)
+        self._settled.pop(stem, None)
         if record is None:
             return None
         try:
@@ -134,7 +134,7 @@ class Keeper:
         except FileNotFoundError:
             raise  # the file is gone: the next round is at once, and sees why
         except Exception as error:
-            self._resting[stem] = time.monotonic() + (_AFTER_TROUBLE if isinstance(error, OSError) else _AFTER_BUG)
+            self._paused_until[stem] = time.monotonic() + (_ERROR_SECONDS if isinstance(error, OSError) else _BUG_SECONDS)
             raise
         if claimed is not None:
             self._records[stem] = claimed.record
@@ -151,13 +151,13 @@ class Keeper:
             self._records[stem] = transitions.apply(self._spool, stem, record, action)
             self._report_change(stem, record, action)
 
-    def worker_ended(self, stem: str, ending: WorkerEnd) -> None:
+    def worker_ended(self, stem: str, end: WorkerEnd) -> None:
         """Remembers how a worker ended: the next round needs it if the worker left no outcome."""
-        self._endings[stem] = ending
+        self._worker_ends[stem] = end
 
     def busy(self) -> tuple[JobRecord, ...]:
         """Returns the records of running jobs, without those that have ended and for which `enter` still fails."""
-        records = (record for stem, record in self._records.items() if stem not in self._unentered)
+        records = (record for stem, record in self._records.items() if stem not in self._not_entered)
         return tuple(record for record in records if record is not None and record.state is State.RUNNING)
 
     def _load(self) -> None:
@@ -178,26 +178,26 @@ class Keeper:
 
     def _try(self, stem: str, files: Files | None, rules: intake.IntakeRules, *, renamed_in: bool) -> Action:
         """Settles one stem. An error, even a bug of this program, does not affect the other jobs."""
-        rest = self._resting.get(stem, 0.0) - time.monotonic()
-        if rest > 0:
-            return Nothing(after=rest, why="waits after an error")
+        pause = self._paused_until.get(stem, 0.0) - time.monotonic()
+        if pause > 0:
+            return Nothing(after=pause, why="waits after an error")
         try:
             return self._settle(stem, files or self._reader.look(stem), rules, renamed_in=renamed_in)
         except OSError as error:
             self._troubles.report_job(stem, str(error), self._records.get(stem))
-            return Nothing(after=_AFTER_TROUBLE)
+            return Nothing(after=_ERROR_SECONDS)
         except Exception as error:  # noqa: BLE001  whatever it is: the other jobs go on
             self._on_event(events.BugFound(error=error, message="a bug of ours; this job is left alone for a while", name=stem))
             what = f"a bug of ours: {type(error).__name__}: {printable(str(error))}"
             self._troubles.report_job(stem, what, self._records.get(stem))
-            self._resting[stem] = time.monotonic() + _AFTER_BUG
-            return Nothing(after=_AFTER_BUG)
+            self._paused_until[stem] = time.monotonic() + _BUG_SECONDS
+            return Nothing(after=_BUG_SECONDS)
 
     def _settle(self, stem: str, files: Files, rules: intake.IntakeRules, *, renamed_in: bool) -> Action:
         """Acts on one stem until there is nothing more to do now."""
-        calm = self._calm.get(stem)
-        if calm is not None and calm[0] == files:
-            return calm[1]
+        settled = self._settled.get(stem)
+        if settled is not None and settled[0] == files:
+            return settled[1]
         self._watch(stem, files, renamed_in=renamed_in)
         for _ in range(_MOST_STEPS):
             record = self._record(stem)
@@ -206,7 +206,7 @@ class Keeper:
             action = reconcile(self._facts(stem, files, record))
             if isinstance(action, Nothing | Ready | Live | Cancel):
                 if isinstance(action, Ready) or action == Nothing(why=getattr(action, "why", "")):
-                    self._calm[stem] = (files, action)
+                    self._settled[stem] = (files, action)
                 return action
             with muted(self._failed.get(stem) == (type(action), files)):
                 self._failed[stem] = (type(action), files)
@@ -216,14 +216,14 @@ class Keeper:
                 return waits
             files = self._reader.look(stem)
             self._watch(stem, files, renamed_in=False)
-        return Nothing(after=_LOOK_AGAIN)
+        return Nothing(after=_AGAIN_SECONDS)
 
     def _act(self, stem: str, record: JobRecord | None, action: Examine | Change, rules: intake.IntakeRules) -> Nothing | None:
         """Carries out the action; returns something to wait for if that is not possible now."""
         if record is not None and isinstance(action, End) and action.state is State.DONE and action.outcome is not None:
-            self._unentered.add(stem)
+            self._not_entered.add(stem)
             self._enter(record, action.outcome.finished_at)
-            self._unentered.discard(stem)
+            self._not_entered.discard(stem)
         try:
             if isinstance(action, Examine):
                 return self._examine(stem, record, action, rules)
@@ -242,7 +242,7 @@ class Keeper:
         found = intake.examine(path, validate=rules.validate, submitters=rules.submitters)
         if isinstance(found, intake.NotYet):
             self._watched.pop(stem, None)
-            return Nothing(after=_LOOK_AGAIN, why=found.why)
+            return Nothing(after=_AGAIN_SECONDS, why=found.why)
         if isinstance(found, intake.Accepted):
             accepted = self._records[stem] = intake.accept(self._spool, stem, record, action, found)
             self._on_event(events.JobAccepted(job=accepted))
@@ -258,7 +258,7 @@ class Keeper:
             # It has a new name now, for which we may have remembered that there is no record.
             self._records = {name: record for name, record in self._records.items() if record is not None}
         if before is not None and before.state is State.RUNNING and (after is None or after.state is not State.RUNNING):
-            self._endings.pop(stem, None)
+            self._worker_ends.pop(stem, None)
         if before is not None and (event := events.of_move(self._spool, before, after, action)) is not None:
             self._on_event(event)
         if before is not None and (isinstance(action, Withdraw) or (isinstance(action, End) and after is not None)):
@@ -270,15 +270,15 @@ class Keeper:
         # The lock is looked at first: a worker writes its outcome before it releases the lock.
         ended = record is not None and record.state is State.RUNNING and not held
         watched = self._watched.get(stem)
-        ending = self._endings.get(stem)
+        end = self._worker_ends.get(stem)
         return Facts(
             files=files,
             record=record,
             lock_held=held,
             outcome=self._outcome(record) if ended and record is not None else None,
-            how_ended=ending.how if ending else "",
-            stop_asked=ending.stop_asked if ending else False,
-            hung=ending.hung if ending else False,
+            how_ended=end.how if end else "",
+            stop_asked=end.stop_asked if end else False,
+            hung=end.hung if end else False,
             still=_still(watched) if watched else 0.0,
             renamed_in=watched.renamed_in if watched else False,
             now=time.time(),
@@ -310,11 +310,11 @@ class Keeper:
         dues = [action.after for _, action in answers if isinstance(action, Nothing) and action.after is not None]
         return Round(ready=of(Ready), live=of(Live), cancel=of(Cancel), after=min(dues, default=None))
 
-    def _tidy(self, found: Collection[str]) -> None:
+    def _forget_gone(self, found: Collection[str]) -> None:
         """Forgets files that are gone."""
         self._watched = {stem: seen for stem, seen in self._watched.items() if stem in found}
-        self._calm = {stem: calm for stem, calm in self._calm.items() if stem in found}
-        self._resting = {stem: until for stem, until in self._resting.items() if stem in found}
+        self._settled = {stem: settled for stem, settled in self._settled.items() if stem in found}
+        self._paused_until = {stem: until for stem, until in self._paused_until.items() if stem in found}
         for name in self._reader.too_long:
             self._troubles.report(name, "the name is longer than 200 bytes: left alone. Rename it to something shorter")
         self._troubles.put_aside(self._reader.obstacles)

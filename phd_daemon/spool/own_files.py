@@ -1,7 +1,7 @@
 """The daemon's own files beside the control files (logs, status files, locks): safe to open and to write in a drop box.
 
 In a drop box every member of its group may create a folder, a FIFO or a link called `crm.status` before the daemon needs that
-name. Opening a FIFO would block, and following a link would show another file, so `open_plain` and `open_own` refuse both.
+name. Opening a FIFO would block, and following a link would show another file, so `open_unlinked` and `open_own` refuse both.
 Whatever has a name that the daemon needs is renamed in the same folder: `crm.status.aside-3f9a01bc`. Uid 0 without capabilities
 owns the box, so it may rename what lies in it; it cannot move another user's folder out of it, nor remove one that is not empty.
 If even the rename is refused (a mount point, a file system that went read-only), a file or an empty folder is removed; otherwise
@@ -38,7 +38,7 @@ _KINDS = {
 }
 
 
-def open_plain(path: Path) -> BinaryIO:
+def open_unlinked(path: Path) -> BinaryIO:
     """Opens a regular file for reading. Raises `OSError`: ELOOP for a link, EPERM for anything else."""
     fd = os.open(path, _READ)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -52,7 +52,7 @@ def open_own(path: Path) -> BinaryIO:
 
     Such a file belongs to root, to the owner of the spool, or to the caller's user (a daemon that runs as another user).
     """
-    file = open_plain(path)
+    file = open_unlinked(path)
     owner = os.fstat(file.fileno()).st_uid
     if owner not in (0, os.geteuid()) and owner != os.stat(path.parent).st_uid:
         file.close()

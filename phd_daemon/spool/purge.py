@@ -44,7 +44,7 @@ def purge(spool: Spool, *, older_than: float, now: float, busy: Collection[str])
     for stem in finished(spool):
         if stem not in busy and now - ended_at(spool, stem) > older_than:
             with contextlib.suppress(OSError):
-                remove(spool, stem)
+                remove_job(spool, stem)
                 gone.append(stem)
     for folder in (spool.folder, spool.state_folder, spool.receipts):
         with contextlib.suppress(OSError):
@@ -67,7 +67,7 @@ def ended_at(spool: Spool, stem: str) -> float:
     return max(times, default=0.0)
 
 
-def remove(spool: Spool, stem: str) -> None:
+def remove_job(spool: Spool, stem: str) -> None:
     """Deletes a finished job: its control files first, so a crash never leaves a control file without its log."""
     for path in (*(spool.control(stem, state) for state in FINAL), spool.log(stem), spool.status(stem)):
         durable.remove(path, durable=False)

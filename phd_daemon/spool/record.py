@@ -13,7 +13,7 @@ from typing import Any
 
 from phd_daemon.spool.control_file import ControlFile, parse_control_file
 from phd_daemon.spool.layout import State
-from phd_daemon.spool.own_files import open_plain, write_own
+from phd_daemon.spool.own_files import open_unlinked, write_own
 from phd_daemon.spool.status_file import JobStatus
 from restore_core.disk.identity import FileIdentity
 from restore_core.errors import BadControlFile
@@ -95,7 +95,7 @@ def write_record(path: Path, record: JobRecord, *, durable_now: bool = True) -> 
 def read_record(path: Path) -> JobRecord | NewerRecord | None:
     """Returns the record, None if there is none or it is damaged: then the control file is accepted once more."""
     try:
-        with open_plain(path) as file:
+        with open_unlinked(path) as file:
             data = json.loads(file.read(_MAX_BYTES))
         version = data.pop("version")
         if not isinstance(version, int):

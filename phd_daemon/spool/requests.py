@@ -21,8 +21,8 @@ from pathlib import Path
 from phd_daemon.spool.access import copy_readers, let_read, named_readers
 from phd_daemon.spool.control_file import MAX_BYTES, ControlFile, parse_control_file, render_control_file
 from phd_daemon.spool.layout import Act, Spool, State, allowing, is_stem
-from phd_daemon.spool.own_files import open_plain, temporary_name
-from phd_daemon.spool.purge import finished, purge, remove
+from phd_daemon.spool.own_files import open_unlinked, temporary_name
+from phd_daemon.spool.purge import finished, purge, remove_job
 from phd_daemon.spool.record import JobRecord, read_record
 from phd_daemon.spool.scan import identity_of
 from phd_daemon.spool.status_file import read_status
@@ -101,7 +101,7 @@ def set_priority(folder: Path, job: str, priority: int) -> int:
     try:
         if not is_stem(job):
             raise FileNotFoundError
-        with open_plain(path) as file:
+        with open_unlinked(path) as file:
             seen = os.fstat(file.fileno())
             text, not_before_ns = file.read(MAX_BYTES + 1), seen.st_mtime_ns
             record = read_record(spool.record(job))
@@ -137,7 +137,7 @@ def clean(folder: Path, jobs: Collection[str] = (), *, older_than: float | None 
             )
     gone = list(jobs) or done
     for job in gone:
-        remove(spool, job)
+        remove_job(spool, job)
     return gone
 
 
@@ -264,7 +264,7 @@ def _let_the_daemon_read(fd: int, folder: Path) -> None:
 def _copy_owner_and_readers(fd: int, seen: os.stat_result, path: Path) -> None:
     try:
         durable.copy_owner_and_mode(fd, seen)
-        with open_plain(path) as old:
+        with open_unlinked(path) as old:
             copy_readers(old.fileno(), fd)
     except PermissionError:
         # With our user as its owner, the file would be another person's request, with that person's rights.

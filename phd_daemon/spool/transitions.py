@@ -20,7 +20,7 @@ from phd_daemon.spool.control_file import MAX_BYTES
 from phd_daemon.spool.job_log import JobLog, timestamp
 from phd_daemon.spool.layout import Spool, State, parse_name
 from phd_daemon.spool.locks import take_lock
-from phd_daemon.spool.own_files import is_obstacle, obstacle_at, open_plain, take_over, write_own
+from phd_daemon.spool.own_files import is_obstacle, obstacle_at, open_unlinked, take_over, write_own
 from phd_daemon.spool.record import JobRecord, write_record
 from phd_daemon.spool.scan import identity_at
 from phd_daemon.spool.status_file import Outcome, Result, read_status, write_status
@@ -304,7 +304,7 @@ def _as_on_disk(spool: Spool, record: JobRecord, state: State) -> JobRecord:
 
 def _text(path: Path) -> bytes | None:
     try:
-        with open_plain(path) as file:
+        with open_unlinked(path) as file:
             return file.read(MAX_BYTES + 1)
     except OSError:
         return None

@@ -31,13 +31,7 @@ from phd_daemon.spool.layout import parse_name
 from restore_core.naming import printable
 
 _log = logging.getLogger(__name__)
-_EVENTS: list[type[FileSystemEvent]] = [
-    FileMovedEvent,
-    FileClosedEvent,
-    FileCreatedEvent,
-    FileDeletedEvent,
-    DirDeletedEvent,
-]
+_EVENTS: list[type[FileSystemEvent]] = [FileMovedEvent, FileClosedEvent, FileCreatedEvent, FileDeletedEvent, DirDeletedEvent]
 POLL_SECONDS = 2.0
 
 

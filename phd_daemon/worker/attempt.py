@@ -147,7 +147,7 @@ def outcome_line(outcome: Outcome) -> str:
             return "stopped: the daemon is stopping; the job waits and will be run again"
 
 
-def confine(order: WorkOrder) -> sandbox.Confinement:
+def confine_to_order(order: WorkOrder) -> sandbox.Confinement:
     """Allows this process to execute nothing, and to write only in the spool, the catalog and the folder of the disk.
 
     Where that folder is not there yet it is the nearest one above it, in the datastore. For an impossible destination none is
@@ -176,7 +176,7 @@ def main() -> int:
     order = from_json(sys.stdin.buffer.read())
     stop = StopSign(Path(order.spool), order.job)
     signal.signal(signal.SIGTERM, stop.on_sigterm)
-    confined = confine(order)  # while there is one thread
+    confined = confine_to_order(order)  # while there is one thread
     try:
         return attempt(order, stop, confined=confined.describe()).exit_code
     except OSError as error:  # without an outcome the daemon starts another worker, which finds the disk

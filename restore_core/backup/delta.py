@@ -16,7 +16,7 @@ from restore_core.archive.index_map import DELTA, FULL, ZERO
 from restore_core.archive.shell_lists import SEGMENT_SIZE
 from restore_core.backup.full import Tick
 from restore_core.backup.subject import with_stub
-from restore_core.disk.scan import Segment, in_order, read_segment, segments
+from restore_core.disk.scan import Segment, map_in_order, read_segment, segments
 from restore_core.targets.base import NewFile
 
 
@@ -69,7 +69,7 @@ def write_delta(
             untouched = part.same_length and all(block.kind != DELTA and not block.in_full for block in blocks)
             return blocks, part.sha256 if untouched else segment.sha256()
 
-        for number, (blocks, sha256) in enumerate(in_order(work, _base_segments(base, disk.disk_size))):
+        for number, (blocks, sha256) in enumerate(map_in_order(work, _base_segments(base, disk.disk_size))):
             for block in blocks:
                 writer.add_block(block.kind, block.digest, frame=block.frame, length=block.length, in_full=block.in_full)
             if sha256 is not None:

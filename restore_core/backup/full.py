@@ -15,7 +15,7 @@ from restore_core.archive.header import DeltaHeader
 from restore_core.archive.index_map import FULL, ZERO, block_size_for
 from restore_core.archive.shell_lists import SEGMENT_SIZE
 from restore_core.backup.subject import with_stub
-from restore_core.disk.scan import Segment, in_order, read_segment, segments
+from restore_core.disk.scan import Segment, map_in_order, read_segment, segments
 from restore_core.targets.base import NewFile
 
 
@@ -88,7 +88,7 @@ def write_full(
         def work(number: int) -> _Packed:
             return _pack(read_segment(fd, number, disk.disk_size, block_size), full, block_digest, zero_member)
 
-        for number, packed in enumerate(in_order(work, segments(disk.disk_size))):
+        for number, packed in enumerate(map_in_order(work, segments(disk.disk_size))):
             full.add(b"".join(packed.members))
             delta.add_full_frames([len(member) for member in packed.members])
             for digest in packed.digests:

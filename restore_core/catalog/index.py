@@ -242,12 +242,12 @@ def refuse_emptied(spec: TargetSpec, held: int) -> None:
     """Raises `TargetEmptied` for a target that `held` archives: it was just seen to hold none."""
     if held:
         raise TargetEmptied(
-            f"target {spec.name} ({printable(spec.url)}): held {counted(held)}, holds none: is it mounted?",
+            f"target {spec.name} ({printable(spec.url)}): held {archives_in_words(held)}, holds none: is it mounted?",
             remedy=f"Mount it. If it was emptied, or another disk is in its place: 'phd targets accept {spec.name}'.",
         )
 
 
-def counted(archives: int) -> str:
+def archives_in_words(archives: int) -> str:
     """Returns a number of archives, in words."""
     return f"{archives} archive{'' if archives == 1 else 's'}"
 

@@ -64,7 +64,7 @@ def refuse_if_no_space(destination: Destination, *, needed: int, reserved: int, 
         raise kind(where=where, needed=needed, free=available, thin=thin)
 
 
-def take_part(destination: Destination, *, mode: int, keep: bool = False) -> int:
+def open_part(destination: Destination, *, mode: int, keep: bool = False) -> int:
     """Opens the part file of a destination for reading and writing: empty, or, with `keep`, as a crash left it.
 
     The caller has the hold. Raises `DestinationInUse` if somebody writes the part file (which can only be when the lock file of

@@ -74,13 +74,13 @@ def lock_image(fd: int, where: str) -> None:
             fcntl.fcntl(fd, fcntl.F_OFD_SETLK, FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, byte, 1, 0))
     except BlockingIOError as error:
         unlock_image(fd)
-        raise in_use(where, "another program has locked it") from error
+        raise in_use_error(where, "another program has locked it") from error
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise  # on a file system without such locks nobody can hold one
     if image_is_locked(fd):
         unlock_image(fd)
-        raise in_use(where, "a program that keeps QEMU's image locks has it open")
+        raise in_use_error(where, "a program that keeps QEMU's image locks has it open")
 
 
 def _ask(fd: int) -> Alone:
@@ -107,6 +107,6 @@ def image_is_locked(fd: int) -> bool:
     return int(FLOCK.unpack(answer)[0]) != fcntl.F_UNLCK
 
 
-def in_use(where: str, why: str) -> DestinationInUse:
+def in_use_error(where: str, why: str) -> DestinationInUse:
     """Returns the error for a disk that somebody has open."""
     return DestinationInUse(f"{where}: in use: {why}", remedy="Power off the VM that uses this disk; a queued job is tried again.")

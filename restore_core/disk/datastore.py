@@ -99,7 +99,7 @@ def compare(recorded: DatastoreFacts | None, now: DatastoreFacts) -> Standing:
     return Standing.FILE_SYSTEM if file_system else Standing.OTHER
 
 
-def look(datastore: Path) -> DatastoreFacts:
+def facts_of_datastore(datastore: Path) -> DatastoreFacts:
     """Returns what a datastore is now. Raises `OSError` when the folder cannot be opened, or nothing can be read now."""
     fd = os.open(datastore, _FOLDER)
     try:

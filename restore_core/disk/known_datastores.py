@@ -30,7 +30,7 @@ from restore_core.disk.datastore import (
     Standing,
     compare,
     datastore_of,
-    look,
+    facts_of_datastore,
     marker_text,
     new_marker,
 )
@@ -64,7 +64,7 @@ def refuse_unless_known(path: Path, record: DatastoreRecord | None) -> None:
     datastore = datastore_of(path, record.roots) if record else None
     if record is None or datastore is None:
         return
-    recorded = read_record(record.file).get(str(datastore))
+    recorded = read_datastores(record.file).get(str(datastore))
     if recorded is None:
         return
     now = _look(datastore)
@@ -113,10 +113,10 @@ def learn(datastore: Path, record: DatastoreRecord) -> Standing:
     If the marker cannot be written (read-only, full, no permission), the file system is recorded alone. Raises
     `WrongDatastore` when it is another disk, `TryAgainLater`, `OSError` when the record cannot be written.
     """
-    if compare(read_record(record.file).get(str(datastore)), _look(datastore)) is Standing.BOTH:
+    if compare(read_datastores(record.file).get(str(datastore)), _look(datastore)) is Standing.BOTH:
         return Standing.BOTH
     with _alone(record.file):  # looked at again: a person may have accepted another disk meanwhile
-        recorded, now = read_record(record.file).get(str(datastore)), _look(datastore)
+        recorded, now = read_datastores(record.file).get(str(datastore)), _look(datastore)
         standing = compare(recorded, now)
         if recorded is not None and standing is Standing.OTHER:
             raise _another_disk(datastore, recorded, now)
@@ -126,7 +126,8 @@ def learn(datastore: Path, record: DatastoreRecord) -> Standing:
             marker = put_marker(datastore, kept, durable_now=False) or kept
         _refuse_unrecognizable(datastore, marker, now)
         _write(
-            record.file, {**read_record(record.file), str(datastore): DatastoreFacts(marker=marker, file_system=now.file_system)}
+            record.file,
+            {**read_datastores(record.file), str(datastore): DatastoreFacts(marker=marker, file_system=now.file_system)},
         )
     return standing
 
@@ -141,21 +142,21 @@ def accept(datastore: Path, record: DatastoreRecord) -> DatastoreFacts:
     with _alone(record.file):
         seen = DatastoreFacts(marker=put_marker(datastore, None, durable_now=True), file_system=now.file_system)
         _refuse_unrecognizable(datastore, seen.marker, now)
-        _write(record.file, {**read_record(record.file), str(datastore): seen})
+        _write(record.file, {**read_datastores(record.file), str(datastore): seen})
     return seen
 
 
 def forget(datastore: Path, record: DatastoreRecord) -> bool:
     """Removes a datastore from the record; returns False if it was not in it. The datastore itself stays. Raises `OSError`."""
     with _alone(record.file):
-        known = dict(read_record(record.file))
+        known = dict(read_datastores(record.file))
         found = known.pop(str(datastore), None)
         if found is not None:
             _write(record.file, known)
     return found is not None
 
 
-def read_record(file: Path) -> KnownDatastores:
+def read_datastores(file: Path) -> KnownDatastores:
     """Returns all recorded datastores. Raises `WrongDatastore` when the file is damaged or a newer version's, `OSError`."""
     try:
         with file.open("rb") as opened:
@@ -220,7 +221,7 @@ def _refuse_unrecognizable(datastore: Path, marker: str | None, now: DatastoreFa
 def _look(datastore: Path) -> DatastoreFacts:
     where = printable(str(datastore))
     try:
-        return look(datastore)
+        return facts_of_datastore(datastore)
     except _NOT_THERE as error:
         raise WrongDatastore(
             f"{where}: there is no such folder",

@@ -80,7 +80,7 @@ def read_segment(fd: int, number: int, size: int, block_size: int) -> Segment:
     return Segment(number=number, blocks=blocks, lengths=lengths)
 
 
-def in_order(work: Callable[[T], R], items: Iterable[T], *, threads: int = THREADS) -> Iterator[R]:
+def map_in_order(work: Callable[[T], R], items: Iterable[T], *, threads: int = THREADS) -> Iterator[R]:
     """Yields `work(item)` for each item, in order, computed by `threads` threads; at most `threads + 1` results are held."""
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[R]] = deque()

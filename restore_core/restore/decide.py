@@ -18,7 +18,7 @@ from restore_core.disk.identity import FileIdentity, identity_of
 from restore_core.errors import Diverged
 from restore_core.naming import printable
 from restore_core.restore.existing import ALLOCATING, ExistingDisk
-from restore_core.restore.plan import summary
+from restore_core.restore.plan import plan_summary
 from restore_core.restore.receipt import DigestsFile, Receipt, Receipts
 from restore_core.restore.request import PlanSummary, RestoreRequest
 from restore_core.restore.survey import CLEAR, Survey, holds_digests, survey_disk, survey_known
@@ -124,13 +124,13 @@ def look(
     disk of ours may be touched and this one turns out not to be ours.
     """
     if destination.stat_disk() is None:
-        return Found(decision=for_new(summary(delta), _leftover(delta, part, stop)), disk=None)
+        return Found(decision=for_new(plan_summary(delta), _leftover(delta, part, stop)), disk=None)
     disk = ExistingDisk.opened(destination)
     try:
         known = _trusted_digests(request, delta, disk, stop, record)
         survey = _survey_existing(delta, disk, known, stop)
         disk.surveyed()
-        decision = for_existing(summary(delta), survey, size=disk.stamps.size)
+        decision = for_existing(plan_summary(delta), survey, size=disk.stamps.size)
         # A large disk has many extents: they are read only where the answer matters.
         not_in_place = _why_not_in_place(disk) if decision.way is Way.REDO else ""
         return Found(decision=decision, disk=disk, not_in_place=not_in_place)

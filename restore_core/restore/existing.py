@@ -28,7 +28,7 @@ from typing import Self
 from restore_core import durable
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.disk.allocation import allocate_range, free_bytes, holes
-from restore_core.disk.alone import Alone, alone, image_is_locked, in_use, leased, lock_image
+from restore_core.disk.alone import Alone, alone, image_is_locked, in_use_error, leased, lock_image
 from restore_core.disk.destination import Destination
 from restore_core.disk.hold import Hold
 from restore_core.disk.identity import Stamps, stamps_of
@@ -83,7 +83,7 @@ class ExistingDisk:
         """Raise `DestinationInUse` if somebody else has it open."""
         self.lone = alone(self.fd)
         if self.lone is Alone.NO:
-            raise in_use(self.destination.where, "another program has it open")
+            raise in_use_error(self.destination.where, "another program has it open")
 
     def surveyed(self) -> None:
         """Call after the survey has read it: raises unless it stayed as it was and nobody has opened it meanwhile."""
@@ -119,7 +119,7 @@ class ExistingDisk:
         """
         with leased(self.fd) as self.lone:
             if self.lone is Alone.NO:
-                raise in_use(self.destination.where, "another program has it open")
+                raise in_use_error(self.destination.where, "another program has it open")
             self._refuse_unless_same()
             yield
             self.stamps = replace(self.stamps, ctime_ns=stamps_of(self.fd).ctime_ns)
@@ -140,7 +140,7 @@ class ExistingDisk:
             raise ChangedMeanwhile("another file took its name", written=True)
         self.refuse_unless_alone()
         if image_is_locked(self.fd):  # where there are no leases, only this shows a reader that came last
-            raise in_use(self.destination.where, "a program that keeps QEMU's image locks has just opened it")
+            raise in_use_error(self.destination.where, "a program that keeps QEMU's image locks has just opened it")
         self._refuse_unless_same()
 
     def accept_stamps(self) -> None:
@@ -219,7 +219,7 @@ def allocate_ahead(disk: ExistingDisk, hold: Hold, receipts: Receipts, ranges: l
 def _allocate(disk: ExistingDisk, offset: int, length: int) -> bool:
     with leased(disk.fd) as lone:
         if lone is Alone.NO:
-            raise in_use(disk.destination.where, "another program has just opened it")
+            raise in_use_error(disk.destination.where, "another program has just opened it")
         if not stamps_of(disk.fd).same(disk.stamps):
             raise ChangedMeanwhile("it was written just before blocks were allocated", written=True)
         try:

@@ -22,7 +22,7 @@ from restore_core.restore.part import held_destination, held_part
 from restore_core.restore.publish import descriptor_text, prepare_descriptor, show_descriptor
 from restore_core.restore.recovery import recover
 from restore_core.restore.refusals import refuse_beside_a_script, refuse_existing, refuse_unwritable
-from restore_core.restore.replace import finish, publish_new, replace
+from restore_core.restore.replace import publish_new, remove_old_disk, replace
 from restore_core.restore.request import Phase, PlanSummary, Progress, Provision, Reporter, RestoreOutcome, RestoreRequest
 from restore_core.targets import TargetSet
 from restore_core.targets.base import Stop
@@ -98,7 +98,7 @@ class _FullRestore:
                 text = descriptor_text(destination, self.request, os.fstat(part).st_size, None)
                 left, _ctime = replace(destination, hold, part, old, descriptor=text)
                 show_descriptor(destination, replace=True)
-                finish(destination, hold, left, old)
+                remove_old_disk(destination, hold, left, old)
         except ChangedMeanwhile as error:
             raise TryAgainLater(
                 f"{destination.where}: the disk that is there was used while this one was written: {error}",

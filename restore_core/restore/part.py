@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from restore_core.disk.allocation import take_part
+from restore_core.disk.allocation import open_part
 from restore_core.disk.destination import REDO_SUFFIX, Destination, open_destination
 from restore_core.disk.hold import Hold, take_hold
 from restore_core.disk.known_datastores import DatastoreRecord
@@ -43,7 +43,7 @@ def held_part(destination: Destination, *, mode: int, keep_part: KeepPart) -> It
 
     Only after an error for which `keep_part` says so it stays, if there is anything in it. Turns an `OSError` into a typed error.
     """
-    fd = take_part(destination, mode=mode, keep=True)
+    fd = open_part(destination, mode=mode, keep=True)
     try:
         remove_small_parts(destination)
         yield fd

@@ -52,7 +52,7 @@ class DeltaUnit:
 Unit = FullUnit | DeltaUnit
 
 
-def summary(delta: DeltaReader) -> PlanSummary:
+def plan_summary(delta: DeltaReader) -> PlanSummary:
     """Returns what a restore to a new disk moves, from the counts in the header alone."""
     header = delta.header
     blocks = {ZERO: header.blocks_zero, FULL: header.blocks_full, DELTA: header.blocks_delta}

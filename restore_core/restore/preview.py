@@ -13,7 +13,7 @@ from restore_core.errors import PhdError
 from restore_core.restore.decide import Decision, Found, for_new, look
 from restore_core.restore.existing import ChangedMeanwhile
 from restore_core.restore.fulls.find import copies_in_catalog, proven_full
-from restore_core.restore.plan import summary
+from restore_core.restore.plan import plan_summary
 from restore_core.restore.refusals import refusals, refusals_of_missing_folders, refuse_rights, refuse_space
 from restore_core.restore.request import PlanSummary, Reporter, RestoreRequest
 from restore_core.restore.run import open_delta
@@ -41,7 +41,7 @@ def plan_delta(request: RestoreRequest, targets: TargetSet, *, reporter: Reporte
 
 
 def _decided(request: RestoreRequest, delta: DeltaReader, stop: Stop) -> tuple[Decision, list[PhdError]]:
-    everything = for_new(summary(delta), None)
+    everything = for_new(plan_summary(delta), None)
     refused = list(refusals_of_missing_folders(request, delta))
     if not request.destination.parent.is_dir():
         return everything, refused
@@ -60,7 +60,7 @@ def _decided(request: RestoreRequest, delta: DeltaReader, stop: Stop) -> tuple[D
 def _surveyed(
     destination: Destination, request: RestoreRequest, delta: DeltaReader, stop: Stop, refused: list[PhdError]
 ) -> Decision:
-    found = Found(decision=for_new(summary(delta), None), disk=None)
+    found = Found(decision=for_new(plan_summary(delta), None), disk=None)
     if destination.stat_disk() is not None and request.options.overwrite:
         found = look(destination, request, delta, -1, stop=stop, record=None)
     with found.disk or contextlib.nullcontext():

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from restore_core import durable
 from restore_core.archive.digests import BlockDigest
-from restore_core.disk.alone import Alone, alone, in_use, lock_image
+from restore_core.disk.alone import Alone, alone, in_use_error, lock_image
 from restore_core.disk.destination import HIDDEN_SUFFIX, REDO_SUFFIX, STAGED_SUFFIX, Destination
 from restore_core.disk.hold import Hold
 from restore_core.disk.identity import FileIdentity, identity_of
@@ -329,7 +329,7 @@ def _opened(destination: Destination, *, copied: bool = False) -> Iterator[tuple
         lock_image(disk, destination.where)
         refuse_lock_files(name, destination.folder_fd, destination.where)
         if alone(disk) is Alone.NO:
-            raise in_use(destination.where, "another program has it open, while a change in place of it is unfinished")
+            raise in_use_error(destination.where, "another program has it open, while a change in place of it is unfinished")
         if os.fstat(disk).st_nlink > 1:
             raise Diverged(
                 f"{destination.where}: a change in place was interrupted, and the disk has a second name (hard link) now",

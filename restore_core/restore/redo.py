@@ -23,7 +23,7 @@ from restore_core.errors import DestinationError, PhdError, TryAgainLater, from_
 from restore_core.naming import printable
 from restore_core.restore.existing import ExistingDisk
 from restore_core.restore.publish import hide_descriptor, prepare_descriptor, show_descriptor
-from restore_core.restore.redo_file import Change, RedoFile, Side
+from restore_core.restore.redo_file import RedoChange, RedoFile, Side
 
 
 def stage(destination: Destination) -> int:
@@ -185,7 +185,7 @@ def _written(destination: Destination, disk: int, redo: RedoFile, side: Side) ->
         yield start, end - start
 
 
-def _checked(destination: Destination, redo: RedoFile, change: Change, side: Side) -> bytes:
+def _checked(destination: Destination, redo: RedoFile, change: RedoChange, side: Side) -> bytes:
     data = redo.data(change, side)
     if data is None:
         raise TryAgainLater(

@@ -87,7 +87,7 @@ class Stored(NamedTuple):
         return self.at == _NOWHERE
 
 
-class Change(NamedTuple):
+class RedoChange(NamedTuple):
     """One block that differs; `offset` is its place on the disk."""
 
     offset: int
@@ -118,7 +118,7 @@ class RedoFile:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error):
             return None
 
-    def changes(self) -> Iterator[Change]:
+    def changes(self) -> Iterator[RedoChange]:
         """Yields all changes, in disk order. Raises `BadData` for a file that is too short."""
         footer = self.footer
         for first in range(0, footer.records, 4096):
@@ -127,9 +127,9 @@ class RedoFile:
             if len(data) != number * self._record.size:
                 raise BadData("the redo file is shorter than its footer says", remedy="Restore the disk again with overwrite.")
             for offset, old_length, new_length, old_at, new_at, old_digest, new_digest in self._record.iter_unpack(data):
-                yield Change(offset, Stored(old_length, old_at, old_digest), Stored(new_length, new_at, new_digest))
+                yield RedoChange(offset, Stored(old_length, old_at, old_digest), Stored(new_length, new_at, new_digest))
 
-    def data(self, change: Change, side: Side) -> bytes | None:
+    def data(self, change: RedoChange, side: Side) -> bytes | None:
         """Returns the bytes of one side, checked; None if the redo file is damaged there."""
         stored = change.on(side)
         if stored.zero:

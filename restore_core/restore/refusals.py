@@ -21,7 +21,7 @@ from restore_core.naming import printable
 from restore_core.restore import publish
 from restore_core.restore.decide import Decision, Way, diverged, for_new, may_be_ours
 from restore_core.restore.existing import ExistingDisk, is_thick, ranges_to_allocate
-from restore_core.restore.plan import summary
+from restore_core.restore.plan import plan_summary
 from restore_core.restore.publish import descriptor_text
 from restore_core.restore.request import Provision, RestoreRequest, VmxChoice
 
@@ -67,7 +67,7 @@ def refusals_of_missing_folders(request: RestoreRequest, delta: DeltaReader) -> 
             yield from _each(
                 lambda: refuse_unwritable(nearest),
                 lambda: refuse_contents(nearest, request, delta),
-                lambda: refuse_space(nearest, request, for_new(summary(delta), None), delta, None),
+                lambda: refuse_space(nearest, request, for_new(plan_summary(delta), None), delta, None),
             )
 
 

@@ -18,7 +18,7 @@ from dataclasses import replace as changed
 from typing import Any, Self
 
 from restore_core import durable
-from restore_core.disk.alone import Alone, alone, ctime_of, in_use, leased, lock_image
+from restore_core.disk.alone import Alone, alone, ctime_of, in_use_error, leased, lock_image
 from restore_core.disk.destination import HIDDEN_SUFFIX, Destination
 from restore_core.disk.hold import Hold
 from restore_core.disk.identity import FileIdentity, Stamps, stamps_of
@@ -195,7 +195,7 @@ def replace(destination: Destination, hold: Hold, part: int, old: ExistingDisk, 
     return left, ctime
 
 
-def finish(destination: Destination, hold: Hold, left: str, old: ExistingDisk) -> None:
+def remove_old_disk(destination: Destination, hold: Hold, left: str, old: ExistingDisk) -> None:
     """Delete the old disk: the new one has its descriptor and its receipt. Raises `OSError`."""
     name = destination.descriptor_name
     if destination.leads_to(left, old.fd):
@@ -218,13 +218,15 @@ def take_back(destination: Destination, hold: Hold, record: Replacement, part: i
     if now is not None and now != disk:
         if destination.leads_to(disk, part):
             if alone(part) is Alone.NO:
-                raise in_use(destination.where, f"the old disk ({printable(now)}) and the new one were both opened")
+                raise in_use_error(destination.where, f"the old disk ({printable(now)}) and the new one were both opened")
             if now == record.private:
                 durable.exchange(now, disk, dir_fd=destination.folder_fd)
             else:
                 destination.move(disk, record.private)
             if alone(part) is Alone.NO:
-                raise in_use(destination.where, f"the new disk ({printable(record.private)}) was opened, too; the old one is back")
+                raise in_use_error(
+                    destination.where, f"the new disk ({printable(record.private)}) was opened, too; the old one is back"
+                )
         elif destination.has(disk):
             raise third_file(destination, now)
         if not destination.leads_to(disk, old.fd):
@@ -238,7 +240,7 @@ def take_back(destination: Destination, hold: Hold, record: Replacement, part: i
 def _refuse_unless_part_is_ours_alone(destination: Destination, part: int) -> None:
     """Refuse while another program has the part file open: it could write into the published disk. Keep QEMU from opening it."""
     if alone(part) is Alone.NO:
-        raise in_use(destination.where, f"another program has {printable(destination.part_name)} open")
+        raise in_use_error(destination.where, f"another program has {printable(destination.part_name)} open")
     lock_image(part, destination.where)
 
 

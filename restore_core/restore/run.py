@@ -38,7 +38,7 @@ from restore_core.restore.decide import Decision, Found, Way, by_clone, by_whole
 from restore_core.restore.existing import ChangedMeanwhile
 from restore_core.restore.fulls.find import copies_in_catalog, proven_copies
 from restore_core.restore.part import held_destination, held_part
-from restore_core.restore.plan import CopyFailed, summary
+from restore_core.restore.plan import CopyFailed, plan_summary
 from restore_core.restore.recovery import recover
 from restore_core.restore.refusals import (
     refusals,
@@ -206,4 +206,4 @@ class _Attempt:
         if clone(disk.fd, self.part):
             disk.surveyed()  # the clone holds what was surveyed
             return by_clone(decision)
-        return by_whole(found.not_in_place, summary(self.delta)) if found.not_in_place else decision
+        return by_whole(found.not_in_place, plan_summary(self.delta)) if found.not_in_place else decision

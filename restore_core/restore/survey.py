@@ -18,7 +18,7 @@ from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.digests import BlockDigest
 from restore_core.archive.full_reader import block_length
 from restore_core.archive.index_map import BLOCKS_PER_PAGE, ZERO, MapPage
-from restore_core.disk.scan import SEGMENT_SIZE, in_order, read_segment
+from restore_core.disk.scan import SEGMENT_SIZE, map_in_order, read_segment
 from restore_core.restore.plan import KEPT, counted
 from restore_core.restore.request import PlanSummary
 from restore_core.targets.base import Stop
@@ -135,7 +135,7 @@ def _hashed(fd: int, *, min_size: int, disk_size: int, block_size: int, digest: 
             digests[-1] = digest.of(segment.blocks[-1].ljust(wanted, b"\0"))
         return digests + [None] * (per_segment - len(digests))
 
-    for digests in in_order(work, range(-(-min_size // SEGMENT_SIZE))):
+    for digests in map_in_order(work, range(-(-min_size // SEGMENT_SIZE))):
         yield from digests
 
 

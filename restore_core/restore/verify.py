@@ -15,7 +15,7 @@ from restore_core.errors import ArchiveAbsent, BadArchive
 from restore_core.naming import ArchiveType
 from restore_core.restore.fulls.find import proven_full
 from restore_core.restore.pipeline import Pipeline, ProgressReport
-from restore_core.restore.plan import CopyFailed, summary
+from restore_core.restore.plan import CopyFailed, plan_summary
 from restore_core.restore.request import Phase, Reporter
 from restore_core.targets import TargetSet
 from restore_core.targets.base import ArchiveRef, ByteSource, Stop
@@ -112,7 +112,7 @@ def _check_whole(full: FullReader, delta: DeltaReader, stop: Stop) -> None:
 
 
 def _check_blocks(delta: DeltaReader, full: FullReader | None, reporter: Reporter, stop: Stop) -> None:
-    report = ProgressReport(summary(delta), reporter, time.monotonic(), Phase.VERIFY)
+    report = ProgressReport(plan_summary(delta), reporter, time.monotonic(), Phase.VERIFY)
     try:
         Pipeline(delta, full, None, where=delta.where).run(report.tick, stop)
     except CopyFailed as failure:

@@ -21,7 +21,7 @@ from restore_core.restore.existing import ALLOCATING, ChangedMeanwhile, Existing
 from restore_core.restore.pipeline import Pipeline, ProgressReport
 from restore_core.restore.publish import descriptor_text, prepare_descriptor, show_descriptor
 from restore_core.restore.receipt import Receipt, Receipts
-from restore_core.restore.replace import finish, publish_new, replace
+from restore_core.restore.replace import publish_new, remove_old_disk, replace
 from restore_core.restore.request import Phase, Provision, Reporter, RestoreRequest
 from restore_core.restore.survey import Survey
 from restore_core.targets.base import Stop
@@ -110,7 +110,7 @@ class Writer:
         left, ctime = replace(self.destination, self.hold, self.part, old, descriptor=text)
         show_descriptor(self.destination, replace=True)
         self._settle(self.part, ctime)
-        finish(self.destination, self.hold, left, old)
+        remove_old_disk(self.destination, self.hold, left, old)
 
     def _in_place(self) -> None:
         """Stage, prove, hide, write. A VM may start until the disk is hidden: then the staged file is deleted."""

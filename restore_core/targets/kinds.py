@@ -93,7 +93,7 @@ def address_of(spec: TargetSpec) -> Address:
     return Address(scheme=url.scheme, host=url.hostname or "", port=port, user=user, root=root)
 
 
-def identity_of(spec: TargetSpec, limits: ServerLimits = DEFAULT_LIMITS) -> ServerIdentity:
+def server_identity(spec: TargetSpec, limits: ServerLimits = DEFAULT_LIMITS) -> ServerIdentity:
     """Asks the server who it is, without logging in. Raises `TargetUnavailable`, `ConfigurationError`."""
     kind, address = kind_of(spec), address_of(spec)
     if kind.trust_file is None:

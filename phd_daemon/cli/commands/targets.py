@@ -23,7 +23,7 @@ from phd_daemon.show.output import counted
 from phd_daemon.show.times import age
 from restore_core.errors import ExitCode, Stopped, UsageError
 from restore_core.naming import printable
-from restore_core.targets.kinds import KINDS, identity_of
+from restore_core.targets.kinds import KINDS, server_identity
 
 _CLEAR_TEXT = "clear text: whoever listens reads the backups and the password; ftps:// or sftp:// if the server has it"
 
@@ -60,7 +60,7 @@ def trust(context: click.Context, name: str, yes: bool, config: Path | None) -> 
     from restore_core.targets.remote.trust import record
 
     spec = spec_of(read_config(config or context.obj), name)
-    shown = identity_of(spec)
+    shown = server_identity(spec)
     output.say(f"{printable(spec.url)} shows the {shown.kind}\n  {shown.fingerprint}")
     if shown.trusted:
         output.say(f"which is the one in {printable(shown.file)}: nothing to do")

@@ -11,7 +11,7 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from phd_daemon.console.face import Question
-from phd_daemon.console.lines import clean
+from phd_daemon.console.lines import one_line
 from phd_daemon.console.screen.question_screen import PADDING, Bar, QuestionScreen, Reply
 from phd_daemon.console.screen.text_view import TextView
 
@@ -49,7 +49,7 @@ class AskScreen(QuestionScreen):
         super().__init__(question.title, reply, help_text=question.help)
         self.text = TextView(question.intro)
         self.prompt = Bar(question.prompt, "prompt")
-        self.line = AnswerField(clean(question.suggestion))
+        self.line = AnswerField(one_line(question.suggestion))
         self.refusal = TextView(())
 
     def body(self) -> list[Widget]:

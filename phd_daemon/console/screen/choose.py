@@ -11,7 +11,7 @@ from textual.geometry import Size
 from textual.widget import Widget
 
 from phd_daemon.console.face import Choice
-from phd_daemon.console.lines import clean
+from phd_daemon.console.lines import one_line
 from phd_daemon.console.screen.question_screen import PADDING, Bar, QuestionScreen, Reply, reading_keys
 from phd_daemon.console.screen.row_list import MARGIN, RowList, Table
 from phd_daemon.console.screen.text_view import TextView
@@ -143,7 +143,7 @@ class ChoiceScreen(QuestionScreen):
     def on_paste(self, event: Paste) -> None:
         """Adds a name that was pasted to the filter."""
         if self._typing:
-            self._narrow(self._words + clean(event.text.replace("\n", " ")))
+            self._narrow(self._words + one_line(event.text.replace("\n", " ")))
 
     def _take(self) -> None:
         index = self.list.index

@@ -15,7 +15,7 @@ from textual.screen import Screen
 from textual.strip import Strip
 from textual.widget import Widget
 
-from phd_daemon.console.lines import clean, fit, flowing, fold
+from phd_daemon.console.lines import fit, flowing, fold, one_line
 from phd_daemon.console.screen.text_view import TextView
 
 Reply = Callable[[Any], None]
@@ -33,12 +33,12 @@ class Bar(Widget):
 
     def __init__(self, text: str, name: str, style: Style = _PLAIN) -> None:
         super().__init__(id=name)
-        self._text, self._style = clean(text), style
+        self._text, self._style = one_line(text), style
 
     def say(self, text: str) -> None:
         """Shows this text instead."""
-        if clean(text) != self._text:
-            self._text = clean(text)
+        if one_line(text) != self._text:
+            self._text = one_line(text)
             self.refresh()
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:

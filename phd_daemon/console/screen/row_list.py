@@ -14,7 +14,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from phd_daemon.console.face import Choice, Row
-from phd_daemon.console.lines import clean, columns, fit, narrower, row_text, width_of
+from phd_daemon.console.lines import columns, fit, narrower, one_line, row_text, width_of
 
 
 class Table:
@@ -22,8 +22,8 @@ class Table:
 
     def __init__(self, choice: Choice[Any]) -> None:
         self.rows = choice.rows
-        cells = [tuple(map(clean, row.cells)) for row in choice.rows]
-        titles = tuple(map(clean, choice.columns))
+        cells = [tuple(map(one_line, row.cells)) for row in choice.rows]
+        titles = tuple(map(one_line, choice.columns))
         self._cells, self._titles = cells, titles
         self._widths = columns(cells, titles)
         self._margin = "    " if any(row.key for row in choice.rows) else ""
@@ -59,7 +59,7 @@ class Table:
 
     def narrow(self, text: str) -> None:
         """Shows the rows that hold every word of the text, in any column and in either case; rows with a key are always shown."""
-        words = clean(text).casefold().split()
+        words = one_line(text).casefold().split()
         if not words:
             self.shown = range(len(self.lines))
             return
@@ -79,7 +79,7 @@ def _key(row: Row[Any], margin: str) -> str:
 
 
 def _reason(row: Row[Any]) -> str:
-    return f"  [cannot be chosen: {clean(row.refused)}]" if row.refused else ""
+    return f"  [cannot be chosen: {one_line(row.refused)}]" if row.refused else ""
 
 
 _HERE = Style(bold=True, reverse=True)

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from restore_core.errors import ArchiveAbsent, PhdError, TargetRefused
 from restore_core.naming import printable
 from restore_core.targets.base import Address, Buffer, FileStat, Range, ServerLimits, TargetSpec
-from restore_core.targets.ftp.listing import NotAListing, Parsed, not_all_by, parse_time, read_list, read_mlsd
+from restore_core.targets.ftp.listing import NotAListing, Parsed, not_all_by, parse_mdtm, read_list, read_mlsd
 from restore_core.targets.ftp.login import log_in
 from restore_core.targets.gaps import GapKind
 from restore_core.targets.remote.connection import Bandwidth, Budget, Connection, CutShort, FolderContent, Pace
@@ -67,21 +67,21 @@ class FtpConnection(Connection):
     def entries(self, folder: str, budget: Budget) -> FolderContent:
         """Lists a folder: CWD, which fails if it does not exist; then MLSD or LIST."""
         with self.as_our_errors(folder):
-            return self._inside(folder, budget)
+            return self._content(folder, budget)
 
     def walk(self, folders: Iterable[str], budget: Budget) -> Iterator[tuple[str, FolderContent]]:
         """Lists the folders one after the other: FTP has no other way."""
         for folder in folders:
             try:
                 with self.as_our_errors(folder):
-                    found = self._inside_or_why_not(folder, budget)
+                    found = self._content_or_reason(folder, budget)
             except ArchiveAbsent as error:  # a name that FTP cannot ask for
                 found = FolderContent(entries=(), missing=((GapKind.UNKNOWN, error.message),))
             yield folder, found
 
-    def _inside_or_why_not(self, folder: str, budget: Budget) -> FolderContent:
+    def _content_or_reason(self, folder: str, budget: Budget) -> FolderContent:
         try:
-            return self._inside(folder, budget)
+            return self._content(folder, budget)
         except (ftplib.error_perm, ftplib.error_temp) as error:
             code = str(error)[:3]
             if code not in _OF_ONE_FOLDER:
@@ -93,16 +93,16 @@ class FtpConnection(Connection):
                 raise
             return FolderContent(entries=(), missing=((GapKind.UNKNOWN, str(error)),))
 
-    def _inside(self, folder: str, budget: Budget) -> FolderContent:
+    def _content(self, folder: str, budget: Budget) -> FolderContent:
         self._command(f"CWD {self._wire(folder)}")
         if self._mlsd:
             try:
-                return self._listed("MLSD", read_mlsd, budget)
+                return self._content_by("MLSD", read_mlsd, budget)
             except ftplib.error_perm as error:
                 if str(error)[:3] not in _NOT_KNOWN:
                     raise
                 self._mlsd = False
-        return self._listed("LIST", lambda data: read_list(data, dt.datetime.now(dt.UTC)), budget)
+        return self._content_by("LIST", lambda data: read_list(data, dt.datetime.now(dt.UTC)), budget)
 
     def stat(self, path: str) -> FileStat:
         """Asks for SIZE and MDTM. The time is 0 on a server without MDTM."""
@@ -110,7 +110,7 @@ class FtpConnection(Connection):
             size = self._command(f"SIZE {self._wire(path)}").split()[1]
             mtime = 0.0
             with contextlib.suppress(ftplib.error_perm, ValueError, IndexError):
-                mtime = parse_time(self._command(f"MDTM {self._wire(path)}").split()[1])
+                mtime = parse_mdtm(self._command(f"MDTM {self._wire(path)}").split()[1])
             return FileStat(size=int(size), mtime=mtime)
 
     def ranges(self, path: str, stat: FileStat, wanted: Iterator[Range]) -> Generator[Buffer]:
@@ -224,7 +224,7 @@ class FtpConnection(Connection):
             self.ftp.close()
             self._connect()
 
-    def _listed(self, command: str, parse: Callable[[bytes], Parsed], budget: Budget) -> FolderContent:
+    def _content_by(self, command: str, parse: Callable[[bytes], Parsed], budget: Budget) -> FolderContent:
         self._end_transfer()
         with self.ftp.transfercmd(command) as line:
             parts = []

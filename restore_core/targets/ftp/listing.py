@@ -86,7 +86,7 @@ def not_all_by(reply: str) -> bool:
     return _NOT_ALL.search(reply) is not None
 
 
-def parse_time(text: str) -> float:
+def parse_mdtm(text: str) -> float:
     """Reads `YYYYMMDDHHMMSS[.sss]` in UTC, as MDTM and MLSD write it; `ValueError` for anything else."""
     match = _TIME.match(text)
     if match is None:
@@ -139,7 +139,7 @@ def _mlsd_line(line: bytes) -> Entry | bool:
     folder = kind == b"dir"
     try:
         size = 0 if folder else int(facts[b"size"])
-        mtime = parse_time(facts[b"modify"].decode("ascii", "replace"))
+        mtime = parse_mdtm(facts[b"modify"].decode("ascii", "replace"))
     except (ValueError, KeyError):
         if not folder:
             return False

@@ -65,11 +65,11 @@ class RemoteSource(ByteSource):
 
     def _checked_ranges(self, wanted: Iterator[Range], over: Event) -> Generator[Buffer]:
         try:
-            yield from self._server.ranges(self.ref.path, self.stat, self._inside(wanted), over)
+            yield from self._server.ranges(self.ref.path, self.stat, self._within_size(wanted), over)
         except CutShort as error:
             raise self._short(error.position) from error
 
-    def _inside(self, wanted: Iterator[Range]) -> Iterator[Range]:
+    def _within_size(self, wanted: Iterator[Range]) -> Iterator[Range]:
         for offset, length in wanted:
             if offset < 0 or length < 0 or offset + length > self.size:
                 raise self._short(self.size, offset + length)
@@ -98,17 +98,17 @@ class RemoteTarget:
         yield from _files("", top.entries)
         folders = sorted(entry.name for entry in top.entries if entry.folder and not entry.name.startswith("."))
         doubtful: list[tuple[str, FolderContent]] = []
-        for folder, inside in self._server.walk(folders, budget):
-            if inside.may_be_gone:
-                doubtful.append((folder, inside))
+        for folder, content in self._server.walk(folders, budget):
+            if content.may_be_gone:
+                doubtful.append((folder, content))
                 continue
-            found += _gaps(folder, inside)
-            if top.lists_itself and not inside.lists_itself and not inside.entries and not inside.missing:
+            found += _gaps(folder, content)
+            if top.lists_itself and not content.lists_itself and not content.entries and not content.missing:
                 found.append(Gap(path=folder, kind=GapKind.UNREADABLE, why="the server lists no name in it, not even its own"))
-            yield from _files(folder, inside.entries)
+            yield from _files(folder, content.entries)
         if doubtful:  # deleted since it was listed, or closed to this user: FTP has one answer for both
             there = {entry.name for entry in self._top(budget).entries if entry.folder}
-            found += [gap for folder, inside in doubtful if folder in there for gap in _gaps(folder, inside)]
+            found += [gap for folder, content in doubtful if folder in there for gap in _gaps(folder, content)]
         if gaps is None:
             refuse_partial(self.spec.name, found)
 
@@ -290,10 +290,10 @@ def _files(folder: str, entries: Sequence[Entry]) -> Iterator[ListedFile]:
             yield ListedFile(path=f"{folder}/{entry.name}" if folder else entry.name, stat=entry.stat)
 
 
-def _gaps(folder: str, inside: FolderContent) -> Iterator[Gap]:
+def _gaps(folder: str, content: FolderContent) -> Iterator[Gap]:
     """Yields what is missing of a folder's listing, and the links in it behind which backups may lie."""
-    for kind, why in inside.missing:
+    for kind, why in content.missing:
         yield Gap(path=folder, kind=kind, why=why)
-    for entry in inside.entries:
+    for entry in content.entries:
         if entry.link and may_be_backups(folder, entry.name):
             yield link_gap(folder, entry.name)

@@ -19,7 +19,7 @@ from restore_core.targets.base import Address, Buffer, FileStat, Range, ServerLi
 from restore_core.targets.gaps import GapKind
 from restore_core.targets.read_ahead import cut, requests
 from restore_core.targets.remote.connection import Bandwidth, Budget, Connection, CutShort, FolderContent, Pace
-from restore_core.targets.sftp.listing import read_folders, why_not
+from restore_core.targets.sftp.listing import read_folders, reason_of
 from restore_core.targets.sftp.wire import AnswerType, Ask, Attributes, Declined, Fields, ProtocolError, Status, Wire, string
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class SftpConnection(Connection):
                 if not isinstance(found, Declined):
                     yield name, found
                 elif found.code != Status.NO_SUCH_FILE:
-                    yield name, FolderContent(entries=(), missing=((GapKind.UNREADABLE, why_not(found)),))
+                    yield name, FolderContent(entries=(), missing=((GapKind.UNREADABLE, reason_of(found)),))
 
     def stat(self, path: str) -> FileStat:
         """Asks for LSTAT of the file and of the folders on the way to it: no link is followed below the target's folder."""
@@ -251,7 +251,7 @@ class SftpConnection(Connection):
             raise
 
     def _refused(self, no: Declined, path: str, writing: bool) -> PhdError:
-        text = f"{self.where(path)}: {why_not(no)}"
+        text = f"{self.where(path)}: {reason_of(no)}"
         if no.code == Status.NO_SUCH_FILE and not writing:
             return ArchiveAbsent(text, remedy="See what there is with 'phd backups'.")
         self.usable = False

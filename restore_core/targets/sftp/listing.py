@@ -54,7 +54,7 @@ def read_folders(wire: Wire, folders: Iterable[tuple[str, bytes]], budget: Budge
             wire.drop(number)
 
 
-def why_not(no: Declined) -> str:
+def reason_of(no: Declined) -> str:
     """Returns the server's reason in words."""
     return f"the server answers: {printable(no.text) or f'status {no.code}'}"
 
@@ -86,7 +86,7 @@ def _read(wire: Wire, handle: bytes, asked: list[int], budget: Budget) -> Folder
                 missing.setdefault(f"the server does not say what {printable(no_type)} is", GapKind.UNKNOWN)
         except Declined as no:
             if no.code != Status.EOF:
-                missing.setdefault(why_not(no), GapKind.UNREADABLE)
+                missing.setdefault(reason_of(no), GapKind.UNREADABLE)
             over = True
         if not over and (many or not asked):
             asked.append(wire.ask(Ask.READDIR, string(handle), later=True))

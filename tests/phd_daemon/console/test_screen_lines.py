@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phd_daemon.console.face import Choice, Row
-from phd_daemon.console.lines import clean, clean_lines, ends, fit, flowing, fold, narrower, width_of
+from phd_daemon.console.lines import clean_lines, ends, fit, flowing, fold, narrower, one_line, width_of
 from phd_daemon.console.screen.row_list import Table
 
 
@@ -34,11 +34,11 @@ def test_fold(text: str, width: int, pieces: list[str]) -> None:
 
 @given(st.text(max_size=30), st.integers(0, 40))
 def test_a_line_takes_its_cells_exactly(text: str, width: int) -> None:
-    assert width_of(fit(clean(text), width)) == width
+    assert width_of(fit(one_line(text), width)) == width
 
 
 def test_no_control_character_is_left() -> None:
-    assert clean("a\x1b[2Jb\tc\x07") == "a%1B[2Jb  c%07"
+    assert one_line("a\x1b[2Jb\tc\x07") == "a%1B[2Jb  c%07"
     assert clean_lines(["one\ntwo", "\x9b31m"]) == ["one", "two", "%C2%9B31m"]
 
 

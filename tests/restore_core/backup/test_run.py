@@ -14,7 +14,7 @@ from restore_core.archive.frames import Effort
 from restore_core.archive.index_map import DELTA, FULL, ZERO
 from restore_core.backup.run import BackupOptions, BackupReporter, backup
 from restore_core.backup.subject import Asked
-from restore_core.disk.scan import in_order, read_segment
+from restore_core.disk.scan import map_in_order, read_segment
 from restore_core.errors import BadArchive, SourceRefused, UsageError
 from restore_core.targets import TargetSet
 from restore_core.targets.base import TargetSpec
@@ -156,6 +156,6 @@ def test_holes_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_in_order_keeps_order_and_passes_errors_on() -> None:
-    assert list(in_order(lambda n: n * n, range(50), threads=3)) == [n * n for n in range(50)]
+    assert list(map_in_order(lambda n: n * n, range(50), threads=3)) == [n * n for n in range(50)]
     with pytest.raises(ZeroDivisionError):
-        list(in_order(lambda n: 1 // (5 - n), range(50), threads=3))
+        list(map_in_order(lambda n: 1 // (5 - n), range(50), threads=3))

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from restore_core.disk import allocation
-from restore_core.disk.allocation import free_bytes, refuse_if_no_space, size_part, take_part, zero_range
+from restore_core.disk.allocation import free_bytes, open_part, refuse_if_no_space, size_part, zero_range
 from restore_core.disk.destination import Destination, open_destination
 from restore_core.errors import DestinationError, NoSpace
 
 
 def create_part(destination: Destination, *, size: int, thick: bool, mode: int) -> tuple[int, str | None]:
     """A fresh part file, as a restore makes it; its caller removes it when it cannot be sized."""
-    fd = take_part(destination, mode=mode)
+    fd = open_part(destination, mode=mode)
     try:
         return fd, size_part(destination, fd, size=size, thick=thick)
     except BaseException:

@@ -14,9 +14,9 @@ import pytest
 
 from restore_core import mounts
 from restore_core.disk import known_datastores
-from restore_core.disk.datastore import MARKER, DatastoreFacts, FileSystem, Standing, compare, datastore_of, look
+from restore_core.disk.datastore import MARKER, DatastoreFacts, FileSystem, Standing, compare, datastore_of, facts_of_datastore
 from restore_core.disk.destination import open_destination
-from restore_core.disk.known_datastores import DatastoreRecord, accept, forget, learn, read_record, refuse_unless_known
+from restore_core.disk.known_datastores import DatastoreRecord, accept, forget, learn, read_datastores, refuse_unless_known
 from restore_core.errors import ExitCode, TryAgainLater, WrongDatastore
 from tests.mounting import image, mount, unmount, unmount_all_below
 from tests.proof.volumes import fill
@@ -56,7 +56,7 @@ class Place:
 
     @property
     def known(self) -> DatastoreFacts:
-        return read_record(self.record.file)[str(self.store)]
+        return read_datastores(self.record.file)[str(self.store)]
 
 
 @pytest.fixture
@@ -284,7 +284,7 @@ def test_a_marker_that_is_none(place: Place, kind: str) -> None:
             os.mkfifo(marker)
         case _:
             marker.write_bytes(b"\xff" * 100)
-    assert look(place.store).marker is None
+    assert facts_of_datastore(place.store).marker is None
     place.learn()
     assert place.learn() is (Standing.FILE_SYSTEM if kind == "folder" else Standing.BOTH)
     assert stat.S_IMODE(secret.stat().st_mode) == 0o600
@@ -411,7 +411,7 @@ def test_a_datastore_that_could_not_be_looked_at_is_not_recorded_as_one_without_
             os.close(fd)
         with contextlib.suppress(OSError, TryAgainLater):
             place.learn()
-    if str(place.store) in read_record(place.record.file):
+    if str(place.store) in read_datastores(place.record.file):
         assert place.known.file_system.type
     place.learn()
     place.not_refused()
@@ -419,7 +419,7 @@ def test_a_datastore_that_could_not_be_looked_at_is_not_recorded_as_one_without_
 
 def test_what_nothing_could_be_recognized_by_is_not_recorded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     nameless = DatastoreFacts(marker=None, file_system=FileSystem(type="", uuid="", fsid="", source="", folder=""))
-    monkeypatch.setattr(known_datastores, "look", lambda _path: nameless)
+    monkeypatch.setattr(known_datastores, "facts_of_datastore", lambda _path: nameless)
     monkeypatch.setattr(known_datastores, "put_marker", lambda *_arguments, **_named: None)
     for record in (lambda: learn(place.store, place.record), lambda: accept(place.store, place.record)):
         with pytest.raises(TryAgainLater, match="its marker cannot be written"):

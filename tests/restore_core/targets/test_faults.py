@@ -29,7 +29,7 @@ from restore_core.targets import TargetSet
 from restore_core.targets.base import ArchiveRef, ServerLimits, TargetSpec
 from restore_core.targets.ftp.login import known_certificates
 from restore_core.targets.gaps import Gap
-from restore_core.targets.kinds import identity_of, make_target
+from restore_core.targets.kinds import make_target, server_identity
 from restore_core.targets.remote.secret import read_password
 from tests import servers
 from tests.lab import Lab
@@ -377,7 +377,7 @@ def test_an_unknown_host_key(ssh: Served, tmp_path: Path) -> None:
     spec = dataclasses.replace(ssh.spec, known_hosts=str(tmp_path / "none"))
     with pytest.raises(TargetNotTrusted, match="host key is not known") as caught:
         ends(lambda: listed(spec))
-    assert identity_of(ssh.spec, HASTY).fingerprint in str(caught.value)
+    assert server_identity(ssh.spec, HASTY).fingerprint in str(caught.value)
     assert "phd targets trust sftp" in caught.value.remedy
     assert not caught.value.try_again
 
@@ -393,7 +393,7 @@ def test_a_changed_host_key_is_final_and_loud(ssh: Served, tmp_path: Path) -> No
         with pytest.raises(TargetNotTrusted, match="THE HOST KEY HAS CHANGED") as caught:
             ends(lambda: listed(spec))
         assert line.connections == 1
-    shown = identity_of(dataclasses.replace(ssh.spec, known_hosts=str(known)), HASTY)
+    shown = server_identity(dataclasses.replace(ssh.spec, known_hosts=str(known)), HASTY)
     assert shown.fingerprint in str(caught.value)
     assert len(re.findall(r"SHA256:[\w+/]{43}", str(caught.value))) == 2
     assert "phd targets trust sftp" in caught.value.remedy
@@ -406,7 +406,7 @@ def test_a_changed_certificate_is_final_and_loud(vsftpd_tls: Served, tmp_path: P
     with pytest.raises(TargetNotTrusted, match="certificate is not trusted") as caught:
         ends(lambda: listed(spec))
     shown = str(caught.value)
-    assert identity_of(vsftpd_tls.spec, HASTY).fingerprint in shown
+    assert server_identity(vsftpd_tls.spec, HASTY).fingerprint in shown
     assert known_certificates(spec.ca_file)[0] in shown
     assert "phd targets trust ftps" in caught.value.remedy
     assert not caught.value.try_again

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restore_core.targets.ftp.listing import NotAListing, parse_time, read_list, read_mlsd
+from restore_core.targets.ftp.listing import NotAListing, parse_mdtm, read_list, read_mlsd
 from restore_core.targets.remote.connection import Entry
 
 NOW = dt.datetime(2026, 3, 5, 12, 0, tzinfo=dt.UTC)
@@ -105,4 +105,4 @@ def test_anything_is_a_listing_or_none(data: bytes) -> None:
 @pytest.mark.parametrize("text", ["", "2026", "20261301000000", "20260301030000Z", "99999999999999"])
 def test_times_that_are_none(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
-        parse_time(text)
+        parse_mdtm(text)
