@@ -266,3 +266,9 @@ def from_os_error(error: OSError, *, doing: str, where: str) -> PhdError:
     if error.errno in _CANNOT_WRITE:
         return DestinationError(text, remedy="Check that the path exists and that this user may write there.")
     return TryAgainLater(text, remedy="This may be temporary; look at the kernel's log if it comes back.")
+
+
+def in_one_line(reason: str) -> str:
+    """Returns a reason and its remedy as sentences in one line, for logs and tables."""
+    lines = [line.strip() for line in reason.splitlines() if line.strip()]
+    return " ".join([line if line.endswith((".", "!", "?", ":", ";")) else f"{line}." for line in lines[:-1]] + lines[-1:])

@@ -6,16 +6,16 @@ The list, a job, what is done to it, then the list again as it is now. Everythin
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from phd_daemon.console.face import Choice, Face, Page, Question, Row
 from phd_daemon.console.menus import call, queue_state
 from phd_daemon.console.session import Session
 from phd_daemon.console.steps import Went, on_if, take
-from phd_daemon.operations.follow import follow, state_of
+from phd_daemon.operations.follow import follow, state_of, whole_log
 from phd_daemon.operations.installation import spool_of
 from phd_daemon.operations.queue import act, clean, jobs, possible, set_priority
 from phd_daemon.show import output
@@ -23,9 +23,9 @@ from phd_daemon.show.output import counted
 from phd_daemon.show.progress import clock
 from phd_daemon.show.times import age, minute
 from phd_daemon.spool.layout import Act, State
-from phd_daemon.spool.own_files import open_own
 from phd_daemon.spool.snapshot import JobView
-from phd_daemon.spool.status_file import LiveProgress, in_one_line
+from phd_daemon.spool.status_file import LiveProgress
+from restore_core.errors import in_one_line
 from restore_core.naming import printable
 
 TITLE = "Backup Restore Status"
@@ -150,7 +150,10 @@ class _Status:
         if state is not None and not state.final:
             self._face.follow(title, lines_of(follow(self._spool, name)))
         else:
-            self._face.show(Page(title=title, lines=_whole(self._spool.log(name)) or ["There is no log."]))
+            lines = []
+            with contextlib.suppress(FileNotFoundError):
+                lines = list(lines_of(whole_log(self._spool, name)))
+            self._face.show(Page(title=title, lines=lines or ["There is no log."]))
 
     def _list(self) -> Choice[JobView | _Other]:
         self._views = views = jobs(self._session.config)
@@ -203,14 +206,6 @@ def _details(view: JobView) -> Iterator[str]:
         yield view.progress.line
     elif view.why:
         yield in_one_line(view.why)
-
-
-def _whole(path: Path) -> list[str]:
-    try:
-        with open_own(path) as file:
-            return list(lines_of([file.read().decode("utf-8", "backslashreplace")]))
-    except FileNotFoundError:
-        return []
 
 
 def lines_of(pieces: Iterable[str]) -> Iterator[str]:

@@ -17,7 +17,7 @@ import structlog
 from structlog.typing import Processor
 
 from phd_daemon.spool import events
-from phd_daemon.spool.status_file import in_one_line
+from restore_core.errors import in_one_line
 from restore_core.naming import printable
 
 _log = logging.getLogger(__name__)

@@ -19,11 +19,11 @@ from phd_daemon.spool.keeper import Keeper
 from phd_daemon.spool.layout import Spool, State, parse_name
 from phd_daemon.spool.record import JobRecord
 from phd_daemon.spool.scheduler import Plan, StartLimits, WaitingJob, schedule
-from phd_daemon.spool.status_file import JobStatus, in_one_line, read_status, write_status
+from phd_daemon.spool.status_file import JobStatus, read_status, write_status
 from phd_daemon.spool.transitions import Claim
 from phd_daemon.worker.order import WorkOrder
 from restore_core.disk.destination import PART_SUFFIX, REDO_SUFFIX, STAGED_SUFFIX, destination_key, disk_key, names_for
-from restore_core.errors import PhdError
+from restore_core.errors import PhdError, in_one_line
 from restore_core.naming import printable
 from restore_core.replication.ledger import from_rule
 

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from phd_daemon.spool.layout import Spool
-from phd_daemon.spool.status_file import in_one_line
 from restore_core import mounts
 from restore_core.disk.datastore import DatastoreFacts, Standing, compare, datastore_of, facts_of_datastore
 from restore_core.disk.known_datastores import DatastoreRecord, learn, read_datastores, refuse_unless_known
-from restore_core.errors import PhdError, WrongDatastore, from_os_error
+from restore_core.errors import PhdError, WrongDatastore, from_os_error, in_one_line
 from restore_core.naming import printable
 
 if TYPE_CHECKING:

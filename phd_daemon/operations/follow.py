@@ -53,6 +53,15 @@ def follow(spool: Spool, stem: str) -> Iterator[str]:
             time.sleep(_POLL)
 
 
+def whole_log(spool: Spool, stem: str) -> Iterator[str]:
+    """Yields the log as it is now, in pieces. Raises `FileNotFoundError` if there is none."""
+    with open_own(spool.log(stem)) as file:
+        decoder = _decoder()
+        while data := file.read(_CHUNK):
+            yield decoder.decode(data)
+        yield decoder.decode(b"", final=True)
+
+
 def exit_code(spool: Spool, stem: str) -> int | None:
     """Returns the exit code of a job that is final; None if the job is gone."""
     state = state_of(spool, stem)

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from phd_daemon.spool.job_log import JobLog
 from phd_daemon.spool.layout import LOG
 from phd_daemon.spool.own_files import open_own, write_own
 
@@ -44,12 +45,6 @@ class Outcome:
     reason: str
     finished_at: float
     counted: bool = True
-
-
-def in_one_line(reason: str) -> str:
-    """Returns a reason and its remedy as sentences in one line, for logs and tables."""
-    lines = [line.strip() for line in reason.splitlines() if line.strip()]
-    return " ".join([line if line.endswith((".", "!", "?", ":", ";")) else f"{line}." for line in lines[:-1]] + lines[-1:])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,8 +103,6 @@ def write_status(path: Path, status: JobStatus, *, durable_now: bool) -> None:
     text = json.dumps(document, indent=1, ensure_ascii=True).encode() + b"\n"
     said = write_own(path, text, durable_now=durable_now, reader=status.uid)
     if said:
-        from phd_daemon.spool.job_log import JobLog  # rare: `phd restore`, which only shows progress, starts without it
-
         JobLog(path.with_name(f"{path.name.rpartition('.')[0]}.{LOG}"), reader=status.uid).line(said, past_cap=True)
 
 

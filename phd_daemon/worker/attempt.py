@@ -27,12 +27,12 @@ from phd_daemon.host.process import be_killed_first, forbid_core_dumps, tune_mal
 from phd_daemon.show.progress import clock
 from phd_daemon.spool.job_log import JobLog
 from phd_daemon.spool.layout import State
-from phd_daemon.spool.status_file import JobStatus, Outcome, Result, in_one_line, read_status
+from phd_daemon.spool.status_file import JobStatus, Outcome, Result, read_status
 from phd_daemon.worker import sandbox
 from phd_daemon.worker.order import WorkOrder, from_json
 from phd_daemon.worker.report import WorkerReport
 from restore_core.disk.confinement import walk_to
-from restore_core.errors import ExitCode, PhdError, Stopped, from_os_error
+from restore_core.errors import ExitCode, PhdError, Stopped, from_os_error, in_one_line
 from restore_core.naming import printable
 from restore_core.restore.request import RestoreOutcome
 from restore_core.restore.run import restore_delta

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import click
 
 from phd_daemon.cli.complete import jobs_in
 from phd_daemon.cli.options import command, config_option
-from phd_daemon.operations.follow import follow, known_job
+from phd_daemon.operations.follow import follow, known_job, whole_log
 from phd_daemon.operations.installation import read_config, spool_of
 from phd_daemon.show import output
-from phd_daemon.spool.own_files import open_own
 from restore_core.errors import UsageError
 from restore_core.naming import unescape_name
 
@@ -26,7 +24,11 @@ def log(job: str, live: bool, config: Path | None) -> None:
     spool, stem = spool_of(read_config(config)), unescape_name(job)
     state = known_job(spool, stem)
     if not live:
-        _print_whole(spool.log(stem))
+        try:
+            for piece in whole_log(spool, stem):
+                output.say(piece, end="")
+        except FileNotFoundError:
+            output.complain("there is no log yet: no daemon has taken this job. Is 'phd daemon' running?")
         return
     if state is None:
         raise UsageError("this job is gone; only its log is left", remedy="Look at it without -f.")
@@ -35,12 +37,3 @@ def log(job: str, live: bool, config: Path | None) -> None:
             output.say(piece, end="")
     except KeyboardInterrupt:
         output.say()
-
-
-def _print_whole(path: Path) -> None:
-    try:
-        with io.TextIOWrapper(open_own(path), encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-            while piece := file.read(1 << 16):
-                output.say(piece, end="")
-    except FileNotFoundError:
-        output.complain("there is no log yet: no daemon has taken this job. Is 'phd daemon' running?")

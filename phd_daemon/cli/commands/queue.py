@@ -16,8 +16,7 @@ from phd_daemon.operations.queue import jobs
 from phd_daemon.show import output
 from phd_daemon.show.times import minute
 from phd_daemon.spool.snapshot import JobView
-from phd_daemon.spool.status_file import in_one_line
-from restore_core.errors import UsageError
+from restore_core.errors import UsageError, in_one_line
 from restore_core.naming import printable
 
 if TYPE_CHECKING:

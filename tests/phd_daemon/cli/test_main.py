@@ -92,7 +92,10 @@ def test_the_installed_command_and_its_version() -> None:
     ("module", "absent"),
     [
         ("phd_daemon.cli.main", ["pydantic", "rich", "watchdog", "structlog", "paramiko", "tomlkit"]),
-        ("phd_daemon.cli.commands.restore", ["pydantic", "rich", "watchdog", "structlog", "paramiko", "tomlkit"]),
+        (
+            "phd_daemon.cli.commands.restore",
+            ["pydantic", "rich", "watchdog", "structlog", "paramiko", "tomlkit", "phd_daemon.spool.status_file"],
+        ),
     ],
 )
 def test_start_up_is_light(module: str, absent: list[str]) -> None:
