@@ -29,7 +29,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def sync_file(fd: int) -> None:
-    """Make the bytes of an open file durable. Raises `OSError`; never call it again after that."""
+    """Makes the bytes of an open file durable. Raises `OSError`; never call it again after that."""
     os.fsync(fd)
 
 
@@ -43,7 +43,7 @@ def start_writing(fd: int) -> None:
 
 
 def sync_folder(path: str | Path, *, dir_fd: int | None = None) -> None:
-    """Make the names in a folder durable."""
+    """Makes the names in a folder durable. Raises `OSError`."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dir_fd)
     try:
         os.fsync(fd)
@@ -60,7 +60,7 @@ def move(
     source_dir_fd: int | None = None,
     to_dir_fd: int | None = None,
 ) -> None:
-    """Rename within one file system, durably. Without `replace` an existing `to` raises `FileExistsError`.
+    """Renames within one file system, durably. Without `replace` an existing `to` raises `FileExistsError`.
 
     With `durable=False` the next durable change in the folder makes it durable, or a power cut undoes it.
     """
@@ -87,7 +87,7 @@ def write_whole(
     part: str | None = None,
     made: Callable[[int], None] | None = None,
 ) -> None:
-    """Put `data` under `path` at once: a reader sees the old file or the new one, never a piece.
+    """Writes a whole file at once: a reader sees the old file or the new one, never a part of it.
 
     With `durable=False` the replacement is atomic but may be lost in a power cut (progress, caches). `like` gives the new file
     owner, group and mode of another one; `PermissionError` where that is not ours to give. A crash leaves the unfinished file
@@ -152,7 +152,7 @@ def _errors_name(path: str | Path) -> Iterator[None]:
 
 
 def copy_owner_and_mode(fd: int, like: os.stat_result) -> None:
-    """Give an open file owner, group and mode of another one. Raises `PermissionError` where that is not ours to give."""
+    """Gives an open file the owner, group and mode of another one. Raises `PermissionError` where this user may not do that."""
     own = os.fstat(fd)
     if (own.st_uid, own.st_gid) != (like.st_uid, like.st_gid):
         os.fchown(fd, like.st_uid, like.st_gid)
@@ -160,7 +160,7 @@ def copy_owner_and_mode(fd: int, like: os.stat_result) -> None:
 
 
 def exchange(one: str | Path, other: str | Path, *, dir_fd: int | None = None) -> None:
-    """Swap two files of one folder, durably: both names exist at every moment. `FileNotFoundError` if one is not there.
+    """Exchanges two files of one folder, durably: both names exist at every moment. `FileNotFoundError` if one is not there.
 
     Raises `OSError` with EINVAL, ENOSYS or EOPNOTSUPP where the file system or the kernel cannot do it.
     """
@@ -172,7 +172,7 @@ def exchange(one: str | Path, other: str | Path, *, dir_fd: int | None = None) -
 
 
 def take_part(name: str, *, dir_fd: int, mode: int = 0o600, keep: bool = False) -> int:
-    """A part file that is ours alone while the returned descriptor is open (a lock of the kernel, dies with us).
+    """Opens a part file and locks it; the lock is held while the returned descriptor is open, and ends with this process.
 
     A leftover of a crash is taken over: emptied, or, with `keep`, as it is. Raises `BlockingIOError` when a live process
     is writing that very file.
@@ -203,7 +203,7 @@ def _remove_unless_plain(name: str, dir_fd: int) -> None:
 
 
 def remove(path: str | Path, *, dir_fd: int | None = None, durable: bool = True) -> bool:
-    """Unlink a file; False where there was none."""
+    """Deletes a file; returns False where there was none."""
     try:
         os.unlink(path, dir_fd=dir_fd)
     except FileNotFoundError:
@@ -214,7 +214,7 @@ def remove(path: str | Path, *, dir_fd: int | None = None, durable: bool = True)
 
 
 def append_line(path: str | Path, line: bytes, *, mode: int = 0o644) -> None:
-    """Append one line durably. A torn last line of an earlier crash is closed with a newline first. An `OSError` names `path`."""
+    """Appends one line durably. If a crash left a torn last line, a newline ends it first. An `OSError` names `path`."""
     created = not os.path.exists(path)
     fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, mode)
     try:
@@ -249,13 +249,13 @@ def write_again(path: str | Path, line: bytes, offset: int) -> None:
 
 
 def read_plain(path: str | Path, most: int = -1) -> bytes:
-    """The bytes of a regular file, `most` of them. A link is followed. Raises `OSError`, also for a FIFO, a device, a folder."""
+    """Returns the bytes of a regular file, at most `most`. A link is followed. Raises `OSError`, also for a FIFO, a device, a folder."""
     with open_plain(path) as file:
         return file.read(most)
 
 
 def open_plain(path: str | Path) -> BinaryIO:
-    """The same file, open for reading. Raises `OSError`."""
+    """Opens a regular file for reading; never waits at a FIFO. Raises `OSError`."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         refuse_special(fd, path)
@@ -266,7 +266,7 @@ def open_plain(path: str | Path) -> BinaryIO:
 
 
 def refuse_special(fd: int, path: str | Path) -> None:
-    """Raise `OSError` if the open file is no regular one."""
+    """Raises `OSError` if the open file is not a regular one."""
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         raise OSError(errno.EINVAL, "is no regular file: remove it, or rename it", os.fspath(path))
 

@@ -125,7 +125,7 @@ def printable(name: str | bytes) -> str:
 
 
 def unescape_name(text: str) -> str:
-    """The name behind `printable`: `%HH` becomes its byte again."""
+    """Returns the name that `printable` escaped: `%HH` becomes its byte again."""
     return urllib.parse.unquote_to_bytes(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
 
 

@@ -35,7 +35,7 @@ class Guard:
             self._on_event(BugFound(error=error, message=message, step=step, name=job))
 
 
-def harmless(on_event: OnEvent) -> OnEvent:
+def observer_that_cannot_fail(on_event: OnEvent) -> OnEvent:
     """Returns an observer whose errors are only logged: nobody who listens can stop the daemon."""
 
     def observe(event: Event) -> None:

@@ -22,7 +22,7 @@ from phd_daemon.config.load import load_config
 from phd_daemon.config.model import Config, needs_restart
 from phd_daemon.daemon.children import HungWatch, Workers
 from phd_daemon.daemon.ends import drop_part, enter
-from phd_daemon.daemon.loop import Guard, Sleep, harmless
+from phd_daemon.daemon.loop import Guard, Sleep, observer_that_cannot_fail
 from phd_daemon.daemon.starts import Starts
 from phd_daemon.daemon.systemd import Notifier
 from phd_daemon.replication.schedule import Passes
@@ -73,7 +73,7 @@ class Service:
         self._spool_seen = self._locked_folder = _seen(self._spool.folder, "st_dev", "st_ino")
         self._lock = lock
         self._notifier = notifier
-        self._on_event = harmless(on_event)
+        self._on_event = observer_that_cannot_fail(on_event)
         self._guarded = Guard(self._on_event)
         self._workers = Workers(command)
         self._hung = HungWatch()

@@ -49,7 +49,7 @@ class ControlFile:
 
 
 def parse_control_file(text: bytes) -> ControlFile:
-    """The control file in these bytes, or `BadControlFile` with everything that is wrong, one line each."""
+    """Returns the control file in these bytes. Raises `BadControlFile` with everything that is wrong, one line each."""
     if len(text) > MAX_BYTES:
         raise BadControlFile(f"larger than {MAX_BYTES} bytes: that is not a control file", remedy=_REMEDY)
     if not text.strip():
@@ -76,7 +76,7 @@ def parse_control_file(text: bytes) -> ControlFile:
 def check_policy(
     control: ControlFile, *, roots: Collection[Path], target_names: Collection[str], submitter: str, limits: SubmitterLimits | None
 ) -> None:
-    """Refuse what this installation does not allow; `limits` are those of this submitter, None if there are none.
+    """Refuses what this installation does not allow; `limits` are those of this submitter, None if there are none.
 
     Raises `BadControlFile` (unknown target, a Full, not allowed to this submitter) or `DestinationOutside`. The paths
     are compared as they are written: whether a link leads out of the datastore is seen when the disk is opened.
@@ -99,7 +99,7 @@ def check_policy(
 
 
 def render_control_file(control: ControlFile) -> str:
-    """The text of a control file; what has its default is left out."""
+    """Returns the text of a control file; keys that have their default are left out."""
     written: dict[str, object] = {}
     for one in fields(control):
         value = getattr(control, one.name)

@@ -64,7 +64,7 @@ EMPTY = Ledger(lines=(), bad=())
 
 
 def read_ledger(path: Path) -> Ledger:
-    """The ledger; one that is not there is empty.
+    """Reads the ledger; one that does not exist is empty.
 
     Raises `TryAgainLater` when it is there and cannot be read: taken for empty, it would restore everything again.
     """
@@ -80,7 +80,7 @@ def read_ledger(path: Path) -> Ledger:
 
 
 def parse_ledger(data: bytes) -> Ledger:
-    """The ledger in these bytes."""
+    """Returns the ledger in these bytes."""
     lines: list[LedgerLine] = []
     bad: list[BadLine] = []
     for number, raw in enumerate(data.split(b"\n"), 1):
@@ -95,7 +95,7 @@ def parse_ledger(data: bytes) -> Ledger:
 
 
 def append_restore(path: Path, line: LedgerLine) -> bool:
-    """Enter a restore, durably. False if that very job's restore stands there already (a crash came between). Raises `OSError`."""
+    """Adds a restore, durably. Returns False if the same line is there already (after a crash). Raises `OSError`."""
     text = render(line).encode()
     at = _offset_of(text, path)
     if at is None:
@@ -106,7 +106,7 @@ def append_restore(path: Path, line: LedgerLine) -> bool:
 
 
 def _offset_of(text: bytes, path: Path) -> int | None:
-    """Where a whole line lies in the ledger."""
+    """Returns the offset of a whole line in the ledger, None if it is not there."""
     try:
         data = b"\n" + read_plain(path) + b"\n"
     except FileNotFoundError:
@@ -116,14 +116,14 @@ def _offset_of(text: bytes, path: Path) -> int | None:
 
 
 def render(line: LedgerLine) -> str:
-    """The line as it is written, without its newline."""
+    """Returns the line as it is written, without its newline."""
     stamp = f"{line.time.astimezone(dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
     body = "|".join([stamp, *_escaped((str(line.archive), printable(str(line.destination)), printable(line.job)))])
     return f"{body}|{_check(body)}"
 
 
 def _parse(raw: bytes) -> LedgerLine | str:
-    """The restore a line names, or why it names none."""
+    """Returns the restore that a line names, or why it names none."""
     try:
         text = raw.rstrip(b"\r").decode()
     except UnicodeDecodeError:
@@ -152,12 +152,12 @@ def _check(body: str) -> str:
 
 
 def job_name(archive: ArchiveRef, destination: Path, *, vm: str, stamp: str) -> str:
-    """`auto-CRM-2007.09.21-0300-1f2e3d4c5b`: readable first, unique at the end."""
+    """Returns the name of the job of a rule, `auto-CRM-2007.09.21-0300-1f2e3d4c5b`: the same restore always has the same name."""
     key = f"{archive}\n{destination}".encode("utf-8", "surrogateescape")
     readable = re.sub(r"[^A-Za-z0-9._-]", "_", vm)[:80].strip(".") or "vm"
     return f"{_PREFIX}{readable}-{stamp}-{hashlib.sha256(key).hexdigest()[:10]}"
 
 
 def from_rule(job: str) -> bool:
-    """Whether a job of this name comes from a rule."""
+    """Whether a job of this name comes from a rule; such a job is entered into the ledger when it is done."""
     return job.startswith(_PREFIX)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from phd_daemon.daemon.loop import Guard, harmless
+from phd_daemon.daemon.loop import Guard, observer_that_cannot_fail
 from phd_daemon.spool.events import BugFound, Event, PassStarted
 
 
@@ -27,8 +27,8 @@ def test_an_observer_that_fails_is_only_logged(caplog: pytest.LogCaptureFixture)
     def fails(_event: Event) -> None:
         raise RuntimeError("planted")
 
-    with Guard(harmless(fails))("turn"):
-        harmless(fails)(PassStarted(pid=1))
+    with Guard(observer_that_cannot_fail(fails))("turn"):
+        observer_that_cannot_fail(fails)(PassStarted(pid=1))
         raise KeyError
     assert [line.__dict__["of"] for line in caplog.records] == ["PassStarted", "BugFound"]
     assert "planted" in caplog.text
