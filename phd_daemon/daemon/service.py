@@ -34,7 +34,7 @@ from phd_daemon.spool.locks import PidLock
 from phd_daemon.spool.purge import purge
 from phd_daemon.spool.record import JobRecord
 from phd_daemon.spool.safety import check_spool
-from phd_daemon.spool.scheduler import Plan
+from phd_daemon.spool.scheduler import StartPlan
 from phd_daemon.spool.status_file import read_status
 from phd_daemon.spool.watcher import POLL_SECONDS, SpoolWatcher
 from restore_core.errors import ConfigurationError, ExitCode, PhdError
@@ -141,7 +141,7 @@ class Service:
         due = self._due(found, plan, watched=watched, started=started)
         return due if next_pass is None else min(due, next_pass)
 
-    def _due(self, found: Round, plan: Plan, *, watched: bool, started: float) -> float:
+    def _due(self, found: Round, plan: StartPlan, *, watched: bool, started: float) -> float:
         now = time.monotonic()
         dues = [self._rescan_at - now]
         if found.after is not None:
@@ -156,7 +156,7 @@ class Service:
         pause = min(now - started, 1.0) if now - started > 0.05 and found.after != 0.0 else 0.0
         return max(min(dues), pause)
 
-    def _start_what_can(self, keeper: Keeper, found: Round) -> Plan:
+    def _start_what_can(self, keeper: Keeper, found: Round) -> StartPlan:
         for record in (*found.live, *found.cancel):
             with self._guarded("adopt", record.stem):
                 self._adopt(record)

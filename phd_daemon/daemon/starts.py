@@ -18,7 +18,7 @@ from phd_daemon.spool.job_log import JobLog
 from phd_daemon.spool.keeper import Keeper
 from phd_daemon.spool.layout import Spool, State, parse_name
 from phd_daemon.spool.record import JobRecord
-from phd_daemon.spool.scheduler import Plan, StartLimits, WaitingJob, schedule
+from phd_daemon.spool.scheduler import StartLimits, StartPlan, WaitingJob, schedule
 from phd_daemon.spool.status_file import JobStatus, read_status, write_status
 from phd_daemon.spool.transitions import Claim
 from phd_daemon.worker.order import WorkOrder
@@ -42,7 +42,7 @@ class Starts:
         self._waits = WaitReasons(spool, guarded)
         self._away: dict[Path, str] = {}
 
-    def start_what_can(self, config: Config, keeper: Keeper, ready: Iterable[JobRecord]) -> Plan:
+    def start_what_can(self, config: Config, keeper: Keeper, ready: Iterable[JobRecord]) -> StartPlan:
         """Starts as many of the `ready` jobs as may run now, and tells the others what they wait for."""
         running = {record.stem: record.control.restore_to for record in keeper.busy() if record.control is not None}
         look = DatastoreLook(record_of(config))
@@ -120,7 +120,7 @@ class WaitReasons:
         self._told: dict[str, str] = {}
         self._logged: dict[str, str] = {}
 
-    def tell(self, plan: Plan) -> None:
+    def tell(self, plan: StartPlan) -> None:
         """Writes which jobs wait for another job's destination or for a datastore; `phd queue` sees the other reasons by itself."""
         waits = {name: wait.why for name, wait in plan.waits.items() if wait.behind is not None or wait.unmounted}
         for name in waits.keys() | self._told.keys():

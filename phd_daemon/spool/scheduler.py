@@ -43,7 +43,7 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class StartPlan:
     """The jobs to start, in order; why each other one waits; when the first of those that wait for a time becomes due."""
 
     start: tuple[str, ...]
@@ -65,7 +65,7 @@ class StartLimits:
     unmounted: Callable[[Path], str] = lambda _path: ""
 
 
-def schedule(waiting: Collection[WaitingJob], running: Mapping[str, Path], *, limits: StartLimits, now: float) -> Plan:
+def schedule(waiting: Collection[WaitingJob], running: Mapping[str, Path], *, limits: StartLimits, now: float) -> StartPlan:
     """Returns the plan for this moment. `running` maps the name of each running job to its destination."""
     start: list[str] = []
     waits: dict[str, Wait] = {}
@@ -81,7 +81,7 @@ def schedule(waiting: Collection[WaitingJob], running: Mapping[str, Path], *, li
         else:
             waits[job.name] = wait
     due = [wait.until for wait in waits.values() if wait.until is not None]
-    return Plan(start=tuple(start), waits=waits, next_due=min(due, default=None))
+    return StartPlan(start=tuple(start), waits=waits, next_due=min(due, default=None))
 
 
 def in_order(waiting: Collection[WaitingJob]) -> Sequence[WaitingJob]:

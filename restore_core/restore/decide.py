@@ -17,15 +17,12 @@ from restore_core.disk.destination import Destination, open_destination
 from restore_core.disk.identity import FileIdentity, identity_of
 from restore_core.errors import Diverged
 from restore_core.naming import printable
-from restore_core.restore.existing import ExistingDisk
+from restore_core.restore.existing import ALLOCATING, ExistingDisk
 from restore_core.restore.plan import plan_summary
 from restore_core.restore.receipt import DigestsFile, Receipt, Receipts
 from restore_core.restore.request import PlanSummary, RestoreRequest
 from restore_core.restore.survey import CLEAR, Survey, holds_digests, survey_disk, survey_known
 from restore_core.targets.base import Stop
-
-ALLOCATING = "allocating"
-"""The kind of a record in the hold: we are allocating blocks to a disk of ours, which changes its times but none of its bytes."""
 
 
 class Way(enum.Enum):

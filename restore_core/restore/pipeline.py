@@ -24,7 +24,7 @@ from restore_core.archive.full_reader import FullReader, block_length, check_blo
 from restore_core.archive.index_map import BLOCKS_PER_PAGE, FULL, MapPage
 from restore_core.disk.sink import Sink
 from restore_core.errors import BadArchive, PhdError, from_os_error
-from restore_core.restore.plan import DeltaUnit, Feed, FullUnit, failing_copy, walk
+from restore_core.restore.plan import CopyFailed, DeltaUnit, Feed, FullUnit, failing_copy, walk
 from restore_core.restore.request import Phase, PlanSummary, Progress, Reporter
 from restore_core.restore.survey import Survey
 from restore_core.targets.base import Stop
@@ -144,12 +144,12 @@ class Pipeline:
         """A Full without frames: every block of it passes by; those that are wanted are checked and written."""
         if self._full is None:
             return
-        with failing_copy():
-            for block, page, data in _stream_blocks(self._delta, self._full, self._wanted):
-                self._feed.refuse_if_over()
+        for block, page, data in _stream_blocks(self._delta, self._full, self._wanted):
+            self._feed.refuse_if_over()
+            with failing_copy():
                 check_block(self._delta, page, block - page.first_block, data, self._full.where)
-                self._write(data, block * self._header.block_size)
-                self._count(full=len(data))
+            self._write(data, block * self._header.block_size)
+            self._count(full=len(data))
 
     def _write(self, data: Buffer, offset: int) -> None:
         if self._sink is not None and len(data):
@@ -166,7 +166,7 @@ def _stream_blocks(
 ) -> Iterator[tuple[int, MapPage, bytes]]:
     """Yields (block, its page, its bytes) for every block wanted from a Full without frames, in disk order; not yet checked.
 
-    Stops decoding after the last one that can come. Raises `BadArchive` when the stream ends before.
+    Stops decoding after the last one that can come. Raises `CopyFailed` when the stream ends before.
     """
     header = delta.header
     pieces = _pieces(full.plain(), header.block_size)
@@ -177,16 +177,16 @@ def _stream_blocks(
         for number in range(min(BLOCKS_PER_PAGE, header.blocks - index * BLOCKS_PER_PAGE)):
             if page is None or not left:
                 return
-            data = next(pieces, b"")
+            with failing_copy():
+                data = next(pieces, b"")
             left -= page.kinds[number] == FULL
             if kinds[number] != FULL:
                 continue
             block = page.first_block + number
             length = block_length(header.disk_size, header.block_size, block)
             if len(data) < length:
-                raise BadArchive(
-                    f"{full.where}: the disk in it ends before block {block}", remedy="This is not the Full of that Delta."
-                )
+                text = f"{full.where}: the disk in it ends before block {block}"
+                raise CopyFailed(BadArchive(text, remedy="This is not the Full of that Delta."))
             yield block, page, data[:length]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
@@ -154,6 +154,8 @@ class Feed:
         self._held: deque[list[Unit]] = deque()
         self._first = 0
         """Number of the page that is taken from, the first of those held."""
+        self._failures: list[PhdError] = []
+        """Errors of the plan itself, which a stream that runs ahead meets, too."""
         self._units = self._in_order()
         self._delta, self._full = delta, full
         self._asked: dict[type[Unit], int] = {DeltaUnit: 0, FullUnit: 0}
@@ -173,7 +175,7 @@ class Feed:
                 return unit, self._from_delta.take(wanted)
             if self._from_full is None:
                 raise PhdError(f"{self._delta.where}: a block needs the Full, and no Full was opened")
-            with failing_copy():
+            with failing_copy(self._failures):
                 return unit, self._from_full.take(wanted)
 
     def refuse_if_over(self) -> None:
@@ -213,10 +215,15 @@ class Feed:
         """Yields where one archive is to be read: pages that were not asked for yet, up to `_PAGES_AHEAD` of them."""
         while True:
             number = max(self._asked[kind], self._first)
-            if number >= self._first + _PAGES_AHEAD or not self._reaches(number):
-                return
+            try:
+                if number >= self._first + _PAGES_AHEAD or not self._reaches(number):
+                    return
+                ranges = [self._range(unit) for unit in self._held[number - self._first] if isinstance(unit, kind)]
+            except PhdError as error:
+                self._failures.append(error)
+                raise
             self._asked[kind] = number + 1
-            yield from [self._range(unit) for unit in self._held[number - self._first] if isinstance(unit, kind)]
+            yield from ranges
 
     def _range(self, unit: Unit) -> Range:
         if not isinstance(unit, FullUnit):
@@ -230,9 +237,11 @@ class Feed:
 
 
 @contextmanager
-def failing_copy() -> Iterator[None]:
-    """Turns an error of the Full into `CopyFailed`."""
+def failing_copy(others: Sequence[PhdError] = ()) -> Iterator[None]:
+    """Turns an error of the Full into `CopyFailed`; `others` are errors of something else."""
     try:
         yield
     except (BadArchive, TargetUnavailable, TryAgainLater) as error:
+        if any(error is other for other in others):
+            raise
         raise CopyFailed(error) from error

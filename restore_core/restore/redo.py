@@ -169,11 +169,6 @@ def only_by_recovery(where: str) -> Iterator[None]:
         ) from error
 
 
-def is_thick(facts: os.stat_result) -> bool:
-    """Whether a disk has all of its blocks allocated; a refresh keeps it so."""
-    return facts.st_blocks * 512 >= facts.st_size
-
-
 def _written(destination: Destination, disk: int, redo: RedoFile, side: Side) -> Iterator[tuple[int, int]]:
     """Writes the blocks that hold data; yields (offset, length) of the runs that must become zero."""
     start = end = 0

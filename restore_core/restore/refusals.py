@@ -20,12 +20,10 @@ from restore_core.errors import DestinationError, DestinationExists, Destination
 from restore_core.naming import printable
 from restore_core.restore import publish
 from restore_core.restore.decide import Decision, Way, diverged, for_new, may_be_ours
-from restore_core.restore.existing import ExistingDisk
+from restore_core.restore.existing import ExistingDisk, is_thick, ranges_to_allocate
 from restore_core.restore.plan import plan_summary
 from restore_core.restore.publish import descriptor_text
-from restore_core.restore.redo import is_thick
 from restore_core.restore.request import Provision, RestoreRequest, VmxChoice
-from restore_core.restore.room import ranges_to_take
 
 _SCRIPT_IS_SILENT = 900.0
 """Seconds without a write after which a script's part file that nobody has open counts as a leftover."""
@@ -214,6 +212,6 @@ def refuse_space(
     if decision.way is Way.REDO and facts is not None:
         old = min(facts.st_blocks * 512, moved + plan.zero_bytes)
         grown = max(0, plan.disk_size - facts.st_size) if is_thick(facts) else 0
-        holes = ranges_to_take(disk, delta, decision.survey) if disk is not None and decision.survey is not None else []
+        holes = ranges_to_allocate(disk, delta, decision.survey) if disk is not None and decision.survey is not None else []
         needed = moved + old + sum(length for _offset, length in holes) + grown
     refuse_if_no_space(destination, needed=needed, reserved=request.reserved, reusable=taken if whole else 0, thin=not thick)

@@ -16,14 +16,13 @@ from restore_core.disk.hold import Hold
 from restore_core.disk.sink import BufferedFile, DirectFile, Sink
 from restore_core.errors import TryAgainLater
 from restore_core.restore import publish, redo, redo_file
-from restore_core.restore.decide import ALLOCATING, Decision, Way
-from restore_core.restore.existing import ChangedMeanwhile, ExistingDisk
+from restore_core.restore.decide import Decision, Way
+from restore_core.restore.existing import ALLOCATING, ChangedMeanwhile, ExistingDisk, allocate_ahead, is_thick, ranges_to_allocate
 from restore_core.restore.pipeline import Pipeline, ProgressReport
 from restore_core.restore.publish import descriptor_text, prepare_descriptor, show_descriptor
 from restore_core.restore.receipt import Receipt, Receipts
 from restore_core.restore.replace import publish_new, remove_old_disk, replace
 from restore_core.restore.request import Phase, Provision, Reporter, RestoreRequest
-from restore_core.restore.room import ranges_to_take, take_room
 from restore_core.restore.survey import Survey
 from restore_core.targets.base import Stop
 
@@ -100,7 +99,7 @@ class Writer:
         durable.copy_owner_and_mode(self.part, os.fstat(old.fd))
         if self.decision.way is Way.CLONE:
             os.ftruncate(self.part, self._size)
-            self._fill(self.part, thick=redo.is_thick(os.fstat(old.fd)))
+            self._fill(self.part, thick=is_thick(os.fstat(old.fd)))
         else:
             thick = self.request.options.provision is Provision.THICK
             self._size_part(thick=thick, keep=False)
@@ -126,8 +125,8 @@ class Writer:
             self._run(redo_file.StagedBlocks(staged, self.delta, survey), report)
             report.phase(Phase.FLUSH)
             durable.start_writing(staged)
-            self._take_room_and_prove(old, survey)
-            thick = redo.is_thick(os.fstat(old.fd))
+            self._allocate_and_prove(old, survey)
+            thick = is_thick(os.fstat(old.fd))
             redo_file.complete(staged, old.fd, self.delta, survey, before=old.stamps, thick=thick, descriptor=text)
             if not where.leads_to(where.disk_name + STAGED_SUFFIX, staged):
                 text = f"{where.where}: somebody removed its redo file; nothing was changed"
@@ -149,10 +148,10 @@ class Writer:
             os.close(staged)
         redo.discard(where)
 
-    def _take_room_and_prove(self, old: ExistingDisk, survey: Survey) -> None:
+    def _allocate_and_prove(self, old: ExistingDisk, survey: Survey) -> None:
         old.reopen_for_writing()
         old.prove()
-        note = take_room(old, self.hold, self._receipts, ranges_to_take(old, self.delta, survey))
+        note = allocate_ahead(old, self.hold, self._receipts, ranges_to_allocate(old, self.delta, survey))
         if note:
             self.reporter.note(note)
         old.prove()

@@ -9,14 +9,14 @@ from phd_daemon.daemon.loop import Guard
 from phd_daemon.daemon.starts import WaitReasons
 from phd_daemon.spool.events import ignore
 from phd_daemon.spool.layout import Spool
-from phd_daemon.spool.scheduler import Plan, Wait
+from phd_daemon.spool.scheduler import StartPlan, Wait
 from phd_daemon.spool.status_file import JobStatus, read_status, write_status
 
 AWAY = Wait(why="waits for its datastore: not mounted", unmounted=True)
 
 
-def plan(wait: Wait) -> Plan:
-    return Plan(start=(), waits={"crm": wait}, next_due=None)
+def plan(wait: Wait) -> StartPlan:
+    return StartPlan(start=(), waits={"crm": wait}, next_due=None)
 
 
 def test_a_datastore_that_is_away_is_logged_once(tmp_path: Path) -> None:
@@ -33,6 +33,6 @@ def test_a_datastore_that_is_away_is_logged_once(tmp_path: Path) -> None:
     assert told is not None
     assert (told.why_waiting, told.next_try) == (AWAY.why, None)
     assert spool.log("crm").read_text().count("not mounted") == 1
-    waits.tell(Plan(start=("crm",), waits={}, next_due=None))
+    waits.tell(StartPlan(start=("crm",), waits={}, next_due=None))
     waits.tell(plan(AWAY))
     assert spool.log("crm").read_text().count("not mounted") == 2

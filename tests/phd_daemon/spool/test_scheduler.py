@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phd_daemon.spool.scheduler import Plan, StartLimits, WaitingJob, schedule
+from phd_daemon.spool.scheduler import StartLimits, StartPlan, WaitingJob, schedule
 
 NOW = 1_000_000.0
 
@@ -28,7 +28,7 @@ def limits(workers: int = 1, *, enabled: bool = True) -> StartLimits:
     return StartLimits(workers=workers, enabled=enabled, key=lambda path: path.name.casefold())
 
 
-def plan(*jobs: WaitingJob, running: dict[str, Path] | None = None, workers: int = 1, enabled: bool = True) -> Plan:
+def plan(*jobs: WaitingJob, running: dict[str, Path] | None = None, workers: int = 1, enabled: bool = True) -> StartPlan:
     return schedule(jobs, running or {}, limits=limits(workers, enabled=enabled), now=NOW)
 
 

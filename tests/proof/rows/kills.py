@@ -159,7 +159,7 @@ ROWS = (
         target="all: disk exact, no bad disk under a final name, no lost job, nothing left behind",
         run=once,
         mutants=("kills:half_applied_disks_are_shown", "kills:a_part_is_believed", "kills:halves_have_any_name"),
-        mutant_share=0.4,
+        mutant_share=1.0,
         short=0.1,
     ),
     Row(

@@ -15,8 +15,7 @@ from restore_core.disk.hold import Hold, take_hold
 from restore_core.durable import move
 from restore_core.errors import DestinationError, DestinationExists, Diverged, PhdError, TryAgainLater
 from restore_core.restore import redo, run, writer
-from restore_core.restore.decide import ALLOCATING
-from restore_core.restore.existing import ExistingDisk
+from restore_core.restore.existing import ALLOCATING, ExistingDisk
 from restore_core.restore.fulls.find import copies_in_catalog
 from restore_core.restore.publish import show_descriptor
 from restore_core.restore.request import OURS

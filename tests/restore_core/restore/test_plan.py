@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from restore_core.archive.index_map import MapPage
+from restore_core.errors import BadArchive
 from restore_core.restore import plan
-from restore_core.restore.plan import DeltaUnit, Feed, FullUnit, Unit
+from restore_core.restore.plan import CopyFailed, DeltaUnit, Feed, FullUnit, Unit
 from restore_core.targets.base import Buffer, Range
 
 PAGES = 200
@@ -78,3 +79,26 @@ def test_every_unit_comes_once_with_its_bytes(delta_every: int, ahead: int) -> N
     assert feed.take() is None
     assert walked == PAGES
     assert held <= plan._PAGES_AHEAD
+
+
+def test_an_error_of_the_plan_is_none_of_the_full() -> None:
+    """The stream of the Full meets it when it runs ahead; another copy of the Full would not help."""
+
+    def pages() -> Iterator[list[Unit]]:
+        yield units(0, delta_every=1)
+        raise BadArchive("the second page is damaged", remedy="Use another copy of this Delta.")
+
+    archives: tuple[Any, Any] = Far(40), Far(40)
+    with pytest.raises(BadArchive, match="second page"):
+        Feed(pages(), *archives).take()
+
+
+def test_an_error_of_the_full_says_so() -> None:
+    class Broken(Far):
+        def ranges(self, wanted: Iterator[Range]) -> Generator[Buffer]:
+            yield from ()
+            raise BadArchive(f"cut short at {next(wanted)}", remedy="Use another copy.")
+
+    archives: tuple[Any, Any] = Far(1), Broken(1)
+    with pytest.raises(CopyFailed, match="cut short"):
+        Feed(iter([units(0, delta_every=1)]), *archives).take()

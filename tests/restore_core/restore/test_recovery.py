@@ -13,7 +13,7 @@ import pytest
 
 from restore_core import durable
 from restore_core.errors import BlockMismatch, DestinationError, DestinationExists, Diverged, PhdError, TryAgainLater
-from restore_core.restore import publish, receipt, redo, redo_file, room
+from restore_core.restore import existing, publish, receipt, redo, redo_file
 from restore_core.restore.extras import recover_disk
 from restore_core.restore.redo_file import Side
 from restore_core.restore.request import OURS, Provision
@@ -266,7 +266,7 @@ def test_a_crash_while_room_is_taken_leaves_no_record_behind(lab: Lab, again: st
     old = disk_bytes(1)
     monday, tuesday = lab.backup(old).delta, lab.backup(old + b"grown!!!" * (BLOCK // 8)).delta
     replica.restore(monday)
-    assert dies(lambda: replica.restore(tuesday), (room, "_allocate"))
+    assert dies(lambda: replica.restore(tuesday), (existing, "_allocate"))
     assert lab.leftovers()
     replica.restore(monday if again == "monday" else tuesday, overwrite=OURS)
     assert lab.leftovers() == ["r.img"]
