@@ -455,6 +455,6 @@ def test_a_key_of_the_control_file_is_a_field_its_parser_and_the_place_that_acts
     add_line(request, "readback: bool = ", 'greeting: str = field(default="", metadata={"parse": _parse_greeting})')
     above = "@dataclass(frozen=True, slots=True, kw_only=True)\nclass RestoreOptions:"
     request.write_text(request.read_text().replace(above, KIND.lstrip() + above))
-    acts = 'self.reporter.note(f"the options say {request.options.greeting}")'
+    acts = 'reporter.note(f"the options say {request.options.greeting}")'
     add_line(copy / "restore_core/restore/run.py", "delta.check_metadata()", acts)
     run(copy, WITH_ANOTHER_KEY)
