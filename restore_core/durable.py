@@ -249,7 +249,7 @@ def write_again(path: str | Path, line: bytes, offset: int) -> None:
 
 
 def read_plain(path: str | Path, most: int = -1) -> bytes:
-    """Returns the bytes of a regular file, at most `most`. A link is followed. Raises `OSError`, also for a FIFO, a device, a folder."""
+    """Returns the bytes of a regular file, at most `most`. Follows links. Raises `OSError`, also for a FIFO, a device, a folder."""
     with open_plain(path) as file:
         return file.read(most)
 
