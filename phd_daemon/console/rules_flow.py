@@ -6,7 +6,6 @@ Everything here is what `phd rules edit`, `load` and `check` and `phd replicate`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from phd_daemon.console.face import Choice, Face, Page, Row
 from phd_daemon.console.menus import queue_state
@@ -15,14 +14,12 @@ from phd_daemon.operations.editor import edit_file
 from phd_daemon.operations.rules import preview as preview_pass
 from phd_daemon.operations.rules import troubles
 from phd_daemon.replication import one_pass
+from phd_daemon.replication.pass_record import Pass
 from phd_daemon.replication.rules_edit import CheckedRules, CopyAnswer, preload_rules
 from phd_daemon.replication.rules_edit import edit as edit_rules
 from phd_daemon.show.output import counted
 from phd_daemon.show.rules import LINE_TITLES, holds, line_rows, no_rules
 from restore_core.naming import printable
-
-if TYPE_CHECKING:
-    from phd_daemon.replication.pass_record import Pass
 
 _MOST_PROBLEMS = 8
 _COLUMNS = ("LINE", "DISK", "WHAT", "LAG", "TO")  # where a line is not valid, the last one says why

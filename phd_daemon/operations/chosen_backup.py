@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from phd_daemon.config.model import Config
 from phd_daemon.host.catalog import fresh_catalog
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.frames import GZIP_MAGIC
@@ -13,9 +13,6 @@ from restore_core.archive.header import DeltaHeader
 from restore_core.catalog import CatalogEntry
 from restore_core.restore.fulls.candidates import Candidate, candidates
 from restore_core.targets import TargetSet
-
-if TYPE_CHECKING:
-    from phd_daemon.config.model import Config
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

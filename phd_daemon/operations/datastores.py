@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from phd_daemon.config.model import Config
 from phd_daemon.host.datastores import DatastoreView, record_of, views
 from phd_daemon.operations.installation import spool_of
 from phd_daemon.spool.safety import check_spool
@@ -14,9 +14,6 @@ from restore_core.disk.datastore import DatastoreFacts
 from restore_core.disk.known_datastores import DatastoreRecord
 from restore_core.errors import UsageError
 from restore_core.naming import printable
-
-if TYPE_CHECKING:
-    from phd_daemon.config.model import Config
 
 
 def datastores(settings: Config) -> list[DatastoreView]:

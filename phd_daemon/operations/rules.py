@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from phd_daemon.config.model import Config
 from phd_daemon.replication import one_pass
 from phd_daemon.replication.pass_record import Pass
-
-if TYPE_CHECKING:
-    from phd_daemon.config.model import Config
 
 
 def preview(settings: Config) -> Pass:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from phd_daemon.cli.options import command, config_option, json_option, warn_if_nobody_serves
+from phd_daemon.config.model import Config
 from phd_daemon.operations.installation import read_config, spool_of
 from phd_daemon.operations.rules import troubles
 from phd_daemon.replication.pass_record import Pass
 from phd_daemon.show import output
 from phd_daemon.show.rules import TITLES, rule_row
-
-if TYPE_CHECKING:
-    from phd_daemon.config.model import Config
 
 
 @command(stays_done=True)

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING
-
-from phd_daemon.console.face import NoScreen
-from phd_daemon.console.screen.app import ConsoleApp
-from phd_daemon.console.screen.screen_face import ScreenFace
-from restore_core.errors import Stopped
-
-if TYPE_CHECKING:
-    from phd_daemon.console.face import Face
-
-
-import os
 from typing import IO, Any
 
 from textual.drivers.linux_driver import LinuxDriver
+
+from phd_daemon.console.face import Face, NoScreen
+from phd_daemon.console.screen.app import ConsoleApp
+from phd_daemon.console.screen.screen_face import ScreenFace
+from restore_core.errors import Stopped
 
 
 class TerminalDriver(LinuxDriver):
