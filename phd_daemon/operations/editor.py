@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 import shutil
-import signal
 import subprocess
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
+from phd_daemon.host.signals import deaf_to_interrupts
 from restore_core.errors import UsageError
 from restore_core.naming import printable
 
@@ -22,7 +19,7 @@ def edit_file(path: Path) -> None:
     """Runs the editor on a file and returns when it has ended. Raises `UsageError` if there is none, or if it failed."""
     command = _command()
     try:
-        with _interrupts_are_the_editors():
+        with deaf_to_interrupts():
             code = subprocess.call([*command, os.fspath(path)])  # noqa: S603  the person's own choice, as git and crontab do
     except OSError as error:
         raise UsageError(f"the editor {printable(command[0])}: {error.strerror}", remedy="Set VISUAL or EDITOR.") from error
@@ -42,16 +39,3 @@ def _command() -> list[str]:
     if found is None:
         raise UsageError("there is no editor: neither nano nor vi is installed", remedy="Set VISUAL or EDITOR to one.")
     return [found]
-
-
-@contextlib.contextmanager
-def _interrupts_are_the_editors() -> Iterator[None]:
-    """While this is open, ^C does nothing to phd. The signal is not ignored, since the editor would inherit that."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, lambda *_: None)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
