@@ -18,8 +18,8 @@ from phd_daemon.console.menus import call, waited
 from phd_daemon.console.session import Session
 from phd_daemon.console.steps import Went, on_if, take
 from phd_daemon.operations.backups import Maps, search
-from phd_daemon.operations.chosen_backup import BackupFacts, read_facts
 from phd_daemon.operations.groups import VERSION_2, Group, by_day, by_machine, by_vmdk, machine_of, newest_first, proposed
+from phd_daemon.operations.restore import BackupFacts, read_facts
 from phd_daemon.show import output
 from phd_daemon.show.archives import type_of
 from phd_daemon.show.output import counted

@@ -11,8 +11,7 @@ from phd_daemon.console.menus import queue_state, waited
 from phd_daemon.console.restore_here import restore_here
 from phd_daemon.console.session import Session
 from phd_daemon.console.steps import Went, on_if, take
-from phd_daemon.operations.chosen_backup import BackupFacts, fulls_of
-from phd_daemon.operations.restore import request_for
+from phd_daemon.operations.restore import BackupFacts, fulls_of, request_for
 from phd_daemon.operations.submit import submit
 from phd_daemon.show import output
 from phd_daemon.show.live import header_block

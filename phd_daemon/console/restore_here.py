@@ -7,8 +7,7 @@ from pathlib import Path
 from phd_daemon.console.face import Face, Page, WorkControl
 from phd_daemon.console.session import Session
 from phd_daemon.host.datastores import readable_record
-from phd_daemon.operations.chosen_backup import BackupFacts
-from phd_daemon.operations.restore import restore
+from phd_daemon.operations.restore import BackupFacts, restore
 from phd_daemon.show.live import FullLine, LiveLine, LiveReport, done_line, header_block
 from phd_daemon.show.progress import delta_line
 from restore_core.catalog import CatalogEntry

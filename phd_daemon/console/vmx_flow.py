@@ -11,7 +11,7 @@ from phd_daemon.console.session import Session
 from phd_daemon.console.steps import Went, on_if, take
 from phd_daemon.host.datastores import readable_record
 from phd_daemon.operations import places
-from phd_daemon.operations.chosen_backup import BackupFacts
+from phd_daemon.operations.restore import BackupFacts
 from restore_core.catalog import CatalogEntry
 from restore_core.disk.known_datastores import refuse_unless_known
 from restore_core.errors import BadArchive
