@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from phd_daemon.config.model import Config
-from phd_daemon.replication import one_pass
 from phd_daemon.replication.pass_record import Pass
-
-
-def preview(settings: Config) -> Pass:
-    """Returns what a pass would do by the catalog; targets are looked at first only where their listing is too old."""
-    return one_pass.dry_run(settings, list_all=False)
 
 
 def troubles(done: Pass, *, problems: bool = True) -> Iterator[str]:
