@@ -1,4 +1,4 @@
-"""Replication, as a person asks for it: what the rules would do, and a pass now."""
+"""What a person should mend after a pass of replication."""
 
 from __future__ import annotations
 

@@ -12,9 +12,9 @@ import pytest
 from phd_daemon.console import menus as walk
 from phd_daemon.console import tree
 from phd_daemon.console.face import Face
+from phd_daemon.console.menus import MAIN, Menu, MenuEntry
 from phd_daemon.console.opening import needs_plain
 from phd_daemon.console.session import Session
-from phd_daemon.console.tree import MAIN, Menu, MenuEntry
 from restore_core.errors import BadArchive, Stopped
 from tests.phd_daemon.console.conftest import Place
 from tests.phd_daemon.console.scripted import BACK, ENTER, Scripted
