@@ -10,7 +10,6 @@ from collections.abc import Iterator
 import pytest
 
 from phd_daemon.console import menus as walk
-from phd_daemon.console import tree
 from phd_daemon.console.face import Face
 from phd_daemon.console.menus import MAIN, Menu, MenuEntry
 from phd_daemon.console.opening import needs_plain
@@ -147,7 +146,7 @@ def test_which_terminals_get_numbered_lines(term: str, terminal: str | None, pla
 
 
 def test_menus_stand_in_one_module() -> None:
-    assert {id(menu) for menu in menus()} == {id(value) for value in vars(tree).values() if isinstance(value, Menu)}
+    assert {id(menu) for menu in menus()} == {id(value) for value in vars(walk).values() if isinstance(value, Menu)}
 
 
 def test_signals_are_put_back(place: Place) -> None:
