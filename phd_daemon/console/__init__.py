@@ -4,7 +4,6 @@
     steps                             a flow as a list of steps with back and forth
     restore_flow, vmx_flow, stub_flow, status_flow, options_flow, rules_flow
     choose_backup, choose_place       steps that flows share
-    restore_here                      a restore in the foreground
     face                              the contract between a flow and a face
     numbered_face (numbered_list, watched), screen    the two faces: numbered lines for any terminal, Textual for a good one
 

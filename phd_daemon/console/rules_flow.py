@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from phd_daemon.console.face import Choice, Face, Page, Row
 from phd_daemon.console.menus import queue_state
 from phd_daemon.console.session import Session
-from phd_daemon.operations.editor import edit_file
-from phd_daemon.operations.rules import troubles
+from phd_daemon.operations.rules import edit_file, troubles
 from phd_daemon.replication import one_pass
 from phd_daemon.replication.pass_record import Pass
 from phd_daemon.replication.rules_edit import CheckedRules, CopyAnswer, preload_rules

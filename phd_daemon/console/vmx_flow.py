@@ -6,7 +6,7 @@ from phd_daemon.console.choose_backup import browse_machines, read_header, summa
 from phd_daemon.console.choose_place import FolderSteps
 from phd_daemon.console.face import Face
 from phd_daemon.console.menus import waited
-from phd_daemon.console.restore_here import put_vmx
+from phd_daemon.console.restore_flow import put_vmx
 from phd_daemon.console.session import Session
 from phd_daemon.console.steps import Went, on_if, take
 from phd_daemon.host.datastores import readable_record

@@ -9,8 +9,8 @@ import click
 
 from phd_daemon.cli.commands.replicate import show_troubles
 from phd_daemon.cli.options import config_option, json_option
-from phd_daemon.operations.editor import edit_file
 from phd_daemon.operations.installation import read_config
+from phd_daemon.operations.rules import edit_file
 from phd_daemon.replication import one_pass as passes
 from phd_daemon.replication.rules_edit import CheckedRules, CopyAnswer, preload_rules
 from phd_daemon.replication.rules_edit import edit as edit_rules
