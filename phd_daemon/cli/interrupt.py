@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from phd_daemon.host.signals import handled
 from phd_daemon.show import output
 from restore_core.errors import Stopped
 
@@ -47,9 +48,5 @@ class Interrupt:
 def interruptible() -> Iterator[Interrupt]:
     """While this is open, signals take effect between two blocks and not within one."""
     interrupt = Interrupt()
-    before = {number: signal.signal(number, interrupt.on_signal) for number in _SIGNALS}
-    try:
+    with handled(_SIGNALS, interrupt.on_signal):
         yield interrupt
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from phd_daemon.config.model import Config
 from phd_daemon.host.catalog import catalog_of, fresh_catalog
 from restore_core import catalog
 from restore_core.catalog import CatalogEntry
@@ -16,9 +16,6 @@ from restore_core.errors import ArchiveAbsent, UsageError
 from restore_core.naming import ArchiveType, printable
 from restore_core.targets import TargetSet
 from restore_core.targets.gaps import Gap, refuse_partial
-
-if TYPE_CHECKING:
-    from phd_daemon.config.model import Config
 
 Maps = frozenset[tuple[tuple[str, str, str], dt.datetime]]
 """Disk and time of each Full that has its empty Delta: the map of its blocks."""

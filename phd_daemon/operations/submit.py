@@ -10,8 +10,8 @@ import itertools
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from phd_daemon.config.model import Config
 from phd_daemon.operations.follow import state_of
 from phd_daemon.operations.installation import spool_of
 from phd_daemon.spool.control_file import ControlFile, check_policy, parse_control_file, render_control_file
@@ -19,9 +19,6 @@ from phd_daemon.spool.layout import Spool, too_long
 from phd_daemon.spool.requests import drop
 from restore_core.errors import UsageError
 from restore_core.naming import printable
-
-if TYPE_CHECKING:
-    from phd_daemon.config.model import Config
 
 
 def submit(

@@ -6,7 +6,6 @@ import datetime as dt
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -18,12 +17,10 @@ from phd_daemon.show import output
 from phd_daemon.show.archives import type_of
 from phd_daemon.show.times import minute, parse_moment
 from restore_core.catalog import CatalogEntry
+from restore_core.catalog.index import Indexed
 from restore_core.catalog.query import Query
 from restore_core.errors import ExitCode
 from restore_core.naming import ArchiveType, printable, scsi_colon
-
-if TYPE_CHECKING:
-    from restore_core.catalog.index import Indexed
 
 _TITLES = ("TARGET", "DATE (UTC)", "TYPE", "SIZE", "SCSI", "VM", "UUID", "VMDK", "ARCHIVE")
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from phd_daemon.cli.complete import option_names, option_values
 from phd_daemon.cli.options import Command, command, config_option, json_option
+from phd_daemon.config.edit import Option, Setting, SettingsFile, find
 from phd_daemon.operations.installation import read_config
 from phd_daemon.show import output
 from restore_core.errors import UsageError
 from restore_core.naming import printable
-
-if TYPE_CHECKING:
-    from phd_daemon.config.edit import Option, Setting, SettingsFile
 
 _BELOW_ZERO = re.compile(r"-\d")
 TAKEN_UP = "a running daemon takes it up within 30 s"
@@ -40,8 +37,6 @@ def options(*, key: str | None, value: str | None, as_json: bool, config: Path |
 
     The value is written into phd.toml, whose comments stay. A running daemon takes it up by itself.
     """
-    from phd_daemon.config.edit import SettingsFile, find
-
     wanted = find(key) if key is not None else None
     file = SettingsFile(read_config(config))
     if wanted is not None and value is not None:

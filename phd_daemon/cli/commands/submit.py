@@ -6,12 +6,12 @@ import datetime as dt
 import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from phd_daemon.cli.complete import files
 from phd_daemon.cli.options import command, config_option, open_targets, restore_options
+from phd_daemon.config.model import Config
 from phd_daemon.operations.backups import deltas_of_vm
 from phd_daemon.operations.follow import exit_code, follow
 from phd_daemon.operations.installation import archive_ref, destination, read_config, spool_of
@@ -24,10 +24,7 @@ from phd_daemon.spool.layout import Spool
 from restore_core.errors import ExitCode, UsageError
 from restore_core.naming import printable, unescape_name
 from restore_core.restore.request import RestoreOptions
-
-if TYPE_CHECKING:
-    from phd_daemon.config.model import Config
-    from restore_core.targets.base import ArchiveRef
+from restore_core.targets.base import ArchiveRef
 
 _WAITS = {
     Obstacle.SWITCHED_OFF: "the restore queue is switched off (queue.enabled in phd.toml): the job waits until it is on",

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FrameType
-from typing import TYPE_CHECKING
-
-from phd_daemon.console.face import NoScreen
-from phd_daemon.console.screen.app import ConsoleApp
-from phd_daemon.console.screen.screen_face import ScreenFace
-from restore_core.errors import Stopped
-
-if TYPE_CHECKING:
-    from phd_daemon.console.face import Face
-
-
-import os
 from typing import IO, Any
 
 from textual.drivers.linux_driver import LinuxDriver
+
+from phd_daemon.console.face import Face, NoScreen
+from phd_daemon.console.screen.app import ConsoleApp
+from phd_daemon.console.screen.screen_face import ScreenFace
+from phd_daemon.host.signals import handled
+from restore_core.errors import Stopped
 
 
 class TerminalDriver(LinuxDriver):
@@ -89,13 +83,7 @@ def open_face(talk: Callable[[Face], None]) -> None:
 
 
 async def _show(app: ConsoleApp) -> None:
-    with _answering_signals(app):
-        await app.run_async(mouse=False)
-
-
-@contextmanager
-def _answering_signals(app: ConsoleApp) -> Iterator[None]:
-    """In this context a signal leaves every question and stops the restore that is watched; the earlier handler is called, too."""
+    """Runs the app. A signal leaves every question and stops the restore that is watched; the earlier handler is called, too."""
     loop = asyncio.get_running_loop()
     before = {number: signal.getsignal(number) for number in _SIGNALS}
 
@@ -106,10 +94,5 @@ def _answering_signals(app: ConsoleApp) -> Iterator[None]:
                 earlier(number, frame)
         loop.call_soon_threadsafe(app.release)
 
-    for number in _SIGNALS:
-        signal.signal(number, told)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with handled(_SIGNALS, told):
+        await app.run_async(mouse=False)
