@@ -1,6 +1,6 @@
 """Stops a command in the foreground after ^C, `kill` or a closed terminal: it ends at the next block and removes what it began.
 
-A second ^C does not wait for the next block: it ends the call that waits, and what was begun is removed then, too. While
+A second ^C does not wait for the next block: it ends the call that waits, and unfinished files are removed then, too. While
 a disk is changed in place nothing is stopped; that does not take long.
 """
 
@@ -36,7 +36,7 @@ class Interrupt:
             return
         if again:
             raise KeyboardInterrupt
-        output.complain("stopping; nothing half-made will stay")
+        output.complain("stopping; unfinished files are removed")
 
     def __call__(self) -> None:
         """Raises `Stopped` if a signal came."""

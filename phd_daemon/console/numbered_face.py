@@ -167,7 +167,7 @@ class NumberedFace:
         _forget_what_was_typed()
         try:
             presses.asking = True
-            answer = self._line("Stop it? Nothing half-made will stay. yes or [N]o: ")
+            answer = self._line("Stop it? Unfinished files are removed. yes or [N]o: ")
             presses.asking = False
         except KeyboardInterrupt:
             answer = None

@@ -169,7 +169,7 @@ def _full_row(one: Candidate, *, first: bool) -> Row[tuple[ArchiveRef | None]]:
 
 
 def restore_here(request: RestoreRequest, backup: BackupFacts, face: Face, session: Session) -> None:
-    """Returns when it is done; raises `Stopped` after ^C, or when the terminal went away. Nothing half-made stays behind then."""
+    """Returns when it is done; raises `Stopped` after ^C, or when the terminal went away. Unfinished files are removed then."""
     is_full = backup.is_full
 
     def work(control: WorkControl) -> RestoreOutcome:

@@ -81,7 +81,7 @@ def newest_of_each_disk(
     machines = {entry.folder.uuid for entry in mine}
     if len(machines) > 1:
         known = ", ".join(sorted(printable(one or "none (version 2)") for one in machines))
-        raise UsageError(f"several VMs are named {printable(vm)}: {known}", remedy="Say which one with --uuid.")
+        raise UsageError(f"several VMs are named {printable(vm)}: {known}", remedy="Name the UUID of one with --uuid.")
     newest: dict[tuple[str, str, str], CatalogEntry] = {}
     for entry in mine:
         known_one = newest.get(entry.disk_key)
@@ -97,6 +97,6 @@ def newest_of_each_disk(
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(
             f"two disks of {printable(vm)} are named {printable(twice)}",
-            remedy="Submit them one by one, each to a path of its own.",
+            remedy="Submit each with a DELTA and a --to of its own.",
         )
     return found

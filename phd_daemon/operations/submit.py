@@ -36,7 +36,7 @@ def submit(
     for text, control in zip(texts, controls, strict=True):
         job = drop(spool, text, names=[_checked_name(name)] if name else _unused(spool, control.restore_to), not_before=start)
         if job is None:
-            remedy = "Choose another --name, or cancel that one."
+            remedy = "Choose another --name, or cancel that job."
             raise UsageError(f"a job '{printable(name or '')}' is waiting already", remedy=remedy)
         jobs.append(job)
     return jobs
@@ -59,5 +59,5 @@ def _unused(spool: Spool, disk: Path) -> Iterable[str]:
 
 def _checked_name(name: str) -> str:
     if "/" in name or "\0" in name or name.startswith(".") or name.endswith("~") or too_long(name):
-        raise UsageError(f"'{printable(name)}' cannot be the name of a job", remedy="Take letters, digits, '-' and '_'.")
+        raise UsageError(f"'{printable(name)}' cannot be the name of a job", remedy="Use letters, digits, '-' and '_'.")
     return name

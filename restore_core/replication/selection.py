@@ -24,6 +24,7 @@ import enum
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -126,11 +127,7 @@ class _Matcher:
         found = [entry for entry in self._by_name.get((rule.vm, rule.vmdk), ()) if _fits(rule, entry)]
         deltas = [entry for entry in found if entry.name.type is ArchiveType.DELTA]
         if not deltas:
-            why = (
-                "only Fulls without a map: 'phd adopt' makes their empty Deltas"
-                if found
-                else "no backup of this disk is on any target"
-            )
+            why = "only Fulls without a map: 'phd adopt' makes empty Deltas" if found else "no target has a backup of this disk"
             return ahead(replace(draft, reason=why), history, self._world.now)
         disks = sorted({(entry.folder.uuid or f"version 2 of {entry.folder.vm}", entry.name.scsi) for entry in deltas})
         if len(disks) > 1:
@@ -138,13 +135,12 @@ class _Matcher:
             return replace(draft, verdict=Verdict.AMBIGUOUS, reason=f"the rule fits {len(disks)} different disks: {named}")
         draft = replace(draft, warnings=self._warnings(deltas))
         latest = self._world.now - rule.days * DAY
-        offered = sorted(
-            (entry for entry in deltas if entry.settled and entry.time <= latest), key=lambda entry: entry.time, reverse=True
-        )
+        offered = [entry for entry in deltas if entry.settled and entry.time <= latest]
         if not offered:
             why = _too_new(rule, deltas, self._world.now)
             return ahead(replace(draft, verdict=Verdict.TOO_NEW, reason=why), history, self._world.now)
-        copies = [list(group) for _, group in groupby(offered, key=lambda entry: entry.time)]
+        time = attrgetter("time")
+        copies = [list(group) for _, group in groupby(sorted(offered, key=time, reverse=True), key=time)]
         return self._of_copies(draft, copies, at, history)
 
     def _of_copies(self, draft: RuleDecision, copies: list[list[CatalogEntry]], at: DiskState, history: History) -> RuleDecision:
@@ -181,14 +177,14 @@ class _Matcher:
             refused = self._refused_by_jobs(same, jobs)
             if refused is None:
                 return self._restore(draft, same, at, known=bool(history.lines), why=fell_back)
-            verdict, why, bad_data = refused
-            if not (bad_data and self._policy.fall_back_to_older):
-                return replace(draft, verdict=verdict, reason=fell_back + why, entry=same[0])
+            why, take_older = refused
+            if not take_older:
+                return replace(draft, verdict=Verdict.FAILED, reason=fell_back + why, entry=same[0])
             fell_back += f"the backup of {date_of(same[0].time)} failed its check, so the next older one is taken: "
         return replace(draft, verdict=Verdict.FAILED, reason=fell_back + "there is no older one")
 
-    def _refused_by_jobs(self, same: list[CatalogEntry], jobs: list[QueuedJob]) -> tuple[Verdict, str, bool] | None:
-        """Returns the verdict if jobs in the queue forbid a restore now, the reason, and whether the archive is bad; else None."""
+    def _refused_by_jobs(self, same: list[CatalogEntry], jobs: list[QueuedJob]) -> tuple[str, bool] | None:
+        """Returns why jobs in the queue forbid a restore now, and whether an older backup is taken; None if they do not."""
         now = self._world.now
         names = {str(entry.ref) for entry in same}
         mine = [
@@ -200,18 +196,17 @@ class _Matcher:
             return None
         last = max(mine, key=lambda job: (job.finished is not None, job.finished, job.name))
         if last.phase is JobPhase.CANCELLED:
-            why = f"a person cancelled job {printable(last.name)}: 'phd retry' it, or remove it with 'phd clean'"
-            return Verdict.FAILED, why, False
+            return f"a person cancelled job {printable(last.name)}: 'phd retry' it, or remove it with 'phd clean'", False
         failures = sum(job.phase is JobPhase.FAILED for job in mine)
         times = "once" if failures == 1 else f"{failures} times"
         what = f"job {printable(last.name)} {last.state} ({times})"
         if last.exit_code == ExitCode.BAD_DATA and self._policy.fall_back_to_older:
-            return Verdict.FAILED, what, True
+            return what, True
         wait = min(self._policy.retry * 2 ** min(failures - 1, 16), self._policy.retry_most)
         # If the end is in the future, the clock was set back, and nobody knows how long ago the job ended.
         if last.finished is None or not last.finished <= now < last.finished + wait:
             return None
-        return Verdict.FAILED, f"{what}: not again before {date_of(last.finished + wait)}", False
+        return f"{what}: not again before {date_of(last.finished + wait)}", False
 
     def _restore(self, draft: RuleDecision, same: list[CatalogEntry], at: DiskState, *, known: bool, why: str) -> RuleDecision:
         silent = self._world.silent
@@ -223,8 +218,7 @@ class _Matcher:
             reason = f"the backup of {date_of(same[0].time)} is on {where}"
             return replace(draft, verdict=Verdict.SILENT, reason=why + reason, entry=same[0])
         if at.exists and not at.ours:
-            reason = not_ours(at, known=known)
-            return replace(draft, verdict=Verdict.DIVERGED, reason=why + reason, entry=answering[0])
+            return replace(draft, verdict=Verdict.DIVERGED, reason=why + not_ours(at, known=known), entry=answering[0])
         reason = f"{why}the backup of {date_of(same[0].time)} is not in the ledger"
         return replace(draft, verdict=Verdict.RESTORE, reason=reason, entry=answering[0])
 

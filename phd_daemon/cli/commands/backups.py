@@ -81,9 +81,7 @@ def backups(
 def _complain(known: Iterable[Indexed], growing: int) -> int:
     """Prints what the list does not show by itself. Returns the exit code."""
     if growing:
-        output.complain(
-            f"{growing} of these are so new that they may still be on their way: they are not offered for a restore yet"
-        )
+        output.complain(f"{growing} of these are so new that they may not be complete yet: they are not offered for a restore")
     silent = [one for one in known if one.problem]
     partial = [one for one in known if one.partial]
     for one in partial:

@@ -23,7 +23,7 @@ class _Options(Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         below = next((word for word in args if _BELOW_ZERO.match(word)), None)
         if below is not None and not ctx.resilient_parsing:  # click would look for an option of that name
-            raise UsageError(f"'{printable(below)}': no option takes a number below 0", remedy="'phd options' shows them all.")
+            raise UsageError(f"'{printable(below)}': no option has a value below 0", remedy="'phd options' shows all values.")
         return super().parse_args(ctx, args)
 
 
@@ -41,7 +41,7 @@ def options(*, key: str | None, value: str | None, as_json: bool, config: Path |
     file = SettingsFile(read_config(config))
     if wanted is not None and value is not None:
         if as_json:
-            raise UsageError("--json goes without a VALUE", remedy="Set it, then show it.")
+            raise UsageError("--json cannot be used with a VALUE", remedy="Set the value first, then show it with --json.")
         _set(file, wanted, value)
     elif as_json:
         found = file.settings() if wanted is None else (file.setting(wanted),)

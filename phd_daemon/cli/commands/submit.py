@@ -90,10 +90,11 @@ def _refuse_contradictions(
     delta: str | None, vm: str | None, *, only_one: dict[str, str | None], only_vm: dict[str, str | None]
 ) -> None:
     if (delta is None) == (vm is None):
-        raise UsageError("one DELTA, or --vm NAME, but not both", remedy="'phd submit --help' shows the two ways.")
+        found = "neither is" if delta is None else "both are"
+        raise UsageError(f"give DELTA or --vm NAME: {found} given", remedy="'phd submit --help' shows the two ways.")
     for option, value in (only_vm if vm is None else only_one).items():
         if value is not None:
-            raise UsageError(f"{option} {'goes with --vm' if vm is None else 'is for one DELTA'}", remedy=f"Leave {option} out.")
+            raise UsageError(f"{option} is only for {'--vm' if vm is None else 'one DELTA'}", remedy=f"Leave {option} out.")
 
 
 def _disks_of_vm(settings: Config, vm: str, uuid: str | None, at: str | None, to: str) -> list[tuple[ArchiveRef, Path]]:
@@ -108,5 +109,5 @@ def _wait_for(spool: Spool, job: str) -> int:
         output.say(piece, end="")
     code = exit_code(spool, job)
     if code is None:
-        output.complain(f"{printable(job)} is gone from the queue")
+        output.complain(f"{printable(job)} is no longer in the queue: how it ended is not known")
     return ExitCode.INTERRUPTED if code is None else code

@@ -127,4 +127,4 @@ def _print(found: list[Reached]) -> None:
         elif KINDS[urllib.parse.urlsplit(one.url).scheme].clear_text:
             output.say(f"\n{one.name}: {_CLEAR_TEXT}")
         if one.passed_over:
-            output.say(f"\n{one.name}: passed over, and no backup is behind it: {one.passed_over}")
+            output.say(f"\n{one.name}: skipped, since no backup can be in it: {one.passed_over}")

@@ -96,7 +96,7 @@ class WatchScreen(QuestionScreen):
         self._beats += 1
         life = _SIGNS[self._beats % len(_SIGNS)]
         if not self.open:
-            self.sign.say(f"{life} Stopping; nothing half-made will stay.")
+            self.sign.say(f"{life} Stopping; unfinished files are removed.")
             self.hint.say("")
         elif self._asking:
             self.sign.say(f"{life} Stop this?  (Y) stops it, (N) or Enter goes on")

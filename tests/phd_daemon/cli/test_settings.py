@@ -172,8 +172,8 @@ def test_a_datastore_that_is_none_is_warned_of(tmp_path: Path, config: Path, cap
     [
         ("replication.default_datastore", "/a\udcff", "holds bytes that are not UTF-8"),
         ("queue.workers", "9" * 5000, "is not a whole number of at most 18 digits"),
-        ("queue.purge_after", "-5d", "no option takes a number below 0"),
-        ("queue.purge_after", "-5h", "no option takes a number below 0"),
+        ("queue.purge_after", "-5d", "no option has a value below 0"),
+        ("queue.purge_after", "-5h", "no option has a value below 0"),
         ("replication.default_datastore", "/" + "a/" * 35000, "is too long"),
         ("replication.default_datastore", "/vmfs/" + "a" * 256, "is too long"),
     ],
