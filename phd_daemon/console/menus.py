@@ -132,11 +132,9 @@ def call(title: str, what: Flow, face: Face, session: Session) -> None:
         what(face, session)
     except KeyboardInterrupt:
         session.reconnect()
-    except Stopped as error:
-        if session.leaving.is_set():
-            raise
-        face.show(Page(title=title, lines=str(error).split("\n")))
     except PhdError as error:
+        if isinstance(error, Stopped) and session.leaving.is_set():
+            raise
         face.show(Page(title=title, lines=str(error).split("\n")))
     except OSError as error:
         typed = from_os_error(error, doing="cannot be used", where=os.fsdecode(error.filename or "this system"))
@@ -160,12 +158,7 @@ def flow(name: str) -> Flow:
 
 def queue_state(session: Session) -> str:
     """Returns why a job in the queue would only wait; empty if it would run."""
-    match obstacle(session.config):
-        case Obstacle.SWITCHED_OFF:
-            return QUEUE_OFF
-        case Obstacle.NO_DAEMON:
-            return NO_DAEMON
-    return ""
+    return {Obstacle.SWITCHED_OFF: QUEUE_OFF, Obstacle.NO_DAEMON: NO_DAEMON, None: ""}[obstacle(session.config)]
 
 
 def _choice(menu: Menu, session: Session) -> Choice[MenuEntry]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from phd_daemon.console.face import Face, NoScreen
 from phd_daemon.console.screen.app import ConsoleApp
 from phd_daemon.console.screen.screen_face import ScreenFace
 from phd_daemon.host.signals import handled
+from phd_daemon.show import output
 from restore_core.errors import Stopped
 
 
@@ -39,23 +39,18 @@ class Unbroken:
         try:
             self._file.write(text)
         except OSError:
-            self._give_up()
+            output.discard(self._file.fileno())
 
     def flush(self) -> None:
         """Flushes, or throws the buffer away."""
         try:
             self._file.flush()
         except OSError:
-            self._give_up()
+            output.discard(self._file.fileno())
 
     def fileno(self) -> int:
         """The file descriptor of the terminal."""
         return self._file.fileno()
-
-    def _give_up(self) -> None:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self._file.fileno())
-        os.close(nowhere)
 
 
 _SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
