@@ -73,7 +73,7 @@ def test_a_pass_without_a_daemon(site: Path, capsys: Say) -> None:
     assert "CRM/CRM.vmdk" in said.out
     assert "the backup of 2026-01-02 03:00 UTC is not in the ledger" in said.out
     assert said.out.splitlines()[-1].startswith("pass: 1 rule, 1 matched, 1 queued, 0 up to date, 0 skipped, 1 target,")
-    assert "no daemon is running" in said.err
+    assert "no daemon serves the spool" in said.err
 
 
 def test_a_dry_run_and_its_json(site: Path, capsys: Say) -> None:
