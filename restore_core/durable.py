@@ -87,12 +87,12 @@ def write_whole(
     part: str | None = None,
     made: Callable[[int], None] | None = None,
 ) -> None:
-    """Writes a whole file at once: a reader sees the old file or the new one, never a part of it.
+    """Writes a whole file at once: a reader sees the old file or the new one, never a part of it. An `OSError` names `path`.
 
-    With `durable=False` the replacement is atomic but may be lost in a power cut (progress, caches). `like` gives the new file
-    owner, group and mode of another one; `PermissionError` where that is not ours to give. A crash leaves the unfinished file
-    behind: who is alone with `path` may name it, `part`, and so find it again. One that is there already is replaced.
-    `made` is called with the open file before it gets its name: to say who may read it. An `OSError` names `path`.
+    With `durable=False` a power cut can undo it (progress, caches). `like` gives the new file owner, group and mode of another
+    one; raises `PermissionError` where this user may not do that. A crash leaves the unfinished file; a caller that alone writes
+    `path` may give its name, `part`, and the next call replaces it. `made` is called with the open file before it gets its name,
+    to set who may read it.
     """
     if part is None:
         part = os.path.join(os.path.dirname(path), f".phd-{secrets.token_hex(8)}.tmp")

@@ -19,8 +19,8 @@
     │   ├── DestinationExists                      a file is there, and overwrite is false
     │   ├── Diverged                               somebody has written to the replica
     │   ├── Overtaken                              the replica is newer now than what its rule asked for
-    │   ├── DestinationOutside                     not below a datastore
-    │   ├── DestinationInUse          73   later   a running VM or another job holds it
+    │   ├── DestinationOutside                     not in a datastore
+    │   ├── DestinationInUse          73   later   a running VM or another job uses it
     │   │   └── DestinationHeld       73   later   another restore works on it; this end uses up no try
     │   ├── WrongDatastore            73   later   its datastore is not mounted, or another disk is mounted there
     │   └── NoSpace                                there is not enough space; the text gives both numbers

@@ -23,7 +23,7 @@ _MOST_PROBLEMS = 8
 _COLUMNS = ("LINE", "DISK", "WHAT", "LAG", "TO")  # where a line is not valid, the last one says why
 _HELP = """\
 One row for each line of vmdks.auto: what a pass does with it, and how far its replica lags behind the backup that the rule asks
-for. Choose a row for all its details. A line that is wrong disables itself only."""
+for. Choose a row for all its details. A wrong line is not followed, and the others are."""
 
 
 def edit(face: Face, session: Session) -> None:
@@ -44,7 +44,7 @@ def _decide(face: Face, checked: CheckedRules) -> CopyAnswer:
     shown = checked.problems[:_MOST_PROBLEMS]
     more = len(checked.problems) - len(shown)
     intro = (*shown, *([f"and {more} more"] if more else []))
-    help_ = "A pass follows the rules that hold. A line that is wrong disables itself only."
+    help_ = "A pass follows the rules that are right. A wrong line is not followed."
     chosen = face.choose(Choice(title="Not all lines of vmdks.auto are right", rows=rows, intro=intro, help=help_, start=0))
     if chosen is None:
         kept = face.confirm("Throw your changes away?", [], default=False)

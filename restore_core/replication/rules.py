@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,10 +124,7 @@ class _Sheet:
             self.found.append((number, _split(text)))
             return
         if self._days_seen:
-            raise _Wrong(
-                1,
-                "a second USE_DAYS: the file has it once, for all rules; the number of one rule is written at the end of its line",
-            )
+            raise _Wrong(1, "a second USE_DAYS: one is for all rules; a rule's own number is at the end of its line")
         self._days_seen, self.days = True, None
         self.days = _number(len(_DAYS_KEY) + 1, text[len(_DAYS_KEY) :])
 
@@ -159,7 +156,7 @@ def _split(text: str) -> list[tuple[int, str]]:
     """Returns the fields of a rule, each with its column."""
     if not text.startswith(_PREFIX):
         if text.lstrip().upper().startswith(_PREFIX):
-            raise _Wrong(1, f"{_PREFIX} must stand at the start of the line, in capitals")
+            raise _Wrong(1, f"{_PREFIX} must be at the start of the line, in capitals")
         raise _Wrong(1, f"this is not a rule: a line starts with {_PREFIX}, {_DAYS_KEY} or #")
     parts, column = [], len(_PREFIX) + 1
     for part in text[len(_PREFIX) :].split("|"):
@@ -218,9 +215,7 @@ def _number(column: int, text: str) -> int:
     return -int(text)
 
 
-def _one_a_disk(
-    rules: Iterable[Rule], columns: dict[int, int], key: Callable[[Path], Hashable]
-) -> tuple[list[Rule], list[Problem]]:
+def _one_a_disk(rules: list[Rule], columns: dict[int, int], key: Callable[[Path], Hashable]) -> tuple[list[Rule], list[Problem]]:
     """Returns the rules whose destination no other rule has, and a problem for each other one: the copy there could be either's."""
     by_disk: dict[Hashable, list[Rule]] = {}
     for rule in rules:
@@ -232,9 +227,7 @@ def _one_a_disk(
             continue
         for rule in same:
             others = ", ".join(str(other.line) for other in same if other is not rule)
-            message = (
-                f"line {others} restores to the same disk, {printable(str(rule.destination))}: none of these rules is followed"
-            )
+            message = f"line {others} restores to the same disk, {printable(str(rule.destination))}: none of them is followed"
             problems.append(Problem(line=rule.line, column=columns[rule.line], message=message))
     return sorted(kept, key=lambda rule: rule.line), problems
 

@@ -16,7 +16,7 @@ from restore_core.errors import UsageError
 from restore_core.naming import printable
 
 _BELOW_ZERO = re.compile(r"-\d")
-TAKEN_UP = "a running daemon takes it up within 30 s"
+TAKEN_UP = "a running daemon uses it within 30 s"
 
 
 class _Options(Command):
@@ -35,7 +35,7 @@ class _Options(Command):
 def options(*, key: str | None, value: str | None, as_json: bool, config: Path | None) -> None:
     """Show the options of queue and replication, or set KEY to VALUE.
 
-    The value is written into phd.toml, whose comments stay. A running daemon takes it up by itself.
+    The value is written into phd.toml, whose comments stay. A running daemon reads it by itself.
     """
     wanted = find(key) if key is not None else None
     file = SettingsFile(read_config(config))

@@ -32,7 +32,7 @@ def rules() -> None:
 def check(*, as_json: bool, config: Path | None) -> int:
     """Show what each rule matches now, and would restore. Also how far its replica lags behind.
 
-    Exit code 65 if a line is wrong: it is named with line and column, and disables itself only.
+    Exit code 65 if a line is wrong: line and column are shown. The other lines are followed.
     """
     settings = read_config(config)
     done = passes.dry_run(settings, list_all=False)

@@ -157,6 +157,11 @@ def test_every_name_can_be_written_as_a_rule_and_read_back(vm: str, vmdk: str) -
     assert (found.vm, found.vmdk) == (vm, "x" + vmdk + ".vmdk")
 
 
+def test_a_name_of_blanks_can_be_written_and_read_back() -> None:
+    line = render_rule(vm="  ", uuid=None, scsi="00", vmdk=" x.vmdk ", destination=Path("/vmfs/volumes/A/a.vmdk"))
+    assert (one(line).vm, one(line).vmdk) == ("  ", " x.vmdk ")
+
+
 def test_any_bytes_are_rules_or_problems_and_never_anything_else() -> None:
     chance = random.Random(4)
     for _ in range(2000):
