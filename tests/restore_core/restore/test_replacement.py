@@ -84,7 +84,7 @@ def test_the_old_disk_is_read_after_the_proof(lab: Lab, name: str) -> None:
     old, new = all_differs(lab)
     monday, tuesday = lab.backup(old).delta, lab.backup(new).delta
     replica.restore(monday)
-    assert dies(lambda: replica.restore(tuesday), (writer, "finish"))
+    assert dies(lambda: replica.restore(tuesday), (writer, "remove_old_disk"))
     reader = os.open(private_of(replica), os.O_RDONLY)
     try:
         replica.restore(tuesday, overwrite=OURS)
@@ -100,7 +100,7 @@ def test_somebody_writes_the_old_disk_after_the_proof(lab: Lab, name: str) -> No
     old, new = all_differs(lab)
     monday, tuesday = lab.backup(old).delta, lab.backup(new).delta
     replica.restore(monday)
-    assert dies(lambda: replica.restore(tuesday), (writer, "finish"))
+    assert dies(lambda: replica.restore(tuesday), (writer, "remove_old_disk"))
     private = private_of(replica)
     write_and_close(private)
     with pytest.raises(Diverged, match=r"\.phd-"):
