@@ -1,9 +1,8 @@
-"""The only place that fsyncs and renames.
+"""Writes, renames and deletes files durably. Nothing else in this product calls fsync or rename.
 
-Order that every publication keeps: write the bytes, fsync the file, rename it, fsync its folder. On XFS a
-replace-by-rename without the first fsync left a file of 0 bytes after a power cut, and without the last one the
-name itself was gone. An fsync that failed is never repeated: the kernel reports a lost page once
-and then says "OK" with the data gone, so the file is given up instead.
+The order is always: write the bytes, fsync the file, rename it, fsync its folder. On XFS a rename over a file without the
+first fsync left a file of 0 bytes after a power cut, and without the last one the new name was gone. An fsync that failed
+is never repeated: the kernel reports a lost page once, and a second fsync succeeds although the data is lost.
 
 All functions take either plain paths or names relative to an open folder (`dir_fd`).
 """
@@ -25,6 +24,7 @@ _RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
 _SYNC_FILE_RANGE_WRITE = 2
 _AT_FDCWD = -100
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -34,9 +34,9 @@ def sync_file(fd: int) -> None:
 
 
 def start_writing(fd: int) -> None:
-    """Ask the kernel to begin writing what it holds of a file, without waiting; only a hint, and no promise of anything.
+    """Asks the kernel to begin writing the cached bytes of a file, and does not wait. It makes nothing durable.
 
-    A restore that asks now and then leaves its final fsync little to do: 0.02 s instead of 0.2 to 0.3 s for 1.7 GiB.
+    A restore calls it from time to time; its last fsync then takes 0.02 s instead of 0.2 to 0.3 s for 1.7 GiB.
     """
     with contextlib.suppress(AttributeError):
         _libc.sync_file_range(fd, ctypes.c_int64(0), ctypes.c_int64(0), _SYNC_FILE_RANGE_WRITE)
@@ -62,12 +62,12 @@ def move(
 ) -> None:
     """Renames within one file system, durably. Without `replace` an existing `to` raises `FileExistsError`.
 
-    With `durable=False` the next durable change in the folder makes it durable, or a power cut undoes it.
+    With `durable=False` a power cut can undo it until the next durable change in the folder.
     """
     if replace:
         os.rename(source, to, src_dir_fd=source_dir_fd, dst_dir_fd=to_dir_fd)
     else:
-        _rename_noreplace(os.fspath(source), os.fspath(to), source_dir_fd, to_dir_fd)
+        _rename_noreplace(source, to, source_dir_fd, to_dir_fd)
     if not durable:
         return
     sync_folder(os.path.dirname(to) or ".", dir_fd=to_dir_fd)
@@ -87,20 +87,19 @@ def write_whole(
     part: str | None = None,
     made: Callable[[int], None] | None = None,
 ) -> None:
-    """Writes a whole file at once: a reader sees the old file or the new one, never a part of it.
+    """Writes a whole file at once: a reader sees the old file or the new one, never a part of it. An `OSError` names `path`.
 
-    With `durable=False` the replacement is atomic but may be lost in a power cut (progress, caches). `like` gives the new file
-    owner, group and mode of another one; `PermissionError` where that is not ours to give. A crash leaves the unfinished file
-    behind: who is alone with `path` may name it, `part`, and so find it again. One that is there already is replaced.
-    `made` is called with the open file before it gets its name: to say who may read it. An `OSError` names `path`.
+    With `durable=False` a power cut can undo it (progress, caches). `like` gives the new file owner, group and mode of another
+    one; raises `PermissionError` where this user may not do that. A crash leaves the unfinished file; a caller that alone writes
+    `path` may give its name, `part`, and the next call replaces it. `made` is called with the open file before it gets its name,
+    to set who may read it.
     """
     if part is None:
         part = os.path.join(os.path.dirname(path), f".phd-{secrets.token_hex(8)}.tmp")
     else:
         remove(part, dir_fd=dir_fd, durable=False)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with _errors_name(path):
-        fd = os.open(part, flags, mode, dir_fd=dir_fd)
+        fd = os.open(part, _NEW_FILE, mode, dir_fd=dir_fd)
     try:
         with _errors_name(path):
             try:
@@ -113,26 +112,19 @@ def write_whole(
                     sync_file(fd)
             finally:
                 os.close(fd)
-        if durable:
-            move(part, path, replace=replace, source_dir_fd=dir_fd, to_dir_fd=dir_fd)
-        elif replace:
-            os.replace(part, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
-        else:
-            _rename_noreplace(part, os.fspath(path), dir_fd, dir_fd)
+        move(part, path, replace=replace, durable=durable, source_dir_fd=dir_fd, to_dir_fd=dir_fd)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(part, dir_fd=dir_fd)
+        remove(part, dir_fd=dir_fd, durable=False)
         raise
 
 
 def write_new(path: str | Path, data: bytes, *, mode: int, dir_fd: int | None = None) -> None:
-    """Write a file that is not there yet; its bytes are durable, its name with the next durable change in the folder.
+    """Writes a file that does not exist yet. Its bytes are durable; its name is after the next durable change in the folder.
 
-    A crash may leave a piece of it. An `OSError` names `path`.
+    A crash can leave a part of it. An `OSError` names `path`.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with _errors_name(path):
-        fd = os.open(path, flags, mode, dir_fd=dir_fd)
+        fd = os.open(path, _NEW_FILE, mode, dir_fd=dir_fd)
         try:
             os.fchmod(fd, mode)
             write_all(fd, data)
@@ -143,7 +135,7 @@ def write_new(path: str | Path, data: bytes, *, mode: int, dir_fd: int | None = 
 
 @contextlib.contextmanager
 def _errors_name(path: str | Path) -> Iterator[None]:
-    """The kernel says what is wrong with an open file, but not with which; and nobody knows the name of a part file."""
+    """Puts `path` into each `OSError`: one of an open file has no name, and that of a part file says nothing to a person."""
     try:
         yield
     except OSError as error:
@@ -164,10 +156,7 @@ def exchange(one: str | Path, other: str | Path, *, dir_fd: int | None = None) -
 
     Raises `OSError` with EINVAL, ENOSYS or EOPNOTSUPP where the file system or the kernel cannot do it.
     """
-    folder = _AT_FDCWD if dir_fd is None else dir_fd
-    if _libc.renameat2(folder, os.fsencode(one), folder, os.fsencode(other), _RENAME_EXCHANGE) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), os.fspath(one), None, os.fspath(other))
+    _renameat2(one, other, dir_fd, dir_fd, _RENAME_EXCHANGE)
     sync_folder(os.path.dirname(other) or ".", dir_fd=dir_fd)
 
 
@@ -195,7 +184,7 @@ def take_part(name: str, *, dir_fd: int, mode: int = 0o600, keep: bool = False) 
 
 
 def _remove_unless_plain(name: str, dir_fd: int) -> None:
-    """A link, a FIFO or a hard link of something else in the place of a part file was planted there: it is not written to."""
+    """Deletes a link, a FIFO or a second name of another file in the place of a part file: somebody may have put it there."""
     with contextlib.suppress(FileNotFoundError):
         facts = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
         if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1:
@@ -231,10 +220,10 @@ def append_line(path: str | Path, line: bytes, *, mode: int = 0o644) -> None:
 
 
 def write_again(path: str | Path, line: bytes, offset: int) -> None:
-    """Make a line durable that stands in a file already, and perhaps in memory only: a crash or an error came before its fsync.
+    """Makes a line durable that is in a file already, but perhaps only in memory: a crash or an error came before its fsync.
 
-    To fsync once more would prove nothing, see above; so the same bytes are written to the same place first. Raises
-    `BlockingIOError` when something else stands there by now.
+    A second fsync proves nothing (see above), so the same bytes are written to the same place first. Raises
+    `BlockingIOError` when other bytes are there now.
     """
     fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -272,14 +261,14 @@ def refuse_special(fd: int, path: str | Path) -> None:
 
 
 def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
-    """`write` until nothing is left: the kernel may take less than it was given."""
+    """Writes all of `data`: one `write` of the kernel may take less."""
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
 
 
 def write_all_at(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
-    """`pwrite` until nothing is left."""
+    """Writes all of `data` at an offset: one `pwrite` of the kernel may take less."""
     written = os.pwrite(fd, data, offset)
     if written == len(data):
         return
@@ -288,15 +277,19 @@ def write_all_at(fd: int, data: bytes | bytearray | memoryview, offset: int) -> 
         written += os.pwrite(fd, view[written:], offset + written)
 
 
-def _rename_noreplace(source: str, to: str, source_dir_fd: int | None, to_dir_fd: int | None) -> None:
-    old_fd = _AT_FDCWD if source_dir_fd is None else source_dir_fd
-    new_fd = _AT_FDCWD if to_dir_fd is None else to_dir_fd
-    done = _libc.renameat2(old_fd, os.fsencode(source), new_fd, os.fsencode(to), _RENAME_NOREPLACE)
-    if done == 0:
-        return
-    code = ctypes.get_errno()
-    if code not in (errno.EINVAL, errno.ENOSYS):
-        raise OSError(code, os.strerror(code), source, None, to)
-    # A file system without RENAME_NOREPLACE (NFS, old FUSE): a hard link refuses an existing name just as surely.
-    os.link(source, to, src_dir_fd=source_dir_fd, dst_dir_fd=to_dir_fd, follow_symlinks=False)
-    os.unlink(source, dir_fd=source_dir_fd)
+def _rename_noreplace(source: str | Path, to: str | Path, source_dir_fd: int | None, to_dir_fd: int | None) -> None:
+    try:
+        _renameat2(source, to, source_dir_fd, to_dir_fd, _RENAME_NOREPLACE)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS):
+            raise
+        # A file system without RENAME_NOREPLACE (NFS, old FUSE): a hard link refuses an existing name, too.
+        os.link(source, to, src_dir_fd=source_dir_fd, dst_dir_fd=to_dir_fd, follow_symlinks=False)
+        os.unlink(source, dir_fd=source_dir_fd)
+
+
+def _renameat2(source: str | Path, to: str | Path, source_dir_fd: int | None, to_dir_fd: int | None, flag: int) -> None:
+    folders = [_AT_FDCWD if folder is None else folder for folder in (source_dir_fd, to_dir_fd)]
+    if _libc.renameat2(folders[0], os.fsencode(source), folders[1], os.fsencode(to), flag) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), os.fspath(source), None, os.fspath(to))

@@ -1,37 +1,37 @@
-"""Every error this product raises on purpose, and what each one means to a caller.
+"""All errors that this product raises on purpose, and what each one means to the caller.
 
     PhdError                         exit  try again?
-    ├── UsageError                     2   never   the command line cannot mean anything
-    ├── BadData                       65   never   what lies there is not what it must be
-    │   ├── BadArchive                             an archive, or a section of one
-    │   │   ├── NotThisFull                        a Full, but of another Delta
-    │   │   └── BlockMismatch                      one block whose digest differs
-    │   ├── BadControlFile                         a control file, with its line
+    ├── UsageError                     2   never   the command line contradicts itself
+    ├── BadData                       65   never   the data is wrong
+    │   ├── BadArchive                             an archive, or a section of one, is damaged
+    │   │   ├── NotThisFull                        a Full, but that of another Delta
+    │   │   └── BlockMismatch                      the digest of one block differs
+    │   ├── BadControlFile                         a control file; `line` says where
     │   └── BadRule                                a line of vmdks.auto
     ├── TargetUnavailable             69   later   the target does not answer
-    │   ├── ArchiveAbsent             69   never   the target answers: it is not there
-    │   ├── TargetRefused             69   never   the target answers and does not let us in, or cannot serve us
-    │   ├── ListingPartial            69   later   the target answers and does not tell all that it holds
-    │   ├── TargetEmptied             69   later   it held archives and holds none: perhaps it is not mounted
-    │   └── TargetNotTrusted          69   never   another host key or certificate than the one we trust
+    │   ├── ArchiveAbsent             69   never   the target answers, and the archive is not there
+    │   ├── TargetRefused             69   never   the target answers, and refuses the login or cannot do what we need
+    │   ├── ListingPartial            69   later   the target answers, and lists only a part of what it holds
+    │   ├── TargetEmptied             69   later   it held archives and holds none: it may not be mounted
+    │   └── TargetNotTrusted          69   never   its host key or certificate is not the one we trust
     ├── SourceRefused                 65   never   a disk that cannot be backed up as asked
     ├── DestinationError              73   never   the disk cannot be written there
-    │   ├── DestinationExists                      something lies there and overwrite is false
-    │   ├── Diverged                               a replica that somebody has written since
-    │   ├── Overtaken                              a replica that is newer by now than what its rule asked for
-    │   ├── DestinationOutside                     not below a datastore
-    │   ├── DestinationInUse          73   later   a running VM or another job holds it
-    │   │   └── DestinationHeld       73   later   another restore is at work on it; waiting for it uses up no try
-    │   ├── WrongDatastore            73   later   its datastore is not mounted, or is another disk than before
-    │   └── NoSpace                                needed and free bytes are in the text
-    │       └── SpacePromised     73   later   there is room, but other jobs that run were promised it
+    │   ├── DestinationExists                      a file is there, and overwrite is false
+    │   ├── Diverged                               somebody has written to the replica
+    │   ├── Overtaken                              the replica is newer now than what its rule asked for
+    │   ├── DestinationOutside                     not in a datastore
+    │   ├── DestinationInUse          73   later   a running VM or another job uses it
+    │   │   └── DestinationHeld       73   later   another restore works on it; this end uses up no try
+    │   ├── WrongDatastore            73   later   its datastore is not mounted, or another disk is mounted there
+    │   └── NoSpace                                there is not enough space; the text gives both numbers
+    │       └── SpacePromised     73   later   there is space, but it is reserved for jobs that run
     ├── TryAgainLater                 75   later   temporary I/O and resource errors, timeouts
-    │   └── DestinationMoved                       its folder was moved, replaced or unmounted meanwhile
+    │   └── DestinationMoved                       its folder was moved, replaced or unmounted during the restore
     ├── ConfigurationError            78   never   phd.toml
-    └── Stopped                      130   later   asked to stop; nothing is broken
+    └── Stopped                      130   later   the work was asked to stop; nothing is broken
 
-Texts name what, where, expected, found, and what to do next. Names that came from outside go
-through `naming.printable` before they enter a text.
+A message says what is wrong, where, what was expected and found, and what to do next. Names from outside are escaped with
+`naming.printable` first.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ import errno
 
 
 class ExitCode(enum.IntEnum):
-    """The exit codes of every command; the README prints this table."""
+    """The exit codes of all commands; docs/reference.md explains them."""
 
     DONE = 0
     FINDINGS = 1
@@ -56,12 +56,12 @@ class ExitCode(enum.IntEnum):
 
 
 class PhdError(Exception):
-    """Base of all deliberate errors; `remedy` is the sentence that says what to do next."""
+    """The base of these errors; `remedy` is a sentence that says what to do next."""
 
     exit_code: ExitCode = ExitCode.OUR_BUG
     try_again: bool = False
     counts_as_try: bool = True
-    """False where a job only waits for somebody who will let go: such an end uses up none of its tries."""
+    """Whether a job that ends so has used up one of its tries; not where it only waits for others to finish."""
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
         super().__init__(message)
@@ -73,13 +73,13 @@ class PhdError(Exception):
 
 
 class UsageError(PhdError):
-    """The request contradicts itself or names nothing."""
+    """The request contradicts itself, or names something that does not exist."""
 
     exit_code = ExitCode.USAGE
 
 
 class BadData(PhdError):
-    """Data that can never become right by trying again."""
+    """Data is wrong, and trying again cannot help."""
 
     exit_code = ExitCode.BAD_DATA
 
@@ -89,11 +89,11 @@ class BadArchive(BadData):
 
 
 class NotThisFull(BadArchive):
-    """A Full, perhaps sound, but not the one that the Delta was made against."""
+    """A Full is not the one that the Delta was made against. It may be undamaged."""
 
 
 class BlockMismatch(BadArchive):
-    """One block does not have the digest its index map demands."""
+    """The digest of a block differs from the one in the index map."""
 
     def __init__(self, *, block: int, offset: int, where: str, expected: str, found: str) -> None:
         super().__init__(
@@ -105,7 +105,7 @@ class BlockMismatch(BadArchive):
 
 
 class BadControlFile(BadData):
-    """A control file that cannot become a job; `line` is 1-based, 0 for the file as a whole."""
+    """A control file cannot become a job; `line` counts from 1, and is 0 for the file as a whole."""
 
     def __init__(self, message: str, *, line: int = 0, remedy: str = "") -> None:
         super().__init__(message, remedy=remedy)
@@ -113,89 +113,89 @@ class BadControlFile(BadData):
 
 
 class BadRule(BadData):
-    """One line of vmdks.auto that is not a rule."""
+    """A line of vmdks.auto is not a rule."""
 
 
 class SourceRefused(BadData):
-    """A disk that is not one flat file or device, is running, or changed while it was read."""
+    """A disk is not one flat file or device, its VM is running, or it changed while it was read."""
 
 
 class TargetUnavailable(PhdError):
-    """The target does not answer, or not as itself."""
+    """The target does not answer, or cannot be used."""
 
     exit_code = ExitCode.UNAVAILABLE
     try_again = True
 
 
 class ArchiveAbsent(TargetUnavailable):
-    """The target answers and the archive is not there: waiting will not bring it."""
+    """The target answers, and the archive is not there."""
 
     try_again = False
 
 
 class TargetRefused(TargetUnavailable):
-    """Wrong password or key, no rights, or a server that cannot do what we need. Trying again would only lock the account."""
+    """The password or key is wrong, rights are missing, or the server cannot do what we need. Trying again could lock us out."""
 
     try_again = False
 
 
 class ListingPartial(TargetUnavailable):
-    """A listing came to its end and is not the whole: a folder may not be read, a reply says that names were left out."""
+    """A listing is not complete: a folder could not be read, or a reply says that names were left out."""
 
 
 class TargetEmptied(TargetUnavailable):
-    """A target that held archives holds none: its disk is not mounted, or a person says that it was emptied."""
+    """A target that held archives holds none. Its disk is not mounted, or a person has to say that it was emptied."""
 
 
 class TargetNotTrusted(TargetUnavailable):
-    """Whoever answers cannot prove to be the server we trust. A person decides about that, with `phd targets trust`."""
+    """The server has not proven to be the one we trust. A person decides, with `phd targets trust`."""
 
     try_again = False
 
 
 class DestinationError(PhdError):
-    """The disk cannot be written where it should go."""
+    """The disk cannot be written at its destination."""
 
     exit_code = ExitCode.DESTINATION
 
 
 class DestinationExists(DestinationError):
-    """Something lies at the destination already and nobody said to replace it."""
+    """A file is at the destination already, and overwriting was not asked for."""
 
 
 class Diverged(DestinationError):
-    """Somebody has written the replica since we did: it may be the only copy of that work, and is left alone."""
+    """Somebody has written to the replica since we restored it. It may be the only copy of that work, so it is not overwritten."""
 
 
 class Overtaken(DestinationError):
-    """A newer backup was restored there after a pass had decided on this one: a replica never goes back by itself."""
+    """A newer backup was restored there after a pass decided on this one. A replica never goes back to an older one by itself."""
 
 
 class DestinationOutside(DestinationError):
-    """The destination is not below a datastore, or leaves it by a link."""
+    """The destination is not in a datastore, or a link leads out of it."""
 
 
 class DestinationInUse(DestinationError):
-    """A running VM or another job holds the disk."""
+    """A running VM or another job uses the disk."""
 
     try_again = True
 
 
 class DestinationHeld(DestinationInUse):
-    """Another restore, refresh, recovery or script is at work on this disk, and has its hold."""
+    """Another restore, refresh, recovery or script works on this disk, and has its hold."""
 
     counts_as_try = False
 
 
 class WrongDatastore(DestinationError):
-    """The datastore is not mounted, or another disk lies under its name; a person mounts it, or accepts the new one."""
+    """The datastore is not mounted, or another disk is mounted there. A person mounts the right one, or accepts the new one."""
 
     try_again = True
     counts_as_try = False
 
 
 class NoSpace(DestinationError):
-    """The datastore has not enough room; refused before anything was written. `thin` says that it is a thin disk already."""
+    """The datastore has not enough space; nothing was written. `thin`: the disk is restored thin already."""
 
     def __init__(self, *, where: str, needed: int, free: int, thin: bool = False) -> None:
         or_thin = "" if thin else ', or restore thin (provision = "thin")'
@@ -208,13 +208,13 @@ class NoSpace(DestinationError):
 
 
 class SpacePromised(NoSpace):
-    """There is room enough now, but jobs that run were promised it: when they have ended it may be there after all."""
+    """There is enough space now, but it is reserved for jobs that run. It may be free when they have ended."""
 
     try_again = True
 
 
 class TryAgainLater(PhdError):
-    """A temporary error of the machine; the same job may succeed in a minute."""
+    """A temporary error of the machine; the same job may succeed soon."""
 
     exit_code = ExitCode.TRY_AGAIN
     try_again = True
@@ -225,7 +225,7 @@ class DestinationMoved(TryAgainLater):
 
 
 class ConfigurationError(PhdError):
-    """phd.toml cannot be used; the text lists every problem found, each with its key."""
+    """phd.toml cannot be used; the message lists all problems, each with its key."""
 
     exit_code = ExitCode.CONFIGURATION
 
@@ -240,35 +240,31 @@ class Stopped(PhdError):
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
 _NO_SUCH_PLACE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENAMETOOLONG}
 _CANNOT_WRITE = _NO_SUCH_PLACE | {errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
-
-
-_NO_ANSWER = frozenset(
-    {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EINTR, errno.EAGAIN, errno.ESTALE, errno.ETIMEDOUT}
-)
+_NO_ANSWER = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EINTR, errno.EAGAIN, errno.ESTALE, errno.ETIMEDOUT}
 
 
 def is_no_answer(error: OSError) -> bool:
-    """Returns whether an error says nothing about a file: this process or machine could not look at it now.
+    """Returns whether an error says nothing about the file, since this process or machine could not look at it now.
 
-    Whoever takes a failed look for "there is none" must raise such an error instead: with no descriptor left every file is absent.
+    Code that treats an error as "there is no such file" must raise these: without a free descriptor no file can be opened.
     """
     return error.errno in _NO_ANSWER
 
 
 def from_os_error(error: OSError, *, doing: str, where: str) -> PhdError:
-    """The typed error for an `OSError` met on the destination's side while `doing` something at `where`.
+    """Returns the typed error for an `OSError` that came while `doing` something at `where`, on the destination's side.
 
-    No space and forbidden writes are final; everything else (EIO, ESTALE, EMFILE, ENOMEM, ...) may heal.
+    A full disk and a forbidden write are final; all others (EIO, ESTALE, EMFILE, ENOMEM, ...) may be temporary.
     """
     text = f"{where}: {doing}: {error.strerror or error}"
     if error.errno in _FULL_DISK:
         return DestinationError(text, remedy="Free space on that file system, and try again.")
     if error.errno in _CANNOT_WRITE:
         return DestinationError(text, remedy="Check that the path exists and that this user may write there.")
-    return TryAgainLater(text, remedy="This may be temporary; look at the kernel's log if it comes back.")
+    return TryAgainLater(text, remedy="This may be temporary; read the kernel's log (dmesg) if it happens again.")
 
 
 def in_one_line(reason: str) -> str:
-    """Returns a reason and its remedy as sentences in one line, for logs and tables."""
+    """Returns a message and its remedy as sentences in one line, for logs and tables."""
     lines = [line.strip() for line in reason.splitlines() if line.strip()]
     return " ".join([line if line.endswith((".", "!", "?", ":", ";")) else f"{line}." for line in lines[:-1]] + lines[-1:])

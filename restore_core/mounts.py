@@ -1,13 +1,13 @@
-"""Mount points: which ones an administrator has named, and which of those are not mounted now.
+"""Finds the mount points that an administrator has named, and says which of them are not mounted now.
 
     named       /etc/fstab (also `noauto` lines and bind mounts, no swap); `Where=` in /etc/systemd/system/*.mount
     mounted     /proc/self/mountinfo of this process; an autofs mount counts, since every access below it mounts or fails
 
-A folder below a mount point that is not mounted is a folder of the file system above it: what is written there fills that
-one, and is hidden as soon as the mount comes back. Nothing here opens the folders themselves except to follow links.
+A folder below a mount point that is not mounted belongs to the file system above it: files that are written there fill that
+one, and are hidden when the mount comes back. Nothing here opens these folders except to follow links.
 
-A mount that shows exactly what lies there without it does not count as one. systemd makes such mounts for a service, for
-every path in ReadWritePaths=, and would so make the daemon believe that an empty mount point is mounted.
+A mount that shows exactly what would be there without it does not count. systemd makes such mounts for a service, one for
+each path in ReadWritePaths=, and an empty mount point would look mounted to the daemon.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NO_MOUNTS = frozenset({"swap", "ignore"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
-    """One line of mountinfo. `parent` is the id of the mount below, None where this process cannot see it.
+    """One line of mountinfo. `parent` is the id of the mount it is on, None where this process cannot see that.
 
     `root` is the folder of the file system `device` that is shown at `point`; `source` is what was mounted.
     """
@@ -46,9 +46,9 @@ class Mount:
 def unmounted_mount_point(
     path: Path, *, fstab: Path | None = None, units: Sequence[Path] | None = None, mountinfo: Path | None = None
 ) -> str | None:
-    """The mount point at or above `path` that is named but not mounted now; None if there is none. The outermost one.
+    """Returns the outermost mount point at or above `path` that is named but not mounted now; None if there is none.
 
-    `path` need not exist. It is looked at as it is written and with its links followed. Files that cannot be read name nothing.
+    `path` need not exist. It is checked as it is written and with its links followed. Files that cannot be read name nothing.
     """
     above = [*_at_and_above(os.path.abspath(path)), *_at_and_above(os.path.realpath(path))]
     named = named_mount_points(fstab=fstab, units=units)
@@ -60,21 +60,18 @@ def unmounted_mount_point(
 
 
 def named_mount_points(*, fstab: Path | None = None, units: Sequence[Path] | None = None) -> dict[str, Path]:
-    """Every mount point that an administrator has named, links followed, and the file that names it. `/` is left out."""
-    found: dict[str, Path] = {}
-    for folder in UNIT_FOLDERS if units is None else units:
-        for unit in sorted(folder.glob("*.mount")):
-            for point in _unit_points(_lines(unit)):
-                found[os.path.realpath(point)] = unit
+    """Returns all mount points that an administrator has named but `/`, links followed, each with the file that names it."""
+    folders = UNIT_FOLDERS if units is None else units
+    named = [(point, unit) for folder in folders for unit in sorted(folder.glob("*.mount")) for point in _unit_points(_lines(unit))]
     table = fstab or FSTAB
-    for point in _fstab_points(_lines(table)):
-        found[os.path.realpath(point)] = table
+    named += [(point, table) for point in _fstab_points(_lines(table))]
+    found = {os.path.realpath(point): file for point, file in named}
     found.pop("/", None)
     return found
 
 
 def mounted(mountinfo: Path | None = None) -> tuple[Mount, ...]:
-    """The mounts of this process now."""
+    """Returns the mounts of this process now."""
     found = []
     lines = [line.partition(" - ") for line in _lines(mountinfo or MOUNTINFO)]
     split = [(left.split(" "), right.split(" ")) for left, sign, right in lines if sign]
@@ -88,7 +85,7 @@ def mounted(mountinfo: Path | None = None) -> tuple[Mount, ...]:
 
 
 def is_mounted(point: str, now: Sequence[Mount]) -> bool:
-    """Whether the path `point` leads to the root of a mount. One that is hidden by a later mount above it does not count."""
+    """Returns whether the path `point` leads to the root of a mount. One that a later mount above it hides does not count."""
     below: Mapping[tuple[str | None, str], Mount] = {(mount.parent, mount.point): mount for mount in now}
     top: Mount | None = None
     reached = False
@@ -101,18 +98,18 @@ def is_mounted(point: str, now: Sequence[Mount]) -> bool:
 
 
 def folder_in(mount: Mount, path: str) -> str:
-    """Where a path below a mount lies in its file system: `/srv/data/a` for `/mnt/a` when `/srv/data` is mounted at `/mnt`."""
+    """Returns a path below a mount as its file system has it: `/srv/data/a` for `/mnt/a` if `/srv/data` is mounted at `/mnt`."""
     inner = os.path.relpath(path, mount.point)
     return mount.root if inner == "." else os.path.join(mount.root, inner)
 
 
 def _shows_the_same(mount: Mount, parent: Mount | None) -> bool:
-    """A folder mounted on itself."""
+    """Returns whether a folder is mounted on itself."""
     return parent is not None and mount.device == parent.device and mount.root == folder_in(parent, mount.point)
 
 
 def _at_and_above(path: str) -> list[str]:
-    """`/`, `/a`, `/a/b` for `/a/b`."""
+    """Returns `/`, `/a`, `/a/b` for `/a/b`."""
     parts = [part for part in path.split("/") if part]
     return ["/" + "/".join(parts[:count]) for count in range(len(parts) + 1)]
 
@@ -129,7 +126,7 @@ def _fstab_points(lines: list[str]) -> Iterator[str]:
 
 
 def _unit_points(lines: list[str]) -> Iterator[str]:
-    """`Where=` of a mount unit. A masked unit is empty, and names nothing."""
+    """Yields `Where=` of a mount unit. A masked unit is empty, and names nothing."""
     section = ""
     for line in lines:
         text = line.strip()
@@ -141,7 +138,7 @@ def _unit_points(lines: list[str]) -> Iterator[str]:
 
 
 def _plain(name: str) -> str:
-    """A name as it is, from the form with octal escapes in which fstab and the kernel write a space."""
+    """Returns a name without the octal escapes with which fstab and the kernel write a space."""
     raw = name.encode("utf-8", "surrogateescape")
     return _OCTAL.sub(lambda found: bytes([int(found[1], 8) & 0xFF]), raw).decode("utf-8", "surrogateescape")
 

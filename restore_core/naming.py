@@ -1,13 +1,13 @@
-"""Names of folders and archives <-> facts, and how a name from outside is printed.
+"""Reads and makes the names of folders and archives, checks the path of a disk, and prints names from outside.
 
     YYYY.MM.DD-VMNAME.UUID/                                   folder of one VM's backups of one day
         SS-NAME.vmdk.gz-YYMMDD-HHMM.phd                       Full
         SS-NAME.vmdk.delta-YYYY.MM.DD-HHMM-YYMMDD-HHMM.phd    Delta; the second stamp is its Full's
 
-`SS` is the SCSI id without the colon, first digit the controller: `00` is 0:0, `010` is 0:10. Disks on other
-controllers carry the bus before it (`sata00`), so that no two disks of a VM share a name. A folder of another form is
-a version-2 backup and its whole name stands as the VM name. Stamps are local to the target's time zone; the exact time
-stands in the header of the Delta.
+`SS` is the SCSI id without the colon; its first digit is the controller: `00` is 0:0, `010` is 0:10. Disks on other
+controllers have the bus before it (`sata00`), so that no two disks of a VM have the same name. A folder of another form is
+a version-2 backup, and its whole name is the VM name. Stamps are local to the target's time zone; the exact time is in the
+header of the Delta.
 """
 
 from __future__ import annotations
@@ -18,18 +18,22 @@ import re
 import unicodedata
 import urllib.parse
 from dataclasses import dataclass
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 _FOLDER = re.compile(r"(?P<date>\d{4}\.\d{2}\.\d{2})-(?P<vm>.+)\.(?P<uuid>[^.]{36})\Z", re.DOTALL)
-_SCSI = r"(?P<scsi>(?:ide|sata|nvme)?\d{2,4})"
-_FULL = re.compile(_SCSI + r"-(?P<disk>.+)\.gz-(?P<stamp>\d{6}-\d{4})\.phd\Z", re.DOTALL)
-_DELTA = re.compile(_SCSI + r"-(?P<disk>.+)\.delta-(?P<stamp>\d{4}\.\d{2}\.\d{2}-\d{4})-(?P<base>\d{6}-\d{4})\.phd\Z", re.DOTALL)
+_SCSI = r"(?:ide|sata|nvme)?\d{2,4}"
+_SCSI_ID = re.compile(_SCSI + r"\Z", re.ASCII)
+_FULL = re.compile(rf"(?P<scsi>{_SCSI})" + r"-(?P<disk>.+)\.gz-(?P<stamp>\d{6}-\d{4})\.phd\Z", re.DOTALL)
+_DELTA = re.compile(
+    rf"(?P<scsi>{_SCSI})" + r"-(?P<disk>.+)\.delta-(?P<stamp>\d{4}\.\d{2}\.\d{2}-\d{4})-(?P<base>\d{6}-\d{4})\.phd\Z", re.DOTALL
+)
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 MAX_NAME_BYTES = 255
 
 
 class ArchiveType(enum.Enum):
-    """What a file on a target is, by its name."""
+    """The two types of archives."""
 
     FULL = "full"
     DELTA = "delta"
@@ -37,7 +41,7 @@ class ArchiveType(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folder:
-    """Facts in a folder's name. For a version-2 folder `date` and `uuid` are None and `vm` is the whole name."""
+    """What a folder's name says. For a version-2 folder `date` and `uuid` are None and `vm` is the whole name."""
 
     vm: str
     uuid: str | None
@@ -46,9 +50,9 @@ class Folder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveName:
-    """Facts in an archive's name. `base_stamp` is the stamp of the Full that a Delta needs, None for a Full.
+    """What an archive's name says. `base_stamp` is the stamp of the Full that a Delta needs, None for a Full.
 
-    Both stamps are naive local times of the target, to the minute; `time_in` gives an aware one.
+    Both stamps are naive local times of the target, to the minute; `time_in` returns an aware one.
     """
 
     type: ArchiveType
@@ -59,16 +63,16 @@ class ArchiveName:
 
     @property
     def empty_delta(self) -> bool:
-        """Named as the empty Delta that is made with every Full."""
+        """Whether it is the empty Delta that is made with every Full."""
         return self.type is ArchiveType.DELTA and self.stamp == self.base_stamp
 
     def time_in(self, zone: ZoneInfo) -> dt.datetime:
-        """The stamp as an aware time in UTC."""
+        """Returns the stamp as an aware time in UTC; `zone` is that of the target."""
         return self.stamp.replace(tzinfo=zone).astimezone(dt.UTC)
 
 
 def parse_folder(name: str) -> Folder:
-    """Facts in a folder's name; never fails, since any other name is a version-2 host."""
+    """Returns what a folder's name says. Any name is allowed: one of another form is a version-2 host."""
     match = _FOLDER.match(name)
     date = _date(match["date"]) if match else None
     if match is None or date is None:
@@ -77,12 +81,12 @@ def parse_folder(name: str) -> Folder:
 
 
 def folder_name(*, date: dt.date, vm: str, uuid: str) -> str:
-    """The folder of a backup made on `date` (local to the target)."""
+    """Returns the name of the folder of a backup made on `date` (local to the target)."""
     return f"{date:%Y.%m.%d}-{vm}.{uuid}"
 
 
 def parse_archive(name: str) -> ArchiveName | None:
-    """Facts in a file's name, None if the file is not ours."""
+    """Returns what an archive's name says; None if the file is not ours."""
     if len(name) > MAX_NAME_BYTES:
         return None
     if match := _DELTA.match(name):
@@ -99,26 +103,31 @@ def parse_archive(name: str) -> ArchiveName | None:
 
 
 def full_name(*, scsi: str, disk: str, stamp: dt.datetime) -> str:
-    """The name of a Full; `disk` is the VMDK's name with its suffix, `stamp` local to the target."""
+    """Returns the name of a Full; `disk` is the VMDK's name with its suffix, `stamp` local to the target."""
     return f"{scsi}-{disk}.gz-{stamp:%y%m%d-%H%M}.phd"
 
 
 def delta_name(*, scsi: str, disk: str, stamp: dt.datetime, base: dt.datetime) -> str:
-    """The name of a Delta; `base` is the stamp of its Full."""
+    """Returns the name of a Delta; `base` is the stamp of its Full."""
     return f"{scsi}-{disk}.delta-{stamp:%Y.%m.%d-%H%M}-{base:%y%m%d-%H%M}.phd"
 
 
+def is_scsi_id(text: str) -> bool:
+    """Returns whether this is an SCSI id as names have it: `00`, `010`, `sata00`."""
+    return _SCSI_ID.match(text) is not None
+
+
 def scsi_colon(scsi: str) -> str:
-    """`010` -> `0:10`, `sata00` -> `sata0:0`: the id as VMware writes it."""
+    """Returns the id as VMware writes it: `010` -> `0:10`, `sata00` -> `sata0:0`."""
     digits = scsi.lstrip("adeimnstv")
     bus = scsi[: len(scsi) - len(digits)]
     return f"{bus}{digits[:1]}:{digits[1:]}"
 
 
 def printable(name: str | bytes) -> str:
-    """A name from outside as it may be printed: control and other invisible characters and bad UTF-8 become `%HH`.
+    """Returns a name from outside in printable form: control and other invisible characters and bad UTF-8 become `%HH`.
 
-    `%` itself becomes `%25`, so that `unescape_name` gives the very same name back (F64 in docs/faults.md).
+    `%` becomes `%25`, so that `unescape_name` returns the same name again (F64 in docs/faults.md).
     """
     text = name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
     return "".join(_escape(c) if c == "%" or unicodedata.category(c) in _UNPRINTABLE else c for c in text)
@@ -129,17 +138,27 @@ def unescape_name(text: str) -> str:
     return urllib.parse.unquote_to_bytes(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
 
 
+def disk_path(text: str) -> Path:
+    """Returns the path that an escaped text names as the place of a disk. Raises `ValueError`; looks at no file."""
+    name = unescape_name(text)
+    path = Path(name)
+    if not path.is_absolute() or ".." in path.parts or name.endswith(("/", "/.")) or "\0" in name:
+        raise ValueError("must be the path of the disk: it starts with /, ends with a file's name, and holds no '..'")
+    if path.name.endswith("-flat.vmdk"):
+        raise ValueError("names a flat file; name the disk (NAME.vmdk), its flat file goes beside it")
+    return path
+
+
 def _escape(character: str) -> str:
     return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogateescape"))
 
 
 def _short_stamp(text: str) -> dt.datetime | None:
-    # Our years are 20YY.
-    return _date("20" + text)
+    return _date("20" + text)  # years are 20YY
 
 
 def _date(text: str) -> dt.datetime | None:
-    """Digits in the order of a date, and perhaps of a time. Not strptime: it took most of the time of a catalog of 100,000."""
+    """Returns the time in a stamp, None if there is no such time. strptime took most of the time of a catalog of 100,000."""
     digits = text.replace(".", "").replace("-", "")
     try:
         year, month, day = int(digits[:4]), int(digits[4:6]), int(digits[6:8])

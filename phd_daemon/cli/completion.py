@@ -50,7 +50,7 @@ def place(shell: str) -> Path:
 def _known(shell: str) -> str:
     name = shell or os.path.basename(os.environ.get("SHELL", ""))
     if name not in SHELLS:
-        raise UsageError(f"{printable(name) or 'your shell'} is neither bash nor zsh", remedy="Name one of these two.")
+        raise UsageError(f"{printable(name) or 'your shell'} is neither bash nor zsh", remedy="Write bash or zsh after the option.")
     return name
 
 

@@ -1,6 +1,6 @@
 """Stops a command in the foreground after ^C, `kill` or a closed terminal: it ends at the next block and removes what it began.
 
-A second ^C does not wait for the next block: it ends the call that waits, and what was begun is removed then, too. While
+A second ^C does not wait for the next block: it ends the call that waits, and unfinished files are removed then, too. While
 a disk is changed in place nothing is stopped; that does not take long.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from phd_daemon.host.signals import handled
 from phd_daemon.show import output
 from restore_core.errors import Stopped
 
@@ -35,7 +36,7 @@ class Interrupt:
             return
         if again:
             raise KeyboardInterrupt
-        output.complain("stopping; nothing half-made will stay")
+        output.complain("stopping; unfinished files are removed")
 
     def __call__(self) -> None:
         """Raises `Stopped` if a signal came."""
@@ -47,9 +48,5 @@ class Interrupt:
 def interruptible() -> Iterator[Interrupt]:
     """While this is open, signals take effect between two blocks and not within one."""
     interrupt = Interrupt()
-    before = {number: signal.signal(number, interrupt.on_signal) for number in _SIGNALS}
-    try:
+    with handled(_SIGNALS, interrupt.on_signal):
         yield interrupt
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

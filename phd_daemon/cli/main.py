@@ -82,7 +82,7 @@ def phd(context: click.Context, *, plain: bool, config: Path | None) -> int:
     """
     if context.invoked_subcommand is not None:
         if plain or config is not None:
-            raise click.UsageError("--plain is for the console alone, and --config goes after the name of a command", context)
+            raise click.UsageError("--plain is only for the console; write --config after the name of the command", context)
         return ExitCode.DONE
     if not plain and not (sys.stdin.isatty() and sys.stdout.isatty()):
         output.say(context.get_help())

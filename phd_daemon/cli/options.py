@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,13 +11,13 @@ import click
 
 from phd_daemon.cli.complete import files
 from phd_daemon.show import output
+from restore_core.naming import is_scsi_id, printable
 from restore_core.targets import TargetSet
 
 if TYPE_CHECKING:
     from phd_daemon.config.model import Config
 
 NO_TARGETS = "no targets: add [targets.NAME] to the settings (--config FILE, else $PHD_CONFIG, else /etc/phd/phd.toml)"
-_SCSI = re.compile(r"(?:ide|sata|nvme)?\d{2,4}\Z")
 
 
 class Command(click.Command):
@@ -62,8 +61,8 @@ full_option = click.option(
 
 
 def _scsi(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
-    if value is not None and not _SCSI.match(value):
-        raise click.BadParameter("write the id without its colon: 00 is 0:0, 010 is 0:10; other buses in front: sata00")
+    if value is not None and not is_scsi_id(value):
+        raise click.BadParameter(f"'{printable(value)}' is not an SCSI id; write 00 for 0:0, 010 for 0:10, sata00 for sata0:0")
     return value
 
 
@@ -107,4 +106,7 @@ def warn_if_nobody_serves(config: Config) -> None:
     from phd_daemon.spool.snapshot import nobody_serves
 
     if nobody_serves(config.queue.spool):
-        output.complain("no daemon is running on this spool: nothing will happen until 'phd daemon' is started")
+        spool = printable(str(config.queue.spool))
+        output.complain(
+            f"no daemon serves the spool {spool}: jobs wait until one does ('phd daemon', or systemctl start phd-daemon)"
+        )

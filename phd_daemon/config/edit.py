@@ -1,9 +1,8 @@
-"""Single settings written back into phd.toml: for `phd options` and the console, whose person did not open the file.
+"""Changes single settings in phd.toml, for `phd options` and the console.
 
-read the file > change one value in its text, comments and all > check the whole as the daemon will > write it at once, durably
-
-The change is refused, and the file untouched, where the new text would not be read as a good configuration that differs in this
-one value alone, and where the file is no longer as it was read. Owner and mode stay. A link is followed, not replaced.
+The file is read, one value is changed in its text, the new text is checked as the daemon checks it, and is written at once and
+durably. Comments, owner and mode stay; a link is followed. Nothing is written if the new text is not a valid configuration, if
+it differs in more than this value, or if the file has changed since it was read.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from typing import Any
 from phd_daemon.config.load import MAX_BYTES, parse_config, read_settings, what_is_wrong
 from phd_daemon.config.model import Config
 from phd_daemon.config.toml_text import NotToml, did_you_mean, parse_toml
+from phd_daemon.config.values import SECONDS
 from restore_core import durable
 from restore_core.errors import ConfigurationError, TryAgainLater, UsageError
 from restore_core.naming import printable
@@ -28,11 +28,10 @@ MANY_WORKERS = (
     "increase its MHz first, or it bogs down."
 )
 _MOST_DIGITS = 18
-_UNITS = ((7 * 86400, "w"), (86400, "d"), (3600, "h"), (60, "m"))
 
 
 class ValueKind(enum.Enum):
-    """How a person writes the value."""
+    """The kinds of values, each with the way a person writes it."""
 
     SWITCH = "on or off"
     NUMBER = "a whole number"
@@ -42,7 +41,7 @@ class ValueKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """One setting that may be changed from outside of an editor; `name` is `table.key` of phd.toml."""
+    """A setting that can be changed without an editor; `name` is `table.key` of phd.toml."""
 
     name: str
     kind: ValueKind
@@ -50,7 +49,7 @@ class Option:
 
     @property
     def keys(self) -> tuple[str, str]:
-        """Table and key."""
+        """The table and the key in it."""
         table, _, key = self.name.partition(".")
         return table, key
 
@@ -60,7 +59,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(name="queue.workers", kind=ValueKind.NUMBER, meaning="restores at once, 1 to 4"),
     Option(name="queue.purge_after", kind=ValueKind.DURATION, meaning="finished jobs and logs go after"),
     Option(name="queue.hung_after", kind=ValueKind.DURATION, meaning="a silent worker is stopped after"),
-    Option(name="replication.enabled", kind=ValueKind.SWITCH, meaning="restore by rule, by the clock"),
+    Option(name="replication.enabled", kind=ValueKind.SWITCH, meaning="restore by rule, at fixed times"),
     Option(name="replication.every", kind=ValueKind.DURATION, meaning="time from pass to pass"),
     Option(name="replication.default_datastore", kind=ValueKind.FOLDER, meaning="where preloaded rules restore to"),
     Option(name="replication.storm_limit", kind=ValueKind.NUMBER, meaning="more jobs a pass arrive held"),
@@ -79,41 +78,42 @@ class Setting:
 
 
 def find(name: str) -> Option:
-    """The option of this name. Raises `UsageError`."""
+    """Returns the option of this name. Raises `UsageError` if there is none."""
     found = next((option for option in OPTIONS if option.name == name), None)
     if found is None:
         near = did_you_mean(name, [option.name for option in OPTIONS])
         raise UsageError(
-            f"there is no option '{printable(name)}'{near}", remedy="'phd options' lists them; all other keys: edit phd.toml."
+            f"there is no option '{printable(name)}'{near}",
+            remedy="'phd options' lists them; change other keys in phd.toml.",
         )
     return found
 
 
 class SettingsFile:
-    """phd.toml as it was when it was read. Every change starts from that, and is refused if the file is another by then."""
+    """phd.toml as it was read. A change is refused if the file is not the same any more."""
 
     def __init__(self, config: Config) -> None:
-        """Read the file of these settings. Raises `ConfigurationError` where there is none, or it is no good any more."""
+        """Reads the file of these settings. Raises `ConfigurationError` if there is none, or it is not valid any more."""
         if config.source is None:
             raise ConfigurationError(
-                "there is no phd.toml, so there is nothing to change: the built-in defaults hold",
+                "there is no phd.toml to change: the defaults are used",
                 remedy="Copy the sample phd.toml to /etc/phd/phd.toml, or name your file with --config or $PHD_CONFIG.",
             )
         self.path = config.source
-        self._data = _read(Path(os.path.realpath(self.path)))
+        self._data = read_settings(Path(os.path.realpath(self.path)))
         self.config = parse_config(self._data, self.path)
 
     def settings(self) -> tuple[Setting, ...]:
-        """All options with their values, in the order of `OPTIONS`."""
+        """Returns all options with their values, in the order of `OPTIONS`."""
         tables, _ = parse_toml(self._data)
         return tuple(_setting(option, self.config, tables) for option in OPTIONS)
 
     def setting(self, option: Option) -> Setting:
-        """One of them."""
+        """Returns one option with its value."""
         return next(one for one in self.settings() if one.option is option)
 
     def refusal(self, option: Option, text: str) -> str | None:
-        """Why this cannot be the value; None if it can."""
+        """Returns why an option cannot have this value; None if it can."""
         table, key = option.keys
         try:
             return what_is_wrong({table: {key: _value(option, text)}}) or None
@@ -121,9 +121,9 @@ class SettingsFile:
             return f"{option.name}: {error}"
 
     def change(self, option: Option, text: str) -> tuple[str, ...]:
-        """Set one value; what a person should think about. Nothing is written where it has that value.
+        """Sets one value and returns warnings about it. Nothing is written if the option has that value already.
 
-        Raises `UsageError` for a value that cannot be, `ConfigurationError` for a file that this cannot change,
+        Raises `UsageError` for a value that is not allowed, `ConfigurationError` for a file that cannot be changed here,
         `TryAgainLater` if the file has changed since it was read, `OSError`.
         """
         table, key = option.keys
@@ -142,7 +142,7 @@ class SettingsFile:
     def _write(self, new: bytes) -> None:
         real = os.path.realpath(self.path)
         with open(real, "rb") as file:
-            # Two of us at once: the second finds the lock taken, or another file under the name.
+            # Of two changes at once, the second finds the lock taken, or another file under the name.
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -153,15 +153,8 @@ class SettingsFile:
             durable.write_whole(real, new, like=seen)
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return read_settings(path)
-    except OSError as error:
-        raise ConfigurationError(f"{printable(str(path))}: {error.strerror or error}") from error
-
-
 def _changed(data: bytes, table: str, key: str, value: object) -> bytes:
-    """The text with one value set. tomlkit keeps comments, order and spaces; what it made is read again with the real reader."""
+    """Returns the text with one value set. tomlkit keeps comments, order and spaces; `parse_toml` reads the result again."""
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
@@ -177,19 +170,19 @@ def _changed(data: bytes, table: str, key: str, value: object) -> bytes:
             raise NotToml("the change would touch other values", 0)
     except (TOMLKitError, NotToml) as error:
         raise ConfigurationError(
-            f"phd.toml is written in a way in which {table}.{key} cannot be changed from here: {error}",
+            f"{table}.{key} cannot be changed from here, because of the way phd.toml is written: {error}",
             remedy="Change it with an editor.",
         ) from error
     return new
 
 
 def _value(option: Option, text: str) -> object:
-    """As TOML has it. Raises `ValueError`."""
+    """Returns the value for TOML. Raises `ValueError` for text that is not of this kind."""
     text = text.strip()
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"'{printable(text)}' holds bytes that are no text (UTF-8), which phd.toml must be") from None
+        raise ValueError(f"'{printable(text)}' holds bytes that are not UTF-8, which phd.toml cannot hold") from None
     match option.kind:
         case ValueKind.SWITCH:
             words = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}
@@ -211,7 +204,7 @@ def _setting(option: Option, config: Config, tables: Mapping[str, Any]) -> Setti
     if option.kind is ValueKind.SWITCH:
         text = "on" if value else "off"
     elif option.kind is ValueKind.DURATION:
-        text = next((f"{value // unit}{letter}" for unit, letter in _UNITS if value % unit == 0), f"{value}s")
+        text = next(f"{value // SECONDS[unit]}{unit}" for unit in "wdhms" if value % SECONDS[unit] == 0)
     return Setting(option=option, value=text, in_file=key in tables.get(table, {}))
 
 
@@ -222,13 +215,13 @@ def _warnings(option: Option, config: Config) -> tuple[str, ...]:
     if option.name == "replication.default_datastore":
         if folder.parent not in config.datastores.roots:
             roots = ", ".join(printable(str(root)) for root in config.datastores.roots)
-            return (f"{printable(str(folder))} is no datastore: jobs go to a direct child of {roots} only",)
+            return (f"{printable(str(folder))} is not a datastore: a datastore is a folder directly in {roots}",)
         if not folder.is_dir():
-            return (f"{printable(str(folder))} is not there now",)
+            return (f"{printable(str(folder))} does not exist now",)
     return ()
 
 
 def _changed_meanwhile(path: Path) -> TryAgainLater:
     return TryAgainLater(
-        f"{printable(str(path))} has changed since it was read: nothing was written", remedy="Look at it, and set the value again."
+        f"{printable(str(path))} has changed since it was read: nothing was written", remedy="Read it, and set the value again."
     )

@@ -1,15 +1,13 @@
-"""From phd.toml to `Config`, or to one error that lists every problem with file, line, key and what to write instead."""
+"""Reads phd.toml into a `Config`, or raises one error that lists all problems: file, line, key and what to write instead."""
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-# We use no plugins of pydantic; to look for some it reads the metadata of every installed package, 6 ms at each start.
+# We use no plugins of pydantic. To look for them it reads the metadata of all installed packages: 6 ms at each start.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 from pydantic import BaseModel, ValidationError
@@ -17,16 +15,18 @@ from pydantic_core import ErrorDetails
 
 from phd_daemon.config.model import DEFAULT_PATH, Config, ConfigFile, SubmitterLimits, TargetTable, from_file
 from phd_daemon.config.toml_text import KeyPath, NotToml, did_you_mean, key_lines, line_of, parse_toml
+from restore_core.durable import read_plain
 from restore_core.errors import ConfigurationError
 from restore_core.naming import printable
 
 MAX_BYTES = 1 << 20
-_REMEDY = "Mend the file; every key is explained in the sample phd.toml."
+_REMEDY = "Correct the file; the sample phd.toml explains each key."
 _NAMED_TABLES: Mapping[str, type[BaseModel]] = {"targets": TargetTable, "submitters": SubmitterLimits}
 _PLAIN = {
     "bool_type": "must be true or false",
     "int_type": "must be a whole number",
     "string_type": "must be a text in quotes",
+    "tuple_type": 'must be a list, like ["a", "b"]',
     "dict_type": "must be a table",
     "mapping_type": "must be a table",
     "model_type": "must be a table",
@@ -36,35 +36,35 @@ _PLAIN = {
 
 
 def load_config(path: Path | None) -> Config:
-    """The settings of `path`, else of $PHD_CONFIG, else of /etc/phd/phd.toml, else the built-in defaults.
+    """Returns the settings of `path`, else of $PHD_CONFIG, else of /etc/phd/phd.toml, else the defaults.
 
-    Raises `ConfigurationError` with all problems at once, also for a named file that cannot be read.
+    Raises `ConfigurationError` with all problems, also for a named file that cannot be read.
     """
     named = path or (Path(os.environ["PHD_CONFIG"]) if os.environ.get("PHD_CONFIG") else None)
     source = named or DEFAULT_PATH
     try:
         data = read_settings(source)
-    except FileNotFoundError:
-        if named is None:
+    except ConfigurationError as error:
+        if named is None and isinstance(error.__cause__, FileNotFoundError):
             return from_file(ConfigFile(), None)
-        raise _unreadable(source, "there is no such file") from None
-    except OSError as error:
-        raise _unreadable(source, error.strerror or str(error)) from error
-    if len(data) > MAX_BYTES:
-        raise _unreadable(source, f"larger than {MAX_BYTES} bytes; that is not a configuration")
+        raise
     return parse_config(data, source.absolute())
 
 
 def read_settings(path: Path) -> bytes:
-    """The bytes of a file, one more than `MAX_BYTES` at most. Raises `OSError`, also for a FIFO and the like, which could hang."""
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "is no regular file")
-        return file.read(MAX_BYTES + 1)
+    """Returns the bytes of a phd.toml. Raises `ConfigurationError` if it is missing, too large, or cannot be read."""
+    try:
+        data = read_plain(path, MAX_BYTES + 1)
+    except OSError as error:
+        why = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
+        raise _unreadable(path, why) from error
+    if len(data) > MAX_BYTES:
+        raise _unreadable(path, f"larger than {MAX_BYTES} bytes: that is not a configuration")
+    return data
 
 
 def parse_config(data: bytes, source: Path) -> Config:
-    """The settings in the bytes of a phd.toml; `source` stands in the messages."""
+    """Returns the settings in the bytes of a phd.toml; messages name `source` as its path. Raises `ConfigurationError`."""
     name = printable(str(source))
     try:
         tables, text = parse_toml(data)
@@ -73,12 +73,12 @@ def parse_config(data: bytes, source: Path) -> Config:
     try:
         return from_file(ConfigFile.model_validate(tables), source)
     except ValidationError as error:
-        # `from None`: pydantic's own text shows the values, and a value may be a password in the wrong place.
+        # `from None`: pydantic's own text shows the values, and one may be a password in the wrong place.
         raise ConfigurationError(_list_problems(name, error.errors(include_url=False), key_lines(text)), remedy=_REMEDY) from None
 
 
 def what_is_wrong(tables: Mapping[str, Any]) -> str:
-    """What is wrong with these tables, as one line without a place; empty if nothing is. For values that stand in no file yet."""
+    """Returns what is wrong with these tables, in one line that names no file; empty if nothing is."""
     try:
         ConfigFile.model_validate(tables)
     except ValidationError as error:
@@ -106,12 +106,14 @@ def _sentence(error: ErrorDetails, location: tuple[str | int, ...]) -> str:
             return f"must be at least {context['ge']}"
         case "less_than_equal":
             return f"must be at most {context['le']}"
+        case "literal_error":
+            return f"must be {context['expected']}, or left out".replace("'", '"')
         case kind:
             return _PLAIN.get(kind, error["msg"])
 
 
 def _keys_at(table: tuple[Any, ...]) -> Iterable[str]:
-    """The keys that may stand in a table of the file."""
+    """Returns the keys that a table of the file may have."""
     if not table:
         return ConfigFile.model_fields
     named = _NAMED_TABLES.get(str(table[0]))

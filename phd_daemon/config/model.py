@@ -1,6 +1,6 @@
-"""The keys of phd.toml with their defaults, and `Config`, what the rest of the program sees of them.
+"""The keys of phd.toml with their defaults, and `Config`, the settings as the rest of the program uses them.
 
-Nothing here reads a file. Durations are seconds, rates bytes a second, all objects are frozen.
+Nothing here reads a file. Durations are in seconds, rates in bytes a second; all objects are frozen.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -25,14 +25,13 @@ from phd_daemon.config.values import (
     TargetName,
     TargetUrl,
     Timezone,
-    TlsVersion,
 )
 from restore_core.targets.base import TargetSpec
 from restore_core.targets.kinds import wrong_options
 
 DEFAULT_PATH = Path("/etc/phd/phd.toml")
 _CREDENTIALS = "CREDENTIALS_DIRECTORY"
-"""Where systemd puts what LoadCredential= names, for the service alone (systemd.exec(5))."""
+"""Names the folder in which systemd puts the secrets of LoadCredential= for this service (systemd.exec(5))."""
 
 
 class _Table(BaseModel):
@@ -40,14 +39,14 @@ class _Table(BaseModel):
 
 
 class SubmitterLimits(_Table):
-    """`[submitters.NAME]`: how one submitter is narrowed. No `destinations` means every datastore."""
+    """`[submitters.NAME]`: what one submitter may do. No `destinations` means all datastores."""
 
     destinations: PathList = ()
     overwrite: bool = False
 
 
 class QueueTable(_Table):
-    """`[queue]` as it stands in the file."""
+    """`[queue]` as it is in the file."""
 
     enabled: bool = True
     spool: AbsolutePath = Path("/etc/phd/restore")
@@ -58,7 +57,7 @@ class QueueTable(_Table):
 
 
 class Queue(QueueTable):
-    """`[queue]` with the limits of `[submitters.NAME]`; names are users or `@group`."""
+    """`[queue]`, with the limits of `[submitters.NAME]` by name; a name is a user or `@group`."""
 
     submitter_limits: Mapping[str, SubmitterLimits] = {}
 
@@ -91,7 +90,7 @@ class Datastores(_Table):
 class Backup(_Table):
     """`[backup]`."""
 
-    staging_dir: AbsolutePath = Path("/var/tmp")  # noqa: S108  room for big files that survive a reboot
+    staging_dir: AbsolutePath = Path("/var/tmp")  # noqa: S108  has space for big files, which survive a reboot
 
 
 class TargetTable(_Table):
@@ -102,7 +101,7 @@ class TargetTable(_Table):
     password_file: AbsolutePath | None = None
     known_hosts: AbsolutePath | None = None
     ca_file: AbsolutePath | None = None
-    tls_max: TlsVersion | None = None
+    tls_max: Literal["1.2"] | None = None
     timezone: Timezone = "UTC"
     bandwidth: BytesPerSecond = 0
 
@@ -116,23 +115,12 @@ class TargetTable(_Table):
         return self
 
     def spec(self, name: str, staging_dir: Path) -> TargetSpec:
-        """The same for the library. A target without a secret of its own takes the service's credential of its name."""
-        password_file = self.password_file
+        """Returns these settings for restore_core. A target without a secret takes the service's credential of its name."""
+        values: dict[str, Any] = {key: str(value) if isinstance(value, Path) else value for key, value in self}
         credentials = os.environ.get(_CREDENTIALS)
-        if credentials and not self.key_file and not password_file and os.path.isfile(os.path.join(credentials, name)):
-            password_file = Path(credentials, name)
-        return TargetSpec(
-            name=name,
-            url=self.url,
-            timezone=self.timezone,
-            key_file=str(self.key_file) if self.key_file else None,
-            password_file=str(password_file) if password_file else None,
-            known_hosts=str(self.known_hosts) if self.known_hosts else None,
-            ca_file=str(self.ca_file) if self.ca_file else None,
-            tls_max=self.tls_max,
-            bandwidth=self.bandwidth,
-            staging_dir=str(staging_dir),
-        )
+        if credentials and not self.key_file and not self.password_file and os.path.isfile(os.path.join(credentials, name)):
+            values["password_file"] = os.path.join(credentials, name)
+        return TargetSpec(name=name, staging_dir=str(staging_dir), **values)
 
 
 class ConfigFile(_Table):
@@ -150,7 +138,7 @@ class ConfigFile(_Table):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """What phd.toml says. `source` is the file it came from, None for the built-in defaults."""
+    """The settings as the program uses them. `source` is their file, None for the defaults."""
 
     source: Path | None
     state_dir: Path
@@ -163,25 +151,19 @@ class Config:
 
     @property
     def catalog_folder(self) -> Path:
-        """Where the catalog's cache lies; it may be deleted at any time."""
+        """The folder of the catalog's cache; it may be deleted at any time."""
         return self.state_dir / "catalog"
 
 
 def from_file(file: ConfigFile, source: Path | None) -> Config:
-    """The settings in the shape the program uses."""
-    return Config(
-        source=source,
-        state_dir=file.state_dir,
-        queue=Queue.model_construct(**dict(file.queue), submitter_limits=dict(file.submitters)),
-        replication=file.replication,
-        index=file.index,
-        datastores=file.datastores,
-        backup=file.backup,
-        targets=tuple(table.spec(name, file.backup.staging_dir) for name, table in file.targets.items()),
-    )
+    """Returns the settings as the program uses them."""
+    tables = dict(file)
+    tables["queue"] = Queue.model_construct(**dict(file.queue), submitter_limits=dict(tables.pop("submitters")))
+    tables["targets"] = tuple(table.spec(name, file.backup.staging_dir) for name, table in file.targets.items())
+    return Config(source=source, **tables)
 
 
 def needs_restart(old: Config, new: Config) -> tuple[str, ...]:
-    """The keys that differ and that a running daemon cannot take over: its lock and its queue lie in those folders."""
+    """Returns the changed keys that need a restart of the daemon: its lock and its queue are in those folders."""
     changed = {"queue.spool": old.queue.spool != new.queue.spool, "state_dir": old.state_dir != new.state_dir}
     return tuple(key for key, differs in changed.items() if differs)

@@ -1,7 +1,7 @@
-"""What can be said about a TOML file that a person wrote: its syntax errors, the line of each key, the key that was meant.
+"""Parses TOML files, and helps with messages about them: the line of each key, and the key that a person may have meant.
 
-`tomllib` gives a line for syntax errors only, and no line at all for a key that parsed well but means nothing. `key_lines`
-finds those lines in the text of a file that already parsed; it is a help for messages and decides nothing.
+`tomllib` gives a line only for a syntax error, and none for a key that is not known. `key_lines` finds the lines of keys in a
+text that `tomllib` has parsed; only messages use them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ KeyPath = tuple[str, ...]
 
 
 class NotToml(ValueError):
-    """The text is not TOML; `line` is 1-based, 0 when the parser does not know it."""
+    """The text is not TOML; `line` counts from 1, and is 0 where the parser does not say it."""
 
     def __init__(self, message: str, line: int) -> None:
         super().__init__(message)
@@ -33,7 +33,7 @@ class NotToml(ValueError):
 
 
 def parse_toml(data: bytes) -> tuple[dict[str, Any], str]:
-    """The tables of a TOML file, and its text. A byte order mark at the start is allowed. Raises `NotToml`."""
+    """Returns the tables of a TOML file, and its text. A byte order mark at the start is allowed. Raises `NotToml`."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -51,10 +51,10 @@ def parse_toml(data: bytes) -> tuple[dict[str, Any], str]:
 
 
 def key_lines(text: str) -> dict[KeyPath, int]:
-    """The 1-based line of each table and key of a text that is valid TOML."""
+    """Returns the line of each table and key of a text that is valid TOML; lines count from 1."""
     lines: dict[KeyPath, int] = {}
     table: KeyPath = ()
-    quote = ""  # the delimiter of the multi-line string we are in
+    quote = ""  # the delimiter of the multi-line string that this line is in
     for number, line in enumerate(text.splitlines(), start=1):
         if quote:
             quote = "" if quote in line else quote
@@ -71,13 +71,13 @@ def key_lines(text: str) -> dict[KeyPath, int]:
 
 
 def line_of(path: Iterable[str | int], lines: Mapping[KeyPath, int]) -> int:
-    """The line of a key, or of the innermost table round it that stands in the file; 0 if none does."""
+    """Returns the line of a key, else of the innermost table around it that is in the file, else 0."""
     keys = tuple(part for part in path if isinstance(part, str))
     return next((lines[keys[:length]] for length in range(len(keys), 0, -1) if keys[:length] in lines), 0)
 
 
 def did_you_mean(key: str, known: Iterable[str]) -> str:
-    """` (did you mean 'x'?)` for the nearest known word, or nothing."""
+    """Returns ` (did you mean 'x'?)` for the most similar known word; empty if none is similar."""
     near = difflib.get_close_matches(key, list(known), n=1)
     return f" (did you mean '{near[0]}'?)" if near else ""
 

@@ -1,6 +1,6 @@
-"""The kinds of values in phd.toml: durations, rates, paths, modes, names. Each is checked here and becomes a plain type.
+"""The types of values in phd.toml: durations, rates, paths, modes, names. pydantic calls these checks for each value.
 
-A check raises `ValueError` with a text that ends the sentence "KEY: ...". No text holds a URL that could carry a password.
+A check returns a plain type, or raises `ValueError` with a text that follows "KEY: ". No text shows a URL: it may hold a password.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from restore_core.naming import printable
 from restore_core.targets.kinds import check_url
 
 _DURATION = re.compile(r"(\d{1,9})([smhdw])\Z")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _RATE = re.compile(r"(\d{1,9})(?:(k|M|G)(i)?B/s)?\Z")
 _POWERS = {None: 0, "k": 1, "M": 2, "G": 3}
 _MODE = re.compile(r"0?[0-7]{3}\Z")
@@ -34,15 +34,15 @@ def _text(value: object) -> str:
 
 
 def duration(value: object) -> int:
-    """`"90s"`, `"15m"`, `"1h"`, `"30d"`, `"2w"` -> seconds."""
+    """Returns seconds: `"90s"`, `"15m"`, `"1h"`, `"30d"`, `"2w"`."""
     match = _DURATION.match(_text(value))
     if match is None or int(match[1]) == 0:
         raise ValueError('must be a number and one of s, m, h, d, w, like "30d", and more than 0')
-    return int(match[1]) * _SECONDS[match[2]]
+    return int(match[1]) * SECONDS[match[2]]
 
 
 def rate(value: object) -> int:
-    """`"40MB/s"`, `"512KiB/s"` -> bytes a second; `"0"` is no limit. kB is 1000 bytes, KiB 1024."""
+    """Returns bytes a second: `"40MB/s"`, `"512KiB/s"`; `"0"` is no limit. kB is 1000 bytes, KiB 1024."""
     text = _text(value).replace("K", "k")
     match = _RATE.match(text)
     if match is None or (match[2] is None and text != "0"):
@@ -51,7 +51,7 @@ def rate(value: object) -> int:
 
 
 def mode(value: object) -> int:
-    """`"0600"` -> 0o600."""
+    """Returns 0o600 for `"0600"`."""
     text = _text(value)
     if not _MODE.match(text) or int(text, 8) & 0o600 != 0o600:
         raise ValueError('must be an octal mode with read and write for the owner, like "0600"')
@@ -59,64 +59,44 @@ def mode(value: object) -> int:
 
 
 def absolute_path(value: object) -> Path:
-    """An absolute path without `..`."""
+    """Returns an absolute path without `..`."""
     path = value if isinstance(value, Path) else Path(_text(value))
     if not path.is_absolute() or ".." in path.parts or "\0" in str(path):
         raise ValueError("must be a path that starts with / and holds no '..'")
     if len(os.fsencode(path)) > _LONGEST_PATH or any(len(os.fsencode(part)) > _LONGEST_NAME for part in path.parts):
-        raise ValueError(
-            f"is too long: no system takes a path of more than {_LONGEST_PATH} bytes, or a name of more than {_LONGEST_NAME}"
-        )
+        raise ValueError(f"is too long: a path has at most {_LONGEST_PATH} bytes, and a name in it at most {_LONGEST_NAME}")
     return path
 
 
-def root(value: object) -> Path:
-    """A folder whose direct children are datastores."""
-    path = absolute_path(value)
+def root(path: Path) -> Path:
+    """Returns a folder whose direct children are datastores."""
     if path == Path("/"):
         raise ValueError("must not be /: every folder of the machine would be a datastore")
     return path
 
 
-def _list(value: object) -> tuple[object, ...]:
-    if not isinstance(value, list | tuple):
-        raise ValueError('must be a list, like ["a", "b"]')  # noqa: TRY004  see _text
-    return tuple(value)
-
-
-def submitter(value: object) -> str:
-    """A user's name, or `@group`."""
-    text = _text(value)
+def submitter(text: str) -> str:
+    """Returns a user's name, or `@group`."""
     if not _SUBMITTER.match(text):
-        raise ValueError(f"{printable(text)!r} is neither a user's name nor @group")
+        raise ValueError(f"{printable(text)!r} is not a user's name or @group")
     return text
 
 
-def target_name(value: object) -> str:
-    """The NAME of `[targets.NAME]`."""
-    text = _text(value)
+def target_name(text: str) -> str:
+    """Returns the NAME of `[targets.NAME]`."""
     if not _TARGET.match(text):
         raise ValueError("a target's name is made of a-z, 0-9, - and _, and starts with a letter")
     return text
 
 
-def target_url(value: object) -> str:
-    """The URL of a target of a known kind, never one with a password inside."""
-    text = _text(value)
+def target_url(text: str) -> str:
+    """Returns the URL of a target of a known kind; one with a password inside is refused."""
     check_url(text)
     return text
 
 
-def tls_version(value: object) -> str:
-    """The one limit that is of use: some servers fail with TLS 1.3 where they demand that sessions are reused."""
-    if value != "1.2":
-        raise ValueError('must be "1.2", or left out')
-    return "1.2"
-
-
-def timezone(value: object) -> str:
-    """A zone of the machine's database, like `Europe/Vienna`."""
-    text = _text(value)
+def timezone(text: str) -> str:
+    """Returns a time zone that this machine knows, like `Europe/Vienna`."""
     try:
         ZoneInfo(text)
     except (KeyError, ValueError, OSError) as error:
@@ -128,12 +108,11 @@ Seconds = Annotated[int, BeforeValidator(duration)]
 BytesPerSecond = Annotated[int, BeforeValidator(rate)]
 Mode = Annotated[int, BeforeValidator(mode)]
 AbsolutePath = Annotated[Path, BeforeValidator(absolute_path)]
-PathList = Annotated[tuple[AbsolutePath, ...], BeforeValidator(_list)]
-Root = Annotated[Path, BeforeValidator(root)]
-RootList = Annotated[tuple[Root, ...], BeforeValidator(_list), Field(min_length=1)]
-Submitter = Annotated[str, BeforeValidator(submitter)]
-SubmitterList = Annotated[tuple[Submitter, ...], BeforeValidator(_list)]
-TargetName = Annotated[str, BeforeValidator(target_name)]
-TargetUrl = Annotated[str, BeforeValidator(target_url)]
-TlsVersion = Annotated[str, BeforeValidator(tls_version)]
-Timezone = Annotated[str, BeforeValidator(timezone)]
+PathList = Annotated[tuple[AbsolutePath, ...], Field(strict=False)]  # TOML has lists, and a strict tuple is no list
+Root = Annotated[AbsolutePath, AfterValidator(root)]
+RootList = Annotated[tuple[Root, ...], Field(strict=False, min_length=1)]
+Submitter = Annotated[str, AfterValidator(submitter)]
+SubmitterList = Annotated[tuple[Submitter, ...], Field(strict=False)]
+TargetName = Annotated[str, AfterValidator(target_name)]
+TargetUrl = Annotated[str, AfterValidator(target_url)]
+Timezone = Annotated[str, AfterValidator(timezone)]

@@ -10,16 +10,16 @@ import datetime as dt
 import enum
 import urllib.parse
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 
 from phd_daemon.console.face import Choice, Face, Row
 from phd_daemon.console.menus import call, waited
 from phd_daemon.console.session import Session
 from phd_daemon.console.steps import Went, on_if, take
-from phd_daemon.operations.backups import Maps, search
-from phd_daemon.operations.chosen_backup import BackupFacts, read_facts
+from phd_daemon.operations.backups import Backups, Maps, search
 from phd_daemon.operations.groups import VERSION_2, Group, by_day, by_machine, by_vmdk, machine_of, newest_first, proposed
+from phd_daemon.operations.restore import BackupFacts, read_facts
 from phd_daemon.show import output
 from phd_daemon.show.archives import type_of
 from phd_daemon.show.output import counted
@@ -48,19 +48,10 @@ class _Again(enum.Enum):
     AGAIN = "look at the targets again"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackupList:
-    """All backups on the targets, newest first, and a text that says when each target was looked at."""
-
-    entries: tuple[CatalogEntry, ...]
-    maps: Maps
-    seen: tuple[str, ...]
-
-
 class _Browse:
     """The steps, and what was chosen in them. `groups` makes the rows of the first list."""
 
-    held: BackupList
+    held: Backups  # newest first
     group: Group
     day: Group
 
@@ -78,7 +69,7 @@ class _Browse:
             again: Row[Group | _Again] = Row(cells=("Look at the backup targets again",), value=_Again.AGAIN, key="i")
             rows: list[Row[Group | _Again]] = [*self._groups(self.held.entries), again]
             start = 0 if len(rows) == 2 else None
-            choice = Choice(title=title, rows=rows, columns=columns, intro=self.held.seen, help=_GROUPS_HELP, start=start)
+            choice = Choice(title=title, rows=rows, columns=columns, intro=seen(self.held.targets), help=_GROUPS_HELP, start=start)
             chosen = self._face.choose(choice)
             if isinstance(chosen, Group):
                 self.group = chosen
@@ -113,15 +104,15 @@ class _Browse:
         if not config.targets:
             raise ConfigurationError("no backup target is configured", remedy="Add [targets.NAME] to phd.toml.")
 
-        def work() -> BackupList:
+        def work() -> Backups:
             found = search(config, kind=self._only, look=look)
-            return BackupList(entries=newest_first(found.entries), maps=found.maps, seen=seen(found.targets))
+            return replace(found, entries=newest_first(found.entries))
 
         held = waited("Looking at the backup targets", work, self._face, self._session)
         if held is None:
             return False
         if not held.entries:
-            what = "; ".join(held.seen)
+            what = "; ".join(seen(held.targets))
             raise ArchiveAbsent(f"no backups were found: {what}", remedy="'phd targets' shows which targets answer.")
         self.held = held
         return True

@@ -15,8 +15,8 @@ from phd_daemon.console.menus import waited
 from phd_daemon.console.session import Session
 from phd_daemon.console.steps import Step, Went, on_if
 from phd_daemon.operations import places
-from phd_daemon.operations.chosen_backup import BackupFacts
 from phd_daemon.operations.places import Datastore, Place
+from phd_daemon.operations.restore import BackupFacts
 from phd_daemon.show import output
 from restore_core.naming import printable, unescape_name
 

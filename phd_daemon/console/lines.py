@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from rich.cells import cell_len, chop_cells, set_cell_size
+from rich.cells import chop_cells, set_cell_size
 
 from phd_daemon.show.output import harmless
+from phd_daemon.show.table import width_of
 
 _TAB = 8
 _LEAST = 12
@@ -15,11 +16,6 @@ _LEAST = 12
 def one_line(text: str) -> str:
     """One line without control characters."""
     return harmless(text.expandtabs(_TAB))
-
-
-def width_of(text: str) -> int:
-    """The cells a line takes."""
-    return len(text) if text.isascii() else cell_len(text)
 
 
 def fit(text: str, width: int) -> str:

@@ -19,6 +19,7 @@ from typing import TypeVar
 from phd_daemon.console.face import Choice, Face, Page, Question, WorkControl
 from phd_daemon.console.numbered_list import ESCAPE, Numbered, Said, View, first_view, numbered, page, understood
 from phd_daemon.console.watched import Watched
+from phd_daemon.host.signals import handled
 from phd_daemon.show import output
 from phd_daemon.show.live import redraw
 
@@ -128,15 +129,14 @@ class NumberedFace:
         """Runs the work in a thread of its own, so that a question can be asked while it goes on."""
         self._head(title, ("^C asks whether to stop.",))
         presses = _Presses()
-        before = signal.signal(signal.SIGINT, presses.on_interrupt)
         try:
-            watched = Watched(work, redraw=redraw if output.on_a_terminal() else None, say=output.say)
-            while not watched.ended(within=0.1):
-                if presses.pressed and not watched.asked:
-                    presses.pressed = False
-                    self._ask_to_stop(watched, presses)
+            with handled((signal.SIGINT,), presses.on_interrupt):
+                watched = Watched(work, redraw=redraw if output.on_a_terminal() else None, say=output.say)
+                while not watched.ended(within=0.1):
+                    if presses.pressed and not watched.asked:
+                        presses.pressed = False
+                        self._ask_to_stop(watched, presses)
         finally:
-            signal.signal(signal.SIGINT, before)
             _forget_what_was_typed()
         return watched.result()
 
@@ -167,7 +167,7 @@ class NumberedFace:
         _forget_what_was_typed()
         try:
             presses.asking = True
-            answer = self._line("Stop it? Nothing half-made will stay. yes or [N]o: ")
+            answer = self._line("Stop it? Unfinished files are removed. yes or [N]o: ")
             presses.asking = False
         except KeyboardInterrupt:
             answer = None

@@ -18,6 +18,7 @@ from types import FrameType
 from phd_daemon.console.face import WAITED_FOR, Face, NoScreen
 from phd_daemon.console.menus import console
 from phd_daemon.console.session import Session
+from phd_daemon.host.signals import handled
 from phd_daemon.show import output
 from restore_core.errors import ExitCode, Stopped
 
@@ -91,9 +92,5 @@ def ended_by_signals(session: Session) -> Iterator[None]:
         if not session.busy:
             raise Stopped("the console was ended from outside")
 
-    before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
-    try:
+    with handled(_SIGNALS, on_signal):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

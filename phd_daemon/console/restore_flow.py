@@ -1,28 +1,35 @@
-"""Restore through the console: backup, header, Full, place, start. Each question can be left, one step back."""
+"""Restore through the console: backup, header, Full, place, start. Each question can be left, one step back.
+
+A restore goes into the queue, or runs here in the foreground while a face shows how far it is. `phd restore` does the same.
+"""
 
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 from phd_daemon.console.choose_backup import browse_machines, browse_vmdks, read_header, summary
 from phd_daemon.console.choose_place import PlaceSteps
-from phd_daemon.console.face import Choice, Face, Page, Row
+from phd_daemon.console.face import Choice, Face, Page, Row, WorkControl
 from phd_daemon.console.menus import queue_state, waited
-from phd_daemon.console.restore_here import restore_here
 from phd_daemon.console.session import Session
 from phd_daemon.console.steps import Went, on_if, take
-from phd_daemon.operations.chosen_backup import BackupFacts, fulls_of
-from phd_daemon.operations.restore import request_for
+from phd_daemon.host.datastores import readable_record
+from phd_daemon.operations.restore import BackupFacts, fulls_of, request_for, restore
 from phd_daemon.operations.submit import submit
 from phd_daemon.show import output
-from phd_daemon.show.live import header_block
+from phd_daemon.show.live import FullLine, LiveLine, LiveReport, done_line, header_block
+from phd_daemon.show.progress import delta_line
 from phd_daemon.spool.control_file import ControlFile
 from restore_core.catalog import CatalogEntry
+from restore_core.errors import Stopped
 from restore_core.naming import printable
+from restore_core.restore.extras import restore_vmx
 from restore_core.restore.fulls.candidates import Candidate
-from restore_core.restore.request import RestoreOptions, RestoreRequest, VmxChoice
+from restore_core.restore.request import RestoreOptions, RestoreOutcome, RestoreRequest, VmxChoice
 from restore_core.targets.base import ArchiveRef
 
+_REDRAW_EVERY = 0.1
 _FULL_COLUMNS = ("", "TARGET", "SIZE", "DATE", "FULL", "")
 _FULL_HELP = """\
 A Delta holds what changed since its Full. The one with * was compared with the map in the Delta: its id, its size and some of its
@@ -159,3 +166,42 @@ def _full_row(one: Candidate, *, first: bool) -> Row[tuple[ArchiveRef | None]]:
     cells = (mark, one.ref.target, output.size(one.size), date, printable(one.ref.name), why)
     left = first and one.proven  # which Full is taken is left to the restore, which goes on with another if this one breaks
     return Row(cells=cells, value=(None if left else one.ref,), refused="" if one.proven else one.why)
+
+
+def restore_here(request: RestoreRequest, backup: BackupFacts, face: Face, session: Session) -> None:
+    """Returns when it is done; raises `Stopped` after ^C, or when the terminal went away. Unfinished files are removed then."""
+    is_full = backup.is_full
+
+    def work(control: WorkControl) -> RestoreOutcome:
+        def go_on() -> None:
+            if control.asked or session.leaving.is_set():
+                raise Stopped("stopped: nothing was left behind")
+
+        told = LiveReport(FullLine() if is_full else delta_line, LiveLine(control.note, control.report, _REDRAW_EVERY))
+        try:
+            return restore(request, session.targets, is_full=is_full, reporter=told, stop=go_on)
+        finally:
+            told.close()
+
+    title = header_block(request, session.targets.specs, is_full=is_full)[-1]
+    with session.working():
+        outcome = face.watch(title, work)
+    face.show(Page(title="Restored", lines=[done_line(outcome, is_full=is_full)]))
+    if backup.has_vmx:
+        offer_vmx(backup, request.destination.parent, face, session)
+
+
+def offer_vmx(backup: BackupFacts, folder: Path, face: Face, session: Session) -> None:
+    """Asks about the VMX after a Delta was restored, as Seed did. It is the copy from the backup."""
+    lines = [
+        f"It is written to {printable(str(folder))}, as it was when the backup was made.",
+        "Its paths and settings are not changed.",
+    ]
+    if face.confirm("Restore the VMX file also?", lines, default=False):
+        put_vmx(backup.entry, folder, face, session)
+
+
+def put_vmx(entry: CatalogEntry, folder: Path, face: Face, session: Session) -> None:
+    """Writes the VMX of a backup into a folder, never over a file that is there."""
+    written = restore_vmx(entry.ref, session.targets, folder, readable_record(session.config))
+    face.show(Page(title="VMX restored", lines=[f"{printable(str(written))}: check its paths and settings before you use it"]))

@@ -6,40 +6,35 @@ Everything here is what `phd rules edit`, `load` and `check` and `phd replicate`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from phd_daemon.console.face import Choice, Face, Page, Row
 from phd_daemon.console.menus import queue_state
 from phd_daemon.console.session import Session
-from phd_daemon.operations.editor import edit_file
-from phd_daemon.operations.rules import preview as preview_pass
-from phd_daemon.operations.rules import troubles
+from phd_daemon.operations.rules import edit_file, troubles
 from phd_daemon.replication import one_pass
+from phd_daemon.replication.pass_record import Pass
 from phd_daemon.replication.rules_edit import CheckedRules, CopyAnswer, preload_rules
 from phd_daemon.replication.rules_edit import edit as edit_rules
 from phd_daemon.show.output import counted
-from phd_daemon.show.rules import LINE_TITLES, holds, line_rows, no_rules
+from phd_daemon.show.rules import LINE_TITLES, edited, line_rows, no_rules
 from restore_core.naming import printable
-
-if TYPE_CHECKING:
-    from phd_daemon.replication.pass_record import Pass
 
 _MOST_PROBLEMS = 8
 _COLUMNS = ("LINE", "DISK", "WHAT", "LAG", "TO")  # where a line is not valid, the last one says why
 _HELP = """\
 One row for each line of vmdks.auto: what a pass does with it, and how far its replica lags behind the backup that the rule asks
-for. Choose a row for all its details. A line that is wrong disables itself only."""
+for. Choose a row for all its details. A wrong line is not followed, and the others are."""
 
 
 def edit(face: Face, session: Session) -> None:
     """Opens a copy of the rules in the person's editor; the copy replaces the file once it was checked."""
-    path = printable(str(session.config.replication.rules))
 
     def decide(checked: CheckedRules) -> CopyAnswer:
         return _decide(face, checked)
 
     done = edit_rules(session.config, editor=lambda copy: face.lend(lambda: edit_file(copy)), decide=decide)
-    line = f"{path}: {holds(done.checked.rules, len(done.checked.problems))}" if done.installed else f"{path}: nothing was changed"
+    checked = done.checked
+    line = edited(session.config.replication.rules, checked.rules, len(checked.problems), installed=done.installed)
     face.show(Page(title="Edit vmdks.auto", lines=[line]))
 
 
@@ -49,7 +44,7 @@ def _decide(face: Face, checked: CheckedRules) -> CopyAnswer:
     shown = checked.problems[:_MOST_PROBLEMS]
     more = len(checked.problems) - len(shown)
     intro = (*shown, *([f"and {more} more"] if more else []))
-    help_ = "A pass follows the rules that hold. A line that is wrong disables itself only."
+    help_ = "A pass follows the rules that are right. A wrong line is not followed."
     chosen = face.choose(Choice(title="Not all lines of vmdks.auto are right", rows=rows, intro=intro, help=help_, start=0))
     if chosen is None:
         kept = face.confirm("Throw your changes away?", [], default=False)
@@ -76,7 +71,8 @@ def preload(face: Face, session: Session) -> None:
 
 def preview(face: Face, session: Session) -> None:
     """Shows what each rule would restore, and how far behind its replica is."""
-    _decisions(face, session, face.wait("Looking at rules and targets", lambda: preview_pass(session.config)), title="Preview")
+    done = face.wait("Looking at rules and targets", lambda: one_pass.dry_run(session.config, list_all=False))
+    _decisions(face, session, done, title="Preview")
 
 
 def run_pass(face: Face, session: Session) -> None:

@@ -6,13 +6,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from phd_daemon.config.model import Config
 from phd_daemon.operations.installation import read_config
 from restore_core.targets import TargetSet
-
-if TYPE_CHECKING:
-    from phd_daemon.config.model import Config
 
 
 class Session:

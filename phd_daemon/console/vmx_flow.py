@@ -6,12 +6,12 @@ from phd_daemon.console.choose_backup import browse_machines, read_header, summa
 from phd_daemon.console.choose_place import FolderSteps
 from phd_daemon.console.face import Face
 from phd_daemon.console.menus import waited
-from phd_daemon.console.restore_here import put_vmx
+from phd_daemon.console.restore_flow import put_vmx
 from phd_daemon.console.session import Session
 from phd_daemon.console.steps import Went, on_if, take
 from phd_daemon.host.datastores import readable_record
 from phd_daemon.operations import places
-from phd_daemon.operations.chosen_backup import BackupFacts
+from phd_daemon.operations.restore import BackupFacts
 from restore_core.catalog import CatalogEntry
 from restore_core.disk.known_datastores import refuse_unless_known
 from restore_core.errors import BadArchive

@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from phd_daemon.config.model import Config
 from phd_daemon.host.catalog import catalog_of, fresh_catalog
 from restore_core import catalog
 from restore_core.catalog import CatalogEntry
@@ -16,9 +16,6 @@ from restore_core.errors import ArchiveAbsent, UsageError
 from restore_core.naming import ArchiveType, printable
 from restore_core.targets import TargetSet
 from restore_core.targets.gaps import Gap, refuse_partial
-
-if TYPE_CHECKING:
-    from phd_daemon.config.model import Config
 
 Maps = frozenset[tuple[tuple[str, str, str], dt.datetime]]
 """Disk and time of each Full that has its empty Delta: the map of its blocks."""
@@ -84,7 +81,7 @@ def newest_of_each_disk(
     machines = {entry.folder.uuid for entry in mine}
     if len(machines) > 1:
         known = ", ".join(sorted(printable(one or "none (version 2)") for one in machines))
-        raise UsageError(f"several VMs are named {printable(vm)}: {known}", remedy="Say which one with --uuid.")
+        raise UsageError(f"several VMs are named {printable(vm)}: {known}", remedy="Name the UUID of one with --uuid.")
     newest: dict[tuple[str, str, str], CatalogEntry] = {}
     for entry in mine:
         known_one = newest.get(entry.disk_key)
@@ -100,6 +97,6 @@ def newest_of_each_disk(
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(
             f"two disks of {printable(vm)} are named {printable(twice)}",
-            remedy="Submit them one by one, each to a path of its own.",
+            remedy="Submit each with a DELTA and a --to of its own.",
         )
     return found

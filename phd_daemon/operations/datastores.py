@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from phd_daemon.config.model import Config
 from phd_daemon.host.datastores import DatastoreView, record_of, views
 from phd_daemon.operations.installation import spool_of
 from phd_daemon.spool.safety import check_spool
@@ -15,9 +14,6 @@ from restore_core.disk.known_datastores import DatastoreRecord
 from restore_core.errors import UsageError
 from restore_core.naming import printable
 
-if TYPE_CHECKING:
-    from phd_daemon.config.model import Config
-
 
 def datastores(settings: Config) -> list[DatastoreView]:
     """Returns all datastores, and how each stands. Raises `OSError` for a record that cannot be read."""
@@ -26,29 +22,24 @@ def datastores(settings: Config) -> list[DatastoreView]:
 
 def accept(settings: Config, name: str) -> tuple[Path, DatastoreFacts]:
     """Records the disk that is mounted at a datastore now. Returns the path of the datastore, and what was recorded."""
-    record = _record_to_change(settings)
-    path = _named(name, (one.path for one in views(record)))
+    path, record = _to_change(settings, name)
     return path, known_datastores.accept(path, record)
 
 
 def forget(settings: Config, name: str) -> tuple[Path, bool]:
     """Deletes a datastore from the record. Returns its path, and whether it was recorded."""
-    record = _record_to_change(settings)
-    path = _named(name, (one.path for one in views(record)))
+    path, record = _to_change(settings, name)
     return path, known_datastores.forget(path, record)
 
 
-def _record_to_change(settings: Config) -> DatastoreRecord:
+def _to_change(settings: Config, name: str) -> tuple[Path, DatastoreRecord]:
+    """Returns the one datastore of this name or path, and the record. Raises `UsageError` if none has it, or several."""
     check_spool(spool_of(settings))  # makes the folder of the record if no daemon has run yet
-    return record_of(settings)
-
-
-def _named(name: str, paths: Iterable[Path]) -> Path:
-    """Returns the one datastore of this name or path. Raises `UsageError` if none has it, or several."""
-    every = list(paths)
+    record = record_of(settings)
+    every = [one.path for one in views(record)]
     found = [path for path in every if name in (path.name, printable(path.name), str(path), printable(str(path)))]
     if len(found) == 1:
-        return found[0]
+        return found[0], record
     if found:
         choice = " or ".join(printable(str(path)) for path in found)
         raise UsageError(f"'{printable(name)}' is the name of {len(found)} datastores", remedy=f"Write its path: {choice}.")

@@ -56,10 +56,7 @@ def follow(spool: Spool, stem: str) -> Iterator[str]:
 def whole_log(spool: Spool, stem: str) -> Iterator[str]:
     """Yields the log as it is now, in pieces. Raises `FileNotFoundError` if there is none."""
     with open_own(spool.log(stem)) as file:
-        decoder = _decoder()
-        while data := file.read(_CHUNK):
-            yield decoder.decode(data)
-        yield decoder.decode(b"", final=True)
+        yield from codecs.iterdecode(iter(lambda: file.read(_CHUNK), b""), "utf-8", "backslashreplace")
 
 
 def exit_code(spool: Spool, stem: str) -> int | None:

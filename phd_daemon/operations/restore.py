@@ -1,4 +1,4 @@
-"""Restores in the foreground: the request as this installation makes it, what an archive holds, and the restore itself."""
+"""Restores in the foreground: what an archive holds, the request as this installation makes it, and the restore itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from phd_daemon.host.datastores import readable_record
 from phd_daemon.operations.installation import prepare_process, receipts_folder
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.frames import GZIP_MAGIC
+from restore_core.archive.full_reader import FullReader
 from restore_core.archive.header import DeltaHeader
+from restore_core.catalog import CatalogEntry
 from restore_core.errors import UsageError
 from restore_core.restore.decide import exists
 from restore_core.restore.full import restore_full
@@ -20,7 +22,7 @@ from restore_core.restore.preview import Preview, plan_delta
 from restore_core.restore.request import Reporter, RestoreOptions, RestoreOutcome, RestoreRequest, VmxChoice
 from restore_core.restore.run import open_delta, restore_delta
 from restore_core.targets import TargetSet
-from restore_core.targets.base import ArchiveRef, Stop
+from restore_core.targets.base import ArchiveRef, ByteSource, Stop
 
 if TYPE_CHECKING:
     from phd_daemon.config.model import Config
@@ -34,6 +36,35 @@ class Plan:
     fulls: list[Candidate]
     preview: Preview
     needs_overwrite: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupFacts:
+    """A backup whose header was read and is right. `header` is None for a Full, which has none; `disk_size` may be unknown then."""
+
+    entry: CatalogEntry
+    header: DeltaHeader | None
+    disk_size: int | None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it holds a whole disk. The content decides, not the name."""
+        return self.header is None
+
+    @property
+    def needs_full(self) -> bool:
+        """Whether some of its blocks are only in a Full."""
+        return self.header is not None and self.header.blocks_full > 0
+
+    @property
+    def disk_name(self) -> str:
+        """The name to propose for the VMDK: a Delta knows it, that of a Full is only what its file says."""
+        return self.header.disk if self.header else self.entry.name.disk
+
+    @property
+    def has_vmx(self) -> bool:
+        """Whether a VMX can be restored from it."""
+        return self.header is not None and self.header.section("vmx") is not None
 
 
 def request_for(
@@ -58,11 +89,22 @@ def request_for(
     )
 
 
+def read_facts(entry: CatalogEntry, targets: TargetSet) -> BackupFacts:
+    """Reads the header through the connection that the restore will use."""
+    with targets.open(entry.ref) as source:
+        header = _delta_header(source)
+        if header is not None:
+            return BackupFacts(entry=entry, header=header, disk_size=header.disk_size)
+        identity = FullReader(source).identity
+        return BackupFacts(entry=entry, header=None, disk_size=identity.disk_size if identity else None)
+
+
 def look_into(request: RestoreRequest, targets: TargetSet) -> tuple[bool, bool]:
     """Returns whether the archive is a Full, and whether it holds a VMX. Raises `UsageError` for options no Full can have."""
     with targets.open(request.delta) as source:
-        if source.read_at(0, min(2, source.size)) != GZIP_MAGIC:
-            return False, DeltaReader(source).header.section("vmx") is not None
+        header = _delta_header(source)
+    if header is not None:
+        return False, header.section("vmx") is not None
     options = request.options
     asked = {"--full": request.full, "--vmx as-is": options.vmx is VmxChoice.AS_IS, "--readback": options.readback}
     if wrong := [option for option, given in asked.items() if given]:
@@ -84,3 +126,14 @@ def plan(settings: Config, request: RestoreRequest, targets: TargetSet, *, repor
         fulls = candidates(opened, catalog, targets) if header.blocks_full else []
     preview = plan_delta(request, targets, reporter=reporter, stop=stop)
     return Plan(header=header, fulls=fulls, preview=preview, needs_overwrite=exists(request))
+
+
+def fulls_of(backup: BackupFacts, config: Config, targets: TargetSet) -> list[Candidate]:
+    """Returns the Fulls of a Delta, proven ones first."""
+    with targets.open(backup.entry.ref) as source, fresh_catalog(config) as catalog:
+        return candidates(DeltaReader(source), catalog, targets)
+
+
+def _delta_header(source: ByteSource) -> DeltaHeader | None:
+    """Returns the header of a Delta, None for a Full. The content decides, not the name."""
+    return None if source.read_at(0, min(2, source.size)) == GZIP_MAGIC else DeltaReader(source).header

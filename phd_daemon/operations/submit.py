@@ -10,8 +10,8 @@ import itertools
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from phd_daemon.config.model import Config
 from phd_daemon.operations.follow import state_of
 from phd_daemon.operations.installation import spool_of
 from phd_daemon.spool.control_file import ControlFile, check_policy, parse_control_file, render_control_file
@@ -19,9 +19,6 @@ from phd_daemon.spool.layout import Spool, too_long
 from phd_daemon.spool.requests import drop
 from restore_core.errors import UsageError
 from restore_core.naming import printable
-
-if TYPE_CHECKING:
-    from phd_daemon.config.model import Config
 
 
 def submit(
@@ -39,7 +36,7 @@ def submit(
     for text, control in zip(texts, controls, strict=True):
         job = drop(spool, text, names=[_checked_name(name)] if name else _unused(spool, control.restore_to), not_before=start)
         if job is None:
-            remedy = "Choose another --name, or cancel that one."
+            remedy = "Choose another --name, or cancel that job."
             raise UsageError(f"a job '{printable(name or '')}' is waiting already", remedy=remedy)
         jobs.append(job)
     return jobs
@@ -62,5 +59,5 @@ def _unused(spool: Spool, disk: Path) -> Iterable[str]:
 
 def _checked_name(name: str) -> str:
     if "/" in name or "\0" in name or name.startswith(".") or name.endswith("~") or too_long(name):
-        raise UsageError(f"'{printable(name)}' cannot be the name of a job", remedy="Take letters, digits, '-' and '_'.")
+        raise UsageError(f"'{printable(name)}' cannot be the name of a job", remedy="Use letters, digits, '-' and '_'.")
     return name

@@ -6,8 +6,8 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from phd_daemon.config.model import Config
 from phd_daemon.host.catalog import catalog_of
 from phd_daemon.operations.installation import known_target
 from restore_core import catalog
@@ -17,9 +17,6 @@ from restore_core.naming import printable
 from restore_core.targets.base import Target, TargetSpec
 from restore_core.targets.gaps import Gap, refuse_partial, shown
 from restore_core.targets.kinds import make_target
-
-if TYPE_CHECKING:
-    from phd_daemon.config.model import Config
 
 _PROBE_BYTES = 16 << 20
 _PROBE_SECONDS = 3.0

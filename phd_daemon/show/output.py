@@ -119,6 +119,11 @@ def _put(stream: TextIO, text: str) -> None:
     except OSError as error:
         if stream is sys.stdout and error.errno not in (errno.EPIPE, errno.EIO):  # EIO: a terminal that was closed
             _lost.append(error)
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+        discard(stream.fileno())
+
+
+def discard(number: int) -> None:
+    """Sends to /dev/null what is written to this file descriptor from now on, also what is still in buffers."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, number)
+    os.close(nowhere)

@@ -67,6 +67,7 @@ def no_rules(path: Path) -> str:
     return f"{where} holds no rule" if path.exists() else f"{where} is not there: no rules. 'phd rules load' begins one"
 
 
-def holds(rules: int, bad_lines: int) -> str:
-    """Returns how much a file of rules holds: `3 rules, 1 bad line`."""
-    return counted(rules, "rule") + (f", {counted(bad_lines, 'bad line')}" if bad_lines else "")
+def edited(path: Path, rules: int, bad_lines: int, *, installed: bool) -> str:
+    """Returns what came of an edit: how much the file holds now, `vmdks.auto: 3 rules, 1 bad line`, or that nothing was changed."""
+    holds = counted(rules, "rule") + (f", {counted(bad_lines, 'bad line')}" if bad_lines else "")
+    return f"{printable(str(path))}: {holds if installed else 'nothing was changed'}"

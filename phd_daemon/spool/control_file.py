@@ -1,11 +1,10 @@
-"""The control file: the text that asks for a restore, and what is refused.
+"""Parses, checks and writes control files: short, flat TOML that asks for a restore.
 
     delta, restore_to                                                       required
     full, overwrite, vmx, provision, readback, priority, note               optional
 
-`parse_control_file` is the grammar, a pure function from bytes; `check_policy` compares what it says with what this
-installation allows; `render_control_file` writes one. A control file is short, flat TOML; any other bytes are refused
-with all that is wrong in them, each with its line.
+`parse_control_file` is pure, and refuses a wrong file with all its problems, each with its line. `check_policy` compares a
+control file with what this installation allows. `render_control_file` makes the text of one.
 """
 
 from __future__ import annotations
@@ -20,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phd_daemon.config.toml_text import NotToml, did_you_mean, key_lines, parse_toml
+from restore_core.durable import read_plain
 from restore_core.errors import ArchiveAbsent, BadControlFile, DestinationOutside
-from restore_core.naming import ArchiveType, delta_name, parse_archive, printable, unescape_name
+from restore_core.naming import ArchiveType, delta_name, disk_path, parse_archive, printable
 from restore_core.restore.request import OPTION_PARSERS, RestoreOptions
 from restore_core.targets import parse_ref
 from restore_core.targets.base import LOCAL, ArchiveRef, safe_parts
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 MAX_BYTES = 64 << 10
 MAX_NOTE = 500
 _GZIP_MAGIC = b"\x1f\x8b"
-_REMEDY = "Correct the file and rename it back to .job, or drop a new one. 'phd submit' writes one that is right."
+_REMEDY = "Correct the file and rename it back to .job, or write a new one. 'phd submit' makes a correct one."
 _PASSWORD = re.compile(r"//.*@", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlFile:
-    """What a person asked for. `restore_to` is absolute and holds no `..`; `priority` is 0 (first) to 9 (last)."""
+    """What a control file asks for. `restore_to` is absolute and holds no `..`; `priority` is 0 (first) to 9 (last)."""
 
     delta: ArchiveRef
     restore_to: Path
@@ -49,7 +49,7 @@ class ControlFile:
 
 
 def parse_control_file(text: bytes) -> ControlFile:
-    """Returns the control file in these bytes. Raises `BadControlFile` with everything that is wrong, one line each."""
+    """Returns what these bytes ask for. Raises `BadControlFile` with all problems, one on each line."""
     if len(text) > MAX_BYTES:
         raise BadControlFile(f"larger than {MAX_BYTES} bytes: that is not a control file", remedy=_REMEDY)
     if not text.strip():
@@ -76,10 +76,9 @@ def parse_control_file(text: bytes) -> ControlFile:
 def check_policy(
     control: ControlFile, *, roots: Collection[Path], target_names: Collection[str], submitter: str, limits: SubmitterLimits | None
 ) -> None:
-    """Refuses what this installation does not allow; `limits` are those of this submitter, None if there are none.
+    """Raises `BadControlFile` or `DestinationOutside` for what this installation, or `limits` of the submitter, does not allow.
 
-    Raises `BadControlFile` (unknown target, a Full, not allowed to this submitter) or `DestinationOutside`. The paths
-    are compared as they are written: whether a link leads out of the datastore is seen when the disk is opened.
+    Paths are compared as they are written: a link that leads out of the datastore is found when the disk is opened.
     """
     for key, ref in (("delta", control.delta), ("full", control.full)):
         if ref is not None and ref.target != LOCAL and ref.target not in target_names:
@@ -89,7 +88,7 @@ def check_policy(
                 remedy="Name a target of phd.toml, or a local file by a path that starts with /.",
             )
     _refuse_wrong_archive(control)
-    if not any(_below(control.restore_to, root, at_least=2) for root in roots):
+    if not any(root in control.restore_to.parent.parents for root in roots):
         raise DestinationOutside(
             f"restore_to: {printable(str(control.restore_to))} is not in a datastore",
             remedy=f"Restore to a file in a direct child of {_names(roots)}, or add a root to [datastores] in phd.toml.",
@@ -99,7 +98,7 @@ def check_policy(
 
 
 def render_control_file(control: ControlFile) -> str:
-    """Returns the text of a control file; keys that have their default are left out."""
+    """Returns the text of a control file; keys with their default value are left out."""
     written: dict[str, object] = {}
     for one in fields(control):
         value = getattr(control, one.name)
@@ -125,16 +124,17 @@ def _refuse_wrong_archive(control: ControlFile) -> None:
         )
     full_name = parse_archive(control.full.name) if control.full is not None else None
     if full_name is not None and full_name.type is ArchiveType.DELTA:
-        raise BadControlFile(f"full: {control.full} is a Delta", remedy="Name the Full, or leave the key out: it will be found.")
+        raise BadControlFile(f"full: {control.full} is a Delta", remedy="Name the Full, or leave the key out: phd finds it.")
 
 
 def _refuse_beyond_limits(control: ControlFile, submitter: str, limits: SubmitterLimits) -> None:
     who = printable(submitter)
     if control.options.overwrite and not limits.overwrite:
         raise BadControlFile(
-            f"overwrite: {who} may not replace disks", remedy=f"[submitters.{who}] in phd.toml says so; restore to a new name."
+            f"overwrite: {who} may not replace disks",
+            remedy=f"Restore to a new name; [submitters.{who}] in phd.toml forbids it.",
         )
-    if limits.destinations and not any(_below(control.restore_to, folder, at_least=1) for folder in limits.destinations):
+    if limits.destinations and not any(folder in control.restore_to.parents for folder in limits.destinations):
         raise DestinationOutside(
             f"restore_to: {who} may not restore to {printable(str(control.restore_to))}",
             remedy=f"[submitters.{who}] in phd.toml allows {_names(limits.destinations)}.",
@@ -143,23 +143,10 @@ def _refuse_beyond_limits(control: ControlFile, submitter: str, limits: Submitte
 
 def _starts_like_gzip(path: str) -> bool:
     try:
-        # A device may do something when it is only opened (a tape, a watchdog): a submitter must not be able to cause that.
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return False
-        # O_NONBLOCK: a FIFO that takes its name now must not hold the daemon.
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        # The opening of a device (a tape, a watchdog) can have effects that no submitter may cause: so it is not opened.
+        return stat.S_ISREG(os.stat(path).st_mode) and read_plain(path, 2) == _GZIP_MAGIC
     except OSError:
-        return False  # the attempt itself will say what is wrong with it
-    try:
-        return stat.S_ISREG(os.fstat(fd).st_mode) and os.pread(fd, 2, 0) == _GZIP_MAGIC
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
-
-
-def _below(path: Path, folder: Path, *, at_least: int) -> bool:
-    return path.is_relative_to(folder) and len(path.parts) - len(folder.parts) >= at_least
+        return False  # the attempt will say what is wrong
 
 
 def _names(paths: Collection[Path]) -> str:
@@ -200,7 +187,7 @@ def _ref(value: object) -> ArchiveRef:
         if ref.target != LOCAL:
             safe_parts(ref.path, ref)
     except (ValueError, ArchiveAbsent):
-        # Somebody may have written a URL, password and all: that is not repeated.
+        # Somebody may have written a URL with a password, which must not be in the message.
         shown = printable(_PASSWORD.sub("//...@", text))
         raise ValueError(f"'{shown}' is neither NAME:folder/file nor a path that starts with /") from None
     if "\0" in ref.path or ref.path.endswith("/"):
@@ -209,13 +196,7 @@ def _ref(value: object) -> ArchiveRef:
 
 
 def _restore_to(value: object) -> Path:
-    text = unescape_name(_text(value))
-    path = Path(text)
-    if not path.is_absolute() or ".." in path.parts or text.endswith(("/", "/.")) or path.name == "" or "\0" in text:
-        raise ValueError("must be the path of the disk: it starts with /, ends with a file's name, and holds no '..'")
-    if path.name.endswith("-flat.vmdk"):
-        raise ValueError("names a flat file; name the disk (NAME.vmdk), its flat file goes beside it")
-    return path
+    return disk_path(_text(value))
 
 
 _READERS: Mapping[str, Callable[[object], object]] = {
@@ -234,18 +215,12 @@ def _at(line: int, what: str) -> str:
 
 
 def _toml(value: object) -> str:
-    """A value as TOML writes it. Paths and names go through `printable`, as the grammar asks."""
+    """Returns a value as TOML writes it, a path escaped with `printable`."""
     match value:
         case bool():
             return "true" if value else "false"
         case int():
             return str(value)
-        case Path():
-            return _quoted(printable(str(value)))
-        case _:
-            return _quoted(str(value))
-
-
-def _quoted(text: str) -> str:
-    # JSON's escapes are all valid in a TOML basic string; DEL is the one character JSON leaves bare and TOML forbids.
+    text = printable(str(value)) if isinstance(value, Path) else str(value)
+    # All escapes of JSON are valid in a TOML string; DEL is the one character that JSON does not escape and TOML forbids.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,6 +1,6 @@
-"""The work order: what the daemon hands a worker on its standard input, as one JSON document.
+"""The work order: one JSON document that the daemon writes to the standard input of a worker.
 
-It holds everything the worker needs, so that the worker reads no configuration, no control file and no environment.
+It holds all that the worker needs: the worker reads no configuration, no control file and no environment.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ VERSION = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkOrder:
-    """One attempt of one job. `lock_fd` is the inherited lock whose death is the worker's death."""
+    """One attempt of one job. `lock_fd` is the inherited descriptor of the job's lock, held while the worker lives."""
 
     job: str
     attempt: int
@@ -40,17 +40,18 @@ class WorkOrder:
     decided_at: float = 0.0
 
     def request(self) -> RestoreRequest:
-        """The restore this order asks for."""
+        """Returns the restore that this order asks for."""
+        roots = tuple(Path(root) for root in self.roots)
         return RestoreRequest(
             delta=parse_ref(self.delta),
             full=parse_ref(self.full) if self.full else None,
             destination=Path(self.restore_to),
-            roots=tuple(Path(root) for root in self.roots),
+            roots=roots,
             options=self.options,
             mode=self.mode,
             reserved=self.reserved,
             records=Path(self.records),
-            datastores=DatastoreRecord(file=Path(self.datastores), roots=tuple(Path(root) for root in self.roots)),
+            datastores=DatastoreRecord(file=Path(self.datastores), roots=roots),
             again=self.attempt > 1,
             catalog=Path(self.catalog),
             catalog_max_age=self.catalog_max_age,
@@ -58,15 +59,15 @@ class WorkOrder:
         )
 
     def to_json(self) -> bytes:
-        """For the worker's standard input."""
+        """Returns the order as JSON, for the worker's standard input."""
         return json.dumps({"version": VERSION, **asdict(self), "options": self.options.chosen()}).encode()
 
 
 def from_json(text: bytes) -> WorkOrder:
-    """The order as the worker reads it; `ValueError` for another version."""
+    """Returns the order in this JSON. Raises `ValueError` for one of another version."""
     data = json.loads(text)
     if data.pop("version", None) != VERSION:
-        raise ValueError("work order of another version: the daemon was upgraded while it ran; restart it")
+        raise ValueError("work order of another version: phd was upgraded while its daemon ran; restart the daemon")
     data["options"] = RestoreOptions.parse(data["options"])
     data["roots"] = tuple(data["roots"])
     data["targets"] = tuple(TargetSpec(**spec) for spec in data["targets"])

@@ -289,4 +289,4 @@ def _refused(error: OSError, path: Path) -> PhdError:
         text = f"{printable(str(path))}: {printable(str(error.filename))}: {what}"
     if error.errno in _GONE:
         return SourceRefused(text, remedy="Check the name, and that this user may read it.")
-    return TryAgainLater(text, remedy="This may be temporary; look at the kernel's log if it comes back.")
+    return TryAgainLater(text, remedy="This may be temporary; read the kernel's log (dmesg) if it happens again.")

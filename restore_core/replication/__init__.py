@@ -1,9 +1,9 @@
-"""Simple replication: which backup goes where. Pure decisions; nothing here starts a restore.
+"""Replication: decides which backup is restored to which path. Nothing here starts a restore.
 
-rules      the text of vmdks.auto -> rules, and what is wrong with each other line
-ledger     restored.log: which restores were verified; the names of jobs that come from a rule
-decision   one rule in one pass: the verdict and its reason
-history    what one path has seen: restores by rule, and the backup there now
-selection  (rules, catalog, ledger, jobs, destinations, now) -> one decision a rule, with its reason
-loading    the lines that 'phd rules load' appends
+rules      parses vmdks.auto into rules, and problems of wrong lines
+ledger     reads and writes restored.log, the verified restores; names the jobs of rules
+decision   the decision on one rule in one pass: verdict and reason
+history    the history of one path: restores by rule, and the backup there now
+selection  makes one decision for each rule, from catalog, ledger, jobs, destinations and time
+loading    makes the lines that 'phd rules load' appends
 """

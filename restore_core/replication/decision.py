@@ -1,4 +1,4 @@
-"""One rule in one pass: the verdict, its reason in words, and the times of the backups it is about."""
+"""The decision on one rule in one pass: its verdict, the reason in words, and the times of the backups."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ DAY = dt.timedelta(hours=24)
 WRITTEN_SINCE = (
     "somebody has written this disk since it was last restored: it is left alone. To replace it, restore by hand with overwrite"
 )
-_AGAIN = "To have that one, delete the lines of this path in the ledger, or restore it by hand"
+_AGAIN = "To restore that one, delete the lines of this path in the ledger, or restore by hand"
 
 
 class Verdict(enum.Enum):
-    """What becomes of a rule in one pass."""
+    """What a pass decides on a rule."""
 
     RESTORE = "restore"
     CURRENT = "up to date"
@@ -37,9 +37,9 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleDecision:
-    """One rule in one pass. `wanted` is the time of the backup it asks for, `replica` that of the one there, or restored last.
+    """The decision on one rule. `wanted` is the time of the backup that it asks for.
 
-    `unseen` is why nothing could be known of the disk there.
+    `replica` is the time of the backup that is there, or was restored last. `unseen` says why the disk there could not be examined.
     """
 
     rule: Rule
@@ -54,19 +54,19 @@ class RuleDecision:
 
     @property
     def lag(self) -> dt.timedelta | None:
-        """How far the replica is behind what its rule asks for; None if either is not known."""
+        """Returns how far the replica is behind what its rule asks for; None if either time is not known."""
         if self.wanted is None or self.replica is None:
             return None
         return max(self.wanted - self.replica, dt.timedelta())
 
 
 def date_of(time: dt.datetime) -> str:
-    """A time for people."""
+    """Returns a time as people read it."""
     return f"{time.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def stays(draft: RuleDecision, copies: list[CatalogEntry], at: DiskState, history: History, now: dt.datetime) -> RuleDecision:
-    """The verdict on a path to which the backup that its rule asks for, `copies`, may not be restored."""
+    """Returns the decision where the backup that the rule asks for, `copies`, may not be restored."""
     draft = replace(draft, entry=copies[0])
     here = history.here
     if here is None:
@@ -81,10 +81,10 @@ def stays(draft: RuleDecision, copies: list[CatalogEntry], at: DiskState, histor
 
 
 def _other(rule: Rule, wanted: CatalogEntry, here: Here, history: History, now: dt.datetime) -> tuple[Verdict, str]:
-    """Another backup lies there than the one that is asked for."""
+    """Returns verdict and reason where another backup is there than the one that is asked for."""
     asked, there = date_of(wanted.time), date_of(here.time)
     if _of_another_disk(here, rule):
-        why = f"that of another disk is there, {here.archive}, and the backup of {asked} is not newer (OLDER). {_AGAIN}"
+        why = f"a backup of another disk is there, {here.archive}, and the backup of {asked} is not newer (OLDER). {_AGAIN}"
         return Verdict.OLDER, why
     if here.time > now - rule.days * DAY:
         return Verdict.AHEAD, f"it asks for the backup of {asked}, and that of {there} is here (OLDER): {_until(rule, here)}"
@@ -98,7 +98,7 @@ def _other(rule: Rule, wanted: CatalogEntry, here: Here, history: History, now: 
 
 
 def ahead(draft: RuleDecision, history: History, now: dt.datetime) -> RuleDecision:
-    """The same decision where no backup can be restored, with what lies there, and until when that is too new for the rule."""
+    """Adds to a decision not to restore which backup is there, and until when that one is too new for the rule."""
     here, rule = history.here, draft.rule
     if here is None or not history.lines:
         return draft
@@ -110,10 +110,10 @@ def ahead(draft: RuleDecision, history: History, now: dt.datetime) -> RuleDecisi
 
 
 def not_ours(at: DiskState, *, known: bool) -> str:
-    """Why a disk is left alone; `known` says that a restore of ours was made there."""
+    """Returns why a disk is left alone; `known` says that a restore of ours was made there."""
     if at.unseen:
-        return f"whose disk it is cannot be seen: {at.unseen}"
-    return WRITTEN_SINCE if known else "a disk lies there that no restore of ours is on record for: it is not touched"
+        return f"who wrote this disk cannot be seen: {at.unseen}"
+    return WRITTEN_SINCE if known else "a disk is there, and no restore of ours is recorded for it: it is not touched"
 
 
 def _until(rule: Rule, here: Here) -> str:
@@ -121,7 +121,7 @@ def _until(rule: Rule, here: Here) -> str:
 
 
 def _of_another_disk(here: Here, rule: Rule) -> bool:
-    """Whether the name of what lies there says that it is another disk than the rule's."""
+    """Returns whether the backup that is there is one of another disk than the rule's, by its name."""
     name, folder = naming.parse_archive(here.archive.name), naming.parse_folder(here.archive.folder)
     if name is None or folder.uuid is None:
         return False

@@ -1,10 +1,10 @@
-"""`restored.log`: one readable line a verified restore. Deleting a line, or the file, makes that restore eligible again.
+"""Reads and writes `restored.log`, the ledger: one line for each verified restore. A person may delete lines, or the file.
 
     2026-11-22T14:03:11Z|nas1:2007.09.21-CRM.564d.../00-CRM.vmdk.delta-....phd|/vmfs/volumes/ISCSI02/ronzo/CRM.vmdk|JOB|5f0c1e8a9b3d4c27
 
-The last field is the start of the SHA-256 of all before it, so that a torn or edited line is never read as "restored";
-it is reported instead. Lines that start with `#` and empty ones are comments. Written by the daemon alone, after the disk
-is durable and before its job is called done; read by everybody.
+The restore of a deleted line is allowed again. The last field is the start of the SHA-256 of all before it: a torn or edited
+line is reported, and does not count as a restore. Lines that start with `#` and empty ones are comments. Only the daemon
+writes the ledger, after the disk is durable and before its job becomes done.
 """
 
 from __future__ import annotations
@@ -12,12 +12,10 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from restore_core import durable
-from restore_core.durable import read_plain
 from restore_core.errors import TryAgainLater
 from restore_core.naming import printable, unescape_name
 from restore_core.targets import parse_ref
@@ -47,17 +45,10 @@ class BadLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """What was restored, by destination in the order of the file, and the lines that could not be believed."""
+    """What was restored, in the order of the file, and the lines that name no restore."""
 
     lines: tuple[LedgerLine, ...]
     bad: tuple[BadLine, ...]
-
-    def by_destination(self) -> dict[Path, tuple[LedgerLine, ...]]:
-        """The restores of each destination, oldest first."""
-        found: dict[Path, list[LedgerLine]] = {}
-        for line in self.lines:
-            found.setdefault(line.destination, []).append(line)
-        return {destination: tuple(lines) for destination, lines in found.items()}
 
 
 EMPTY = Ledger(lines=(), bad=())
@@ -66,10 +57,10 @@ EMPTY = Ledger(lines=(), bad=())
 def read_ledger(path: Path) -> Ledger:
     """Reads the ledger; one that does not exist is empty.
 
-    Raises `TryAgainLater` when it is there and cannot be read: taken for empty, it would restore everything again.
+    Raises `TryAgainLater` when it exists and cannot be read: as an empty one it would make all rules restore again.
     """
     try:
-        data = read_plain(path)
+        data = durable.read_plain(path)
     except FileNotFoundError:
         return EMPTY
     except OSError as error:
@@ -81,17 +72,12 @@ def read_ledger(path: Path) -> Ledger:
 
 def parse_ledger(data: bytes) -> Ledger:
     """Returns the ledger in these bytes."""
-    lines: list[LedgerLine] = []
-    bad: list[BadLine] = []
-    for number, raw in enumerate(data.split(b"\n"), 1):
-        if not raw.strip() or raw.startswith(b"#"):
-            continue
-        found = _parse(raw)
-        if isinstance(found, LedgerLine):
-            lines.append(found)
-        else:
-            bad.append(BadLine(number=number, why=found))
-    return Ledger(lines=tuple(lines), bad=tuple(bad))
+    texts = [(number, raw) for number, raw in enumerate(data.split(b"\n"), 1) if raw.strip() and not raw.startswith(b"#")]
+    found = [(number, _parse(raw)) for number, raw in texts]
+    return Ledger(
+        lines=tuple(line for _, line in found if isinstance(line, LedgerLine)),
+        bad=tuple(BadLine(number=number, why=why) for number, why in found if isinstance(why, str)),
+    )
 
 
 def append_restore(path: Path, line: LedgerLine) -> bool:
@@ -108,7 +94,7 @@ def append_restore(path: Path, line: LedgerLine) -> bool:
 def _offset_of(text: bytes, path: Path) -> int | None:
     """Returns the offset of a whole line in the ledger, None if it is not there."""
     try:
-        data = b"\n" + read_plain(path) + b"\n"
+        data = b"\n" + durable.read_plain(path) + b"\n"
     except FileNotFoundError:
         return None
     found = data.find(b"\n" + text + b"\n")
@@ -118,7 +104,8 @@ def _offset_of(text: bytes, path: Path) -> int | None:
 def render(line: LedgerLine) -> str:
     """Returns the line as it is written, without its newline."""
     stamp = f"{line.time.astimezone(dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
-    body = "|".join([stamp, *_escaped((str(line.archive), printable(str(line.destination)), printable(line.job)))])
+    fields = (stamp, str(line.archive), printable(str(line.destination)), printable(line.job))
+    body = "|".join(field.replace("|", "%7C") for field in fields)
     return f"{body}|{_check(body)}"
 
 
@@ -130,7 +117,7 @@ def _parse(raw: bytes) -> LedgerLine | str:
         return "not UTF-8"
     body, bar, check = text.rpartition("|")
     if not bar or check != _check(body):
-        return "its checksum does not fit: torn or edited"
+        return "its checksum is wrong: the line was torn or edited"
     try:
         time, archive, destination, job = body.split("|")
         return LedgerLine(
@@ -141,10 +128,6 @@ def _parse(raw: bytes) -> LedgerLine | str:
         )
     except ValueError:
         return "written by another version of this program"
-
-
-def _escaped(texts: Iterable[str]) -> list[str]:
-    return [text.replace("|", "%7C") for text in texts]
 
 
 def _check(body: str) -> str:

@@ -1,4 +1,4 @@
-"""What `phd rules load` appends to vmdks.auto: every disk of the catalog that no line names yet, commented out or live."""
+"""Makes the lines that `phd rules load` appends to vmdks.auto: one for each disk of the catalog that no line names yet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _OFF = "#"
 
 
 def new_lines(text: bytes, entries: Iterable[CatalogEntry], *, datastore: Path, active: bool) -> list[str]:
-    """The lines to append, in the order of VM and disk. A line that stands there commented out names its disk, too."""
+    """Returns the lines to append, ordered by VM and disk; commented out unless `active`. Commented lines name their disks, too."""
     known = _named(text)
     taken = {rule.destination for rule in known}
     by_name: dict[tuple[str, str], list[Rule]] = {}
@@ -32,15 +32,12 @@ def new_lines(text: bytes, entries: Iterable[CatalogEntry], *, datastore: Path, 
 
 
 def _named(text: bytes) -> list[Rule]:
-    """The disks that lines of the file name, live or commented out as we write it; `# RESTORE:` is an example in prose."""
-    rules: list[Rule] = []
-    for line in text.split(b"\n"):
-        rules += parse_rules(line.lstrip(b"#"), roots=None).rules
-    return rules
+    """Returns the rules of the file, also those commented out with `#` as we do it. `# RESTORE:` is an example in prose."""
+    return [rule for line in text.split(b"\n") for rule in parse_rules(line.lstrip(b"#"), roots=None).rules]
 
 
 def _places(datastore: Path, vm: str, uuid: str | None, scsi: str, vmdk: str) -> Iterator[Path]:
-    """`DATASTORE/VM/VMDK`; where another disk has that place, with the SCSI id, then with the UUID too, then numbered."""
+    """Yields `DATASTORE/VM/VMDK`, the same with the SCSI id, with the UUID too, then numbered: the first free one is taken."""
     folder, disk = _component(vm), _disk(vmdk)
     yield datastore / folder / disk
     yield datastore / folder / f"{scsi}-{disk}"
@@ -49,10 +46,10 @@ def _places(datastore: Path, vm: str, uuid: str | None, scsi: str, vmdk: str) ->
 
 
 def _component(name: str) -> str:
-    """A name from a target as one folder of ours."""
+    """Returns a name from a target as the name of one folder."""
     return name.replace("/", "_").lstrip(".") or "_"  # `render_rule` escapes it, once
 
 
 def _disk(name: str) -> str:
-    plain = name.replace("/", "_").lstrip(".") or "_"
+    plain = _component(name)
     return plain.removesuffix("-flat.vmdk") + ".vmdk" if plain.endswith("-flat.vmdk") else plain

@@ -1,38 +1,37 @@
-"""`vmdks.auto`, the grammar of 2007: a pure function from bytes to rules and problems.
+"""Parses `vmdks.auto`, the file of rules, in the grammar of 2007. Pure: bytes in, rules and problems out.
 
     # a comment                                                             and empty lines
     USE_DAYS=-3                                                             once, for all rules without a number of their own
     RESTORE:VM_NAME|UUID_OF_VM|SCSI_ID|VMDK_NAME|Complete_Restore_Path|Use_Days
 
-UUID and SCSI id may be `*` or `%`: any. `-N` restores the newest backup that is at least N x 24 hours old. Fields are taken as
-they are, spaces inside included; blanks at the end of a line are not. A character that cannot stand in a line is written %HH
-(`|` is %7C, `%` before two hex digits is %25). A line that is wrong disables itself only
-(and a wrong USE_DAYS the rules that would go by it). Two rules for one disk disable each other.
+A UUID or SCSI id that is `*` or `%` fits any. `-N` restores the newest backup that is at least N x 24 hours old. Fields are taken
+as they are, with the spaces inside; blanks at the end of a line are dropped. Other characters are written %HH (`|` is %7C, `%`
+before two hex digits is %25). A wrong line is not followed, and the other lines are; only a wrong USE_DAYS also stops the rules
+without a number of their own. Two rules for one disk are both not followed.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass
 from pathlib import Path
 
 from restore_core.errors import BadRule
-from restore_core.naming import printable, unescape_name
+from restore_core.naming import disk_path, is_scsi_id, printable, unescape_name
 
 MAX_BYTES = 4 << 20
 _PREFIX = "RESTORE:"
 _DAYS_KEY = "USE_DAYS="
 _ANY = ("*", "%")
 _DAYS = re.compile(r"(?:-\d{1,5}|0)\Z", re.ASCII)
-_SCSI = re.compile(r"(?:ide|sata|nvme)?\d{2,4}\Z", re.ASCII)
 _FIELDS = ("VM name", "UUID", "SCSI id", "VMDK name", "restore path", "days")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One disk to restore. `uuid` and `scsi` are None for any; `days` is how many times 24 hours old a backup must be."""
+    """One disk to restore. `uuid` and `scsi` are None for any; a backup must be at least `days` times 24 hours old."""
 
     line: int
     vm: str
@@ -49,7 +48,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Problem:
-    """What is wrong with a line; `line` and `column` count from 1, and are 0 for the file as a whole."""
+    """What is wrong in a line. `line` and `column` count from 1; 0 means the file as a whole."""
 
     line: int
     column: int
@@ -61,14 +60,14 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleSet:
-    """The rules that hold, in the order of the file, and everything that is wrong with the other lines."""
+    """The rules that are followed, in the order of the file, and what is wrong with the other lines."""
 
     rules: tuple[Rule, ...]
     problems: tuple[Problem, ...]
 
 
 class _Wrong(Exception):
-    """A line that is no rule; `column` counts from 1."""
+    """A line is not a rule; `column` counts from 1."""
 
     def __init__(self, column: int, message: str) -> None:
         super().__init__(message)
@@ -78,18 +77,19 @@ class _Wrong(Exception):
         return Problem(line=line, column=self.column, message=self.message)
 
 
-def _as_written(path: Path) -> Hashable:
+def as_written(path: Path) -> Hashable:
+    """Returns a key that is equal for two paths that differ only in `.`, `..` and slashes."""
     return os.path.normpath(path)
 
 
-def parse_rules(data: bytes, *, roots: Collection[Path] | None, key: Callable[[Path], Hashable] = _as_written) -> RuleSet:
-    """The rules in these bytes. With `roots` each destination must lie in a datastore, a direct child of one of them.
+def parse_rules(data: bytes, *, roots: Collection[Path] | None, key: Callable[[Path], Hashable] = as_written) -> RuleSet:
+    """Returns the rules in these bytes. With `roots` each destination must be in a datastore, a direct child of one of them.
 
-    `key` is equal for two paths to one disk. Raises `BadRule` for bytes that are no such file at all.
+    `key` is equal for two paths to one disk. Raises `BadRule` for bytes that cannot be such a file.
     """
     if len(data) > MAX_BYTES or b"\0" in data:
         raise BadRule(
-            "this is no list of rules: it holds NUL bytes or is larger than 4 MiB", remedy="Restore vmdks.auto from a copy."
+            "this is not a file of rules: it holds NUL bytes or is larger than 4 MiB", remedy="Restore vmdks.auto from a copy."
         )
     sheet = _Sheet()
     for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
@@ -108,7 +108,7 @@ def parse_rules(data: bytes, *, roots: Collection[Path] | None, key: Callable[[P
 
 
 class _Sheet:
-    """What the lines say, before it is known whether the rules among them hold. `days` is None once USE_DAYS was wrong."""
+    """The fields of the lines, before they are checked as rules. `days` is None after a wrong USE_DAYS."""
 
     def __init__(self) -> None:
         self.found: list[tuple[int, list[tuple[int, str]]]] = []
@@ -124,20 +124,20 @@ class _Sheet:
             self.found.append((number, _split(text)))
             return
         if self._days_seen:
-            raise _Wrong(1, "a second USE_DAYS: it stands once, for the whole file; a rule's own number goes at its end")
+            raise _Wrong(1, "a second USE_DAYS: one is for all rules; a rule's own number is at the end of its line")
         self._days_seen, self.days = True, None
         self.days = _number(len(_DAYS_KEY) + 1, text[len(_DAYS_KEY) :])
 
 
 def names_disk(rule: Rule, *, vm: str, uuid: str | None, scsi: str, vmdk: str) -> bool:
-    """Whether a rule asks for this disk. A version-2 backup has no UUID: only a wildcard matches it."""
+    """Returns whether a rule asks for this disk. A version-2 backup has no UUID: only a wildcard fits it."""
     if (rule.vm, rule.vmdk) != (vm, vmdk) or rule.scsi not in (None, scsi):
         return False
     return rule.uuid is None or (uuid is not None and rule.uuid.lower() == uuid.lower())
 
 
 def render_rule(*, vm: str, uuid: str | None, scsi: str, vmdk: str, destination: Path) -> str:
-    """A line that `parse_rules` reads as this disk, without its newline."""
+    """Returns the line for this disk, without its newline."""
     return _PREFIX + "|".join((_field(vm), uuid or _ANY[0], scsi, _field(vmdk), _field(str(destination))))
 
 
@@ -145,19 +145,19 @@ def _text_of(raw: bytes) -> str:
     try:
         text = raw.decode("utf-8").rstrip(" \t\r")
     except UnicodeDecodeError as error:
-        raise _Wrong(error.start + 1, "not UTF-8 from here on: write such bytes as %HH") from None
+        raise _Wrong(error.start + 1, "from here on this is not UTF-8: write such bytes as %HH") from None
     for column, character in enumerate(text, 1):
         if character != "%" and printable(character) != character and not text.startswith("#"):
-            raise _Wrong(column, f"the character {printable(character)} cannot stand in a line: write it as it stands here")
+            raise _Wrong(column, f"a line cannot hold this character: write it as {printable(character)}")
     return text
 
 
 def _split(text: str) -> list[tuple[int, str]]:
-    """The fields of a rule, each with its column."""
+    """Returns the fields of a rule, each with its column."""
     if not text.startswith(_PREFIX):
         if text.lstrip().upper().startswith(_PREFIX):
-            raise _Wrong(1, f"{_PREFIX} must stand at the start of the line, in capitals")
-        raise _Wrong(1, f"this is no rule: a line starts with {_PREFIX}, {_DAYS_KEY} or #")
+            raise _Wrong(1, f"{_PREFIX} must be at the start of the line, in capitals")
+        raise _Wrong(1, f"this is not a rule: a line starts with {_PREFIX}, {_DAYS_KEY} or #")
     parts, column = [], len(_PREFIX) + 1
     for part in text[len(_PREFIX) :].split("|"):
         parts.append((column, part))
@@ -176,16 +176,16 @@ def _rule(number: int, parts: list[tuple[int, str]], default: int | None, roots:
     (at_vm, vm), (at_uuid, uuid), (at_scsi, scsi), (at_vmdk, vmdk), (at_path, path) = parts[:5]
     for at, name, what in ((at_vm, vm, _FIELDS[0]), (at_vmdk, vmdk, _FIELDS[3])):
         if name in _ANY:
-            raise _Wrong(at, f"the {what} must be named: only UUID and SCSI id may be {name}")
+            raise _Wrong(at, f"the {what} cannot be {name}: only UUID and SCSI id can")
     if uuid not in _ANY and (len(uuid) != 36 or "." in uuid):
-        raise _Wrong(at_uuid, f"'{printable(uuid)}' is no UUID: 36 characters as in the name of the folder, or *")
-    if scsi not in _ANY and not _SCSI.match(scsi):
-        hint = f": write {scsi.replace(':', '')}" if _SCSI.match(scsi.replace(":", "")) else ", like 00 for 0:0, or *"
-        raise _Wrong(at_scsi, f"'{printable(scsi)}' is no SCSI id{hint}")
+        raise _Wrong(at_uuid, f"'{printable(uuid)}' is not a UUID: write its 36 characters as in the name of the folder, or *")
+    if scsi not in _ANY and not is_scsi_id(scsi):
+        hint = f": write {scsi.replace(':', '')}" if is_scsi_id(scsi.replace(":", "")) else ", like 00 for 0:0, or *"
+        raise _Wrong(at_scsi, f"'{printable(scsi)}' is not an SCSI id{hint}")
     own = parts[5] if len(parts) == 6 and parts[5][1].strip() else None
     days = _number(own[0], own[1].strip()) if own else default
-    if days is None:  # a copy that is to stay days behind must not be brought up to date by a slip of the pen
-        raise _Wrong(1, "it takes its days from USE_DAYS, which is wrong: not followed until that line is right")
+    if days is None:  # a typing error must not bring a copy up to date that is to stay days behind
+        raise _Wrong(1, "this rule takes its days from USE_DAYS, which is wrong: it is not followed until that line is right")
     return Rule(
         line=number,
         vm=unescape_name(vm),
@@ -198,13 +198,11 @@ def _rule(number: int, parts: list[tuple[int, str]], default: int | None, roots:
 
 
 def _destination(column: int, text: str, roots: Collection[Path] | None) -> Path:
-    name = unescape_name(text)
-    path = Path(name)
-    if not path.is_absolute() or ".." in path.parts or name.endswith(("/", "/.")) or "\0" in name:
-        raise _Wrong(column, "the restore path is that of the disk: it starts with /, ends with a file's name, and holds no '..'")
-    if path.name.endswith("-flat.vmdk"):
-        raise _Wrong(column, "the restore path names a flat file; name the disk (NAME.vmdk), its flat file goes beside it")
-    if roots is not None and not any(path.is_relative_to(root) and len(path.parts) - len(root.parts) >= 2 for root in roots):
+    try:
+        path = disk_path(text)
+    except ValueError as error:
+        raise _Wrong(column, f"the restore path {error}") from None
+    if roots is not None and not any(root in path.parent.parents for root in roots):
         below = ", ".join(printable(str(root)) for root in roots)
         raise _Wrong(column, f"the restore path is not in a datastore (a folder directly below {below})")
     return path
@@ -213,14 +211,12 @@ def _destination(column: int, text: str, roots: Collection[Path] | None) -> Path
 def _number(column: int, text: str) -> int:
     if not _DAYS.match(text):
         hint = f", write -{text}" if text.isascii() and text.isdigit() and len(text) < 6 else ""
-        raise _Wrong(column, f"'{printable(text)}' is no number of days like -3{hint}")
+        raise _Wrong(column, f"'{printable(text)}' is not a number of days like -3{hint}")
     return -int(text)
 
 
-def _one_a_disk(
-    rules: Iterable[Rule], columns: dict[int, int], key: Callable[[Path], Hashable]
-) -> tuple[list[Rule], list[Problem]]:
-    """Rules that share a destination refuse each other: nobody could say which copy lies there."""
+def _one_a_disk(rules: list[Rule], columns: dict[int, int], key: Callable[[Path], Hashable]) -> tuple[list[Rule], list[Problem]]:
+    """Returns the rules whose destination no other rule has, and a problem for each other one: the copy there could be either's."""
     by_disk: dict[Hashable, list[Rule]] = {}
     for rule in rules:
         by_disk.setdefault(key(rule.destination), []).append(rule)
@@ -237,12 +233,8 @@ def _one_a_disk(
 
 
 def _field(text: str) -> str:
-    """A name as it stands between two bars. `printable` takes care of the rest."""
+    """Returns a name as it is written between two bars."""
     escaped = printable(text).replace("|", "%7C")
     if escaped in _ANY:
         return "".join(f"%{ord(character):02X}" for character in escaped)
-    stripped = escaped.strip(" ")
-    if stripped == escaped:
-        return escaped
-    lead, tail = len(escaped) - len(escaped.lstrip(" ")), len(escaped) - len(escaped.rstrip(" "))
-    return "%20" * lead + stripped + "%20" * tail
+    return re.sub("^ +| +$", lambda blanks: "%20" * len(blanks[0]), escaped)

@@ -1,4 +1,4 @@
-"""What is asked of a restore, what it tells while it runs, and what came of it. Data only."""
+"""The records of a restore: the request, its options, its progress and its outcome. Data only."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ OURS: Final = "ours"
 
 
 class Provision(enum.Enum):
-    """Thick: every block is allocated before the first is written. Thin: zero blocks stay holes."""
+    """How the disk is allocated. Thick: all blocks before the first is written. Thin: zero blocks stay holes."""
 
     THICK = "thick"
     THIN = "thin"
 
 
 class VmxChoice(enum.Enum):
-    """Whether the VMX in the Delta is put beside the disk, unedited."""
+    """Whether the VMX in the Delta is written beside the disk, unedited."""
 
     NONE = "none"
     AS_IS = "as-is"
@@ -40,8 +40,10 @@ def _parse_flag(value: object) -> bool:
 
 
 def _parse_overwrite(value: object) -> bool | Literal["ours"]:
-    if value == OURS or isinstance(value, bool):
-        return value if isinstance(value, bool) else OURS
+    if isinstance(value, bool):
+        return value
+    if value == OURS:
+        return OURS
     raise ValueError('must be true or false, or "ours" for a disk that only we have written')
 
 
@@ -54,9 +56,9 @@ def _parse_choice(choices: type[_Choice], value: object) -> _Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreOptions:
-    """How a disk is restored. Each field is a key of the control file; work order and request hold the same record.
+    """How a disk is restored. Each field is a key of the control file; work order and request hold this record, too.
 
-    `overwrite`: whether a disk that exists may be changed; "ours": only if the last restore wrote it and nobody has since.
+    `overwrite`: a disk that exists may be changed; "ours": only if a restore of ours wrote it last.
     `readback`: the finished disk is read again before it gets its name.
     """
 
@@ -67,7 +69,7 @@ class RestoreOptions:
 
     @property
     def only_ours(self) -> bool:
-        """Whether a disk that somebody else has written is left alone."""
+        """Whether a disk that somebody else wrote to is left alone."""
         return self.overwrite == OURS
 
     @classmethod
@@ -90,9 +92,8 @@ OPTION_PARSERS: Mapping[str, Callable[[object], object]] = {
 
 
 class Phase(enum.Enum):
-    """What a restore is doing; the names are shown to people."""
+    """What a restore does now; the names are shown to people."""
 
-    PREPARE = "preparing"
     RESTORE = "restoring"
     FLUSH = "making it durable"
     APPLY = "changing the disk in place"
@@ -148,7 +149,7 @@ class PlanSummary:
     delta_bytes: int = 0
 
     def describe(self) -> str:
-        """The plan in one line."""
+        """Returns the plan in one line."""
         total = self.keep_blocks + self.zero_blocks + self.full_blocks + self.delta_blocks
         return (
             f"{total} blocks of {self.block_size} bytes: {self.full_blocks} from the Full, {self.delta_blocks} from the Delta, "
@@ -158,65 +159,55 @@ class PlanSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a restore is, in bytes of the finished disk. Kept and zero blocks count as done, never into the rate."""
+    """How far a restore is, in bytes of the finished disk. Kept and zero blocks count as done, but not in the rate."""
 
     phase: Phase
     disk_size: int
     done: int
     moved: int
-    delta_done: int
-    delta_total: int
+    delta_done: int = 0
+    delta_total: int = 0
     full_done: int
     full_total: int
     started: float = field(default_factory=time.monotonic)
 
     @classmethod
     def of_stream(cls, phase: Phase, *, done: int, total: int, started: float) -> Self:
-        """Of a Full that is read from its first byte to its last, without a map."""
-        return cls(
-            phase=phase,
-            disk_size=total,
-            done=done,
-            moved=done,
-            delta_done=0,
-            delta_total=0,
-            full_done=done,
-            full_total=total,
-            started=started,
-        )
+        """Returns the progress of a Full that is read from start to end, without a map."""
+        return cls(phase=phase, disk_size=total, done=done, moved=done, full_done=done, full_total=total, started=started)
 
     @property
     def to_move(self) -> int:
-        """Bytes that have to be decoded and written in all."""
+        """The bytes that are decoded and written in all."""
         return self.delta_total + self.full_total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreOutcome:
-    """A restore that is done: verified, durable, and under its final name."""
+    """The outcome of a finished restore: the disk is verified, durable, and has its final name."""
 
     destination: Path
     disk_size: int
     plan: PlanSummary
     seconds: float
     way: str
-    """Which way was taken and why, e.g. "new disk" or "replaced"."""
+    """How the disk was written, and why so: for example "new disk" or "replaced"."""
     full: ArchiveRef | None
     vmx: Path | None
 
 
 KeepPart = Callable[[BaseException], bool]
-"""Whether the part file stays after this error, for an attempt that will come."""
+"""Returns whether the part file is kept after this error, for a later attempt."""
 
 
 class Reporter(Protocol):
-    """Who is told while a restore runs. Called from one thread; must return quickly; `progress` a few times a second."""
+    """Receives the progress of a restore. Called from one thread, `progress` a few times a second; must return quickly."""
 
     def note(self, text: str) -> None:
-        """One line of what was decided or met, for the log."""
+        """Takes one line for the log: what was decided or found."""
 
     def planned(self, plan: PlanSummary) -> None:
-        """The plan, once, before the first write."""
+        """Takes the plan, once, before the first write."""
 
     def progress(self, progress: Progress) -> None:
-        """How far it is."""
+        """Takes how far the restore is."""

@@ -216,7 +216,7 @@ def test_where_the_file_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PHD_CONFIG", str(tmp_path / "none"))
     with pytest.raises(ConfigurationError, match="there is no such file"):
         load_config(None)
-    with pytest.raises(ConfigurationError, match="directory"):
+    with pytest.raises(ConfigurationError, match="regular file"):
         load_config(tmp_path)
     monkeypatch.delenv("PHD_CONFIG")
     monkeypatch.setattr("phd_daemon.config.load.DEFAULT_PATH", tmp_path / "none")

@@ -6,7 +6,6 @@ import datetime as dt
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -18,12 +17,10 @@ from phd_daemon.show import output
 from phd_daemon.show.archives import type_of
 from phd_daemon.show.times import minute, parse_moment
 from restore_core.catalog import CatalogEntry
+from restore_core.catalog.index import Indexed
 from restore_core.catalog.query import Query
 from restore_core.errors import ExitCode
 from restore_core.naming import ArchiveType, printable, scsi_colon
-
-if TYPE_CHECKING:
-    from restore_core.catalog.index import Indexed
 
 _TITLES = ("TARGET", "DATE (UTC)", "TYPE", "SIZE", "SCSI", "VM", "UUID", "VMDK", "ARCHIVE")
 
@@ -84,9 +81,7 @@ def backups(
 def _complain(known: Iterable[Indexed], growing: int) -> int:
     """Prints what the list does not show by itself. Returns the exit code."""
     if growing:
-        output.complain(
-            f"{growing} of these are so new that they may still be on their way: they are not offered for a restore yet"
-        )
+        output.complain(f"{growing} of these are so new that they may not be complete yet: they are not offered for a restore")
     silent = [one for one in known if one.problem]
     partial = [one for one in known if one.partial]
     for one in partial:

@@ -27,7 +27,7 @@ def clean(jobs: Sequence[str], older_than: float | None, config: Path | None) ->
     Without JOB all of them: done, failed, cancelled and rejected. Disks are never touched.
     """
     if jobs and older_than is not None:
-        raise UsageError("--older-than goes without names", remedy="Name the jobs, or give an age, not both.")
+        raise UsageError("--older-than cannot be used with names of jobs", remedy="Give the names, or an age.")
     age = None if older_than is None else older_than * 86400
     gone = operations.clean(read_config(config), [unescape_name(job) for job in jobs], older_than=age)
     for job in gone:

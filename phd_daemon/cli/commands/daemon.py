@@ -53,7 +53,8 @@ def _detached(service: Service, settings: Config, spool_lock: PidLock) -> int:
     try:
         settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigurationError(f"state_dir: {printable(str(settings.state_dir))}: {error.strerror}") from error
+        remedy = "Make this folder for the daemon's user, or name another state_dir in phd.toml."
+        raise ConfigurationError(f"state_dir: {printable(str(settings.state_dir))}: {error.strerror}", remedy=remedy) from error
     pid_lock = PidLock(settings.state_dir / "phd-daemon.pid", temporary=True)
     pid_lock.acquire()
     context = DaemonContext(

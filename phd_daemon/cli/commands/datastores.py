@@ -22,7 +22,10 @@ from restore_core.naming import printable
 @config_option
 @click.pass_context
 def datastores(context: click.Context, as_json: bool, config: Path | None) -> int | None:
-    """Show every datastore. Is it mounted, by what is it known. Exit code 73 if one is not mounted, or another disk than before."""
+    """Show every datastore: whether it is mounted, and how it is recognised.
+
+    Exit code 73 if one is not mounted, or another disk than before.
+    """
     if context.invoked_subcommand is not None:
         context.obj = config
         return None
@@ -41,7 +44,7 @@ def datastores(context: click.Context, as_json: bool, config: Path | None) -> in
 @config_option
 @click.pass_context
 def accept(context: click.Context, name: str, config: Path | None) -> None:
-    """Say that what is mounted at datastore NAME now is a new disk under the old name. Jobs that wait for it go on."""
+    """Say that the disk at datastore NAME is a new one under the old name. Jobs that wait for it go on."""
     from restore_core.disk.datastore import MARKER
 
     path, seen = operations.accept(read_config(config or context.obj), name)
@@ -54,7 +57,7 @@ def accept(context: click.Context, name: str, config: Path | None) -> None:
 @config_option
 @click.pass_context
 def forget(context: click.Context, name: str, config: Path | None) -> None:
-    """Drop datastore NAME from the record: it is gone for good, or is new when it is used the next time. It is not touched."""
+    """Delete datastore NAME from the record. The datastore is not changed; if it is used again, it is recorded as a new one."""
     path, was_known = operations.forget(read_config(config or context.obj), name)
     output.say(f"{printable(str(path))}: {'forgotten' if was_known else 'it was not recorded'}")
 

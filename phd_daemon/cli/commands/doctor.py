@@ -6,8 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from phd_daemon.cli.options import command, config_option, json_option
-from phd_daemon.doctor.finding import Finding, Report
+from phd_daemon.doctor.finding import Report
 from phd_daemon.show import output
+from phd_daemon.show.output import counted
 from restore_core.errors import ExitCode
 
 
@@ -28,18 +29,11 @@ def doctor(*, as_json: bool, config: Path | None) -> int:
 
 def _print(report: Report) -> None:
     for one in report.findings:
-        _print_finding(one)
+        output.say(f"{one.where}: {one.what}  [{one.check}]\n  why   {one.why}\n  mend  {one.mend}\n")
     for fact in report.facts:
         output.say(f"ok: {fact}")
     for what in report.unseen:
         output.say(f"not looked at: {what}")
     count = len(report.findings)
     where = " in what could be looked at" if report.unseen else ""
-    output.say(f"{count} thing{'s' if count > 1 else ''} to mend" if count else f"nothing to mend was found{where}")
-
-
-def _print_finding(one: Finding) -> None:
-    output.say(f"{one.where}: {one.what}  [{one.check}]")
-    output.say(f"  why   {one.why}")
-    output.say(f"  mend  {one.mend}")
-    output.say()
+    output.say(f"{counted(count, 'thing')} to mend" if count else f"nothing to mend was found{where}")

@@ -12,7 +12,7 @@ from phd_daemon.operations.follow import follow, known_job, whole_log
 from phd_daemon.operations.installation import read_config, spool_of
 from phd_daemon.show import output
 from restore_core.errors import UsageError
-from restore_core.naming import unescape_name
+from restore_core.naming import printable, unescape_name
 
 
 @command(stays_done=False)
@@ -28,10 +28,10 @@ def log(job: str, live: bool, config: Path | None) -> None:
             for piece in whole_log(spool, stem):
                 output.say(piece, end="")
         except FileNotFoundError:
-            output.complain("there is no log yet: no daemon has taken this job. Is 'phd daemon' running?")
+            output.complain(f"{printable(stem)} has no log yet: no daemon has accepted the job. Is 'phd daemon' running?")
         return
     if state is None:
-        raise UsageError("this job is gone; only its log is left", remedy="Look at it without -f.")
+        raise UsageError(f"{printable(stem)} is no longer in the queue; only its log is left", remedy="Read it without -f.")
     try:
         for piece in follow(spool, stem):
             output.say(piece, end="")

@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from phd_daemon.cli.complete import option_names, option_values
 from phd_daemon.cli.options import Command, command, config_option, json_option
+from phd_daemon.config.edit import Option, Setting, SettingsFile, find
 from phd_daemon.operations.installation import read_config
 from phd_daemon.show import output
 from restore_core.errors import UsageError
 from restore_core.naming import printable
 
-if TYPE_CHECKING:
-    from phd_daemon.config.edit import Option, Setting, SettingsFile
-
 _BELOW_ZERO = re.compile(r"-\d")
-TAKEN_UP = "a running daemon takes it up within 30 s"
+TAKEN_UP = "a running daemon uses it within 30 s"
 
 
 class _Options(Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         below = next((word for word in args if _BELOW_ZERO.match(word)), None)
         if below is not None and not ctx.resilient_parsing:  # click would look for an option of that name
-            raise UsageError(f"'{printable(below)}': no option takes a number below 0", remedy="'phd options' shows them all.")
+            raise UsageError(f"'{printable(below)}': no option has a value below 0", remedy="'phd options' shows all values.")
         return super().parse_args(ctx, args)
 
 
@@ -38,15 +35,13 @@ class _Options(Command):
 def options(*, key: str | None, value: str | None, as_json: bool, config: Path | None) -> None:
     """Show the options of queue and replication, or set KEY to VALUE.
 
-    The value is written into phd.toml, whose comments stay. A running daemon takes it up by itself.
+    The value is written into phd.toml, whose comments stay. A running daemon reads it by itself.
     """
-    from phd_daemon.config.edit import SettingsFile, find
-
     wanted = find(key) if key is not None else None
     file = SettingsFile(read_config(config))
     if wanted is not None and value is not None:
         if as_json:
-            raise UsageError("--json goes without a VALUE", remedy="Set it, then show it.")
+            raise UsageError("--json cannot be used with a VALUE", remedy="Set the value first, then show it with --json.")
         _set(file, wanted, value)
     elif as_json:
         found = file.settings() if wanted is None else (file.setting(wanted),)

@@ -34,7 +34,7 @@ def queue(*, watch: bool, as_json: bool, config: Path | None) -> None:
     """Show all jobs. Running, waiting in their order, held, and finished with the newest last."""
     settings = read_config(config)
     if watch and as_json:
-        raise UsageError("--watch and --json do not go together", remedy="Call it again and again, or read the .status files.")
+        raise UsageError("--watch and --json cannot be used together", remedy="Call --json in a loop, or read the .status files.")
     if watch:
         _watch(settings)
         return

@@ -29,7 +29,7 @@ def recover(disk: str, *, back: bool, as_it_is: bool, config: Path | None) -> No
     that it cannot, or when the disk is wanted as it was before.
     """
     if back and as_it_is:
-        raise UsageError("--back and --as-it-is cannot go together", remedy="Give one of them, or none.")
+        raise UsageError("--back and --as-it-is cannot be used together", remedy="Give one of them, or none.")
     settings = read_config(config)
     side = None if as_it_is else Side.OLD if back else Side.NEW
     with interruptible() as stop:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from phd_daemon.cli.options import command, config_option, json_option, warn_if_nobody_serves
+from phd_daemon.config.model import Config
 from phd_daemon.operations.installation import read_config, spool_of
 from phd_daemon.operations.rules import troubles
+from phd_daemon.replication import one_pass as passes
 from phd_daemon.replication.pass_record import Pass
 from phd_daemon.show import output
 from phd_daemon.show.rules import TITLES, rule_row
-
-if TYPE_CHECKING:
-    from phd_daemon.config.model import Config
 
 
 @command(stays_done=True)
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
 @config_option
 def replicate(*, dry_run: bool, as_json: bool, config: Path | None) -> int:
     """Look at the targets now and queue what the rules ask for. Exit code 65 for bad lines, 69 for a silent target."""
-    from phd_daemon.replication import one_pass as passes
-
     settings = read_config(config)
     spool_of(settings)
     done = passes.dry_run(settings) if dry_run else _run(settings)
@@ -40,8 +36,6 @@ def replicate(*, dry_run: bool, as_json: bool, config: Path | None) -> int:
 
 def _run(settings: Config) -> Pass:
     """Runs a pass, after the end of one that is running: that one may have listed the targets before this was asked."""
-    from phd_daemon.replication import one_pass as passes
-
     try:
         return passes.run_pass(settings, wait=False)
     except passes.AlreadyRunning:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from phd_daemon.cli.commands.replicate import show_troubles
 from phd_daemon.cli.options import config_option, json_option
 from phd_daemon.operations.installation import read_config
+from phd_daemon.operations.rules import edit_file
+from phd_daemon.replication import one_pass as passes
+from phd_daemon.replication.rules_edit import CheckedRules, CopyAnswer, preload_rules
+from phd_daemon.replication.rules_edit import edit as edit_rules
 from phd_daemon.show import output
 from phd_daemon.show.output import counted
-from phd_daemon.show.rules import LINE_TITLES, holds, line_rows, no_rules
+from phd_daemon.show.rules import LINE_TITLES, edited, line_rows, no_rules
 from restore_core.errors import ExitCode
 from restore_core.naming import printable
-
-if TYPE_CHECKING:
-    from phd_daemon.replication.rules_edit import CheckedRules, CopyAnswer
 
 
 @click.group()
@@ -31,14 +32,10 @@ def rules() -> None:
 def check(*, as_json: bool, config: Path | None) -> int:
     """Show what each rule matches now, and would restore. Also how far its replica lags behind.
 
-    Exit code 65 if a line is wrong: it is named with line and column, and disables itself only.
+    Exit code 65 if a line is wrong: line and column are shown. The other lines are followed.
     """
-    from phd_daemon.cli.commands.replicate import show_troubles
-    from phd_daemon.operations.rules import preview
-    from phd_daemon.replication import one_pass as passes
-
     settings = read_config(config)
-    done = preview(settings)
+    done = passes.dry_run(settings, list_all=False)
     if as_json:
         output.as_json(done.document())
         return passes.exit_code(done)
@@ -59,22 +56,14 @@ def edit(*, config: Path | None) -> int:
     You edit a copy. Bad lines are shown with line and column, and you decide; without a terminal they change nothing.
     Exit code 65 if bad lines were found in the end.
     """
-    from phd_daemon.operations.editor import edit_file
-    from phd_daemon.replication.rules_edit import edit as edit_rules
-
     settings = read_config(config)
     done = edit_rules(settings, editor=edit_file, decide=_decide)
-    path, checked = printable(str(settings.replication.rules)), done.checked
-    if done.installed:
-        output.say(f"{path}: {holds(checked.rules, len(checked.problems))}")
-    else:
-        output.say(f"{path}: nothing was changed")
+    checked = done.checked
+    output.say(edited(settings.replication.rules, checked.rules, len(checked.problems), installed=done.installed))
     return ExitCode.BAD_DATA if checked.problems else ExitCode.DONE
 
 
 def _decide(checked: CheckedRules) -> CopyAnswer:
-    from phd_daemon.replication.rules_edit import CopyAnswer
-
     for problem in checked.problems:
         output.complain(problem)
     if not sys.stdin.isatty():
@@ -92,8 +81,6 @@ def _decide(checked: CheckedRules) -> CopyAnswer:
 @config_option
 def load(*, active: bool, config: Path | None) -> int:
     """Append a rule for every VMDK that has none yet. Its destination is in default_datastore."""
-    from phd_daemon.replication.rules_edit import preload_rules
-
     settings = read_config(config)
     done = preload_rules(settings, active=active)
     how = "" if active or not done.added else ", commented out: remove the # of those you want"

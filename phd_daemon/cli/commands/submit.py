@@ -6,12 +6,12 @@ import datetime as dt
 import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from phd_daemon.cli.complete import files
 from phd_daemon.cli.options import command, config_option, open_targets, restore_options
+from phd_daemon.config.model import Config
 from phd_daemon.operations.backups import deltas_of_vm
 from phd_daemon.operations.follow import exit_code, follow
 from phd_daemon.operations.installation import archive_ref, destination, read_config, spool_of
@@ -24,10 +24,7 @@ from phd_daemon.spool.layout import Spool
 from restore_core.errors import ExitCode, UsageError
 from restore_core.naming import printable, unescape_name
 from restore_core.restore.request import RestoreOptions
-
-if TYPE_CHECKING:
-    from phd_daemon.config.model import Config
-    from restore_core.targets.base import ArchiveRef
+from restore_core.targets.base import ArchiveRef
 
 _WAITS = {
     Obstacle.SWITCHED_OFF: "the restore queue is switched off (queue.enabled in phd.toml): the job waits until it is on",
@@ -93,10 +90,11 @@ def _refuse_contradictions(
     delta: str | None, vm: str | None, *, only_one: dict[str, str | None], only_vm: dict[str, str | None]
 ) -> None:
     if (delta is None) == (vm is None):
-        raise UsageError("one DELTA, or --vm NAME, but not both", remedy="'phd submit --help' shows the two ways.")
+        found = "neither is" if delta is None else "both are"
+        raise UsageError(f"give DELTA or --vm NAME: {found} given", remedy="'phd submit --help' shows the two ways.")
     for option, value in (only_vm if vm is None else only_one).items():
         if value is not None:
-            raise UsageError(f"{option} {'goes with --vm' if vm is None else 'is for one DELTA'}", remedy=f"Leave {option} out.")
+            raise UsageError(f"{option} is only for {'--vm' if vm is None else 'one DELTA'}", remedy=f"Leave {option} out.")
 
 
 def _disks_of_vm(settings: Config, vm: str, uuid: str | None, at: str | None, to: str) -> list[tuple[ArchiveRef, Path]]:
@@ -111,5 +109,5 @@ def _wait_for(spool: Spool, job: str) -> int:
         output.say(piece, end="")
     code = exit_code(spool, job)
     if code is None:
-        output.complain(f"{printable(job)} is gone from the queue")
+        output.complain(f"{printable(job)} is no longer in the queue: how it ended is not known")
     return ExitCode.INTERRUPTED if code is None else code

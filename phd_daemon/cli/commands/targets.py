@@ -63,7 +63,7 @@ def trust(context: click.Context, name: str, yes: bool, config: Path | None) -> 
     shown = server_identity(spec)
     output.say(f"{printable(spec.url)} shows the {shown.kind}\n  {shown.fingerprint}")
     if shown.trusted:
-        output.say(f"which is the one in {printable(shown.file)}: nothing to do")
+        output.say(f"{printable(shown.file)} has the same one: nothing to do")
         return
     if shown.known:
         output.say(f"BUT {printable(shown.file)} HAS ANOTHER ONE FOR IT:\n  {', '.join(shown.known)}")
@@ -127,4 +127,4 @@ def _print(found: list[Reached]) -> None:
         elif KINDS[urllib.parse.urlsplit(one.url).scheme].clear_text:
             output.say(f"\n{one.name}: {_CLEAR_TEXT}")
         if one.passed_over:
-            output.say(f"\n{one.name}: passed over, and no backup is behind it: {one.passed_over}")
+            output.say(f"\n{one.name}: passed over, since no backup can be in it: {one.passed_over}")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from textual.app import App
@@ -14,6 +12,7 @@ from textual.driver import Driver
 
 from phd_daemon.console.screen.ask import AskScreen
 from phd_daemon.console.screen.question_screen import QuestionScreen, Reply
+from phd_daemon.host.signals import deaf_to_interrupts
 
 PULSE = 0.2
 """Seconds between two updates of a log or of the progress of a restore."""
@@ -118,13 +117,3 @@ class ConsoleApp(App[None], inherit_bindings=False):
             return
         with deaf_to_interrupts(), self.suspend():
             work()
-
-
-@contextmanager
-def deaf_to_interrupts() -> Iterator[None]:
-    """In this context ^C does nothing here. It is handled and not ignored, so that an editor starts with the default."""
-    before = signal.signal(signal.SIGINT, lambda _number, _frame: None)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -25,7 +25,7 @@ class ChoiceScreen(QuestionScreen):
     """One list. The letter of a row chooses it; other letters move."""
 
     def __init__(self, choice: Choice[Any], reply: Reply, *, newest: deque[Choice[Any]] | None = None, pulse: float = 1.0) -> None:
-        super().__init__(choice.title, reply, help_text=choice.help)
+        super().__init__(choice.title, reply, help_text=choice.help, pulse=pulse if newest is not None else None)
         self.text = TextView(choice.intro)
         self.list = RowList(Table(choice), choice.start or 0)
         self.detail = TextView(())
@@ -34,12 +34,7 @@ class ChoiceScreen(QuestionScreen):
         self._typing = False
         self._reading = False
         self._objection = ""
-        self._newest, self._pulse = newest, pulse
-
-    def on_mount(self) -> None:
-        """Begins to look for newer rows, if there can be any."""
-        if self._newest is not None:
-            self.set_interval(self._pulse, self.look)
+        self._newest = newest
 
     def look(self) -> None:
         """Takes over the newest rows; the same row stays chosen, and the filter is kept."""

@@ -59,8 +59,9 @@ class QuestionScreen(Screen[None], inherit_bindings=False):
     AUTO_FOCUS: ClassVar[str | None] = ""
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+c", "interrupted", priority=True, show=False)]
 
-    def __init__(self, title: str, reply: Reply, *, help_text: str = "") -> None:
+    def __init__(self, title: str, reply: Reply, *, help_text: str = "", pulse: float | None = None) -> None:
         super().__init__()
+        self._pulse = pulse
         self.bar = Bar(title, "title", _EDGE)
         self.hint = Bar("", "keys", _EDGE)
         self._reply: Reply | None = reply
@@ -76,6 +77,15 @@ class QuestionScreen(Screen[None], inherit_bindings=False):
 
     def lay_out(self, size: Size) -> None:
         """Sets the heights of the body and the line of keys; called before the first drawing and when the size changes."""
+
+    def look(self) -> None:
+        """Shows what has come since the last look; called when the screen is shown, and after every `pulse` if it has one."""
+
+    def on_mount(self) -> None:
+        """Starts to look."""
+        if self._pulse is not None:
+            self.set_interval(self._pulse, self.look)
+            self.look()
 
     def compose(self) -> ComposeResult:
         """The title, the body, the line of keys."""
@@ -149,9 +159,11 @@ KEYS = (
 class PageScreen(QuestionScreen):
     """A text to read, until it is left."""
 
-    def __init__(self, title: str, lines: Iterable[str], reply: Reply, *, help_text: str = "", sticky: bool = False) -> None:
-        super().__init__(title, reply, help_text=help_text)
-        self.text = TextView(lines, sticky=sticky)
+    sticky = False
+
+    def __init__(self, title: str, lines: Iterable[str], reply: Reply, *, help_text: str = "", pulse: float | None = None) -> None:
+        super().__init__(title, reply, help_text=help_text, pulse=pulse)
+        self.text = TextView(lines, sticky=self.sticky)
 
     def body(self) -> list[Widget]:
         """The text, as high as the screen."""

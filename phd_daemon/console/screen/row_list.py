@@ -14,7 +14,8 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from phd_daemon.console.face import Choice, Row
-from phd_daemon.console.lines import columns, fit, narrower, one_line, row_text, width_of
+from phd_daemon.console.lines import columns, fit, narrower, one_line, row_text
+from phd_daemon.show.table import width_of
 
 
 class Table:

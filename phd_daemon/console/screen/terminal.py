@@ -6,24 +6,18 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FrameType
-from typing import TYPE_CHECKING
-
-from phd_daemon.console.face import NoScreen
-from phd_daemon.console.screen.app import ConsoleApp
-from phd_daemon.console.screen.screen_face import ScreenFace
-from restore_core.errors import Stopped
-
-if TYPE_CHECKING:
-    from phd_daemon.console.face import Face
-
-
-import os
 from typing import IO, Any
 
 from textual.drivers.linux_driver import LinuxDriver
+
+from phd_daemon.console.face import Face, NoScreen
+from phd_daemon.console.screen.app import ConsoleApp
+from phd_daemon.console.screen.screen_face import ScreenFace
+from phd_daemon.host.signals import handled
+from phd_daemon.show import output
+from restore_core.errors import Stopped
 
 
 class TerminalDriver(LinuxDriver):
@@ -45,23 +39,18 @@ class Unbroken:
         try:
             self._file.write(text)
         except OSError:
-            self._give_up()
+            output.discard(self._file.fileno())
 
     def flush(self) -> None:
         """Flushes, or throws the buffer away."""
         try:
             self._file.flush()
         except OSError:
-            self._give_up()
+            output.discard(self._file.fileno())
 
     def fileno(self) -> int:
         """The file descriptor of the terminal."""
         return self._file.fileno()
-
-    def _give_up(self) -> None:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self._file.fileno())
-        os.close(nowhere)
 
 
 _SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
@@ -89,13 +78,7 @@ def open_face(talk: Callable[[Face], None]) -> None:
 
 
 async def _show(app: ConsoleApp) -> None:
-    with _answering_signals(app):
-        await app.run_async(mouse=False)
-
-
-@contextmanager
-def _answering_signals(app: ConsoleApp) -> Iterator[None]:
-    """In this context a signal leaves every question and stops the restore that is watched; the earlier handler is called, too."""
+    """Runs the app. A signal leaves every question and stops the restore that is watched; the earlier handler is called, too."""
     loop = asyncio.get_running_loop()
     before = {number: signal.getsignal(number) for number in _SIGNALS}
 
@@ -106,10 +89,5 @@ def _answering_signals(app: ConsoleApp) -> Iterator[None]:
                 earlier(number, frame)
         loop.call_soon_threadsafe(app.release)
 
-    for number in _SIGNALS:
-        signal.signal(number, told)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with handled(_SIGNALS, told):
+        await app.run_async(mouse=False)

@@ -47,29 +47,24 @@ class WaitScreen(QuestionScreen):
     """A message, and a moving sign with the seconds. The person may leave; the work goes on unwatched then."""
 
     def __init__(self, message: str, reply: Reply, *, pulse: float) -> None:
-        super().__init__("Please wait", reply)
+        super().__init__("Please wait", reply, pulse=pulse)
         self.text = TextView([message])
         self.sign = Bar("", "sign")
-        self._pulse, self._beats = pulse, 0
+        self._every, self._beats = pulse, 0
 
     def body(self) -> list[Widget]:
         """The message and the moving sign."""
         return [self.text, self.sign]
-
-    def on_mount(self) -> None:
-        """Starts the moving sign."""
-        self.hint.say("Esc or ^C back, without waiting for it")
-        self.set_interval(self._pulse, self.beat)
-        self.beat()
 
     def lay_out(self, size: Size) -> None:
         """The moving sign is right below the message."""
         width, height = size
         self.text.styles.height = min(self.text.lines_needed(width - PADDING), height - _BARS)
 
-    def beat(self) -> None:
+    def look(self) -> None:
         """Moves the sign."""
-        self.sign.say(f"{_SIGNS[self._beats % len(_SIGNS)]} {int(self._beats * self._pulse)} s")
+        self.hint.say("Esc or ^C back, without waiting for it")
+        self.sign.say(f"{_SIGNS[self._beats % len(_SIGNS)]} {int(self._beats * self._every)} s")
         self._beats += 1
 
     def keys(self) -> Mapping[str, Callable[[], None]]:
@@ -81,21 +76,16 @@ class WatchScreen(QuestionScreen):
     """Progress as it is reported. ^C asks whether to stop; after a yes the screen waits until the work has ended."""
 
     def __init__(self, title: str, work: Work, *, pulse: float) -> None:
-        super().__init__(title, work.stop)
+        super().__init__(title, work.stop, pulse=pulse)
         self.work = work
         self.text = TextView((), sticky=True)
         self.line = TextView(())
         self.sign = Bar("", "sign")
-        self._pulse, self._beats, self._asking = pulse, 0, False
+        self._beats, self._asking = 0, False
 
     def body(self) -> list[Widget]:
         """The notes, the progress below them, and the question."""
         return [self.text, self.line, self.sign]
-
-    def on_mount(self) -> None:
-        """Starts to show what is reported."""
-        self.set_interval(self._pulse, self.look)
-        self.look()
 
     def look(self) -> None:
         """Shows what the work has reported since the last time."""
@@ -106,7 +96,7 @@ class WatchScreen(QuestionScreen):
         self._beats += 1
         life = _SIGNS[self._beats % len(_SIGNS)]
         if not self.open:
-            self.sign.say(f"{life} Stopping; nothing half-made will stay.")
+            self.sign.say(f"{life} Stopping; unfinished files are removed.")
             self.hint.say("")
         elif self._asking:
             self.sign.say(f"{life} Stop this?  (Y) stops it, (N) or Enter goes on")
@@ -156,15 +146,12 @@ class LogFeed:
 class FollowScreen(PageScreen):
     """A log as it grows. The end is shown until somebody scrolls up, and again once they are back there."""
 
-    def __init__(self, title: str, feed: LogFeed, reply: Reply, *, pulse: float) -> None:
-        super().__init__(title, (), reply, sticky=True)
-        self._feed, self._pulse = feed, pulse
-        self._told: bool | None = None
+    sticky = True
 
-    def on_mount(self) -> None:
-        """Starts to look for new lines."""
-        self.set_interval(self._pulse, self.look)
-        self.look()
+    def __init__(self, title: str, feed: LogFeed, reply: Reply, *, pulse: float) -> None:
+        super().__init__(title, (), reply, pulse=pulse)
+        self._feed = feed
+        self._told: bool | None = None
 
     def look(self) -> None:
         """Shows the lines that have come."""

@@ -72,7 +72,7 @@ def test_the_table(spool: Path, capsys: Say) -> None:
     assert "Delta: 67% Full: 32%" in rows[0]
     assert rows[1].endswith("[by phone]")
     assert "block 7 differs. Use another copy." in rows[2]
-    assert "no daemon is running on this spool" in said.err
+    assert "no daemon serves the spool" in said.err
 
 
 def test_for_programs(spool: Path, capsys: Say) -> None:

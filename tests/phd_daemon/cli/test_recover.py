@@ -76,7 +76,7 @@ def test_recover(lab: Lab, name: str, way: tuple[list[str], bytes | None, str], 
 
 def test_recover_refuses_both_at_once(capsys: Say) -> None:
     assert run(["recover", "a.img", "--back", "--as-it-is"]) == ExitCode.USAGE
-    assert "cannot go together" in capsys.readouterr().err
+    assert "cannot be used together" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("options", [[], ["--back"], ["--as-it-is"]])

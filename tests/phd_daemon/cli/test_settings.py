@@ -162,18 +162,18 @@ def test_without_a_file_there_is_nothing_to_change(monkeypatch: pytest.MonkeyPat
 def test_a_datastore_that_is_none_is_warned_of(tmp_path: Path, config: Path, capsys: Say) -> None:
     config.write_text(f'[datastores]\nroots = ["{tmp_path}"]\n')
     assert run(["options", "replication.default_datastore", "/srv/elsewhere/x"]) == 0
-    assert "is no datastore" in capsys.readouterr().err
+    assert "is not a datastore" in capsys.readouterr().err
     assert run(["options", "replication.default_datastore", f"{tmp_path}/A"]) == 0
-    assert "is not there now" in capsys.readouterr().err
+    assert "does not exist now" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("replication.default_datastore", "/a\udcff", "holds bytes that are no text"),
+        ("replication.default_datastore", "/a\udcff", "holds bytes that are not UTF-8"),
         ("queue.workers", "9" * 5000, "is not a whole number of at most 18 digits"),
-        ("queue.purge_after", "-5d", "no option takes a number below 0"),
-        ("queue.purge_after", "-5h", "no option takes a number below 0"),
+        ("queue.purge_after", "-5d", "no option has a value below 0"),
+        ("queue.purge_after", "-5h", "no option has a value below 0"),
         ("replication.default_datastore", "/" + "a/" * 35000, "is too long"),
         ("replication.default_datastore", "/vmfs/" + "a" * 256, "is too long"),
     ],

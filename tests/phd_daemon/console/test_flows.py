@@ -264,7 +264,7 @@ class TestOptions:
 
     def test_a_datastore_that_is_none_is_written_and_warned_of(self, site: Site) -> None:
         said = site.talk(options_flow.options, "replication.default_datastore", "/srv/x/y", BACK)
-        assert "is no datastore" in said
+        assert "is not a datastore" in said
         assert site.session.config.replication.default_datastore == Path("/srv/x/y")
 
 

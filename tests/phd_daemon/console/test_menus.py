@@ -10,11 +10,10 @@ from collections.abc import Iterator
 import pytest
 
 from phd_daemon.console import menus as walk
-from phd_daemon.console import tree
 from phd_daemon.console.face import Face
+from phd_daemon.console.menus import MAIN, Menu, MenuEntry
 from phd_daemon.console.opening import needs_plain
 from phd_daemon.console.session import Session
-from phd_daemon.console.tree import MAIN, Menu, MenuEntry
 from restore_core.errors import BadArchive, Stopped
 from tests.phd_daemon.console.conftest import Place
 from tests.phd_daemon.console.scripted import BACK, ENTER, Scripted
@@ -147,7 +146,7 @@ def test_which_terminals_get_numbered_lines(term: str, terminal: str | None, pla
 
 
 def test_menus_stand_in_one_module() -> None:
-    assert {id(menu) for menu in menus()} == {id(value) for value in vars(tree).values() if isinstance(value, Menu)}
+    assert {id(menu) for menu in menus()} == {id(value) for value in vars(walk).values() if isinstance(value, Menu)}
 
 
 def test_signals_are_put_back(place: Place) -> None:

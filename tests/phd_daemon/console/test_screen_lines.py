@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phd_daemon.console.face import Choice, Row
-from phd_daemon.console.lines import clean_lines, ends, fit, flowing, fold, narrower, one_line, width_of
+from phd_daemon.console.lines import clean_lines, ends, fit, flowing, fold, narrower, one_line
 from phd_daemon.console.screen.row_list import Table
+from phd_daemon.show.table import width_of
 
 
 @given(st.text(st.sampled_from("ab 漢字é%"), max_size=60), st.integers(2, 20))

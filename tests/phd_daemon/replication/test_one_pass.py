@@ -128,7 +128,7 @@ def test_the_record_of_a_pass(site: Site) -> None:
     assert (first["line"], first["verdict"], first["job"], first["lag_seconds"]) == (1, "restore", done.jobs[1], None)
     assert (second["line"], second["verdict"], second["job"]) == (3, "too new", None)
     assert record["problems"] == [
-        {"line": 2, "column": 1, "message": "this is no rule: a line starts with RESTORE:, USE_DAYS= or #"}
+        {"line": 2, "column": 1, "message": "this is not a rule: a line starts with RESTORE:, USE_DAYS= or #"}
     ]
     assert record["targets"] == [{"name": "nas1", "archives": 3, "problem": ""}]
     started = last_start(start_file(site.config.state_dir))

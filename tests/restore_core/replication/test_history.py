@@ -172,7 +172,7 @@ def test_a_rule_that_names_another_disk_now_does_not_call_the_old_one_up_to_date
     mail = delta("2026-03-10 03:00", vm="Mail", uuid=OTHER)
     found = decide([TUE], entered=ledger(mail), there=holding(mail))
     assert found.verdict is Verdict.OLDER
-    assert f"that of another disk is there, nas1:2026.03.10-Mail.{OTHER}/" in found.reason
+    assert f"a backup of another disk is there, nas1:2026.03.10-Mail.{OTHER}/" in found.reason
     newer = delta("2026-03-10 09:00")
     assert decide([TUE, newer], entered=ledger(mail), there=holding(mail)).entry == newer
 

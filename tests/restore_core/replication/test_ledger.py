@@ -139,7 +139,7 @@ def test_a_line_that_lacks_only_its_newline_is_not_entered_twice(tmp_path: Path)
     assert path.read_text() == render(line(0)) + "\n" + render(line(1)) + "\n"
 
 
-def test_by_destination_keeps_the_order_of_the_file() -> None:
+def test_the_lines_keep_the_order_of_the_file() -> None:
     first, second = line(1, destination=Path("/v/a/x")), line(0, destination=Path("/v/a/x"))
     found = parse_ledger(f"{render(first)}\n{render(second)}\n{render(line(2))}\n".encode())
-    assert found.by_destination()[Path("/v/a/x")] == (first, second)
+    assert found.lines == (first, second, line(2))

@@ -75,18 +75,18 @@ def test_spaces_odd_characters_and_line_ends_of_other_systems() -> None:
 @pytest.mark.parametrize(
     ("line", "column", "said"),
     [
-        ("RESTORE CRM|*|00|a.vmdk|/vmfs/volumes/A/a.vmdk", 1, "this is no rule"),
+        ("RESTORE CRM|*|00|a.vmdk|/vmfs/volumes/A/a.vmdk", 1, "this is not a rule"),
         (" RESTORE:CRM|*|00|a.vmdk|/vmfs/volumes/A/a.vmdk", 1, "at the start of the line"),
         ("restore:CRM|*|00|a.vmdk|/vmfs/volumes/A/a.vmdk", 1, "in capitals"),
         ("RESTORE:CRM|*|00|a.vmdk", 24, "restore path is missing"),
         ("RESTORE:CRM", 12, "UUID is missing"),
         ("RESTORE:CRM|*|00|a.vmdk|/vmfs/volumes/A/a.vmdk|-3|x", 50, "too many fields"),
         ("RESTORE:|*|00|a.vmdk|/vmfs/volumes/A/a.vmdk", 9, "VM name is empty"),
-        ("RESTORE:*|*|00|a.vmdk|/vmfs/volumes/A/a.vmdk", 9, "must be named"),
-        ("RESTORE:CRM|*|00|%|/vmfs/volumes/A/a.vmdk", 18, "must be named"),
-        ("RESTORE:CRM|123|00|a.vmdk|/vmfs/volumes/A/a.vmdk", 13, "'123' is no UUID"),
+        ("RESTORE:*|*|00|a.vmdk|/vmfs/volumes/A/a.vmdk", 9, "cannot be"),
+        ("RESTORE:CRM|*|00|%|/vmfs/volumes/A/a.vmdk", 18, "cannot be"),
+        ("RESTORE:CRM|123|00|a.vmdk|/vmfs/volumes/A/a.vmdk", 13, "'123' is not a UUID"),
         ("RESTORE:CRM|*|0:0|a.vmdk|/vmfs/volumes/A/a.vmdk", 15, "write 00"),
-        ("RESTORE:CRM|*|x|a.vmdk|/vmfs/volumes/A/a.vmdk", 15, "is no SCSI id"),
+        ("RESTORE:CRM|*|x|a.vmdk|/vmfs/volumes/A/a.vmdk", 15, "is not an SCSI id"),
         ("RESTORE:CRM|*|00|a.vmdk|volumes/a.vmdk", 25, "starts with /"),
         ("RESTORE:CRM|*|00|a.vmdk|/vmfs/volumes/A/../../etc/a", 25, "no '..'"),
         ("RESTORE:CRM|*|00|a.vmdk|/vmfs/volumes/A/b/", 25, "ends with a file's name"),
@@ -94,11 +94,11 @@ def test_spaces_odd_characters_and_line_ends_of_other_systems() -> None:
         ("RESTORE:CRM|*|00|a.vmdk|/etc/a.vmdk", 25, "not in a datastore"),
         ("RESTORE:CRM|*|00|a.vmdk|/vmfs/volumes/a.vmdk", 25, "not in a datastore"),
         ("RESTORE:CRM|*|00|a.vmdk|/vmfs/volumes/A/a.vmdk|3", 48, "write -3"),
-        ("RESTORE:CRM|*|00|a.vmdk|/vmfs/volumes/A/a.vmdk|soon", 48, "is no number of days"),
-        ("RESTORE:C\x1bM|*|00|a.vmdk|/vmfs/volumes/A/a.vmdk", 10, "%1B cannot stand"),
-        ("RESTORE:CRM|*|00|a.vmdk|/vmfs/volumes/A/a.vmdk|-٣", 48, "is no number"),
+        ("RESTORE:CRM|*|00|a.vmdk|/vmfs/volumes/A/a.vmdk|soon", 48, "is not a number of days"),
+        ("RESTORE:C\x1bM|*|00|a.vmdk|/vmfs/volumes/A/a.vmdk", 10, "write it as %1B"),
+        ("RESTORE:CRM|*|00|a.vmdk|/vmfs/volumes/A/a.vmdk|-٣", 48, "is not a number"),
         ("USE_DAYS=3", 10, "write -3"),
-        ("USE_DAYS = -3", 1, "this is no rule"),
+        ("USE_DAYS = -3", 1, "this is not a rule"),
     ],
 )
 def test_a_bad_line_is_named_with_its_column_and_disables_itself_only(line: str, column: int, said: str) -> None:
@@ -155,6 +155,11 @@ def test_every_name_can_be_written_as_a_rule_and_read_back(vm: str, vmdk: str) -
     line = render_rule(vm=vm, uuid=None, scsi="00", vmdk="x" + vmdk + ".vmdk", destination=Path("/vmfs/volumes/A/a.vmdk"))
     found = one(line)
     assert (found.vm, found.vmdk) == (vm, "x" + vmdk + ".vmdk")
+
+
+def test_a_name_of_blanks_can_be_written_and_read_back() -> None:
+    line = render_rule(vm="  ", uuid=None, scsi="00", vmdk=" x.vmdk ", destination=Path("/vmfs/volumes/A/a.vmdk"))
+    assert (one(line).vm, one(line).vmdk) == ("  ", " x.vmdk ")
 
 
 def test_any_bytes_are_rules_or_problems_and_never_anything_else() -> None:

@@ -48,7 +48,7 @@ def test_n_days_are_n_times_24_hours() -> None:
     minute_younger = delta("2026-03-09 12:01")
     found = decide([minute_younger, TUE], rules=[rule(1)])
     assert found.verdict is Verdict.TOO_NEW
-    assert "no backup of it is 1 day old yet" in found.reason
+    assert "no backup of this disk is 1 day old yet" in found.reason
 
 
 def test_no_backup_and_only_fulls() -> None:
@@ -79,7 +79,7 @@ def test_a_version_2_backup_is_known_by_its_host() -> None:
 def test_the_future_is_skipped_with_a_warning() -> None:
     found = decide([MON, delta("2026-03-10 12:01"), delta("2031-01-01 00:00")])
     assert found.entry == MON
-    assert "2 skipped that are dated in the future, up to 2031-01-01 00:00 UTC" in found.warnings[0]
+    assert "2 backups are dated in the future, up to 2031-01-01 00:00 UTC" in found.warnings[0]
     only = decide([delta("2031-01-01 00:00")])
     assert (only.verdict, len(only.warnings)) == (Verdict.TOO_NEW, 1)
 
@@ -105,7 +105,7 @@ def test_a_deleted_line_makes_its_restore_eligible() -> None:
 
 def test_a_disk_that_we_did_not_write_last_is_left_alone() -> None:
     never = decide([TUE], there=FOREIGN)
-    assert (never.verdict, "no restore of ours is on record" in never.reason) == (Verdict.DIVERGED, True)
+    assert (never.verdict, "no restore of ours is recorded" in never.reason) == (Verdict.DIVERGED, True)
     since = decide([MON, TUE], entered=ledger(MON), there=FOREIGN)
     assert (since.verdict, "somebody has written" in since.reason) == (Verdict.DIVERGED, True)
     # It was "up to date" with a warning; but what lies there is not that backup any more.
@@ -150,7 +150,7 @@ def test_a_clock_set_back_makes_nobody_wait_for_years() -> None:
 def test_what_a_person_cancelled_stays_cancelled() -> None:
     found = decide([TUE], jobs=[job(TUE, JobPhase.CANCELLED, ago=999)])
     assert found.verdict is Verdict.FAILED
-    assert "cancelled by a person" in found.reason
+    assert "a person cancelled" in found.reason
 
 
 def test_a_done_job_whose_line_was_deleted_stands_in_nobodys_way() -> None:
