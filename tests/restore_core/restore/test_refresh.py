@@ -91,10 +91,10 @@ def test_a_receipt_that_a_newer_phd_wrote_is_none(replica: Replica, old: str, ne
     """After a downgrade a digest may be unknown: the disk is hashed, as without a receipt."""
     _, monday, content, tuesday = two_days(replica.lab, [3, 11])
     replica.restore(monday)
-    for receipt in replica.records.glob("*.json"):
-        text = receipt.read_text()
+    for kept in replica.records.glob("*.json"):
+        text = kept.read_text()
         assert old in text
-        receipt.write_text("null" if new.startswith("null") else text.replace(old, new, 1) + ("]" if new.startswith("[") else ""))
+        kept.write_text("null" if new.startswith("null") else text.replace(old, new, 1) + ("]" if new.startswith("[") else ""))
     replica.restore(tuesday)
     assert replica.bytes == content
 
