@@ -58,13 +58,11 @@ NAMES = {
     "main": "where a process begins",
     "open_face": "each face of the console opens itself",
     "open_target": _SERVERS,
-    "preview": _FLOW,
     "put_vmx": "a restore does it by itself, the console when its person asks for it afterwards",
     "redraw": "a line over the last one, and the live report that uses it",
     "reject": "the answer of intake, and the transition that follows",
     "run_pass": _FLOW,
     "set_priority": _ASKED,
-    "width_of": "of a text in the cells of a terminal; the daemon's tables do without the console",
 }
 
 

@@ -119,10 +119,10 @@ def _put(stream: TextIO, text: str) -> None:
     except OSError as error:
         if stream is sys.stdout and error.errno not in (errno.EPIPE, errno.EIO):  # EIO: a terminal that was closed
             _lost.append(error)
-        discard(stream.fileno())
+        drop_output(stream.fileno())
 
 
-def discard(number: int) -> None:
+def drop_output(number: int) -> None:
     """Sends to /dev/null what is written to this file descriptor from now on, also what is still in buffers."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, number)

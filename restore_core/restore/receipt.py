@@ -255,8 +255,9 @@ class Receipts:
             return None
         try:
             data = json.loads(read_plain(self._path(part, "json")))
-            return Receipt(**data) if data.pop("version") in (1, VERSION) else None
-        except (OSError, ValueError, KeyError, TypeError):
+            known = data.pop("version") in (1, VERSION) and BlockDigest(data["block_digest"])
+            return Receipt(**data) if known else None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     def _write(self, part: str, receipt: Receipt) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -37,22 +36,17 @@ def adopt(*, full: str, vm: str | None, uuid: str | None, scsi: str | None, conf
     ref = archive_ref(full, targets.specs)
     prepare_process()
     asked = Asked(vm=vm, uuid=uuid, scsi=scsi)
-    report = LiveReport(FullLine())
+    report, started = LiveReport(FullLine()), time.monotonic()
     with interruptible() as stop:
+
+        def tick(done: int) -> None:
+            stop()
+            report.progress(Progress.of_stream(Phase.VERIFY, done=done, total=done, started=started))
+
         try:
-            empty = adopt_full(ref, targets, asked, scratch=settings.backup.staging_dir, tick=_tick(report, stop))
+            empty = adopt_full(ref, targets, asked, scratch=settings.backup.staging_dir, tick=tick)
         finally:
             report.close()
     if empty.target != LOCAL:
         written_to(settings, empty.target)
     output.say(f"empty Delta {empty}")
-
-
-def _tick(report: LiveReport, stop: Callable[[], None]) -> Callable[[int], None]:
-    started = time.monotonic()
-
-    def tick(done: int) -> None:
-        stop()
-        report.progress(Progress.of_stream(Phase.VERIFY, done=done, total=done, started=started))
-
-    return tick

@@ -100,7 +100,7 @@ class ChoiceScreen(QuestionScreen):
         if self._typing:
             return {
                 **moves,
-                "enter": self._typed,
+                "enter": lambda: self._type(False),
                 "escape": self._show_all,
                 "backspace": lambda: self._narrow(self._words[:-1]),
                 "ctrl+u": lambda: self._narrow(""),
@@ -111,7 +111,7 @@ class ChoiceScreen(QuestionScreen):
             "tab": self._turn,
             "enter": self._take,
             "escape": self.leave if not self._words else self._show_all,
-            "slash": self._start_typing,
+            "slash": lambda: self._type(True),
             "question_mark": self.explain,
             "1": lambda: rows.go_to(0),
             "b": self._jump,
@@ -157,11 +157,8 @@ class ChoiceScreen(QuestionScreen):
     def _turn(self) -> None:
         self._reading = not self._reading and self.text.long
 
-    def _start_typing(self) -> None:
-        self._typing = True
-
-    def _typed(self) -> None:
-        self._typing = False
+    def _type(self, on: bool) -> None:
+        self._typing = on
         self.tell()
 
     def _show_all(self) -> None:

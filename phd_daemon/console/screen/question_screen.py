@@ -18,7 +18,7 @@ from textual.widget import Widget
 from phd_daemon.console.lines import fit, flowing, fold, one_line
 from phd_daemon.console.screen.text_view import TextView
 
-Reply = Callable[[Any], None]
+Reply = Callable[[Any], object]
 
 
 _BARS = 2  # the title, the keys
@@ -171,18 +171,10 @@ class PageScreen(QuestionScreen):
 
     def keys(self) -> Mapping[str, Callable[[], None]]:
         """The keys of a pager."""
-        text = self.text
-        return {
-            **reading_keys(text),
-            "space": lambda: text.scroll(text.page),
-            "b": lambda: text.scroll(text.lines_needed(text.size.width)),
-            "1": lambda: text.scroll(-text.lines_needed(text.size.width)),
-            "enter": self.leave,
-            "escape": self.leave,
-            "q": self.leave,
-            "question_mark": self.explain,
-            "f1": self.explain,
-        }
+        moves = reading_keys(self.text)
+        leaves = dict.fromkeys(("enter", "escape", "q"), self.leave)
+        helps = dict.fromkeys(("question_mark", "f1"), self.explain)
+        return {**moves, "space": moves["pagedown"], "b": moves["end"], "1": moves["home"], **leaves, **helps}
 
     def lay_out(self, size: Size) -> None:
         """Shows the keys that move only where the text is longer than the screen."""

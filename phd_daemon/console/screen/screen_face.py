@@ -61,8 +61,8 @@ class ScreenFace:
     def wait(self, message: str, work: Callable[[], T]) -> T:
         """Runs `work` in a thread of its own. ^C raises `KeyboardInterrupt` at once, and the work goes on unwatched."""
         future: Future[T] = Future()
-        leave = _leaves(future)
-        self._app.put(lambda: WaitScreen(message, leave, pulse=self._app.pulse), leave)
+        pulse = self._app.pulse
+        self._app.put(lambda: WaitScreen(message, lambda _: future.cancel(), pulse=pulse), lambda _: future.cancel())
         threading.Thread(target=lambda: _settle(future, work), name=WAITED_FOR, daemon=True).start()
         return _result(future)
 
@@ -86,7 +86,7 @@ class ScreenFace:
     def lend(self, work: Callable[[], T]) -> T:
         """Runs `work` in the thread of the app, which draws nothing meanwhile."""
         future: Future[T] = Future()
-        self._app.lend(lambda: _settle(future, work), _leaves(future))
+        self._app.lend(lambda: _settle(future, work), lambda _: future.cancel())
         return _result(future)
 
     def _ask(self, make: Callable[[Reply], QuestionScreen]) -> Any:
@@ -102,15 +102,6 @@ def _settle(future: Future[T], work: Callable[[], T]) -> None:
             future.set_result(work())
         except BaseException as error:  # noqa: BLE001  raised where the result is asked for
             future.set_exception(error)
-
-
-def _leaves(future: Future[Any]) -> Reply:
-    """Returns a reply that cancels the future: the person has left."""
-
-    def leave(_answer: object) -> None:
-        future.cancel()
-
-    return leave
 
 
 def _result(future: Future[T]) -> T:

@@ -39,14 +39,14 @@ class Unbroken:
         try:
             self._file.write(text)
         except OSError:
-            output.discard(self._file.fileno())
+            output.drop_output(self._file.fileno())
 
     def flush(self) -> None:
         """Flushes, or throws the buffer away."""
         try:
             self._file.flush()
         except OSError:
-            output.discard(self._file.fileno())
+            output.drop_output(self._file.fileno())
 
     def fileno(self) -> int:
         """The file descriptor of the terminal."""

@@ -36,9 +36,9 @@ def dies(act: Callable[[], object], *points: tuple[ModuleType | type, str], numb
     pid = os.fork()
     if pid == 0:
         left = [number]
-        for module, name in points:
-            setattr(module, name, _counted(getattr(module, name), left, of))
-        try:
+        try:  # whatever happens, the child must not go on as the process of the tests
+            for module, name in points:
+                setattr(module, name, _counted(getattr(module, name), left, of))
             act()
         except PhdError:
             os._exit(1)
