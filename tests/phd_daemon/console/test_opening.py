@@ -62,7 +62,7 @@ def test_settings_that_are_wrong_are_said_before_any_menu(tmp_path: Path) -> Non
 @pytest.mark.parametrize("option", [["--plain"], ["--config", "x"]])
 def test_options_of_the_console_are_for_the_console(option: list[str], capsys: Say) -> None:
     assert run([*option, "queue"]) == ExitCode.USAGE
-    assert "for the console alone" in capsys.readouterr().err
+    assert "is only for the console" in capsys.readouterr().err
 
 
 def test_where_the_screen_does_not_open_numbered_lines_do(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: Say) -> None:
