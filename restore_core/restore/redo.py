@@ -81,14 +81,14 @@ def in_its_place(destination: Destination) -> bool:
 def hide(destination: Destination, old: ExistingDisk) -> None:
     """Take their names from descriptor and disk, durably.
 
-    Raises `OSError` and as `ExistingDisk.prove`, after it gave the names back.
+    Raises `OSError` and as `ExistingDisk.prove`, after it gave the names back; `TryAgainLater` if that failed, too.
     """
     try:
         hide_descriptor(destination, sync=False)  # durable with the next rename; a power cut may leave either of them undone
         with old.renamed():
             destination.move(destination.disk_name, destination.disk_name + HIDDEN_SUFFIX)
     except BaseException:
-        with contextlib.suppress(OSError):
+        with only_by_recovery(destination.where):
             unhide(destination)
         raise
 

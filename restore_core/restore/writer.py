@@ -170,7 +170,8 @@ class Writer:
             if shares_blocks(old.fd):
                 raise ChangedMeanwhile("it began to share blocks with another file", written=False)
         except BaseException:
-            redo.unhide(self.destination)
+            with redo.only_by_recovery(self.destination.where):
+                redo.unhide(self.destination)
             self._receipts.forget_next()
             raise
 

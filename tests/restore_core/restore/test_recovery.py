@@ -170,6 +170,32 @@ def test_what_a_crash_left_while_it_was_put_back_is_still_ours(lab: Lab, monkeyp
     assert flat_of(replica).read_bytes() == new
 
 
+@pytest.mark.parametrize("refused", [False, True], ids=["hiding", "proof after hiding"])
+def test_a_name_that_cannot_be_given_back_is_for_the_next_attempt(lab: Lab, refused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No room for a name, neither to hide the disk nor to show its descriptor again: the job ended, with the descriptor hidden."""
+    replica = Replica(lab, "r.vmdk")
+    _, monday, new, tuesday = two_days(lab, [3, 9, 11])
+    replica.restore(monday)
+    move, left = durable.move, [2 if refused else 1]
+
+    def no_room(name: str | Path, to: str | Path, **asked: Any) -> None:
+        left[0] -= APPLYING in str(to)
+        if left[0] < 0 or (APPLYING in str(name)):
+            raise OSError(28, "No space left on device")
+        move(name, to, **asked)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "move", no_room)
+        if refused:
+            patch.setattr(existing.ExistingDisk, "prove_again", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+        with pytest.raises(TryAgainLater, match="phd recover"):
+            replica.restore(tuesday)
+    assert [each for each in lab.leftovers() if APPLYING in each]
+    replica.restore(tuesday, overwrite=OURS)
+    assert flat_of(replica).read_bytes() == new
+    assert lab.leftovers() == ["r-flat.vmdk", "r.vmdk"]
+
+
 @NAMES
 def test_what_does_not_read_back_is_taken_back(lab: Lab, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk stayed hidden, and the error did not say so."""
