@@ -40,9 +40,13 @@ _WAYS_OUT = "'phd recover DISK' finishes the change, --back takes it back, --as-
 def recover(destination: Destination, hold: Hold, records: Path | None, stop: Stop) -> list[str]:
     """Finish or undo what was interrupted. Returns notes for the log.
 
-    Raises `DestinationInUse` while somebody has such a disk open, `Diverged` where a person must decide, and the rest as a restore.
+    Raises `DestinationInUse` while somebody has such a disk open, `Diverged` where a person must decide, `TryAgainLater` for every
+    error of the system, and the rest as a restore.
     """
-    notes = [_recover_replacement(destination, hold), _recover_refresh(destination, Receipts(records, destination), stop)]
+    try:
+        notes = [_recover_replacement(destination, hold), _recover_refresh(destination, Receipts(records, destination), stop)]
+    except OSError as error:  # also one that would be final for a new restore: nothing else ends this
+        raise redo.interrupted(destination.where, error) from error
     return [note for note in notes if note]
 
 

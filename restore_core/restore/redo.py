@@ -162,11 +162,16 @@ def only_by_recovery(where: str) -> Iterator[None]:
     try:
         yield
     except (OSError, DestinationError) as error:
-        why = error.message if isinstance(error, DestinationError) else str(error)
-        raise TryAgainLater(
-            f"{where}: a change in place was interrupted and cannot go on: {printable(why)}; the disk is hidden until it is done",
-            remedy="Mend the cause. The next attempt goes on; or type 'phd recover DISK', or with --back to take the change back.",
-        ) from error
+        raise interrupted(where, error) from error
+
+
+def interrupted(where: str, error: OSError | DestinationError) -> TryAgainLater:
+    """Returns the error of a disk that may be hidden, or have another name, until another attempt ends what was begun."""
+    why = error.message if isinstance(error, DestinationError) else str(error)
+    return TryAgainLater(
+        f"{where}: a change of the disk was interrupted and cannot go on: {printable(why)}; the disk is hidden until it is done",
+        remedy="Mend the cause. The next attempt goes on; or type 'phd recover DISK', or with --back to take the change back.",
+    )
 
 
 def _written(destination: Destination, disk: int, redo: RedoFile, side: Side) -> Iterator[tuple[int, int]]:

@@ -27,7 +27,7 @@ from restore_core.naming import printable
 from restore_core.restore.existing import ChangedMeanwhile, ExistingDisk
 from restore_core.restore.publish import hide_descriptor
 from restore_core.restore.receipt import boot_id
-from restore_core.restore.redo import unhide
+from restore_core.restore.redo import interrupted, unhide
 
 _DOING = "replacing"
 CANNOT_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
@@ -190,7 +190,10 @@ def replace(destination: Destination, hold: Hold, part: int, old: ExistingDisk, 
         _refuse_unless_ours(destination, part)
         hold.write_record(changed(record, proven=True).as_record())
     except BaseException:
-        take_back(destination, hold, record, part, old)
+        try:
+            take_back(destination, hold, record, part, old)
+        except OSError as error:
+            raise interrupted(destination.where, error) from error
         raise
     return left, ctime
 

@@ -12,7 +12,7 @@ import pytest
 
 from restore_core import durable
 from restore_core.disk import alone
-from restore_core.errors import DestinationInUse, Diverged, PhdError
+from restore_core.errors import DestinationInUse, Diverged, PhdError, TryAgainLater
 from restore_core.restore import replace, writer
 from restore_core.restore.part import held_destination
 from restore_core.restore.replace import Replacement
@@ -218,3 +218,30 @@ def test_an_old_disk_that_cannot_be_opened_now_is_not_one_that_is_gone(lab: Lab)
                 break
         number += 1
         replica.restore(monday)
+
+
+@pytest.mark.usefixtures("machine")
+def test_an_old_disk_that_cannot_get_its_name_back_is_for_the_next_attempt(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No room for a name after the exchange, neither here nor when the next attempt begins: the job ended."""
+    replica = Replica(lab, "r.vmdk")
+    old, new = all_differs(lab)
+    monday, tuesday = lab.backup(old).delta, lab.backup(new).delta
+    replica.restore(monday)
+
+    def no_room(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+
+        def no_more_names(*_: object) -> None:
+            patch.setattr(durable, "move", no_room)
+            patch.setattr(durable, "exchange", no_room)
+            no_room()
+
+        patch.setattr(replace, "_refuse_unless_ours", no_more_names)
+        for _attempt in range(2):
+            with pytest.raises(TryAgainLater, match="phd recover"):
+                replica.restore(tuesday)
+    replica.restore(tuesday)
+    assert flat_of(replica).read_bytes() == new
+    assert lab.leftovers() == ["r-flat.vmdk", "r.vmdk"]
