@@ -6,19 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from phd_daemon.host.catalog import fresh_catalog
 from phd_daemon.host.datastores import readable_record
 from phd_daemon.operations.installation import prepare_process, receipts_folder
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.frames import GZIP_MAGIC
 from restore_core.archive.full_reader import FullReader
 from restore_core.archive.header import DeltaHeader
-from restore_core.catalog import CatalogEntry
 from restore_core.errors import UsageError
 from restore_core.restore.decide import exists
 from restore_core.restore.full import restore_full
-from restore_core.restore.fulls.candidates import Candidate, candidates
-from restore_core.restore.preview import Preview, plan_delta
 from restore_core.restore.request import Reporter, RestoreOptions, RestoreOutcome, RestoreRequest, VmxChoice
 from restore_core.restore.run import open_delta, restore_delta
 from restore_core.targets import TargetSet
@@ -26,6 +22,9 @@ from restore_core.targets.base import ArchiveRef, ByteSource, Stop
 
 if TYPE_CHECKING:
     from phd_daemon.config.model import Config
+    from restore_core.catalog import CatalogEntry
+    from restore_core.restore.fulls.candidates import Candidate
+    from restore_core.restore.preview import Preview
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +120,11 @@ def restore(request: RestoreRequest, targets: TargetSet, *, is_full: bool, repor
 
 def plan(settings: Config, request: RestoreRequest, targets: TargetSet, *, reporter: Reporter, stop: Stop) -> Plan:
     """Returns what a restore of a Delta would do; both archives are checked as a restore checks them. No disk is written."""
+    # Loaded here, as in `fulls_of`: a restore starts without the catalog.
+    from phd_daemon.host.catalog import fresh_catalog
+    from restore_core.restore.fulls.candidates import candidates
+    from restore_core.restore.preview import plan_delta
+
     with open_delta(request, targets) as opened, fresh_catalog(settings, stop=stop) as catalog:
         header = opened.header
         fulls = candidates(opened, catalog, targets) if header.blocks_full else []
@@ -130,6 +134,9 @@ def plan(settings: Config, request: RestoreRequest, targets: TargetSet, *, repor
 
 def fulls_of(backup: BackupFacts, config: Config, targets: TargetSet) -> list[Candidate]:
     """Returns the Fulls of a Delta, proven ones first."""
+    from phd_daemon.host.catalog import fresh_catalog
+    from restore_core.restore.fulls.candidates import candidates
+
     with targets.open(backup.entry.ref) as source, fresh_catalog(config) as catalog:
         return candidates(DeltaReader(source), catalog, targets)
 

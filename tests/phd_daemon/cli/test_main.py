@@ -94,7 +94,16 @@ def test_the_installed_command_and_its_version() -> None:
         ("phd_daemon.cli.main", ["pydantic", "rich", "watchdog", "structlog", "paramiko", "tomlkit"]),
         (
             "phd_daemon.cli.commands.restore",
-            ["pydantic", "rich", "watchdog", "structlog", "paramiko", "tomlkit", "phd_daemon.spool.status_file"],
+            [
+                "pydantic",
+                "rich",
+                "watchdog",
+                "structlog",
+                "paramiko",
+                "tomlkit",
+                "phd_daemon.spool.status_file",
+                "restore_core.catalog.index",
+            ],
         ),
     ],
 )
