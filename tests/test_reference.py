@@ -76,6 +76,16 @@ def test_every_link_leads_somewhere(page: Path) -> None:
             assert anchor[1:] in titles, f"{where}{anchor}"
 
 
+def test_the_trips_name_files_that_exist_and_count_them_right() -> None:
+    rows = re.findall(r"^\| .* → .* \| (\d+) \| (.*) \|$", (ROOT / "docs" / "ARCHITECTURE.md").read_text(), re.MULTILINE)
+    assert len(rows) == 4
+    for count, places in rows:
+        files = [(room, name) for room, names in re.findall(r"`(\w+)/`: ([^;]+)", places) for name in names.strip().split(", ")]
+        known = {str(path.with_suffix("")) for top in ("restore_core", "phd_daemon") for path in (ROOT / top).rglob("*.py")}
+        assert [file for file in files if not any(path.endswith("/" + "/".join(file)) for path in known)] == []
+        assert len(files) == int(count)
+
+
 def test_the_readme_is_for_two_minutes() -> None:
     lines = (ROOT / "README.md").read_text().splitlines()
     assert len(lines) <= 150
