@@ -80,23 +80,22 @@ def _without_mistakes(data: bytes, source: Path, first: ConfigurationError) -> C
             try:
                 return from_file(ConfigFile.model_validate(tables), source)
             except ValidationError as error:
-                for one in error.errors(include_url=False):
-                    _delete(tables, tuple(part for part in one["loc"] if part != "[key]"))
+                for table, key in [_wrong_key(tables, one["loc"]) for one in error.errors(include_url=False)]:
+                    table.pop(key, None)
         break
     raise first
 
 
-def _delete(tables: dict[str, Any], location: tuple[str | int, ...]) -> None:
-    """Deletes the key at this location; where it is missing, or part of a list, the innermost one around it that is there."""
+def _wrong_key(tables: dict[str, Any], location: tuple[str | int, ...]) -> tuple[dict[str, Any], str]:
+    """Returns the key at this location and its table; where it is missing, or part of a list, the innermost one that is there."""
     table: Any = tables
-    path: list[tuple[dict[str, Any], str]] = []
-    for part in location:
+    found = tables, ""
+    for part in (one for one in location if one != "[key]"):
         if not isinstance(table, dict) or part not in table:
             break
-        path.append((table, str(part)))
+        found = table, str(part)
         table = table[part]
-    if path:
-        path[-1][0].pop(path[-1][1], None)
+    return found
 
 
 def read_settings(path: Path) -> bytes:

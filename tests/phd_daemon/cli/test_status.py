@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from phd_daemon.cli.main import run
+from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.locks import PidLock
 from restore_core.errors import ExitCode
 
@@ -44,7 +45,9 @@ def test_a_dead_daemon_needs_a_person_and_hides_nothing(config: Path, capsys: Sa
 
 
 def test_all_well_is_0_and_names_the_pid(config: Path, capsys: Say) -> None:
-    with PidLock(config.parent / "spool/.state/daemon.lock"):
+    lock = PidLock(Spool(folder=config.parent / "spool").daemon_lock)
+    lock.acquire()
+    with lock:
         assert run(["status", "--json"]) == ExitCode.DONE
     found = document(capsys)
     assert found["version"] == 1
