@@ -70,7 +70,7 @@ class PassView:
 
 
 @dataclass(slots=True, kw_only=True)
-class Status:
+class Overview:
     """How the installation stands. A part that could not be looked at is None, and named in `unseen`."""
 
     spool: str = ""
@@ -90,11 +90,11 @@ class Status:
         return {state.meaning: found[state] for state in State}
 
 
-def status(path: Path | None) -> Status:
+def overview(path: Path | None) -> Overview:
     """Returns how the installation stands whose settings are in `path` (None: the default path)."""
     from phd_daemon.config.load import load_what_is_right
 
-    found = Status()
+    found = Overview()
     try:
         config, found.problem = load_what_is_right(path)
     except ConfigurationError as error:
@@ -112,7 +112,7 @@ def status(path: Path | None) -> Status:
     return found
 
 
-def _try(found: Status, config: Config, look: Callable[[Status, Config], None], what: str) -> None:
+def _try(found: Overview, config: Config, look: Callable[[Overview, Config], None], what: str) -> None:
     try:
         look(found, config)
     except PhdError as error:
@@ -123,7 +123,7 @@ def _try(found: Status, config: Config, look: Callable[[Status, Config], None], 
         found.unseen.append(f"{what}: {where}: {error.strerror}{may_not}")
 
 
-def _queue(found: Status, config: Config) -> None:
+def _queue(found: Overview, config: Config) -> None:
     folder = config.queue.spool
     if not folder.is_dir():
         found.needs.append(Need(what=f"there is no spool {found.spool}", type=f"install -d -m 0700 {found.spool}"))
@@ -169,7 +169,7 @@ def _of_jobs(jobs: tuple[JobView, ...]) -> Iterator[Need]:
         yield Need(what=f"{name}{others} {verb}", type=act)
 
 
-def _rules(found: Status, config: Config) -> None:
+def _rules(found: Overview, config: Config) -> None:
     lines = _last_line(config.state_dir / "passes.jsonl")
     if lines is None:
         return
@@ -205,7 +205,7 @@ def _pass_of(document: dict[str, Any]) -> PassView:
     )
 
 
-def _targets(found: Status, config: Config) -> None:
+def _targets(found: Overview, config: Config) -> None:
     from phd_daemon.host.catalog import catalog_of
 
     found.targets = catalog_of(config).known()
@@ -217,7 +217,7 @@ def _targets(found: Status, config: Config) -> None:
             found.needs.append(Need(what=one.trouble, type=f"phd targets{accept}"))
 
 
-def _datastores(found: Status, config: Config) -> None:
+def _datastores(found: Overview, config: Config) -> None:
     from phd_daemon.host.datastores import record_of, views
 
     found.datastores = tuple(views(record_of(config)))

@@ -19,7 +19,7 @@ from restore_core.errors import ExitCode, in_one_line
 from restore_core.naming import printable
 
 if TYPE_CHECKING:
-    from phd_daemon.operations.status import Status
+    from phd_daemon.operations.status import Overview
 
 _VERSION = 1
 _MOST = 5
@@ -38,7 +38,7 @@ def status(*, ask: bool, as_json: bool, config: Path | None) -> int:
 
     if ask:
         _ask(config)
-    found = operation.status(config)
+    found = operation.overview(config)
     if as_json:
         output.as_json(_document(found))
     else:
@@ -57,7 +57,7 @@ def _ask(config: Path | None) -> None:
         pass
 
 
-def _print(found: Status) -> None:
+def _print(found: Overview) -> None:
     if found.problem:
         output.say(f"settings    {in_one_line(found.problem)}")
     output.say(f"daemon      {_daemon(found)}")
@@ -76,7 +76,7 @@ def _print(found: Status) -> None:
         output.say(f"  {in_one_line(need.what)}\n    {in_one_line(need.type)}")
 
 
-def _daemon(found: Status) -> str:
+def _daemon(found: Overview) -> str:
     if found.daemon is None:
         return f"not known; this is phd {__version__}"
     if found.daemon.pid is None:
@@ -86,7 +86,7 @@ def _daemon(found: Status) -> str:
     return f"runs, pid {found.daemon.pid or 'not known'}{since}; this is phd {__version__}{hangs}"
 
 
-def _queue(found: Status) -> str:
+def _queue(found: Overview) -> str:
     if found.jobs is None:
         return "not known"
     parts = [f"{count} {state}" for state, count in found.counts.items() if count]
@@ -97,7 +97,7 @@ def _queue(found: Status) -> str:
     return ", ".join(parts) or "empty"
 
 
-def _rules(found: Status) -> str:
+def _rules(found: Overview) -> str:
     one = found.last_pass
     if one is None:
         return "no pass is recorded"
@@ -106,7 +106,7 @@ def _rules(found: Status) -> str:
     return f"{one.rules}{f' ({verdicts})' if verdicts else ''}{lag}; last pass {one.time}"
 
 
-def _targets(found: Status) -> str:
+def _targets(found: Overview) -> str:
     if found.targets is None:
         return "not known"
     texts = []
@@ -116,7 +116,7 @@ def _targets(found: Status) -> str:
     return "\n            ".join(texts) or "none"
 
 
-def _datastores(found: Status) -> str:
+def _datastores(found: Overview) -> str:
     if found.datastores is None:
         return "not known"
     texts = [
@@ -126,7 +126,7 @@ def _datastores(found: Status) -> str:
     return "\n            ".join(texts) or "none"
 
 
-def _document(found: Status) -> dict[str, Any]:
+def _document(found: Overview) -> dict[str, Any]:
     """Returns the stable form for programs; docs/reference.md says what it holds."""
     return {
         "version": _VERSION,
