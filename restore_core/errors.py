@@ -251,6 +251,26 @@ class Stopped(PhdError):
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
 _NO_SUCH_PLACE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENAMETOOLONG}
 _CANNOT_WRITE = _NO_SUCH_PLACE | {errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+_REMEDIES = {
+    errno.ENOSPC: "Free space on that file system (df -h, and df -i for its inodes), and try again.",
+    errno.EDQUOT: "Free space of this user's quota on that file system, or have the quota raised, and try again.",
+    errno.ENOENT: "Check the path: it, or a folder on the way, does not exist.",
+    errno.ENOTDIR: "Check the path: what should be a folder on the way is a file.",
+    errno.EISDIR: "Name a file: this is a folder.",
+    errno.ELOOP: "Name the real path (readlink -f shows it): links are not followed here, or lead in a circle.",
+    errno.ENAMETOOLONG: "Use a shorter name: this one is longer than the file system allows.",
+    errno.EROFS: "The file system is mounted read-only: mount it writable. If it became so by itself, dmesg says why.",
+    errno.EACCES: "Give this user the right, or ask as another one; namei -l PATH shows who may what on the way.",
+    errno.EPERM: "The system forbids it whatever the rights are: see lsattr, the mount's options, and the unit's confinement.",
+    errno.EFBIG: "The file system, or a limit (ulimit -f), allows no file as large: choose another place, or raise the limit.",
+    errno.EMFILE: "This process has as many files open as it may: raise its limit (LimitNOFILE of the unit, ulimit -n).",
+    errno.ENFILE: "The machine has as many files open as it can: raise fs.file-max (sysctl), or end what holds them.",
+    errno.ENOMEM: "Free memory, or run fewer jobs at once: phd options queue.workers 1.",
+    errno.EIO: "The disk, or the way to it, has an error: read the kernel's log (dmesg) before you try again.",
+    errno.ESTALE: "The file server no longer knows it: mount that file system anew.",
+    errno.ETIMEDOUT: "The storage did not answer in time: look at its server and the network.",
+    errno.EBUSY: "Something uses it: fuser -vm PATH shows what.",
+}
 _NO_ANSWER = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EINTR, errno.EAGAIN, errno.ESTALE, errno.ETIMEDOUT}
 
 
@@ -262,6 +282,11 @@ def is_no_answer(error: OSError) -> bool:
     return error.errno in _NO_ANSWER
 
 
+def remedy_for(error: OSError) -> str:
+    """Returns what helps against this error of the system, whatever was done; the one table of such advice."""
+    return _REMEDIES.get(error.errno or 0, "This may be temporary; read the kernel's log (dmesg) if it happens again.")
+
+
 def from_os_error(error: OSError, *, doing: str, where: str) -> PhdError:
     """Returns the typed error for an `OSError` that came while `doing` something at `where`, on the destination's side.
 
@@ -269,10 +294,10 @@ def from_os_error(error: OSError, *, doing: str, where: str) -> PhdError:
     """
     text = f"{where}: {doing}: {error.strerror or error}"
     if error.errno in _FULL_DISK:
-        return DestinationError(text, remedy="Free space on that file system, and try again.")
+        return DestinationError(text, remedy=remedy_for(error))
     if error.errno in _CANNOT_WRITE:
-        return DestinationError(text, remedy="Check that the path exists and that this user may write there.")
-    return TryAgainLater(text, remedy="This may be temporary; read the kernel's log (dmesg) if it happens again.")
+        return DestinationError(text, remedy=remedy_for(error))
+    return TryAgainLater(text, remedy=remedy_for(error))
 
 
 def in_one_line(reason: str) -> str:

@@ -18,9 +18,11 @@ from typing import TypeVar, cast
 
 import click
 
+from phd_daemon.config.toml_text import did_you_mean
 from phd_daemon.host.utf8 import insist_on_utf8, print_as_the_locale_says
 from phd_daemon.show import output
 from restore_core.errors import ExitCode, PhdError, from_os_error
+from restore_core.naming import printable
 
 _Command = TypeVar("_Command", bound=Callable[..., object])
 COMMANDS = tuple(
@@ -42,6 +44,13 @@ class _Lazy(click.Group):
         if not isinstance(found, click.Group) and not hasattr(found, "stays_done"):
             raise TypeError(f"commands/{cmd_name}.py: {cmd_name} is not made with phd_daemon.cli.options.command")
         return cast("click.Command", found)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            text = f"there is no command '{printable(name)}'{did_you_mean(name, COMMANDS)}; 'phd --help' lists them"
+            raise click.UsageError(text, ctx)
+        return super().resolve_command(ctx, args)
 
 
 def _for_the_shell(option: str, action: str, text: str) -> Callable[[_Command], _Command]:
@@ -71,7 +80,7 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.group(cls=_Lazy, invoke_without_command=True, context_settings=_SETTINGS)
 @click.version_option(package_name="phd-daemon", prog_name="phd")
 @click.option("--plain", is_flag=True, help="The console menu as numbered lines, for any terminal.")
-@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Settings of the console menu.")
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Settings, of the console menu or of the command.")
 @_for_the_shell("--install-completion", "install", "Let your shell complete commands, jobs and targets.")
 @_for_the_shell("--show-completion", "print_script", "Print the script that makes it so.")
 @click.pass_context
@@ -81,8 +90,8 @@ def phd(context: click.Context, *, plain: bool, config: Path | None) -> int:
     Alone on a terminal it opens the console menu.
     """
     if context.invoked_subcommand is not None:
-        if plain or config is not None:
-            raise click.UsageError("--plain is only for the console; write --config after the name of the command", context)
+        if plain:
+            raise click.UsageError("--plain is only for the console: leave it out", context)
         return ExitCode.DONE
     if not plain and not (sys.stdin.isatty() and sys.stdout.isatty()):
         output.say(context.get_help())
@@ -133,9 +142,10 @@ def _after_printing(code: int, arguments: Sequence[str]) -> int:
     lost = output.finish()
     if lost is None:
         return code
-    called = phd.get_command(click.Context(phd), arguments[0]) if arguments else None
+    name = next((word for word in arguments if word in COMMANDS), "")
+    called = phd.get_command(click.Context(phd), name)
     done = code == ExitCode.DONE and getattr(called, "stays_done", False)
-    outcome = f"'phd {arguments[0]}' did its work all the same" if done else "what was to be printed is lost"
+    outcome = f"'phd {name}' did its work all the same" if done else "what was to be printed is lost"
     output.complain(f"standard output: {lost.strerror or lost}: {outcome}")
     return ExitCode.DESTINATION if code == ExitCode.DONE and not done else code
 

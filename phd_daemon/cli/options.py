@@ -40,8 +40,20 @@ def command(*, stays_done: bool, cls: type[Command] = Command) -> Callable[[Call
     return make
 
 
+def _one_file(context: click.Context, _option: click.Parameter, named: Path | None) -> Path | None:
+    """Returns the settings' file, which may stand before the name of the command, too: `phd --config F queue`."""
+    before = context.find_root().params.get("config") if context.parent is not None else None
+    if named is not None and before is not None and named != before:
+        raise click.UsageError("--config is given twice, with two files: leave one out", context)
+    return named or before
+
+
 config_option = click.option(
-    "--config", type=click.Path(path_type=Path), metavar="FILE", help="Settings; default $PHD_CONFIG, else /etc/phd/phd.toml."
+    "--config",
+    callback=_one_file,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Settings; default $PHD_CONFIG, else /etc/phd/phd.toml.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print data for programs.")
 to_option = click.option(

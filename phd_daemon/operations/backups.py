@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from phd_daemon.config.model import Config
+from phd_daemon.config.toml_text import did_you_mean
 from phd_daemon.host.catalog import catalog_of, fresh_catalog
 from restore_core import catalog
 from restore_core.catalog import CatalogEntry
@@ -67,6 +68,22 @@ def deltas_of_vm(
     return newest_of_each_disk(known, vm=vm, uuid=uuid, at=at)
 
 
+def _meant(vm: str, entries: Iterable[CatalogEntry]) -> str:
+    known = {entry.folder.vm for entry in entries}
+    return "" if vm in known else did_you_mean(vm, sorted(known))
+
+
+def why_nothing(settings: Config, vm: str | None, *, filtered: bool) -> str:
+    """Returns why a search found nothing, and what to type next."""
+    with fresh_catalog(settings) as held:
+        names = sorted({entry.folder.vm for entry in held.entries()})
+    if not names:
+        return "no backup is on any target: 'phd targets' shows what they are, 'phd backup --help' how to make one"
+    if vm is not None and vm not in names and not set("*?") & set(vm):
+        return f"no backup is of a VM named {printable(vm)}{did_you_mean(vm, names)}; 'phd backups' lists all"
+    return "nothing matches all of these options: leave one out" if filtered else "no backup is on these targets"
+
+
 def newest_of_each_disk(
     entries: Iterable[CatalogEntry], *, vm: str, uuid: str | None = None, at: dt.datetime | None = None
 ) -> list[CatalogEntry]:
@@ -75,6 +92,7 @@ def newest_of_each_disk(
     The same backup on two targets counts once, the first one listed. Raises `UsageError` when several VMs have that
     name or two disks would get the same file, `ArchiveAbsent` when there is nothing.
     """
+    entries = list(entries)
     mine = [entry for entry in entries if entry.name.type is ArchiveType.DELTA and entry.folder.vm == vm]
     if uuid is not None:
         mine = [entry for entry in mine if entry.folder.uuid == uuid]
@@ -90,7 +108,8 @@ def newest_of_each_disk(
     if not newest:
         when = f" at or before {at:%Y-%m-%d %H:%M %Z}" if at else ""
         raise ArchiveAbsent(
-            f"no Delta of the VM {printable(vm)}{when} is on any target", remedy="'phd backups' lists what there is."
+            f"no Delta of the VM {printable(vm)}{when} is on any target{_meant(vm, entries)}",
+            remedy="'phd backups' lists what there is.",
         )
     found = sorted(newest.values(), key=lambda entry: entry.name.scsi)
     names = [entry.name.disk for entry in found]

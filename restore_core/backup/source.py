@@ -23,7 +23,7 @@ from restore_core.disk.destination import half_applied, is_unfinished
 from restore_core.disk.foreign import kind_of_file
 from restore_core.disk.locks import holder_of
 from restore_core.disk.vmx import MAX_VMX, VmxFile, parse_vmx
-from restore_core.errors import BadData, PhdError, SourceRefused, TryAgainLater
+from restore_core.errors import BadData, PhdError, SourceRefused, TryAgainLater, remedy_for
 from restore_core.naming import printable
 
 _ENCODING = re.compile(rb'^[ \t]*\.encoding[ \t]*=[ \t]*"([A-Za-z0-9_-]{1,40})"', re.MULTILINE)
@@ -278,4 +278,4 @@ def _refused(error: OSError, path: Path) -> PhdError:
         text = f"{printable(str(path))}: {printable(str(error.filename))}: {what}"
     if error.errno in _GONE:
         return SourceRefused(text, remedy="Check the name, and that this user may read it.")
-    return TryAgainLater(text, remedy="This may be temporary; read the kernel's log (dmesg) if it happens again.")
+    return TryAgainLater(text, remedy=remedy_for(error))

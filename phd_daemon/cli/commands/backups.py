@@ -11,7 +11,7 @@ import click
 
 from phd_daemon.cli.complete import target_names
 from phd_daemon.cli.options import command, config_option, json_option
-from phd_daemon.operations.backups import Maps, search
+from phd_daemon.operations.backups import Maps, search, why_nothing
 from phd_daemon.operations.installation import known_target, read_config
 from phd_daemon.show import output
 from phd_daemon.show.archives import type_of
@@ -73,6 +73,9 @@ def backups(
     found = search(settings, query, kind=ArchiveType(wanted) if wanted else None, only=targets)
     if as_json:
         output.as_json([_data(entry, found.maps) for entry in found.entries])
+    elif not found.entries:
+        filtered = any(query_option is not None for query_option in (vm, vmdk, uuid, scsi, wanted, since, until))
+        output.complain(why_nothing(settings, vm, filtered=filtered))
     else:
         output.table(_TITLES, [_row(entry, found.maps) for entry in found.entries])
     return _complain(found.targets, sum(not entry.settled for entry in found.entries))

@@ -85,6 +85,8 @@ def load(*, active: bool, config: Path | None) -> int:
     done = preload_rules(settings, active=active)
     how = "" if active or not done.added else ", commented out: remove the # of those you want"
     output.say(f"{printable(str(settings.replication.rules))}: {counted(done.added, 'VMDK')} added{how}")
+    if not done.added:
+        output.complain("no disk on the targets lacks a rule: 'phd backups' shows the disks, 'phd index' looks for new ones")
     for problem in done.silent:
         output.complain(f"{problem}: its VMDKs are those of its last listing")
     return ExitCode.UNAVAILABLE if done.silent else ExitCode.DONE

@@ -163,4 +163,4 @@ def _unavailable(where: str, error: Exception, limits: ServerLimits) -> PhdError
         what = f"cannot be reached: {error.strerror}"
     else:
         what = printable(str(error))
-    return no_server(where, what, "FTP")
+    return no_server(where, what, "FTP", error)

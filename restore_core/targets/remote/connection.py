@@ -9,6 +9,8 @@ Paths are relative to the target's URL, "" is its folder; they have passed `safe
 
 from __future__ import annotations
 
+import errno
+import socket
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -237,8 +239,10 @@ class Connection(ABC):
     def check_arrived(self, path: str, there: int, sent: int) -> None:
         """Raises `TargetUnavailable` if the server does not have all bytes that were sent."""
         if there != sent:
+            short = "The server says it took all, and kept less: look at the free space and the quota there, then try again."
+            longer = "Something else writes a file of that name: end that, and try again."
             raise TargetUnavailable(
-                f"{self.where(path)}: {there} of {sent} bytes arrived", remedy="Check space and rights on the target."
+                f"{self.where(path)}: {there} of {sent} bytes arrived", remedy=short if there < sent else longer
             )
 
 
@@ -247,9 +251,22 @@ def server_name(spec: TargetSpec, address: Address) -> str:
     return f"target {spec.name} ({address.host}:{address.port})"
 
 
-def no_server(where: str, what: str, protocol: str) -> TargetUnavailable:
-    """Returns the error for a server that cannot be reached, or does not speak `protocol`."""
-    return TargetUnavailable(
-        f"{where}: {what or 'closed the connection'}",
-        remedy=f"Is that machine up, does an {protocol} server listen there, and can it be reached from here (firewall, route)?",
-    )
+def no_server(where: str, what: str, protocol: str, error: Exception | None = None) -> TargetUnavailable:
+    """Returns the error for a server that cannot be reached, or does not speak `protocol`; the advice is by the `error`."""
+    return TargetUnavailable(f"{where}: {what or 'closed the connection'}", remedy=_advice(protocol, error))
+
+
+def _advice(protocol: str, error: Exception | None) -> str:
+    match error:
+        case socket.gaierror():
+            return "Check the name of the host in the target's url: it has no address here (getent hosts NAME)."
+        case ConnectionRefusedError():
+            return f"That machine is up, and nothing listens there: start its {protocol} server, or correct the port in the url."
+        case ConnectionResetError() | BrokenPipeError() | EOFError():
+            return f"Something listens there and hangs up: is it an {protocol} server, and does its log say why (limits, bans)?"
+        case OSError(errno=errno.ENETUNREACH | errno.EHOSTUNREACH):
+            return "There is no way to that machine: look at it, and at the route (ip route get ADDRESS)."
+        case TimeoutError():
+            return f"Is that machine up, and does a firewall let {protocol} through? If it is, does its server hang?"
+        case _:
+            return f"Is that machine up, does an {protocol} server listen there, and can it be reached from here (firewall, route)?"

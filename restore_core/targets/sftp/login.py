@@ -183,7 +183,7 @@ def _our_error(error: Exception, where: str, spec: TargetSpec, limits: ServerLim
             text = f"takes the connection, and does not answer as an SSH server does within {limits.connect:.0f} s"
         case OSError():
             text = _unreachable(error)
-    return no_server(where, text, "SSH")
+    return no_server(where, text, "SSH", error)
 
 
 def _unreachable(error: OSError) -> str:

@@ -59,9 +59,8 @@ def test_settings_that_are_wrong_are_said_before_any_menu(tmp_path: Path) -> Non
     assert "Main Menu" not in ran.stdout
 
 
-@pytest.mark.parametrize("option", [["--plain"], ["--config", "x"]])
-def test_options_of_the_console_are_for_the_console(option: list[str], capsys: Say) -> None:
-    assert run([*option, "queue"]) == ExitCode.USAGE
+def test_an_option_of_the_console_is_for_the_console(capsys: Say) -> None:
+    assert run(["--plain", "queue"]) == ExitCode.USAGE
     assert "is only for the console" in capsys.readouterr().err
 
 
