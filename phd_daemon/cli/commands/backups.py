@@ -73,11 +73,11 @@ def backups(
     found = search(settings, query, kind=ArchiveType(wanted) if wanted else None, only=targets)
     if as_json:
         output.as_json([_data(entry, found.maps) for entry in found.entries])
-    elif not found.entries:
-        filtered = any(query_option is not None for query_option in (vm, vmdk, uuid, scsi, wanted, since, until))
-        output.complain(why_nothing(settings, vm, filtered=filtered))
     else:
         output.table(_TITLES, [_row(entry, found.maps) for entry in found.entries])
+    if not found.entries and not as_json:
+        filtered = any(query_option is not None for query_option in (vm, vmdk, uuid, scsi, wanted, since, until))
+        output.complain(why_nothing(settings, vm, filtered=filtered))
     return _complain(found.targets, sum(not entry.settled for entry in found.entries))
 
 
