@@ -15,7 +15,7 @@ from typing import TypeVar
 from restore_core.errors import BadData
 from restore_core.naming import printable
 
-Parsed = TypeVar("Parsed")
+ReadAs = TypeVar("ReadAs")
 _LABEL = re.compile(r"^[ \t\ufeff]*\.?encoding[ \t]*=[ \t]*\"?([A-Za-z0-9_.:,-]{1,60})", re.MULTILINE | re.IGNORECASE)
 _NUMBERED = re.compile(r"(?:windows|ibm|cp|ms)[-_]?(\d{3,5})", re.IGNORECASE)
 _IBM = {"943": "cp932", "1386": "gbk", "1363": "cp949", "5348": "cp1252", "5346": "cp1250", "5347": "cp1251"}
@@ -25,14 +25,14 @@ _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs
 
 
 def read_text(
-    data: bytes, where: str, parse: Callable[[str], Parsed], fits: Callable[[Parsed], bool] = lambda _found: True
-) -> Parsed:
+    data: bytes, where: str, parse: Callable[[str], ReadAs], fits: Callable[[ReadAs], bool] = lambda _found: True
+) -> ReadAs:
     """Returns what `parse` makes of the first reading that `fits`, else of the likeliest one.
 
     Raises what `parse` raises, and `BadData` for an encoding that is not known while no other reading fits.
     """
     texts, unknown = readings(data)
-    first: Parsed | None = None
+    first: ReadAs | None = None
     failed: BadData | None = None
     for text in texts:
         try:
