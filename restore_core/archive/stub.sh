@@ -724,7 +724,8 @@ summary() {
 }
 help() {
     operands() { place "$1" && say "skip=$offset count=$length"; }
-    sed -n -e "/^#= sha256 /q; s/@SIZE@/$disk_size/; s/@FRAMES@/$(operands frames)/; s/@RUNS@/$(operands runs)/" \
+    place frames && [ "$length" = 0 ] && none='s/^\(#h *\)dd .*@FRAMES@.*/\1: > CHANGED/' || none=''
+    sed -n -e "/^#= sha256 /q; $none; s/@SIZE@/$disk_size/; s/@FRAMES@/$(operands frames)/; s/@RUNS@/$(operands runs)/" \
         -e "s/@SEGMENTS@/$(operands segments)/; s/^#h \{0,1\}//p" "$me"
 }
 ask() { # ask QUESTION DEFAULT
