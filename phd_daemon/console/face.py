@@ -41,9 +41,9 @@ class Row(Generic[T_co]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice(Generic[T_co]):
-    """A list to choose from. Long ones can be filtered (`/`), and jumped through: `b` or `q` to the bottom, `1` to the
-    top; on numbered lines, where 1 is a row, `t`.
+    """A list to choose from.
 
+    Long ones can be filtered (`/`), and jumped through: `b` or `q` to the bottom, `1` to the top (on numbered lines `t`).
     A letter that is the `key` of a row chooses that row and does nothing else.
     """
 
