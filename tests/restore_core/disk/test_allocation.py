@@ -221,3 +221,22 @@ def test_a_file_system_that_cannot_preallocate_gets_zeros_whatever_it_says(
         assert os.pread(fd, 2 << 20, 0) == bytes((1 << 20) + 5)
     finally:
         os.close(fd)
+
+
+@pytest.mark.parametrize("thick", [True, False])
+def test_a_file_that_cannot_be_made_longer_is_filled_with_zeros(
+    destination: Destination, monkeypatch: pytest.MonkeyPatch, thick: bool
+) -> None:
+    shorter = os.ftruncate
+
+    def never_longer(fd: int, size: int) -> None:
+        if size and size >= os.fstat(fd).st_size:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        shorter(fd, size)
+
+    monkeypatch.setattr(os, "ftruncate", never_longer)
+    fd, _ = create_part(destination, size=(1 << 20) + 5, thick=thick, mode=0o600)
+    try:
+        assert os.pread(fd, 2 << 20, 0) == bytes((1 << 20) + 5)
+    finally:
+        os.close(fd)
