@@ -23,6 +23,7 @@
     │   ├── DestinationInUse          73   later   a running VM or another job uses it
     │   │   └── DestinationHeld       73   later   another restore works on it; this end uses up no try
     │   ├── WrongDatastore            73   later   its datastore is not mounted, or another disk is mounted there
+    │   ├── TargetFull                             there is no room on the target, or its quota is used up
     │   └── NoSpace                                there is not enough space; the text gives both numbers
     │       └── SpacePromised     73   later   there is space, but it is reserved for jobs that run
     ├── TryAgainLater                 75   later   temporary I/O and resource errors, timeouts
@@ -192,6 +193,16 @@ class WrongDatastore(DestinationError):
 
     try_again = True
     counts_as_try = False
+
+
+class TargetFull(DestinationError):
+    """A backup cannot be written, since there is no room on its target. `why` is what the server or the system said."""
+
+    def __init__(self, *, where: str, why: str) -> None:
+        super().__init__(
+            f"{where}: there is no room on the target: {why}",
+            remedy="Make room there (a full disk, or the quota of this user), and try again.",
+        )
 
 
 class NoSpace(DestinationError):

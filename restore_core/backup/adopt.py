@@ -22,6 +22,7 @@ from restore_core.archive.index_map import FULL, ZERO, block_size_for
 from restore_core.archive.shell_lists import SEGMENT_SIZE
 from restore_core.backup.full import Tick
 from restore_core.backup.subject import Asked, check_names, derived_uuid, with_stub
+from restore_core.disk.foreign import only_plain
 from restore_core.disk.scan import Segment, is_zero
 from restore_core.errors import ArchiveAbsent, DestinationExists, SourceRefused
 from restore_core.targets import TargetSet
@@ -71,7 +72,8 @@ def write_adopted(
 ) -> DeltaHeader:
     """Decodes the whole gzip once and writes its empty Delta. Ignores `disk.disk_size`: the gzip tells it.
 
-    The block size is that of a disk up to 1 TiB, because the size is known only at the end.
+    The block size is that of a disk up to 1 TiB, because the size is known only at the end. Raises `SourceRefused` for a gzip of
+    anything but the plain bytes of a disk.
     """
     if full.identity is not None:
         raise SourceRefused(
@@ -83,7 +85,8 @@ def write_adopted(
     with DeltaWriter(out, block_size=block_size, block_digest=block_digest, frame_size=0, scratch=scratch) as writer:
         compressed = _hashed(full.source.stream(chunk=256 << 10), sha)
         size = 0
-        for segment in _segments(plain_stream(compressed, full.source.ref), block_size):
+        plain = only_plain(plain_stream(compressed, full.source.ref), full.where)
+        for segment in _segments(plain, block_size):
             for block in segment.blocks:
                 writer.add_block(ZERO) if block is None else writer.add_block(FULL, block_digest.of(block))
             if (segment_sha := segment.sha256()) is not None:

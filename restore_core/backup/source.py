@@ -20,22 +20,13 @@ from pathlib import Path
 
 from restore_core.disk import vmdk
 from restore_core.disk.destination import half_applied, is_unfinished
+from restore_core.disk.foreign import kind_of_file
 from restore_core.disk.locks import holder_of
 from restore_core.disk.vmx import MAX_VMX, VmxFile, parse_vmx
 from restore_core.errors import BadData, PhdError, SourceRefused, TryAgainLater
 from restore_core.naming import printable
 
 _ENCODING = re.compile(rb'^[ \t]*\.encoding[ \t]*=[ \t]*"([A-Za-z0-9_-]{1,40})"', re.MULTILINE)
-_DESCRIPTOR = b"# Disk DescriptorFile"
-_FOREIGN = {
-    b"QFI\xfb": "a qcow2 image",
-    b"vhdxfile": "a VHDX image",
-    b"conectix": "a VHD image",
-    b"<<< ": "a VDI image of VirtualBox",
-    b"KDMV": "a sparse VMDK",
-    b"COWD": "a sparse VMDK",
-    _DESCRIPTOR: "a VMDK descriptor under another name",
-}
 _CONVERT = "Convert it first, with the VM powered off: qemu-img convert -O raw IMAGE DISK.img"
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.ENOMEDIUM}
 
@@ -189,12 +180,10 @@ def _open_raw(path: Path, *, check_kind: bool) -> DiskSource:
     path = Path(os.path.abspath(path))
     fd = _open_file(path, device=True)
     source = _source(path, fd, disk_name=path.name, descriptor=None, folder=path.parent.name)
-    head = b"" if source.is_device or not check_kind else os.pread(fd, 64, 0)
-    foreign = next((magic for magic in _FOREIGN if head.startswith(magic)), None)
+    foreign = None if source.is_device or not check_kind else kind_of_file(fd)
     if foreign is not None:
         source.close()
-        text = f"{printable(str(path))}: {_FOREIGN[foreign]}, not the plain bytes of a disk"
-        raise SourceRefused(text, remedy="Name the .vmdk itself." if foreign == _DESCRIPTOR else _CONVERT)
+        raise SourceRefused(f"{printable(str(path))}: {foreign.what}, not the plain bytes of a disk", remedy=foreign.remedy)
     return source
 
 

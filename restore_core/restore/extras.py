@@ -8,7 +8,8 @@ from pathlib import Path
 
 from restore_core import durable
 from restore_core.archive.delta_reader import DeltaReader
-from restore_core.disk.destination import half_applied
+from restore_core.disk.destination import Destination, half_applied
+from restore_core.disk.foreign import kind_of_file
 from restore_core.disk.known_datastores import DatastoreRecord, refuse_unless_known, refuse_unmounted
 from restore_core.disk.vmdk import descriptor_name_for, is_flat_name, render_descriptor
 from restore_core.errors import BadArchive, DestinationError, DestinationExists, UsageError, from_os_error
@@ -80,9 +81,26 @@ def write_stub(flat: Path) -> Path:
         now = destination.stat_disk()  # another disk may have taken its place before it was held
         if now is None or redo_is_pending(destination):
             raise DestinationError(f"{printable(str(flat))}: it is being changed", remedy="Wait until it is there again.")
+        _refuse_foreign(destination)
         thin = now.st_blocks * 512 < now.st_size
         text = render_descriptor(flat_name=flat.name, size=now.st_size, thin=thin, original=None)
         return _write_new(path, text.encode("utf-8", "surrogateescape"))
+
+
+def _refuse_foreign(destination: Destination) -> None:
+    """Refuse to call a file flat that is an image of another kind: its descriptor would make a disk of its headers."""
+    try:
+        fd = destination.open(destination.disk_name)
+        try:
+            foreign = kind_of_file(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise from_os_error(error, doing="reading the flat file", where=destination.where) from error
+    if foreign is not None:
+        raise DestinationError(
+            f"{printable(destination.disk_name)}: {foreign.what}, not the plain bytes of a disk", remedy=foreign.remedy
+        )
 
 
 def _write_new(path: Path, data: bytes) -> Path:

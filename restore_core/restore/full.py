@@ -14,6 +14,7 @@ from restore_core import durable
 from restore_core.archive.full_reader import FullReader
 from restore_core.disk.allocation import refuse_if_no_space, size_part
 from restore_core.disk.destination import Destination
+from restore_core.disk.foreign import only_plain
 from restore_core.disk.hold import Hold
 from restore_core.disk.scan import is_zero
 from restore_core.errors import BadArchive, TryAgainLater
@@ -71,7 +72,7 @@ class _FullRestore:
         note = size_part(destination, part, size=known or 0, thick=request.options.provision is Provision.THICK)
         if note:
             self.reporter.note(note)
-        size = self._copy(part)
+        size = self._copy(part, vmdk=destination.descriptor_name is not None)
         # Of a foreign gzip the size is known only now: one that no VMDK can have is refused before the old disk is touched.
         prepare_descriptor(destination, descriptor_text(destination, request, size, None), request.mode)
         durable.sync_file(part)
@@ -105,10 +106,11 @@ class _FullRestore:
                 remedy="It was left as it is. Power off the VM that uses it, then restore again.",
             ) from error
 
-    def _copy(self, part: int) -> int:
-        """Decode into the part file; returns the number of bytes."""
+    def _copy(self, part: int, *, vmdk: bool) -> int:
+        """Decode into the part file; returns the number of bytes. A VMDK gets only the plain bytes of a disk."""
         known, where, done = self._known, self.full.where, 0
-        for data in self.full.plain():
+        plain = self.full.plain()
+        for data in only_plain(plain, where) if vmdk and known is None else plain:
             if known is not None and done + len(data) > known:
                 raise BadArchive(f"{where}: holds more than the {known} bytes it promises", remedy="Use another copy.")
             if self.request.options.provision is Provision.THICK or not is_zero(data):

@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 from tests.bench.image import Images
-from tests.bench.installed import Installed, newest_delta, only_full
-from tests.bench.measure import MIB, Contender, best_of, empty_folder, prepare
+from tests.bench.installed import Installed, empty_target, newest_delta, only_full
+from tests.bench.measure import MIB, Contender, best_of, prepare
 from tests.bench.report import Row, at_most
 
 
@@ -34,9 +34,8 @@ def full_rows(phd: Installed, disks: Images, work: Path, rounds: int) -> list[Ro
 
 
 def _ours(phd: Installed, disks: Images, name: str, options: tuple[str, ...]) -> Contender:
-    target = phd.target("backup")
     command = phd.backup(disks.base, "backup", "--full", *options)
-    return Contender(name=name, command=command, reads=(disks.base,), clear=lambda: empty_folder(target))
+    return Contender(name=name, command=command, reads=(disks.base,), clear=lambda: empty_target(phd, "backup"))
 
 
 def _pigz(disks: Images, work: Path, options: tuple[str, ...]) -> Contender:
@@ -75,7 +74,7 @@ def _size(name: str, pigz: str, *, ours: int, theirs: int, must: bool) -> Row:
 def delta_rows(phd: Installed, disks: Images, rounds: int) -> list[Row]:
     """Delta of a disk of which 2 % changed. Every round makes a new one against the same Full."""
     target = phd.target("delta")
-    empty_folder(target)
+    empty_target(phd, "delta")
     prepare(phd.backup(disks.base, "delta", "--full", "--at", "2026-01-05T03:00"))
     before = {*target.rglob("*.phd")}
 

@@ -59,6 +59,12 @@ def install(folder: Path, *targets: str) -> Installed:
     return phd
 
 
+def empty_target(phd: Installed, target: str) -> None:
+    """Empties a target and the records of it: one that held archives and holds none is refused until a person accepts it."""
+    empty_folder(phd.target(target))
+    empty_folder(phd.folder / "state")
+
+
 def only_full(target: Path) -> Path:
     """The one Full below a target."""
     return _only(target, "*.gz-*.phd")
@@ -75,7 +81,7 @@ def newest_delta(target: Path) -> Path:
 def two_days(phd: Installed, target: str, monday: Path, tuesday: Path) -> None:
     """A Full of the first disk and a Delta of the second, made anew: a run measures the code of that run."""
     print("making the Full and the Delta", flush=True)
-    empty_folder(phd.target(target))
+    empty_target(phd, target)
     prepare(phd.backup(monday, target, "--full", "--at", "2026-01-05T03:00"))
     prepare(phd.backup(tuesday, target, "--at", "2026-01-06T03:00"))
 
