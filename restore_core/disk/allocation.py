@@ -26,7 +26,8 @@ from restore_core.naming import printable
 _FICLONE = 0x40049409
 _KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE = 0x01, 0x02, 0x10
 _PIECE = bytes(1 << 20)
-_UNSUPPORTED = {errno.EOPNOTSUPP, errno.ENOSYS}
+_UNSUPPORTED = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM}
+"""EPERM is what fusefat says. A file that nobody may write to (chattr +i) fails again when zeros are written instead."""
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _FS_IOC_FIEMAP = 0xC020660B
 _SYNC = 1
