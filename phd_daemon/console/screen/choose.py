@@ -18,6 +18,7 @@ from phd_daemon.console.screen.text_view import TextView
 
 _BARS = 4  # the title, a free line below the text, the state, the keys
 _DETAIL = 3
+_LEAST_LIST = 4
 _ROOMY = 12
 
 
@@ -54,13 +55,21 @@ class ChoiceScreen(QuestionScreen):
         width, height = size
         needed = self.text.lines_needed(width - PADDING)
         self.list.table.fit(width - PADDING - MARGIN)
-        wide = self.list.table.width + MARGIN > width - PADDING and height >= _ROOMY
-        room = max(2, height - _BARS - (_DETAIL if wide else 0) + (not needed))
+        detail = self._detail_lines(size)
+        room = max(2, height - _BARS - detail + (not needed))
         text = min(needed, max(room - self.list.lines_needed(), room // 3))
         self.text.styles.height = text
         self.text.styles.margin = (0, 0, 1 if text else 0, 0)
-        self.detail.styles.height = _DETAIL if wide else 0
+        self.detail.styles.height = detail
         self.call_after_refresh(self.tell)
+
+    def _detail_lines(self, size: Size) -> int:
+        """How many lines the longest row needs below the list, which keeps four; none where every row fits."""
+        width, height = size
+        longest = self.list.table.width
+        if longest + MARGIN <= width - PADDING or height < _ROOMY:
+            return 0
+        return max(_DETAIL, min(longest // (width - PADDING) + 2, height - _BARS - _LEAST_LIST))
 
     def tell(self) -> None:
         """Updates the lines below: the place in the list, the filter, and what the keys do."""

@@ -118,6 +118,26 @@ def test_a_row_wider_than_the_screen_is_shown_whole_below_and_can_be_slid() -> N
     assert "bEND" in drawn.split("\n")[1]
 
 
+@pytest.mark.parametrize("size", [(80, 24), (80, 25), (60, 20), (132, 50)])
+@pytest.mark.parametrize("name", ["\u4eee\u60f3" * 40, "Bu\u0308ro-" * 40, "x" * 240], ids=["wide", "NFD", "long"])
+def test_the_row_with_the_mark_is_whole_on_the_screen_with_its_reason(size: tuple[int, int], name: str) -> None:
+    row = Row(cells=("nas1", f"/vmfs/volumes/ISCSI02/{name}/{name}.vmdk"), value=1, refused="in use: CRM.vmdk.lck, a lock folder")
+    choice = Choice(title="t", columns=("TARGET", "PATH"), rows=[row, Row(cells=("b", "c"), value=2)], start=0)
+    drawn = seen_first(choice, size)
+    assert "".join(f"{'  '.join(row.cells)}[cannot be chosen: {row.refused}]".split()) in "".join(drawn.split())
+
+
+def seen_first(choice: Choice[Any], size: tuple[int, int]) -> str:
+    drawn: list[str] = []
+
+    async def do(hands: ScreenHands) -> None:
+        await hands.expect("a lock folder]")
+        drawn.append(hands.text())
+
+    at_the_screen(lambda face: face.choose(choice), do, size=size)
+    return drawn[0]
+
+
 def test_names_are_drawn_as_they_are_written() -> None:
     nasty = "[red]x[/red] \x1b[31m {0} \\[b] :smile:"
     shown = []
