@@ -13,7 +13,8 @@ from typing import Any
 from restore_core.errors import ConfigurationError, PhdError, TargetNotTrusted, TargetRefused, TargetUnavailable
 from restore_core.naming import printable
 from restore_core.targets.base import Address, ServerLimits, TargetSpec
-from restore_core.targets.remote.connection import no_server, server_name
+from restore_core.targets.ftp.replies import Meaning, meaning_of
+from restore_core.targets.remote.connection import TooManyConnections, no_server, server_name
 from restore_core.targets.remote.secret import read_password
 from restore_core.targets.remote.trust import ServerIdentity, read_trusted
 
@@ -131,12 +132,17 @@ def _authenticate(ftp: ftplib.FTP, spec: TargetSpec, user: str, password: str, w
     try:
         ftp.login(user, password or ("phd@" if user == _ANONYMOUS else ""))
     except ftplib.error_perm as error:
+        meaning = meaning_of(error)
+        if meaning is Meaning.BUSY:
+            raise too_many(where, str(error)) from None
         reply = printable(str(error))
         if password:  # a server may repeat it
             reply = reply.replace(password, "...").replace(printable(password), "...")
         raise TargetRefused(
             f"{where}: refuses the login of {printable(user)}: {reply}",
-            remedy=f"Check the user in targets.{spec.name}.url and the password in password_file; it is not tried again by itself.",
+            remedy=f"Write ftps:// in targets.{spec.name}.url: this server wants TLS."
+            if meaning is Meaning.NEEDS_TLS
+            else f"Check the user in targets.{spec.name}.url and the password in password_file; it is not tried again by itself.",
         ) from None
     if ftp.sock is not None:
         ftp.sock.settimeout(ftp.timeout)
@@ -152,7 +158,17 @@ def _not_trusted(spec: TargetSpec, address: Address, limits: ServerLimits, error
     )
 
 
+def too_many(where: str, reply: str) -> TooManyConnections:
+    """Returns the error for a server that lets in no more connections now."""
+    return TooManyConnections(
+        f"{where}: the server's limit of connections is reached: {printable(reply)}",
+        remedy="It is tried again later. Raise that limit on the server, or let fewer jobs and programs use it at a time.",
+    )
+
+
 def _unavailable(where: str, error: Exception, limits: ServerLimits) -> PhdError:
+    if isinstance(error, ftplib.Error) and meaning_of(error) is Meaning.BUSY:
+        return too_many(where, str(error))
     if isinstance(error, ftplib.error_perm):
         return TargetRefused(
             f"{where}: {printable(str(error))}", remedy="Does this server speak FTP, and TLS where the URL says ftps?"
