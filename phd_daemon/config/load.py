@@ -20,6 +20,7 @@ from restore_core.errors import ConfigurationError
 from restore_core.naming import printable
 
 MAX_BYTES = 1 << 20
+_MOST_MISTAKES = 50
 _REMEDY = "Correct the file; the sample phd.toml explains each key."
 _NAMED_TABLES: Mapping[str, type[BaseModel]] = {"targets": TargetTable, "submitters": SubmitterLimits}
 _PLAIN = {
@@ -49,6 +50,52 @@ def load_config(path: Path | None) -> Config:
             return from_file(ConfigFile(), None)
         raise
     return parse_config(data, source.absolute())
+
+
+def load_what_is_right(path: Path | None) -> tuple[Config, str]:
+    """Returns the settings without the lines that are wrong, and what is wrong (empty if nothing is): for `phd status`.
+
+    Raises `ConfigurationError` if the file cannot be read, or if nothing of it can be used.
+    """
+    try:
+        return load_config(path), ""
+    except ConfigurationError as error:
+        named = path or (Path(os.environ["PHD_CONFIG"]) if os.environ.get("PHD_CONFIG") else None)
+        source = (named or DEFAULT_PATH).absolute()
+        return _without_mistakes(read_settings(source), source, error), str(error)
+
+
+def _without_mistakes(data: bytes, source: Path, first: ConfigurationError) -> Config:
+    for _ in range(_MOST_MISTAKES):
+        try:
+            tables, _text = parse_toml(data)
+        except NotToml as error:
+            lines = data.split(b"\n")
+            if not 0 < error.line <= len(lines) or not lines[error.line - 1].strip():
+                break
+            lines[error.line - 1] = b""
+            data = b"\n".join(lines)
+            continue
+        for _ in range(_MOST_MISTAKES):
+            try:
+                return from_file(ConfigFile.model_validate(tables), source)
+            except ValidationError as error:
+                for table, key in [_wrong_key(tables, one["loc"]) for one in error.errors(include_url=False)]:
+                    table.pop(key, None)
+        break
+    raise first
+
+
+def _wrong_key(tables: dict[str, Any], location: tuple[str | int, ...]) -> tuple[dict[str, Any], str]:
+    """Returns the key at this location and its table; where it is missing, or part of a list, the innermost one that is there."""
+    table: Any = tables
+    found = tables, ""
+    for part in (one for one in location if one != "[key]"):
+        if not isinstance(table, dict) or part not in table:
+            break
+        found = table, str(part)
+        table = table[part]
+    return found
 
 
 def read_settings(path: Path) -> bytes:

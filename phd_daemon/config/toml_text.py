@@ -77,9 +77,10 @@ def line_of(path: Iterable[str | int], lines: Mapping[KeyPath, int]) -> int:
 
 
 def did_you_mean(key: str, known: Iterable[str]) -> str:
-    """Returns ` (did you mean 'x'?)` for the most similar known word; empty if none is similar."""
-    near = difflib.get_close_matches(key, list(known), n=1)
-    return f" (did you mean '{near[0]}'?)" if near else ""
+    """Returns ` (did you mean 'x'?)` for the most similar known word, whatever its case; empty if none is similar."""
+    words = {word.casefold(): word for word in known}
+    near = difflib.get_close_matches(key.casefold(), words, n=1)
+    return f" (did you mean '{printable(words[near[0]])}'?)" if near else ""
 
 
 def _parts(key: str) -> KeyPath:
