@@ -21,12 +21,14 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 
-from restore_core.errors import ArchiveAbsent, PhdError, TargetFull, TargetRefused, TargetUnavailable
+from restore_core.errors import ArchiveAbsent, PhdError, TargetUnavailable
 from restore_core.naming import printable
 from restore_core.targets.base import Address, Buffer, FileStat, Range, ServerLimits, TargetSpec
 from restore_core.targets.ftp.listing import NotAListing, Parsed, Unsure, parse_mdtm, read_list, read_mlsd
-from restore_core.targets.ftp.login import log_in, too_many
+from restore_core.targets.ftp.login import log_in
+from restore_core.targets.ftp.refusal import SEE_WHAT_THERE_IS, refusal
 from restore_core.targets.ftp.replies import Meaning, meaning_of, not_all_by
+from restore_core.targets.ftp.upload import FtpUpload
 from restore_core.targets.gaps import GapKind, may_be_backups
 from restore_core.targets.remote.connection import Bandwidth, Budget, Connection, CutShort, Entry, FolderContent, Pace
 
@@ -34,9 +36,6 @@ _GAP = 1 << 20
 """Up to this many bytes are read and dropped before another transfer is begun, which costs four round trips."""
 
 _PIECE = 256 << 10
-_SEE = "See what there is with 'phd backups'."
-_LAST_WORD = 2.0
-"""Seconds in which a server that cut an upload says why."""
 _OF_ONE_FOLDER = ("450", "451", "550", "551", "553")
 """Codes of errors that concern only the folder that was asked for."""
 
@@ -142,7 +141,7 @@ class FtpConnection(Connection):
                 return FileStat(size=entry.stat.size, mtime=self._time_of(path))
         if content.missing:
             raise TargetUnavailable(f"{self.where(path)}: its size is not known: {content.missing[0][1]}")
-        raise ArchiveAbsent(f"{self.where(path)}: its folder does not list it", remedy=_SEE)
+        raise ArchiveAbsent(f"{self.where(path)}: its folder does not list it", remedy=SEE_WHAT_THERE_IS)
 
     def ranges(self, path: str, stat: FileStat, wanted: Iterator[Range]) -> Generator[Buffer]:
         """Reads ranges that follow each other closely from one transfer; begins another wherever there is a jump."""
@@ -336,83 +335,12 @@ class FtpConnection(Connection):
         try:
             yield
         except (ftplib.error_perm, ftplib.error_temp) as error:
-            raise self._refused(str(error), path, writing) from error
+            reply = str(error)
+            self.usable = self.usable and meaning_of(reply) in (Meaning.ABSENT, Meaning.DENIED)
+            raise refusal(self.where(path), reply, writing=writing) from error
         except (ftplib.Error, OSError, EOFError, NotAListing) as error:
             self.usable = False
             raise self.broken(self.where(path), error, "TLS: " if isinstance(error, ssl.SSLError) else "") from error
         except PhdError as error:
             self.usable = self.usable and isinstance(error, ArchiveAbsent)
             raise
-
-    def _refused(self, reply: str, path: str, writing: bool) -> PhdError:
-        meaning, said = meaning_of(reply), f"the server answers: {printable(reply)}"
-        text = f"{self.where(path)}: {said}"
-        self.usable = self.usable and meaning in (Meaning.ABSENT, Meaning.DENIED)
-        match meaning:
-            case Meaning.FULL:
-                return TargetFull(where=self.where(path), why=said)
-            case Meaning.BUSY:
-                return too_many(self.where(path), reply)
-            case Meaning.ABSENT if not writing:
-                return ArchiveAbsent(
-                    text,
-                    remedy="See what there is with 'phd backups'. A server gives the same answer where this user may not read.",
-                )
-            case Meaning.TEMPORARY:
-                return TargetUnavailable(text, remedy="This may be temporary; look at the server if it happens again.")
-        return TargetRefused(text, remedy="Check what this user may do on the server.")
-
-    def last_word(self) -> str:
-        """Returns why the server cut an upload, if it says so at once; else nothing."""
-        line = self.ftp.sock
-        if line is None:
-            return ""
-        line.settimeout(_LAST_WORD)
-        try:
-            return self.ftp.getresp()
-        except (ftplib.error_perm, ftplib.error_temp) as error:
-            return str(error)
-        except (ftplib.Error, OSError, EOFError):
-            return ""
-
-
-class FtpUpload:
-    """An `Upload` by STOR."""
-
-    def __init__(self, connection: FtpConnection, path: str, line: socket.socket) -> None:
-        self._connection, self._path, self._line = connection, path, line
-        self._size = 0
-
-    def write(self, data: Buffer | memoryview) -> None:
-        """Sends."""
-        view, connection = memoryview(data), self._connection
-        with connection.as_our_errors(self._path, writing=True):
-            for at in range(0, len(view), _PIECE):
-                piece = view[at : at + _PIECE]
-                began = time.perf_counter()
-                try:
-                    self._line.sendall(piece)
-                except OSError:  # a server without room closes the line, and says so on the other
-                    if (said := connection.last_word())[:1] in ("4", "5"):
-                        raise ftplib.error_perm(said) from None  # noqa: S321 - only its error
-                    raise
-                connection.pace.moved(len(piece), time.perf_counter() - began)
-        self._size += len(view)
-
-    def finish(self) -> None:
-        """Waits for the server's reply, and checks the size: FTP knows no fsync."""
-        connection = self._connection
-        with connection.as_our_errors(self._path, writing=True):
-            if isinstance(self._line, ssl.SSLSocket):
-                with contextlib.suppress(OSError):  # some servers want a TLS goodbye, others have closed by then
-                    self._line.unwrap()
-            self._line.close()
-            reply = connection.ftp.voidresp()
-            if meaning_of(reply) is Meaning.FULL:
-                raise ftplib.error_perm(reply)  # noqa: S321 - only its error
-        connection.check_arrived(self._path, connection.stat(self._path).size, self._size)
-
-    def abandon(self) -> None:
-        """Cuts the transfer; the connection is not used again."""
-        self._line.close()
-        self._connection.usable = False

@@ -22,6 +22,7 @@ from typing import TypeAlias, TypeVar
 from restore_core.errors import PhdError, Stopped, TargetUnavailable
 from restore_core.targets.base import Buffer, FileStat, Range, ServerLimits, Stop
 from restore_core.targets.remote.connection import Budget, Connection, FolderContent, TooManyConnections, Upload
+from restore_core.targets.remote.plan import Plan
 
 _Result = TypeVar("_Result")
 _Folder: TypeAlias = tuple[str, FolderContent]
@@ -200,7 +201,7 @@ class Server:
 
         After `ServerLimits.progress` bytes, all tries may be used again.
         """
-        plan = _Plan(wanted)
+        plan = Plan(wanted)
         failures = moved = 0
         while True:
             try:
@@ -309,34 +310,6 @@ class Server:
         pause = min(self._limits.longest_pause, self._limits.first_pause * 2 ** (failures - 1))
         pause *= random.uniform(0.5, 1.0)  # noqa: S311 - no secret
         run_interruptibly(lambda: self._sleep(pause), self._stop)
-
-
-class _Plan:
-    """The ranges that were asked for and not yet delivered, and those still to come."""
-
-    def __init__(self, wanted: Iterator[Range]) -> None:
-        self._wanted = wanted
-        self._asked: deque[Range] = deque()
-        self.failed: BaseException | None = None
-        """An error of the iterator itself. It is not the server's, and a second try would find the iterator at its end."""
-
-    def rest(self) -> Iterator[Range]:
-        """Yields the ranges from the first that was not delivered."""
-        yield from tuple(self._asked)
-        while True:
-            try:
-                following = next(self._wanted)
-            except StopIteration:
-                return
-            except BaseException as error:
-                self.failed = error
-                raise
-            self._asked.append(following)
-            yield following
-
-    def delivered(self) -> None:
-        """Drops the first range: it arrived."""
-        self._asked.popleft()
 
 
 def _is_shared(connection: Connection) -> bool:
