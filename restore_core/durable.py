@@ -24,6 +24,9 @@ _RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
 _SYNC_FILE_RANGE_WRITE = 2
 _AT_FDCWD = -100
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EIO}
+"""What a file system without hard links says: vfat the first, rclone the last. A broken disk fails again at the next step."""
+_NO_MODES = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -176,11 +179,20 @@ def take_part(name: str, *, dir_fd: int, mode: int = 0o600, keep: bool = False) 
             raise BlockingIOError(errno.EAGAIN, "another process has just finished this file")
         if not keep:
             os.ftruncate(fd, 0)
-        os.fchmod(fd, mode)
+        _set_mode(fd, mode, ours)
     except BaseException:
         os.close(fd)
         raise
     return fd
+
+
+def _set_mode(fd: int, mode: int, facts: os.stat_result) -> None:
+    """Sets the mode of a file. Without modes (vfat, exfat) the mount says who may read; a file of another user stays refused."""
+    try:
+        os.fchmod(fd, mode)
+    except OSError as error:
+        if error.errno not in _NO_MODES or facts.st_uid != os.geteuid():
+            raise
 
 
 def _remove_unless_plain(name: str, dir_fd: int) -> None:
@@ -281,11 +293,42 @@ def _rename_noreplace(source: str | Path, to: str | Path, source_dir_fd: int | N
     try:
         _renameat2(source, to, source_dir_fd, to_dir_fd, _RENAME_NOREPLACE)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOSYS):
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
             raise
-        # A file system without RENAME_NOREPLACE (NFS, old FUSE): a hard link refuses an existing name, too.
-        os.link(source, to, src_dir_fd=source_dir_fd, dst_dir_fd=to_dir_fd, follow_symlinks=False)
-        os.unlink(source, dir_fd=source_dir_fd)
+        try:
+            # A file system without RENAME_NOREPLACE (NFS, old FUSE): a hard link refuses an existing name, too.
+            os.link(source, to, src_dir_fd=source_dir_fd, dst_dir_fd=to_dir_fd, follow_symlinks=False)
+        except OSError as no_link:
+            if no_link.errno not in _NO_LINKS:
+                raise
+            _take_name(source, to, source_dir_fd, to_dir_fd)
+        else:
+            os.unlink(source, dir_fd=source_dir_fd)
+
+
+def _take_name(source: str | Path, to: str | Path, source_dir_fd: int | None, to_dir_fd: int | None) -> None:
+    """Takes the name `to` with an empty file of our own, which only one can do, then renames over that file.
+
+    A crash in between leaves the empty file and the source; nothing that was there is lost.
+    """
+    os.stat(source, dir_fd=source_dir_fd, follow_symlinks=False)
+    os.close(os.open(to, _NEW_FILE, 0o600, dir_fd=to_dir_fd))
+    try:
+        _refuse_filled(to, to_dir_fd)
+        os.rename(source, to, src_dir_fd=source_dir_fd, dst_dir_fd=to_dir_fd)
+    except FileExistsError:
+        raise
+    except BaseException:
+        with contextlib.suppress(OSError):
+            _refuse_filled(to, to_dir_fd)
+            os.unlink(to, dir_fd=to_dir_fd)
+        raise
+
+
+def _refuse_filled(path: str | Path, dir_fd: int | None) -> None:
+    facts = os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
+    if not stat.S_ISREG(facts.st_mode) or facts.st_size:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(path))
 
 
 def _renameat2(source: str | Path, to: str | Path, source_dir_fd: int | None, to_dir_fd: int | None, flag: int) -> None:

@@ -7,6 +7,8 @@ The contract, for both:
   one that is not long.
 * `?` shows the help of what is being asked, and asks again. A flow never sees it.
 * The texts of a flow are already safe to print. A face decides where they are shown, and adds none of its own.
+* What is typed before a question is shown answers nothing: it is thrown away, by both faces, at every question. The lines of a
+  pipe are its answers.
 * ^C in `watch` asks for a stop and waits until the work has ended; in `follow` it leaves the viewer; elsewhere the question.
 * `numbered_face` and `screen.terminal` both offer `open_face(talk: Callable[[Face], None]) -> None`: it opens the face, calls
   `talk` with it, and closes it when `talk` has returned or raised.
@@ -39,8 +41,9 @@ class Row(Generic[T_co]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice(Generic[T_co]):
-    """A list to choose from. Long ones can be filtered (`/`), and jumped through: `b` or `q` to the bottom, `1` to the top.
+    """A list to choose from.
 
+    Long ones can be filtered (`/`), and jumped through: `b` or `q` to the bottom, `1` to the top (on numbered lines `t`).
     A letter that is the `key` of a row chooses that row and does nothing else.
     """
 

@@ -1,7 +1,8 @@
 """The face of numbered lines on standard input and output: for a serial line, TERM=dumb, a pipe, and whoever likes it.
 
 `numbered_list` says what an answer means. The end of the input (^D, a closed pipe) leaves every question, so the console ends.
-A restore runs in a thread of its own, so that ^C can ask a question while it goes on.
+A restore runs in a thread of its own, so that ^C can ask a question while it goes on. What was typed on a terminal before a
+prompt is thrown away, and so is a ^C while a question is printed; the lines of a pipe are its answers.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from types import FrameType
 from typing import TypeVar
 
 from phd_daemon.console.face import Choice, Face, Page, Question, WorkControl
-from phd_daemon.console.numbered_list import ESCAPE, Numbered, Said, View, first_view, numbered, page, understood
+from phd_daemon.console.numbered_list import ESCAPE, Numbered, Said, View, first_view, numbered, page, proposal, understood
 from phd_daemon.console.watched import Watched
-from phd_daemon.host.signals import handled
+from phd_daemon.host.signals import deaf_to_interrupts, handled
 from phd_daemon.show import output
 from phd_daemon.show.live import redraw
 
@@ -30,7 +31,7 @@ _LEAST_WIDTH = 20
 _LIST_HELP = """\
 Type a number or a letter and press Enter. Enter alone takes what stands in brackets; where nothing does, it goes back, as 0 does.
 /words shows only rows that hold all of these words, / alone shows all again. In a long list n and p turn the page, b or q goes
-to the bottom, 1 to the top."""
+to the bottom, t to the top; a number is that row on every page."""
 
 
 def open_face(talk: Callable[[Face], None]) -> None:
@@ -129,15 +130,12 @@ class NumberedFace:
         """Runs the work in a thread of its own, so that a question can be asked while it goes on."""
         self._head(title, ("^C asks whether to stop.",))
         presses = _Presses()
-        try:
-            with handled((signal.SIGINT,), presses.on_interrupt):
-                watched = Watched(work, redraw=redraw if output.on_a_terminal() else None, say=output.say)
-                while not watched.ended(within=0.1):
-                    if presses.pressed and not watched.asked:
-                        presses.pressed = False
-                        self._ask_to_stop(watched, presses)
-        finally:
-            _forget_what_was_typed()
+        with handled((signal.SIGINT,), presses.on_interrupt):
+            watched = Watched(work, redraw=redraw if output.on_a_terminal() else None, say=output.say)
+            while not watched.ended(within=0.1):
+                if presses.pressed and not watched.asked:
+                    presses.pressed = False
+                    self._ask_to_stop(watched, presses)
         return watched.result()
 
     def lend(self, work: Callable[[], T]) -> T:
@@ -145,7 +143,7 @@ class NumberedFace:
         return work()
 
     def _answered(self, choice: Choice[T], shown: Numbered[T], view: View) -> tuple[T] | View | None:
-        proposed = f" [{shown.labels[choice.start]}]" if choice.start is not None and not shown.words else ""
+        proposed = f" [{label}]" if (label := proposal(shown, view)) else ""
         while True:
             answer = self._read(f"Your choice{proposed}, 0 back, ? help: ")
             said = Said.BACK if answer is None else understood(shown, view, answer)
@@ -164,10 +162,10 @@ class NumberedFace:
         """Enter means no; a second ^C and the end of the input mean yes: there must be a way to stop."""
         watched.pause()
         output.say()
-        _forget_what_was_typed()
         try:
-            presses.asking = True
-            answer = self._line("Stop it? Unfinished files are removed. yes or [N]o: ")
+            self._prompt("Stop it? Unfinished files are removed. yes or [N]o: ")
+            presses.pressed, presses.asking = False, True
+            answer = self._line()
             presses.asking = False
         except KeyboardInterrupt:
             answer = None
@@ -177,9 +175,10 @@ class NumberedFace:
         watched.go_on()
 
     def _head(self, title: str, lines: Sequence[str]) -> None:
-        output.say(f"\n{title}\n{'-' * len(title)}")
-        if lines:
-            output.say("\n".join(lines))
+        with deaf_to_interrupts():
+            output.say(f"\n{title}\n{'-' * len(title)}")
+            if lines:
+                output.say("\n".join(lines))
 
     def _explain(self, *texts: str) -> None:
         """Shows help texts, broken between words at the width of the terminal."""
@@ -190,15 +189,20 @@ class NumberedFace:
 
     def _read(self, prompt: str) -> str | None:
         """Returns one answer; None for Esc, ^C and the end of the input."""
+        with deaf_to_interrupts():
+            self._prompt(prompt)
         try:
-            answer = self._line(prompt)
+            answer = self._line()
         except KeyboardInterrupt:
             output.say()
             return None
         return None if answer is None or answer.startswith(ESCAPE) else answer
 
-    def _line(self, prompt: str) -> str | None:
+    def _prompt(self, prompt: str) -> None:
+        _forget_what_was_typed()
         output.say(prompt, end="")
+
+    def _line(self) -> str | None:
         try:
             text = sys.stdin.readline()
         except OSError:  # a terminal that was closed
@@ -210,6 +214,11 @@ class NumberedFace:
 
 
 def _forget_what_was_typed() -> None:
-    """Throws away keys that were pressed while work went on, so that they do not answer the next question."""
+    """Throws away keys that were pressed until now, so that they do not answer a question that nobody has seen.
+
+    A slow line is waited for: what is printed above the prompt has been seen then.
+    """
     with contextlib.suppress(AttributeError, ValueError, OSError, termios.error):  # no terminal: a pipe's lines are its answers
+        termios.tcdrain(sys.stdout.fileno())
+    with contextlib.suppress(AttributeError, ValueError, OSError, termios.error):
         termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)

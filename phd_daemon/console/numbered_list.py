@@ -3,12 +3,12 @@
     3, v        choose that row (a letter where the row has one)
     Enter       the proposed row; where none is proposed, back. With a filter on: all rows again
     0, Esc      back; in a short list also q
-    b, q        the bottom of a long list; 1 its top; n and p the next and the previous page
+    b, q        the bottom of a long list; t its top; n and p the next and the previous page
     /words      only rows that hold all of these words; / alone shows all again
     ?           help
 
-Numbers count the rows that pass the filter, from 1; rows with a letter have no number. So 1 means the top only where row 1 is not
-on the page.
+Numbers count the rows that pass the filter, from 1; rows with a letter have no number. A number is always that row, on every
+page. Enter takes only a row that is on the page. Where a row has the letter of a jump, another one jumps, and is shown.
 """
 
 from __future__ import annotations
@@ -90,9 +90,8 @@ def page(shown: Numbered[T], view: View) -> list[str]:
         found, of = (sum(not row.key for row in rows) for rows in (shown.rows, shown.choice.rows))
         lines.append(f"only rows with: {shown.words} ({found} of {of}; / shows all)")
     if shown.long:
-        lines.append(
-            f"rows {here.start + 1} to {here.stop} of {len(shown.rows)}: n next, p previous, b bottom, 1 top, /words filter"
-        )
+        jumps = ", ".join(f"{letters[0].lower()} {jump}" for jump, letters in _jumps(shown).items())
+        lines.append(f"rows {here.start + 1} to {here.stop} of {len(shown.rows)}: {jumps}, /words filter")
     return lines
 
 
@@ -102,41 +101,56 @@ def understood(shown: Numbered[T], view: View, answer: str) -> Row[T] | View | S
     if text.startswith(ESCAPE) or text == "0":
         return Said.BACK
     if not text:
-        return _empty(shown)
+        return _empty(shown, view)
     if text == "?":
         return Said.HELP
     if text.startswith("/"):
-        return View(words=text[1:].strip())
+        words = text[1:].strip()
+        return View(words=words) if words else first_view(shown.choice, shown.height)
     label = text.upper()
-    if label == "1" and _place(shown, "1") not in range(view.top, view.top + shown.height):
-        return replace(view, top=0)
     if label in shown.labels:
-        row = shown.rows[_place(shown, label)]
+        row = shown.rows[shown.labels.index(label)]
         return f"This cannot be chosen: {row.refused}" if row.refused else row
     return _movement(shown, view, label)
 
 
-def _empty(shown: Numbered[T]) -> Row[T] | View | Said | str:
+def proposal(shown: Numbered[T], view: View) -> str:
+    """Returns the label of the row that Enter takes: the proposed one, where it is on the page. Empty: no row."""
+    start = shown.choice.start
+    here = start is not None and not shown.words and view.top <= start < view.top + shown.height
+    return shown.labels[start] if start is not None and here else ""
+
+
+def _empty(shown: Numbered[T], view: View) -> Row[T] | View | Said | str:
     if shown.words:
-        return View()
+        return first_view(shown.choice, shown.height)
     if shown.choice.start is None:
         return Said.BACK
+    if not proposal(shown, view):
+        return "No row of this page is proposed; type a number or a letter, 0 goes back."
     row = shown.choice.rows[shown.choice.start]
     return f"This cannot be chosen: {row.refused}" if row.refused else row
 
 
+_JUMPS = {"next": "N+", "previous": "P-", "bottom": "BQ$", "top": "T^"}
+
+
+def _jumps(shown: Numbered[T]) -> dict[str, str]:
+    """Returns the letters of each jump that are no row's own."""
+    return {jump: "".join(letter for letter in letters if letter not in shown.labels) for jump, letters in _JUMPS.items()}
+
+
 def _movement(shown: Numbered[T], view: View, label: str) -> View | Said | str:
     if shown.long:
-        tops = {"B": shown.last_top, "Q": shown.last_top, "N": view.top + shown.height, "P": view.top - shown.height}
-        if label in tops:
-            return replace(view, top=min(max(0, tops[label]), shown.last_top))
+        tops = {"bottom": shown.last_top, "next": view.top + shown.height, "previous": view.top - shown.height, "top": 0}
+        jump = next((jump for jump, letters in _jumps(shown).items() if label in letters), None)
+        if jump is not None and len(label) == 1:
+            return replace(view, top=min(max(0, tops[jump]), shown.last_top))
     elif label == "Q":
         return Said.BACK
-    return f"There is no {label} here; ? explains."
-
-
-def _place(shown: Numbered[T], label: str) -> int:
-    return shown.labels.index(label) if label in shown.labels else 0
+    numbers = sum(not row.key for row in shown.rows)
+    rows = f"type one number, 1 to {numbers}, or a letter" if numbers else "type a letter"
+    return f"There is no {label} here: {rows}; ? explains."
 
 
 def _holds(row: Row[T], wanted: Sequence[str]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from phd_daemon.config.model import Config
@@ -16,6 +16,8 @@ from restore_core.errors import ArchiveAbsent, UsageError
 from restore_core.naming import ArchiveType, printable
 from restore_core.targets import TargetSet
 from restore_core.targets.gaps import Gap, refuse_partial
+
+_RUNS_SHOWN = 5
 
 Maps = frozenset[tuple[tuple[str, str, str], dt.datetime]]
 """Disk and time of each Full that has its empty Delta: the map of its blocks."""
@@ -51,10 +53,18 @@ def search(
     return Backups(entries=tuple(chosen), maps=maps, targets=targets)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmBackup:
+    """The Deltas of a VM from one backup run, by SCSI id; `newer` are later Deltas of single disks, newest first."""
+
+    entries: tuple[CatalogEntry, ...]
+    newer: tuple[CatalogEntry, ...]
+
+
 def deltas_of_vm(
     settings: Config, targets: TargetSet, *, vm: str, uuid: str | None = None, at: dt.datetime | None = None
-) -> list[CatalogEntry]:
-    """Lists all targets and returns `newest_of_each_disk`. Raises the error of a target that does not tell all it holds."""
+) -> VmBackup:
+    """Lists all targets and returns `newest_common_set`. Raises the error of a target that does not tell all it holds."""
     cache = catalog_of(settings)
     known: list[CatalogEntry] = []
     for name, spec in targets.specs.items():
@@ -64,17 +74,46 @@ def deltas_of_vm(
         if not found and not gaps:
             refuse_emptied(spec, cache.held(spec))
         known += found
-    return newest_of_each_disk(known, vm=vm, uuid=uuid, at=at)
+    return newest_common_set(known, vm=vm, uuid=uuid, at=at)
 
 
-def newest_of_each_disk(
+def newest_common_set(
     entries: Iterable[CatalogEntry], *, vm: str, uuid: str | None = None, at: dt.datetime | None = None
-) -> list[CatalogEntry]:
-    """Returns the newest Delta of each disk of a VM at or before `at` (aware; None: the newest of all), ordered by SCSI id.
+) -> VmBackup:
+    """Returns the newest backup run at or before `at` (aware; None: of all) that holds every disk the VM has backups of by then.
 
-    The same backup on two targets counts once, the first one listed. Raises `UsageError` when several VMs have that
-    name or two disks would get the same file, `ArchiveAbsent` when there is nothing.
+    Disks of two points in time are no VM. Where no run holds every disk, `at` must be the time of a run to be taken. The same
+    backup on two targets counts once, the first one listed. Raises `UsageError` when several VMs have that name, no run can be
+    taken, or two disks would get the same file, and `ArchiveAbsent` when there is nothing.
     """
+    mine = _of_one_vm(entries, vm, uuid)
+    runs: dict[dt.datetime, dict[tuple[str, str, str], CatalogEntry]] = {}
+    for entry in mine:
+        if at is None or entry.time <= at:
+            runs.setdefault(entry.time, {}).setdefault(entry.disk_key, entry)
+    if not runs:
+        when = f" at or before {at:%Y-%m-%d %H:%M %Z}" if at else ""
+        raise ArchiveAbsent(
+            f"no Delta of the VM {printable(vm)}{when} is on any target", remedy="'phd backups' lists what there is."
+        )
+    disks = {key for run in runs.values() for key in run}
+    whole = [time for time, run in runs.items() if len(run) == len(disks)]
+    if not whole and at not in runs:
+        raise _no_common_set(vm, runs)
+    taken = max(whole) if whole else at
+    assert taken is not None  # noqa: S101 - `at` is a key of `runs` here
+    later = [entry for time in sorted(runs, reverse=True) if time > taken for entry in runs[time].values()]
+    found = sorted(runs[taken].values(), key=lambda entry: entry.name.scsi)
+    names = [entry.name.disk for entry in found]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(
+            f"two disks of {printable(vm)} are named {printable(twice)}",
+            remedy="Submit each with a DELTA and a --to of its own.",
+        )
+    return VmBackup(entries=tuple(found), newer=tuple(later))
+
+
+def _of_one_vm(entries: Iterable[CatalogEntry], vm: str, uuid: str | None) -> list[CatalogEntry]:
     mine = [entry for entry in entries if entry.name.type is ArchiveType.DELTA and entry.folder.vm == vm]
     if uuid is not None:
         mine = [entry for entry in mine if entry.folder.uuid == uuid]
@@ -82,21 +121,16 @@ def newest_of_each_disk(
     if len(machines) > 1:
         known = ", ".join(sorted(printable(one or "none (version 2)") for one in machines))
         raise UsageError(f"several VMs are named {printable(vm)}: {known}", remedy="Name the UUID of one with --uuid.")
-    newest: dict[tuple[str, str, str], CatalogEntry] = {}
-    for entry in mine:
-        known_one = newest.get(entry.disk_key)
-        if (at is None or entry.time <= at) and (known_one is None or entry.time > known_one.time):
-            newest[entry.disk_key] = entry
-    if not newest:
-        when = f" at or before {at:%Y-%m-%d %H:%M %Z}" if at else ""
-        raise ArchiveAbsent(
-            f"no Delta of the VM {printable(vm)}{when} is on any target", remedy="'phd backups' lists what there is."
-        )
-    found = sorted(newest.values(), key=lambda entry: entry.name.scsi)
-    names = [entry.name.disk for entry in found]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UsageError(
-            f"two disks of {printable(vm)} are named {printable(twice)}",
-            remedy="Submit each with a DELTA and a --to of its own.",
-        )
-    return found
+    return mine
+
+
+def _no_common_set(vm: str, runs: Mapping[dt.datetime, Mapping[tuple[str, str, str], CatalogEntry]]) -> UsageError:
+    """Returns the refusal, with the newest runs and the disks in each as the choice."""
+    shown = [
+        f"{time:%Y-%m-%d %H:%M} UTC: {', '.join(sorted(printable(entry.name.disk) for entry in runs[time].values()))}"
+        for time in sorted(runs, reverse=True)[:_RUNS_SHOWN]
+    ]
+    return UsageError(
+        f"no backup run holds all disks of the VM {printable(vm)}; there are, newest first: {'; '.join(shown)}",
+        remedy='Take the disks of one run with --at "YYYY-MM-DD HH:MM+00:00", its exact time, or submit each disk by its DELTA.',
+    )

@@ -15,6 +15,7 @@ from restore_core.catalog.index import Catalog, Indexed, refuse_emptied
 from restore_core.errors import ListingPartial, PhdError, TargetEmptied, TargetUnavailable, from_os_error
 from restore_core.naming import printable
 from restore_core.targets.base import Target, TargetSpec
+from restore_core.targets.capabilities import Capabilities
 from restore_core.targets.gaps import Gap, refuse_partial, shown
 from restore_core.targets.kinds import make_target
 
@@ -27,6 +28,7 @@ class Reached:
     """What a check of one target found; `problem` is empty if it answered and listed all that it holds.
 
     `state` says that in a few words; `passed_over` names what cannot be listed and hides no backup.
+    `can` is what it is able to do.
     `bytes_per_second` is the speed of a short read, None if there is nothing to read; `indexed` is when the catalog was made.
     """
 
@@ -41,6 +43,7 @@ class Reached:
     seconds: float
     state: str
     passed_over: str
+    can: Capabilities
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +104,7 @@ def _reach(spec: TargetSpec, indexed: float | None, cache: Catalog) -> Reached:
     gaps: list[Gap] = []
     held: set[str] = set()
     error: PhdError | None = None
-    target = None
+    target, can = None, Capabilities()
     try:
         target = make_target(spec)
         largest: tuple[int, str] = (0, "")
@@ -112,6 +115,7 @@ def _reach(spec: TargetSpec, indexed: float | None, cache: Catalog) -> Reached:
         held = cache.held_folders(spec) if gaps else held
         if not archives and not any(gap.counts(held) for gap in gaps):
             refuse_emptied(spec, cache.held(spec))
+        can = target.capabilities()
         speed = _probe(target, *largest)
         refuse_partial(spec.name, gaps, held)
     except PhdError as caught:
@@ -131,6 +135,7 @@ def _reach(spec: TargetSpec, indexed: float | None, cache: Catalog) -> Reached:
         seconds=listed if listed is not None else time.monotonic() - began,
         state=_state(error, listed),
         passed_over=shown([gap for gap in gaps if not gap.counts(held)]) if listed is not None else "",
+        can=can,
     )
 
 

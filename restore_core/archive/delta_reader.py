@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Iterator
 from itertools import accumulate
+from typing import Final
 
 from restore_core.archive.frames import longest_member
 from restore_core.archive.header import HEAD_BYTES, DeltaHeader, Section, parse_head
 from restore_core.archive.index_map import (
     BLOCKS_PER_PAGE,
+    DELTA,
+    ZERO,
     MapPage,
     PageEntry,
     entry_bytes,
@@ -18,14 +22,18 @@ from restore_core.archive.index_map import (
     unpack_entries,
     unpack_u32,
 )
-from restore_core.archive.shell_lists import read_segments
+from restore_core.archive.shell_lists import read_runs, read_segments
 from restore_core.errors import BadArchive
 from restore_core.targets.base import ByteSource, Range
 
 MAX_TEXT_SECTION = 4 << 20
+REQUIRED: Final = ("frames", "map", "pages", "segments", "full-frames", "runs")
 _REMEDY = "Use another copy of this Delta."
 MAX_PAGES_SECTION = 64 << 20
 """Limit for the bytes of the page table, which is kept in memory: enough for 900 TiB in blocks of 256 KiB."""
+
+
+_NOT_IN_RUNS = 255
 
 
 class DeltaReader:
@@ -41,6 +49,8 @@ class DeltaReader:
                 remedy="The file is truncated, still being copied, or has something appended. Bring it again.",
             )
         self._entries = self._page_table()
+        for name in REQUIRED:
+            self._section(name)
 
     @property
     def pages(self) -> int:
@@ -88,6 +98,27 @@ class DeltaReader:
                 raise self._bad(f"section segments: segment {index} is beyond the disk")
             yield index, digest
 
+    def check_lists(self) -> None:
+        """Checks `segments` line by line, and `runs` against the map: `sh` and the steps by hand use them."""
+        deque(self.segments(), maxlen=0)
+        size = self.header.block_size
+        section = self.section_stream(self._section("runs"))
+        runs = read_runs(section, self.source.ref, disk_size=self.header.disk_size, block_size=size)
+        run = next(runs, None)
+        for index in range(self.pages):
+            page = self.page(index)
+            first, count = page.first_block, len(page.kinds)
+            said = bytearray([_NOT_IN_RUNS]) * count
+            while run is not None and run.offset < (first + count) * size:
+                start, end = max(run.offset // size - first, 0), min(-(-run.end // size) - first, count)
+                said[start:end] = bytes([run.kind]) * (end - start)
+                if run.end > (first + count) * size:
+                    break
+                run = next(runs, None)
+            pairs = zip(page.kinds, said, strict=True)
+            if any((kind == DELTA) != (there == DELTA) or (there == ZERO and kind != ZERO) for kind, there in pairs):
+                raise self._bad(f"section runs: differs from the map in the page of block {first}")
+
     def text(self, name: str) -> bytes | None:
         """Returns a section that becomes a file (`vmx`, `descriptor`, `stub`), checked; None where there is none."""
         section = self.header.section(name)
@@ -105,10 +136,11 @@ class DeltaReader:
         return self.text("stub") if original is None else original
 
     def check_metadata(self) -> None:
-        """Checks every section but the frames against its SHA-256; a restore checks frames block by block."""
+        """Checks every section but the frames against its SHA-256, and the lists; a restore checks frames block by block."""
         for section in self.header.sections:
             if section.name != "frames":
                 self.check_section(section)
+        self.check_lists()
 
     def check_section(self, section: Section) -> None:
         """Checks one section against its SHA-256. The error names it."""

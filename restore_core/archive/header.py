@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from restore_core.archive.digests import BlockDigest, sha256
+from restore_core.archive.index_map import BLOCKS_PER_PAGE
+from restore_core.archive.shell_lists import SEGMENT_SIZE
 from restore_core.errors import BadArchive
 from restore_core.naming import printable, scsi_colon, unescape_name
 
@@ -29,8 +31,14 @@ _TAIL = re.compile(rb"#= sha256 ([0-9a-f]{64})\n\Z")
 _TAIL_BYTES = len("#= sha256 ") + 64 + 1
 _PADDING = b"#" + b" " * 78 + b"\n"
 _KNOWN_FEATURES: frozenset[str] = frozenset()
-MAX_DISK = 1 << 56
-MAX_BLOCK = 64 << 20
+_FORMAT = re.compile(r"[0-9]{1,18}\.[0-9]{1,18}")
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
+_ID, _NO_ID, _SHA256 = (re.compile(rf"[0-9a-f]{{{digits}}}") for digits in (32, 0, 64))
+_SECTION_NAME = re.compile(r"[!-~]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+MAX_DISK = 1 << 51
+MAX_BLOCK = 16 << 20
+MAX_FRAME = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +119,9 @@ _NUMBERS = (
 )
 _NUMBER_KEYS = {name.replace("_", "-"): name for name in _NUMBERS}
 _HEX_KEYS = {"id": "delta_id", "full-id": "full_id", "full-sha256": "full_sha256"}
+_HEX_FORMS = {"id": (_ID,), "full-id": (_ID, _NO_ID), "full-sha256": (_SHA256,)}
+_FIXED = {"segment-digest": "sha256", "signature-scheme": "none", "signature": ""}
+"""Keys that have one value in this version: a reader refuses what it cannot check."""
 
 
 def render_head(header: DeltaHeader, script: str) -> bytes:
@@ -124,12 +135,8 @@ def render_head(header: DeltaHeader, script: str) -> bytes:
     lines += [f"#: {key}={getattr(header, name)}" for key, name in _HEX_KEYS.items()]
     lines += [f"#: {key}={printable(getattr(header, name))}" for key, name in _TEXT_KEYS.items()]
     lines += [f"#: {key}={getattr(header, name)}" for key, name in _NUMBER_KEYS.items()]
-    lines += [
-        f"#: block-digest={header.block_digest.value}",
-        "#: segment-digest=sha256",
-        "#: signature-scheme=none",
-        "#: signature=",
-    ]
+    lines += [f"#: block-digest={header.block_digest.value}"]
+    lines += [f"#: {key}={value}" for key, value in _FIXED.items()]
     lines += [f"#: section {s.name} {s.offset} {s.length} {s.sha256}" for s in header.sections]
     lines += ["#: end", script]
     text = "\n".join(lines).encode("utf-8", "surrogateescape")
@@ -150,7 +157,7 @@ def parse_head(head: bytes, where: str) -> DeltaHeader:
     try:
         values: dict[str, Any] = {name: unescape_name(fields[key]) for key, name in _TEXT_KEYS.items()}
         values |= {name: _number(fields[key]) for key, name in _NUMBER_KEYS.items()}
-        values |= {name: _hex(fields[key]) for key, name in _HEX_KEYS.items()}
+        values |= {name: _hex(key, fields[key]) for key, name in _HEX_KEYS.items()}
         sections = tuple(_section(line) for line in section_lines)
         header = DeltaHeader(**values, block_digest=BlockDigest(fields["block-digest"]), sections=sections)
     except (KeyError, ValueError) as error:
@@ -161,7 +168,7 @@ def parse_head(head: bytes, where: str) -> DeltaHeader:
 
 def looks_like_delta(head: bytes) -> bool:
     """Whether these first bytes are of a Delta that phd made, of any version."""
-    return b"\n#: format=" in head[:4096]
+    return b"\n#: format=" in head[:HEAD_BYTES]
 
 
 def _lines(head: bytes, where: str) -> tuple[dict[str, str], list[str]]:
@@ -180,13 +187,15 @@ def _lines(head: bytes, where: str) -> tuple[dict[str, str], list[str]]:
             key, _, value = line.removeprefix("#: ").partition("=")
             if key in fields:  # two readers could each use another one
                 raise BadArchive(f"{where}: the header says {printable(key)} twice", remedy="Use another copy of this Delta.")
+            if _CONTROL.search(value):
+                raise BadArchive(f"{where}: the value of {printable(key)} holds a control character", remedy="Use another copy.")
             fields[key] = value
     raise BadArchive(f"{where}: the header has no end", remedy="The file is truncated; use another copy.")
 
 
 def _check_version(fields: dict[str, str], where: str) -> None:
     major = fields.get("format", "").partition(".")[0]
-    if major != FORMAT.partition(".")[0]:
+    if major != FORMAT.partition(".")[0] or not _FORMAT.fullmatch(fields["format"]):
         raise BadArchive(
             f"{where}: format {printable(fields.get('format', '?'))}; this version reads {FORMAT}",
             remedy="Restore with a newer phd.",
@@ -194,6 +203,12 @@ def _check_version(fields: dict[str, str], where: str) -> None:
     unknown = set(fields.get("requires", "").split()) - _KNOWN_FEATURES
     if unknown:
         raise BadArchive(f"{where}: needs {printable(', '.join(sorted(unknown)))}", remedy="Restore with a newer phd.")
+    for key, value in {"requires": fields.get("requires"), **_FIXED}.items():
+        if fields.get(key) is None or fields[key] != value:
+            raise BadArchive(
+                f"{where}: {key} is {printable(fields.get(key, 'absent'))}; this version reads '{value or ''}' only",
+                remedy="Restore with a newer phd, or use another copy of this Delta.",
+            )
 
 
 def _check_sense(header: DeltaHeader, where: str) -> None:
@@ -203,9 +218,9 @@ def _check_sense(header: DeltaHeader, where: str) -> None:
         0 <= header.disk_size <= MAX_DISK
         and 512 <= block <= MAX_BLOCK
         and block & (block - 1) == 0
-        and header.segment_size % block == 0
-        and header.segment_size > 0
-        and (frame == 0 or (block <= frame <= MAX_BLOCK and frame % block == 0))
+        and header.segment_size == SEGMENT_SIZE
+        and (frame == 0 or (block <= frame <= MAX_FRAME and frame % block == 0 and BLOCKS_PER_PAGE * block % frame == 0))
+        and (frame == 0) == (header.full_id == "")
         and header.blocks_zero + header.blocks_full + header.blocks_delta == header.blocks
     )
     if not sound:
@@ -224,18 +239,18 @@ def _check_sense(header: DeltaHeader, where: str) -> None:
 
 def _section(line: str) -> Section:
     name, offset, length, digest = line.split(" ")
-    if len(digest) != 64:
+    if not _SECTION_NAME.fullmatch(name) or not _SHA256.fullmatch(digest):
         raise ValueError(f"section {name}")
-    return Section(name=name, offset=_number(offset), length=_number(length), sha256=_hex(digest))
+    return Section(name=name, offset=_number(offset), length=_number(length), sha256=digest)
 
 
 def _number(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or len(text) > 18:
+    if not _NUMBER.fullmatch(text):
         raise ValueError(f"not a number: {text[:40]!r}")
     return int(text)
 
 
-def _hex(text: str) -> str:
-    if not re.fullmatch(r"[0-9a-f]{0,64}", text):
-        raise ValueError(f"not hex digits: {text[:40]!r}")
+def _hex(key: str, text: str) -> str:
+    if not any(form.fullmatch(text) for form in _HEX_FORMS[key]):
+        raise ValueError(f"{key}: not the right number of hex digits: {text[:80]!r}")
     return text

@@ -7,8 +7,10 @@ runs       "OFFSET LENGTH delta|zero", bytes of the disk in order: the plain byt
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import IO
 
 from restore_core.archive.frames import plain_stream
@@ -20,6 +22,23 @@ SEGMENT_SIZE = 16 << 20
 """Bytes of disk under one SHA-256. A backup reads in units of the same size (`restore_core.disk.scan`)."""
 
 MAX_LINE = 128
+_NUMBER = "(0|[1-9][0-9]{0,17})"
+_SEGMENT = re.compile(_NUMBER + " ([0-9a-f]{64})")
+_RUN = re.compile(f"{_NUMBER} {_NUMBER} (delta|zero)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One line of `runs`, in bytes of the disk; `kind` is DELTA or ZERO."""
+
+    offset: int
+    length: int
+    kind: int
+
+    @property
+    def end(self) -> int:
+        """The first byte after it."""
+        return self.offset + self.length
 
 
 class GzipLines:
@@ -79,12 +98,27 @@ def read_segments(chunks: Iterator[bytes], ref: ArchiveRef) -> Iterator[tuple[in
     """Yields (index, SHA-256) of each segment that is not all zero, by rising index. Raises `BadArchive`."""
     last = -1
     for line in read_lines(chunks, ref):
-        index, _, digest = line.partition(" ")
-        try:
-            number, value = int(index), bytes.fromhex(digest)
-        except ValueError:
-            number, value = -1, b""
-        if number <= last or len(value) != 32:
+        match = _SEGMENT.fullmatch(line)
+        if match is None or int(match[1]) <= last:
             raise BadArchive(f"{ref}: section segments: not a segment: {line[:80]!r}", remedy="Use another copy.")
-        last = number
-        yield number, value
+        last = int(match[1])
+        yield last, bytes.fromhex(match[2])
+
+
+def read_runs(chunks: Iterator[bytes], ref: ArchiveRef, *, disk_size: int, block_size: int) -> Iterator[Run]:
+    """Yields the runs in disk order: whole blocks, none beyond the disk, none twice. Raises `BadArchive`."""
+    end = 0
+    for line in read_lines(chunks, ref):
+        match = _RUN.fullmatch(line)
+        run = Run(offset=int(match[1]), length=int(match[2]), kind=DELTA if match[3] == "delta" else ZERO) if match else None
+        if (
+            run is None
+            or run.offset < end
+            or run.offset % block_size
+            or not run.length
+            or run.end > disk_size
+            or (run.end % block_size and run.end != disk_size)
+        ):
+            raise BadArchive(f"{ref}: section runs: not a run of this disk: {line[:80]!r}", remedy="Use another copy.")
+        end = run.end
+        yield run

@@ -2,7 +2,7 @@
 # (SC2015: in "A && B || C" C is meant for both; SC2317: functions are called through "$@"; SC203x: subshells are meant.)
 #
 # This archive restores itself. It needs a POSIX shell and the usual small tools (dd with iflag=fullblock, gzip, awk, sed,
-# od, tr, tee, find, ls, ln, df; openssl, sha256sum or shasum); busybox alone has them all. To replace an existing disk
+# od, tr, tee, find, fold, ls, ln, df; openssl, sha256sum or shasum); busybox alone has them all. To replace an existing disk
 # it needs flock (util-linux) as well. Nothing behind these 64 KiB is run.
 #
 # What holds: a disk gets its final name only when the SHA-256 was right of this head, of every section of this file, of
@@ -36,7 +36,7 @@ esac
 die() { say "$2" >&2; exit "$1"; } # 2 usage, 65 bad data, 69 no Full to be had, 73 cannot write there, 75 try again
 have() { command -v "$1" >/dev/null 2>&1; }
 if have busybox; then # it replaces the tools that are missing
-    for tool in awk cat date dd df find flock gzip ln ls mkfifo mv od rm sed sha256sum stat stty sync tee tr wget; do
+    for tool in awk cat date dd df find flock fold gzip ln ls mkfifo mv od rm sed sha256sum stat stty sync tee tr wget; do
         have "$tool" || eval "$tool() { busybox $tool \"\$@\"; }"
     done
 fi
@@ -46,10 +46,11 @@ dd if=/dev/null iflag=fullblock status=none 2>/dev/null || die 2 "dd knows no if
 
 newline='
 '
-header=$newline$(sed -n '200q; /^#: end/q; s/^#: //p' "$me" 2>/dev/null)$newline
+header=$newline$(dd if="$me" bs=65461 count=1 status=none 2>/dev/null | tr '\000' '\001' |
+    sed -n '/^#: end$/{ s/.*/end=/p; q; }; s/^#: //p')$newline
 field() { value=${header#*"$newline$1="} && say "${value%%"$newline"*}"; }
 case $header in
-*"${newline}format=1."*"${newline}file-size="*) ;;
+*"${newline}format=1."*) ;;
 *"${newline}format="*) die 65 "$me: format $(field format); this script reads 1" ;;
 *) die 2 "Run this file by its name: sh ./NAME.phd (not: sh -s < NAME.phd)" ;;
 esac
@@ -57,6 +58,57 @@ full_id=$(field full-id) full_name=$(field full-name) full_size=$(field full-siz
 disk_size=$(field disk-size) full_disk_size=$(field full-disk-size) file_size=$(field file-size)
 block=$(field block-size) segment=$(field segment-size) blocks_full=$(field blocks-full) blocks_delta=$(field blocks-delta)
 vm=$(field vm) vmdk=$(field vmdk) sections=$(say "$header" | sed -n 's/^section //p')
+# The rules of FORMAT.md for the header. Numbers are compared as awk has them, exact up to 2^53; the file's own size is one of them.
+check_header() {
+    say "$header" | awk '
+        function bad(text) { if (!wrong) { gsub(/[^ -~]/, "?", text); print substr(text, 1, 200) } wrong = 1; exit }
+        function number(key) { if (v[key] !~ /^(0|[1-9][0-9]*)$/ || length(v[key]) > 18) bad(key " is not a number"); return v[key] + 0 }
+        function hex(text, digits) { return length(text) == digits && text !~ /[^0-9a-f]/ }
+        $0 == "end=" { ended = 1; exit }
+        /^section / {
+            if (split($0, w, " ") != 5 || $0 != "section " w[2] " " w[3] " " w[4] " " w[5] || w[2] ~ /[^!-~]/ || !hex(w[5], 64))
+                bad("a section is not readable")
+            if (w[2] in size) bad("section " w[2] " is there twice")
+            v["offset"] = w[3]; v["length"] = w[4]
+            if (number("offset") != at + 65536) bad("section " w[2] " overlaps another, or there is a gap before it")
+            at += number("length"); size[w[2]] = w[4] + 0
+            next
+        }
+        $0 != "" {
+            cut = index($0, "="); key = cut ? substr($0, 1, cut - 1) : $0
+            if (key in v) bad(key " is there twice")
+            v[key] = cut ? substr($0, cut + 1) : ""
+            if (v[key] ~ /[\001-\037\177]/) bad(key " holds a control character")
+        }
+        END {
+            if (wrong) exit
+            if (!ended) bad("it has no end")
+            n = split("requires vm uuid scsi vmdk full-name made-by signature", w, " ")
+            for (i = 1; i <= n; i++) if (!(w[i] in v)) bad(w[i] " is missing")
+            if (v["format"] !~ /^1\.[0-9]+$/) bad("format " v["format"] " is not known")
+            if (v["requires"] != "") bad("it needs " v["requires"] ", which this script does not know")
+            if (v["segment-digest"] != "sha256") bad("segment-digest " v["segment-digest"] " is not known")
+            if (v["block-digest"] != "blake3" && v["block-digest"] != "sha256") bad("block-digest " v["block-digest"] " is not known")
+            if (v["signature-scheme"] != "none" || v["signature"] != "") bad("it has a signature that this script does not know")
+            if (!hex(v["id"], 32) || !hex(v["full-sha256"], 64) || (v["full-id"] != "" && !hex(v["full-id"], 32))) bad("a digest or id")
+            n = split("disk-size block-size time full-time full-size full-disk-size frame-size blocks-zero blocks-full blocks-delta " \
+                "segment-size file-size", w, " ")
+            for (i = 1; i <= n; i++) number(w[i])
+            d = v["disk-size"] + 0; b = v["block-size"] + 0; f = v["frame-size"] + 0
+            for (power = 512; power < b; power *= 2) ;
+            if (power != b || b > 16777216 || v["segment-size"] != 16777216 || d > 2251799813685248) bad("its sizes contradict each other")
+            if (f && (f < b || f > 67108864 || f % b || (4096 * b) % f)) bad("frame-size " f " does not fit")
+            if ((f == 0) != (v["full-id"] == "")) bad("frame-size and full-id contradict each other")
+            blocks = int((d + b - 1) / b)
+            if (v["blocks-zero"] + v["blocks-full"] + v["blocks-delta"] != blocks) bad("its counts of blocks contradict disk-size")
+            n = split("frames map pages segments full-frames runs", w, " ")
+            for (i = 1; i <= n; i++) if (!(w[i] in size)) bad("section " w[i] " is missing")
+            if (size["pages"] != 72 * int((blocks + 4095) / 4096) || size["pages"] > 67108864) bad("section pages has a wrong length")
+            if (at + 65536 != v["file-size"] + 0) bad("the sections do not fill the file")
+        }'
+}
+fault=$(check_header)
+[ -z "$fault" ] || die 65 "$me: the header: $fault. Use another copy of this Delta, or restore with a newer phd."
 sha256() { # of standard input; its first word is the 64 digits
     case $hasher in
     openssl) openssl dgst -sha256 -r ;;
@@ -245,6 +297,32 @@ check_delta() {
         [ "${found%% *}" = "$4" ] || die 65 "$me: section $1 is damaged: its SHA-256 differs. Use another copy of this Delta."
         shift 4
     done
+    check_lists
+}
+check_lists() { # the rules of FORMAT.md for segments and runs; no line is read further than its 128 bytes
+    fault=$(for list in segments runs; do
+        { place "$list" && [ "$length" != 0 ] && section "$list" | gzip -dc && say end; } 2>/dev/null | fold -b -w 129 | awk -v b="$block" -v s="$segment" -v size="$disk_size" -v list="$list" \
+            -v count="$blocks_delta" '
+            BEGIN { last = -1 }
+            function number(text) { return text ~ /^(0|[1-9][0-9]*)$/ && length(text) <= 18 }
+            function bad() { print list; wrong = 1; exit }
+            ended || length($0) > 128 { bad() }
+            $0 == "end" { ended = 1; next }
+            list == "segments" {
+                if (NF != 2 || $0 != $1 " " $2 || !number($1) || length($2) != 64 || $2 ~ /[^0-9a-f]/) bad()
+                if ($1 <= last || $1 * s >= size) bad()
+                last = $1 + 0
+            }
+            list == "runs" {
+                if (NF != 3 || $0 != $1 " " $2 " " $3 || !number($1) || !number($2) || ($3 != "delta" && $3 != "zero")) bad()
+                end = $1 + $2
+                if ($1 < last || $1 % b || $2 == 0 || end > size || (end % b && end != size)) bad()
+                last = end
+                if ($3 == "delta") delta += int(($2 + b - 1) / b)
+            }
+            END { if (!wrong && !ended) bad(); if (!wrong && list == "runs" && delta != count) bad() }'
+    done)
+    [ -z "$fault" ] || die 65 "$me: section $fault is not what it must be. Use another copy of this Delta."
 }
 check_full() { meter=Full && judge_full "$({ full_bytes | sha256; } 5>&1)"; }
 put_full() { # unpacks the Full into the part file (6) and checks its digest: 4 leads to sha256, 5 to the report
@@ -422,7 +500,7 @@ name_files() { # sets, from --to, the disk, and the descriptor if it is a VMDK
     *.vmdk)
         descriptor=$to stem=${to%?????}
         disk=$stem-flat${to#"$stem"}
-        place stub || die 73 "$to: this disk of $disk_size bytes cannot be a VMDK; restore it to a raw name, such as DISK.img"
+        place stub || die 73 "$to: this archive holds no descriptor (section stub); restore to a raw name, such as DISK.img, or with phd"
         ;;
     esac
 }
@@ -646,7 +724,8 @@ summary() {
 }
 help() {
     operands() { place "$1" && say "skip=$offset count=$length"; }
-    sed -n -e "/^#= sha256 /q; s/@SIZE@/$disk_size/; s/@FRAMES@/$(operands frames)/; s/@RUNS@/$(operands runs)/" \
+    place frames && [ "$length" = 0 ] && none='s/^\(#h *\)dd .*@FRAMES@.*/\1: > CHANGED/' || none=''
+    sed -n -e "/^#= sha256 /q; $none; s/@SIZE@/$disk_size/; s/@FRAMES@/$(operands frames)/; s/@RUNS@/$(operands runs)/" \
         -e "s/@SEGMENTS@/$(operands segments)/; s/^#h \{0,1\}//p" "$me"
 }
 ask() { # ask QUESTION DEFAULT

@@ -75,6 +75,8 @@ class _Base:
 def backup(path: Path, target: Target, options: BackupOptions, reporter: BackupReporter) -> list[BackupResult]:
     """Backs up one disk, or all disks of a VMX, under one stamp. Raises typed errors. An unfinished archive never has its name."""
     with open_subjects(path, options.asked) as subjects:
+        for note in dict.fromkeys(note for subject in subjects for note in subject.notes):
+            reporter.note(f"passed over: {note}")
         known = _known(target, [subject.disk for subject in subjects], options, reporter)
         bases = [_newest_base(subject.disk, known, options, reporter) for subject in subjects]
         time = options.at or dt.datetime.now(dt.UTC)

@@ -10,23 +10,21 @@ by its size and times; a change of a device is seen only if its size differs.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import re
 import stat as stat_module
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from restore_core.disk import vmdk
 from restore_core.disk.destination import half_applied, is_unfinished
+from restore_core.disk.encodings import read_text
 from restore_core.disk.foreign import kind_of_file
 from restore_core.disk.locks import holder_of
 from restore_core.disk.vmx import MAX_VMX, VmxFile, parse_vmx
 from restore_core.errors import BadData, PhdError, SourceRefused, TryAgainLater
 from restore_core.naming import printable
 
-_ENCODING = re.compile(rb'^[ \t]*\.encoding[ \t]*=[ \t]*"([A-Za-z0-9_-]{1,40})"', re.MULTILINE)
 _CONVERT = "Convert it first, with the VM powered off: qemu-img convert -O raw IMAGE DISK.img"
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.ENOMEDIUM}
 
@@ -73,12 +71,19 @@ class DiskSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VmSource:
-    """A VM to back up: the folder's name, `uuid.bios`, the VMX as it is, and (SCSI id, descriptor's path) of each disk."""
+    """A VM to back up: the folder's name, `uuid.bios`, the VMX as it is, and (SCSI id, descriptor's path) of each disk.
+
+    `troubles` is (SCSI id, what is wrong with its name) of the disks that are no path of this machine; they are not in `disks`.
+    `notes` are the lines of the VMX that were passed over. Of an `encrypted` one a part cannot be read.
+    """
 
     vm: str
     uuid: str | None
     vmx: bytes
     disks: tuple[tuple[str, Path], ...]
+    troubles: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    encrypted: bool = False
 
 
 def open_disk(path: Path, *, live: bool) -> DiskSource:
@@ -121,11 +126,12 @@ def open_vmx(path: Path) -> VmSource:
             data = os.pread(fd, MAX_VMX + 1, 0)
         finally:
             os.close(fd)
-        found = _parse_vmx(data, where)
+        found = _parse_vmx(data, where, real.parent)
     except OSError as error:
         raise _refused(error, path) from error
-    disks = tuple((disk.scsi, real.parent / disk.file) for disk in found.disks)
-    if not disks:
+    disks = tuple((disk.scsi, real.parent / disk.file) for disk in found.disks if disk.trouble is None)
+    troubles = tuple((disk.scsi, f"{printable(disk.file)}: {disk.trouble}") for disk in found.disks if disk.trouble is not None)
+    if not disks and not troubles and not found.encrypted:
         raise SourceRefused(f"{where}: no disks in this VMX", remedy="Name a disk instead of the VMX.")
     seen: dict[str, str] = {}
     for scsi, disk in disks:
@@ -134,7 +140,15 @@ def open_vmx(path: Path) -> VmSource:
                 text = f"{where}: {printable(key)} is given twice, as {seen[key]} and as {scsi}"
                 raise SourceRefused(text, remedy="Correct the VMX: each disk belongs to one place.")
             seen[key] = scsi
-    return VmSource(vm=real.parent.name, uuid=found.uuid_bios, vmx=data, disks=disks)
+    return VmSource(
+        vm=real.parent.name,
+        uuid=found.uuid_bios,
+        vmx=data,
+        disks=disks,
+        troubles=troubles,
+        notes=found.warnings,
+        encrypted=found.encrypted,
+    )
 
 
 def _open_vmdk(path: Path) -> DiskSource:
@@ -190,8 +204,10 @@ def _open_raw(path: Path, *, check_kind: bool) -> DiskSource:
 def _read_descriptor(path: Path) -> vmdk.VmdkDescriptor:
     fd = _open_file(path)
     try:
-        return vmdk.load_descriptor(fd, printable(str(path)))
+        return vmdk.load_descriptor(fd, printable(str(path)), lambda name: _lies(path.parent, name))
     except BadData as error:
+        if "encrypted" in error.message:
+            raise SourceRefused(error.message, remedy=_remedy("encrypted")) from error
         sparse = isinstance(error, vmdk.SparseVmdk)
         remedy = _CONVERT if sparse else "If it is a raw disk, give it another suffix (.img), or NAME-flat.vmdk and 'phd stub'."
         raise SourceRefused(error.message, remedy=remedy) from error
@@ -252,23 +268,31 @@ def _refuse_running(source: DiskSource) -> None:
 def _remedy(reason: str) -> str:
     if "snapshot" in reason:
         return "Consolidate the VM's snapshots first, or name the base disk of the chain."
+    if "encrypted" in reason:
+        return "Its file holds ciphertext. Decrypt the disk first (in vSphere: give it a storage policy without encryption)."
     if "device mapping" in reason:
         return "Back up the device itself (phd backup /dev/...)."
     return _CONVERT
 
 
-def _parse_vmx(data: bytes, where: str) -> VmxFile:
-    """Decodes a VMX by the encoding that it names, else as UTF-8, and parses it."""
-    declared = _ENCODING.search(data)
-    text = data.decode("utf-8", "surrogateescape")
-    if declared is not None:
-        # For an encoding that Python does not know the text stays UTF-8: what is ASCII is right either way.
-        with contextlib.suppress(LookupError, ValueError):
-            text = data.decode(declared[1].decode("ascii"))
+def _parse_vmx(data: bytes, where: str, folder: Path | None = None) -> VmxFile:
+    """Reads a VMX by the encoding that it names; of several readings the one whose disks are there, seen from `folder`."""
+
+    def there(found: VmxFile) -> bool:
+        return folder is None or all(_lies(folder, disk.file) for disk in found.disks if disk.trouble is None)
+
     try:
-        return parse_vmx(text, where)
+        return read_text(data, where, lambda text: parse_vmx(text, where), there)
     except BadData as error:
-        raise SourceRefused(error.message, remedy="Name the VMX of the VM, or one of its disks.") from error
+        raise SourceRefused(error.message, remedy="Correct that line, or name one of the disks of the VM instead.") from error
+
+
+def _lies(folder: Path, name: str) -> bool:
+    """Whether there is something of this name, which may hold bytes that no path can."""
+    try:
+        return os.path.lexists(folder / name)
+    except ValueError:
+        return False
 
 
 def _refused(error: OSError, path: Path) -> PhdError:

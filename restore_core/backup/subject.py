@@ -11,30 +11,35 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from restore_core.archive.delta_writer import DiskFacts
-from restore_core.backup.source import DiskSource, open_disk, open_vmx
+from restore_core.backup.source import DiskSource, VmSource, open_disk, open_vmx
 from restore_core.disk.vmdk import render_descriptor
 from restore_core.errors import BadData, DestinationError, SourceRefused, UsageError
-from restore_core.naming import printable
+from restore_core.naming import printable, scsi_colon
 
 _NAMESPACE = uuid_module.UUID("8c6f1d0e-5a43-5c1b-9a55-7068642d7068")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What the person gave on the command line; None where the disk or the VMX tells it."""
+    """What the person gave on the command line; None where the disk or the VMX tells it.
+
+    `skip` names disks of a VMX that are left out, as the VMX does (`scsi0:1`) or as the names of archives do (`01`).
+    """
 
     vm: str | None = None
     uuid: str | None = None
     scsi: str | None = None
     live: bool = False
+    skip: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """One opened disk and its facts."""
+    """One opened disk and its facts. `notes` are what was passed over in its VMX."""
 
     source: DiskSource
     disk: DiskFacts
+    notes: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -56,16 +61,63 @@ def _open_vm(path: Path, asked: Asked, opened: list[Subject]) -> None:
     if asked.scsi is not None:
         raise UsageError("--scsi goes with a single disk; the VMX names the ids of its own", remedy="Leave --scsi out.")
     machine = open_vmx(path)
+    if machine.encrypted:
+        text = f"{printable(str(path))}: an encrypted VM: a part of its VMX cannot be read, and may name other disks"
+        raise SourceRefused(text, remedy="Decrypt the VM first, or name its disks one by one instead of the VMX.")
     vm = asked.vm or machine.vm
     uuid = asked.uuid or machine.uuid
     if uuid is None:
         raise SourceRefused(f"{printable(str(path))}: no uuid.bios in it", remedy="Start the VM once, or give --uuid.")
+    skipped = _skipped(machine, asked, path)
+    refused: list[tuple[str, str, str | None]] = [
+        (scsi, trouble, "Name that disk itself, by its path on this machine.")
+        for scsi, trouble in machine.troubles
+        if scsi not in skipped
+    ]
     for scsi, disk_path in machine.disks:
-        source = open_disk(disk_path, live=asked.live)
-        opened.append(Subject(source=source, disk=_facts(source, vm, uuid, scsi, machine.vmx)))
+        if scsi in skipped:
+            continue
+        try:
+            source = open_disk(disk_path, live=asked.live)
+        except SourceRefused as error:
+            refused.append((scsi, error.message, error.remedy))
+            continue
+        facts = _facts(source, vm, uuid, scsi, machine.vmx)
+        opened.append(Subject(source=source, disk=facts, notes=machine.notes))
+    if refused:
+        raise _some_refused(path, refused, len(machine.disks) + len(machine.troubles))
+
+
+def _skipped(machine: VmSource, asked: Asked, path: Path) -> frozenset[str]:
+    """Returns the SCSI ids of the disks to leave out. Raises `UsageError` for one that the VM has not, or for all of them."""
+    known = {scsi for scsi, _ in (*machine.disks, *machine.troubles)}
+    skipped = {text: text.lower().removeprefix("scsi").replace(":", "") for text in asked.skip}
+    has = ", ".join(bus_and_unit(scsi) for scsi in sorted(known)) or "none"
+    for text, scsi in skipped.items():
+        if scsi not in known:
+            raise UsageError(f"--skip {printable(text)}: {printable(str(path))} has no such disk", remedy=f"It has {has}.")
+    if known and known == set(skipped.values()):
+        raise UsageError("--skip leaves no disk of this VM to back up", remedy=f"It has {has}.")
+    return frozenset(skipped.values())
+
+
+def bus_and_unit(scsi: str) -> str:
+    """Returns the id as a VMX writes it: `01` -> `scsi0:1`, `sata00` -> `sata0:0`."""
+    return f"{'scsi' if scsi[:1].isdigit() else ''}{scsi_colon(scsi)}"
+
+
+def _some_refused(path: Path, refused: list[tuple[str, str, str | None]], of: int) -> SourceRefused:
+    named = "; ".join(f"{bus_and_unit(scsi)}: {message}" for scsi, message, _ in refused)
+    options = " ".join(f"--skip {bus_and_unit(scsi)}" for scsi, _, _ in refused)
+    remedies = " ".join(dict.fromkeys(remedy for *_, remedy in refused if remedy))
+    which = f"{len(refused)} of its {of} disks" if of > 1 else "its disk"
+    skip = f" Or leave {'them' if len(refused) > 1 else 'it'} out: {options}" if len(refused) < of else ""
+    return SourceRefused(f"{printable(str(path))}: {which} cannot be backed up: {named}", remedy=f"{remedies}{skip}")
 
 
 def _open_single(path: Path, asked: Asked) -> Subject:
+    if asked.skip:
+        raise UsageError("--skip goes with a VMX; this is a single disk", remedy="Leave --skip out.")
     source = open_disk(path, live=asked.live)
     try:
         vm, uuid, scsi, vmx = _from_neighbour(path, source)

@@ -321,7 +321,7 @@ def _refuse_other_vmdk(destination: Destination) -> None:
     try:
         fd = destination.open(destination.descriptor_name or "")
         try:
-            found = vmdk.load_descriptor(fd, where)
+            found = vmdk.load_descriptor(fd, where, lambda name: name == destination.disk_name)
         finally:
             os.close(fd)
     except BadData as error:

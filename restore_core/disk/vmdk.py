@@ -19,8 +19,10 @@ import os
 import re
 import secrets
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
+from restore_core.disk.encodings import read_text
 from restore_core.errors import BadData, DestinationError
 from restore_core.naming import printable
 
@@ -45,6 +47,7 @@ _RAW_TYPES = {
     *("fulldevice", "partitioneddevice"),
 }
 _RAW_EXTENTS = {"VMFSRDM", "VMFSRAW"}
+_ENCRYPTION_KEYS = ("encryption", "keyid", "keysafe")
 # These name other files, filters or parents of the old disk; the restored disk has none.
 _DROPPED_DDB = ("ddb.thinprovisioned", "ddb.sidecar", "ddb.iofilter", "ddb.native", "ddb.objectparent")
 
@@ -66,13 +69,17 @@ class VmdkExtent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VmdkDescriptor:
-    """A parsed descriptor. CIDs are 8 lower-case hex digits, `ddb` keeps order and spelling, `text` is what was read."""
+    """A parsed descriptor. CIDs are 8 lower-case hex digits, `ddb` keeps order and spelling, `text` is what was read.
+
+    Of a loaded one `text` is the bytes of the file as UTF-8 with surrogates, whatever its encoding is.
+    """
 
     version: int
     cid: str
     parent_cid: str
     create_type: str
     parent_hint: str | None
+    encrypted: bool
     extents: tuple[VmdkExtent, ...]
     ddb: tuple[tuple[str, str], ...]
     text: str
@@ -91,7 +98,7 @@ def parse_descriptor(text: str, where: str) -> VmdkDescriptor:
     extents: list[VmdkExtent] = []
     ddb: list[tuple[str, str]] = []
     for number, raw in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
-        line = raw.strip(" \t")
+        line = raw.strip(" \t\ufeff")
         if not line or line.startswith("#"):
             continue
         place = f"{where}:{number}"
@@ -108,15 +115,24 @@ def parse_descriptor(text: str, where: str) -> VmdkDescriptor:
     return _descriptor(values, tuple(extents), tuple(ddb), text=text, where=where)
 
 
-def load_descriptor(fd: int, where: str) -> VmdkDescriptor:
-    """Returns the descriptor in an open file. Raises `BadData` for anything else, and says what it is."""
+def load_descriptor(fd: int, where: str, there: Callable[[str], bool] = lambda _name: True) -> VmdkDescriptor:
+    """Returns the descriptor in an open file, read by the encoding that it names.
+
+    `there` says whether a file of this name is there: the label may be wrong, and the reading is taken whose files are there.
+    Raises `BadData` for anything else, and says what it is.
+    """
     data = os.pread(fd, MAX_DESCRIPTOR + 1, 0)
     if data[:4] in (b"KDMV", b"COWD") or data[:8] == b"\xbe\xba\xfe\xca\0\0\0\0":
         raise SparseVmdk(f"{where}: a sparse VMDK (its blocks lie inside the file, in an order of their own), not a descriptor")
     if len(data) > MAX_DESCRIPTOR:
         raise BadData(f"{where}: larger than {MAX_DESCRIPTOR} bytes: disk data, not a descriptor")
     # QEMU rewrites a descriptor when the disk is first written (a new CID) and leaves zeros behind it.
-    return parse_descriptor(data.rstrip(b"\0").decode("utf-8", "surrogateescape"), where)
+    return _read(data.rstrip(b"\0"), where, lambda found: all(there(extent.file or "") for extent in found.extents))
+
+
+def _read(data: bytes, where: str, fits: Callable[[VmdkDescriptor], bool] = lambda _found: True) -> VmdkDescriptor:
+    found = read_text(data, where, lambda text: parse_descriptor(text, where), fits)
+    return replace(found, text=data.decode("utf-8", "surrogateescape"))
 
 
 def why_not_flat(descriptor: VmdkDescriptor) -> str | None:
@@ -124,6 +140,8 @@ def why_not_flat(descriptor: VmdkDescriptor) -> str | None:
     kind = descriptor.create_type.lower()
     types = {extent.type for extent in descriptor.extents}
     files = [extent.file or "" for extent in descriptor.extents]
+    if descriptor.encrypted:
+        return "an encrypted disk"
     if descriptor.parent_cid != NO_PARENT or descriptor.parent_hint or any(_DELTA_FILE.search(file) for file in files):
         return f"a snapshot of {printable(descriptor.parent_hint)}" if descriptor.parent_hint else "a snapshot of another disk"
     if kind in _RAW_TYPES or types & _RAW_EXTENTS:
@@ -149,7 +167,7 @@ def render_descriptor(*, flat_name: str, size: int, thin: bool, original: str | 
     """
     check_extent_name(flat_name)
     check_vmdk_size(size, printable(flat_name))
-    old = None if original is None else parse_descriptor(original, "the VMDK descriptor in the archive")
+    old = None if original is None else _read(original.encode("utf-8", "surrogateescape"), "the VMDK descriptor in the archive")
     sectors = size // SECTOR
     create_type, extent = "vmfs", f'RW {sectors} VMFS "{flat_name}"'
     if old is not None and old.create_type.lower() == "monolithicflat":
@@ -228,7 +246,10 @@ def _unquoted(value: str, place: str) -> str:
 def _descriptor(
     values: dict[str, str], extents: tuple[VmdkExtent, ...], ddb: tuple[tuple[str, str], ...], *, text: str, where: str
 ) -> VmdkDescriptor:
+    encrypted = any(key.startswith(_ENCRYPTION_KEYS) and value for key, value in values.items())
     missing = [key for key in ("version", "CID", "parentCID", "createType") if not values.get(key.lower())]
+    if missing and encrypted:
+        raise BadData(f"{where}: an encrypted disk: its descriptor cannot be read")
     if missing:
         raise BadData(f"{where}: no {', no '.join(missing)}: this is no VMDK descriptor")
     if not extents:
@@ -243,6 +264,7 @@ def _descriptor(
         parent_cid=_cid(values["parentcid"], where),
         create_type=values["createtype"],
         parent_hint=values.get("parentfilenamehint") or None,
+        encrypted=encrypted or any("filter" in key.lower() and "crypt" in value.lower() for key, value in ddb),
         extents=extents,
         ddb=ddb,
         text=text,

@@ -48,11 +48,18 @@ class Moved:
 class Pipeline:
     """Writes the blocks of `delta` (and `full`) into a sink; every byte of it is verified first.
 
-    Without a sink nothing is written: that is `verify`. With a `survey` only the blocks that it wants are fetched.
+    `verify` writes nothing: its sink compares. With a `survey` only the blocks that it wants are fetched.
     """
 
     def __init__(
-        self, delta: DeltaReader, full: FullReader | None, sink: Sink | None, *, where: str, survey: Survey | None = None
+        self,
+        delta: DeltaReader,
+        full: FullReader | None,
+        sink: Sink | None,
+        *,
+        where: str,
+        survey: Survey | None = None,
+        in_disk_order: bool = False,
     ) -> None:
         self._delta, self._full, self._sink, self._where = delta, full, sink, where
         self._threads = min(4, len(os.sched_getaffinity(0))) + (_WAITING if sink is not None and sink.waits else 0)
@@ -60,7 +67,7 @@ class Pipeline:
         self._header = delta.header
         self._moved = Moved()
         self._lock = threading.Lock()
-        self._feed = Feed(walk(delta, self._wanted), delta, full)
+        self._feed = Feed(walk(delta, self._wanted, in_disk_order=in_disk_order), delta, full)
 
     def run(self, tick: Callable[[Moved], None], stop: Stop) -> None:
         """Do all of it; `tick` and `stop` are called a few times a second from the calling thread.

@@ -76,9 +76,10 @@ def counted(delta: DeltaReader, blocks: Mapping[int, int], last: int) -> PlanSum
     return PlanSummary(block_size=header.block_size, disk_size=header.disk_size, **counts, **sizes)
 
 
-def walk(delta: DeltaReader, wanted: Callable[[MapPage], bytes]) -> Iterator[list[Unit]]:
+def walk(delta: DeltaReader, wanted: Callable[[MapPage], bytes], *, in_disk_order: bool = False) -> Iterator[list[Unit]]:
     """Walks the plan once: yields the units of each page of the map that has any, in the order of the disk.
 
+    Within a page those of the Full come first, unless all are to come `in_disk_order`.
     `wanted` returns the kinds of a page, zero where nothing is to be fetched. A Full without frames is read as one stream: it has
     no units. Raises `BadArchive` for a damaged page.
     """
@@ -91,6 +92,8 @@ def walk(delta: DeltaReader, wanted: Callable[[MapPage], bytes]) -> Iterator[lis
             units += _full_units(page, kinds, *delta.full_frames(index), header.frame_size // header.block_size)
         if kinds.find(DELTA) >= 0:
             units += _delta_units(page, kinds)
+        if in_disk_order:
+            units.sort(key=lambda unit: unit.blocks[0])
         if units:
             yield units
 

@@ -17,6 +17,7 @@ from restore_core.restore.fulls.find import proven_full
 from restore_core.restore.pipeline import Pipeline, ProgressReport
 from restore_core.restore.plan import CopyFailed, plan_summary
 from restore_core.restore.request import Phase, Reporter
+from restore_core.restore.segment_proof import SegmentProof
 from restore_core.targets import TargetSet
 from restore_core.targets.base import ArchiveRef, ByteSource, Stop
 
@@ -53,8 +54,7 @@ def _verify_delta(
     for section in delta.header.sections:
         delta.check_section(section)
         stop()
-    for _ in delta.segments():
-        stop()
+    delta.check_lists()
     checked = source.size
     with proven_full(delta, full_ref, targets, reporter, blocks=delta.header.blocks_full) as full:
         if full is not None:
@@ -64,7 +64,7 @@ def _verify_delta(
         return VerifyReport(
             archive=source.ref,
             full=full.source.ref if full else None,
-            by="every section and block digest",
+            by="every section, block and segment digest",
             bytes_checked=checked,
             disk_size=delta.header.disk_size,
         )
@@ -114,7 +114,11 @@ def _check_whole(full: FullReader, delta: DeltaReader, stop: Stop) -> None:
 def _check_blocks(delta: DeltaReader, full: FullReader | None, reporter: Reporter, stop: Stop) -> None:
     report = ProgressReport(plan_summary(delta), reporter, time.monotonic(), Phase.VERIFY)
     try:
-        Pipeline(delta, full, None, where=delta.where).run(report.tick, stop)
+        # A foreign Full is one stream beside the frames of the Delta: segments would be held without a bound.
+        proof = SegmentProof(delta) if full is None or delta.header.frame_size else None
+        Pipeline(delta, full, proof, where=delta.where, in_disk_order=proof is not None).run(report.tick, stop)
+        if proof is not None:
+            proof.finish()
     except CopyFailed as failure:
         raise failure.error from failure
 

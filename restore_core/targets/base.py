@@ -34,6 +34,7 @@ from typing import Protocol, Self, TypeAlias
 
 from restore_core.errors import ArchiveAbsent, TargetEmptied
 from restore_core.naming import printable
+from restore_core.targets.capabilities import Capabilities
 from restore_core.targets.gaps import Gap
 
 LOCAL = ""
@@ -238,6 +239,9 @@ class Target(Protocol):
 
     def create(self, path: str) -> NewFile:
         """Begins a new archive; makes missing folders."""
+
+    def capabilities(self) -> Capabilities:
+        """Returns what it can do, as far as that is known without writing to it."""
 
     def close(self) -> None:
         """Closes all connections to it."""

@@ -14,13 +14,16 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from restore_core import durable
-from restore_core.errors import ArchiveAbsent, BadArchive, PhdError, TargetUnavailable, TryAgainLater
+from restore_core.errors import ArchiveAbsent, BadArchive, PhdError, TargetFull, TargetUnavailable, TryAgainLater
 from restore_core.mounts import unmounted_mount_point
 from restore_core.naming import printable
 from restore_core.targets import base
 from restore_core.targets.base import LOCAL, NEW_FILE_SUFFIX, ArchiveRef, FileStat, ListedFile, TargetSpec
+from restore_core.targets.capabilities import Capabilities, of_folder
 from restore_core.targets.gaps import Gap, GapKind, link_gap, may_be_backups, refuse_partial
+from restore_core.targets.remote.connection import Bandwidth
 
+NO_LIMIT = Bandwidth(0)
 _GONE = {errno.ENOENT, errno.ENOTDIR}
 _ABSENT = {*_GONE, errno.ELOOP, errno.ENAMETOOLONG}
 _OF_ONE_FOLDER = {errno.EACCES, errno.EPERM, errno.EIO, errno.EUCLEAN, errno.ELOOP, errno.ENAMETOOLONG, errno.EBADMSG}
@@ -30,7 +33,7 @@ _OF_ONE_FOLDER = {errno.EACCES, errno.EPERM, errno.EIO, errno.EUCLEAN, errno.ELO
 class LocalSource(base.ByteSource):
     """A local archive, read with `pread`, so that any number of threads may read at once."""
 
-    def __init__(self, fd: int, ref: ArchiveRef) -> None:
+    def __init__(self, fd: int, ref: ArchiveRef, bandwidth: Bandwidth = NO_LIMIT) -> None:
         facts = os.fstat(fd)
         try:
             _refuse_no_file(facts, ref)
@@ -38,6 +41,7 @@ class LocalSource(base.ByteSource):
             os.close(fd)
             raise
         self._fd = fd
+        self._bandwidth = bandwidth
         self.ref = ref
         self.size = facts.st_size
         self.stat = FileStat(size=facts.st_size, mtime=facts.st_mtime)
@@ -55,6 +59,7 @@ class LocalSource(base.ByteSource):
                 data += more
         except OSError as error:
             raise TryAgainLater(f"{self.ref}: reading at {offset}: {error.strerror}") from error
+        self._bandwidth.spend(length)
         return data
 
     def ranges(self, wanted: Iterator[base.Range]) -> Generator[base.Buffer]:
@@ -75,8 +80,8 @@ class LocalSource(base.ByteSource):
 class LocalNewFile:
     """A file that is called `NAME.phd-part` until it is complete and durable."""
 
-    def __init__(self, folder_fd: int, name: str, ref: ArchiveRef) -> None:
-        self._folder_fd, self._name, self._ref = folder_fd, name, ref
+    def __init__(self, folder_fd: int, name: str, ref: ArchiveRef, bandwidth: Bandwidth = NO_LIMIT) -> None:
+        self._folder_fd, self._name, self._ref, self._bandwidth = folder_fd, name, ref, bandwidth
         self._part = name + NEW_FILE_SUFFIX
         try:
             self._fd = durable.take_part(self._part, dir_fd=folder_fd)
@@ -96,6 +101,7 @@ class LocalNewFile:
             durable.write_all_at(self._fd, data, offset)
         except OSError as error:
             raise _write_error(error, self._ref) from error
+        self._bandwidth.spend(len(data))
 
     def publish(self) -> None:
         """Makes the file durable, renames it without replacing, and makes its name durable."""
@@ -131,6 +137,7 @@ class LocalTarget:
 
     def __init__(self, spec: TargetSpec) -> None:
         self.spec = spec
+        self._bandwidth = Bandwidth(spec.bandwidth)  # a folder may be a mount of a network
         self._root = urllib.parse.unquote(urllib.parse.urlsplit(spec.url).path, errors="surrogateescape")
 
     def listing(self, gaps: list[Gap] | None = None) -> Iterator[ListedFile]:
@@ -167,7 +174,7 @@ class LocalTarget:
         folder_fd = self._enter(folders, ref, make=False)
         try:
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            return LocalSource(os.open(name, flags, dir_fd=folder_fd), ref)
+            return LocalSource(os.open(name, flags, dir_fd=folder_fd), ref, self._bandwidth)
         except OSError as error:
             raise _read_error(error, ref) from error
         finally:
@@ -177,7 +184,11 @@ class LocalTarget:
         """Begins a new archive; makes missing folders."""
         ref, folders, name = self._parts(path)
         self._check_mount()
-        return LocalNewFile(self._enter(folders, ref, make=True), name, ref)
+        return LocalNewFile(self._enter(folders, ref, make=True), name, ref, self._bandwidth)
+
+    def capabilities(self) -> Capabilities:
+        """Returns what the folder's file system can do."""
+        return of_folder(self._root)
 
     def close(self) -> None:
         """Does nothing: nothing is held open."""
@@ -309,7 +320,7 @@ def _unreachable(spec: TargetSpec, error: OSError, path: str = "") -> TargetUnav
     where = f"{printable(path)}: " if path else ""
     return TargetUnavailable(
         f"target {spec.name} ({printable(spec.url)}): {where}{error.strerror}",
-        remedy="Is the file system mounted? 'phd targets' shows what answers.",
+        remedy="Is the file system mounted, and may this user read the folder?",
     )
 
 
@@ -320,4 +331,10 @@ def _read_error(error: OSError, ref: ArchiveRef) -> PhdError:
 
 
 def _write_error(error: OSError, ref: ArchiveRef) -> PhdError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return TargetFull(where=str(ref), why=error.strerror or str(error))
+    if error.errno == errno.EFBIG:
+        return TargetFull(where=str(ref), why="the file system there takes no file of this size (vfat: less than 4 GiB)")
+    if error.errno == errno.EROFS:
+        return TargetUnavailable(f"{ref}: cannot be written: read-only", remedy="Mount the target for writing, or choose another.")
     return TargetUnavailable(f"{ref}: cannot be written: {error.strerror}", remedy="Check space and rights on the target.")

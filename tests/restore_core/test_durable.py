@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,75 @@ def test_a_part_file_is_named_to_nobody(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         durable.write_whole(tmp_path / "nowhere/file", b"x")
     assert caught.value.filename == str(tmp_path / "nowhere/file")
+
+
+class TestAFileSystemWithoutRenameNoreplaceAndHardLinks:
+    @pytest.fixture(autouse=True, params=[errno.EPERM, errno.EIO, errno.ENOSYS])
+    def poor(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fails(code: int) -> Callable[..., None]:
+            def call(*_: object, **__: object) -> None:
+                raise OSError(code, os.strerror(code))
+
+            return call
+
+        monkeypatch.setattr(durable, "_renameat2", fails(errno.EINVAL))
+        monkeypatch.setattr(os, "link", fails(request.param))
+
+    def test_a_file_gets_its_name(self, tmp_path: Path) -> None:
+        (tmp_path / "a").write_bytes(b"whole")
+        durable.move(tmp_path / "a", tmp_path / "b")
+        assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [("b", b"whole")]
+
+    @pytest.mark.parametrize("held", [b"", b"another"])
+    def test_a_name_that_is_taken_is_never_replaced(self, tmp_path: Path, held: bytes) -> None:
+        (tmp_path / "a").write_bytes(b"whole")
+        (tmp_path / "b").write_bytes(held)
+        with pytest.raises(FileExistsError):
+            durable.move(tmp_path / "a", tmp_path / "b")
+        assert ((tmp_path / "a").read_bytes(), (tmp_path / "b").read_bytes()) == (b"whole", held)
+
+    def test_a_rename_that_fails_leaves_the_name_free(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "a").write_bytes(b"whole")
+
+        def broken(*_: object, **__: object) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        monkeypatch.setattr(os, "rename", broken)
+        with pytest.raises(OSError, match="Input/output"):
+            durable.move(tmp_path / "a", tmp_path / "b")
+        assert [one.name for one in tmp_path.iterdir()] == ["a"]
+
+    def test_what_another_wrote_into_the_taken_name_is_kept(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "a").write_bytes(b"whole")
+        close = os.close
+
+        def close_and_write(fd: int) -> None:
+            close(fd)
+            (tmp_path / "b").write_bytes(b"another")
+
+        monkeypatch.setattr(os, "close", close_and_write)
+        with pytest.raises(FileExistsError):
+            durable.move(tmp_path / "a", tmp_path / "b", durable=False)
+        monkeypatch.undo()
+        assert (tmp_path / "b").read_bytes() == b"another"
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_a_part_file_is_taken_where_there_are_no_modes_unless_it_is_of_another_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, foreign: bool
+) -> None:
+    def no_modes(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "fchmod", no_modes)
+    me = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: me + foreign)
+    folder = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if foreign:
+            with pytest.raises(PermissionError):
+                durable.take_part("x", dir_fd=folder)
+        else:
+            os.close(durable.take_part("x", dir_fd=folder))
+    finally:
+        os.close(folder)

@@ -39,6 +39,7 @@ from restore_core.naming import printable
 @scsi_option
 @click.option("--at", metavar="TIME", help='The stamp: "2026-11-24 03:00"; default: now.')
 @click.option("--live", is_flag=True, help="Also if the VM is running; such a backup is as after a power cut, at best.")
+@click.option("--skip", multiple=True, metavar="ID", help="Leave this disk of a VMX out: scsi0:1. May be given again.")
 @json_option
 @config_option
 def backup(
@@ -52,6 +53,7 @@ def backup(
     scsi: str | None,
     at: str | None,
     live: bool,
+    skip: tuple[str, ...],
     as_json: bool,
     config: Path | None,
 ) -> None:
@@ -60,7 +62,7 @@ def backup(
     targets = open_targets(settings)
     target = targets[known_target(name, targets.specs)]
     options = BackupOptions(
-        asked=Asked(vm=vm, uuid=uuid, scsi=scsi, live=live),
+        asked=Asked(vm=vm, uuid=uuid, scsi=scsi, live=live, skip=skip),
         full=full,
         effort=Effort.FAST if fast else Effort.NORMAL,
         at=parse_date(at) if at else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from phd_daemon.show import output
 from phd_daemon.show.times import parse_date, parse_time
 from phd_daemon.spool.control_file import ControlFile
 from phd_daemon.spool.layout import Spool
+from restore_core.catalog import CatalogEntry
 from restore_core.errors import ExitCode, UsageError
 from restore_core.naming import printable, unescape_name
 from restore_core.restore.request import RestoreOptions
@@ -37,7 +39,7 @@ _WAITS = {
 @restore_options
 @click.option("--vm", metavar="NAME", help="Instead of DELTA: every disk of this VM, to the folder given with --to.")
 @click.option("--uuid", help="Which VM, where several have that name.")
-@click.option("--at", metavar="TIME", help="With --vm: the newest backup at or before this time.")
+@click.option("--at", metavar="TIME", help="With --vm: the newest backup of all its disks at or before this time.")
 @click.option("--priority", type=click.IntRange(0, 9), default=5, show_default=True, help="0 first, 9 last.")
 @click.option("--not-before", metavar="TIME", help='Wait until then: 22:00, "2026-11-24 03:00", +2h.')
 @click.option("--note", default="", help="A line for the log and the queue.")
@@ -100,7 +102,14 @@ def _refuse_contradictions(
 def _disks_of_vm(settings: Config, vm: str, uuid: str | None, at: str | None, to: str) -> list[tuple[ArchiveRef, Path]]:
     time, folder = parse_date(at) if at else None, Path(os.path.abspath(to))
     found = deltas_of_vm(settings, open_targets(settings), vm=unescape_name(vm), uuid=uuid, at=time)
-    return [(entry.ref, folder / entry.name.disk) for entry in found]
+    output.say(f"{printable(vm)}: the backup of {found.entries[0].time:%Y-%m-%d %H:%M} UTC, disks {_disk_names(found.entries)}")
+    for entry in found.newer:
+        output.complain(f"not taken, as it is not of all disks: the newer backup of {printable(entry.name.disk)}, {entry.ref}")
+    return [(entry.ref, folder / entry.name.disk) for entry in found.entries]
+
+
+def _disk_names(entries: Iterable[CatalogEntry]) -> str:
+    return ", ".join(printable(entry.name.disk) for entry in entries)
 
 
 def _wait_for(spool: Spool, job: str) -> int:

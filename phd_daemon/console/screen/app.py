@@ -6,9 +6,11 @@ import threading
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from textual import events
 from textual.app import App
 from textual.binding import BindingType
 from textual.driver import Driver
+from textual.screen import Screen
 
 from phd_daemon.console.screen.ask import AskScreen
 from phd_daemon.console.screen.question_screen import QuestionScreen, Reply
@@ -49,6 +51,20 @@ class ConsoleApp(App[None], inherit_bindings=False):
         self._gone = False
         self._release: Reply | None = None
         self._flow = threading.Thread(target=self._run_flow, name="flow", daemon=True)
+
+    async def on_event(self, event: events.Event) -> None:
+        """Throws away what was typed or pasted before the question was drawn: it was meant for something else."""
+        if isinstance(event, events.Key | events.Paste) and not event.is_forwarded:
+            screen = self.screen
+            if not (isinstance(screen, QuestionScreen) and screen.takes(event)):
+                return
+        await super().on_event(event)
+
+    def _display(self, screen: Screen[Any], renderable: Any) -> None:
+        """Draws. What is typed from now on may answer the question that is drawn."""
+        if isinstance(screen, QuestionScreen) and renderable is not None:
+            screen.is_drawn()
+        super()._display(screen, renderable)
 
     def on_mount(self) -> None:
         """Starts the flow: the terminal can be drawn on now."""

@@ -41,7 +41,8 @@ class ChoiceScreen(QuestionScreen):
         if self._newest and self.open:
             choice = self._newest.pop()
             self.text.show(choice.intro)
-            self.list.take_over(Table(choice), self._words)
+            if not self.list.take_over(Table(choice), self._words):
+                self.asks_anew()
             self.lay_out(self.app.size)
 
     def body(self) -> list[Widget]:

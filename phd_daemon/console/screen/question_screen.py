@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
+from textual import constants
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.events import Key, Resize
+from textual.events import Key, Paste, Resize
 from textual.geometry import Size
 from textual.screen import Screen
 from textual.strip import Strip
@@ -54,7 +56,11 @@ class Bar(Widget):
 
 
 class QuestionScreen(Screen[None], inherit_bindings=False):
-    """One question. It is answered once; after that it stays on the screen until the next one replaces it."""
+    """One question. It is answered once; after that it stays on the screen until the next one replaces it.
+
+    It takes only what is typed after it was drawn. So nothing that is typed ahead, or pasted in several lines, answers a question
+    that nobody has seen.
+    """
 
     AUTO_FOCUS: ClassVar[str | None] = ""
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+c", "interrupted", priority=True, show=False)]
@@ -66,6 +72,7 @@ class QuestionScreen(Screen[None], inherit_bindings=False):
         self.hint = Bar("", "keys", _EDGE)
         self._reply: Reply | None = reply
         self._help = help_text
+        self._drawn_at: float | None = None
 
     def body(self) -> list[Widget]:
         """Returns the widgets between the title and the line of keys."""
@@ -103,6 +110,26 @@ class QuestionScreen(Screen[None], inherit_bindings=False):
         """Whether it waits for an answer."""
         return self._reply is not None
 
+    def takes(self, event: Key | Paste) -> bool:
+        """Whether this was typed after the question was drawn, and may answer it. An Esc is known only after a while."""
+        waited = constants.ESCAPE_DELAY if isinstance(event, Key) and event.key == "escape" and not self.app.is_headless else 0.0
+        return self.open and self._drawn_at is not None and event.time - waited > self._drawn_at
+
+    def is_drawn(self) -> None:
+        """It is drawn now, for the first time or after `asks_anew`."""
+        if self._drawn_at is None and self.open and self.bar.size.height:
+            self._drawn_at = time.monotonic()
+
+    def asks_anew(self) -> None:
+        """It asks something else now: takes nothing until that is drawn."""
+        self._drawn_at = None
+        self.refresh()
+
+    def on_screen_resume(self) -> None:
+        """It is shown again, after the help."""
+        if self._drawn_at is not None:
+            self.asks_anew()
+
     def answer(self, value: Any) -> None:
         """Gives the answer to the flow; a second answer is thrown away."""
         if self._reply is not None:
@@ -112,6 +139,7 @@ class QuestionScreen(Screen[None], inherit_bindings=False):
     def ask_again(self, reply: Reply) -> None:
         """Takes another answer."""
         self._reply = reply
+        self.asks_anew()
 
     def leave(self) -> None:
         """Goes back, without an answer."""
@@ -123,7 +151,7 @@ class QuestionScreen(Screen[None], inherit_bindings=False):
 
     def on_key(self, event: Key) -> None:
         """A key that no widget has used."""
-        if self.open and self.pressed(event):
+        if self.takes(event) and self.pressed(event):
             event.stop()
             event.prevent_default()
 

@@ -143,12 +143,14 @@ class RowList(Widget):
         else:
             self.go_to(self.table.first_found or 0)
 
-    def take_over(self, table: Table, words: str) -> None:
-        """Takes other rows; the one with the same key or first cell stays the current row."""
+    def take_over(self, table: Table, words: str) -> bool:
+        """Takes other rows; the one with the same key or first cell stays the current row. Returns whether it is still there."""
         stood = None if self.index is None else _name(self.table, self.index)
         self.table = table
         table.narrow(words)
-        self.go_to(next((place for place, index in enumerate(table.shown) if _name(table, index) == stood), self.place))
+        same = next((place for place, index in enumerate(table.shown) if _name(table, index) == stood), None)
+        self.go_to(self.place if same is None else same)
+        return same is not None
 
     def lines_needed(self) -> int:
         """Returns the height at which all rows are seen."""

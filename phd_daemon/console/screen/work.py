@@ -128,6 +128,7 @@ class WatchScreen(QuestionScreen):
     def _ask(self, asking: bool) -> None:
         self._asking = asking
         self.look()
+        self.asks_anew()
 
     def _stop(self) -> None:
         self.answer(None)

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from restore_core.errors import ArchiveAbsent, PhdError, TargetUnavailable
 from restore_core.naming import printable
 from restore_core.targets.base import Address, Buffer, FileStat, Range, ServerLimits, TargetSpec
+from restore_core.targets.capabilities import Capabilities
 from restore_core.targets.ftp.listing import NotAListing, Parsed, Unsure, parse_mdtm, read_list, read_mlsd
 from restore_core.targets.ftp.login import log_in
 from restore_core.targets.ftp.refusal import SEE_WHAT_THERE_IS, refusal
@@ -197,6 +198,19 @@ class FtpConnection(Connection):
             if line is not None:
                 with contextlib.suppress(OSError):
                     line.shutdown(socket.SHUT_RDWR)
+
+    def capabilities(self) -> Capabilities:
+        """Asks for REST and MDTM: servers do more than their FEAT says, and less. MLSD is known since the last listing."""
+        with self.as_our_errors(""):
+            return Capabilities(resume=self._knows("REST 0"), exact_times=self._knows("MDTM /"), exact_listing=self._mlsd)
+
+    def _knows(self, line: str) -> bool:
+        """Whether the server knows a command; that it has no such file is a yes."""
+        try:
+            self._command(line)
+        except ftplib.error_perm as error:
+            return str(error)[:3] not in _NOT_KNOWN
+        return True
 
     def close(self) -> None:
         """Closes both sockets, without a QUIT: its answer would have to be waited for."""

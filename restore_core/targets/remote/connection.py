@@ -19,6 +19,7 @@ from typing import Protocol
 from restore_core.errors import BadArchive, TargetRefused, TargetUnavailable, TryAgainLater
 from restore_core.naming import MAX_NAME_BYTES, printable
 from restore_core.targets.base import Address, Buffer, FileStat, Range, ServerLimits, TargetSpec
+from restore_core.targets.capabilities import Capabilities
 from restore_core.targets.gaps import GapKind
 
 _BURST = 0.1
@@ -213,6 +214,10 @@ class Connection(ABC):
     @abstractmethod
     def remove(self, path: str) -> None:
         """Deletes a file; no error if it does not exist."""
+
+    def capabilities(self) -> Capabilities:
+        """Returns what the server is known to do; nothing is written to find out."""
+        return Capabilities()
 
     @abstractmethod
     def remove_folder(self, path: str) -> None:

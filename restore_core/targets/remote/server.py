@@ -21,6 +21,7 @@ from typing import TypeAlias, TypeVar
 
 from restore_core.errors import PhdError, Stopped, TargetUnavailable
 from restore_core.targets.base import Buffer, FileStat, Range, ServerLimits, Stop
+from restore_core.targets.capabilities import Capabilities
 from restore_core.targets.remote.connection import Budget, Connection, FolderContent, TooManyConnections, Upload
 from restore_core.targets.remote.plan import Plan
 
@@ -230,6 +231,10 @@ class Server:
             except BaseException:
                 upload.abandon()
                 raise
+
+    def capabilities(self) -> Capabilities:
+        """Returns what the server is known to do."""
+        return self._repeat(lambda connection: connection.capabilities())
 
     def make_folder(self, path: str) -> None:
         """Makes a folder; repeated."""

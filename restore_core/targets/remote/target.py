@@ -30,6 +30,7 @@ from restore_core.targets.base import (
     raise_if_empty,
     safe_parts,
 )
+from restore_core.targets.capabilities import Capabilities
 from restore_core.targets.gaps import Gap, GapKind, link_gap, may_be_backups, refuse_partial
 from restore_core.targets.remote.connection import Budget, CutShort, Entry, FolderContent, Upload
 from restore_core.targets.remote.server import Server
@@ -145,6 +146,10 @@ class RemoteTarget:
         if known is not None and known.type is ArchiveType.FULL:
             return SentFile(self._server, ref, part, made)
         return StagedFile(self._server, ref, part, made, folder=self.spec.staging_dir, tries=self._limits.tries)
+
+    def capabilities(self) -> Capabilities:
+        """Returns what the server is known to do."""
+        return self._server.capabilities()
 
     def close(self) -> None:
         """Closes all connections."""

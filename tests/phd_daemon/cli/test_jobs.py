@@ -164,6 +164,20 @@ def test_all_disks_of_a_vm_at_a_time(tmp_path: Path, spool: Path, capsys: Say) -
     capsys.readouterr()
 
 
+def test_a_disk_that_was_backed_up_alone_is_not_mixed_with_others_of_an_older_run(tmp_path: Path, spool: Path, capsys: Say) -> None:
+    for day, scsi, disk in (("21", "00", "CRM.vmdk"), ("21", "01", "data.vmdk"), ("22", "01", "data.vmdk")):
+        path = tmp_path / "nas" / VM.format(day=day, scsi=scsi, disk=disk)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    assert run(["submit", "--vm", "CRM", "--to", "volumes/A/copy"]) == 0
+    control = parse_control_file((spool / "data.job").read_bytes())
+    assert str(control.delta) == "nas1:" + VM.format(day="21", scsi="01", disk="data.vmdk")
+    said = capsys.readouterr()
+    assert "CRM: the backup of 2007-09-21" in said.out
+    assert "disks CRM.vmdk, data.vmdk" in said.out
+    assert f"the newer backup of data.vmdk, nas1:{VM.format(day='22', scsi='01', disk='data.vmdk')}" in said.err
+
+
 def test_names_that_no_terminal_likes(spool: Path, capsys: Say) -> None:
     assert submit(to="volumes/A/we\x1bird näme.vmdk") == 0
     assert names(spool) == ["we_ird_n_me.job"]

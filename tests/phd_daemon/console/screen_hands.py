@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+from textual.events import Key
 from textual.pilot import Pilot
 
 from phd_daemon.console.face import Face
@@ -44,7 +45,7 @@ class ScreenHands:
             await self.pilot.pause(0.01)
 
     def _open(self) -> bool:
-        return isinstance(self.app.screen, QuestionScreen) and self.app.screen.open
+        return isinstance(self.app.screen, QuestionScreen) and self.app.screen.takes(Key("a", "a"))
 
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import re
 import select
 import struct
 import subprocess
@@ -18,6 +19,8 @@ from types import TracebackType
 from typing import Self
 
 _PATIENCE = 120.0
+_PROMPT = re.compile(r"(\? help|\(\^C goes back\)|0 back|to leave|\[N\]o): $")
+"""How the prompts of numbered lines end. Nothing is printed after one until it is answered."""
 _OWN_TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
 """Makes standard input the controlling terminal of the new session, so that ^C becomes a signal, and becomes the program."""
 
@@ -49,6 +52,13 @@ class Terminal:
         before, self._seen = self.said[self._seen : found], found + len(text)
         return before
 
+    def prompted(self) -> None:
+        """Wait until a prompt of numbered lines stands there: what is typed before it is thrown away."""
+        end = time.monotonic() + _PATIENCE
+        while (found := _PROMPT.search(self.said, self._seen)) is None:
+            assert self._read(end), f"no prompt came; the terminal shows:\n{self.said}"
+        self._seen = found.end()
+
     def keys(self, text: str) -> None:
         """Type this; Enter is a newline."""
         os.write(self._fd, text.encode())
@@ -56,7 +66,7 @@ class Terminal:
     def answer(self, prompt: str, text: str = "") -> str:
         """Wait for a prompt, then type an answer and Enter; what was printed before the prompt."""
         before = self.expect(prompt)
-        self.expect(": ")
+        self.prompted()
         self.keys(f"{text}\n")
         return before
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from phd_daemon.console.face import Choice, Page, Question, Row
 from phd_daemon.console.numbered_face import NumberedFace as Numbered
+from phd_daemon.show import output
 from tests.phd_daemon.console.keys import typed
 from tests.phd_daemon.console.terminal import Terminal
 
@@ -35,7 +37,7 @@ def face() -> Numbered:
         (("b", "100"), 100),
         (("/disk7", "2"), 70),
         (("/disk7", "", "70"), 70),
-        (("n", "n", "1", "1"), 1),
+        (("n", "n", "t", "1"), 1),
         (("x", "?", "7"), 7),
     ],
 )
@@ -149,20 +151,70 @@ def test_ctrl_c_asks_and_goes_on_or_stops(term: str, second: str, tmp_path: Path
         terminal.expect("It goes on.")
         terminal.keys("\x03")
         terminal.expect("Stop it?")
-        terminal.expect(": ")
+        terminal.prompted()
         terminal.keys(second)
         terminal.expect("cleaned up")
         terminal.expect("came back with 42")
         assert terminal.ends() == 0
 
 
-def test_what_was_typed_while_work_went_on_answers_no_question_after_it(face: Numbered, monkeypatch: pytest.MonkeyPatch) -> None:
-    master, slave = os.openpty()
-    with os.fdopen(slave, "r") as stdin, os.fdopen(master, "wb", buffering=0) as keys:
-        monkeypatch.setattr(sys, "stdin", stdin)
-        face.watch("Restoring", lambda _stop: keys.write(b"y\n"))
-        keys.write(b"n\n")
-        assert face.confirm("Restore the VMX file also?", [], default=False) is False
+AHEAD = """
+import time
+from phd_daemon.console.face import Choice, Question, Row
+from phd_daemon.console.numbered_face import NumberedFace
+face = NumberedFace()
+def typed_ahead():
+    print('type now')
+    while not face_sees():
+        time.sleep(0.01)
+def face_sees():
+    import select, sys
+    return select.select([sys.stdin], [], [], 0)[0]
+choice = Choice(title='Disks', rows=[Row(cells=(f'd{n}',), value=n) for n in range(3)])
+ask = {
+    'confirm': lambda: face.confirm('Write over this disk?', ['It is lost.'], default=False),
+    'choose': lambda: face.choose(choice),
+    'ask': lambda: face.ask(Question(title='Name', prompt='Name')),
+}
+import sys
+{'open': typed_ahead, 'wait': lambda: face.wait('Looking', typed_ahead), 'lend': lambda: face.lend(typed_ahead),
+ 'watch': lambda: face.watch('Restoring', lambda _: typed_ahead())}[sys.argv[1]]()
+print('came back with', ask[sys.argv[2]]())
+"""
+
+
+@pytest.mark.parametrize("work", ["open", "wait", "lend", "watch"])
+@pytest.mark.parametrize("answers", [("confirm", "y", "n", "False"), ("choose", "1", "2", "1"), ("ask", "a", "b", "b")])
+def test_what_is_typed_before_a_prompt_answers_nothing(work: str, answers: tuple[str, str, str, str], tmp_path: Path) -> None:
+    kind, ahead, now, got = answers
+    program = tmp_path / "ahead.py"
+    program.write_text(f"import sys; sys.path.insert(0, {str(Path(__file__).parents[3])!r})\n{AHEAD}")
+    with Terminal([sys.executable, program, work, kind]) as terminal:
+        terminal.expect("type now")
+        terminal.keys(f"{ahead}\n{ahead}\n{ahead}")
+        terminal.prompted()
+        terminal.keys(f"{now}\n")
+        terminal.expect(f"came back with {got}")
+        assert terminal.ends() == 0
+
+
+def test_ctrl_c_while_a_question_is_printed_does_not_leave_it(face: Numbered, monkeypatch: pytest.MonkeyPatch) -> None:
+    say = output.say
+
+    def interrupted(text: str = "", *, end: str = "\n") -> None:
+        say(text, end=end)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(output, "say", interrupted)
+    typed(monkeypatch, "y")
+    assert face.confirm("Sure?", ["a line"], default=False) is True
+
+
+def test_the_lines_of_a_pipe_are_its_answers(tmp_path: Path) -> None:
+    program = tmp_path / "ahead.py"
+    program.write_text(f"import sys; sys.path.insert(0, {str(Path(__file__).parents[3])!r})\n{AHEAD}")
+    done = subprocess.run([sys.executable, program, "wait", "confirm"], input="y\n", capture_output=True, text=True, check=True)
+    assert "came back with True" in done.stdout
 
 
 def test_help_is_broken_between_words(face: Numbered, monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:

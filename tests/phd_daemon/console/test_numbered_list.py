@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from phd_daemon.console.face import Choice, Row
-from phd_daemon.console.numbered_list import Said, View, first_view, numbered, page, understood
+from phd_daemon.console.numbered_list import Said, View, first_view, numbered, page, proposal, understood
 
 
 def rows(count: int) -> list[Row[int]]:
@@ -52,7 +52,8 @@ def test_the_bottom_of_a_long_list_and_its_top(text: str) -> None:
     assert bottom == View(top=9990)
     assert isinstance(bottom, View)
     assert lines(LONG, bottom)[-2].split() == ["10000)", "disk10000", "even"]
-    assert said(LONG, "1", bottom) == View(top=0)
+    assert said(LONG, "t", bottom) == View(top=0)
+    assert said(LONG, "1", bottom) == 1
     assert said(LONG, "1", View(top=0)) == 1
     assert said(LONG, "9995", bottom) == 9995
 
@@ -62,7 +63,33 @@ def test_pages_turn_and_stop_at_the_ends() -> None:
     assert said(LONG, "p") == View(top=0)
     assert said(LONG, "p", View(top=15)) == View(top=5)
     assert said(LONG, "n", View(top=9990)) == View(top=9990)
-    assert said(SHORT, "n") == "There is no N here; ? explains."
+    assert said(SHORT, "n") == "There is no N here: type one number, 1 to 3, or a letter; ? explains."
+
+
+def test_what_enter_takes_is_on_the_page() -> None:
+    choice = Choice(title="t", rows=rows(30), start=2)
+    first, second = View(top=0), View(top=10)
+    assert (proposal(numbered(choice, first, 10), first), said(choice, "", first)) == ("3", 3)
+    assert proposal(numbered(choice, second, 10), second) == ""
+    assert said(choice, "", second) == "No row of this page is proposed; type a number or a letter, 0 goes back."
+
+
+def test_all_rows_again_begin_with_the_page_of_the_proposed_row() -> None:
+    choice = Choice(title="t", rows=rows(100), start=50)
+    assert said(choice, "/", View(words="odd")) == said(choice, "", View(words="odd")) == View(top=50)
+
+
+def test_a_jump_whose_letter_is_a_row_has_another_that_is_shown() -> None:
+    choice = Choice(title="t", rows=[*rows(30), Row(cells=("Another folder",), value=77, key="n")])
+    assert said(choice, "n") == 77
+    assert said(choice, "+") == View(top=10)
+    assert lines(choice, View())[-1] == "rows 1 to 10 of 31: + next, p previous, b bottom, t top, /words filter"
+
+
+@pytest.mark.parametrize("text", ["1-3", "1,2", "31", "00", "-1", "n n"])
+def test_what_is_no_single_row_says_which_there_are(text: str) -> None:
+    choice = Choice(title="t", rows=rows(30))
+    assert said(choice, text) == f"There is no {text.upper()} here: type one number, 1 to 30, or a letter; ? explains."
 
 
 def test_a_letter_of_a_row_wins_over_the_jump() -> None:
@@ -83,7 +110,7 @@ def test_a_filter_holds_all_words_and_counts_anew() -> None:
 
 def test_a_filter_without_any_row_can_be_left() -> None:
     view = View(words="nothing")
-    assert said(LONG, "1", view) == "There is no 1 here; ? explains."
+    assert said(LONG, "1", view) == "There is no 1 here: type a letter; ? explains."
     assert said(LONG, "", view) == View()
     assert "(0 of 10000; / shows all)" in lines(LONG, view)[-1]
 

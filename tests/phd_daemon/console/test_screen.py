@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+from textual.events import Key, Paste
 
-from phd_daemon.console.face import Choice, Face, Page, Question, Row
+from phd_daemon.console.face import Choice, Face, Page, Question, Row, WorkControl
 from phd_daemon.console.screen.choose import ChoiceScreen
+from phd_daemon.console.screen.row_list import RowList, Table
 from tests.phd_daemon.console.screen_hands import ScreenHands, at_the_screen
 
 LONG = Choice(
@@ -196,8 +198,6 @@ def test_a_text_above_a_list_that_does_not_fit_is_read_with_tab() -> None:
 
 
 def test_a_name_that_was_copied_goes_into_the_filter_and_into_an_answer() -> None:
-    from textual.events import Paste
-
     got: list[object] = []
 
     def talk(face: Face) -> None:
@@ -233,6 +233,87 @@ def test_what_is_pressed_before_a_question_stands_there_answers_nothing() -> Non
 
     at_the_screen(talk, do)
     assert got == ["backups", 1]
+
+
+def asked_while_busy(do: Callable[[ScreenHands], Awaitable[None]], ask: Callable[[Face], object]) -> list[object]:
+    got: list[object] = []
+
+    async def to_the_end(hands: ScreenHands) -> None:
+        await do(hands)
+        await hands.until(lambda: bool(got), "an answer")
+
+    at_the_screen(lambda face: got.append(ask(face)), to_the_end)
+    return got
+
+
+def test_a_key_typed_before_a_question_is_drawn_answers_it_as_little_as_a_paste() -> None:
+    early = [Key("y", "y"), Key("enter", "\r"), Key("ctrl+c", "\x03"), Paste("y\n")]
+
+    async def do(hands: ScreenHands) -> None:
+        await hands.expect("Write over this disk?")
+        for event in early:
+            hands.app.post_message(event)
+        await hands.answer("Write over this disk?", "n")
+
+    assert asked_while_busy(do, lambda face: face.confirm("Write over this disk?", [], default=True)) == [False]
+
+
+def test_a_key_typed_while_the_help_is_left_does_not_answer_the_question_below_it() -> None:
+    async def do(hands: ScreenHands) -> None:
+        await hands.answer("Sure?", "question_mark")
+        await hands.expect("this help")
+        for key in (Key("escape", "\x1b"), Key("enter", "\r")):
+            hands.app.post_message(key)
+        await hands.answer("Sure?", "y")
+
+    assert asked_while_busy(do, lambda face: face.confirm("Sure?", [], default=False)) == [True]
+
+
+def test_what_is_typed_while_an_answer_is_checked_does_not_change_it() -> None:
+    checking, go_on = threading.Event(), threading.Event()
+
+    def check(text: str) -> str | None:
+        checking.set()
+        go_on.wait()
+        return "not this" if text == "abc" else None
+
+    async def do(hands: ScreenHands) -> None:
+        await hands.answer("Enter take", *"abc", "enter")
+        await hands.until(checking.is_set, "the check")
+        await hands.press("backspace", "x", "enter", "ctrl+u")
+        go_on.set()
+        await hands.answer("not this", "d", "enter")
+
+    assert asked_while_busy(do, lambda face: face.ask(Question(title="Name", prompt="Name", check=check))) == ["abcd"]
+
+
+@pytest.mark.parametrize("first", [Key("ctrl+c", "\x03"), Key("escape", "\x1b")], ids=["^C", "Esc"])
+def test_a_yes_typed_before_the_question_whether_to_stop_stops_nothing(first: Key) -> None:
+    ended = threading.Event()
+
+    def work(stop: WorkControl) -> bool:
+        ended.wait()
+        return stop.asked
+
+    async def do(hands: ScreenHands) -> None:
+        await hands.expect("A restore", "^C stop")
+        hands.app.post_message(Key(first.key, first.character))
+        hands.app.post_message(Key("y", "y"))
+        await hands.answer("Stop this?", "n")
+        ended.set()
+
+    assert asked_while_busy(do, lambda face: face.watch("A restore", work)) == [False]
+
+
+def test_enter_takes_no_row_that_has_slipped_under_the_mark() -> None:
+    """The job that was marked is gone; the next one stands in its place, and was not seen yet."""
+
+    def jobs(*names: str) -> Choice[str]:
+        return Choice(title="Jobs", rows=[Row(cells=(name,), value=name) for name in names], start=0)
+
+    table = RowList(Table(jobs("a", "b")), 0)
+    assert table.take_over(Table(jobs("x", "a")), "") is True
+    assert table.take_over(Table(jobs("x", "b")), "") is False
 
 
 def test_a_log_is_followed_to_its_end_and_stays_where_somebody_reads() -> None:

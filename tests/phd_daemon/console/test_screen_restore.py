@@ -136,7 +136,7 @@ def test_left_while_targets_are_looked_at_the_process_ends_at_once(place: Place)
         "    silent = threading.Thread(target=threading.Event().wait)\n"
         "    silent.start()\n"
         "    silent.join()\n"
-        "there.fresh_catalog = look\n"
+        "there.search = look\n"
         "sys.exit(open_console(pathlib.Path(sys.argv[1]), plain=False))\n"
     )
     with Terminal([sys.executable, "-c", program, place.folder / "phd.toml"], term="xterm") as terminal:

@@ -179,6 +179,6 @@ def test_a_server_that_hangs_can_be_left_with_ctrl_c(host: Host, slow: Served) -
 def test_a_closed_window_ends_the_console(host: Host) -> None:
     with console(host) as terminal:
         terminal.expect("Main Menu")
-        terminal.expect(": ")
+        terminal.prompted()
         terminal.hang_up()
         assert terminal.ends() in (0, 130)

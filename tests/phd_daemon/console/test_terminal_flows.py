@@ -79,7 +79,7 @@ def test_the_editor_has_the_terminal(place: Place, monkeypatch: pytest.MonkeyPat
         terminal.expect("vmdks.auto: 1 rule")
         terminal.answer("Replication Action", "p")
         terminal.expect("would be queued")
-        terminal.expect(": ")
+        terminal.prompted()
         terminal.keys("0\n")
         for title in ("Replication Action", "Restore Menu", "Main Menu"):
             terminal.answer(title, "0")

@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import blake3
+import pytest
 
 from tests.lab import BLOCK, FRAME, Lab
 
@@ -105,12 +106,14 @@ def test_members_tell_their_length(lab: Lab) -> None:
     assert plain == lab.disk.read_bytes()
 
 
-def test_the_steps_the_script_prints(lab: Lab) -> None:
+@pytest.mark.parametrize("empty", [False, True])
+def test_the_steps_the_script_prints(lab: Lab, empty: bool) -> None:
     """`sh DELTA --help` prints commands; run as printed, they give the disk."""
     old = os.urandom(3 * BLOCK) + bytes(BLOCK)
     full = lab.backup(old)
     new = old[:100] + b"x" + old[101 : 2 * BLOCK] + bytes(BLOCK) + os.urandom(2 * BLOCK) + b"odd end"
     delta = lab.backup(new)
+    new, delta = (old, full) if empty else (new, delta)
     assert full.full is not None
     folder = lab.path(delta.delta).parent
     printed = subprocess.run(["sh", lab.path(delta.delta), "--help"], capture_output=True, check=True, text=True).stdout

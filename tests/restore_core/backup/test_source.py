@@ -128,6 +128,11 @@ def test_a_block_device_keeps_the_name_it_was_asked_by(tmp_path: Path):
         ("RW 2048", 'RW 1 VMFS "CRM-a.vmdk"\nRW 2047', "split into 2 extents"),
         ("RW 2048", "RW 2049", "1049088 bytes, CRM-flat.vmdk has 1048576"),
         ("RW 2048", "RW 2047", "1048064 bytes, CRM-flat.vmdk has 1048576"),
+        ("version=1", 'version=1\nkeyID="k1"\nencryptionKeys="vmware:key/fqid/x"', "an encrypted disk"),
+        ("version=1", 'version=1\nencryption.keySafe="vmware:key/list"', "an encrypted disk"),
+        ("createType", 'encryption.data = "x"\nXType', "an encrypted disk"),
+        ("ddb.adapterType", 'ddb.iofilters = "vmwarevmcrypt"\nddb.adapterType', "an encrypted disk"),
+        ("ddb.adapterType", 'DDB.IOFilters = "cache,VMwareVMCrypt"\nddb.adapterType', "an encrypted disk"),
         ("version=1", "nonsense", "neither a setting nor an extent"),
     ],
 )

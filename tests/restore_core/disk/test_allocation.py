@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import subprocess
@@ -194,5 +195,48 @@ def test_errors_of_zeroing_are_not_hidden(tmp_path: Path):
     try:
         with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
             zero_range(fd, 0, 4096, thick=True)
+    finally:
+        os.close(fd)
+
+
+class _SaysNot:
+    """A C library whose fallocate always fails with one error."""
+
+    def __init__(self, code: int) -> None:
+        self._code = code
+
+    def fallocate(self, *_: object) -> int:
+        ctypes.set_errno(self._code)
+        return -1
+
+
+@pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM])
+def test_a_file_system_that_cannot_preallocate_gets_zeros_whatever_it_says(
+    destination: Destination, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    monkeypatch.setattr(allocation, "_libc", _SaysNot(code))
+    fd, note = create_part(destination, size=(1 << 20) + 5, thick=True, mode=0o600)
+    try:
+        assert note == "this file system cannot preallocate, so the disk was filled with zeros first"
+        assert os.pread(fd, 2 << 20, 0) == bytes((1 << 20) + 5)
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize("thick", [True, False])
+def test_a_file_that_cannot_be_made_longer_is_filled_with_zeros(
+    destination: Destination, monkeypatch: pytest.MonkeyPatch, thick: bool
+) -> None:
+    shorter = os.ftruncate
+
+    def never_longer(fd: int, size: int) -> None:
+        if size and size >= os.fstat(fd).st_size:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        shorter(fd, size)
+
+    monkeypatch.setattr(os, "ftruncate", never_longer)
+    fd, _ = create_part(destination, size=(1 << 20) + 5, thick=thick, mode=0o600)
+    try:
+        assert os.pread(fd, 2 << 20, 0) == bytes((1 << 20) + 5)
     finally:
         os.close(fd)
