@@ -19,7 +19,6 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
 
 from restore_core.errors import ArchiveAbsent, PhdError, TargetUnavailable
 from restore_core.naming import printable
@@ -29,6 +28,7 @@ from restore_core.targets.ftp.listing import NotAListing, Parsed, Unsure, parse_
 from restore_core.targets.ftp.login import log_in
 from restore_core.targets.ftp.refusal import SEE_WHAT_THERE_IS, refusal
 from restore_core.targets.ftp.replies import Meaning, meaning_of, not_all_by
+from restore_core.targets.ftp.transfer import Transfer
 from restore_core.targets.ftp.upload import FtpUpload
 from restore_core.targets.gaps import GapKind, may_be_backups
 from restore_core.targets.remote.connection import Bandwidth, Budget, Connection, CutShort, Entry, FolderContent, Pace
@@ -41,16 +41,6 @@ _OF_ONE_FOLDER = ("450", "451", "550", "551", "553")
 """Codes of errors that concern only the folder that was asked for."""
 
 
-@dataclass(slots=True)
-class _Transfer:
-    """A file that the server is sending; its next byte is the one at `position`."""
-
-    path: str
-    position: int
-    size: int
-    line: socket.socket
-
-
 class FtpConnection(Connection):
     """A `Connection`. Its constructor connects and logs in."""
 
@@ -60,7 +50,7 @@ class FtpConnection(Connection):
         super().__init__(spec, address)
         self._limits = limits
         self.pace = Pace(spec.name, limits, bandwidth)
-        self._transfer: _Transfer | None = None
+        self._transfer: Transfer | None = None
         self._mlsd, self._rest, self._size = False, True, True
         self._connect()
 
@@ -209,7 +199,7 @@ class FtpConnection(Connection):
         try:
             self._command(line)
         except ftplib.error_perm as error:
-            return str(error)[:3] not in _NOT_KNOWN
+            return meaning_of(error) is not Meaning.NOT_KNOWN
         return True
 
     def close(self) -> None:
@@ -238,14 +228,14 @@ class FtpConnection(Connection):
         self._end_transfer()
         return self.ftp.sendcmd(line)
 
-    def _at(self, path: str, stat: FileStat, offset: int) -> _Transfer:
+    def _at(self, path: str, stat: FileStat, offset: int) -> Transfer:
         """Returns the transfer of this file, at this offset."""
         open_ = self._transfer
         gap = _GAP if self._rest else stat.size
         if open_ is None or open_.path != path or not open_.position <= offset <= open_.position + gap:
             self.check_same(path, stat, self.stat(path))
             line, position = self._begin(path, offset)
-            self._transfer = open_ = _Transfer(path=path, position=position, size=stat.size, line=line)
+            self._transfer = open_ = Transfer(path=path, position=position, size=stat.size, line=line)
         while open_.position < offset:
             self._fill(open_, memoryview(bytearray(min(_PIECE, offset - open_.position))))
         return open_
@@ -263,7 +253,7 @@ class FtpConnection(Connection):
                 self._rest = False
         return self.ftp.transfercmd(command), 0
 
-    def _fill(self, transfer: _Transfer, view: memoryview) -> None:
+    def _fill(self, transfer: Transfer, view: memoryview) -> None:
         while view:
             began = time.perf_counter()
             count = transfer.line.recv_into(view)

@@ -141,8 +141,8 @@ def _connect(ftp: ftplib.FTP, address: Address, limits: ServerLimits, where: str
         else:
             return
         found = _answer_to_tls(address, limits)
-        if found.startswith(b"HTTP"):
-            raise _another(where, "HTTP")
+        if found.startswith((b"SSH-", b"HTTP")):  # ftplib takes "SSH-" for the first of several lines, and waits for the last
+            raise _another(where, found.decode("latin-1"))
         if found[:1] not in _TLS_RECORDS:
             ftp.connect(host, port, timeout=limits.connect)
             return

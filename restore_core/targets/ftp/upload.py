@@ -7,23 +7,39 @@ import ftplib
 import socket
 import ssl
 import time
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
+from typing import Protocol
 
-from restore_core.targets.base import Buffer
+from restore_core.targets.base import Buffer, FileStat
 from restore_core.targets.ftp.replies import Meaning, meaning_of
-
-if TYPE_CHECKING:
-    from restore_core.targets.ftp.connection import FtpConnection
+from restore_core.targets.remote.connection import Pace
 
 _PIECE = 256 << 10
 _LAST_WORD = 2.0
 """Seconds in which a server that cut an upload says why."""
 
 
+class Sender(Protocol):
+    """What an upload needs of its connection."""
+
+    ftp: ftplib.FTP
+    pace: Pace
+    usable: bool
+
+    def as_our_errors(self, path: str, *, writing: bool = False) -> AbstractContextManager[None]:
+        """Raises the errors of ftplib and the sockets as ours."""
+
+    def stat(self, path: str) -> FileStat:
+        """Returns size and time."""
+
+    def check_arrived(self, path: str, there: int, sent: int) -> None:
+        """Raises unless all bytes are there."""
+
+
 class FtpUpload:
     """An `Upload` by STOR."""
 
-    def __init__(self, connection: FtpConnection, path: str, line: socket.socket) -> None:
+    def __init__(self, connection: Sender, path: str, line: socket.socket) -> None:
         self._connection, self._path, self._line = connection, path, line
         self._size = 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import socket
 import tempfile
@@ -61,9 +62,10 @@ def test_a_server_of_another_kind_is_named(first: bytes, answer: bytes, named: s
                     line, _ = door.accept()
                 except OSError:
                     return
-                line.sendall(first)
-                if line.recv(100):
-                    line.sendall(answer)
+                with line, contextlib.suppress(OSError):
+                    line.sendall(first)
+                    if line.recv(4096):
+                        line.sendall(answer)
 
         threading.Thread(target=serve, daemon=True).start()
         target = make_target(TargetSpec(name="nas", url=f"ftp://127.0.0.1:{door.getsockname()[1]}/"), QUICK)
