@@ -211,11 +211,17 @@ def vsftpd(folder: Path, store: Path | None = None, *, tls: bool = False, passiv
 
 
 @contextlib.contextmanager
-def pyftpd(folder: Path, *, lie: str = "", tls: bool = False, script: Path | None = None, mlsd: bool = True) -> Iterator[Served]:
+def pyftpd(
+    folder: Path, *, lie: str = "", tls: bool = False, script: Path | None = None, mlsd: bool = True, implicit: bool = False
+) -> Iterator[Served]:
     """pyftpdlib; `lie` and `script` as in pyftpd.py."""
     port, store = free_port(), _store(folder)
     command = [sys.executable, "-m", "tests.servers.pyftpd", str(port), str(store), write_password(folder), "--lie", lie]
-    command += [*(["--script", str(script)] if script else []), *([] if mlsd else ["--no-mlsd"])]
+    command += [
+        *(["--script", str(script)] if script else []),
+        *([] if mlsd else ["--no-mlsd"]),
+        *(["--implicit"] if implicit else []),
+    ]
     certificate = make_certificate(folder) if tls else None
     spec = TargetSpec(
         name="ftps" if tls else "ftp",

@@ -173,6 +173,14 @@ class TlsHandler(TLS_FTPHandler):  # type: ignore[misc]  # pyftpdlib has no type
     auth_failed_timeout = 0
 
 
+class ImplicitHandler(TlsHandler):
+    """Speaks TLS at once, before its greeting."""
+
+    def handle(self) -> None:
+        self.secure_connection(self.ssl_context)
+        super().handle()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("port", type=int)
@@ -182,6 +190,7 @@ def main() -> None:
     parser.add_argument("--certificate", default="")
     parser.add_argument("--script", type=Path)
     parser.add_argument("--no-mlsd", action="store_true")
+    parser.add_argument("--implicit", action="store_true")
     asked = parser.parse_args()
     logging.basicConfig(level=logging.CRITICAL)
     authorizer = DummyAuthorizer()
@@ -191,7 +200,7 @@ def main() -> None:
         Handler.proto_cmds = {name: facts for name, facts in Handler.proto_cmds.items() if not name.startswith("MLS")}
     handler: Any = Handler
     if asked.certificate:
-        TlsHandler.certfile, handler = asked.certificate, TlsHandler
+        TlsHandler.certfile, handler = asked.certificate, ImplicitHandler if asked.implicit else TlsHandler
     handler.authorizer = authorizer
     FTPServer(("127.0.0.1", asked.port), handler).serve_forever()
 

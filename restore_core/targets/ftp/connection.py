@@ -19,45 +19,39 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
 
-from restore_core.errors import ArchiveAbsent, PhdError, TargetRefused
+from restore_core.errors import ArchiveAbsent, PhdError, TargetUnavailable
 from restore_core.naming import printable
 from restore_core.targets.base import Address, Buffer, FileStat, Range, ServerLimits, TargetSpec
 from restore_core.targets.capabilities import Capabilities
-from restore_core.targets.ftp.listing import NotAListing, Parsed, not_all_by, parse_mdtm, read_list, read_mlsd
+from restore_core.targets.ftp.listing import NotAListing, Parsed, Unsure, parse_mdtm, read_list, read_mlsd
 from restore_core.targets.ftp.login import log_in
-from restore_core.targets.gaps import GapKind
-from restore_core.targets.remote.connection import Bandwidth, Budget, Connection, CutShort, FolderContent, Pace
+from restore_core.targets.ftp.refusal import SEE_WHAT_THERE_IS, refusal
+from restore_core.targets.ftp.replies import Meaning, meaning_of, not_all_by
+from restore_core.targets.ftp.transfer import Transfer
+from restore_core.targets.ftp.upload import FtpUpload
+from restore_core.targets.gaps import GapKind, may_be_backups
+from restore_core.targets.remote.connection import Bandwidth, Budget, Connection, CutShort, Entry, FolderContent, Pace
 
 _GAP = 1 << 20
 """Up to this many bytes are read and dropped before another transfer is begun, which costs four round trips."""
 
 _PIECE = 256 << 10
-_NOT_KNOWN = ("500", "501", "502", "504")
 _OF_ONE_FOLDER = ("450", "451", "550", "551", "553")
 """Codes of errors that concern only the folder that was asked for."""
-
-
-@dataclass(slots=True)
-class _Transfer:
-    """A file that the server is sending; its next byte is the one at `position`."""
-
-    path: str
-    position: int
-    size: int
-    line: socket.socket
 
 
 class FtpConnection(Connection):
     """A `Connection`. Its constructor connects and logs in."""
 
+    shared_between_ranges = True
+
     def __init__(self, spec: TargetSpec, address: Address, limits: ServerLimits, bandwidth: Bandwidth) -> None:
         super().__init__(spec, address)
         self._limits = limits
         self.pace = Pace(spec.name, limits, bandwidth)
-        self._transfer: _Transfer | None = None
-        self._mlsd = False
+        self._transfer: Transfer | None = None
+        self._mlsd, self._rest, self._size = False, True, True
         self._connect()
 
     @property
@@ -84,11 +78,11 @@ class FtpConnection(Connection):
         try:
             return self._content(folder, budget)
         except (ftplib.error_perm, ftplib.error_temp) as error:
-            code = str(error)[:3]
-            if code not in _OF_ONE_FOLDER:
+            meaning = meaning_of(error)
+            if str(error)[:3] not in _OF_ONE_FOLDER or meaning in (Meaning.BUSY, Meaning.LOGIN, Meaning.NEEDS_TLS):
                 raise
             why = f"the server answers: {printable(str(error))}"
-            return FolderContent(entries=(), missing=((GapKind.UNREADABLE, why),), may_be_gone=code == "550")
+            return FolderContent(entries=(), missing=((GapKind.UNREADABLE, why),), may_be_gone=meaning is Meaning.ABSENT)
         except NotAListing as error:
             if not error.ended:
                 raise
@@ -98,21 +92,47 @@ class FtpConnection(Connection):
         self._command(f"CWD {self._wire(folder)}")
         if self._mlsd:
             try:
-                return self._content_by("MLSD", read_mlsd, budget)
+                return self._content_by("MLSD", read_mlsd, folder, budget)
             except ftplib.error_perm as error:
-                if str(error)[:3] not in _NOT_KNOWN:
+                if meaning_of(error) is not Meaning.NOT_KNOWN:
                     raise
                 self._mlsd = False
-        return self._content_by("LIST", lambda data: read_list(data, dt.datetime.now(dt.UTC)), budget)
+        return self._content_by("LIST", lambda data: read_list(data, dt.datetime.now(dt.UTC)), folder, budget)
 
     def stat(self, path: str) -> FileStat:
-        """Asks for SIZE and MDTM. The time is 0 on a server without MDTM."""
+        """Asks for SIZE and MDTM. The time is 0 on a server without MDTM; one without SIZE is asked for a listing."""
         with self.as_our_errors(path):
-            size = self._command(f"SIZE {self._wire(path)}").split()[1]
-            mtime = 0.0
-            with contextlib.suppress(ftplib.error_perm, ValueError, IndexError):
-                mtime = parse_mdtm(self._command(f"MDTM {self._wire(path)}").split()[1])
-            return FileStat(size=int(size), mtime=mtime)
+            size = self._size_of(path)
+            return self._listed_stat(path) if size is None else FileStat(size=size, mtime=self._time_of(path))
+
+    def _size_of(self, path: str) -> int | None:
+        """Returns the answer to SIZE; None on a server that does not know it."""
+        if not self._size:
+            return None
+        try:
+            return int(self._command(f"SIZE {self._wire(path)}").split()[1])
+        except ftplib.error_perm as error:
+            if meaning_of(error) is not Meaning.NOT_KNOWN:
+                raise
+        except (ValueError, IndexError):
+            pass
+        self._size = False
+        return None
+
+    def _time_of(self, path: str) -> float:
+        with contextlib.suppress(ftplib.error_perm, ValueError, IndexError):
+            return parse_mdtm(self._command(f"MDTM {self._wire(path)}").split()[1])
+        return 0.0
+
+    def _listed_stat(self, path: str) -> FileStat:
+        folder, _, name = path.rpartition("/")
+        content = self._content(folder, Budget(self._spec.name, self._limits))
+        for entry in content.entries:
+            if entry.name == name and not entry.folder:
+                return FileStat(size=entry.stat.size, mtime=self._time_of(path))
+        if content.missing:
+            raise TargetUnavailable(f"{self.where(path)}: its size is not known: {content.missing[0][1]}")
+        raise ArchiveAbsent(f"{self.where(path)}: its folder does not list it", remedy=SEE_WHAT_THERE_IS)
 
     def ranges(self, path: str, stat: FileStat, wanted: Iterator[Range]) -> Generator[Buffer]:
         """Reads ranges that follow each other closely from one transfer; begins another wherever there is a jump."""
@@ -130,12 +150,21 @@ class FtpConnection(Connection):
             return FtpUpload(self, path, self.ftp.transfercmd(f"STOR {self._wire(path)}"))
 
     def make_folder(self, path: str) -> None:
-        """Makes a folder by MKD; if that fails, CWD shows whether it exists."""
+        """Makes a folder by MKD; if that fails, CWD shows whether it exists. If not, the answer to MKD is the reason."""
         with self.as_our_errors(path, writing=True):
             try:
                 self._command(f"MKD {self._wire(path)}")
-            except ftplib.error_perm:
-                self._command(f"CWD {self._wire(path)}")
+            except (ftplib.error_perm, ftplib.error_temp) as error:
+                try:
+                    self._command(f"CWD {self._wire(path)}")
+                except (ftplib.error_perm, ftplib.error_temp):
+                    raise error from None
+
+    def remove_folder(self, path: str) -> None:
+        """Removes a folder by RMD, if a listing shows it empty: some servers remove what is in it, too."""
+        if self.entries(path, Budget(self._spec.name, self._limits)) == FolderContent(entries=[]):
+            with self.as_our_errors(path, writing=True):
+                self._command(f"RMD {self._wire(path)}")
 
     def give_name(self, path: str, to: str) -> None:
         """Renames by RNFR and RNTO. Some servers replace an existing name, so the name is looked for just before."""
@@ -170,7 +199,7 @@ class FtpConnection(Connection):
         try:
             self._command(line)
         except ftplib.error_perm as error:
-            return str(error)[:3] not in _NOT_KNOWN
+            return meaning_of(error) is not Meaning.NOT_KNOWN
         return True
 
     def close(self) -> None:
@@ -184,13 +213,13 @@ class FtpConnection(Connection):
         self.ftp = log_in(self._spec, self._address, self._limits)
         self._mlsd = False
         try:
-            self.ftp.voidcmd("TYPE I")
-            features = self.ftp.sendcmd("FEAT").upper().split()
-            self._mlsd = any(word.startswith("MLS") for word in features)
-            if "UTF8" in features:
-                self.ftp.sendcmd("OPTS UTF8 ON")
-        except ftplib.error_perm:
-            return
+            with contextlib.suppress(ftplib.error_perm):
+                self.ftp.voidcmd("TYPE I")
+            with contextlib.suppress(ftplib.error_perm):
+                features = self.ftp.sendcmd("FEAT").upper().split()
+                self._mlsd = any(word.startswith("MLS") for word in features)
+                if "UTF8" in features:
+                    self.ftp.sendcmd("OPTS UTF8 ON")
         except (ftplib.Error, OSError, EOFError) as error:
             self.ftp.close()
             raise self.broken("logging in", error, "TLS: " if isinstance(error, ssl.SSLError) else "") from error
@@ -199,19 +228,32 @@ class FtpConnection(Connection):
         self._end_transfer()
         return self.ftp.sendcmd(line)
 
-    def _at(self, path: str, stat: FileStat, offset: int) -> _Transfer:
+    def _at(self, path: str, stat: FileStat, offset: int) -> Transfer:
         """Returns the transfer of this file, at this offset."""
         open_ = self._transfer
-        if open_ is not None and open_.path == path and open_.position <= offset <= open_.position + _GAP:
-            while open_.position < offset:
-                self._fill(open_, memoryview(bytearray(min(_PIECE, offset - open_.position))))
-            return open_
-        self.check_same(path, stat, self.stat(path))
-        line = self.ftp.transfercmd(f"RETR {self._wire(path)}", rest=offset or None)
-        self._transfer = _Transfer(path=path, position=offset, size=stat.size, line=line)
-        return self._transfer
+        gap = _GAP if self._rest else stat.size
+        if open_ is None or open_.path != path or not open_.position <= offset <= open_.position + gap:
+            self.check_same(path, stat, self.stat(path))
+            line, position = self._begin(path, offset)
+            self._transfer = open_ = Transfer(path=path, position=position, size=stat.size, line=line)
+        while open_.position < offset:
+            self._fill(open_, memoryview(bytearray(min(_PIECE, offset - open_.position))))
+        return open_
 
-    def _fill(self, transfer: _Transfer, view: memoryview) -> None:
+    def _begin(self, path: str, offset: int) -> tuple[socket.socket, int]:
+        """Begins to receive a file, and returns where it begins: at its first byte on a server without REST."""
+        self._end_transfer()
+        command = f"RETR {self._wire(path)}"
+        if offset and self._rest:
+            try:
+                return self.ftp.transfercmd(command, rest=offset), offset
+            except ftplib.error_perm as error:
+                if meaning_of(error) is not Meaning.NOT_KNOWN:
+                    raise
+                self._rest = False
+        return self.ftp.transfercmd(command), 0
+
+    def _fill(self, transfer: Transfer, view: memoryview) -> None:
         while view:
             began = time.perf_counter()
             count = transfer.line.recv_into(view)
@@ -232,13 +274,15 @@ class FtpConnection(Connection):
             with contextlib.suppress(ftplib.Error):
                 self.ftp.getresp()
             in_step = self.ftp.sendcmd("NOOP").startswith("200")
+        except ftplib.error_perm as error:
+            in_step = meaning_of(error) is Meaning.NOT_KNOWN
         except (ftplib.Error, OSError, EOFError):
             in_step = False
         if not in_step and not self._aborted:
             self.ftp.close()
             self._connect()
 
-    def _content_by(self, command: str, parse: Callable[[bytes], Parsed], budget: Budget) -> FolderContent:
+    def _content_by(self, command: str, parse: Callable[[bytes], Parsed], folder: str, budget: Budget) -> FolderContent:
         self._end_transfer()
         with self.ftp.transfercmd(command) as line:
             parts = []
@@ -258,7 +302,29 @@ class FtpConnection(Connection):
             missing.append((GapKind.LIMITED, f"the server answers: {printable(reply)}"))
         if found.unknown:
             missing.append((GapKind.UNKNOWN, found.why))
-        return FolderContent(entries=found.entries, missing=tuple(missing))
+        sure = [entry for unsure in found.unsure if (entry := self._asked(folder, unsure, budget)) is not None]
+        if len(sure) < len(found.unsure):
+            missing.append((GapKind.UNKNOWN, "the server does not say how long a file in it is"))
+        return FolderContent(entries=[*found.entries, *sure], missing=tuple(missing))
+
+    def _asked(self, folder: str, unsure: Unsure, budget: Budget) -> Entry | None:
+        """Asks for what a listing did not say of a file; None if the server does not say it of a file that may be a backup.
+
+        What cannot be a backup is not asked for: two round trips for every file would be slow.
+        """
+        budget.spend()
+        path = f"{folder}/{unsure.name}" if folder else unsure.name
+        size, mtime = unsure.size, unsure.mtime
+        try:
+            size = self._size_of(path) if size is None else size
+        except ftplib.error_perm as error:
+            if meaning_of(error) not in (Meaning.ABSENT, Meaning.DENIED):
+                raise
+        if size is None:
+            return None
+        if mtime is None:
+            mtime = self._time_of(path) if may_be_backups(folder, unsure.name) else 0.0
+        return Entry(name=unsure.name, folder=False, stat=FileStat(size=size, mtime=mtime))
 
     def _wire(self, path: str) -> str:
         """Returns a path as ftplib takes it; raises `ArchiveAbsent` for one that FTP cannot name."""
@@ -272,55 +338,13 @@ class FtpConnection(Connection):
         """Raises each error of ftplib and the sockets as one of ours. Only an absent file leaves both sides in step."""
         try:
             yield
-        except ftplib.error_perm as error:
-            raise self._refused(str(error), path, writing) from error
+        except (ftplib.error_perm, ftplib.error_temp) as error:
+            reply = str(error)
+            self.usable = self.usable and meaning_of(reply) in (Meaning.ABSENT, Meaning.DENIED)
+            raise refusal(self.where(path), reply, writing=writing) from error
         except (ftplib.Error, OSError, EOFError, NotAListing) as error:
             self.usable = False
             raise self.broken(self.where(path), error, "TLS: " if isinstance(error, ssl.SSLError) else "") from error
         except PhdError as error:
             self.usable = self.usable and isinstance(error, ArchiveAbsent)
             raise
-
-    def _refused(self, reply: str, path: str, writing: bool) -> PhdError:
-        text = f"{self.where(path)}: the server answers: {printable(reply)}"
-        if reply[:3] == "550" and not writing:
-            return ArchiveAbsent(
-                text, remedy="See what there is with 'phd backups'. A server gives the same answer where this user may not read."
-            )
-        self.usable = False
-        return TargetRefused(text, remedy="Check what this user may do on the server.")
-
-
-class FtpUpload:
-    """An `Upload` by STOR."""
-
-    def __init__(self, connection: FtpConnection, path: str, line: socket.socket) -> None:
-        self._connection, self._path, self._line = connection, path, line
-        self._size = 0
-
-    def write(self, data: Buffer | memoryview) -> None:
-        """Sends."""
-        view, connection = memoryview(data), self._connection
-        with connection.as_our_errors(self._path, writing=True):
-            for at in range(0, len(view), _PIECE):
-                piece = view[at : at + _PIECE]
-                began = time.perf_counter()
-                self._line.sendall(piece)
-                connection.pace.moved(len(piece), time.perf_counter() - began)
-        self._size += len(view)
-
-    def finish(self) -> None:
-        """Waits for the server's reply, and checks the size: FTP knows no fsync."""
-        connection = self._connection
-        with connection.as_our_errors(self._path, writing=True):
-            if isinstance(self._line, ssl.SSLSocket):
-                with contextlib.suppress(OSError):  # some servers want a TLS goodbye, others have closed by then
-                    self._line.unwrap()
-            self._line.close()
-            connection.ftp.voidresp()
-        connection.check_arrived(self._path, connection.stat(self._path).size, self._size)
-
-    def abandon(self) -> None:
-        """Cuts the transfer; the connection is not used again."""
-        self._line.close()
-        self._connection.usable = False

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from restore_core.naming import printable
 from restore_core.targets.base import FileStat
@@ -39,12 +39,6 @@ _DOS = re.compile(
 )
 _MONTHS = {name: n for n, name in enumerate(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
 _TIME = re.compile(r"(\d{14})(?:\.\d+)?\Z")
-_NOT_ALL = re.compile(
-    r"truncat|incomplete|not (?:all|complete)|cut (?:off|short)|fail(?:ed|ure) to|denied|too many|limited to \d|aborted"
-    r"|partial(?:ly)? list|only the first|left out|omitted",
-    re.IGNORECASE,
-)
-"""What servers say after a code for success when names were left out, or the folder could not be read at all."""
 
 
 class NotAListing(ValueError):
@@ -56,11 +50,21 @@ class NotAListing(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unsure:
+    """A file of which a listing does not say the size or the time: RFC 3659 requires neither."""
+
+    name: str
+    size: int | None
+    mtime: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Parsed:
-    """The entries of a listing, and the lines that were not understood."""
+    """The entries of a listing, the files of which it says too little, and the lines that were not understood."""
 
     entries: list[Entry]
     unknown: list[bytes]
+    unsure: list[Unsure] = field(default_factory=list)
 
     @property
     def why(self) -> str:
@@ -81,11 +85,6 @@ def read_list(data: bytes, now: dt.datetime) -> Parsed:
     return _parse(data, lambda line: _list_line(line, now))
 
 
-def not_all_by(reply: str) -> bool:
-    """Whether a reply whose code means success says that names were left out of the listing."""
-    return _NOT_ALL.search(reply) is not None
-
-
 def parse_mdtm(text: str) -> float:
     """Reads `YYYYMMDDHHMMSS[.sss]` in UTC, as MDTM and MLSD write it; `ValueError` for anything else."""
     match = _TIME.match(text)
@@ -94,7 +93,7 @@ def parse_mdtm(text: str) -> float:
     return dt.datetime.strptime(match[1] + "+0000", "%Y%m%d%H%M%S%z").timestamp()
 
 
-def _parse(data: bytes, parse_line: Callable[[bytes], Entry | bool]) -> Parsed:
+def _parse(data: bytes, parse_line: Callable[[bytes], Entry | Unsure | bool]) -> Parsed:
     if data and not data.endswith(b"\n"):
         raise NotAListing("it ends in the middle of a line", ended=False)
     lines = [line for line in _lines(data, parse_line) if line and not _is_total(line)]
@@ -103,11 +102,12 @@ def _parse(data: bytes, parse_line: Callable[[bytes], Entry | bool]) -> Parsed:
         raise NotAListing(f"no line of it is understood: {printable(lines[0][:120])}", ended=True)
     return Parsed(
         entries=[entry for entry in parsed if isinstance(entry, Entry)],
+        unsure=[entry for entry in parsed if isinstance(entry, Unsure)],
         unknown=[line for line, found in zip(lines, parsed, strict=True) if not found],
     )
 
 
-def _lines(data: bytes, parse_line: Callable[[bytes], Entry | bool]) -> list[bytes]:
+def _lines(data: bytes, parse_line: Callable[[bytes], Entry | Unsure | bool]) -> list[bytes]:
     """Splits a listing into lines. On some servers the first line has another end than the rest; a name may hold a line break."""
     if b"\r\n" not in data:
         return data.split(b"\n")
@@ -126,7 +126,7 @@ def _is_total(line: bytes) -> bool:
     return line.lower().startswith(b"total ")
 
 
-def _mlsd_line(line: bytes) -> Entry | bool:
+def _mlsd_line(line: bytes) -> Entry | Unsure | bool:
     """Returns an entry; True for a line that is understood and has no entry; False for any other line."""
     head, space, name = line.partition(b" ")
     facts = {key.lower(): value for key, _, value in (fact.partition(b"=") for fact in head.split(b";") if fact)}
@@ -136,15 +136,18 @@ def _mlsd_line(line: bytes) -> Entry | bool:
     if kind not in (b"file", b"dir"):
         link = kind.startswith((b"os.unix=slink", b"os.unix=symlink"))
         return _entry(name, folder=False, size=0, mtime=0.0, link=True) if link else True
-    folder = kind == b"dir"
+    if kind == b"dir":  # its time is not used
+        time = facts.get(b"modify", b"").decode("ascii", "replace")
+        return _entry(name, folder=True, size=0, mtime=parse_mdtm(time) if _TIME.match(time) else 0.0)
     try:
-        size = 0 if folder else int(facts[b"size"])
-        mtime = parse_mdtm(facts[b"modify"].decode("ascii", "replace"))
-    except (ValueError, KeyError):
-        if not folder:
-            return False
-        size, mtime = 0, 0.0  # not used for a folder
-    return _entry(name, folder=folder, size=size, mtime=mtime)
+        size = int(facts[b"size"]) if b"size" in facts else None
+        mtime = parse_mdtm(facts[b"modify"].decode("ascii", "replace")) if b"modify" in facts else None
+    except ValueError:
+        return False
+    found = _entry(name, folder=False, size=size or 0, mtime=mtime or 0.0)
+    if isinstance(found, Entry) and (size is None or mtime is None):
+        return Unsure(name=found.name, size=size, mtime=mtime)
+    return found
 
 
 def _list_line(line: bytes, now: dt.datetime) -> Entry | bool:

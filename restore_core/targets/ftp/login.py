@@ -13,6 +13,8 @@ from typing import Any
 from restore_core.errors import ConfigurationError, PhdError, TargetNotTrusted, TargetRefused, TargetUnavailable
 from restore_core.naming import printable
 from restore_core.targets.base import Address, ServerLimits, TargetSpec
+from restore_core.targets.ftp.refusal import too_many
+from restore_core.targets.ftp.replies import Meaning, meaning_of
 from restore_core.targets.remote.connection import no_server, server_name
 from restore_core.targets.remote.secret import read_password
 from restore_core.targets.remote.trust import ServerIdentity, read_trusted
@@ -20,6 +22,12 @@ from restore_core.targets.remote.trust import ServerIdentity, read_trusted
 _ANONYMOUS = "anonymous"
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\s*", re.DOTALL)
 _SHOWN = 3
+_TLS_RECORDS = (b"\x15", b"\x16")
+_GREETING = 4.0
+"""Seconds after which a server that says nothing is asked in TLS: it may wait for us, as we wait for it."""
+_IMPLICIT_PORT = 990
+_speak_tls_at_once: set[tuple[str, int]] = set()
+"""Servers that were found to be so, that the wait is not repeated for each connection."""
 
 
 class FtpTls(ftplib.FTP_TLS):
@@ -35,6 +43,15 @@ class FtpTls(ftplib.FTP_TLS):
             line.close()
             raise
 
+    def connect_at_once(self, host: str, port: int, timeout: float) -> None:
+        """Connects to a server that speaks TLS from the first byte on (implicit), and waits for its greeting."""
+        self.host, self.port, self.timeout = host, port, timeout
+        line = socket.create_connection((host, port), timeout)
+        self.af = line.family
+        self.sock = self.context.wrap_socket(line, server_hostname=host)
+        self.file = self.sock.makefile("r", encoding=self.encoding)
+        self.welcome = self.getresp()
+
 
 def log_in(spec: TargetSpec, address: Address, limits: ServerLimits) -> ftplib.FTP:
     """Returns a session that is logged in; the caller sets its mode. Raises the errors of `Target`."""
@@ -42,9 +59,9 @@ def log_in(spec: TargetSpec, address: Address, limits: ServerLimits) -> ftplib.F
     ftp = _session(spec, address)
     where = server_name(spec, address)
     try:
-        ftp.connect(address.host, address.port, timeout=limits.connect)
+        _connect(ftp, address, limits, where)
         _keep_alive(ftp, limits)
-        if isinstance(ftp, ftplib.FTP_TLS):
+        if isinstance(ftp, ftplib.FTP_TLS) and not isinstance(ftp.sock, ssl.SSLSocket):
             ftp.auth()
         _authenticate(ftp, spec, address.user or _ANONYMOUS, password, where)
         if isinstance(ftp, ftplib.FTP_TLS):
@@ -97,9 +114,10 @@ def _certificate(address: Address, limits: ServerLimits) -> bytes | None:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # only to show its fingerprint to a person
     try:
-        with ftplib.FTP_TLS(context=context, encoding="latin-1") as ftp:  # noqa: S321 - asks for a certificate, tells nothing
-            ftp.connect(address.host, address.port, timeout=limits.connect)
-            ftp.auth()
+        with FtpTls(context=context, encoding="latin-1") as ftp:
+            _connect(ftp, address, limits, "")
+            if not isinstance(ftp.sock, ssl.SSLSocket):
+                ftp.auth()
             line = ftp.sock
             return line.getpeercert(binary_form=True) if isinstance(line, ssl.SSLSocket) else None
     except (ftplib.Error, OSError, EOFError):
@@ -108,6 +126,56 @@ def _certificate(address: Address, limits: ServerLimits) -> bytes | None:
 
 def _fingerprint(der: bytes) -> str:
     return "SHA256 " + hashlib.sha256(der).digest().hex(":").upper()
+
+
+def _connect(ftp: ftplib.FTP, address: Address, limits: ServerLimits, where: str) -> None:
+    """Connects and reads the greeting. A server that says nothing may speak TLS at once (implicit FTPS): then so do we."""
+    host, port = address.host, address.port
+    if not isinstance(ftp, FtpTls) or (port != _IMPLICIT_PORT and (host, port) not in _speak_tls_at_once):
+        try:
+            ftp.connect(host, port, timeout=min(_GREETING, limits.connect))
+        except TimeoutError:
+            ftp.close()
+        except ftplib.error_proto as error:
+            raise _another(where, str(error)) from error
+        else:
+            return
+        found = _answer_to_tls(address, limits)
+        if found.startswith((b"SSH-", b"HTTP")):  # ftplib takes "SSH-" for the first of several lines, and waits for the last
+            raise _another(where, found.decode("latin-1"))
+        if found[:1] not in _TLS_RECORDS:
+            ftp.connect(host, port, timeout=limits.connect)
+            return
+        if not isinstance(ftp, FtpTls):
+            raise TargetRefused(
+                f"{where}: says nothing, and speaks TLS at once (implicit FTPS)", remedy="Write ftps:// in the URL of this target."
+            )
+        _speak_tls_at_once.add((host, port))
+    ftp.connect_at_once(host, port, limits.connect)
+
+
+def _answer_to_tls(address: Address, limits: ServerLimits) -> bytes:
+    """Returns the first bytes that a server answers to a greeting in TLS."""
+    outgoing = ssl.MemoryBIO()
+    hello = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=address.host)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        hello.do_handshake()
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection((address.host, address.port), min(_GREETING, limits.connect)) as line,
+    ):
+        line.sendall(outgoing.read())
+        return line.recv(16)
+    return b""
+
+
+def _another(where: str, said: str) -> PhdError:
+    """Returns the error for a server that speaks something else."""
+    for begin, what, scheme in (("SSH-", "an SSH server", "sftp"), ("HTTP", "a web server", "")):
+        if said.startswith(begin):
+            remedy = f"Write {scheme}:// in the URL of this target." if scheme else "Name the port of its FTP server in the URL."
+            return TargetRefused(f"{where}: is {what}, not an FTP server: {printable(said)}", remedy=remedy)
+    return no_server(where, printable(said), "FTP")
 
 
 def _session(spec: TargetSpec, address: Address) -> ftplib.FTP:
@@ -131,12 +199,17 @@ def _authenticate(ftp: ftplib.FTP, spec: TargetSpec, user: str, password: str, w
     try:
         ftp.login(user, password or ("phd@" if user == _ANONYMOUS else ""))
     except ftplib.error_perm as error:
+        meaning = meaning_of(error)
+        if meaning is Meaning.BUSY:
+            raise too_many(where, str(error)) from None
         reply = printable(str(error))
         if password:  # a server may repeat it
             reply = reply.replace(password, "...").replace(printable(password), "...")
         raise TargetRefused(
             f"{where}: refuses the login of {printable(user)}: {reply}",
-            remedy=f"Check the user in targets.{spec.name}.url and the password in password_file; it is not tried again by itself.",
+            remedy=f"Write ftps:// in targets.{spec.name}.url: this server wants TLS."
+            if meaning is Meaning.NEEDS_TLS
+            else f"Check the user in targets.{spec.name}.url and the password in password_file; it is not tried again by itself.",
         ) from None
     if ftp.sock is not None:
         ftp.sock.settimeout(ftp.timeout)
@@ -153,6 +226,8 @@ def _not_trusted(spec: TargetSpec, address: Address, limits: ServerLimits, error
 
 
 def _unavailable(where: str, error: Exception, limits: ServerLimits) -> PhdError:
+    if isinstance(error, ftplib.Error) and meaning_of(error) is Meaning.BUSY:
+        return too_many(where, str(error))
     if isinstance(error, ftplib.error_perm):
         return TargetRefused(
             f"{where}: {printable(str(error))}", remedy="Does this server speak FTP, and TLS where the URL says ftps?"

@@ -36,6 +36,12 @@ class CutShort(TryAgainLater):
         self.position = position
 
 
+class TooManyConnections(TargetUnavailable):
+    """The server lets in no more connections now: others have to end first."""
+
+    counts_as_try = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One name in a folder. A link is not followed; what is neither file, folder nor link has no entry."""
@@ -163,6 +169,9 @@ class Connection(ABC):
     It is `usable` while both sides are in step. If they are not, it must be closed.
     """
 
+    shared_between_ranges: bool = False
+    """Whether others may use it between two ranges of a stream, so that one connection is enough for all streams."""
+
     def __init__(self, spec: TargetSpec, address: Address) -> None:
         self._spec, self._address = spec, address
         self.usable = True
@@ -211,6 +220,10 @@ class Connection(ABC):
     def capabilities(self) -> Capabilities:
         """Returns what the server is known to do; nothing is written to find out."""
         return Capabilities()
+
+    @abstractmethod
+    def remove_folder(self, path: str) -> None:
+        """Removes a folder in which nothing is; an error, or nothing, if there is something in it."""
 
     @abstractmethod
     def abort(self) -> None:

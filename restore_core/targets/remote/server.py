@@ -22,7 +22,8 @@ from typing import TypeAlias, TypeVar
 from restore_core.errors import PhdError, Stopped, TargetUnavailable
 from restore_core.targets.base import Buffer, FileStat, Range, ServerLimits, Stop
 from restore_core.targets.capabilities import Capabilities
-from restore_core.targets.remote.connection import Budget, Connection, FolderContent, Upload
+from restore_core.targets.remote.connection import Budget, Connection, FolderContent, TooManyConnections, Upload
+from restore_core.targets.remote.plan import Plan
 
 _Result = TypeVar("_Result")
 _Folder: TypeAlias = tuple[str, FolderContent]
@@ -71,21 +72,30 @@ def first_interruptibly(items: Generator[_Result], stop: Stop | None) -> Generat
 
 
 class Pool:
-    """Lends connections to any number of threads. `disconnect` ends what all connections have in common."""
+    """Lends connections to any number of threads. `disconnect` ends what all connections have in common.
+
+    Where the server lets in no more, an idle connection is lent that a stream has left between two ranges.
+    """
 
     def __init__(self, name: str, connect: Callable[[], Connection], disconnect: Callable[[], None] = lambda: None) -> None:
         self._name, self._connect, self._disconnect = name, connect, disconnect
         self._lock = threading.Lock()
         self._idle: list[Connection] = []
         self._lent: dict[Connection, Event | None] = {}
+        self._streams: dict[Connection, object] = {}
         self._closed = False
 
     @contextlib.contextmanager
-    def lend(self, path: str | None = None, over: Event | None = None) -> Iterator[Connection]:
-        """Lends a connection, best one on which the file `path` is open. It is cut once `over` is set and `interrupt` is called."""
-        connection = self._take_idle(path) or self._connect()
+    def lend(self, path: str | None = None, over: Event | None = None, stream: object | None = None) -> Iterator[Connection]:
+        """Lends a connection, best the one that `stream` had last, or one on which the file `path` is open.
+
+        It is cut once `over` is set and `interrupt` is called. It is kept for `stream` until `end_stream`.
+        """
+        connection = self._take_idle(path, stream) or self._connect_or_share()
         with self._lock:
             self._lent[connection] = over
+            if stream is not None:
+                self._streams[connection] = stream
             if self._closed or (over is not None and over.is_set()):
                 connection.abort()
         try:
@@ -96,8 +106,15 @@ class Pool:
                 keep = connection.usable and not self._closed
                 if keep:
                     self._idle.append(connection)
+                else:
+                    self._streams.pop(connection, None)
             if not keep:
                 connection.close()
+
+    def end_stream(self, stream: object) -> None:
+        """Lets others have the connection that was kept for a stream."""
+        with self._lock:
+            self._streams = {connection: kept for connection, kept in self._streams.items() if kept is not stream}
 
     def interrupt(self, over: Event) -> None:
         """Cuts the connections that were lent with this event."""
@@ -117,14 +134,25 @@ class Pool:
             connection.close()
         self._disconnect()
 
-    def _take_idle(self, path: str | None) -> Connection | None:
+    def _connect_or_share(self) -> Connection:
+        try:
+            return self._connect()
+        except TooManyConnections:
+            with self._lock:
+                if not self._idle:
+                    raise
+                return self._idle.pop(0)
+
+    def _take_idle(self, path: str | None, stream: object | None) -> Connection | None:
         """Takes the connection that has this file open, else the one used last: its server is the least likely to have ended it."""
         with self._lock:
             if self._closed:
                 raise TargetUnavailable(f"target {self._name}: was closed")
-            if not self._idle:
+            mine = [c for c in self._idle if stream is not None and self._streams.get(c) is stream]
+            free = mine or [c for c in self._idle if c not in self._streams]
+            if not free:
                 return None
-            best = next((c for c in self._idle if path is not None and c.holds == path), self._idle[-1])
+            best = next((c for c in free if path is not None and c.holds == path), free[-1])
             self._idle.remove(best)
             return best
 
@@ -174,7 +202,7 @@ class Server:
 
         After `ServerLimits.progress` bytes, all tries may be used again.
         """
-        plan = _Plan(wanted)
+        plan = Plan(wanted)
         failures = moved = 0
         while True:
             try:
@@ -194,8 +222,9 @@ class Server:
 
     @contextlib.contextmanager
     def upload(self, path: str) -> Iterator[Upload]:
-        """Lends a connection for a new file; not repeated. On an error the upload is abandoned."""
-        with self._pool.lend() as connection:
+        """Lends a connection for a new file; not repeated once it has begun. On an error the upload is abandoned."""
+        with contextlib.ExitStack() as stack:
+            connection = self._lent_in_time(stack)
             upload = connection.upload(path)
             try:
                 yield upload
@@ -216,6 +245,10 @@ class Server:
         with self._pool.lend() as connection:
             connection.give_name(path, to)
 
+    def remove_folder(self, path: str) -> None:
+        """Removes a folder in which nothing is; repeated."""
+        self._repeat(lambda connection: connection.remove_folder(path))
+
     def remove(self, path: str) -> None:
         """Deletes a file; repeated."""
         self._repeat(lambda connection: connection.remove(path))
@@ -231,11 +264,37 @@ class Server:
 
     def _walk_once(self, folders: tuple[str, ...], budget: Budget) -> Iterator[_Folder]:
         with self._pool.lend() as connection:
-            yield from connection.walk(folders, budget)
+            if not _is_shared(connection):
+                yield from connection.walk(folders, budget)
+                return
+        for folder in folders:
+            with self._pool.lend() as connection:
+                found = list(connection.walk((folder,), budget))
+            yield from found
+
+    def _lent_in_time(self, stack: contextlib.ExitStack) -> Connection:
+        """Lends a connection; waits, as between two tries, while the server lets in no more."""
+        failures = 0
+        while True:
+            try:
+                return stack.enter_context(self._pool.lend())
+            except TooManyConnections as error:
+                failures += 1
+                self._pause_or_raise(error, failures)
 
     def _ranges_once(self, path: str, stat: FileStat, wanted: Iterator[Range], over: Event) -> Generator[Buffer]:
         with self._pool.lend(path, over) as connection:
-            yield from connection.ranges(path, stat, wanted)
+            if not _is_shared(connection):
+                yield from connection.ranges(path, stat, wanted)
+                return
+        stream = object()
+        try:
+            for each in wanted:
+                with self._pool.lend(path, over, stream) as connection:
+                    (data,) = connection.ranges(path, stat, iter((each,)))
+                yield data
+        finally:
+            self._pool.end_stream(stream)
 
     def _repeat(self, work: Callable[[Connection], _Result]) -> _Result:
         def once() -> _Result:
@@ -258,32 +317,8 @@ class Server:
         run_interruptibly(lambda: self._sleep(pause), self._stop)
 
 
-class _Plan:
-    """The ranges that were asked for and not yet delivered, and those still to come."""
-
-    def __init__(self, wanted: Iterator[Range]) -> None:
-        self._wanted = wanted
-        self._asked: deque[Range] = deque()
-        self.failed: BaseException | None = None
-        """An error of the iterator itself. It is not the server's, and a second try would find the iterator at its end."""
-
-    def rest(self) -> Iterator[Range]:
-        """Yields the ranges from the first that was not delivered."""
-        yield from tuple(self._asked)
-        while True:
-            try:
-                following = next(self._wanted)
-            except StopIteration:
-                return
-            except BaseException as error:
-                self.failed = error
-                raise
-            self._asked.append(following)
-            yield following
-
-    def delivered(self) -> None:
-        """Drops the first range: it arrived."""
-        self._asked.popleft()
+def _is_shared(connection: Connection) -> bool:
+    return getattr(connection, "shared_between_ranges", False)
 
 
 def _some(listed: Iterator[_Folder]) -> tuple[list[_Folder], PhdError | None]:

@@ -137,14 +137,15 @@ class RemoteTarget:
         """Begins a new archive; makes missing folders, but never the target's own folder."""
         ref = ArchiveRef(target=self.spec.name, path=path)
         *folders, name = safe_parts(path, ref)
-        self._top()
+        there = {entry.name for entry in self._top().entries}
         for count in range(1, len(folders) + 1):
             self._server.make_folder("/".join(folders[:count]))
+        made = folders[0] if len(folders) == 1 and folders[0] not in there else None
         part = "/".join((*folders, f".phd-{secrets.token_hex(8)}{NEW_FILE_SUFFIX}"))
         known = parse_archive(name)
         if known is not None and known.type is ArchiveType.FULL:
-            return SentFile(self._server, ref, part)
-        return StagedFile(self._server, ref, part, folder=self.spec.staging_dir, tries=self._limits.tries)
+            return SentFile(self._server, ref, part, made)
+        return StagedFile(self._server, ref, part, made, folder=self.spec.staging_dir, tries=self._limits.tries)
 
     def capabilities(self) -> Capabilities:
         """Returns what the server is known to do."""
@@ -166,10 +167,13 @@ class RemoteTarget:
 
 
 class _ServerFile:
-    """A new file on a server. It has a temporary name, `part`, while it is written, then its own."""
+    """A new file on a server. It has a temporary name, `part`, while it is written, then its own.
 
-    def __init__(self, server: Server, ref: ArchiveRef, part: str) -> None:
-        self._server, self._ref, self._part = server, ref, part
+    `made` is the folder that was made for it: it goes again if nothing comes into it.
+    """
+
+    def __init__(self, server: Server, ref: ArchiveRef, part: str, made: str | None = None) -> None:
+        self._server, self._ref, self._part, self._made = server, ref, part, made
 
     def _give_name(self) -> None:
         """Gives it its own name, or deletes it; `FileExistsError` if the name is taken."""
@@ -178,6 +182,14 @@ class _ServerFile:
         except BaseException:
             self._delete_part()
             raise
+        self._made = None
+
+    def _remove_made(self) -> None:
+        """Removes the folder that was made for this file, if it is empty."""
+        made, self._made = self._made, None
+        if made is not None:
+            with contextlib.suppress(PhdError):
+                self._server.remove_folder(made)
 
     def _delete_part(self) -> None:
         """Deletes what was written, if the server can still be reached."""
@@ -186,17 +198,23 @@ class _ServerFile:
 
 
 class SentFile(_ServerFile):
-    """A `NewFile` that is sent as it is written."""
+    """A `NewFile` that is sent as it is written, from its first byte on: until then it holds no connection."""
 
-    def __init__(self, server: Server, ref: ArchiveRef, part: str) -> None:
-        super().__init__(server, ref, part)
+    def __init__(self, server: Server, ref: ArchiveRef, part: str, made: str | None = None) -> None:
+        super().__init__(server, ref, part, made)
         self._lent = contextlib.ExitStack()
-        self._upload: Upload | None = self._lent.enter_context(server.upload(part))
+        self._upload: Upload | None = None
+        self._over = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Appends."""
-        if self._upload is not None:
-            self._upload.write(data)
+        if not self._over:
+            self._begun().write(data)
+
+    def _begun(self) -> Upload:
+        if self._upload is None:
+            self._upload = self._lent.enter_context(self._server.upload(self._part))
+        return self._upload
 
     def write_at(self, data: bytes, offset: int) -> None:
         """Raises: a server takes bytes in order."""
@@ -204,31 +222,33 @@ class SentFile(_ServerFile):
 
     def publish(self) -> None:
         """Completes the file, then gives it its name."""
-        if self._upload is None:
+        if self._over:
             return
         try:
-            self._upload.finish()
+            self._begun().finish()
         except BaseException:
             self.discard()
             raise
-        self._upload = None
+        self._upload, self._over = None, True
         self._lent.close()
         self._give_name()
 
     def discard(self) -> None:
         """Deletes what was sent."""
+        self._over = True
         if self._upload is not None:
             self._upload.abandon()
             self._upload = None
             self._lent.close()
             self._delete_part()
+        self._remove_made()
 
 
 class StagedFile(_ServerFile):
     """A `NewFile` that is finished on this machine, in `folder`, and then sent. Sending it is tried `tries` times."""
 
-    def __init__(self, server: Server, ref: ArchiveRef, part: str, *, folder: str, tries: int) -> None:
-        super().__init__(server, ref, part)
+    def __init__(self, server: Server, ref: ArchiveRef, part: str, made: str | None = None, *, folder: str, tries: int) -> None:
+        super().__init__(server, ref, part, made)
         self._folder, self._tries = folder, tries
         try:
             self._file: IO[bytes] | None = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by discard
@@ -265,6 +285,7 @@ class StagedFile(_ServerFile):
         if self._file is not None:
             self._file.close()
             self._file = None
+        self._remove_made()
 
     def _send(self, file: IO[bytes]) -> None:
         for left in reversed(range(self._tries)):

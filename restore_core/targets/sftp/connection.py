@@ -163,6 +163,11 @@ class SftpConnection(Connection):
         with contextlib.suppress(ArchiveAbsent), self.as_our_errors(path):
             self.wire.done(self.wire.ask(Ask.REMOVE, string(self._path(path))))
 
+    def remove_folder(self, path: str) -> None:
+        """Removes an empty folder by RMDIR, which fails if there is something in it."""
+        with self.as_our_errors(path, writing=True):
+            self.wire.done(self.wire.ask(Ask.RMDIR, string(self._path(path))))
+
     def abort(self) -> None:
         """Closes the channel; a thread that waits on it gets an error."""
         self.usable, self._aborted = False, True

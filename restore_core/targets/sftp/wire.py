@@ -44,6 +44,7 @@ class Ask(enum.IntEnum):
     OPENDIR = 11
     READDIR = 12
     REMOVE = 13
+    RMDIR = 15
     MKDIR = 14
     RENAME = 18
     EXTENDED = 200

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from restore_core.errors import ListingPartial, TargetUnavailable
-from restore_core.targets.ftp.listing import NotAListing, not_all_by, read_list, read_mlsd
+from restore_core.targets.ftp.listing import Unsure, read_list, read_mlsd
+from restore_core.targets.ftp.replies import not_all_by
 from restore_core.targets.gaps import Gap, GapKind
 from restore_core.targets.kinds import make_target
 from tests import servers
@@ -182,11 +183,18 @@ def test_facts_that_may_be_missing(line: bytes, size: int) -> None:
     assert ([entry.stat.size for entry in parsed.entries], parsed.unknown) == ([size], [])
 
 
-@pytest.mark.parametrize("line", [b"type=file;size=5; F", b"type=file;modify=20261122030000; F"])
-def test_facts_that_may_not(line: bytes) -> None:
-    """A file without a size was one of 0 bytes."""
-    with pytest.raises(NotAListing):
-        read_mlsd(line + b"\r\n")
+@pytest.mark.parametrize(
+    ("line", "size", "mtime"),
+    [
+        (b"type=file;size=5; F", 5, None),
+        (b"type=file;modify=20260301030000; F", None, 1772334000.0),
+        (b"type=file; F", None, None),
+    ],
+)
+def test_a_size_or_time_that_is_not_told_is_not_known_and_never_0(line: bytes, size: int | None, mtime: float | None) -> None:
+    """RFC 3659 requires neither. A file without a size was one of 0 bytes, later an unknown line."""
+    parsed = read_mlsd(line + b"\r\n")
+    assert (parsed.entries, parsed.unsure, parsed.unknown) == ([], [Unsure(name="F", size=size, mtime=mtime)], [])
 
 
 @pytest.mark.parametrize(

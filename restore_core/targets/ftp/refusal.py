@@ -1,0 +1,37 @@
+"""The error for each thing that an FTP server refuses, by what its reply means."""
+
+from __future__ import annotations
+
+from restore_core.errors import ArchiveAbsent, PhdError, TargetFull, TargetRefused, TargetUnavailable
+from restore_core.naming import printable
+from restore_core.targets.ftp.replies import Meaning, meaning_of
+from restore_core.targets.remote.connection import TooManyConnections
+
+SEE_WHAT_THERE_IS = "See what there is with 'phd backups'."
+
+
+def refusal(where: str, reply: str, *, writing: bool) -> PhdError:
+    """Returns the error for a reply about the file or folder `where`."""
+    meaning, said = meaning_of(reply), f"the server answers: {printable(reply)}"
+    text = f"{where}: {said}"
+    match meaning:
+        case Meaning.FULL:
+            return TargetFull(where=where, why=said)
+        case Meaning.BUSY:
+            return too_many(where, reply)
+        case Meaning.ABSENT if not writing:
+            return ArchiveAbsent(
+                text,
+                remedy="See what there is with 'phd backups'. A server gives the same answer where this user may not read.",
+            )
+        case Meaning.TEMPORARY:
+            return TargetUnavailable(text, remedy="This may be temporary; look at the server if it happens again.")
+    return TargetRefused(text, remedy="Check what this user may do on the server.")
+
+
+def too_many(where: str, reply: str) -> TooManyConnections:
+    """Returns the error for a server that lets in no more connections now."""
+    return TooManyConnections(
+        f"{where}: the server's limit of connections is reached: {printable(reply)}",
+        remedy="It is tried again later. Raise that limit on the server, or let fewer jobs and programs use it at a time.",
+    )

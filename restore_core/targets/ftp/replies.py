@@ -1,0 +1,118 @@
+"""What FTP servers say, and what they mean by it: one table of codes and words. Pure: a reply in, a meaning out.
+
+The code alone does not tell: 530 is a wrong password and "too many users", 550 is "no such file", "denied" and "disk full", and
+226 ends a listing of which names were left out. All code that looks at a reply asks here.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+
+
+class Meaning(enum.Enum):
+    """What a reply means to us."""
+
+    DONE = enum.auto()
+    BUSY = enum.auto()
+    """Too many connections or users: later there is room for one more."""
+    LOGIN = enum.auto()
+    """Wrong user or password, not logged in, or locked out: trying again makes it worse."""
+    NEEDS_TLS = enum.auto()
+    FULL = enum.auto()
+    """No room, or the quota is used up."""
+    DENIED = enum.auto()
+    ABSENT = enum.auto()
+    NOT_KNOWN = enum.auto()
+    """The server does not know this command, or not with these words."""
+    TEMPORARY = enum.auto()
+    REFUSED = enum.auto()
+
+
+def _words(text: str) -> re.Pattern[str]:
+    return re.compile(text, re.IGNORECASE | re.DOTALL)
+
+
+_FULL = _words(
+    r"no (?:more |free )*(?:disk |storage )?space|(?:disk|storage|volume|device|file ?system|partition) (?:is |was "
+    r"|has become )*full"
+    r"|quota (?:was |is |has been |would be |limit )*(?:exceeded|reached|used up|full)|(?:exceed\w*|over|out of"
+    r"|beyond) .{0,40}quota"
+    r"|(?:not enough|insufficient|out of|lack of|low on) (?:free |available |disk |storage |system )*(?:space|storage)"
+    r"|exceed\w* .{0,40}(?:storage|allocation|space)|space (?:exceeded|exhausted)|ENOSPC|EDQUOT"
+)
+_BUSY = _words(
+    r"too many (?:\w+ ){0,3}?(?:connections?|connected|users?|clients?|logins?|logged|sessions?|processes|guests?)"
+    r"|too many connection attempts"
+    r"|max(?:imum|\.)? (?:allowed |number of |amount of |of |concurrent |simultaneous |\w+ )*(?:connections?|users?"
+    r"|clients?|sessions?|logins?)"
+    r"|(?:connections?|users?|clients?|sessions?|logins?|usage|access) limits?\b|limit (?:of|on"
+    r"|for) .{0,40}(?:connection|user|client|session)"
+    r"|already (?:logged in|connected)|no more (?:connections|users|clients|sessions)|no (?:connections?"
+    r"|slots?) (?:are )?(?:available|left|free)"
+    r"|server (?:is )?(?:too )?(?:full|busy)|only \d+ (?:\w+ )*(?:connections?|users?|clients?|sessions?)"
+    r"|(?:the maximum\) are)"
+)
+_LOCKED_OUT = _words(
+    r"(?:failed|bad|wrong|invalid|login|password|authentication) (?:login |password )?(?:attempts|tries|logins)|banned"
+    r"|black ?list"
+)
+_NEEDS_TLS = _words(
+    r"(?:must|requires?|required|needs?|only) .{0,60}(?:encrypt|\bTLS|\bSSL|secure|AUTH)|(?:encrypt\w*|TLS"
+    r"|SSL)\b.{0,40}(?:required|mandatory|needed|only)"
+)
+_NOT_KNOWN = _words(
+    r"not (?:been )?(?:implemented|supported|understood|recogni[sz]ed|available in this)|unknown command"
+    r"|unrecogni[sz]ed|unimplemented"
+    r"|unsupported|command (?:is |was )?disabled|not allowed in ASCII"
+)
+_DENIED = _words(
+    r"denied|not permitted|not allowed|forbidden|no permission|no access|(?:insufficient|not enough|missing"
+    r"|lack\w*) (?:\w+ )?(?:rights|privileges?|permissions?)"
+    r"|not have (?:\w+ )*(?:permissions?|access|rights?|privileges?)|not authori[sz]ed|unauthori[sz]ed|read.?only"
+    r"|permissions? error|EACCES|EPERM|EROFS"
+    r"|write.protect\w*"
+)
+_IN_USE = _words(r"in use|locked|try (?:again|later)|temporar\w+|being used|\bbusy\b|input/output error|stale")
+_ABSENT = _words(r"no such|not found|not exist|cannot find|can't find|could not find|unknown file")
+
+_TABLE: tuple[tuple[tuple[str, ...], re.Pattern[str], Meaning], ...] = (
+    (("2",), _FULL, Meaning.FULL),
+    (("2", "3"), _words(""), Meaning.DONE),
+    (("421", "53", "50"), _LOCKED_OUT, Meaning.LOGIN),
+    (("4", "5"), _FULL, Meaning.FULL),
+    (("421", "42", "43", "45", "10", "50", "53", "550"), _BUSY, Meaning.BUSY),
+    (("421", "5"), _NEEDS_TLS, Meaning.NEEDS_TLS),
+    (("5",), _NOT_KNOWN, Meaning.NOT_KNOWN),
+    (("530", "430", "331", "332"), _words(""), Meaning.LOGIN),
+    (("4", "5"), _DENIED, Meaning.DENIED),
+    (("452", "552"), _words(""), Meaning.FULL),
+    (("45", "55"), _ABSENT, Meaning.ABSENT),
+    (("5",), _IN_USE, Meaning.TEMPORARY),
+    (("553", "532"), _words(""), Meaning.DENIED),
+    (("500",), _words(r"OOPS"), Meaning.REFUSED),
+    (("500", "501", "502", "504"), _words(""), Meaning.NOT_KNOWN),
+    (("550",), _words(""), Meaning.ABSENT),
+    (("4",), _words(""), Meaning.TEMPORARY),
+)
+"""Begin of the code, words, meaning: the first row that fits. What fits none is a refusal."""
+
+_NOT_ALL = _words(
+    r"truncat|incomplete|not (?:all|complete)|cut (?:off|short)|fail(?:ed|ure) to|denied|too many|limited to \d|aborted"
+    r"|partial(?:ly)? list|only the first|left out|omitted"
+)
+
+
+def meaning_of(reply: object) -> Meaning:
+    """Returns what a reply means; an error of ftplib may be given, whose text is the reply."""
+    text = str(reply)
+    code = text[:3]
+    for begins, words, meaning in _TABLE:
+        if code.startswith(begins) and words.search(text, 3):
+            return meaning
+    return Meaning.REFUSED
+
+
+def not_all_by(reply: str) -> bool:
+    """Whether a reply whose code means success says that names were left out of the listing, or the folder could not be read."""
+    return _NOT_ALL.search(reply) is not None

@@ -1,0 +1,75 @@
+"""Servers that speak first in another way, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from restore_core.errors import TargetRefused
+from restore_core.targets.base import TargetSpec
+from restore_core.targets.kinds import make_target, server_identity
+from tests import servers
+from tests.restore_core.targets.conftest import QUICK
+from tests.servers import Served
+
+
+@pytest.fixture(scope="module")
+def implicit() -> Iterator[Served]:
+    with tempfile.TemporaryDirectory(prefix="phd-") as folder, servers.pyftpd(Path(folder), tls=True, implicit=True) as served:
+        yield served
+
+
+def test_a_server_that_speaks_tls_at_once_is_served(implicit: Served) -> None:
+    """It was waited for, a minute, while it waited for us."""
+    (implicit.store / "f").mkdir()
+    (implicit.store / "f/x").write_bytes(b"abc")
+    target = make_target(implicit.spec, QUICK)
+    assert [each.path for each in target.listing()] == ["f/x"]
+    with target.open("f/x") as source:
+        assert source.read_at(1, 2) == b"bc"
+    target.close()
+
+
+def test_a_server_that_speaks_tls_at_once_shows_its_certificate(implicit: Served) -> None:
+    assert server_identity(implicit.spec, QUICK).known
+
+
+def test_a_server_that_speaks_tls_at_once_behind_ftp_is_named(implicit: Served) -> None:
+    target = make_target(dataclasses.replace(implicit.spec, url=implicit.spec.url.replace("ftps:", "ftp:")), QUICK)
+    with pytest.raises(TargetRefused, match="TLS at once") as caught:
+        list(target.listing())
+    assert "ftps://" in caught.value.remedy
+    target.close()
+
+
+@pytest.mark.parametrize(
+    ("first", "answer", "named"),
+    [(b"SSH-2.0-OpenSSH_9.2\r\n", b"", "an SSH server"), (b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", "a web server")],
+)
+def test_a_server_of_another_kind_is_named(first: bytes, answer: bytes, named: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as door:
+
+        def serve() -> None:
+            while True:
+                try:
+                    line, _ = door.accept()
+                except OSError:
+                    return
+                with line, contextlib.suppress(OSError):
+                    line.sendall(first)
+                    if line.recv(4096):
+                        line.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        target = make_target(TargetSpec(name="nas", url=f"ftp://127.0.0.1:{door.getsockname()[1]}/"), QUICK)
+        with pytest.raises(TargetRefused, match=named):
+            list(target.listing())
+        target.close()
+        door.shutdown(socket.SHUT_RDWR)
