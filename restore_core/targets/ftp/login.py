@@ -23,14 +23,25 @@ _ANONYMOUS = "anonymous"
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\s*", re.DOTALL)
 _SHOWN = 3
 _TLS_RECORDS = (b"\x15", b"\x16")
-_GREETING = 4.0
-"""Seconds after which a server that says nothing is asked in TLS: it may wait for us, as we wait for it."""
+_ANSWER = 4.0
+"""Seconds in which a server that said nothing answers in TLS."""
 _IMPLICIT_PORT = 990
 _speak_tls_at_once: set[tuple[str, int]] = set()
 """Servers that were found to be so, that the wait is not repeated for each connection."""
 
 
-class FtpTls(ftplib.FTP_TLS):
+class _Greeted(ftplib.FTP):
+    """FTP that does not take "SSH-2.0-..." for the first of several lines, and wait for the last."""
+
+    def getline(self) -> str:
+        """Reads a line."""
+        line = super().getline()
+        if line.startswith(("SSH-", "HTTP/")):
+            raise ftplib.error_proto(line)  # noqa: S321 - only its error
+        return line
+
+
+class FtpTls(_Greeted, ftplib.FTP_TLS):
     """FTP_TLS with data connections that reuse the TLS session of the control connection (CPython issue 63699 asks for it)."""
 
     def ntransfercmd(self, cmd: str, rest: int | str | None = None) -> tuple[socket.socket, int | None]:
@@ -129,41 +140,41 @@ def _fingerprint(der: bytes) -> str:
 
 
 def _connect(ftp: ftplib.FTP, address: Address, limits: ServerLimits, where: str) -> None:
-    """Connects and reads the greeting. A server that says nothing may speak TLS at once (implicit FTPS): then so do we."""
+    """Connects and reads the greeting. Port 990, and a server found to be so, speak TLS at once (implicit FTPS).
+
+    A server that says nothing is asked in TLS, on the same connection: each other one counts where there is a limit.
+    """
     host, port = address.host, address.port
-    if not isinstance(ftp, FtpTls) or (port != _IMPLICIT_PORT and (host, port) not in _speak_tls_at_once):
-        try:
-            ftp.connect(host, port, timeout=min(_GREETING, limits.connect))
-        except TimeoutError:
-            ftp.close()
-        except ftplib.error_proto as error:
-            raise _another(where, str(error)) from error
-        else:
-            return
-        found = _answer_to_tls(address, limits)
-        if found.startswith((b"SSH-", b"HTTP")):  # ftplib takes "SSH-" for the first of several lines, and waits for the last
-            raise _another(where, found.decode("latin-1"))
+    if isinstance(ftp, FtpTls) and (port == _IMPLICIT_PORT or (host, port) in _speak_tls_at_once):
+        ftp.connect_at_once(host, port, limits.connect)
+        return
+    try:
+        ftp.connect(host, port, timeout=limits.connect)
+    except ftplib.error_proto as error:
+        raise _another(where, str(error)) from error
+    except TimeoutError:
+        found = _answer_to_tls(ftp.sock, host) if ftp.sock is not None else b""
+        if found.startswith(b"HTTP"):
+            raise _another(where, found.decode("latin-1")) from None
         if found[:1] not in _TLS_RECORDS:
-            ftp.connect(host, port, timeout=limits.connect)
-            return
+            raise
         if not isinstance(ftp, FtpTls):
             raise TargetRefused(
                 f"{where}: says nothing, and speaks TLS at once (implicit FTPS)", remedy="Write ftps:// in the URL of this target."
-            )
+            ) from None
+        ftp.close()
         _speak_tls_at_once.add((host, port))
-    ftp.connect_at_once(host, port, limits.connect)
+        ftp.connect_at_once(host, port, limits.connect)
 
 
-def _answer_to_tls(address: Address, limits: ServerLimits) -> bytes:
+def _answer_to_tls(line: socket.socket, host: str) -> bytes:
     """Returns the first bytes that a server answers to a greeting in TLS."""
     outgoing = ssl.MemoryBIO()
-    hello = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=address.host)
+    hello = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=host)
     with contextlib.suppress(ssl.SSLWantReadError):
         hello.do_handshake()
-    with (
-        contextlib.suppress(OSError),
-        socket.create_connection((address.host, address.port), min(_GREETING, limits.connect)) as line,
-    ):
+    with contextlib.suppress(OSError):
+        line.settimeout(min(_ANSWER, line.gettimeout() or _ANSWER))
         line.sendall(outgoing.read())
         return line.recv(16)
     return b""
@@ -182,7 +193,7 @@ def _session(spec: TargetSpec, address: Address) -> ftplib.FTP:
     # latin-1 changes no byte, in both directions.
     if address.scheme == "ftps":
         return FtpTls(context=tls_context(spec), encoding="latin-1")
-    return ftplib.FTP(encoding="latin-1")  # noqa: S321 - the URL says ftp; 'phd targets' says that it is clear text
+    return _Greeted(encoding="latin-1")
 
 
 def _keep_alive(ftp: ftplib.FTP, limits: ServerLimits) -> None:
