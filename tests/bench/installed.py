@@ -60,9 +60,9 @@ def install(folder: Path, *targets: str) -> Installed:
 
 
 def empty_target(phd: Installed, target: str) -> None:
-    """Empties a target and the records of it: one that held archives and holds none is refused until a person accepts it."""
+    """Empties a target, and accepts that: one that held archives and holds none is refused until a person says that it is right."""
     empty_folder(phd.target(target))
-    empty_folder(phd.folder / "state")
+    prepare(phd.command("targets", "accept", target, "--yes"))
 
 
 def only_full(target: Path) -> Path:
