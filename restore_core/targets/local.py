@@ -14,12 +14,21 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from restore_core import durable
-from restore_core.errors import ArchiveAbsent, BadArchive, PhdError, TargetFull, TargetUnavailable, TryAgainLater
+from restore_core.capabilities import Capabilities, of_folder, tried
+from restore_core.errors import (
+    ArchiveAbsent,
+    BadArchive,
+    PhdError,
+    TargetFull,
+    TargetRefused,
+    TargetUnavailable,
+    TryAgainLater,
+    remedy_for,
+)
 from restore_core.mounts import unmounted_mount_point
 from restore_core.naming import printable
 from restore_core.targets import base
 from restore_core.targets.base import LOCAL, NEW_FILE_SUFFIX, ArchiveRef, FileStat, ListedFile, TargetSpec
-from restore_core.targets.capabilities import Capabilities, of_folder
 from restore_core.targets.gaps import Gap, GapKind, link_gap, may_be_backups, refuse_partial
 from restore_core.targets.remote.connection import Bandwidth
 
@@ -84,10 +93,14 @@ class LocalNewFile:
         self._folder_fd, self._name, self._ref, self._bandwidth = folder_fd, name, ref, bandwidth
         self._part = name + NEW_FILE_SUFFIX
         try:
+            _refuse_unable(folder_fd, ref)
             self._fd = durable.take_part(self._part, dir_fd=folder_fd)
         except OSError as error:
             os.close(folder_fd)
             raise _write_error(error, ref) from error
+        except PhdError:
+            os.close(folder_fd)
+            raise
         self._position = 0
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -330,6 +343,14 @@ def _read_error(error: OSError, ref: ArchiveRef) -> PhdError:
     return TargetUnavailable(f"{ref}: {error.strerror}", remedy="Check that this user may read the target.")
 
 
+def _refuse_unable(folder_fd: int, ref: ArchiveRef) -> None:
+    """Refuse a folder on whose file system no archive can be made. Raises `TargetRefused`, `OSError`."""
+    can = tried(folder_fd)
+    if can.missing:
+        system = printable(can.file_system)
+        raise TargetRefused(f"{ref}: on its file system ({system}) one cannot {can.missing[0]}", remedy=can.remedy)
+
+
 def _write_error(error: OSError, ref: ArchiveRef) -> PhdError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return TargetFull(where=str(ref), why=error.strerror or str(error))
@@ -337,4 +358,4 @@ def _write_error(error: OSError, ref: ArchiveRef) -> PhdError:
         return TargetFull(where=str(ref), why="the file system there takes no file of this size (vfat: less than 4 GiB)")
     if error.errno == errno.EROFS:
         return TargetUnavailable(f"{ref}: cannot be written: read-only", remedy="Mount the target for writing, or choose another.")
-    return TargetUnavailable(f"{ref}: cannot be written: {error.strerror}", remedy="Check space and rights on the target.")
+    return TargetUnavailable(f"{ref}: cannot be written: {error.strerror}", remedy=remedy_for(error))

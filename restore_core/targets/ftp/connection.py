@@ -20,10 +20,10 @@ import ssl
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 
+from restore_core.capabilities import Capabilities
 from restore_core.errors import ArchiveAbsent, PhdError, TargetUnavailable
 from restore_core.naming import printable
 from restore_core.targets.base import Address, Buffer, FileStat, Range, ServerLimits, TargetSpec
-from restore_core.targets.capabilities import Capabilities
 from restore_core.targets.ftp.listing import NotAListing, Parsed, Unsure, parse_mdtm, read_list, read_mlsd
 from restore_core.targets.ftp.login import log_in
 from restore_core.targets.ftp.refusal import SEE_WHAT_THERE_IS, refusal
