@@ -177,6 +177,10 @@ class Connection(ABC):
         self.usable = True
         self._aborted = False
 
+    def alive(self) -> bool:
+        """Whether it can still be used, as far as is known without asking the server."""
+        return self.usable
+
     @property
     @abstractmethod
     def holds(self) -> str | None:

@@ -80,6 +80,10 @@ class SftpConnection(Connection):
             self._chunk = self._largest_read()
             self._depth = _FAR if time.perf_counter() - began > _FAR_SECONDS else _NEAR
 
+    def alive(self) -> bool:
+        """Whether the SSH connection of all channels is still there, too."""
+        return self.usable and bool(self._transport.is_active())
+
     @property
     def holds(self) -> str | None:
         """The file that is open."""
