@@ -27,7 +27,7 @@ from restore_core.targets.capabilities import Capabilities
 from restore_core.targets.ftp.listing import NotAListing, Parsed, Unsure, parse_mdtm, read_list, read_mlsd
 from restore_core.targets.ftp.login import log_in
 from restore_core.targets.ftp.refusal import SEE_WHAT_THERE_IS, refusal
-from restore_core.targets.ftp.replies import Meaning, meaning_of, not_all_by
+from restore_core.targets.ftp.replies import Meaning, closed_by, meaning_of, not_all_by
 from restore_core.targets.ftp.transfer import Transfer
 from restore_core.targets.ftp.upload import FtpUpload
 from restore_core.targets.gaps import GapKind, may_be_backups
@@ -299,7 +299,8 @@ class FtpConnection(Connection):
         budget.spend(entries=len(found.entries))
         missing: list[tuple[GapKind, str]] = []
         if not_all_by(reply):  # even code 226 comes with "Output truncated to 4 matches"
-            missing.append((GapKind.LIMITED, f"the server answers: {printable(reply)}"))
+            kind = GapKind.UNREADABLE if closed_by(reply) else GapKind.LIMITED
+            missing.append((kind, f"the server answers: {printable(reply)}"))
         if found.unknown:
             missing.append((GapKind.UNKNOWN, found.why))
         sure = [entry for unsure in found.unsure if (entry := self._asked(folder, unsure, budget)) is not None]
