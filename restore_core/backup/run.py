@@ -118,7 +118,7 @@ def _newest_base(
     """Returns what a Delta is made against; None if a Full has to be made."""
     if options.full:
         return None
-    mine = catalog.disk_key(vm=disk.vm, uuid=disk.uuid, scsi=disk.scsi, disk=disk.disk)
+    mine = catalog.DiskKey.of(vm=disk.vm, uuid=disk.uuid, scsi=disk.scsi, disk=disk.disk)
     found = catalog.newest_full_with_map(known, mine)
     if found is None:
         none = f"{naming.printable(disk.disk)}: no Full of it with its empty Delta on this target yet: making a Full"

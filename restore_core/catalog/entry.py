@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 from unicodedata import normalize
 from zoneinfo import ZoneInfo
 
@@ -29,6 +29,11 @@ class DiskKey(NamedTuple):
     uuid: str
     scsi: str
     disk: str
+
+    @classmethod
+    def of(cls, *, vm: str, uuid: str | None, scsi: str, disk: str) -> Self:
+        """Returns the key of a disk of a VM. A name may come with its accents apart (NFD, from macOS): it is the same name."""
+        return cls(vm=normalize("NFC", vm), uuid=(uuid or "").lower(), scsi=scsi, disk=normalize("NFC", disk))
 
     def alike(self, other: DiskKey) -> bool:
         """Whether all but the name of the VM is the same: a clone, or the same VM before it was renamed."""
@@ -54,12 +59,7 @@ class CatalogEntry:
     @property
     def disk_key(self) -> DiskKey:
         """Whose disk it is, as its name and that of its folder say."""
-        return disk_key(vm=self.folder.vm, uuid=self.folder.uuid, scsi=self.name.scsi, disk=self.name.disk)
-
-
-def disk_key(*, vm: str, uuid: str | None, scsi: str, disk: str) -> DiskKey:
-    """Returns the key of a disk of a VM. A name may come with its accents apart (NFD, from macOS): it is the same name."""
-    return DiskKey(vm=normalize("NFC", vm), uuid=(uuid or "").lower(), scsi=scsi, disk=normalize("NFC", disk))
+        return DiskKey.of(vm=self.folder.vm, uuid=self.folder.uuid, scsi=self.name.scsi, disk=self.name.disk)
 
 
 def entries(target: Target, gaps: list[Gap] | None = None) -> Iterator[CatalogEntry]:
