@@ -17,10 +17,10 @@ from restore_core.errors import ArchiveAbsent, TargetUnavailable
 from restore_core.naming import printable
 from restore_core.targets.base import Buffer, FileStat, Range
 from restore_core.targets.capabilities import Capabilities
+from restore_core.targets.ftp.control import FtpControl
 from restore_core.targets.ftp.listing import NotAListing, Parsed, Unsure, read_list, read_mlsd
 from restore_core.targets.ftp.refusal import SEE_WHAT_THERE_IS
 from restore_core.targets.ftp.replies import Meaning, closed_by, meaning_of, not_all_by
-from restore_core.targets.ftp.session import FtpSession
 from restore_core.targets.ftp.upload import FtpUpload
 from restore_core.targets.gaps import GapKind, may_be_backups
 from restore_core.targets.remote.connection import Budget, Entry, FolderContent
@@ -30,7 +30,7 @@ _OF_ONE_FOLDER = ("450", "451", "550", "551", "553")
 """Codes of errors that concern only the folder that was asked for."""
 
 
-class FtpConnection(FtpSession):
+class FtpConnection(FtpControl):
     """A `Connection`."""
 
     shared_between_ranges = True

@@ -1,4 +1,4 @@
-"""The session of one connection to an FTP server: its commands, the file that it is sending, and its errors as ours.
+"""The control side of one connection to an FTP server: its commands, the file that it is sending, and its errors as ours.
 
 TYPE I comes first (proftpd knows no SIZE before it). After a transfer that we cut the server says 426, 226 or even 150: any reply
 is accepted, then NOOP shows whether both sides are in step. A file that ends early ends with 226, too: only its size shows it.
@@ -42,7 +42,7 @@ class Transfer:
     line: socket.socket
 
 
-class FtpSession(Connection, ABC):
+class FtpControl(Connection, ABC):
     """What the calls of a `Connection` are made of. Its constructor connects and logs in."""
 
     def __init__(self, spec: TargetSpec, address: Address, limits: ServerLimits, bandwidth: Bandwidth) -> None:
