@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from phd_daemon.cli.ask import ask_on_a_terminal, must_ask, yes_option
 from phd_daemon.cli.complete import jobs_in
 from phd_daemon.cli.options import Command, command, config_option
+from phd_daemon.cli.questions import ask_on_a_terminal, must_ask, yes_option
 from phd_daemon.operations.installation import read_config
 from phd_daemon.operations.queue import act
 from phd_daemon.show import output
@@ -21,10 +21,10 @@ from restore_core.naming import printable, unescape_name
 if TYPE_CHECKING:
     from phd_daemon.config.model import Config
 
-Question = Callable[["Config", Sequence[str]], str]
+Asks = Callable[["Config", Sequence[str]], str]
 
 
-def command_on_jobs(what: Act, done: str, text: str, *also: State, question: Question | None = None) -> Command:
+def command_on_jobs(what: Act, done: str, text: str, *also: State, question: Asks | None = None) -> Command:
     """Makes the command of this act, with `text` as its help. The shell offers jobs in states that allow it or are in `also`.
 
     It says `done` of each job. Its exit code is that of the last refusal, or 0. `question` returns what a person at a terminal

@@ -74,7 +74,7 @@ def set_priority(settings: Config, name: str, number: int) -> int:
     return requests.set_priority(spool_of(settings).folder, name, number)
 
 
-def to_clean(settings: Config, names: Collection[str] = (), *, older_than: float | None = None, now: float) -> list[EndedJob]:
+def removable(settings: Config, names: Collection[str] = (), *, older_than: float | None = None, now: float) -> list[EndedJob]:
     """Returns what `clean` would remove, with the states and the bytes of each job. Raises `UsageError`, `OSError`."""
     from phd_daemon.spool import requests
 

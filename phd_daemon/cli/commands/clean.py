@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from phd_daemon.cli.ask import ask_on_a_terminal, must_ask, yes_option
 from phd_daemon.cli.complete import jobs_in
 from phd_daemon.cli.options import command, config_option, quiet_option
+from phd_daemon.cli.questions import ask_on_a_terminal, must_ask, yes_option
 from phd_daemon.operations import queue as operations
 from phd_daemon.operations.installation import read_config
 from phd_daemon.show import output
@@ -45,7 +45,7 @@ def clean(jobs: Sequence[str], *, older_than: float | None, yes: bool, config: P
         raise UsageError("--older-than cannot be used with names of jobs", remedy="Give the names, or an age.")
     settings, now, names = read_config(config), time.time(), [unescape_name(job) for job in jobs]
     age = None if older_than is None else older_than * 86400
-    if must_ask(yes=yes) and (found := operations.to_clean(settings, names, older_than=age, now=now)):
+    if must_ask(yes=yes) and (found := operations.removable(settings, names, older_than=age, now=now)):
         output.table(("STATE", "JOBS", "NAMES"), _rows(found))
         size = output.size(sum(one.size for one in found))
         ask_on_a_terminal(f"Remove {counted(len(found), 'job')} with the logs, {size}?", yes=yes, otherwise="nothing was removed")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from phd_daemon.cli.ask import ask_on_a_terminal, yes_option
 from phd_daemon.cli.complete import datastore_names
 from phd_daemon.cli.options import config_option, json_option
+from phd_daemon.cli.questions import ask_on_a_terminal, yes_option
 from phd_daemon.host.datastores import DatastoreView
 from phd_daemon.operations import datastores as operations
 from phd_daemon.operations.installation import read_config

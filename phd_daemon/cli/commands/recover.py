@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from phd_daemon.cli.ask import ask_on_a_terminal, yes_option
 from phd_daemon.cli.complete import files
 from phd_daemon.cli.interrupt import interruptible
 from phd_daemon.cli.options import command, config_option
+from phd_daemon.cli.questions import ask_on_a_terminal, yes_option
 from phd_daemon.operations.installation import destination, read_config, receipts_folder
 from phd_daemon.show import output
 from restore_core.errors import UsageError

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import click
 
-from phd_daemon.cli.ask import agreed, yes_option
 from phd_daemon.cli.complete import target_names
 from phd_daemon.cli.options import NO_TARGETS, config_option, json_option
+from phd_daemon.cli.questions import agreed, yes_option
 from phd_daemon.operations.installation import read_config
 from phd_daemon.operations.targets import Reached, look_for_archives, reach_all, spec_of
 from phd_daemon.operations.targets import accept as accept_emptied
