@@ -1,4 +1,4 @@
-"""The archives that phd and `sh` accept and refuse alike: one list of cases, made by a writer that was written from FORMAT.md alone."""
+"""Archives that phd and `sh` accept and refuse alike: one list, made by a writer that was written from FORMAT.md alone."""
 
 from __future__ import annotations
 
@@ -220,7 +220,10 @@ def long_line() -> bytes:
 
 
 def a_long_line(name: str) -> Change:
-    return lambda p: section(name, long_line())(p)
+    def change(p: Pair) -> None:
+        p.delta.sections[name] = long_line()
+
+    return change
 
 
 REFUSE = "refuse"
