@@ -177,10 +177,6 @@ class Connection(ABC):
         self.usable = True
         self._aborted = False
 
-    def alive(self) -> bool:
-        """Whether it can still be used, as far as is known without asking the server."""
-        return self.usable
-
     @property
     @abstractmethod
     def holds(self) -> str | None:
@@ -220,6 +216,10 @@ class Connection(ABC):
     @abstractmethod
     def remove(self, path: str) -> None:
         """Deletes a file; no error if it does not exist."""
+
+    def alive(self) -> bool:
+        """Whether it may be lent: both sides are in step, and what it has in common with others is not known to be broken."""
+        return self.usable
 
     def capabilities(self) -> Capabilities:
         """Returns what the server is known to do; nothing is written to find out."""

@@ -80,10 +80,6 @@ class SftpConnection(Connection):
             self._chunk = self._largest_read()
             self._depth = _FAR if time.perf_counter() - began > _FAR_SECONDS else _NEAR
 
-    def alive(self) -> bool:
-        """Whether the SSH connection of all channels is still there, too."""
-        return self.usable and bool(self._transport.is_active())
-
     @property
     def holds(self) -> str | None:
         """The file that is open."""
@@ -166,6 +162,10 @@ class SftpConnection(Connection):
         """Deletes by REMOVE."""
         with contextlib.suppress(ArchiveAbsent), self.as_our_errors(path):
             self.wire.done(self.wire.ask(Ask.REMOVE, string(self._path(path))))
+
+    def alive(self) -> bool:
+        """Whether the connection under this channel still stands: if it broke for one channel, it broke for all."""
+        return self.usable and bool(self._transport.is_active())
 
     def remove_folder(self, path: str) -> None:
         """Removes an empty folder by RMDIR, which fails if there is something in it."""
