@@ -46,10 +46,10 @@ class TargetContext(ssl.SSLContext):
         """Shakes hands, as the base class does; raises `TargetNotTrusted` for a certificate that is not the pinned one."""
         line = super().wrap_socket(*given, **options)
         shown = line.getpeercert(binary_form=True) or b""
-        if self.pins and fingerprint(shown) not in self.pins:
+        if self.pins and certificate_fingerprint(shown) not in self.pins:
             line.close()
             raise TargetNotTrusted(
-                f"{server_name(self.spec, self.address)}: THE CERTIFICATE HAS CHANGED: it shows {fingerprint(shown)},"
+                f"{server_name(self.spec, self.address)}: THE CERTIFICATE HAS CHANGED: it shows {certificate_fingerprint(shown)},"
                 f" {printable(self.spec.ca_file or '')} has {', '.join(sorted(self.pins))} pinned for it",
                 remedy=f"If that was on purpose, record it with 'phd targets trust {self.spec.name}'; else somebody is between.",
             )
@@ -140,7 +140,7 @@ def _fingerprints(pems: Any) -> tuple[str, ...]:
     found = []
     for pem in pems:
         with contextlib.suppress(ValueError):
-            found.append(fingerprint(ssl.PEM_cert_to_DER_cert(pem.decode("ascii"))))
+            found.append(certificate_fingerprint(ssl.PEM_cert_to_DER_cert(pem.decode("ascii"))))
     return tuple(found)
 
 
@@ -159,7 +159,7 @@ def _server(address: Address) -> bytes:
     return f"{address.host.lower()}:{address.port}".encode()
 
 
-def fingerprint(der: bytes) -> str:
+def certificate_fingerprint(der: bytes) -> str:
     """Returns the SHA-256 of a certificate, as openssl prints it."""
     return "SHA256 " + hashlib.sha256(der).digest().hex(":").upper()
 

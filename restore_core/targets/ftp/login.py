@@ -15,9 +15,9 @@ from restore_core.naming import printable
 from restore_core.targets.base import Address, ServerLimits, TargetSpec
 from restore_core.targets.ftp.certificate import (
     TargetContext,
+    certificate_fingerprint,
     data_not_trusted,
     describe,
-    fingerprint,
     has_authorities,
     known_certificates,
     pin,
@@ -108,7 +108,7 @@ def ask_identity(spec: TargetSpec, address: Address, file: str, limits: ServerLi
         der = _certificate(unchecked_context(spec, address), address, limits, where)
     except (ftplib.Error, OSError, EOFError) as error:
         raise _unavailable(where, error, limits) from error
-    content, shown = read_trusted(file), fingerprint(der)
+    content, shown = read_trusted(file), certificate_fingerprint(der)
     pins = pinned(content, address)
     vouched = not pins and has_authorities(content) and _is_vouched_for(spec, address, limits)
     return ServerIdentity(
@@ -233,7 +233,7 @@ def _authenticate(ftp: ftplib.FTP, spec: TargetSpec, user: str, password: str, w
 def _not_trusted(spec: TargetSpec, address: Address, limits: ServerLimits, error: ssl.SSLCertVerificationError) -> PhdError:
     shown, where = "none", server_name(spec, address)
     with contextlib.suppress(ftplib.Error, OSError, EOFError, PhdError):
-        shown = fingerprint(_certificate(unchecked_context(spec, address), address, limits, where))
+        shown = certificate_fingerprint(_certificate(unchecked_context(spec, address), address, limits, where))
     known = ", ".join(known_certificates(spec.ca_file)) or (
         f"{printable(spec.ca_file)}, which holds none" if spec.ca_file else "what this machine trusts"
     )

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 _REVOKED, _AUTHORITY = b"@revoked", b"@cert-authority"
 
 
-class Verdict(enum.Enum):
+class KeyStatus(enum.Enum):
     """What the file says of a key that the server shows."""
 
     KNOWN = enum.auto()
@@ -40,7 +40,7 @@ class Known:
     line: int
 
     def __str__(self) -> str:
-        return f"{self.type} {fingerprint(self.blob)}"
+        return f"{self.type} {key_fingerprint(self.blob)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,15 +61,15 @@ class KnownHost:
         """The number of the line that revokes a key."""
         return next((key.line for key in self.revoked if key.blob == blob), None)
 
-    def verdict(self, type_: str, blob: bytes) -> Verdict:
+    def status_of(self, type_: str, blob: bytes) -> KeyStatus:
         """Returns what the file says of this key."""
         if self.revoked_by(blob) is not None:
-            return Verdict.REVOKED
+            return KeyStatus.REVOKED
         if any(key.blob == blob for key in self.keys or self.loose):
-            return Verdict.KNOWN
+            return KeyStatus.KNOWN
         if not self.keys:
-            return Verdict.UNKNOWN
-        return Verdict.CHANGED if type_ in self.types else Verdict.OTHER_TYPE
+            return KeyStatus.UNKNOWN
+        return KeyStatus.CHANGED if type_ in self.types else KeyStatus.OTHER_TYPE
 
 
 def name_of(host: str, port: int) -> str:
@@ -77,7 +77,7 @@ def name_of(host: str, port: int) -> str:
     return host.lower() if port == 22 else f"[{host.lower()}]:{port}"
 
 
-def fingerprint(blob: bytes) -> str:
+def key_fingerprint(blob: bytes) -> str:
     """Returns the fingerprint of a key as `ssh-keygen -l` prints it."""
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
 

@@ -19,8 +19,8 @@ from restore_core.targets.remote.connection import Bandwidth, no_server, server_
 from restore_core.targets.remote.secret import check_private, read_password
 from restore_core.targets.remote.trust import ServerIdentity, read_trusted
 from restore_core.targets.sftp.connection import SftpConnection
-from restore_core.targets.sftp.known_hosts import KnownHost, Verdict, fingerprint, known_host, name_of, without_keys
-from restore_core.targets.sftp.negotiation import choices, new_transport, not_accepted, why_not
+from restore_core.targets.sftp.known_hosts import KeyStatus, KnownHost, key_fingerprint, known_host, name_of, without_keys
+from restore_core.targets.sftp.negotiation import method_kinds, new_transport, not_accepted, why_not
 
 if TYPE_CHECKING:
     import paramiko
@@ -119,7 +119,7 @@ def _policy(where: str, spec: TargetSpec, known: KnownHost) -> paramiko.MissingH
     class Asked(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]  # paramiko has no types
         def missing_host_key(self, client: object, hostname: str, key: paramiko.PKey) -> None:
             del client, hostname
-            if known.verdict(key.get_name(), key.asbytes()) is not Verdict.KNOWN:
+            if known.status_of(key.get_name(), key.asbytes()) is not KeyStatus.KNOWN:
                 raise _not_trusted(where, spec, known, key)
 
     return Asked()
@@ -127,19 +127,19 @@ def _policy(where: str, spec: TargetSpec, known: KnownHost) -> paramiko.MissingH
 
 def _not_trusted(where: str, spec: TargetSpec, known: KnownHost, key: paramiko.PKey) -> TargetNotTrusted:
     """Returns the error for a host key that is not recorded as trusted."""
-    shown, file = f"{key.get_name()} {fingerprint(key.asbytes())}", printable(spec.known_hosts or "no file of known hosts")
+    shown, file = f"{key.get_name()} {key_fingerprint(key.asbytes())}", printable(spec.known_hosts or "no file of known hosts")
     trust = f"record it with 'phd targets trust {spec.name}'"
     compare = f"Compare it with the server's own (ssh-keygen -l), then {trust}."
     recorded = ", ".join(map(str, known.keys))
-    match known.verdict(key.get_name(), key.asbytes()):
-        case Verdict.REVOKED:
+    match known.status_of(key.get_name(), key.asbytes()):
+        case KeyStatus.REVOKED:
             return revoked(where, file, known, key)
-        case Verdict.CHANGED:
+        case KeyStatus.CHANGED:
             return TargetNotTrusted(
                 f"{where}: THE HOST KEY HAS CHANGED: it offers {shown}, {file} has {recorded}",
                 remedy=f"If that was on purpose, {trust}; else somebody is between.",
             )
-        case Verdict.OTHER_TYPE:
+        case KeyStatus.OTHER_TYPE:
             return TargetNotTrusted(
                 f"{where}: its host key is of a type that is not recorded: it offers {shown}, {file} has {recorded},"
                 " and the server does not offer that one any more",
@@ -151,7 +151,7 @@ def _not_trusted(where: str, spec: TargetSpec, known: KnownHost, key: paramiko.P
 
 def revoked(where: str, file: str, known: KnownHost, key: paramiko.PKey) -> TargetNotTrusted:
     """Returns the error for a host key that the file revokes."""
-    shown = f"{key.get_name()} {fingerprint(key.asbytes())}"
+    shown = f"{key.get_name()} {key_fingerprint(key.asbytes())}"
     return TargetNotTrusted(
         f"{where}: ITS HOST KEY IS REVOKED: it offers {shown}, which line {known.revoked_by(key.asbytes())} of {file} revokes",
         remedy="Whoever stole a key can be this server. Ask who runs it for a new key; only if that line is wrong, delete it.",
@@ -190,7 +190,7 @@ def _our_error(
                 else ""
             )
             return TargetRefused(f"{where}: refuses the login: {text}", remedy=f"{user}{takes} Nothing tries again.")
-        case paramiko.ssh_exception.IncompatiblePeer() if why := why_not(choices(transport)):
+        case paramiko.ssh_exception.IncompatiblePeer() if why := why_not(method_kinds(transport)):
             return TargetRefused(f"{where}: no method in common: {why[0]}", remedy=why[1])
         case paramiko.ssh_exception.IncompatiblePeer():
             return TargetRefused(f"{where}: {text}", remedy="'ssh -v' to it shows what it offers. Or reach it by FTPS.")
@@ -233,16 +233,16 @@ def ask_identity(spec: TargetSpec, address: Address, file: str, limits: ServerLi
                 transport.close()
     except (OSError, paramiko.SSHException, EOFError) as error:
         raise _our_error(error, spec, address, limits, transport=transport) from error
-    if known.verdict(key.get_name(), key.asbytes()) is Verdict.REVOKED:
+    if known.status_of(key.get_name(), key.asbytes()) is KeyStatus.REVOKED:
         raise revoked(where, printable(file), known, key)
     name = name_of(address.host, address.port)
-    trusted = known.verdict(key.get_name(), key.asbytes()) is Verdict.KNOWN
+    trusted = known.status_of(key.get_name(), key.asbytes()) is KeyStatus.KNOWN
     return ServerIdentity(
         kind="host key",
-        fingerprint=fingerprint(key.asbytes()),
+        fingerprint=key_fingerprint(key.asbytes()),
         record=f"{name} {key.get_name()} {key.get_base64()}".encode("ascii"),
         file=file,
-        known=(fingerprint(key.asbytes()),) if trusted else tuple(fingerprint(each.blob) for each in known.keys),
+        known=(key_fingerprint(key.asbytes()),) if trusted else tuple(key_fingerprint(each.blob) for each in known.keys),
         keeps=functools.partial(without_keys, host=address.host, port=address.port),
         about=(f"type    {key.get_name()}{_of_authorities(known)}",),
         pins=f"this key for {name}, and no other",

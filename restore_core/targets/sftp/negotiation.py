@@ -29,7 +29,7 @@ _SHOWN = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class MethodKind:
     """One kind of method: the key of sshd_config that lists it, and what both sides have."""
 
     key: str
@@ -81,7 +81,7 @@ def _transport_type() -> type[paramiko.Transport]:
     return KeepingTransport
 
 
-def choices(transport: paramiko.Transport | None) -> tuple[Choice, ...]:
+def method_kinds(transport: paramiko.Transport | None) -> tuple[MethodKind, ...]:
     """Returns what both sides have, in the order in which it is agreed on; nothing if the server has not said it."""
     offered: dict[str, list[str]] | None = getattr(transport, "offered", None)
     if transport is None or not offered:
@@ -94,12 +94,12 @@ def choices(transport: paramiko.Transport | None) -> tuple[Choice, ...]:
         ("MACs", "client_mac_algo_list", methods.digests),
     )
     return tuple(
-        Choice(key=key, theirs=tuple(one for one in offered[name] if not one.startswith(_NO_METHODS)), ours=tuple(ours))
+        MethodKind(key=key, theirs=tuple(one for one in offered[name] if not one.startswith(_NO_METHODS)), ours=tuple(ours))
         for key, name, ours in rows
     )
 
 
-def why_not(found: Sequence[Choice]) -> tuple[str, str] | None:
+def why_not(found: Sequence[MethodKind]) -> tuple[str, str] | None:
     """Returns where two sides do not meet and what would help, as two sentences; None if they do. Pure."""
     apart = [one for one in found if one.agreed is None]
     if any(one.key == "Ciphers" and "gcm" in (one.agreed or "") for one in found):
@@ -125,7 +125,7 @@ def not_accepted(transport: paramiko.Transport | None, key_type: str) -> str | N
     return None if not accepted or any(one in accepted for one in ours) else _list(accepted)
 
 
-def _to_add(one: Choice) -> str:
+def _to_add(one: MethodKind) -> str:
     """Returns a method of ours that an sshd of today knows."""
     if one.key == "HostKeyAlgorithms" and any("rsa" in method for method in one.theirs):
         return "rsa-sha2-512"

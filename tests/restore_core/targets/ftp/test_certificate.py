@@ -141,8 +141,8 @@ def test_pins_are_of_one_server_each(tmp_path: Path) -> None:
     der = ssl.PEM_cert_to_DER_cert(certificates.make(tmp_path / "a.pem").read_text().partition("-----BEGIN PRIVATE")[0])
     other = dataclasses.replace(NAS, port=990)
     content = b"# mine\n" + certificate.pin(der, NAS) + b"\n" + certificate.pin(der, other) + b"\n"
-    assert certificate.pinned(content, NAS) == (certificate.fingerprint(der),)
-    assert certificate.pinned(content, dataclasses.replace(NAS, host="nas")) == (certificate.fingerprint(der),)
+    assert certificate.pinned(content, NAS) == (certificate.certificate_fingerprint(der),)
+    assert certificate.pinned(content, dataclasses.replace(NAS, host="nas")) == (certificate.certificate_fingerprint(der),)
     assert not certificate.has_authorities(content)
     left = certificate.without_pins(content, NAS)
     assert left == b"# mine\n" + certificate.pin(der, other) + b"\n"

@@ -15,7 +15,7 @@ from restore_core.errors import TargetNotTrusted
 from restore_core.targets.base import TargetSpec
 from restore_core.targets.kinds import make_target, server_identity
 from restore_core.targets.remote.trust import record
-from restore_core.targets.sftp.known_hosts import Verdict, known_host, name_of, without_keys
+from restore_core.targets.sftp.known_hosts import KeyStatus, known_host, name_of, without_keys
 from tests import servers
 from tests.restore_core.targets.conftest import QUICK
 from tests.servers import Served
@@ -58,7 +58,7 @@ def blob(text: str) -> bytes:
 )
 def test_a_line_names_a_server_as_openssh_says(line: str, host: str, port: int, found: bool) -> None:
     known = known_host(line.encode("utf-8", "surrogateescape"), host, port)
-    assert (known.verdict(ED, blob(A)) is Verdict.KNOWN) is found
+    assert (known.status_of(ED, blob(A)) is KeyStatus.KNOWN) is found
 
 
 @pytest.mark.parametrize(("host", "port"), [("nas.example", 22), ("nas.example", 2222)])
@@ -68,25 +68,25 @@ def test_a_name_that_ssh_keygen_has_hashed_is_found(tmp_path: Path, host: str, p
     subprocess.run([servers.program("ssh-keygen"), "-q", "-H", "-f", str(file)], check=True, capture_output=True)
     content = file.read_bytes()
     assert content.count(b"|1|") == 2
-    assert known_host(content, host, port).verdict(ED, blob(A)) is Verdict.KNOWN
+    assert known_host(content, host, port).status_of(ED, blob(A)) is KeyStatus.KNOWN
     assert without_keys(content, host, port) == content.splitlines(keepends=True)[1]
 
 
 def test_each_thing_that_a_file_can_say_of_a_key() -> None:
-    def verdict(content: str, key: str = A, type_: str = ED) -> Verdict:
-        return known_host(content.encode(), "nas", 22).verdict(type_, blob(key))
+    def status_of(content: str, key: str = A, type_: str = ED) -> KeyStatus:
+        return known_host(content.encode(), "nas", 22).status_of(type_, blob(key))
 
-    assert verdict("") is Verdict.UNKNOWN
-    assert verdict(f"nas {ED} {B}\nnas {ED} {A}\n") is Verdict.KNOWN
-    assert verdict(f"nas {ED} {B}\n") is Verdict.CHANGED
-    assert verdict(f"nas ssh-rsa {B}\n") is Verdict.OTHER_TYPE
-    assert verdict(f"nas {ED} {A}\n@revoked * {ED} {A}\n") is Verdict.REVOKED
-    assert verdict(f"nas {ED} {A}\n@revoked * {ED} {B}\n") is Verdict.KNOWN
-    assert verdict(f"nas {ED} {A}\n@revoked other {ED} {A}\n") is Verdict.KNOWN
-    assert verdict(f"@cert-authority * {ED} {A}\n") is Verdict.UNKNOWN
-    assert verdict(f"@unheard-of nas {ED} {A}\n") is not Verdict.KNOWN
+    assert status_of("") is KeyStatus.UNKNOWN
+    assert status_of(f"nas {ED} {B}\nnas {ED} {A}\n") is KeyStatus.KNOWN
+    assert status_of(f"nas {ED} {B}\n") is KeyStatus.CHANGED
+    assert status_of(f"nas ssh-rsa {B}\n") is KeyStatus.OTHER_TYPE
+    assert status_of(f"nas {ED} {A}\n@revoked * {ED} {A}\n") is KeyStatus.REVOKED
+    assert status_of(f"nas {ED} {A}\n@revoked * {ED} {B}\n") is KeyStatus.KNOWN
+    assert status_of(f"nas {ED} {A}\n@revoked other {ED} {A}\n") is KeyStatus.KNOWN
+    assert status_of(f"@cert-authority * {ED} {A}\n") is KeyStatus.UNKNOWN
+    assert status_of(f"@unheard-of nas {ED} {A}\n") is not KeyStatus.KNOWN
     # A key of the host without its port may be that of another server of the same machine: it proves, and does not disprove.
-    assert known_host(f"nas {ED} {B}".encode(), "nas", 2222).verdict(ED, blob(A)) is Verdict.UNKNOWN
+    assert known_host(f"nas {ED} {B}".encode(), "nas", 2222).status_of(ED, blob(A)) is KeyStatus.UNKNOWN
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from restore_core.errors import ExitCode, TargetRefused
 from restore_core.targets.kinds import make_target, server_identity
-from restore_core.targets.sftp.negotiation import Choice, not_accepted, why_not
+from restore_core.targets.sftp.negotiation import MethodKind, not_accepted, why_not
 from tests import servers
 from tests.restore_core.targets.conftest import QUICK
 from tests.servers import Served
@@ -90,7 +90,7 @@ def test_host_keys_of_each_type(tmp_path: Path, algorithms: str, key_type: str, 
     subprocess.run(
         [servers.program("ssh-keygen"), "-q", "-t", kind, *(["-b", bits] if bits else []), "-N", "", "-f", str(extra)], check=True
     )
-    found = [Choice(key="HostKeyAlgorithms", theirs=tuple(algorithms.split(",")), ours=("ssh-ed25519", "rsa-sha2-512"))]
+    found = [MethodKind(key="HostKeyAlgorithms", theirs=tuple(algorithms.split(",")), ours=("ssh-ed25519", "rsa-sha2-512"))]
     if "cert" in algorithms:  # sshd does not start with it: only the sentence is looked at
         assert helps in (why_not(found) or ("", ""))[1]
         return
@@ -135,6 +135,6 @@ def test_a_server_that_names_the_keys_it_takes(said: bytes, key_type: str, found
 
 
 def test_what_both_have_is_no_reason() -> None:
-    assert why_not([Choice(key="Ciphers", theirs=("a", "b"), ours=("b",))]) is None
-    gcm = Choice(key="Ciphers", theirs=("aes256-gcm@openssh.com",), ours=("aes256-gcm@openssh.com",))
-    assert why_not([gcm, Choice(key="MACs", theirs=("umac",), ours=("hmac",))]) is None
+    assert why_not([MethodKind(key="Ciphers", theirs=("a", "b"), ours=("b",))]) is None
+    gcm = MethodKind(key="Ciphers", theirs=("aes256-gcm@openssh.com",), ours=("aes256-gcm@openssh.com",))
+    assert why_not([gcm, MethodKind(key="MACs", theirs=("umac",), ours=("hmac",))]) is None
