@@ -55,6 +55,20 @@ config_option = click.option(
     metavar="FILE",
     help="Settings; default $PHD_CONFIG, else /etc/phd/phd.toml.",
 )
+
+
+def _quiet(context: click.Context, _option: click.Parameter, quiet: bool) -> None:
+    output.be_quiet(quiet=quiet)
+    context.call_on_close(lambda: output.be_quiet(quiet=False))
+
+
+quiet_option = click.option(
+    "--quiet",
+    is_flag=True,
+    expose_value=False,
+    callback=_quiet,
+    help="For timers: print nothing but errors and warnings, and data with --json.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print data for programs.")
 to_option = click.option(
     "--to",

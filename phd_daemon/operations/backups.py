@@ -10,7 +10,7 @@ from phd_daemon.config.model import Config
 from phd_daemon.config.toml_text import did_you_mean
 from phd_daemon.host.catalog import catalog_of, fresh_catalog
 from restore_core import catalog
-from restore_core.catalog import CatalogEntry
+from restore_core.catalog import CatalogEntry, DiskKey
 from restore_core.catalog.index import Indexed, refuse_emptied
 from restore_core.catalog.query import Query
 from restore_core.errors import ArchiveAbsent, UsageError
@@ -20,7 +20,7 @@ from restore_core.targets.gaps import Gap, refuse_partial
 
 _RUNS_SHOWN = 5
 
-Maps = frozenset[tuple[tuple[str, str, str], dt.datetime]]
+Maps = frozenset[tuple[DiskKey, dt.datetime]]
 """Disk and time of each Full that has its empty Delta: the map of its blocks."""
 
 
@@ -105,7 +105,7 @@ def newest_common_set(
     """
     entries = list(entries)
     mine = _of_one_vm(entries, vm, uuid)
-    runs: dict[dt.datetime, dict[tuple[str, str, str], CatalogEntry]] = {}
+    runs: dict[dt.datetime, dict[DiskKey, CatalogEntry]] = {}
     for entry in mine:
         if at is None or entry.time <= at:
             runs.setdefault(entry.time, {}).setdefault(entry.disk_key, entry)
@@ -135,15 +135,15 @@ def newest_common_set(
 def _of_one_vm(entries: Iterable[CatalogEntry], vm: str, uuid: str | None) -> list[CatalogEntry]:
     mine = [entry for entry in entries if entry.name.type is ArchiveType.DELTA and entry.folder.vm == vm]
     if uuid is not None:
-        mine = [entry for entry in mine if entry.folder.uuid == uuid]
-    machines = {entry.folder.uuid for entry in mine}
+        mine = [entry for entry in mine if entry.disk_key.uuid == uuid.lower()]
+    machines = {entry.disk_key.uuid for entry in mine}
     if len(machines) > 1:
         known = ", ".join(sorted(printable(one or "none (version 2)") for one in machines))
         raise UsageError(f"several VMs are named {printable(vm)}: {known}", remedy="Name the UUID of one with --uuid.")
     return mine
 
 
-def _no_common_set(vm: str, runs: Mapping[dt.datetime, Mapping[tuple[str, str, str], CatalogEntry]]) -> UsageError:
+def _no_common_set(vm: str, runs: Mapping[dt.datetime, Mapping[DiskKey, CatalogEntry]]) -> UsageError:
     """Returns the refusal, with the newest runs and the disks in each as the choice."""
     shown = [
         f"{time_text(time)} UTC: {', '.join(sorted(printable(entry.name.disk) for entry in runs[time].values()))}"

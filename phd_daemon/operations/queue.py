@@ -15,6 +15,7 @@ from restore_core.errors import PhdError
 
 if TYPE_CHECKING:
     from phd_daemon.config.model import Config
+    from phd_daemon.spool.requests import EndedJob
 
 
 class Obstacle(enum.Enum):
@@ -73,8 +74,19 @@ def set_priority(settings: Config, name: str, number: int) -> int:
     return requests.set_priority(spool_of(settings).folder, name, number)
 
 
-def clean(settings: Config, names: Collection[str] = (), *, older_than: float | None = None) -> list[str]:
-    """Removes finished jobs with their logs: those named, all, or all that ended `older_than` seconds ago; returns their names."""
+def removable(settings: Config, names: Collection[str] = (), *, older_than: float | None = None, now: float) -> list[EndedJob]:
+    """Returns what `clean` would remove, with the states and the bytes of each job. Raises `UsageError`, `OSError`."""
     from phd_daemon.spool import requests
 
-    return requests.clean(spool_of(settings).folder, names, older_than=older_than, now=time.time())
+    return requests.to_clean(spool_of(settings).folder, names, older_than=older_than, now=now)
+
+
+def clean(settings: Config, names: Collection[str] = (), *, older_than: float | None = None, now: float | None = None) -> list[str]:
+    """Removes finished jobs with their logs: those named, all, or all that ended `older_than` seconds ago.
+
+    `now` is the moment that is counted from, None for this one. Returns their names. Raises `UsageError`, `OSError`.
+    """
+    from phd_daemon.spool import requests
+
+    moment = time.time() if now is None else now
+    return requests.clean(spool_of(settings).folder, names, older_than=older_than, now=moment)

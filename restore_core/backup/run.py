@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -127,11 +128,25 @@ def _newest_base(
     """Returns what a Delta is made against; None if a Full has to be made."""
     if options.full:
         return None
-    found = catalog.newest_full_with_map(known, (disk.uuid, disk.scsi, disk.disk))
+    mine = catalog.DiskKey.of(vm=disk.vm, uuid=disk.uuid, scsi=disk.scsi, disk=disk.disk)
+    found = catalog.newest_full_with_map(known, mine)
     if found is None:
-        reporter.note(f"{naming.printable(disk.disk)}: no Full with its empty Delta on this target yet: making a Full")
+        none = f"{naming.printable(disk.disk)}: no Full of it with its empty Delta on this target yet: making a Full"
+        reporter.note(none + _namesakes(mine, known))
         return None
     return _Base(full=found[0], empty_delta=found[1])
+
+
+def _namesakes(mine: catalog.DiskKey, known: list[catalog.CatalogEntry]) -> str:
+    """Returns which other VMs have backups of a disk with the same UUID, SCSI id and name; empty if none has."""
+    others = sorted({key.vm for key in (entry.disk_key for entry in known) if key.alike(mine) and key != mine})
+    if not others:
+        return ""
+    names = ", ".join(naming.printable(vm) for vm in others)
+    return (
+        f". Its UUID, SCSI id and name are also those of a disk of the VM {names} on this target: a clone. If it is the same VM "
+        f"under another name, --vm {shlex.quote(naming.printable(others[0]))} goes on with those backups"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

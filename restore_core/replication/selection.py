@@ -129,9 +129,9 @@ class _Matcher:
         if not deltas:
             why = "only Fulls without a map: 'phd adopt' makes empty Deltas" if found else "no target has a backup of this disk"
             return ahead(replace(draft, reason=why), history, self._world.now)
-        disks = sorted({(entry.folder.uuid or f"version 2 of {entry.folder.vm}", entry.name.scsi) for entry in deltas})
+        disks = sorted({entry.disk_key for entry in deltas})
         if len(disks) > 1:
-            named = "; ".join(f"{printable(uuid)} at {scsi_colon(scsi)}" for uuid, scsi in disks)
+            named = "; ".join(f"{printable(key.uuid or f'version 2 of {key.vm}')} at {scsi_colon(key.scsi)}" for key in disks)
             return replace(draft, verdict=Verdict.AMBIGUOUS, reason=f"the rule fits {len(disks)} different disks: {named}")
         draft = replace(draft, warnings=self._warnings(deltas))
         latest = self._world.now - rule.days * DAY

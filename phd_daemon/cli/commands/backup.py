@@ -8,7 +8,7 @@ import click
 
 from phd_daemon.cli.complete import target_names
 from phd_daemon.cli.interrupt import Interrupt, interruptible
-from phd_daemon.cli.options import command, config_option, json_option, open_targets, scsi_option
+from phd_daemon.cli.options import command, config_option, json_option, open_targets, quiet_option, scsi_option
 from phd_daemon.host.catalog import catalog_of, written_to
 from phd_daemon.operations.installation import known_target, prepare_process, read_config
 from phd_daemon.show import output
@@ -41,6 +41,7 @@ from restore_core.naming import printable
 @click.option("--live", is_flag=True, help="Also if the VM is running; such a backup is as after a power cut, at best.")
 @click.option("--skip", multiple=True, metavar="ID", help="Leave this disk of a VMX out: scsi0:1. May be given again.")
 @json_option
+@quiet_option
 @config_option
 def backup(
     *,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from phd_daemon.cli.options import command, config_option, json_option, warn_if_nobody_serves
+from phd_daemon.cli.options import command, config_option, json_option, quiet_option, warn_if_nobody_serves
 from phd_daemon.config.model import Config
 from phd_daemon.operations.installation import read_config, spool_of
 from phd_daemon.operations.rules import troubles
@@ -19,6 +19,7 @@ from phd_daemon.show.rules import TITLES, rule_row
 @command(stays_done=True)
 @click.option("--dry-run", is_flag=True, help="Show what a pass would do, per rule, and do nothing.")
 @json_option
+@quiet_option
 @config_option
 def replicate(*, dry_run: bool, as_json: bool, config: Path | None) -> int:
     """Look at the targets now and queue what the rules ask for. Exit code 65 for bad lines, 69 for a silent target."""

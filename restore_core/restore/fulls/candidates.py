@@ -70,7 +70,7 @@ def _fulls_of(delta: DeltaReader) -> Query:
     """Returns a query for exact names: what an archive calls its disk is not a pattern."""
     header = delta.header
     uuid, scsi, disk = (glob.escape(text) for text in (header.uuid, header.scsi, header.disk))
-    return Query(uuid=uuid or None, scsi=scsi, vmdk=disk, type=ArchiveType.FULL)
+    return Query(vms=frozenset({header.vm}), uuid=uuid or None, scsi=scsi, vmdk=disk, type=ArchiveType.FULL)
 
 
 def _open_target(ref: ArchiveRef, targets: TargetSet) -> bool:

@@ -113,6 +113,14 @@ def meaning_of(reply: object) -> Meaning:
     return Meaning.REFUSED
 
 
+_CLOSED = _words(r"denied|fail(?:ed|ure) to open|can(?:not|'t) (?:be )?(?:open|read)")
+
+
+def closed_by(reply: str) -> bool:
+    """Whether such a reply says that the folder may not be read; else the server has a limit, or gave up."""
+    return _CLOSED.search(reply) is not None
+
+
 def not_all_by(reply: str) -> bool:
     """Whether a reply whose code means success says that names were left out of the listing, or the folder could not be read."""
     return _NOT_ALL.search(reply) is not None

@@ -23,7 +23,7 @@ from restore_core.errors import PhdError, Stopped, TargetUnavailable
 from restore_core.targets.base import Buffer, FileStat, Range, ServerLimits, Stop
 from restore_core.targets.capabilities import Capabilities
 from restore_core.targets.remote.connection import Budget, Connection, FolderContent, TooManyConnections, Upload
-from restore_core.targets.remote.plan import Plan
+from restore_core.targets.remote.pending import PendingRanges
 
 _Result = TypeVar("_Result")
 _Folder: TypeAlias = tuple[str, FolderContent]
@@ -148,6 +148,7 @@ class Pool:
         with self._lock:
             if self._closed:
                 raise TargetUnavailable(f"target {self._name}: was closed")
+            self._idle = [c for c in self._idle if c.alive()]
             mine = [c for c in self._idle if stream is not None and self._streams.get(c) is stream]
             free = mine or [c for c in self._idle if c not in self._streams]
             if not free:
@@ -202,21 +203,21 @@ class Server:
 
         After `ServerLimits.progress` bytes, all tries may be used again.
         """
-        plan = Plan(wanted)
+        pending = PendingRanges(wanted)
         failures = moved = 0
         while True:
             try:
-                items = self._ranges_once(path, stat, plan.rest(), over)
+                items = self._ranges_once(path, stat, pending.rest(), over)
                 with contextlib.closing(first_interruptibly(items, self._stop)) as found:
                     for data in found:
-                        plan.delivered()
+                        pending.delivered()
                         moved += len(data)
                         yield data
                 return
             except PhdError as error:
                 failures = 1 if moved >= self._limits.progress else failures + 1
                 moved = 0
-                if error is plan.failed or over.is_set():
+                if error is pending.failed or over.is_set():
                     raise
                 self._pause_or_raise(error, failures)
 

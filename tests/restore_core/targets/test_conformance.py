@@ -14,7 +14,7 @@ import pytest
 
 from restore_core.errors import ArchiveAbsent, BadArchive, ListingPartial, PhdError, TargetEmptied, TargetUnavailable
 from restore_core.targets.base import Target, TargetSpec
-from restore_core.targets.gaps import Gap
+from restore_core.targets.gaps import Gap, GapKind
 from restore_core.targets.kinds import make_target
 from tests.restore_core.targets.conftest import QUICK
 from tests.rights import of_no_more_than_a_user
@@ -318,6 +318,7 @@ def test_a_closed_folder_of_backups_makes_a_listing_partial_and_hides_no_other(p
     assert told == [f"{OTHER}/{NAME}"]
     assert {gap.folder for gap in gaps} == {DATED}
     assert all(gap.counts() and gap.why for gap in gaps)
+    assert {gap.kind for gap in gaps} == {GapKind.UNREADABLE}  # vsftpd's "failed to open" was taken for a limit
     assert isinstance(error, ListingPartial)
     assert DATED in error.message
     assert look(place) == ([f"{DATED}/{NAME}", f"{OTHER}/{NAME}"], [])
@@ -333,6 +334,36 @@ def test_a_folder_of_others_that_is_closed_is_a_note(place: Place) -> None:
     assert found == [f"{DATED}/{NAME}"]
     assert [(gap.path, gap.counts(), gap.counts({"lost+found"})) for gap in gaps] == [("lost+found", False, True)]
     assert error is None
+
+
+@pytest.mark.parametrize("then", ["nothing", "a file"])
+def test_a_folder_that_vanishes_while_it_is_listed_is_no_gap_and_hides_no_other(place: Place, then: str) -> None:
+    put(place, "root.txt", b"")
+    for folder in (DATED, OTHER):
+        put(place, f"{folder}/{NAME}", b"1")
+    gaps: list[Gap] = []
+    target = make_target(place[0], QUICK)
+    listing = target.listing(gaps)
+    found = [next(listing).path]  # the names of the folders are known then
+    (place[1] / DATED / NAME).unlink()
+    (place[1] / DATED).rmdir()
+    if then == "a file":
+        (place[1] / DATED).write_bytes(b"1")
+    found += [each.path for each in listing]
+    target.close()
+    assert found == ["root.txt", f"{OTHER}/{NAME}"]
+    assert gaps == []
+
+
+def test_a_link_that_leads_to_itself_ends_no_listing(place: Place) -> None:
+    put(place, f"{DATED}/{NAME}", b"1")
+    (place[1] / "loop").symlink_to("loop")
+    (place[1] / "up").symlink_to(".")
+    (place[1] / DATED / "loop").symlink_to("loop")
+    found, gaps = look(place)
+    # pyftpdlib shows a link as what it leads to: this is a folder then, in which no archive lies.
+    assert [path for path in found if path.endswith(".phd")] == [f"{DATED}/{NAME}"]
+    assert not any(gap.counts() for gap in gaps)
 
 
 def test_a_link_is_a_gap_where_backups_may_lie_behind_it(place: Place) -> None:

@@ -1,0 +1,198 @@
+"""The control side of one connection to an FTP server: its commands, the file that it is sending, and its errors as ours.
+
+TYPE I comes first (proftpd knows no SIZE before it). After a transfer that we cut the server says 426, 226 or even 150: any reply
+is accepted, then NOOP shows whether both sides are in step. A file that ends early ends with 226, too: only its size shows it.
+
+A transfer stays open between two reads: a range that follows closely is read from it, and every other command ends it first.
+Names are sent and received as bytes: ftplib uses latin-1, which changes no byte.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ftplib
+import socket
+import ssl
+import time
+from abc import ABC
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from restore_core.errors import ArchiveAbsent, PhdError
+from restore_core.targets.base import Address, FileStat, ServerLimits, TargetSpec
+from restore_core.targets.ftp.listing import NotAListing, parse_mdtm
+from restore_core.targets.ftp.login import log_in
+from restore_core.targets.ftp.refusal import refusal
+from restore_core.targets.ftp.replies import Meaning, meaning_of
+from restore_core.targets.remote.connection import Bandwidth, Connection, CutShort, Pace
+
+_GAP = 1 << 20
+"""Up to this many bytes are read and dropped before another transfer is begun, which costs four round trips."""
+
+_PIECE = 256 << 10
+
+
+@dataclass(slots=True)
+class Transfer:
+    """A file that the server is sending; its next byte is the one at `position`."""
+
+    path: str
+    position: int
+    size: int
+    line: socket.socket
+
+
+class FtpControl(Connection, ABC):
+    """What the calls of a `Connection` are made of. Its constructor connects and logs in."""
+
+    def __init__(self, spec: TargetSpec, address: Address, limits: ServerLimits, bandwidth: Bandwidth) -> None:
+        super().__init__(spec, address)
+        self._limits = limits
+        self.pace = Pace(spec.name, limits, bandwidth)
+        self._transfer: Transfer | None = None
+        self._mlsd, self._rest, self._size = False, True, True
+        self._connect()
+
+    @property
+    def holds(self) -> str | None:
+        """The file whose transfer is open."""
+        return self._transfer.path if self._transfer else None
+
+    def _size_of(self, path: str) -> int | None:
+        """Returns the answer to SIZE; None on a server that does not know it."""
+        if not self._size:
+            return None
+        try:
+            return int(self._command(f"SIZE {self._wire(path)}").split()[1])
+        except ftplib.error_perm as error:
+            if meaning_of(error) is not Meaning.NOT_KNOWN:
+                raise
+        except (ValueError, IndexError):
+            pass
+        self._size = False
+        return None
+
+    def _time_of(self, path: str) -> float:
+        with contextlib.suppress(ftplib.error_perm, ValueError, IndexError):
+            return parse_mdtm(self._command(f"MDTM {self._wire(path)}").split()[1])
+        return 0.0
+
+    def abort(self) -> None:
+        """Shuts both sockets; a thread that waits on one gets an error."""
+        self._aborted = True
+        transfer = self._transfer
+        for line in (transfer.line if transfer else None, self.ftp.sock):
+            if line is not None:
+                with contextlib.suppress(OSError):
+                    line.shutdown(socket.SHUT_RDWR)
+
+    def _knows(self, line: str) -> bool:
+        """Whether the server knows a command; that it has no such file is a yes."""
+        try:
+            self._command(line)
+        except ftplib.error_perm as error:
+            return meaning_of(error) is not Meaning.NOT_KNOWN
+        return True
+
+    def close(self) -> None:
+        """Closes both sockets, without a QUIT: its answer would have to be waited for."""
+        if self._transfer is not None:
+            self._transfer.line.close()
+            self._transfer = None
+        self.ftp.close()
+
+    def _connect(self) -> None:
+        self.ftp = log_in(self._spec, self._address, self._limits)
+        self._mlsd = False
+        try:
+            with contextlib.suppress(ftplib.error_perm):
+                self.ftp.voidcmd("TYPE I")
+            with contextlib.suppress(ftplib.error_perm):
+                features = self.ftp.sendcmd("FEAT").upper().split()
+                self._mlsd = any(word.startswith("MLS") for word in features)
+                if "UTF8" in features:
+                    self.ftp.sendcmd("OPTS UTF8 ON")
+        except (ftplib.Error, OSError, EOFError) as error:
+            self.ftp.close()
+            raise self.broken("logging in", error, "TLS: " if isinstance(error, ssl.SSLError) else "") from error
+
+    def _command(self, line: str) -> str:
+        self._end_transfer()
+        return self.ftp.sendcmd(line)
+
+    def _at(self, path: str, stat: FileStat, offset: int) -> Transfer:
+        """Returns the transfer of this file, at this offset."""
+        open_ = self._transfer
+        gap = _GAP if self._rest else stat.size
+        if open_ is None or open_.path != path or not open_.position <= offset <= open_.position + gap:
+            self.check_same(path, stat, self.stat(path))
+            line, position = self._begin(path, offset)
+            self._transfer = open_ = Transfer(path=path, position=position, size=stat.size, line=line)
+        while open_.position < offset:
+            self._fill(open_, memoryview(bytearray(min(_PIECE, offset - open_.position))))
+        return open_
+
+    def _begin(self, path: str, offset: int) -> tuple[socket.socket, int]:
+        """Begins to receive a file, and returns where it begins: at its first byte on a server without REST."""
+        self._end_transfer()
+        command = f"RETR {self._wire(path)}"
+        if offset and self._rest:
+            try:
+                return self.ftp.transfercmd(command, rest=offset), offset
+            except ftplib.error_perm as error:
+                if meaning_of(error) is not Meaning.NOT_KNOWN:
+                    raise
+                self._rest = False
+        return self.ftp.transfercmd(command), 0
+
+    def _fill(self, transfer: Transfer, view: memoryview) -> None:
+        while view:
+            began = time.perf_counter()
+            count = transfer.line.recv_into(view)
+            if not count:
+                self.usable = False
+                raise CutShort(self.where(transfer.path), transfer.position, transfer.size)
+            transfer.position += count
+            self.pace.moved(count, time.perf_counter() - began)
+            view = view[count:]
+
+    def _end_transfer(self) -> None:
+        """Ends the transfer; connects again if both sides are not in step then."""
+        transfer, self._transfer = self._transfer, None
+        if transfer is None:
+            return
+        transfer.line.close()
+        try:
+            with contextlib.suppress(ftplib.Error):
+                self.ftp.getresp()
+            in_step = self.ftp.sendcmd("NOOP").startswith("200")
+        except ftplib.error_perm as error:
+            in_step = meaning_of(error) is Meaning.NOT_KNOWN
+        except (ftplib.Error, OSError, EOFError):
+            in_step = False
+        if not in_step and not self._aborted:
+            self.ftp.close()
+            self._connect()
+
+    def _wire(self, path: str) -> str:
+        """Returns a path as ftplib takes it; raises `ArchiveAbsent` for one that FTP cannot name."""
+        raw = self._address.below(path).encode("utf-8", "surrogateescape")
+        if b"\r" in raw or b"\n" in raw:
+            raise ArchiveAbsent(f"{self.where(path)}: FTP cannot name it", remedy="Rename it on the server.")
+        return raw.decode("latin-1")
+
+    @contextlib.contextmanager
+    def as_our_errors(self, path: str, *, writing: bool = False) -> Iterator[None]:
+        """Raises each error of ftplib and the sockets as one of ours. Only an absent file leaves both sides in step."""
+        try:
+            yield
+        except (ftplib.error_perm, ftplib.error_temp) as error:
+            reply = str(error)
+            self.usable = self.usable and meaning_of(reply) in (Meaning.ABSENT, Meaning.DENIED)
+            raise refusal(self.where(path), reply, writing=writing) from error
+        except (ftplib.Error, OSError, EOFError, NotAListing) as error:
+            self.usable = False
+            raise self.broken(self.where(path), error, "TLS: " if isinstance(error, ssl.SSLError) else "") from error
+        except PhdError as error:
+            self.usable = self.usable and isinstance(error, ArchiveAbsent)
+            raise
