@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from restore_core import naming
 from restore_core.archive.delta_writer import DiskFacts
-from restore_core.catalog import CatalogEntry
+from restore_core.catalog import CatalogEntry, DiskKey
 from restore_core.errors import ArchiveAbsent, TryAgainLater, UsageError
 from restore_core.targets.base import ArchiveRef, Target
 
@@ -70,7 +70,7 @@ class Taken:
 
 def taken_on(target: Target, new: Sequence[NewBackup], known: Collection[CatalogEntry]) -> Taken:
     """Returns what is taken for these disks; `known` are backups of any disks."""
-    keys = {(one.disk.uuid, one.disk.scsi, one.disk.disk) for one in new}
+    keys = {DiskKey.of(vm=one.disk.vm, uuid=one.disk.uuid, scsi=one.disk.scsi, disk=one.disk.disk) for one in new}
     return Taken(target=target, new=new, known=[entry for entry in known if entry.disk_key in keys])
 
 
