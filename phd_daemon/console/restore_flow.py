@@ -30,7 +30,7 @@ from restore_core.restore.request import RestoreOptions, RestoreOutcome, Restore
 from restore_core.targets.base import ArchiveRef
 
 _REDRAW_EVERY = 0.1
-_FULL_COLUMNS = ("", "TARGET", "SIZE", "DATE", "FULL", "")
+_FULL_COLUMNS = ("", "TARGET", "SIZE", "DATE", "FULL", "WHY")
 _FULL_HELP = """\
 A Delta holds what changed since its Full. The one with * was compared with the map in the Delta: its id, its size and some of its
 blocks. Every block is checked again when it is restored. With several of them the first is taken, and another when that breaks."""
