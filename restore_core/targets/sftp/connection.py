@@ -18,7 +18,7 @@ from restore_core.errors import ArchiveAbsent, PhdError, TargetRefused, TargetUn
 from restore_core.targets.base import Address, Buffer, FileStat, Range, ServerLimits, TargetSpec
 from restore_core.targets.gaps import GapKind
 from restore_core.targets.read_ahead import cut, requests
-from restore_core.targets.remote.connection import Bandwidth, Budget, Connection, CutShort, FolderContent, Pace
+from restore_core.targets.remote.connection import Bandwidth, Budget, Connection, CutShort, FolderContent, KnownFile, Pace, Replaced
 from restore_core.targets.sftp.listing import read_folders, reason_of
 from restore_core.targets.sftp.wire import AnswerType, Ask, Attributes, Declined, Fields, ProtocolError, Status, Wire, string
 
@@ -70,7 +70,7 @@ class SftpConnection(Connection):
     ) -> None:
         super().__init__(spec, address)
         self._transport = transport
-        self._open: tuple[str, bytes] | None = None
+        self._open: tuple[str, bytes, FileStat] | None = None
         with self.as_our_errors(""):
             self._channel = transport.open_session(window_size=_WINDOW, timeout=limits.login)
             self._channel.settimeout(limits.idle)
@@ -113,12 +113,12 @@ class SftpConnection(Connection):
                 raise ArchiveAbsent(f"{self.where(path)}: not a regular file", remedy="Links on a target are not followed.")
             return found[-1].stat
 
-    def ranges(self, path: str, stat: FileStat, wanted: Iterator[Range]) -> Generator[Buffer]:
+    def ranges(self, path: str, known: KnownFile, wanted: Iterator[Range]) -> Generator[Buffer]:
         """Reads with a window of requests; ranges up to 32 KiB apart become one request."""
         with self.as_our_errors(path):
-            handle = self._handle(path, stat)
+            handle = self._handle(path, known)
             asked, cutting = tee(wanted)
-            pieces = self._pieces(path, stat, handle, requests(asked, size=self._chunk, gap=_GAP))
+            pieces = self._pieces(path, known.stat, handle, requests(asked, size=self._chunk, gap=_GAP))
         try:
             found = cut(cutting, pieces)
             while True:
@@ -185,20 +185,33 @@ class SftpConnection(Connection):
         fields.u64()
         return max(4096, min(_MAX_CHUNK, fields.u64() or _SAFE_CHUNK))
 
-    def _handle(self, path: str, stat: FileStat) -> bytes:
-        """Returns the handle of the file, which is the one that `stat` was taken of."""
+    def _handle(self, path: str, known: KnownFile) -> bytes:
+        """Returns the handle of the file, which is the one that is known."""
         if self._open is not None:
-            if self._open[0] == path:
+            if (self._open[0], self._open[2]) == (path, known.stat):
                 return self._open[1]
             self.wire.drop(self.wire.ask(Ask.CLOSE, string(self._open[1])))
             self._open = None
         handle = self._handle_of(self.wire.ask(Ask.OPEN, string(self._path(path)) + struct.pack(">II", 0x1, 0)))
         now = self.attributes_of(self.wire.ask(Ask.FSTAT, string(handle))).stat
-        if now != stat:
+        try:
+            self.check_same(path, known, now, lambda count: self._first(path, handle, count))
+        except Replaced:
             self.wire.drop(self.wire.ask(Ask.CLOSE, string(handle)))
-            self.check_same(path, stat, now)
-        self._open = (path, handle)
+            raise
+        self._open = (path, handle, known.stat)
         return handle
+
+    def _first(self, path: str, handle: bytes, count: int) -> bytes:
+        """Returns the first bytes of an open file."""
+        found = b""
+        while len(found) < count:
+            data = self.wire.data(self.wire.ask(Ask.READ, string(handle) + _READ.pack(len(found), count - len(found))))
+            if not data:
+                self.usable = False
+                raise CutShort(self.where(path), len(found), count)
+            found += data
+        return found
 
     def _pieces(self, path: str, stat: FileStat, handle: bytes, wanted: Iterator[Range]) -> Generator[tuple[int, bytes]]:
         wire, flight = self.wire, deque[tuple[int, int, int]]()
