@@ -229,6 +229,10 @@ class Connection(ABC):
     def remove(self, path: str) -> None:
         """Deletes a file; no error if it does not exist."""
 
+    def alive(self) -> bool:
+        """Whether it may be lent: both sides are in step, and what it has in common with others is not known to be broken."""
+        return self.usable
+
     def capabilities(self) -> Capabilities:
         """Returns what the server is known to do; nothing is written to find out."""
         return Capabilities()

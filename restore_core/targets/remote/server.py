@@ -148,6 +148,7 @@ class Pool:
         with self._lock:
             if self._closed:
                 raise TargetUnavailable(f"target {self._name}: was closed")
+            self._idle = [c for c in self._idle if c.alive()]
             mine = [c for c in self._idle if stream is not None and self._streams.get(c) is stream]
             free = mine or [c for c in self._idle if c not in self._streams]
             if not free:

@@ -163,6 +163,10 @@ class SftpConnection(Connection):
         with contextlib.suppress(ArchiveAbsent), self.as_our_errors(path):
             self.wire.done(self.wire.ask(Ask.REMOVE, string(self._path(path))))
 
+    def alive(self) -> bool:
+        """Whether the connection under this channel still stands: if it broke for one channel, it broke for all."""
+        return self.usable and bool(self._transport.is_active())
+
     def remove_folder(self, path: str) -> None:
         """Removes an empty folder by RMDIR, which fails if there is something in it."""
         with self.as_our_errors(path, writing=True):
