@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from restore_core.errors import ArchiveAbsent, PhdError
-from restore_core.targets.base import Address, ServerLimits, TargetSpec
+from restore_core.targets.base import Address, FileStat, ServerLimits, TargetSpec
 from restore_core.targets.ftp.listing import NotAListing, parse_mdtm
 from restore_core.targets.ftp.login import log_in
 from restore_core.targets.ftp.refusal import refusal
