@@ -19,8 +19,8 @@ from restore_core.targets.base import Address, Buffer, FileStat, Range, ServerLi
 from restore_core.targets.gaps import GapKind
 from restore_core.targets.read_ahead import cut, requests
 from restore_core.targets.remote.connection import Bandwidth, Budget, Connection, CutShort, FolderContent, Pace
+from restore_core.targets.sftp.declined import CREATE_NEW, error_of_declined
 from restore_core.targets.sftp.listing import read_folders, reason_of
-from restore_core.targets.sftp.refusal import CREATE_NEW, refusal
 from restore_core.targets.sftp.wire import AnswerType, Ask, Attributes, Declined, Fields, ProtocolError, Status, Wire, string
 
 if TYPE_CHECKING:
@@ -269,7 +269,7 @@ class SftpConnection(Connection):
     def _refused(self, no: Declined, path: str, writing: bool) -> PhdError:
         folder = self._path(path.rpartition("/")[0])
         try:
-            error = refusal(self.wire, no, self.where(path), folder, writing=writing)
+            error = error_of_declined(self.wire, no, self.where(path), folder, writing=writing)
         except (ProtocolError, EOFError, OSError) as broken:
             error = self.broken(self.where(path), broken)
         self.usable = self.usable and isinstance(error, ArchiveAbsent)

@@ -15,7 +15,7 @@ import pytest
 from restore_core.errors import ArchiveAbsent, ExitCode, PhdError, TargetFull, TargetRefused, TargetUnavailable
 from restore_core.targets.base import TargetSpec
 from restore_core.targets.kinds import make_target
-from restore_core.targets.sftp.refusal import refusal
+from restore_core.targets.sftp.declined import error_of_declined
 from restore_core.targets.sftp.wire import AnswerType, Ask, Declined, Status
 from tests import mounting, servers
 from tests.restore_core.targets.conftest import QUICK
@@ -152,7 +152,7 @@ class Answers:
     ],
 )
 def test_a_refusal_is_judged_by_its_words_and_its_number(code: Status, text: str, writing: bool, kind: type[PhdError]) -> None:
-    found = refusal(Answers({}), Declined(code, text), "nas:f/x", b"/f", writing=writing)  # type: ignore[arg-type]  # as much as it asks of a wire
+    found = error_of_declined(Answers({}), Declined(code, text), "nas:f/x", b"/f", writing=writing)  # type: ignore[arg-type]  # as much as it asks of a wire
     assert type(found) is kind
     assert "nas:f/x" in found.message
     assert text in found.message
@@ -160,8 +160,8 @@ def test_a_refusal_is_judged_by_its_words_and_its_number(code: Status, text: str
 
 def test_a_small_file_that_was_tried_is_removed_whatever_happens() -> None:
     wire = Answers({Ask.WRITE: Declined(Status.FAILURE, "")})
-    found = refusal(wire, Declined(Status.FAILURE, ""), "nas:f/x", b"/f", writing=True)  # type: ignore[arg-type]  # see above
+    found = error_of_declined(wire, Declined(Status.FAILURE, ""), "nas:f/x", b"/f", writing=True)  # type: ignore[arg-type]  # see above
     assert isinstance(found, TargetFull)
     assert wire.asked == [Ask.OPEN, Ask.WRITE, Ask.CLOSE, Ask.REMOVE]
     wire = Answers({Ask.OPEN: Declined(Status.PERMISSION_DENIED, "")})
-    assert isinstance(refusal(wire, Declined(Status.FAILURE, ""), "nas:f/x", b"/f", writing=True), TargetRefused)  # type: ignore[arg-type]  # see above
+    assert isinstance(error_of_declined(wire, Declined(Status.FAILURE, ""), "nas:f/x", b"/f", writing=True), TargetRefused)  # type: ignore[arg-type]  # see above

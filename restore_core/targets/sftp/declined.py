@@ -36,7 +36,7 @@ class _Room:
     read_only: bool
 
 
-def refusal(wire: Wire, no: Declined, where: str, folder: bytes, *, writing: bool) -> PhdError:
+def error_of_declined(wire: Wire, no: Declined, where: str, folder: bytes, *, writing: bool) -> PhdError:
     """Returns the error for a request about `where`, which lies in the `folder` on the server."""
     said = reason_of(no)
     text = f"{where}: {said}"
