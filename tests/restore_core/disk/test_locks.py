@@ -170,9 +170,9 @@ def test_the_search_for_the_holder_asks_no_file_system_about_open_files_without_
     asked: list[str] = []
     real = os.stat
 
-    def stat(path: str, **options: object) -> os.stat_result:
-        if isinstance(path, str) and path.startswith("/proc/"):
-            asked.append(path)
+    def stat(path: str | int, **options: object) -> os.stat_result:
+        if str(path).startswith("/proc/"):
+            asked.append(str(path))
         return real(path, **options)  # type: ignore[arg-type]  # passed on as they came
 
     with disk.with_name("CRM-flat.vmdk").open("rb"), qemu_holds(disk, "vmdk") as pid:
