@@ -264,7 +264,7 @@ class Connection(ABC):
     def check_same(self, path: str, known: KnownFile, now: FileStat, first: Callable[[int], bytes]) -> None:
         """Raises `Replaced` for a file that is not the one that was opened. `first` reads so many of its first bytes.
 
-        The time alone does not tell: a server with a write-back cache sets it again after an upload. Where it moved, those bytes do.
+        The time alone does not tell: a server with a write-back cache sets it again after an upload. Where it moved, they do.
         """
         then = known.stat
         if now.size == then.size and (now.mtime == then.mtime or not known.first or first(len(known.first)) == known.first):

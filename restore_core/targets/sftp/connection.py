@@ -14,11 +14,12 @@ from collections.abc import Generator, Iterable, Iterator
 from itertools import tee
 from typing import TYPE_CHECKING
 
-from restore_core.errors import ArchiveAbsent, PhdError, TargetRefused, TargetUnavailable
+from restore_core.errors import ArchiveAbsent, PhdError, TargetRefused
 from restore_core.targets.base import Address, Buffer, FileStat, Range, ServerLimits, TargetSpec
 from restore_core.targets.gaps import GapKind
 from restore_core.targets.read_ahead import cut, requests
 from restore_core.targets.remote.connection import Bandwidth, Budget, Connection, CutShort, FolderContent, KnownFile, Pace, Replaced
+from restore_core.targets.sftp.declined import CREATE_NEW, error_of_declined
 from restore_core.targets.sftp.listing import read_folders, reason_of
 from restore_core.targets.sftp.wire import AnswerType, Ask, Attributes, Declined, Fields, ProtocolError, Status, Wire, string
 
@@ -133,18 +134,24 @@ class SftpConnection(Connection):
     def upload(self, path: str) -> SftpUpload:
         """Begins a new file; never opens an existing one."""
         with self.as_our_errors(path, writing=True):
-            flags = struct.pack(">III", 0x2 | 0x8 | 0x20, 0x4, 0o600)  # write, create, exclusively; with a mode
-            handle = self._handle_of(self.wire.ask(Ask.OPEN, string(self._path(path)) + flags))
+            handle = self._handle_of(self.wire.ask(Ask.OPEN, string(self._path(path)) + CREATE_NEW))
             return SftpUpload(self, path, handle)
 
     def make_folder(self, path: str) -> None:
-        """Makes a folder by MKDIR. If it exists the server only says "failure"."""
+        """Makes a folder by MKDIR. If that fails, LSTAT shows whether it exists. If not, the answer to MKDIR is the reason."""
         with self.as_our_errors(path, writing=True):
             try:
                 self.wire.done(self.wire.ask(Ask.MKDIR, string(self._path(path)) + struct.pack(">II", 0x4, 0o700)))
-            except Declined:
-                if not self.attributes_of(self.wire.ask(Ask.LSTAT, string(self._path(path)))).folder:
-                    raise
+            except Declined as error:
+                try:
+                    there = self.attributes_of(self.wire.ask(Ask.LSTAT, string(self._path(path))))
+                except Declined:
+                    raise error from None
+                if not there.folder:
+                    raise TargetRefused(
+                        f"{self.where(path)}: a folder is needed there, and it is something else",
+                        remedy="Move it away on the server; links are not followed.",
+                    ) from None
 
     def give_name(self, path: str, to: str) -> None:
         """Renames by RENAME, which must not replace. A server that does so all the same is asked for the name first."""
@@ -273,13 +280,13 @@ class SftpConnection(Connection):
             raise
 
     def _refused(self, no: Declined, path: str, writing: bool) -> PhdError:
-        text = f"{self.where(path)}: {reason_of(no)}"
-        if no.code == Status.NO_SUCH_FILE and not writing:
-            return ArchiveAbsent(text, remedy="See what there is with 'phd backups'.")
-        self.usable = False
-        if no.code == Status.FAILURE and not writing:
-            return TargetUnavailable(text, remedy="Look at the server's log.")
-        return TargetRefused(text, remedy="Check space on the target, and what this user may do there.")
+        folder = self._path(path.rpartition("/")[0])
+        try:
+            error = error_of_declined(self.wire, no, self.where(path), folder, writing=writing)
+        except (ProtocolError, EOFError, OSError) as broken:
+            error = self.broken(self.where(path), broken)
+        self.usable = self.usable and isinstance(error, ArchiveAbsent)
+        return error
 
 
 class SftpUpload:
