@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from unicodedata import normalize
 
 import pytest
@@ -16,6 +16,7 @@ from phd_daemon.cli.main import run
 
 UUID = "564d122a-0ed7-3b92-2f46-aee9456b2074"
 FORMS = pytest.mark.parametrize(("stored", "typed"), [("NFD", "NFC"), ("NFC", "NFD")])
+Form = Literal["NFC", "NFD"]
 Phd = Callable[..., tuple[int, str]]
 
 
@@ -38,7 +39,7 @@ def phd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Phd:
     return command
 
 
-def backed_up(phd: Phd, folder: Path, form: str, *, at: str = "2026-11-21 03:00+00:00", target: str = "nas1") -> None:
+def backed_up(phd: Phd, folder: Path, form: Form, *, at: str = "2026-11-21 03:00+00:00", target: str = "nas1") -> None:
     disk = folder / normalize(form, "Größe.img")
     disk.write_bytes(b"x" * 5000)
     vm = normalize(form, "Büro")
@@ -53,7 +54,7 @@ def found(phd: Phd, *arguments: str) -> list[Any]:
 
 @FORMS
 def test_backups_are_found_by_name_and_pattern_and_shown_as_they_are_stored(
-    phd: Phd, tmp_path: Path, stored: str, typed: str
+    phd: Phd, tmp_path: Path, stored: Form, typed: Form
 ) -> None:
     backed_up(phd, tmp_path, stored)
     for arguments in (
@@ -73,7 +74,7 @@ def test_letters_that_only_resemble_each_other_are_two_names(phd: Phd, tmp_path:
 
 
 @FORMS
-def test_the_disks_of_a_vm_are_submitted_and_their_job_is_named(phd: Phd, tmp_path: Path, stored: str, typed: str) -> None:
+def test_the_disks_of_a_vm_are_submitted_and_their_job_is_named(phd: Phd, tmp_path: Path, stored: Form, typed: Form) -> None:
     backed_up(phd, tmp_path, stored)
     code, said = phd("submit", "--vm", normalize(typed, "Büro"), "--to", str(tmp_path / "volumes" / "ds1" / "b"))
     assert code == 0, said
@@ -92,7 +93,7 @@ def test_the_disks_of_a_vm_are_submitted_and_their_job_is_named(phd: Phd, tmp_pa
 
 
 @FORMS
-def test_a_rule_finds_its_backup_and_load_adds_no_second_line(phd: Phd, tmp_path: Path, stored: str, typed: str) -> None:
+def test_a_rule_finds_its_backup_and_load_adds_no_second_line(phd: Phd, tmp_path: Path, stored: Form, typed: Form) -> None:
     backed_up(phd, tmp_path, stored)
     rules = tmp_path / "vmdks.auto"
     rules.write_text(f"RESTORE:{normalize(typed, 'Büro')}|*|00|{normalize(typed, 'Größe.img')}|{tmp_path}/volumes/ds1/R/r.img\n")
@@ -113,7 +114,7 @@ def test_load_writes_one_line_for_a_disk_that_is_stored_in_both_ways(phd: Phd, t
 
 
 @FORMS
-def test_what_was_meant_is_proposed_and_a_datastore_is_named(phd: Phd, tmp_path: Path, stored: str, typed: str) -> None:
+def test_what_was_meant_is_proposed_and_a_datastore_is_named(phd: Phd, tmp_path: Path, stored: Form, typed: Form) -> None:
     backed_up(phd, tmp_path, stored)
     code, said = phd("submit", "--vm", normalize(typed, "büro"), "--to", str(tmp_path / "volumes" / "ds1" / "b"))
     assert code != 0
