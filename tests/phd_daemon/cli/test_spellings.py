@@ -49,7 +49,8 @@ def backed_up(phd: Phd, folder: Path, form: Form, *, at: str = "2026-11-21 03:00
 def found(phd: Phd, *arguments: str) -> list[Any]:
     code, said = phd("backups", "--json", *arguments)
     assert code == 0, said
-    return json.loads(said)
+    data: list[Any] = json.loads(said)
+    return data
 
 
 @FORMS
