@@ -107,14 +107,12 @@ def why_not(found: Sequence[MethodKind]) -> tuple[str, str] | None:
     if not apart:
         return None
     what = "; ".join(f"its {one.key} are {_list(one.theirs)}, phd knows {_list(one.ours)}" for one in apart)
-    lines = " and ".join(f"the line {one.key} hold {_to_add(one)}" for one in apart)
-    keys = " and give it such a host key (ssh-keygen -A)," if any(one.key == "HostKeyAlgorithms" for one in apart) else ""
+    lines = " and ".join(f"{_to_add(one)} to its line {one.key}" for one in apart)
+    keys = ", give it such a host key (ssh-keygen -A)," if any(one.key == "HostKeyAlgorithms" for one in apart) else ""
+    add = f"in its sshd_config add {lines}{keys} and reload sshd (sshd -T shows what it offers). Or reach it by FTPS."
     if all(_BROKEN.search(method) for one in apart for method in one.theirs):
-        return what, (
-            "What it offers is broken, and not used. Bring its SSH server up to date; if that is new, let in its sshd_config"
-            f" {lines},{keys} and reload sshd. Or reach it by FTPS."
-        )
-    return what, f"Let in its sshd_config {lines}, too,{keys} and reload sshd (sshd -T shows what it offers). Or reach it by FTPS."
+        return what, f"What it offers is broken, and not used. Bring its SSH server up to date; if it is, {add}"
+    return what, f"{add[0].upper()}{add[1:]}"
 
 
 def not_accepted(transport: paramiko.Transport | None, key_type: str) -> str | None:

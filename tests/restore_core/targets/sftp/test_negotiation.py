@@ -28,14 +28,14 @@ SERVED = {
 
 REFUSED = {
     "chacha20": (("Ciphers chacha20-poly1305@openssh.com",), "Ciphers are chacha20-poly1305@openssh.com, phd", "aes256-gcm"),
-    "sntrup761": (("KexAlgorithms sntrup761x25519-sha512@openssh.com",), "KexAlgorithms are sntrup", "hold curve25519-sha256"),
-    "umac": (("Ciphers aes256-ctr", "MACs umac-128-etm@openssh.com"), "MACs are umac-128", "MACs hold hmac-sha2-256"),
+    "sntrup761": (("KexAlgorithms sntrup761x25519-sha512@openssh.com",), "are sntrup", "add curve25519-sha256 to"),
+    "umac": (("Ciphers aes256-ctr", "MACs umac-128-etm@openssh.com"), "MACs are umac-128", "add hmac-sha2-256 to its line MACs"),
     "old ciphers": (("Ciphers aes128-cbc,3des-cbc",), "Ciphers are aes128-cbc, 3des-cbc", "is broken"),
     "old exchange": (("KexAlgorithms diffie-hellman-group14-sha1",), "KexAlgorithms are diffie-hellman-group14-sha1", "is broken"),
     "two at once": (
         ("KexAlgorithms diffie-hellman-group1-sha1", "Ciphers chacha20-poly1305@openssh.com"),
         "KexAlgorithms are .*; its Ciphers are chacha20",
-        "KexAlgorithms hold curve25519-sha256 and the line Ciphers hold aes256-gcm",
+        "add curve25519-sha256 to its line KexAlgorithms and aes256-gcm@openssh.com to its line Ciphers",
     ),
 }  # fmt: skip
 """Lines of sshd_config with which we cannot, what is said of them, and what would help."""
