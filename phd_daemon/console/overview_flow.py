@@ -8,7 +8,7 @@ from phd_daemon.console.face import Face, Page
 from phd_daemon.console.menus import waited
 from phd_daemon.console.session import Session
 from phd_daemon.operations.status import document, overview
-from phd_daemon.show.status import status_lines
+from phd_daemon.show.overview import status_lines
 
 _HELP = """\
 Daemon, queue, rules, targets and datastores, out of their records alone: nothing is asked of a server. Below stands what needs a

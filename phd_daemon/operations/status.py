@@ -234,7 +234,7 @@ def _datastores(found: Overview, config: Config) -> None:
 
 
 def document(found: Overview) -> dict[str, Any]:
-    """Returns the stable form for programs, as docs/reference.md says; `phd_daemon.show.status` makes a text of it."""
+    """Returns the stable form for programs, as docs/reference.md says; `phd_daemon.show.overview` makes a text of it."""
     return {
         "version": _VERSION,
         "phd": __version__,

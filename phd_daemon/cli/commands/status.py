@@ -9,7 +9,7 @@ import click
 
 from phd_daemon.cli.options import command, config_option, json_option
 from phd_daemon.show import output
-from phd_daemon.show.status import status_lines
+from phd_daemon.show.overview import status_lines
 from restore_core.errors import ExitCode
 
 
