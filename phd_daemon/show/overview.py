@@ -12,10 +12,10 @@ from phd_daemon.show.times import age, minute
 from restore_core.errors import in_one_line
 
 _MOST_JOBS = 5
-Facts = Mapping[str, Any]
+_Facts = Mapping[str, Any]
 
 
-def status_lines(found: Facts, now: float) -> list[str]:
+def status_lines(found: _Facts, now: float) -> list[str]:
     """Returns the lines; `now` is in seconds since the epoch."""
     parts = {
         "settings": [in_one_line(found["problem"])] if found["problem"] else [],
@@ -34,11 +34,11 @@ def status_lines(found: Facts, now: float) -> list[str]:
     return lines
 
 
-def _each(facts: Iterable[Facts] | None, text: Callable[[Facts], str]) -> list[str]:
+def _each(facts: Iterable[_Facts] | None, text: Callable[[_Facts], str]) -> list[str]:
     return ["not known"] if facts is None else [text(one) for one in facts] or ["none"]
 
 
-def _daemon(found: Facts) -> str:
+def _daemon(found: _Facts) -> str:
     daemon, ours = found["daemon"], f"this is phd {found['phd']}"
     if daemon is None:
         return f"not known; {ours}"
@@ -49,13 +49,13 @@ def _daemon(found: Facts) -> str:
     return f"runs, pid {daemon['pid'] or 'not known'}{since}; {ours}{hangs}"
 
 
-def _queue(found: Facts, now: float) -> str:
+def _queue(found: _Facts, now: float) -> str:
     if found["queue"] is None:
         return "not known"
     return ", ".join(_counts(found, now)) or "empty"
 
 
-def _counts(found: Facts, now: float) -> Iterator[str]:
+def _counts(found: _Facts, now: float) -> Iterator[str]:
     yield from (f"{count} {state}" for state, count in found["queue"].items() if count)
     if found["waiting_since"] is not None:
         yield f"the oldest waits for {age(now - found['waiting_since'])}"
@@ -63,12 +63,12 @@ def _counts(found: Facts, now: float) -> Iterator[str]:
         yield f"failed since {minute(found['failed_since'])}"
 
 
-def _running(job: Facts) -> str:
+def _running(job: _Facts) -> str:
     left = f", {clock(job['remaining'])} left" if job["remaining"] is not None else ""
     return f"{job['job']}: {job['percent']:.0f} %{left}"
 
 
-def _rules(one: Facts | None) -> str:
+def _rules(one: _Facts | None) -> str:
     if one is None:
         return "no pass is recorded"
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in one["verdicts"].items())
@@ -76,11 +76,11 @@ def _rules(one: Facts | None) -> str:
     return f"{one['rules']}{f' ({verdicts})' if verdicts else ''}{lag}; last pass {one['time']}"
 
 
-def _target(one: Facts) -> str:
+def _target(one: _Facts) -> str:
     listed = one["listed"] is not None
     seen = f"{one['archives']} archives, listed {minute(one['listed'])}" if listed else "never listed ('phd index' lists it)"
     return f"{one['name']}: {seen}{'; in trouble' if one['problem'] else ''}"
 
 
-def _datastore(one: Facts) -> str:
+def _datastore(one: _Facts) -> str:
     return f"{one['path']}: {one['state']}" + (f", {output.size(one['free'])} free" if one["free"] is not None else "")
