@@ -14,7 +14,7 @@ from restore_core.catalog import CatalogEntry, DiskKey
 from restore_core.catalog.index import Indexed, refuse_emptied
 from restore_core.catalog.query import Query
 from restore_core.errors import ArchiveAbsent, UsageError
-from restore_core.naming import ArchiveType, printable
+from restore_core.naming import ArchiveType, printable, time_text
 from restore_core.targets import TargetSet
 from restore_core.targets.gaps import Gap, refuse_partial
 
@@ -146,7 +146,7 @@ def _of_one_vm(entries: Iterable[CatalogEntry], vm: str, uuid: str | None) -> li
 def _no_common_set(vm: str, runs: Mapping[dt.datetime, Mapping[DiskKey, CatalogEntry]]) -> UsageError:
     """Returns the refusal, with the newest runs and the disks in each as the choice."""
     shown = [
-        f"{time:%Y-%m-%d %H:%M} UTC: {', '.join(sorted(printable(entry.name.disk) for entry in runs[time].values()))}"
+        f"{time_text(time)} UTC: {', '.join(sorted(printable(entry.name.disk) for entry in runs[time].values()))}"
         for time in sorted(runs, reverse=True)[:_RUNS_SHOWN]
     ]
     return UsageError(

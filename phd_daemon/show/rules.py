@@ -7,7 +7,7 @@ from pathlib import Path
 
 from phd_daemon.show.output import counted
 from restore_core.catalog import CatalogEntry
-from restore_core.naming import printable
+from restore_core.naming import printable, time_text
 from restore_core.replication.decision import RuleDecision, Verdict
 from restore_core.replication.rules import Problem
 
@@ -49,7 +49,7 @@ def rule_row(one: RuleDecision, refused: Mapping[int, str], *, dry_run: bool, si
         f"{printable(one.rule.vm)}/{printable(one.rule.vmdk)}",
         printable(str(one.rule.destination)),
         f"-{one.rule.days}" if one.rule.days else "0",
-        f"{known.time:%Y-%m-%d %H:%M} on {known.ref.target}{seen}" if known else "-",
+        f"{time_text(known.time)} on {known.ref.target}{seen}" if known else "-",
         "refused" if line in refused else _done(one, dry_run=dry_run),
         _lag(one),
         refused.get(line, one.reason),

@@ -21,7 +21,8 @@ from restore_core.naming import ArchiveType, printable
 from restore_core.targets.base import ArchiveRef, FileStat, TargetSpec
 
 _SHAPE = re.compile(
-    r"(?P<scsi>[a-z]{0,4}\d{2,4})-(?P<disk>.+)\.(?:gz-(?P<full>\d{6}-\d{4})|delta-20(?P<delta>\d\d\.\d\d\.\d\d-\d{4})-\d{6}-\d{4})\.phd\Z"
+    r"(?P<scsi>[a-z]{0,4}\d{2,4})-(?P<disk>.+)\."
+    rf"(?:gz-(?P<full>{naming.FULL_STAMP})|delta-(?=20)(?P<delta>{naming.DELTA_STAMP})-{naming.FULL_STAMP})\.phd\Z"
 )
 _WILD = re.compile(r"[*?]")
 _DAY = dt.timedelta(days=1)
@@ -111,7 +112,7 @@ def _name_test(query: Query) -> Callable[[str], bool]:
         full = shape["full"]
         if query.type is not None and (query.type is ArchiveType.FULL) is not (full is not None):
             return False
-        stamp = full or shape["delta"].replace(".", "")
+        stamp = full or shape["delta"][2:].replace(".", "")
         return (
             low <= stamp <= high
             and matches(scsi, shape["scsi"])
