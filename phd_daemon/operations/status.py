@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phd_daemon.operations.installation import how_to_start, settings_in_use
-from phd_daemon.show.rules import in_words
 from phd_daemon.spool.layout import State
 from phd_daemon.spool.snapshot import JobView, daemon_running, snapshot
 from restore_core.durable import read_plain
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 NOT_TAKEN = 60.0
 """Seconds after which a control file that nobody has accepted shows that the daemon hangs."""
 _LAST_PASS = 4 << 20
+_WORDS = {"gone": "whose replica is gone", "ambiguous": "that fit several disks"}
 _WRONG = {
     "diverged": "somebody has written the replica: 'phd rules check' says which; restore it by hand with --overwrite, or leave it",
     "gone": "the replica was deleted: delete the lines of its path in {ledger} to have it again, or remove its rule",
@@ -186,7 +186,7 @@ def _rules(found: Overview, config: Config) -> None:
     ledger = printable(str(config.replication.ledger))
     for verdict, count in one.verdicts.items():
         if verdict in _WRONG:
-            what = f"rules that are '{in_words(verdict)}': {count}"
+            what = f"rules {_WORDS.get(verdict, f"that are '{verdict}'")}: {count}"
             found.needs.append(Need(what=what, type=_WRONG[verdict].format(ledger=ledger)))
 
 
