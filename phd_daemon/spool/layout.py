@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from restore_core.errors import ExitCode
-from restore_core.naming import printable
+from restore_core.naming import comparable, printable
 
 MAX_STEM_BYTES = 200
 """A longer stem leaves no room for the names of its log and its rotations: 255 bytes is the limit of a name."""
@@ -105,6 +105,23 @@ def parse_name(name: str) -> tuple[str, State] | None:
 def is_stem(name: str) -> bool:
     """Whether it can be the stem of a job: a name in the spool, no path out of it, and no file of the daemon's own."""
     return bool(name) and not name.startswith(".") and "/" not in name and "\0" not in name
+
+
+def as_stored(folder: Path, job: str) -> str:
+    """Returns the name of a job as its files in the spool have it: accents may be stored in two ways, and are typed in one.
+
+    The name itself if it has files, if no other job is named so, or if several are. Raises `OSError`.
+    """
+    if job.isascii():
+        return job
+    found = {stem for name in os.listdir(folder) if (stem := stem_of(name)) and comparable(stem) == comparable(job)}
+    return found.pop() if job not in found and len(found) == 1 else job
+
+
+def stem_of(name: str) -> str | None:
+    """Returns the stem of any file of a job; None for another file."""
+    known = parse_name(name)
+    return known[0] if known is not None else side_file(name)
 
 
 def side_file(name: str) -> str | None:
