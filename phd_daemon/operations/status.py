@@ -186,7 +186,8 @@ def _rules(found: Overview, config: Config) -> None:
     ledger = printable(str(config.replication.ledger))
     for verdict, count in one.verdicts.items():
         if verdict in _WRONG:
-            what = f"rules {_WORDS.get(verdict, f"that are '{verdict}'")}: {count}"
+            which = _WORDS.get(verdict) or f"that are '{verdict}'"
+            what = f"rules {which}: {count}"
             found.needs.append(Need(what=what, type=_WRONG[verdict].format(ledger=ledger)))
 
 
