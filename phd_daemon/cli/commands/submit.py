@@ -15,7 +15,7 @@ from phd_daemon.cli.options import command, config_option, open_targets, restore
 from phd_daemon.config.model import Config
 from phd_daemon.operations.backups import deltas_of_vm
 from phd_daemon.operations.follow import exit_code, follow
-from phd_daemon.operations.installation import archive_ref, destination, read_config, spool_of
+from phd_daemon.operations.installation import archive_ref, destination, how_to_start, read_config, spool_of
 from phd_daemon.operations.queue import Obstacle, obstacle
 from phd_daemon.operations.submit import submit as queue
 from phd_daemon.show import output
@@ -30,7 +30,7 @@ from restore_core.targets.base import ArchiveRef
 
 _WAITS = {
     Obstacle.SWITCHED_OFF: "the restore queue is switched off (queue.enabled in phd.toml): the job waits until it is on",
-    Obstacle.NO_DAEMON: "no daemon serves this spool: the job waits until one does ('phd daemon', or systemctl start phd-daemon)",
+    Obstacle.NO_DAEMON: "no daemon serves this spool: the job waits until one does ('{start}' starts it)",
 }
 
 
@@ -87,7 +87,7 @@ def submit(
     for job, (ref, path) in zip(jobs, wanted, strict=True):
         output.say(f"{printable(job)}: waiting{until}, {ref} to {printable(str(path))}")
     if (wrong := obstacle(settings)) is not None:
-        output.complain(_WAITS[wrong])
+        output.complain(_WAITS[wrong].format(start=how_to_start()))
     codes = [_wait_for(spool_of(settings), job) for job in jobs] if wait else []
     return next((code for code in codes if code), ExitCode.DONE)
 

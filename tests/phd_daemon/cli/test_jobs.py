@@ -336,6 +336,15 @@ def test_hold_release_cancel_retry_are_renames(spool: Path, capsys: Say) -> None
     assert "b cannot be held: there is no such job" in said
 
 
+def test_retry_beside_a_waiting_job_of_the_same_name_says_that_there_are_two(spool: Path, capsys: Say) -> None:
+    for name in ("a.failed", "a.job"):
+        (spool / name).write_text("")
+    assert run(["retry", "a"]) == ExitCode.USAGE
+    said = capsys.readouterr().err
+    assert "a cannot be tried again: another job of that name is waiting (a.job exists already)" in said
+    assert "'phd cancel a'" in said
+
+
 def test_one_job_that_cannot_be_does_not_keep_the_others(spool: Path) -> None:
     (spool / "b.job").write_text("")
     assert run(["hold", "a", "b"]) == ExitCode.USAGE
