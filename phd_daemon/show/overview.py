@@ -8,6 +8,7 @@ from typing import Any
 from phd_daemon.show import output
 from phd_daemon.show.output import counted
 from phd_daemon.show.progress import clock
+from phd_daemon.show.rules import in_words
 from phd_daemon.show.times import age, minute
 from restore_core.errors import in_one_line
 
@@ -71,7 +72,7 @@ def _running(job: _Facts) -> str:
 def _rules(one: _Facts | None) -> str:
     if one is None:
         return "no pass is recorded"
-    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in one["verdicts"].items())
+    verdicts = ", ".join(f"{count} {in_words(verdict)}" for verdict, count in one["verdicts"].items())
     lag = f"; worst lag {age(one['worst_lag'])}" if one["worst_lag"] else ""
     return f"{one['rules']}{f' ({verdicts})' if verdicts else ''}{lag}; last pass {one['time']}"
 
