@@ -13,6 +13,7 @@ from typing import Any
 from restore_core.errors import ConfigurationError, PhdError, TargetNotTrusted, TargetRefused, TargetUnavailable
 from restore_core.naming import printable
 from restore_core.targets.base import Address, ServerLimits, TargetSpec
+from restore_core.targets.ftp.data_connection import PassiveFtp
 from restore_core.targets.ftp.refusal import too_many
 from restore_core.targets.ftp.replies import Meaning, meaning_of
 from restore_core.targets.remote.connection import no_server, server_name
@@ -30,7 +31,7 @@ _speak_tls_at_once: set[tuple[str, int]] = set()
 """Servers that were found to be so, that the wait is not repeated for each connection."""
 
 
-class _Greeted(ftplib.FTP):
+class _Greeted(PassiveFtp):
     """FTP that does not take "SSH-2.0-..." for the first of several lines, and wait for the last."""
 
     def getline(self) -> str:
@@ -46,7 +47,7 @@ class FtpTls(_Greeted, ftplib.FTP_TLS):
 
     def ntransfercmd(self, cmd: str, rest: int | str | None = None) -> tuple[socket.socket, int | None]:
         """Opens a data connection, as the base class does."""
-        line, size = ftplib.FTP.ntransfercmd(self, cmd, rest)  # noqa: S321 - wrapped in TLS just below
+        line, size = PassiveFtp.ntransfercmd(self, cmd, rest)  # wrapped in TLS just below
         control: Any = self.sock
         try:
             return self.context.wrap_socket(line, server_hostname=self.host, session=control.session), size

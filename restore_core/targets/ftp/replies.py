@@ -52,6 +52,7 @@ _BUSY = _words(
     r"|slots?) (?:are )?(?:available|left|free)"
     r"|server (?:is )?(?:too )?(?:full|busy)|only \d+ (?:\w+ )*(?:connections?|users?|clients?|sessions?)"
     r"|(?:the maximum\) are)"
+    r"|find a listening port|no (?:more |free |passive )*ports? (?:are )?(?:available|left|free)"
 )
 _LOCKED_OUT = _words(
     r"(?:failed|bad|wrong|invalid|login|password|authentication) (?:login |password )?(?:attempts|tries|logins)|banned"
@@ -81,7 +82,7 @@ _TABLE: tuple[tuple[tuple[str, ...], re.Pattern[str], Meaning], ...] = (
     (("2", "3"), _words(""), Meaning.DONE),
     (("421", "53", "50"), _LOCKED_OUT, Meaning.LOGIN),
     (("4", "5"), _FULL, Meaning.FULL),
-    (("421", "42", "43", "45", "10", "50", "53", "550"), _BUSY, Meaning.BUSY),
+    (("42", "43", "45", "10", "50", "53", "550"), _BUSY, Meaning.BUSY),
     (("421", "5"), _NEEDS_TLS, Meaning.NEEDS_TLS),
     (("5",), _NOT_KNOWN, Meaning.NOT_KNOWN),
     (("530", "430", "331", "332"), _words(""), Meaning.LOGIN),
