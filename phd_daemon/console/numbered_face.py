@@ -18,14 +18,25 @@ from types import FrameType
 from typing import TypeVar
 
 from phd_daemon.console.face import Choice, Face, Page, Question, WorkControl
-from phd_daemon.console.numbered_list import ESCAPE, Numbered, Said, View, first_view, numbered, page, proposal, understood
+from phd_daemon.console.numbered_list import (
+    ESCAPE,
+    Numbered,
+    Said,
+    View,
+    first_view,
+    lines_on_screen,
+    numbered,
+    page,
+    proposal,
+    understood,
+)
 from phd_daemon.console.watched import Watched
 from phd_daemon.host.signals import deaf_to_interrupts, handled
 from phd_daemon.show import output
 from phd_daemon.show.live import redraw
 
 T = TypeVar("T")
-_AROUND_A_LIST = 8
+_AROUND_A_LIST = 7
 _LEAST_ROWS = 5
 _LEAST_WIDTH = 20
 _LIST_HELP = """\
@@ -60,10 +71,12 @@ class NumberedFace:
 
     def choose(self, choice: Choice[T]) -> T | None:
         """Shows page after page until a row is chosen or the list is left."""
-        height = max(_LEAST_ROWS, shutil.get_terminal_size().lines - _AROUND_A_LIST - len(choice.intro))
-        view = first_view(choice, height)
+        width = output.width()
+        above = lines_on_screen((choice.title, *choice.intro), width)
+        height = max(_LEAST_ROWS, shutil.get_terminal_size().lines - _AROUND_A_LIST - above)
+        view = first_view(choice, height, width)
         while True:
-            shown = numbered(choice, view, height)
+            shown = numbered(choice, view, height, width)
             self._head(choice.title, (*choice.intro, *page(shown, view)))
             said = self._answered(choice, shown, view)
             if isinstance(said, View):
@@ -105,12 +118,15 @@ class NumberedFace:
     def show(self, text: Page) -> None:
         """Shows a text, a screen at a time."""
         height = max(_LEAST_ROWS, shutil.get_terminal_size().lines - 3)
-        self._head(text.title, text.lines[:height])
-        for start in range(height, len(text.lines), height):
+        first, *others = list(_screens(text.lines, height, output.width())) or [[]]
+        self._head(text.title, first)
+        start = len(first)
+        for lines in others:
             answer = self._read(f"-- {start} of {len(text.lines)} lines; Enter for more, q to leave: ")
             if answer is None or answer.casefold() in ("q", "0"):
                 return
-            output.say("\n".join(text.lines[start : start + height]))
+            output.say("\n".join(lines))
+            start += len(lines)
 
     def wait(self, message: str, work: Callable[[], T]) -> T:
         """Shows the message, then does the work."""
@@ -211,6 +227,21 @@ class NumberedFace:
             output.say()
             return None
         return text.strip()
+
+
+def _screens(lines: Sequence[str], height: int, width: int) -> Iterator[list[str]]:
+    """Yields as many lines at once as a terminal of this size shows, which folds the long ones."""
+    piece: list[str] = []
+    room = height
+    for line in lines:
+        takes = lines_on_screen([line], width)
+        if piece and takes > room:
+            yield piece
+            piece, room = [], height
+        piece.append(line)
+        room -= takes
+    if piece:
+        yield piece
 
 
 def _forget_what_was_typed() -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from phd_daemon.doctor.finding import Finding, Report
+from phd_daemon.spool.layout import meant_name
 from phd_daemon.spool.safety import faults
-from phd_daemon.spool.snapshot import daemon_running
+from phd_daemon.spool.snapshot import daemon_running, strays
 from restore_core.naming import printable
 
 
 def examine(folder: Path, *, enabled: bool) -> Report:
     """Examines one spool and its daemon."""
-    unsafe = tuple(_unsafe(folder))
+    unsafe = (*_unsafe(folder), *_misnamed(folder))
     where = printable(str(folder))
     try:
         pid = daemon_running(folder)
@@ -45,6 +48,20 @@ def _unsafe(folder: Path) -> Iterator[Finding]:
     for fault in faults(folder):
         yield _finding(folder, fault.message, fault.remedy)
     yield from (_finding(folder, what, mend) for what, mend in _weak_folders_above(folder))
+
+
+def _misnamed(folder: Path) -> Iterator[Finding]:
+    with contextlib.suppress(OSError):
+        for name, why in strays(folder).items():
+            if (right := meant_name(name)) is not None:
+                where = printable(str(folder))
+                yield Finding(
+                    check="spool-misnamed",
+                    what=why,
+                    where=f"{where}/{printable(name)}",
+                    why="Whoever put it there waits for a restore that never begins.",
+                    mend=f"In {where}: mv -n {shlex.quote(printable(name))} {shlex.quote(printable(right))}",
+                )
 
 
 def _finding(folder: Path, what: str, mend: str) -> Finding:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from phd_daemon.config.toml_text import did_you_mean
-from phd_daemon.spool.layout import Spool
+from phd_daemon.spool.layout import Spool, as_stored
 from restore_core.errors import ConfigurationError, UsageError
-from restore_core.naming import printable
+from restore_core.naming import printable, unescape_name
 from restore_core.targets import parse_ref
 from restore_core.targets.base import LOCAL, ArchiveRef
 
@@ -79,6 +79,11 @@ def destination(text: str) -> Path:
     if text.endswith("/") or path.is_dir():
         raise UsageError(f"{printable(text)} is a folder", remedy="Name the disk in it: --to FOLDER/NAME.vmdk.")
     return path
+
+
+def job_named(config: Config, text: str) -> str:
+    """Returns the name of the job that a person named as it is shown, or in another spelling of its accents."""
+    return as_stored(spool_of(config).folder, unescape_name(text))
 
 
 def prepare_process() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from phd_daemon.show.output import counted
-from restore_core.naming import printable
+from restore_core.naming import printable, time_text
 from restore_core.replication.decision import RuleDecision, Verdict
 from restore_core.replication.rules import Problem
 
@@ -33,7 +33,7 @@ def rule_row(one: RuleDecision, refused: Mapping[int, str], *, dry_run: bool) ->
         f"{printable(one.rule.vm)}/{printable(one.rule.vmdk)}",
         printable(str(one.rule.destination)),
         f"-{one.rule.days}" if one.rule.days else "0",
-        f"{one.entry.time:%Y-%m-%d %H:%M} on {one.entry.ref.target}" if one.entry else "-",
+        f"{time_text(one.entry.time)} on {one.entry.ref.target}" if one.entry else "-",
         "refused" if line in refused else _done(one, dry_run=dry_run),
         _lag(one),
         refused.get(line, one.reason),

@@ -20,7 +20,7 @@ from restore_core.catalog import CatalogEntry
 from restore_core.catalog.index import Indexed
 from restore_core.catalog.query import Query
 from restore_core.errors import ExitCode
-from restore_core.naming import ArchiveType, printable, scsi_colon
+from restore_core.naming import ArchiveType, printable, scsi_colon, time_text
 
 _TITLES = ("TARGET", "DATE (UTC)", "TYPE", "SIZE", "SCSI", "VM", "UUID", "VMDK", "ARCHIVE")
 
@@ -101,7 +101,7 @@ def _complain(known: Iterable[Indexed], growing: int) -> int:
 def _row(entry: CatalogEntry, maps: Maps) -> tuple[str, ...]:
     return (
         entry.ref.target,
-        f"{entry.time:%Y-%m-%d %H:%M}",
+        time_text(entry.time),
         type_of(entry, maps) + (", not seen" if entry.stale else ""),
         output.size(entry.stat.size),
         scsi_colon(entry.name.scsi),

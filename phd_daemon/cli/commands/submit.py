@@ -24,7 +24,7 @@ from phd_daemon.spool.control_file import ControlFile
 from phd_daemon.spool.layout import Spool
 from restore_core.catalog import CatalogEntry
 from restore_core.errors import ExitCode, UsageError
-from restore_core.naming import printable, unescape_name
+from restore_core.naming import printable, time_text, unescape_name
 from restore_core.restore.request import RestoreOptions
 from restore_core.targets.base import ArchiveRef
 
@@ -102,7 +102,7 @@ def _refuse_contradictions(
 def _disks_of_vm(settings: Config, vm: str, uuid: str | None, at: str | None, to: str) -> list[tuple[ArchiveRef, Path]]:
     time, folder = parse_date(at) if at else None, Path(os.path.abspath(to))
     found = deltas_of_vm(settings, open_targets(settings), vm=unescape_name(vm), uuid=uuid, at=time)
-    output.say(f"{printable(vm)}: the backup of {found.entries[0].time:%Y-%m-%d %H:%M} UTC, disks {_disk_names(found.entries)}")
+    output.say(f"{printable(vm)}: the backup of {time_text(found.entries[0].time)} UTC, disks {_disk_names(found.entries)}")
     for entry in found.newer:
         output.complain(f"not taken, as it is not of all disks: the newer backup of {printable(entry.name.disk)}, {entry.ref}")
     return [(entry.ref, folder / entry.name.disk) for entry in found.entries]

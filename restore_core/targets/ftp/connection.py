@@ -23,7 +23,7 @@ from restore_core.targets.ftp.refusal import SEE_WHAT_THERE_IS
 from restore_core.targets.ftp.replies import Meaning, closed_by, meaning_of, not_all_by
 from restore_core.targets.ftp.upload import FtpUpload
 from restore_core.targets.gaps import GapKind, may_be_backups
-from restore_core.targets.remote.connection import Budget, Entry, FolderContent
+from restore_core.targets.remote.connection import Budget, Entry, FolderContent, KnownFile
 
 _PIECE = 256 << 10
 _OF_ONE_FOLDER = ("450", "451", "550", "551", "553")
@@ -94,13 +94,13 @@ class FtpConnection(FtpControl):
             raise TargetUnavailable(f"{self.where(path)}: its size is not known: {content.missing[0][1]}")
         raise ArchiveAbsent(f"{self.where(path)}: its folder does not list it", remedy=SEE_WHAT_THERE_IS)
 
-    def ranges(self, path: str, stat: FileStat, wanted: Iterator[Range]) -> Generator[Buffer]:
+    def ranges(self, path: str, known: KnownFile, wanted: Iterator[Range]) -> Generator[Buffer]:
         """Reads ranges that follow each other closely from one transfer; begins another wherever there is a jump."""
         for offset, length in wanted:
             with self.as_our_errors(path):
                 buffer = bytearray(length)
                 if length:
-                    self._fill(self._at(path, stat, offset), memoryview(buffer))
+                    self._fill(self._at(path, known, offset), memoryview(buffer))
             yield buffer
 
     def upload(self, path: str) -> FtpUpload:

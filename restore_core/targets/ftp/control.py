@@ -26,7 +26,7 @@ from restore_core.targets.ftp.listing import NotAListing, parse_mdtm
 from restore_core.targets.ftp.login import log_in
 from restore_core.targets.ftp.refusal import no_data, refusal
 from restore_core.targets.ftp.replies import Meaning, meaning_of
-from restore_core.targets.remote.connection import Bandwidth, Connection, CutShort, Pace, server_name
+from restore_core.targets.remote.connection import Bandwidth, Connection, CutShort, KnownFile, Pace, server_name
 
 _GAP = 1 << 20
 """Up to this many bytes are read and dropped before another transfer is begun, which costs four round trips."""
@@ -42,7 +42,7 @@ class Transfer:
 
     path: str
     position: int
-    size: int
+    stat: FileStat
     line: socket.socket
 
 
@@ -133,21 +133,31 @@ class FtpControl(Connection, ABC):
         self._end_transfer()
         return self.ftp.sendcmd(line)
 
-    def _at(self, path: str, stat: FileStat, offset: int) -> Transfer:
+    def _at(self, path: str, known: KnownFile, offset: int) -> Transfer:
         """Returns the transfer of this file, at this offset."""
         open_ = self._transfer
-        gap = _GAP if self._rest else stat.size
-        if open_ is None or open_.path != path or not open_.position <= offset <= open_.position + gap:
-            self.check_same(path, stat, self.stat(path))
-            line, position = self._begin(path, offset)
-            self._transfer = open_ = Transfer(path=path, position=position, size=stat.size, line=line)
+        gap = _GAP if self._rest else known.stat.size
+        if open_ is None or (open_.path, open_.stat) != (path, known.stat) or not open_.position <= offset <= open_.position + gap:
+            self.check_same(path, known, self.stat(path), lambda count: self._first(path, known, count))
+            open_ = self._begin(path, known, offset)
         while open_.position < offset:
             self._fill(open_, memoryview(bytearray(min(_PIECE, offset - open_.position))))
         return open_
 
-    def _begin(self, path: str, offset: int) -> tuple[socket.socket, int]:
-        """Begins to receive a file, and returns where it begins: at its first byte on a server without REST."""
+    def _first(self, path: str, known: KnownFile, count: int) -> bytes:
+        """Returns the first bytes of the file that has this path now."""
+        buffer = bytearray(count)
+        self._fill(self._begin(path, known, 0), memoryview(buffer))
+        return bytes(buffer)
+
+    def _begin(self, path: str, known: KnownFile, offset: int) -> Transfer:
+        """Begins to receive a file at this offset; at its first byte on a server without REST."""
         self._end_transfer()
+        line, position = self._retrieve(path, offset)
+        self._transfer = Transfer(path=path, position=position, stat=known.stat, line=line)
+        return self._transfer
+
+    def _retrieve(self, path: str, offset: int) -> tuple[socket.socket, int]:
         command = f"RETR {self._wire(path)}"
         if offset and self._rest:
             try:
@@ -171,7 +181,7 @@ class FtpControl(Connection, ABC):
     def _cut(self, transfer: Transfer) -> PhdError:
         """Returns the error for a transfer that ends early: with 226 the file does, with any other reply the server gave up."""
         self.usable = False
-        short, said = CutShort(self.where(transfer.path), transfer.position, transfer.size), last_word(self.ftp)
+        short, said = CutShort(self.where(transfer.path), transfer.position, transfer.stat.size), last_word(self.ftp)
         if said[:1] not in ("4", "5"):
             return short
         return TargetUnavailable(

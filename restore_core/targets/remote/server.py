@@ -22,7 +22,7 @@ from typing import TypeAlias, TypeVar
 from restore_core.errors import PhdError, Stopped, TargetUnavailable
 from restore_core.targets.base import Buffer, FileStat, Range, ServerLimits, Stop
 from restore_core.targets.capabilities import Capabilities
-from restore_core.targets.remote.connection import Budget, Connection, FolderContent, TooManyConnections, Upload
+from restore_core.targets.remote.connection import Budget, Connection, FolderContent, KnownFile, TooManyConnections, Upload
 from restore_core.targets.remote.pending import PendingRanges
 
 _Result = TypeVar("_Result")
@@ -148,6 +148,7 @@ class Pool:
         with self._lock:
             if self._closed:
                 raise TargetUnavailable(f"target {self._name}: was closed")
+            self._idle = [c for c in self._idle if c.alive()]
             mine = [c for c in self._idle if stream is not None and self._streams.get(c) is stream]
             free = mine or [c for c in self._idle if c not in self._streams]
             if not free:
@@ -197,7 +198,7 @@ class Server:
         """Returns size and time of a file; repeated."""
         return self._repeat(lambda connection: connection.stat(path))
 
-    def ranges(self, path: str, stat: FileStat, wanted: Iterator[Range], over: Event) -> Generator[Buffer]:
+    def ranges(self, path: str, known: KnownFile, wanted: Iterator[Range], over: Event) -> Generator[Buffer]:
         """Yields the bytes of ranges, until `over` is set; goes on with the range that was not delivered.
 
         After `ServerLimits.progress` bytes, all tries may be used again.
@@ -206,7 +207,7 @@ class Server:
         failures = moved = 0
         while True:
             try:
-                items = self._ranges_once(path, stat, pending.rest(), over)
+                items = self._ranges_once(path, known, pending.rest(), over)
                 with contextlib.closing(first_interruptibly(items, self._stop)) as found:
                     for data in found:
                         pending.delivered()
@@ -287,16 +288,16 @@ class Server:
                 failures += 1
                 self._pause_or_raise(error, failures)
 
-    def _ranges_once(self, path: str, stat: FileStat, wanted: Iterator[Range], over: Event) -> Generator[Buffer]:
+    def _ranges_once(self, path: str, known: KnownFile, wanted: Iterator[Range], over: Event) -> Generator[Buffer]:
         with self._pool.lend(path, over) as connection:
             if not _is_shared(connection):
-                yield from connection.ranges(path, stat, wanted)
+                yield from connection.ranges(path, known, wanted)
                 return
         stream = object()
         try:
             for each in wanted:
                 with self._pool.lend(path, over, stream) as connection:
-                    (data,) = connection.ranges(path, stat, iter((each,)))
+                    (data,) = connection.ranges(path, known, iter((each,)))
                 yield data
         finally:
             self._pool.end_stream(stream)

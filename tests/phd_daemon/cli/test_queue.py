@@ -112,3 +112,15 @@ def test_names_in_the_folder_are_anybodys(spool: Path, capsys: Say) -> None:
     (_, row) = capsys.readouterr().out.splitlines()
     assert row.startswith("a%1B[31m%0Ab  waiting")
     assert "scheduled, waits until" in row
+
+
+def test_a_file_that_is_never_read_is_named_to_whoever_looks_at_the_queue(spool: Path, capsys: Say) -> None:
+    (spool / "esx.JOB").write_text("")
+    (spool / "crm.job~").write_text("")
+    (spool / "folder.txt").mkdir()
+    assert run(["queue"]) == 0
+    said = capsys.readouterr()
+    assert said.out == "the queue is empty\n"
+    assert said.err.splitlines() == [
+        "phd: esx.JOB in the spool is never read: a control file is called esx.job, in small letters and with nothing after it"
+    ]

@@ -282,9 +282,9 @@ def test_the_hour_that_comes_twice(tmp_path: Path) -> None:
 
 def test_backups_made_within_one_minute_are_not_taken_for_the_future(tmp_path: Path) -> None:
     site = Site(tmp_path)
-    now = f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M:%S}"
-    for seed in (1, 2, 3):
-        site.backup(disk(seed), now)
+    now = dt.datetime.now(dt.UTC)
+    for ago in (3, 2, 1):
+        site.backup(disk(ago), f"{now - dt.timedelta(seconds=ago):%Y-%m-%d %H:%M:%S}")
     site.rules(site.rule(vmdk="CRM.img"))
     (decision,) = site.run().findings.decisions
     assert decision.entry is not None
