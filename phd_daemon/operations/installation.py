@@ -19,6 +19,10 @@ from restore_core.targets.base import LOCAL, ArchiveRef
 if TYPE_CHECKING:
     from phd_daemon.config.model import Config
 
+UNIT = "phd-daemon.service"
+BOOTED = Path("/run/systemd/system")
+"""This folder exists when the machine was booted with systemd (sd_booted(3))."""
+_UNIT_FOLDERS = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
 _NAMED = re.compile(r"[a-z][a-z0-9_-]*:")
 
 
@@ -37,9 +41,26 @@ def spool_of(config: Config) -> Spool:
     folder = config.queue.spool
     if not folder.is_dir():
         name = printable(str(folder))
-        remedy = f"Make it (install -d -m 0700 {name}), or name another one in phd.toml."
-        raise ConfigurationError(f"queue.spool: {name}: there is no such folder", remedy=remedy)
+        remedy = (
+            f"Make it (install -d -m 0700 {name}), or name another one in phd.toml. Other settings: --config FILE, or $PHD_CONFIG."
+        )
+        raise ConfigurationError(f"queue.spool: {name}: there is no such folder ({settings_in_use(config)})", remedy=remedy)
     return Spool(folder=folder)
+
+
+def settings_in_use(config: Config) -> str:
+    """Returns which settings these are, for whoever looks at the wrong ones."""
+    if config.source is None:
+        from phd_daemon.config.model import DEFAULT_PATH
+
+        return f"there is no {DEFAULT_PATH}: the defaults are used"
+    return f"settings: {printable(str(config.source))}"
+
+
+def how_to_start() -> str:
+    """Returns the command that starts the daemon on this machine: systemctl only where systemd runs and has the unit."""
+    has_unit = any((Path(folder) / UNIT).exists() for folder in _UNIT_FOLDERS)
+    return "systemctl start phd-daemon" if has_unit and BOOTED.is_dir() else "phd daemon --detach"
 
 
 def receipts_folder(config: Config) -> Path | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import enum
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -145,6 +146,13 @@ def meant_name(name: str) -> str | None:
     """Returns the name of the control file that was meant: `esx.job` for `esx.JOB` and `esx.job.txt`; None if none can be seen."""
     found = _MEANT.fullmatch(name)
     return f"{found['stem']}.{found['suffix'].lower()}" if found else None
+
+
+def how_to_retry(stem: str, state: State) -> str:
+    """Returns the line that ends the log of a job that failed or was rejected."""
+    typed = f"{'-- ' if stem.startswith('-') else ''}{shlex.quote(printable(stem))}"
+    file = f"{printable(stem)}.{state.value}"
+    return f"to try again when that is mended: phd retry {typed}; what it asks for can be edited before, in {file}"
 
 
 def too_long(stem: str) -> bool:

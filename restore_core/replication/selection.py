@@ -157,7 +157,7 @@ class _Matcher:
         if history.lines and not at.exists:
             last = date_of(history.lines[-1].time)
             why = f"restored on {last}, and no longer there. To have it restored again, delete its lines in the ledger"
-            return replace(draft, verdict=Verdict.GONE, reason=why)
+            return replace(draft, verdict=Verdict.GONE, reason=why, entry=copies[0][0])
         if not history.may_restore(copies[0]):
             return stands
         if history.lines and not at.ours:

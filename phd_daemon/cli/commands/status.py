@@ -13,6 +13,7 @@ from phd_daemon.cli.options import command, config_option, json_option
 from phd_daemon.show import output
 from phd_daemon.show.output import counted
 from phd_daemon.show.progress import clock
+from phd_daemon.show.rules import in_words
 from phd_daemon.show.times import age, minute
 from restore_core import __version__
 from restore_core.errors import ExitCode, in_one_line
@@ -101,7 +102,7 @@ def _rules(found: Overview) -> str:
     one = found.last_pass
     if one is None:
         return "no pass is recorded"
-    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in one.verdicts.items())
+    verdicts = ", ".join(f"{count} {in_words(verdict)}" for verdict, count in one.verdicts.items())
     lag = f"; worst lag {age(one.worst_lag)}" if one.worst_lag else ""
     return f"{one.rules}{f' ({verdicts})' if verdicts else ''}{lag}; last pass {one.time}"
 
