@@ -55,6 +55,20 @@ config_option = click.option(
     metavar="FILE",
     help="Settings; default $PHD_CONFIG, else /etc/phd/phd.toml.",
 )
+
+
+def _quiet(context: click.Context, _option: click.Parameter, quiet: bool) -> None:
+    output.be_quiet(quiet=quiet)
+    context.call_on_close(lambda: output.be_quiet(quiet=False))
+
+
+quiet_option = click.option(
+    "--quiet",
+    is_flag=True,
+    expose_value=False,
+    callback=_quiet,
+    help="For timers: print nothing but errors and warnings, and data with --json.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print data for programs.")
 to_option = click.option(
     "--to",
@@ -115,10 +129,9 @@ def open_targets(config: Config) -> TargetSet:
 
 def warn_if_nobody_serves(config: Config) -> None:
     """Prints a warning if no daemon serves the spool."""
+    from phd_daemon.operations.installation import how_to_start
     from phd_daemon.spool.snapshot import nobody_serves
 
     if nobody_serves(config.queue.spool):
         spool = printable(str(config.queue.spool))
-        output.complain(
-            f"no daemon serves the spool {spool}: jobs wait until one does ('phd daemon', or systemctl start phd-daemon)"
-        )
+        output.complain(f"no daemon serves the spool {spool}: jobs wait until one does ('{how_to_start()}' starts it)")

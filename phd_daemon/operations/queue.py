@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from phd_daemon.operations.installation import spool_of
 from phd_daemon.spool.layout import Act
-from phd_daemon.spool.snapshot import JobView, nobody_serves, snapshot
+from phd_daemon.spool.snapshot import JobView, nobody_serves, snapshot, strays
 from restore_core.errors import PhdError
 
 if TYPE_CHECKING:
     from phd_daemon.config.model import Config
+    from phd_daemon.spool.requests import EndedJob
 
 
 class Obstacle(enum.Enum):
@@ -42,6 +43,11 @@ def obstacle(settings: Config) -> Obstacle | None:
 def jobs(settings: Config) -> tuple[JobView, ...]:
     """Returns all jobs: those that run, those that wait in their order, held ones, finished ones with the newest last."""
     return snapshot(spool_of(settings).folder, time.time())
+
+
+def never_read(settings: Config) -> dict[str, str]:
+    """Returns the files in the spool that are no control files though a person may think so, each with the reason."""
+    return strays(spool_of(settings).folder)
 
 
 def possible(job: JobView) -> tuple[Act, ...]:
@@ -73,8 +79,19 @@ def set_priority(settings: Config, name: str, number: int) -> int:
     return requests.set_priority(spool_of(settings).folder, name, number)
 
 
-def clean(settings: Config, names: Collection[str] = (), *, older_than: float | None = None) -> list[str]:
-    """Removes finished jobs with their logs: those named, all, or all that ended `older_than` seconds ago; returns their names."""
+def removable(settings: Config, names: Collection[str] = (), *, older_than: float | None = None, now: float) -> list[EndedJob]:
+    """Returns what `clean` would remove, with the states and the bytes of each job. Raises `UsageError`, `OSError`."""
     from phd_daemon.spool import requests
 
-    return requests.clean(spool_of(settings).folder, names, older_than=older_than, now=time.time())
+    return requests.to_clean(spool_of(settings).folder, names, older_than=older_than, now=now)
+
+
+def clean(settings: Config, names: Collection[str] = (), *, older_than: float | None = None, now: float | None = None) -> list[str]:
+    """Removes finished jobs with their logs: those named, all, or all that ended `older_than` seconds ago.
+
+    `now` is the moment that is counted from, None for this one. Returns their names. Raises `UsageError`, `OSError`.
+    """
+    from phd_daemon.spool import requests
+
+    moment = time.time() if now is None else now
+    return requests.clean(spool_of(settings).folder, names, older_than=older_than, now=moment)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Container
 
-from restore_core.catalog import CatalogEntry
+from restore_core.catalog import CatalogEntry, DiskKey
 from restore_core.naming import ArchiveType
 
 
-def type_of(entry: CatalogEntry, maps: Container[tuple[tuple[str, str, str], dt.datetime]]) -> str:
+def type_of(entry: CatalogEntry, maps: Container[tuple[DiskKey, dt.datetime]]) -> str:
     """Returns Full or Delta, with what a person has to know of it; `maps` are the Fulls that have their empty Delta."""
     arriving = "" if entry.settled else ", arriving"
     if entry.name.type is ArchiveType.DELTA:

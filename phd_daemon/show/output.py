@@ -20,6 +20,7 @@ from restore_core.naming import printable
 
 _lost: list[OSError] = []
 """The errors of standard output; at most one, since the rest goes nowhere."""
+_quiet = False
 
 
 def open_what_is_missing() -> None:
@@ -46,15 +47,28 @@ def on_a_terminal(stream: TextIO | None = None) -> bool:
     return (stream or sys.stdout).isatty() and os.environ.get("TERM") != "dumb"
 
 
+def be_quiet(*, quiet: bool) -> None:
+    """From now on only messages and data for programs are printed; with False all is again."""
+    global _quiet  # noqa: PLW0603  one process prints for one person
+    _quiet = quiet
+
+
+def is_quiet() -> bool:
+    """Returns whether only messages and data for programs are printed."""
+    return _quiet
+
+
 def say(text: str = "", *, end: str = "\n") -> None:
-    """Prints one or more lines on standard output."""
-    _write(sys.stdout, text, end)
+    """Prints one or more lines on standard output, for people."""
+    if not _quiet:
+        _write(sys.stdout, text, end)
 
 
 def redraw(text: str) -> None:
     """Draws one line over the last one; on a terminal only. It is cut to the width, so that the next one covers it."""
-    width = shutil.get_terminal_size().columns - 1
-    _put(sys.stdout, f"\r{harmless(text)[:width]:<{width}}")
+    room = shutil.get_terminal_size().columns - 1
+    if not _quiet:
+        _put(sys.stdout, f"\r{harmless(text)[:room]:<{room}}")
 
 
 def clear() -> None:
@@ -74,12 +88,15 @@ def as_json(data: Any) -> None:
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Prints a table: with bold titles and no wider than the terminal; elsewhere as plain columns of any width."""
-    safe = [[harmless(cell) for cell in row] for row in rows]
-    if not on_a_terminal():
-        _put(sys.stdout, "\n".join([*layout(titles, safe, sys.maxsize), ""]))
+    if _quiet:
         return
-    head, *body = layout(titles, safe, shutil.get_terminal_size().columns)
-    _put(sys.stdout, "\n".join([f"\x1b[1m{head}\x1b[0m", *body, ""]))
+    head, *body = layout(titles, [[harmless(cell) for cell in row] for row in rows], width())
+    _put(sys.stdout, "\n".join([f"\x1b[1m{head}\x1b[0m" if on_a_terminal() else head, *body, ""]))
+
+
+def width() -> int:
+    """Returns how many places a line of standard output has; what is no terminal has lines of any length."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
 
 
 def harmless(text: str) -> str:

@@ -58,7 +58,7 @@ def ended_at(spool: Spool, stem: str) -> float:
     if status is not None and status.finished_at is not None:
         return status.finished_at
     times = []
-    for path in (*(spool.control(stem, state) for state in FINAL), spool.log(stem), spool.status(stem)):
+    for path in _files_of(spool, stem):
         try:
             found = os.lstat(path)
         except FileNotFoundError:
@@ -69,8 +69,21 @@ def ended_at(spool: Spool, stem: str) -> float:
 
 def remove_job(spool: Spool, stem: str) -> None:
     """Deletes a finished job: its control files first, so a crash never leaves a control file without its log."""
-    for path in (*(spool.control(stem, state) for state in FINAL), spool.log(stem), spool.status(stem)):
+    for path in _files_of(spool, stem):
         durable.remove(path, durable=False)
+
+
+def size_of(spool: Spool, stem: str) -> int:
+    """Returns the bytes of the files that `remove_job` deletes."""
+    size = 0
+    for path in _files_of(spool, stem):
+        with contextlib.suppress(OSError):
+            size += os.lstat(path).st_size
+    return size
+
+
+def _files_of(spool: Spool, stem: str) -> tuple[Path, ...]:
+    return (*(spool.control(stem, state) for state in FINAL), spool.log(stem), spool.status(stem))
 
 
 def _remove_leftovers(folder: Path, now: float, older_than: float) -> None:

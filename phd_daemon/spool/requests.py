@@ -15,14 +15,14 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from phd_daemon.spool.access import copy_readers, let_read, named_readers
 from phd_daemon.spool.control_file import MAX_BYTES, ControlFile, parse_control_file, render_control_file
 from phd_daemon.spool.layout import Act, Spool, State, allowing, is_stem
 from phd_daemon.spool.own_files import open_unlinked, temporary_name
-from phd_daemon.spool.purge import finished, purge, remove_job
+from phd_daemon.spool.purge import ended_at, finished, purge, remove_job, size_of
 from phd_daemon.spool.record import JobRecord, read_record
 from phd_daemon.spool.scan import identity_of
 from phd_daemon.spool.status_file import read_status
@@ -30,6 +30,15 @@ from phd_daemon.spool.transitions import free_rotation, rename, replace_waiting
 from restore_core import durable
 from restore_core.errors import TryAgainLater, UsageError
 from restore_core.naming import printable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedJob:
+    """A finished job as `clean` finds it: its states, none if only its log is left, and the bytes of its files."""
+
+    name: str
+    states: tuple[State, ...]
+    size: int
 
 
 def drop(
@@ -129,16 +138,29 @@ def clean(folder: Path, jobs: Collection[str] = (), *, older_than: float | None 
     spool = Spool(folder=folder)
     if older_than is not None:
         return purge(spool, older_than=older_than, now=now, busy=())
+    gone = _checked_finished(spool, jobs)
+    for job in gone:
+        remove_job(spool, job)
+    return gone
+
+
+def to_clean(folder: Path, jobs: Collection[str] = (), *, older_than: float | None = None, now: float = 0.0) -> list[EndedJob]:
+    """Returns what `clean` would delete, and deletes nothing. Raises what it raises."""
+    spool = Spool(folder=folder)
+    names = _checked_finished(spool, jobs)
+    if older_than is not None:
+        names = [name for name in names if now - ended_at(spool, name) > older_than]
+    return [EndedJob(name=name, states=states(folder, name), size=size_of(spool, name)) for name in names]
+
+
+def _checked_finished(spool: Spool, jobs: Collection[str]) -> list[str]:
     done = finished(spool)
     for job in jobs:
         if job not in done:
             raise UsageError(
-                f"{printable(job)} cannot be cleaned up: {_described(folder, job)}", remedy="Only finished jobs can be."
+                f"{printable(job)} cannot be cleaned up: {_described(spool.folder, job)}", remedy="Only finished jobs can be."
             )
-    gone = list(jobs) or done
-    for job in gone:
-        remove_job(spool, job)
-    return gone
+    return list(jobs) or done
 
 
 def states(folder: Path, job: str) -> tuple[State, ...]:
@@ -177,8 +199,9 @@ def _rename(folder: Path, job: str, sources: Collection[State], to: State, *, ve
             if to is State.CANCELLED and _rotated(spool, job, to):
                 rename(spool.control(job, source), spool.control(job, to))
                 return
+            there = f"{printable(job)}.{to.value}"
             raise UsageError(
-                f"{printable(job)} cannot be {verb}: {printable(job)}.{to.value} exists already",
+                f"{printable(job)} cannot be {verb}: another job of that name is {to.meaning} ({there} exists already)",
                 remedy=_how_to_free_the_name(spool, job, source, to),
             ) from None
     raise UsageError(f"{printable(job)} cannot be {verb}: {_described(folder, job)}", remedy=_must_be(sources))

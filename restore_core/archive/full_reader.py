@@ -15,6 +15,7 @@ from restore_core.archive.digests import Buffer
 from restore_core.archive.frames import GZIP_MAGIC, MAX_MEMBER_HEAD, FullIdentity, decode, parse_identity, plain_stream
 from restore_core.archive.index_map import FULL, MapPage
 from restore_core.errors import BadArchive, BlockMismatch, NotThisFull
+from restore_core.naming import comparable, parse_folder, printable
 from restore_core.targets.base import ByteSource
 
 _PROBE_BLOCKS = 8
@@ -51,18 +52,26 @@ class FullReader(AbstractContextManager["FullReader"]):
         found = self.identity.archive_id.hex() if self.identity else ""
         if found != header.full_id:
             remedy = _RECOMPRESSED if not found else "Restore with the Full of that id; 'phd backups' lists what the targets hold."
-            raise NotThisFull(
-                f"{self.where}: not the Full of this Delta: id {found or 'none'}, needed {header.full_id or 'none'}", remedy=remedy
-            )
+            text = f"{self.where}: not the Full of this Delta: id {found or 'none'}, needed {header.full_id or 'none'}"
+            raise NotThisFull(text + self._of_another_vm(delta), remedy=remedy)
         if self.source.size != header.full_size:
             raise NotThisFull(
-                f"{self.where}: not the Full of this Delta: {self.source.size} bytes, needed {header.full_size}",
+                f"{self.where}: not the Full of this Delta: {self.source.size} bytes, needed {header.full_size}"
+                f"{self._of_another_vm(delta)}",
                 remedy=_CUT_SHORT if found else _RECOMPRESSED,
             )
         if header.frame_size:
             self._probe_frames(delta)
         else:
             self._probe_start(delta)
+
+    def _of_another_vm(self, delta: DeltaReader) -> str:
+        """Returns whose Full it is, if the folder names another VM than the Delta: clones have disks with the same names."""
+        folder = parse_folder(self.source.ref.folder)
+        if folder.uuid is None or comparable(folder.vm) == comparable(delta.header.vm):
+            return ""
+        text = f"; it is of the VM {printable(folder.vm)}, the Delta of the VM {printable(delta.header.vm)}"
+        return text + (", which has the same UUID" if folder.uuid.lower() == delta.header.uuid.lower() else "")
 
     def _probe_frames(self, delta: DeltaReader) -> None:
         """Decodes the first frame in use of the first, the middle and the last page, and checks their blocks."""

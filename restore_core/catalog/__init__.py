@@ -13,6 +13,6 @@ it is never taken for a target that holds nothing. Nor is a part of a listing ta
 archive's is no entry.
 """
 
-from restore_core.catalog.entry import CatalogEntry, entries, newest_full_with_map
+from restore_core.catalog.entry import CatalogEntry, DiskKey, entries, newest_full_with_map
 
-__all__ = ["CatalogEntry", "entries", "newest_full_with_map"]
+__all__ = ["CatalogEntry", "DiskKey", "entries", "newest_full_with_map"]

@@ -8,12 +8,35 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple, Self
 from zoneinfo import ZoneInfo
 
 from restore_core import naming
 from restore_core.naming import ArchiveName, ArchiveType, Folder
 from restore_core.targets.base import ArchiveRef, FileStat, Target
 from restore_core.targets.gaps import Gap
+
+
+class DiskKey(NamedTuple):
+    """Whose disk a backup is of: equal for all backups of one disk of one VM.
+
+    A clone may have the UUID, the SCSI ids and the disk names of its original; the name of the VM tells them apart. `uuid` is in
+    lower case, and empty for a version-2 backup, whose `vm` is the host.
+    """
+
+    vm: str
+    uuid: str
+    scsi: str
+    disk: str
+
+    @classmethod
+    def of(cls, *, vm: str, uuid: str | None, scsi: str, disk: str) -> Self:
+        """Returns the key of a disk of a VM. A name may come with its accents apart (NFD, from macOS): it is the same name."""
+        return cls(vm=naming.comparable(vm), uuid=(uuid or "").lower(), scsi=scsi, disk=naming.comparable(disk))
+
+    def alike(self, other: DiskKey) -> bool:
+        """Whether all but the name of the VM is the same: a clone, or the same VM before it was renamed."""
+        return self[1:] == other[1:]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +56,9 @@ class CatalogEntry:
     stale: bool = False
 
     @property
-    def disk_key(self) -> tuple[str, str, str]:
-        """(UUID or version-2 host, SCSI id, VMDK name): equal for all backups of one disk."""
-        return (self.folder.uuid or self.folder.vm, self.name.scsi, self.name.disk)
+    def disk_key(self) -> DiskKey:
+        """Whose disk it is, as its name and that of its folder say."""
+        return DiskKey.of(vm=self.folder.vm, uuid=self.folder.uuid, scsi=self.name.scsi, disk=self.name.disk)
 
 
 def entries(target: Target, gaps: list[Gap] | None = None) -> Iterator[CatalogEntry]:
@@ -57,12 +80,16 @@ def entry_of(ref: ArchiveRef, stat: FileStat, zone: ZoneInfo, *, settled: bool =
     return CatalogEntry(ref=ref, folder=folder, name=name, stat=stat, time=name.time_in(zone), settled=settled, stale=stale)
 
 
-def newest_full_with_map(found: Iterable[CatalogEntry], disk_key: tuple[str, str, str]) -> tuple[CatalogEntry, CatalogEntry] | None:
-    """Returns the newest Full of a disk that has its empty Delta on the same target, and that Delta."""
-    mine = [entry for entry in found if entry.disk_key == disk_key]
+def newest_full_with_map(found: Iterable[CatalogEntry], disk: DiskKey) -> tuple[CatalogEntry, CatalogEntry] | None:
+    """Returns the newest Full of a disk that has its empty Delta on the same target, and that Delta.
+
+    The two lie in one folder unless a person moved one of them.
+    """
+    mine = [entry for entry in found if entry.disk_key == disk]
     maps = {entry.name.stamp: entry for entry in mine if entry.name.empty_delta}
+    beside = {(entry.name.stamp, entry.ref.folder): entry for entry in mine if entry.name.empty_delta}
     fulls = [entry for entry in mine if entry.name.type is ArchiveType.FULL and entry.name.stamp in maps]
     if not fulls:
         return None
-    newest = max(fulls, key=lambda entry: entry.time)
-    return newest, maps[newest.name.stamp]
+    newest = max(fulls, key=lambda entry: (entry.time, (entry.name.stamp, entry.ref.folder) in beside))
+    return newest, beside.get((newest.name.stamp, newest.ref.folder), maps[newest.name.stamp])

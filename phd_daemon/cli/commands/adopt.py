@@ -9,7 +9,7 @@ import click
 
 from phd_daemon.cli.complete import files
 from phd_daemon.cli.interrupt import interruptible
-from phd_daemon.cli.options import command, config_option, open_targets, scsi_option
+from phd_daemon.cli.options import command, config_option, open_targets, quiet_option, scsi_option
 from phd_daemon.host.catalog import written_to
 from phd_daemon.operations.installation import archive_ref, prepare_process, read_config
 from phd_daemon.show import output
@@ -25,6 +25,7 @@ from restore_core.targets.base import LOCAL
 @click.option("--vm", metavar="NAME", help="The VM's name; default: from the folder.")
 @click.option("--uuid", help="The VM's UUID; default: from the folder, else derived from the names.")
 @scsi_option
+@quiet_option
 @config_option
 def adopt(*, full: str, vm: str | None, uuid: str | None, scsi: str | None, config: Path | None) -> None:
     """Make the empty Delta for FULL. With it the Full can be verified, queued, and restored block by block.

@@ -9,6 +9,7 @@ import click
 
 from phd_daemon.cli.complete import datastore_names
 from phd_daemon.cli.options import config_option, json_option
+from phd_daemon.cli.questions import ask_on_a_terminal, yes_option
 from phd_daemon.host.datastores import DatastoreView
 from phd_daemon.operations import datastores as operations
 from phd_daemon.operations.installation import read_config
@@ -41,24 +42,32 @@ def datastores(context: click.Context, as_json: bool, config: Path | None) -> in
 
 @datastores.command()
 @click.argument("name", shell_complete=datastore_names)
+@yes_option()
 @config_option
 @click.pass_context
-def accept(context: click.Context, name: str, config: Path | None) -> None:
+def accept(context: click.Context, name: str, *, yes: bool, config: Path | None) -> None:
     """Say that the disk at datastore NAME is a new one under the old name. Jobs that wait for it go on."""
     from restore_core.disk.datastore import MARKER
 
-    path, seen = operations.accept(read_config(config or context.obj), name)
+    settings = read_config(config or context.obj)
+    question = f"Is what is mounted at {printable(name)} now the disk to restore to? Jobs that wait for it go on, and write to it."
+    ask_on_a_terminal(question, yes=yes, otherwise=f"{printable(name)}: not accepted; nothing was recorded")
+    path, seen = operations.accept(settings, name)
     by = f"its file system and the file {MARKER}" if seen.marker else f"its file system alone ({MARKER} cannot be written there)"
     output.say(f"{printable(str(path))}: recorded as {printable(seen.file_system.describe())}; known by {by}")
 
 
 @datastores.command()
 @click.argument("name", shell_complete=datastore_names)
+@yes_option()
 @config_option
 @click.pass_context
-def forget(context: click.Context, name: str, config: Path | None) -> None:
+def forget(context: click.Context, name: str, *, yes: bool, config: Path | None) -> None:
     """Delete datastore NAME from the record. The datastore is not changed; if it is used again, it is recorded as a new one."""
-    path, was_known = operations.forget(read_config(config or context.obj), name)
+    settings = read_config(config or context.obj)
+    question = f"Forget which disk {printable(name)} was? The next one there is taken for right."
+    ask_on_a_terminal(question, yes=yes, otherwise=f"{printable(name)}: not forgotten")
+    path, was_known = operations.forget(settings, name)
     output.say(f"{printable(str(path))}: {'forgotten' if was_known else 'it was not recorded'}")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from phd_daemon.cli.interrupt import interruptible
-from phd_daemon.cli.options import NO_TARGETS, command, config_option, json_option
+from phd_daemon.cli.options import NO_TARGETS, command, config_option, json_option, quiet_option
 from phd_daemon.host.catalog import fresh_catalog
 from phd_daemon.operations.installation import read_config
 from phd_daemon.show import output
@@ -22,6 +22,7 @@ from restore_core.targets.gaps import shown
 
 @command(stays_done=False)
 @json_option
+@quiet_option
 @config_option
 def index(*, as_json: bool, config: Path | None) -> int:
     """Index all targets again. Exit code 69 if one does not answer, or in part: what was known of the rest is kept."""
@@ -32,6 +33,10 @@ def index(*, as_json: bool, config: Path | None) -> int:
     seconds = time.monotonic() - began
     if as_json:
         output.as_json([_data(one) for one in known])
+    elif output.is_quiet():
+        for one in known:
+            if one.trouble:
+                output.complain(": ".join(_row(one)[:2]))
     elif not known:
         output.say(NO_TARGETS)
     else:

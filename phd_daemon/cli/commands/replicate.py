@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from phd_daemon.cli.options import command, config_option, json_option, warn_if_nobody_serves
+from phd_daemon.cli.options import command, config_option, json_option, quiet_option, warn_if_nobody_serves
 from phd_daemon.config.model import Config
 from phd_daemon.operations.installation import read_config, spool_of
 from phd_daemon.operations.rules import troubles
@@ -19,6 +19,7 @@ from phd_daemon.show.rules import TITLES, rule_row
 @command(stays_done=True)
 @click.option("--dry-run", is_flag=True, help="Show what a pass would do, per rule, and do nothing.")
 @json_option
+@quiet_option
 @config_option
 def replicate(*, dry_run: bool, as_json: bool, config: Path | None) -> int:
     """Look at the targets now and queue what the rules ask for. Exit code 65 for bad lines, 69 for a silent target."""
@@ -46,7 +47,10 @@ def _run(settings: Config) -> Pass:
 def show_pass(done: Pass) -> None:
     """Prints every rule with its decision, then what is wrong, then the summary."""
     if done.findings.decisions:
-        output.table(TITLES, [rule_row(one, done.refused, dry_run=done.dry_run) for one in done.findings.decisions])
+        output.table(
+            TITLES,
+            [rule_row(one, done.refused, dry_run=done.dry_run, silent=done.findings.silent) for one in done.findings.decisions],
+        )
     show_troubles(done)
     output.say(done.summary())
 

@@ -9,7 +9,7 @@ import click
 
 from phd_daemon.cli.complete import files
 from phd_daemon.cli.interrupt import interruptible
-from phd_daemon.cli.options import command, config_option, open_targets, restore_options
+from phd_daemon.cli.options import command, config_option, open_targets, quiet_option, restore_options
 from phd_daemon.operations import restore as operations
 from phd_daemon.operations.installation import archive_ref, destination, prepare_process, read_config
 from phd_daemon.operations.restore import look_into, request_for
@@ -25,6 +25,7 @@ from restore_core.targets import TargetSet
 @command(stays_done=True)
 @click.argument("archive", shell_complete=files)
 @restore_options
+@quiet_option
 @config_option
 def restore(*, archive: str, to: str, full: str | None, options: RestoreOptions, config: Path | None) -> None:
     """Restore ARCHIVE now, and show how far it is.
@@ -50,7 +51,8 @@ def restore(*, archive: str, to: str, full: str | None, options: RestoreOptions,
         finally:
             report.close()
     output.say(done_line(outcome, is_full=is_full))
-    if has_vmx and request.options.vmx is VmxChoice.NONE and sys.stdin.isatty() and output.on_a_terminal():
+    somebody_answers = sys.stdin.isatty() and output.on_a_terminal() and not output.is_quiet()
+    if has_vmx and request.options.vmx is VmxChoice.NONE and somebody_answers:
         _offer_vmx(request, targets)
 
 

@@ -15,13 +15,14 @@ import click
 
 from phd_daemon.cli.complete import target_names
 from phd_daemon.cli.options import NO_TARGETS, config_option, json_option
+from phd_daemon.cli.questions import agreed, yes_option
 from phd_daemon.operations.installation import read_config
 from phd_daemon.operations.targets import Reached, look_for_archives, reach_all, spec_of
 from phd_daemon.operations.targets import accept as accept_emptied
 from phd_daemon.show import output
 from phd_daemon.show.output import counted
 from phd_daemon.show.times import age
-from restore_core.errors import ExitCode, Stopped, UsageError
+from restore_core.errors import ExitCode, Stopped
 from restore_core.naming import printable
 from restore_core.targets.kinds import KINDS, server_identity
 
@@ -52,7 +53,7 @@ def targets(context: click.Context, as_json: bool, config: Path | None) -> int |
 
 @targets.command()
 @click.argument("name", shell_complete=target_names)
-@click.option("--yes", is_flag=True, help="Record it without a question; only where the fingerprint was compared before.")
+@yes_option("only where the fingerprint was compared before.")
 @config_option
 @click.pass_context
 def trust(context: click.Context, name: str, yes: bool, config: Path | None) -> None:
@@ -62,6 +63,11 @@ def trust(context: click.Context, name: str, yes: bool, config: Path | None) -> 
     spec = spec_of(read_config(config or context.obj), name)
     shown = server_identity(spec)
     output.say(f"{printable(spec.url)} shows the {shown.kind}\n  {shown.fingerprint}")
+    for line in shown.about:
+        output.say(f"  {line}")
+    if shown.vouched:
+        output.say(f"{printable(shown.file)} has the CA that signed it, and its name and dates are right: nothing to do")
+        return
     if shown.trusted:
         output.say(f"{printable(shown.file)} has the same one: nothing to do")
         return
@@ -72,7 +78,9 @@ def trust(context: click.Context, name: str, yes: bool, config: Path | None) -> 
         output.say(
             f"and {printable(shown.file)} has none for it yet. Compare it with what the server itself says of its {shown.kind}."
         )
-    if not yes and not _agreed("Trust it from now on?", "compare the fingerprint"):
+    if shown.pins:
+        output.say(f"What is trusted is {shown.pins}.")
+    if not yes and not agreed("Trust it from now on?", "compare the fingerprint"):
         raise Stopped(f"{printable(name)}: not trusted; nothing was recorded")
     record(shown)
     output.say(f"recorded in {printable(shown.file)}")
@@ -80,7 +88,7 @@ def trust(context: click.Context, name: str, yes: bool, config: Path | None) -> 
 
 @targets.command()
 @click.argument("name", shell_complete=target_names)
-@click.option("--yes", is_flag=True, help="Record it without a question; only where somebody has looked before.")
+@yes_option("only where somebody has looked before.")
 @config_option
 @click.pass_context
 def accept(context: click.Context, name: str, yes: bool, config: Path | None) -> int:
@@ -95,23 +103,11 @@ def accept(context: click.Context, name: str, yes: bool, config: Path | None) ->
     if not seen.suspicious:
         output.say("nothing to accept: it is believed as it is")
         return ExitCode.DONE
-    if not yes and not _agreed("Is it right that they are gone?", "look at the target"):
+    if not yes and not agreed("Is it right that they are gone?", "look at the target"):
         raise Stopped(f"{name}: not accepted; what it held is kept in the catalog")
     known = accept_emptied(settings, seen.spec)
     output.say(f"recorded: {name} holds {counted(known.archives, 'archive')} now, and backups may be made to it")
     return ExitCode.DONE
-
-
-def _agreed(question: str, before: str) -> bool:
-    try:
-        return click.confirm(question, default=False)
-    except click.Abort as error:
-        if not isinstance(error.__context__, EOFError):  # ^C, of which click makes the same
-            raise
-        raise UsageError(
-            "standard input has ended, so nobody can answer: nothing was recorded",
-            remedy=f"Run it on a terminal; or {before}, and give --yes.",
-        ) from None
 
 
 def _print(found: list[Reached]) -> None:

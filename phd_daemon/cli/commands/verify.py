@@ -9,7 +9,7 @@ import click
 
 from phd_daemon.cli.complete import files
 from phd_daemon.cli.interrupt import interruptible
-from phd_daemon.cli.options import command, config_option, full_option, json_option, open_targets
+from phd_daemon.cli.options import command, config_option, full_option, json_option, open_targets, quiet_option
 from phd_daemon.operations.installation import archive_ref, prepare_process, read_config
 from phd_daemon.show import output
 from phd_daemon.show.live import LiveLine, LiveReport
@@ -20,12 +20,13 @@ from restore_core.restore.verify import verify_archive
 @click.argument("archive", shell_complete=files)
 @full_option
 @json_option
+@quiet_option
 @config_option
 def verify(archive: str, full: str | None, as_json: bool, config: Path | None) -> None:
     """Prove every byte of ARCHIVE, a Delta or a Full. Exit code 0, or 65 and what is wrong."""
     targets = open_targets(read_config(config))
     prepare_process()
-    report = LiveReport(live=LiveLine(output.complain, draw=lambda _: None)) if as_json else LiveReport()
+    report = LiveReport(live=LiveLine(output.complain, draw=lambda _: None)) if as_json and not output.is_quiet() else LiveReport()
     with interruptible() as stop:
         targets.stop = stop
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import tempfile
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from threading import Event
 from typing import IO
@@ -32,17 +33,20 @@ from restore_core.targets.base import (
     safe_parts,
 )
 from restore_core.targets.gaps import Gap, GapKind, link_gap, may_be_backups, refuse_partial
-from restore_core.targets.remote.connection import Budget, CutShort, Entry, FolderContent, Upload
+from restore_core.targets.remote.connection import Budget, CutShort, Entry, FolderContent, KnownFile, Upload
 from restore_core.targets.remote.server import Server
 
 _SEND = 1 << 20
+_FIRST_BYTES = 512
+"""As much of a file as tells it from another: the id of a Full or a Delta is in them."""
 
 
 class RemoteSource(ByteSource):
     """An archive on a server. Any number of threads may read it; each read borrows a connection."""
 
     def __init__(self, server: Server, ref: ArchiveRef, stat: FileStat) -> None:
-        self._server, self.ref, self.stat, self.size = server, ref, stat, stat.size
+        self._server, self.ref, self.size = server, ref, stat.size
+        self._known = KnownFile(stat=stat)
         self._over = Event()
 
     def read_at(self, offset: int, length: int) -> bytes:
@@ -65,15 +69,21 @@ class RemoteSource(ByteSource):
         self.interrupt()
 
     def _checked_ranges(self, wanted: Iterator[Range], over: Event) -> Generator[Buffer]:
+        begins: deque[bool] = deque()
         try:
-            yield from self._server.ranges(self.ref.path, self.stat, self._within_size(wanted), over)
+            for data in self._server.ranges(self.ref.path, self._known, self._within_size(wanted, begins), over):
+                if begins.popleft() and not self._known.first:
+                    self._known.first = bytes(data[:_FIRST_BYTES])
+                yield data
         except CutShort as error:
             raise self._short(error.position) from error
 
-    def _within_size(self, wanted: Iterator[Range]) -> Iterator[Range]:
+    def _within_size(self, wanted: Iterator[Range], begins: deque[bool]) -> Iterator[Range]:
+        """Yields the ranges that lie within the file; notes for each whether it begins with the first byte."""
         for offset, length in wanted:
             if offset < 0 or length < 0 or offset + length > self.size:
                 raise self._short(self.size, offset + length)
+            begins.append(offset == 0)
             yield offset, length
 
     def _short(self, position: int, needed: int | None = None) -> BadArchive:

@@ -67,6 +67,7 @@ def test_two_vms_of_one_name_are_never_mixed() -> None:
     with pytest.raises(UsageError, match=f"several VMs are named CRM: {A}, {B}"):
         newest_common_set(held, vm="CRM")
     assert newest_common_set(held, vm="CRM", uuid=A).entries == (held[0],)
+    assert newest_common_set(held, vm="CRM", uuid=A.upper()).entries == (held[0],)
 
 
 def test_the_same_backup_on_two_targets_counts_once() -> None:

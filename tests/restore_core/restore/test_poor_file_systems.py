@@ -12,7 +12,7 @@ import pytest
 
 from restore_core import durable
 from restore_core.capabilities import Capabilities, of_open_folder
-from restore_core.disk import allocation
+from restore_core.disk import allocation, scan
 from restore_core.errors import DestinationError, Diverged, PhdError
 from restore_core.restore import decide, preview, refusals, survey
 from restore_core.restore import replace as replacing
@@ -89,7 +89,7 @@ def test_a_disk_is_refreshed_where_its_time_moves_when_it_is_read_for_the_first_
     lab.restore(lab.backup(OLD).delta)
     delta = lab.backup(CHANGED).delta
     poor(monkeypatch, steady_times=False, steady_numbers=False)
-    path, read = lab.folder / "out" / "back.img", survey.read_segment
+    path, read = lab.folder / "out" / "back.img", scan.read_segment
     moved: list[int] = []
 
     def moves(fd: int, *rest: int) -> object:

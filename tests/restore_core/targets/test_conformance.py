@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from restore_core.errors import ArchiveAbsent, BadArchive, ListingPartial, PhdError, TargetEmptied, TargetUnavailable
+from restore_core.errors import ArchiveAbsent, BadArchive, ListingPartial, PhdError, TargetEmptied, TargetUnavailable, TryAgainLater
 from restore_core.targets.base import Target, TargetSpec
-from restore_core.targets.gaps import Gap
+from restore_core.targets.gaps import Gap, GapKind
 from restore_core.targets.kinds import make_target
 from tests.restore_core.targets.conftest import QUICK
 from tests.rights import of_no_more_than_a_user
@@ -198,12 +198,32 @@ def test_a_file_that_is_replaced_is_not_mixed(place: Place, target: Target) -> N
     if place[0].name == "file":
         pytest.skip("an open local file stays what it was: there is nothing to mix")
     file = put(place, FULL)
+    for other in (bytes(len(DATA)), DATA[:-1]):
+        with target.open(FULL) as source:
+            assert source.read_at(0, 1000) == DATA[:1000]
+            put(place, "a/x", DATA)
+            with target.open("a/x") as another:  # the connection lets go of the first file
+                another.read_at(0, 10)
+            file.unlink()
+            file.write_bytes(other)
+            os.utime(file, (1_700_000_000, 1_700_000_000))
+            with pytest.raises(TryAgainLater, match="replaced meanwhile"):
+                source.read_at(1000, 10)
+        with target.open(FULL) as source:
+            assert source.read_at(0, 10) == other[:10]
+        put(place, FULL)
+
+
+def test_a_file_whose_time_moves_is_the_same_file(place: Place, target: Target) -> None:
+    """A server with a write-back cache sets the time again when it has written the file, or at every look."""
+    file = put(place, FULL)
     with target.open(FULL) as source:
-        file.unlink()
-        file.write_bytes(bytes(len(DATA)))
-        os.utime(file, (1_700_000_000, 1_700_000_000))
-        with pytest.raises(BadArchive, match="replaced"):
-            source.read_at(0, 10)
+        for number, offset in enumerate((0, 2_000_000, 0, 1000)):
+            os.utime(file, (1_700_000_000 + number, 1_700_000_000 + number))
+            put(place, "a/x", DATA)
+            with target.open("a/x") as another:
+                another.read_at(0, 10)
+            assert source.read_at(offset, 100_000) == DATA[offset : offset + 100_000]
 
 
 @pytest.mark.parametrize("path", [FULL, DELTA, "one/two", "at-root"])
@@ -318,6 +338,7 @@ def test_a_closed_folder_of_backups_makes_a_listing_partial_and_hides_no_other(p
     assert told == [f"{OTHER}/{NAME}"]
     assert {gap.folder for gap in gaps} == {DATED}
     assert all(gap.counts() and gap.why for gap in gaps)
+    assert {gap.kind for gap in gaps} == {GapKind.UNREADABLE}  # vsftpd's "failed to open" was taken for a limit
     assert isinstance(error, ListingPartial)
     assert DATED in error.message
     assert look(place) == ([f"{DATED}/{NAME}", f"{OTHER}/{NAME}"], [])
@@ -333,6 +354,36 @@ def test_a_folder_of_others_that_is_closed_is_a_note(place: Place) -> None:
     assert found == [f"{DATED}/{NAME}"]
     assert [(gap.path, gap.counts(), gap.counts({"lost+found"})) for gap in gaps] == [("lost+found", False, True)]
     assert error is None
+
+
+@pytest.mark.parametrize("then", ["nothing", "a file"])
+def test_a_folder_that_vanishes_while_it_is_listed_is_no_gap_and_hides_no_other(place: Place, then: str) -> None:
+    put(place, "root.txt", b"")
+    for folder in (DATED, OTHER):
+        put(place, f"{folder}/{NAME}", b"1")
+    gaps: list[Gap] = []
+    target = make_target(place[0], QUICK)
+    listing = target.listing(gaps)
+    found = [next(listing).path]  # the names of the folders are known then
+    (place[1] / DATED / NAME).unlink()
+    (place[1] / DATED).rmdir()
+    if then == "a file":
+        (place[1] / DATED).write_bytes(b"1")
+    found += [each.path for each in listing]
+    target.close()
+    assert found == ["root.txt", f"{OTHER}/{NAME}"]
+    assert gaps == []
+
+
+def test_a_link_that_leads_to_itself_ends_no_listing(place: Place) -> None:
+    put(place, f"{DATED}/{NAME}", b"1")
+    (place[1] / "loop").symlink_to("loop")
+    (place[1] / "up").symlink_to(".")
+    (place[1] / DATED / "loop").symlink_to("loop")
+    found, gaps = look(place)
+    # pyftpdlib shows a link as what it leads to: this is a folder then, in which no archive lies.
+    assert [path for path in found if path.endswith(".phd")] == [f"{DATED}/{NAME}"]
+    assert not any(gap.counts() for gap in gaps)
 
 
 def test_a_link_is_a_gap_where_backups_may_lie_behind_it(place: Place) -> None:

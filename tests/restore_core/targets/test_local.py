@@ -10,7 +10,7 @@ import pytest
 
 from restore_core import durable
 from restore_core.capabilities import Capabilities
-from restore_core.errors import ExitCode, TargetFull, TargetRefused, remedy_for
+from restore_core.errors import ExitCode, TargetFull, TargetRefused, TargetUnavailable, remedy_for
 from restore_core.targets import local
 from restore_core.targets.base import TargetSpec
 from restore_core.targets.kinds import make_target
@@ -83,7 +83,7 @@ def test_the_advice_for_a_write_that_failed_is_that_of_its_error(
 
     new = local.LocalTarget(TargetSpec(name="nas", url=f"file://{tmp_path}")).create(FULL)
     monkeypatch.setattr(durable, "write_all_at", fails)
-    with pytest.raises(local.TargetUnavailable) as caught:
+    with pytest.raises(TargetUnavailable) as caught:
         new.write(b"x")
     new.discard()
     assert caught.value.remedy == remedy_for(OSError(code, ""))

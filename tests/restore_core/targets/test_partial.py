@@ -251,8 +251,9 @@ class TestGap:
             return Gap(path=path, kind=GapKind.LINK, why="x").may_hide(*who)
 
         assert hides("", "CRM", UUID)
-        assert hides(SECOND, "renamed", UUID)
+        assert hides(SECOND, "CRM", UUID.upper())
         assert hides(SECOND, "CRM")
         assert hides("esx1", "esx1", UUID)
         assert not hides(SECOND, "CRM", UUID[:-1] + "9")
         assert not hides(SECOND, "Mail")
+        assert not hides(SECOND, "a clone", UUID)

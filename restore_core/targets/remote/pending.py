@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from restore_core.targets.base import Range
 
 
-class Plan:
+class PendingRanges:
     """The ranges that were asked for and not yet delivered, and those still to come."""
 
     def __init__(self, wanted: Iterator[Range]) -> None:
