@@ -125,10 +125,7 @@ class RemoteTarget:
             refuse_partial(self.spec.name, found)
 
     def unfinished(self) -> Iterator[ListedFile]:
-        """Yields the files under the temporary name of a new file, of which one may be written now; the time is 0 if not known.
-
-        They are in no listing. Whoever made one deletes it, unless it is killed.
-        """
+        """Yields the new files that have no name of their own, which are in no listing; the time is 0 if it is not known."""
         budget = Budget(self.spec.name, self._limits, hidden=True)
         top = self._top(budget)
         folders = sorted(entry.name for entry in top.entries if entry.folder and not entry.name.startswith("."))
