@@ -136,6 +136,20 @@ def scsi_colon(scsi: str) -> str:
     return f"{bus}{digits[:1]}:{digits[1:]}"
 
 
+def comparable(name: str) -> str:
+    """Returns the form under which names are compared, never shown and never stored: accents joined to their letters (NFC).
+
+    macOS and some servers store `ü` as `u` and two dots (NFD): nobody sees the difference, and nobody can type it. Characters that
+    only resemble each other (the ligature `ﬁ` and `fi`) stay different.
+    """
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def searchable(text: str) -> str:
+    """Returns the form in which a person's words are looked for: as `comparable`, in either case."""
+    return comparable(comparable(text).casefold())
+
+
 def printable(name: str | bytes) -> str:
     """Returns a name from outside in printable form: control and other invisible characters and bad UTF-8 become `%HH`.
 

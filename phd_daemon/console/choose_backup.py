@@ -171,13 +171,13 @@ def _days(group: Group) -> list[Row[Group]]:
 
 def _backups(group: Group, maps: Maps) -> list[Row[CatalogEntry]]:
     """One row for each backup. The name of the machine is the last column where there are several machines."""
-    several = len({(entry.folder.vm, entry.folder.uuid) for entry in group.entries}) > 1
+    several = len({(entry.disk_key.vm, entry.disk_key.uuid) for entry in group.entries}) > 1
     return [_backup(entry, maps, several=several) for entry in group.entries]
 
 
 def _machine(group: Group) -> Row[Group]:
     newest, folder = group.entries[0], group.entries[0].folder
-    disks = len({(entry.name.scsi, entry.name.disk) for entry in group.entries})
+    disks = len({(entry.name.scsi, entry.disk_key.disk) for entry in group.entries})
     uuid = printable(folder.uuid or VERSION_2)
     cells = (printable(folder.vm), uuid, str(disks), str(len(group.entries)), time_text(newest.time))
     return Row(cells=cells, value=group)

@@ -24,6 +24,7 @@ from typing import Generic, TypeVar
 from phd_daemon.console.face import Choice, Row
 from phd_daemon.console.lines import clean_lines, one_line
 from phd_daemon.show.table import by_row, width_of
+from restore_core.naming import searchable
 
 T = TypeVar("T")
 ESCAPE = "\x1b"
@@ -88,7 +89,7 @@ class Numbered(Generic[T]):
 
 def numbered(choice: Choice[T], view: View, height: int, width: int = sys.maxsize) -> Numbered[T]:
     """Returns the rows of a view with their labels. A page has `height` lines of `width` places."""
-    wanted = view.words.casefold().split()
+    wanted = searchable(view.words).split()
     rows = tuple(row for row in choice.rows if row.key or _holds(row, wanted)) if wanted else tuple(choice.rows)
     number, labels = 0, []
     for row in rows:
@@ -217,5 +218,5 @@ def _movement(shown: Numbered[T], view: View, label: str) -> View | Said | str:
 
 
 def _holds(row: Row[T], wanted: Sequence[str]) -> bool:
-    text = " ".join(row.cells).casefold()
+    text = searchable(" ".join(row.cells))
     return all(word in text for word in wanted)

@@ -14,6 +14,7 @@ from phd_daemon.doctor import datastores, leftovers, machine, rules, spool, targ
 from phd_daemon.doctor.finding import Finding, Report
 from phd_daemon.host.catalog import catalog_of
 from phd_daemon.host.datastores import record_of
+from phd_daemon.operations.installation import settings_in_use
 from phd_daemon.replication import one_pass
 from phd_daemon.spool.layout import Spool
 from phd_daemon.worker import sandbox
@@ -33,6 +34,7 @@ def examine(path: Path | None) -> Report:
     reached = targets.reachable(config.targets, held=catalog_of(config).held)
     known, left = _of_jobs(config)
     parts = (
+        Report(facts=(settings_in_use(config),)),
         targets.secrets(config.targets, config.source),
         spool.examine(config.queue.spool, enabled=config.queue.enabled),
         datastores.examine_folders(config),

@@ -162,8 +162,8 @@ class Keeper:
 
     def _load(self) -> None:
         for name in sorted(os.listdir(self._spool.state_folder)):
-            stem, dot, extension = name.rpartition(".")
-            if dot and stem and not stem.startswith(".") and extension == "json":
+            stem, dot, suffix = name.rpartition(".")
+            if dot and stem and not stem.startswith(".") and suffix == "json":
                 self._record(stem)
 
     def _record(self, stem: str) -> JobRecord | NewerRecord | None:

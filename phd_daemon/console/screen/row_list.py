@@ -17,6 +17,7 @@ from textual.widget import Widget
 from phd_daemon.console.face import Choice, Row
 from phd_daemon.console.lines import columns, fit, narrower, one_line, row_text
 from phd_daemon.show.table import below, width_of
+from restore_core.naming import searchable
 
 
 class Table:
@@ -35,7 +36,7 @@ class Table:
         self.lines, self.header = self.whole, self.whole_header
         self._room = self.width = max(map(width_of, self.lines), default=0)
         self._most: int | None = None  # lines below, of the row that has most of them
-        self._searched = [" ".join(row).casefold() for row in cells]
+        self._searched = [searchable(" ".join(row)) for row in cells]
         self.shown: range | list[int] = range(len(self.lines))
 
     def fit(self, room: int) -> None:
@@ -83,7 +84,7 @@ class Table:
 
     def narrow(self, text: str) -> None:
         """Shows the rows that hold every word of the text, in any column and in either case; rows with a key are always shown."""
-        words = one_line(text).casefold().split()
+        words = searchable(one_line(text)).split()
         if not words:
             self.shown = range(len(self.lines))
             return

@@ -68,11 +68,14 @@ class FtpConnection(FtpControl):
         self._command(f"CWD {self._wire(folder)}")
         if self._mlsd:
             try:
-                return self._content_by("MLSD", read_mlsd, folder, budget)
+                found = self._content_by("MLSD", read_mlsd, folder, budget)
             except ftplib.error_perm as error:
                 if meaning_of(error) is not Meaning.NOT_KNOWN:
                     raise
                 self._mlsd = False
+            else:
+                if self._mlsd:
+                    return found
         return self._content_by("LIST", lambda data: read_list(data, dt.datetime.now(dt.UTC)), folder, budget)
 
     def stat(self, path: str) -> FileStat:
@@ -140,7 +143,9 @@ class FtpConnection(FtpControl):
     def capabilities(self) -> Capabilities:
         """Asks for REST and MDTM: servers do more than their FEAT says, and less. MLSD is known since the last listing."""
         with self.as_our_errors(""):
-            return Capabilities(resume=self._knows("REST 0"), exact_times=self._knows("MDTM /"), exact_listing=self._mlsd)
+            return Capabilities(
+                resume=self._rest and self._knows("REST 0"), exact_times=self._knows("MDTM /"), exact_listing=self._mlsd
+            )
 
     def _content_by(self, command: str, parse: Callable[[bytes], Parsed], folder: str, budget: Budget) -> FolderContent:
         self._end_transfer()
@@ -165,6 +170,7 @@ class FtpConnection(FtpControl):
             missing.append((GapKind.UNKNOWN, found.why))
         sure = [entry for unsure in found.unsure if (entry := self._asked(folder, unsure, budget)) is not None]
         if len(sure) < len(found.unsure):
+            self._mlsd = self._mlsd and self._size  # a LIST tells sizes
             missing.append((GapKind.UNKNOWN, "the server does not say how long a file in it is"))
         return FolderContent(entries=[*found.entries, *sure], missing=tuple(missing))
 

@@ -251,7 +251,7 @@ class Connection(ABC):
 
     def where(self, path: str) -> str:
         """Returns a file's name for messages."""
-        return f"{self._spec.name}:{printable(path)}"
+        return f"{self._spec.name}:{printable(path)}" if path else f"target {self._spec.name}: its own folder"
 
     def broken(self, doing: str, error: Exception, prefix: str = "") -> TargetUnavailable:
         """Returns the error for a connection that broke."""

@@ -21,6 +21,7 @@ from phd_daemon.config.load import load_config
 from phd_daemon.config.model import Config
 from phd_daemon.replication import one_pass, pass_record
 from phd_daemon.replication.schedule import last_start, start_file
+from phd_daemon.show.rules import rule_row
 from phd_daemon.spool.control_file import parse_control_file
 from phd_daemon.spool.requests import drop
 from restore_core.backup.run import BackupOptions, BackupReporter, backup
@@ -89,8 +90,8 @@ class Site:
     def verdicts(self) -> list[Verdict]:
         return [one.verdict for one in self.run().findings.decisions]
 
-    def names(self, *extensions: str) -> list[str]:
-        wanted = extensions or ("job", "held", "running", "done", "failed", "rejected", "cancelled")
+    def names(self, *suffixes: str) -> list[str]:
+        wanted = suffixes or ("job", "held", "running", "done", "failed", "rejected", "cancelled")
         return sorted(path.name for path in self.spool.iterdir() if path.name.rpartition(".")[2] in wanted)
 
 
@@ -185,6 +186,9 @@ def test_one_failing_target_stops_no_other(site: Site) -> None:
     done = site.run()
     assert [one.verdict for one in done.findings.decisions] == [Verdict.RESTORE, Verdict.SILENT]
     assert "2 targets (1 silent)" in done.summary()
+    assert "2 matched (1 not seen now)" in done.summary()
+    seen = [rule_row(one, {}, dry_run=True, silent=done.findings.silent)[4] for one in done.findings.decisions]
+    assert [text.endswith("(not seen now)") for text in seen] == [False, True]
     assert one_pass.exit_code(done) is ExitCode.UNAVAILABLE
     (site.targets / "unmounted").rename(site.targets / "nas2")
     assert site.verdicts() == [Verdict.QUEUED, Verdict.RESTORE]
@@ -535,6 +539,9 @@ def test_up_to_date_is_said_of_nothing_else(tmp_path: Path, daemons: Callable[[S
 
     folder.rename(site.store / "moved")
     assert site.verdicts() == [Verdict.GONE]
+    (row,) = [rule_row(one, {}, dry_run=True) for one in site.run().findings.decisions]
+    assert row[4].endswith("on nas1"), "its backup is there: what is gone is the replica"
+    assert row[5] == "replica is gone"
     (folder).mkdir()
     (folder / "CRM-flat.vmdk").write_bytes(b"somebody's work")
     assert site.verdicts() == [Verdict.DIVERGED]

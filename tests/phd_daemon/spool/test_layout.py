@@ -7,7 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from phd_daemon.spool.layout import FINAL, Spool, State, meant_name, parse_name, rotated_of, side_file, too_long, why_no_job
+from phd_daemon.spool.layout import (
+    FINAL,
+    Spool,
+    State,
+    how_to_retry,
+    meant_name,
+    parse_name,
+    rotated_of,
+    side_file,
+    too_long,
+    why_no_job,
+)
 
 
 @pytest.mark.parametrize(
@@ -98,3 +109,7 @@ def test_a_file_that_is_never_read_is_named_with_the_name_that_was_meant(name: s
 )  # fmt: skip
 def test_nothing_is_said_of_files_that_lie_in_the_spool_for_a_while_or_are_the_daemons(name: str) -> None:
     assert why_no_job(name) is None
+
+
+def test_a_name_that_a_shell_or_phd_would_read_otherwise_is_quoted_in_the_advice() -> None:
+    assert "phd retry -- '-two words';" in how_to_retry("-two words", State.FAILED)
