@@ -180,7 +180,7 @@ def restore_here(request: RestoreRequest, backup: BackupFacts, face: Face, sessi
 
         told = LiveReport(FullLine() if is_full else delta_line, LiveLine(control.note, control.report, _REDRAW_EVERY))
         try:
-            return restore(request, session.targets, is_full=is_full, reporter=told, stop=go_on)
+            return restore(session.config, request, session.targets, is_full=is_full, reporter=told, stop=go_on)
         finally:
             told.close()
 

@@ -13,10 +13,10 @@ import ftplib
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 
+from restore_core.capabilities import Capabilities
 from restore_core.errors import ArchiveAbsent, TargetUnavailable
 from restore_core.naming import printable
 from restore_core.targets.base import Buffer, FileStat, Range
-from restore_core.targets.capabilities import Capabilities
 from restore_core.targets.ftp.control import FtpControl
 from restore_core.targets.ftp.listing import NotAListing, Parsed, Unsure, read_list, read_mlsd
 from restore_core.targets.ftp.refusal import SEE_WHAT_THERE_IS

@@ -18,10 +18,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from restore_core.capabilities import Capabilities
 from restore_core.errors import TargetRefused, TargetUnavailable, TryAgainLater
 from restore_core.naming import MAX_NAME_BYTES, printable
 from restore_core.targets.base import Address, Buffer, FileStat, Range, ServerLimits, TargetSpec
-from restore_core.targets.capabilities import Capabilities
 from restore_core.targets.gaps import GapKind
 
 _BURST = 0.1

@@ -15,6 +15,7 @@ from collections.abc import Generator, Iterator, Sequence
 from threading import Event
 from typing import IO
 
+from restore_core.capabilities import Capabilities
 from restore_core.errors import ArchiveAbsent, BadArchive, PhdError, TargetUnavailable, from_os_error
 from restore_core.naming import ArchiveType, parse_archive, printable
 from restore_core.targets.base import (
@@ -31,7 +32,6 @@ from restore_core.targets.base import (
     raise_if_empty,
     safe_parts,
 )
-from restore_core.targets.capabilities import Capabilities
 from restore_core.targets.gaps import Gap, GapKind, link_gap, may_be_backups, refuse_partial
 from restore_core.targets.remote.connection import Budget, CutShort, Entry, FolderContent, KnownFile, Upload
 from restore_core.targets.remote.server import Server
