@@ -44,6 +44,8 @@ class Walk:
     fd: int
     missing: tuple[str, ...]
     datastore: str
+    made: durable.MadeFolders | None = None
+    """What `make_missing` made; whoever takes the folder closes it."""
 
     def refuse_missing(self) -> int:
         """Returns the open folder. Raises `DestinationError`, and closes it, if a part of the path is missing."""
@@ -54,21 +56,32 @@ class Walk:
         return self.fd
 
     def make_missing(self) -> int:
-        """Makes the missing folders and returns the last one. Closes `fd` and raises a typed error or `OSError` when it cannot."""
-        while self.missing:
-            before = self.missing
-            try:
-                with contextlib.suppress(FileExistsError):  # another job made it
-                    os.mkdir(before[0], 0o700, dir_fd=self.fd)
-                    durable.sync_folder(".", dir_fd=self.fd)
-            except OSError:
-                os.close(self.fd)
-                raise
-            self.descend()
-            if self.missing == before:
-                os.close(self.fd)
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), before[0])
+        """Makes the missing folders and returns the last one.
+
+        Closes `fd`, takes away what it made, and raises a typed error or `OSError` when it cannot.
+        """
+        if not self.missing:
+            return self.fd
+        self.made = made = durable.MadeFolders(self.fd)
+        try:
+            while self.missing:
+                self._make_first(made)
+        except BaseException:
+            made.close()
+            raise
         return self.fd
+
+    def _make_first(self, made: durable.MadeFolders) -> None:
+        before = self.missing
+        try:
+            made.make(before[0], self.fd)
+        except OSError:
+            os.close(self.fd)
+            raise
+        self.descend()
+        if self.missing == before:
+            os.close(self.fd)
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), before[0])
 
     def descend(self) -> None:
         """Opens the next folders, following no link, up to the first that is missing. Closes `fd` after an error."""

@@ -65,6 +65,8 @@ class Destination:
     roots: tuple[Path, ...] | None
     folder: str = ""
     """The kernel's path of the folder when it was opened: the same for every path to it, also when it is moved meanwhile."""
+    made: durable.MadeFolders | None = None
+    """The folders that were made for it."""
 
     @property
     def where(self) -> str:
@@ -172,10 +174,12 @@ class Destination:
         return None if self.descriptor_name is None else self._stat(self.descriptor_name)
 
     def close(self) -> None:
-        """Close the folder; harmless when repeated."""
+        """Close the folder; take away folders that were made for it and are empty. Harmless when repeated."""
         if self.folder_fd >= 0:
             os.close(self.folder_fd)
             self.folder_fd = -1
+        if self.made is not None:
+            self.made.close()
 
     def __enter__(self) -> Self:
         return self
@@ -221,6 +225,7 @@ def open_destination(
         datastore=walk.datastore,
         roots=roots,
         folder=_name_of(fd, path.parent),
+        made=walk.made,
     )
     try:
         _refuse_what_lies_there(destination)

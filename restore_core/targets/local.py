@@ -10,7 +10,7 @@ import errno
 import os
 import stat as stat_module
 import urllib.parse
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 from restore_core import durable
@@ -80,8 +80,18 @@ class LocalSource(base.ByteSource):
 class LocalNewFile:
     """A file that is called `NAME.phd-part` until it is complete and durable."""
 
-    def __init__(self, folder_fd: int, name: str, ref: ArchiveRef, bandwidth: Bandwidth = NO_LIMIT) -> None:
+    def __init__(
+        self,
+        folder_fd: int,
+        name: str,
+        ref: ArchiveRef,
+        bandwidth: Bandwidth = NO_LIMIT,
+        *,
+        made: Sequence[durable.MadeFolders] = (),
+    ) -> None:
         self._folder_fd, self._name, self._ref, self._bandwidth = folder_fd, name, ref, bandwidth
+        self._made = made
+        """Folders that were made for it: gone at the end if they are empty."""
         self._part = name + NEW_FILE_SUFFIX
         try:
             self._fd = durable.take_part(self._part, dir_fd=folder_fd)
@@ -125,6 +135,8 @@ class LocalNewFile:
         os.close(self._fd)
         os.close(self._folder_fd)
         self._fd = -1
+        for made in self._made:
+            made.close()
 
 
 def open_target(spec: TargetSpec, _address: base.Address, _limits: base.ServerLimits, _stop: base.Stop | None) -> base.Target:
@@ -171,7 +183,7 @@ class LocalTarget:
             raise
 
     def _open(self, ref: ArchiveRef, folders: list[str], name: str) -> LocalSource:
-        folder_fd = self._enter(folders, ref, make=False)
+        folder_fd = self._enter(folders, ref)
         try:
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             return LocalSource(os.open(name, flags, dir_fd=folder_fd), ref, self._bandwidth)
@@ -184,7 +196,13 @@ class LocalTarget:
         """Begins a new archive; makes missing folders."""
         ref, folders, name = self._parts(path)
         self._check_mount()
-        return LocalNewFile(self._enter(folders, ref, make=True), name, ref, self._bandwidth)
+        made: list[durable.MadeFolders] = []
+        try:
+            return LocalNewFile(self._enter(folders, ref, made=made), name, ref, self._bandwidth, made=made)
+        except BaseException:
+            for each in made:
+                each.close()
+            raise
 
     def capabilities(self) -> Capabilities:
         """Returns what the folder's file system can do."""
@@ -198,19 +216,22 @@ class LocalTarget:
         *folders, name = base.safe_parts(path, ref)
         return ref, folders, name
 
-    def _enter(self, folders: list[str], ref: ArchiveRef, *, make: bool) -> int:
+    def _enter(self, folders: list[str], ref: ArchiveRef, *, made: list[durable.MadeFolders] | None = None) -> int:
+        """Opens a folder of the target. With `made` missing ones are made, and put on record there."""
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         try:
             fd = os.open(self._root, flags)
         except OSError as error:
             raise _unreachable(self.spec, error) from error
+        if made is not None:
+            made.append(durable.MadeFolders(fd))
         for folder in folders:
             try:
-                if make:
-                    _make_folder(folder, fd)
+                if made is not None:
+                    made[0].make(folder, fd)
                 inner = os.open(folder, flags | os.O_NOFOLLOW, dir_fd=fd)
             except OSError as error:
-                raise (_write_error if make else _read_error)(error, ref) from error
+                raise (_read_error if made is None else _write_error)(error, ref) from error
             finally:
                 os.close(fd)
             fd = inner
@@ -293,14 +314,6 @@ def create_local_file(path: str) -> base.NewFile:
     except OSError as error:
         raise _write_error(error, ref) from error
     return LocalNewFile(fd, name, ref)
-
-
-def _make_folder(name: str, parent_fd: int) -> None:
-    try:
-        os.mkdir(name, 0o700, dir_fd=parent_fd)
-    except FileExistsError:
-        return
-    durable.sync_folder(".", dir_fd=parent_fd)
 
 
 def _refuse_no_file(facts: os.stat_result, ref: ArchiveRef) -> None:
