@@ -7,7 +7,8 @@
 `SS` is the SCSI id without the colon; its first digit is the controller: `00` is 0:0, `010` is 0:10. Disks on other
 controllers have the bus before it (`sata00`), so that no two disks of a VM have the same name. A folder of another form is
 a version-2 backup, and its whole name is the VM name. Stamps are local to the target's time zone; the exact time is in the
-header of the Delta.
+header of the Delta. `HHMM` is `HHMMSS` in the name of a second backup within a minute, and where a person asked for seconds:
+versions before pass such a name over, so the first of a minute keeps the short form.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from zoneinfo import ZoneInfo
 _FOLDER = re.compile(r"(?P<date>\d{4}\.\d{2}\.\d{2})-(?P<vm>.+)\.(?P<uuid>[^.]{36})\Z", re.DOTALL)
 _SCSI = r"(?:ide|sata|nvme)?\d{2,4}"
 _SCSI_ID = re.compile(_SCSI + r"\Z", re.ASCII)
-_FULL = re.compile(rf"(?P<scsi>{_SCSI})" + r"-(?P<disk>.+)\.gz-(?P<stamp>\d{6}-\d{4})\.phd\Z", re.DOTALL)
-_DELTA = re.compile(
-    rf"(?P<scsi>{_SCSI})" + r"-(?P<disk>.+)\.delta-(?P<stamp>\d{4}\.\d{2}\.\d{2}-\d{4})-(?P<base>\d{6}-\d{4})\.phd\Z", re.DOTALL
-)
+FULL_STAMP = r"\d{6}-\d{4}(?:\d\d)?"
+DELTA_STAMP = r"\d{4}\.\d\d\.\d\d-\d{4}(?:\d\d)?"
+"""How stamps look, for those who look at names without parsing them."""
+
+_FULL = re.compile(rf"(?P<scsi>{_SCSI})-(?P<disk>.+)\.gz-(?P<stamp>{FULL_STAMP})\.phd\Z", re.DOTALL)
+_DELTA = re.compile(rf"(?P<scsi>{_SCSI})-(?P<disk>.+)\.delta-(?P<stamp>{DELTA_STAMP})-(?P<base>{FULL_STAMP})\.phd\Z", re.DOTALL)
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 MAX_NAME_BYTES = 255
 
@@ -52,7 +55,7 @@ class Folder:
 class ArchiveName:
     """What an archive's name says. `base_stamp` is the stamp of the Full that a Delta needs, None for a Full.
 
-    Both stamps are naive local times of the target, to the minute; `time_in` returns an aware one.
+    Both stamps are naive local times of the target, to the minute or the second; `time_in` returns an aware one.
     """
 
     type: ArchiveType
@@ -104,12 +107,21 @@ def parse_archive(name: str) -> ArchiveName | None:
 
 def full_name(*, scsi: str, disk: str, stamp: dt.datetime) -> str:
     """Returns the name of a Full; `disk` is the VMDK's name with its suffix, `stamp` local to the target."""
-    return f"{scsi}-{disk}.gz-{stamp:%y%m%d-%H%M}.phd"
+    return f"{scsi}-{disk}.gz-{stamp:%y%m%d}-{_clock(stamp)}.phd"
 
 
 def delta_name(*, scsi: str, disk: str, stamp: dt.datetime, base: dt.datetime) -> str:
     """Returns the name of a Delta; `base` is the stamp of its Full."""
-    return f"{scsi}-{disk}.delta-{stamp:%Y.%m.%d-%H%M}-{base:%y%m%d-%H%M}.phd"
+    return f"{scsi}-{disk}.delta-{stamp:%Y.%m.%d}-{_clock(stamp)}-{base:%y%m%d}-{_clock(base)}.phd"
+
+
+def _clock(stamp: dt.datetime) -> str:
+    return f"{stamp:%H%M%S}" if stamp.second else f"{stamp:%H%M}"
+
+
+def time_text(time: dt.datetime) -> str:
+    """Returns the time of a backup as people read it: `2026-11-24 03:00`, with seconds where its name has them."""
+    return f"{time:%Y-%m-%d %H:%M:%S}" if time.second else f"{time:%Y-%m-%d %H:%M}"
 
 
 def is_scsi_id(text: str) -> bool:
@@ -122,6 +134,20 @@ def scsi_colon(scsi: str) -> str:
     digits = scsi.lstrip("adeimnstv")
     bus = scsi[: len(scsi) - len(digits)]
     return f"{bus}{digits[:1]}:{digits[1:]}"
+
+
+def comparable(name: str) -> str:
+    """Returns the form under which names are compared, never shown and never stored: accents joined to their letters (NFC).
+
+    macOS and some servers store `ü` as `u` and two dots (NFD): nobody sees the difference, and nobody can type it. Characters that
+    only resemble each other (the ligature `ﬁ` and `fi`) stay different.
+    """
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def searchable(text: str) -> str:
+    """Returns the form in which a person's words are looked for: as `comparable`, in either case."""
+    return comparable(comparable(text).casefold())
 
 
 def printable(name: str | bytes) -> str:
@@ -162,7 +188,7 @@ def _date(text: str) -> dt.datetime | None:
     digits = text.replace(".", "").replace("-", "")
     try:
         year, month, day = int(digits[:4]), int(digits[4:6]), int(digits[6:8])
-        hour, minute = int(digits[8:10] or 0), int(digits[10:12] or 0)
-        return dt.datetime(year, month, day, hour, minute)  # noqa: DTZ001 - a stamp is local to the target; its zone is not in the name
+        hour, minute, second = int(digits[8:10] or 0), int(digits[10:12] or 0), int(digits[12:14] or 0)
+        return dt.datetime(year, month, day, hour, minute, second)  # noqa: DTZ001 - a stamp is local to the target; its zone is not in the name
     except ValueError:
         return None

@@ -25,7 +25,7 @@ phd restores flat VMDKs from backups that lie as plain files on backup targets. 
 changed since, in a file that is also a shell script and rebuilds the disk without phd.
 
 Restores run in the foreground, or through the restore queue, a folder: a control file dropped there becomes a running restore
-with its own log. The extension of a control file is the state of its job: .job waits, .held is parked, .running runs; .done,
+with its own log. The suffix of a control file is the state of its job: .job waits, .held is parked, .running runs; .done,
 .failed, .cancelled and .rejected are final.
 
 An archive is named TARGET:folder/file, as 'phd backups' prints it, or by the path of a local file. Every command has --help,

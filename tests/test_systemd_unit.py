@@ -81,3 +81,15 @@ def test_what_it_must_write_is_writable() -> None:
     unit = settings()
     assert unit["ReadWritePaths"] == ["/etc/phd -/vmfs/volumes"]
     assert unit["StateDirectory"] == ["phd"], "/var/lib/phd, the default state_dir"
+
+
+def test_it_names_the_manual_page_by_its_real_section() -> None:
+    pages = [page.stem for page in (UNIT.parents[1] / "docs").glob("*.[1-8]")]
+    sections = [page.suffix[1:] for page in (UNIT.parents[1] / "docs").glob("*.[1-8]")]
+    assert settings()["Documentation"] == [f"man:{pages[0]}({sections[0]})"]
+
+
+def test_a_reload_fails_on_settings_with_a_mistake_before_the_daemon_is_told() -> None:
+    check, hup = settings()["ExecReload"]
+    assert check.endswith(f"{INSTALLED} daemon --check")
+    assert "-HUP" in hup

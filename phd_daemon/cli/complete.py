@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 
 from phd_daemon.spool.layout import State
 from restore_core.errors import PhdError
-from restore_core.naming import printable
+from restore_core.naming import comparable, printable
 
 if TYPE_CHECKING:
     from phd_daemon.config.model import Config
@@ -86,4 +86,4 @@ def _config(context: click.Context) -> Config | None:
 
 
 def _matching(items: Iterable[tuple[str, str]], begun: str) -> list[CompletionItem]:
-    return [CompletionItem(value, help=text or None) for value, text in items if value.startswith(begun)]
+    return [CompletionItem(value, help=text or None) for value, text in items if comparable(value).startswith(comparable(begun))]

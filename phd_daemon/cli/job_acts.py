@@ -11,12 +11,12 @@ import click
 from phd_daemon.cli.complete import jobs_in
 from phd_daemon.cli.options import Command, command, config_option
 from phd_daemon.cli.questions import ask_on_a_terminal, must_ask, yes_option
-from phd_daemon.operations.installation import read_config
+from phd_daemon.operations.installation import job_named, read_config
 from phd_daemon.operations.queue import act
 from phd_daemon.show import output
 from phd_daemon.spool.layout import Act, State, allowing
 from restore_core.errors import ExitCode
-from restore_core.naming import printable, unescape_name
+from restore_core.naming import printable
 
 if TYPE_CHECKING:
     from phd_daemon.config.model import Config
@@ -34,7 +34,8 @@ def command_on_jobs(what: Act, done: str, text: str, *also: State, question: Ask
     @click.argument("jobs", nargs=-1, required=True, metavar="JOB...", shell_complete=jobs_in(*also, *allowing(what)))
     @config_option
     def act_on_jobs(jobs: Sequence[str], *, config: Path | None, yes: bool = False) -> int:
-        settings, names, code = read_config(config), [unescape_name(job) for job in jobs], ExitCode.DONE
+        settings, code = read_config(config), ExitCode.DONE
+        names = [job_named(settings, job) for job in jobs]
         if question is not None and must_ask(yes=yes) and (asked := question(settings, names)):
             ask_on_a_terminal(asked, yes=yes, otherwise=f"no job was {done}")
         for answer in act(settings, what, names):

@@ -129,10 +129,9 @@ def open_targets(config: Config) -> TargetSet:
 
 def warn_if_nobody_serves(config: Config) -> None:
     """Prints a warning if no daemon serves the spool."""
+    from phd_daemon.operations.installation import how_to_start
     from phd_daemon.spool.snapshot import nobody_serves
 
     if nobody_serves(config.queue.spool):
         spool = printable(str(config.queue.spool))
-        output.complain(
-            f"no daemon serves the spool {spool}: jobs wait until one does ('phd daemon', or systemctl start phd-daemon)"
-        )
+        output.complain(f"no daemon serves the spool {spool}: jobs wait until one does ('{how_to_start()}' starts it)")

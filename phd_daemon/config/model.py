@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -167,3 +167,9 @@ def needs_restart(old: Config, new: Config) -> tuple[str, ...]:
     """Returns the changed keys that need a restart of the daemon: its lock and its queue are in those folders."""
     changed = {"queue.spool": old.queue.spool != new.queue.spool, "state_dir": old.state_dir != new.state_dir}
     return tuple(key for key, differs in changed.items() if differs)
+
+
+def changed_tables(old: Config, new: Config) -> tuple[str, ...]:
+    """Returns the tables of phd.toml, and keys outside of tables, in which two settings differ."""
+    names = (field.name for field in fields(Config) if field.name != "source")
+    return tuple(name for name in names if getattr(old, name) != getattr(new, name))

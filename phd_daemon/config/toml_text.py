@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from restore_core.naming import printable
+from restore_core.naming import printable, searchable
 
 _PART = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')"""
 _DOTTED = rf"{_PART}(?:\s*\.\s*{_PART})*"
@@ -78,8 +78,8 @@ def line_of(path: Iterable[str | int], lines: Mapping[KeyPath, int]) -> int:
 
 def did_you_mean(key: str, known: Iterable[str]) -> str:
     """Returns ` (did you mean 'x'?)` for the most similar known word, whatever its case; empty if none is similar."""
-    words = {word.casefold(): word for word in known}
-    near = difflib.get_close_matches(key.casefold(), words, n=1)
+    words = {searchable(word): word for word in known}
+    near = difflib.get_close_matches(searchable(key), words, n=1)
     return f" (did you mean '{printable(words[near[0]])}'?)" if near else ""
 
 

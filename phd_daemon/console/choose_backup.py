@@ -26,7 +26,7 @@ from phd_daemon.show.output import counted
 from restore_core.catalog import CatalogEntry
 from restore_core.catalog.index import Indexed
 from restore_core.errors import ArchiveAbsent, ConfigurationError
-from restore_core.naming import ArchiveType, printable, scsi_colon
+from restore_core.naming import ArchiveType, printable, scsi_colon, time_text
 from restore_core.targets import TargetSet
 
 _ARRIVING = "it is so new that it may still be on its way to the target; look again in a minute"
@@ -48,8 +48,17 @@ class _Again(enum.Enum):
     AGAIN = "look at the targets again"
 
 
+class _Whole(enum.Enum):
+    WHOLE = "all disks of the VM"
+
+
+Whole = Callable[[Group, Face, Session], None]
+
+
 class _Browse:
-    """The steps, and what was chosen in them. `groups` makes the rows of the first list."""
+    """The steps, and what was chosen in them. `groups` makes the rows of the first list, `whole` restores all disks of one."""
+
+    whole: Whole | None = None
 
     held: Backups  # newest first
     group: Group
@@ -79,11 +88,16 @@ class _Browse:
             self._look(None)
 
     def choose_day(self) -> Went:
-        """A date or All Dates."""
+        """A date or All Dates; or all disks of the VM."""
         title = f"{self.group.title}: a date or All Dates"
-        day = self._face.choose(Choice(title=title, rows=_days(self.group), help=_BACKUPS_HELP, start=1))
-        self.day = day or self.group
-        return on_if(day)
+        rows: list[Row[Group | _Whole]] = [*_days(self.group)]
+        if self.whole is not None and len({entry.disk_key for entry in self.group.entries}) > 1:
+            rows.append(Row(cells=("All disks of this VM, from one backup run", "to the queue"), value=_Whole.WHOLE, key="w"))
+        while (chosen := self._face.choose(Choice(title=title, rows=rows, help=_BACKUPS_HELP, start=1))) is _Whole.WHOLE:
+            if self.whole is not None:
+                call(self.group.title, partial(self.whole, self.group), self._face, self._session)
+        self.day = chosen if isinstance(chosen, Group) else self.group
+        return on_if(chosen)
 
     def choose_backup(self) -> Went:
         """One backup after another, until the list is left."""
@@ -118,9 +132,12 @@ class _Browse:
         return True
 
 
-def browse_machines(face: Face, session: Session, then: Then, *, only: ArchiveType | None = None) -> None:
-    """From the list of virtual machines to `then`, until the list is left."""
+def browse_machines(
+    face: Face, session: Session, then: Then, *, only: ArchiveType | None = None, whole: Whole | None = None
+) -> None:
+    """From the list of virtual machines to `then`, or to `whole` with one of them, until the list is left."""
     flow = _Browse(face, session, then, lambda entries: [_machine(group) for group in by_machine(entries)], only)
+    flow.whole = whole
     flow.browse("Virtual Machines", _MACHINE_COLUMNS)
 
 
@@ -140,7 +157,7 @@ def summary(entry: CatalogEntry, targets: TargetSet) -> list[str]:
     return [
         f"Virtual machine : {machine_of(entry)}",
         f"Disk            : {printable(entry.name.disk)}, SCSI {scsi_colon(entry.name.scsi)}",
-        f"Backup          : {kind} of {entry.time:%Y-%m-%d %H:%M} UTC, {output.size(entry.stat.size)}",
+        f"Backup          : {kind} of {time_text(entry.time)} UTC, {output.size(entry.stat.size)}",
         f"Target          : {target.name}, {printable(target.url)}",
         f"Full path       : {place}{printable(f'{folder}/{entry.ref.path}')}",
     ]
@@ -171,22 +188,22 @@ def _days(group: Group) -> list[Row[Group]]:
 
 def _backups(group: Group, maps: Maps) -> list[Row[CatalogEntry]]:
     """One row for each backup. The name of the machine is the last column where there are several machines."""
-    several = len({(entry.folder.vm, entry.folder.uuid) for entry in group.entries}) > 1
+    several = len({(entry.disk_key.vm, entry.disk_key.uuid) for entry in group.entries}) > 1
     return [_backup(entry, maps, several=several) for entry in group.entries]
 
 
 def _machine(group: Group) -> Row[Group]:
     newest, folder = group.entries[0], group.entries[0].folder
-    disks = len({(entry.name.scsi, entry.name.disk) for entry in group.entries})
+    disks = len({(entry.name.scsi, entry.disk_key.disk) for entry in group.entries})
     uuid = printable(folder.uuid or VERSION_2)
-    cells = (printable(folder.vm), uuid, str(disks), str(len(group.entries)), f"{newest.time:%Y-%m-%d %H:%M}")
+    cells = (printable(folder.vm), uuid, str(disks), str(len(group.entries)), time_text(newest.time))
     return Row(cells=cells, value=group)
 
 
 def _vmdk(group: Group) -> Row[Group]:
     names = sorted({printable(entry.folder.vm) for entry in group.entries})
     who = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    return Row(cells=(group.title, who, str(len(group.entries)), f"{group.entries[0].time:%Y-%m-%d %H:%M}"), value=group)
+    return Row(cells=(group.title, who, str(len(group.entries)), time_text(group.entries[0].time)), value=group)
 
 
 def _backup(entry: CatalogEntry, maps: Maps, *, several: bool) -> Row[CatalogEntry]:
@@ -194,7 +211,7 @@ def _backup(entry: CatalogEntry, maps: Maps, *, several: bool) -> Row[CatalogEnt
         entry.ref.target,
         output.size(entry.stat.size),
         type_of(entry, maps) + (", not seen" if entry.stale else ""),
-        f"{entry.time:%Y-%m-%d %H:%M}",
+        time_text(entry.time),
         scsi_colon(entry.name.scsi),
         printable(entry.name.disk),
     )

@@ -8,6 +8,7 @@ prompt is thrown away, and so is a ^C while a question is printed; the lines of 
 from __future__ import annotations
 
 import contextlib
+import select
 import shutil
 import signal
 import sys
@@ -18,14 +19,27 @@ from types import FrameType
 from typing import TypeVar
 
 from phd_daemon.console.face import Choice, Face, Page, Question, WorkControl
-from phd_daemon.console.numbered_list import ESCAPE, Numbered, Said, View, first_view, numbered, page, proposal, understood
+from phd_daemon.console.numbered_list import (
+    ESCAPE,
+    Numbered,
+    Said,
+    View,
+    first_view,
+    lines_on_screen,
+    numbered,
+    page,
+    proposal,
+    understood,
+)
 from phd_daemon.console.watched import Watched
 from phd_daemon.host.signals import deaf_to_interrupts, handled
 from phd_daemon.show import output
 from phd_daemon.show.live import redraw
 
 T = TypeVar("T")
-_AROUND_A_LIST = 8
+_AROUND_A_LIST = 7
+_FASTER_THAN_TYPED = 0.04  # seconds
+_LONGEST_PASTE = 1000  # times that pasted lines are thrown away
 _LEAST_ROWS = 5
 _LEAST_WIDTH = 20
 _LIST_HELP = """\
@@ -60,10 +74,12 @@ class NumberedFace:
 
     def choose(self, choice: Choice[T]) -> T | None:
         """Shows page after page until a row is chosen or the list is left."""
-        height = max(_LEAST_ROWS, shutil.get_terminal_size().lines - _AROUND_A_LIST - len(choice.intro))
-        view = first_view(choice, height)
+        width = output.width()
+        above = lines_on_screen((choice.title, *choice.intro), width)
+        height = max(_LEAST_ROWS, shutil.get_terminal_size().lines - _AROUND_A_LIST - above)
+        view = first_view(choice, height, width)
         while True:
-            shown = numbered(choice, view, height)
+            shown = numbered(choice, view, height, width)
             self._head(choice.title, (*choice.intro, *page(shown, view)))
             said = self._answered(choice, shown, view)
             if isinstance(said, View):
@@ -105,12 +121,15 @@ class NumberedFace:
     def show(self, text: Page) -> None:
         """Shows a text, a screen at a time."""
         height = max(_LEAST_ROWS, shutil.get_terminal_size().lines - 3)
-        self._head(text.title, text.lines[:height])
-        for start in range(height, len(text.lines), height):
+        first, *others = list(_screens(text.lines, height, output.width())) or [[]]
+        self._head(text.title, first)
+        start = len(first)
+        for lines in others:
             answer = self._read(f"-- {start} of {len(text.lines)} lines; Enter for more, q to leave: ")
             if answer is None or answer.casefold() in ("q", "0"):
                 return
-            output.say("\n".join(text.lines[start : start + height]))
+            output.say("\n".join(lines))
+            start += len(lines)
 
     def wait(self, message: str, work: Callable[[], T]) -> T:
         """Shows the message, then does the work."""
@@ -176,6 +195,7 @@ class NumberedFace:
 
     def _head(self, title: str, lines: Sequence[str]) -> None:
         with deaf_to_interrupts():
+            _forget_the_rest_of_a_paste()
             output.say(f"\n{title}\n{'-' * len(title)}")
             if lines:
                 output.say("\n".join(lines))
@@ -213,6 +233,21 @@ class NumberedFace:
         return text.strip()
 
 
+def _screens(lines: Sequence[str], height: int, width: int) -> Iterator[list[str]]:
+    """Yields as many lines at once as a terminal of this size shows, which folds the long ones."""
+    piece: list[str] = []
+    room = height
+    for line in lines:
+        takes = lines_on_screen([line], width)
+        if piece and takes > room:
+            yield piece
+            piece, room = [], height
+        piece.append(line)
+        room -= takes
+    if piece:
+        yield piece
+
+
 def _forget_what_was_typed() -> None:
     """Throws away keys that were pressed until now, so that they do not answer a question that nobody has seen.
 
@@ -222,3 +257,13 @@ def _forget_what_was_typed() -> None:
         termios.tcdrain(sys.stdout.fileno())
     with contextlib.suppress(AttributeError, ValueError, OSError, termios.error):
         termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
+
+
+def _forget_the_rest_of_a_paste() -> None:
+    """Throws away lines that follow each other faster than a person types: a paste, or a key that is held down."""
+    with contextlib.suppress(AttributeError, ValueError, OSError, termios.error):
+        keys = sys.stdin.fileno()
+        for _ in range(_LONGEST_PASTE):
+            termios.tcflush(keys, termios.TCIFLUSH)
+            if not select.select([keys], [], [], _FASTER_THAN_TYPED)[0]:
+                return

@@ -14,6 +14,7 @@ from phd_daemon.console.face import Choice, Face, Page, Row, WorkControl
 from phd_daemon.console.menus import queue_state, waited
 from phd_daemon.console.session import Session
 from phd_daemon.console.steps import Went, on_if, take
+from phd_daemon.console.whole_vm_flow import restore_vm
 from phd_daemon.host.datastores import readable_record
 from phd_daemon.operations.restore import BackupFacts, fulls_of, request_for, restore
 from phd_daemon.operations.submit import submit
@@ -23,14 +24,14 @@ from phd_daemon.show.progress import delta_line
 from phd_daemon.spool.control_file import ControlFile
 from restore_core.catalog import CatalogEntry
 from restore_core.errors import Stopped
-from restore_core.naming import printable
+from restore_core.naming import printable, time_text
 from restore_core.restore.extras import restore_vmx
 from restore_core.restore.fulls.candidates import Candidate
 from restore_core.restore.request import RestoreOptions, RestoreOutcome, RestoreRequest, VmxChoice
 from restore_core.targets.base import ArchiveRef
 
 _REDRAW_EVERY = 0.1
-_FULL_COLUMNS = ("", "TARGET", "SIZE", "DATE", "FULL", "")
+_FULL_COLUMNS = ("", "TARGET", "SIZE", "DATE", "FULL", "WHY")
 _FULL_HELP = """\
 A Delta holds what changed since its Full. The one with * was compared with the map in the Delta: its id, its size and some of its
 blocks. Every block is checked again when it is restored. With several of them the first is taken, and another when that breaks."""
@@ -38,7 +39,7 @@ blocks. Every block is checked again when it is restored. With several of them t
 
 def by_vm(face: Face, session: Session) -> None:
     """Select by Virtual Machine name."""
-    browse_machines(face, session, restore_backup)
+    browse_machines(face, session, restore_backup, whole=restore_vm)
 
 
 def by_vmdk(face: Face, session: Session) -> None:
@@ -161,7 +162,7 @@ class _Restore(PlaceSteps):
 
 
 def _full_row(one: Candidate, *, first: bool) -> Row[tuple[ArchiveRef | None]]:
-    date = f"{one.time:%Y-%m-%d %H:%M}" if one.time else "-"
+    date = time_text(one.time) if one.time else "-"
     mark, why = ("*", one.why) if one.proven else ("", "")
     cells = (mark, one.ref.target, output.size(one.size), date, printable(one.ref.name), why)
     left = first and one.proven  # which Full is taken is left to the restore, which goes on with another if this one breaks
@@ -179,7 +180,7 @@ def restore_here(request: RestoreRequest, backup: BackupFacts, face: Face, sessi
 
         told = LiveReport(FullLine() if is_full else delta_line, LiveLine(control.note, control.report, _REDRAW_EVERY))
         try:
-            return restore(request, session.targets, is_full=is_full, reporter=told, stop=go_on)
+            return restore(session.config, request, session.targets, is_full=is_full, reporter=told, stop=go_on)
         finally:
             told.close()
 

@@ -100,7 +100,8 @@ def _run(face: Face, session: Session) -> Pass:
 
 def _decisions(face: Face, session: Session, done: Pass, *, title: str) -> None:
     """Shows one row for each line of the rules; a page with all details for the one that is chosen."""
-    found = line_rows(done.findings.decisions, done.findings.problems, done.refused, dry_run=done.dry_run)
+    seen = done.findings
+    found = line_rows(seen.decisions, seen.problems, done.refused, dry_run=done.dry_run, silent=seen.silent)
     wrong = list(troubles(done, problems=False))
     rows = [Row(cells=_cells(cells), value=_all_of(cells)) for cells in found]
     if wrong:

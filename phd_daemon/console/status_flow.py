@@ -29,7 +29,7 @@ from restore_core.errors import in_one_line
 from restore_core.naming import printable
 
 TITLE = "Backup Restore Status"
-_COLUMNS = ("JOB", "STATE", "BY", "AGE", "WHAT")
+_COLUMNS = ("JOB", "STATE", "BY", "AGE", "TO", "WHAT")
 _HELP = """\
 All jobs of the restore queue: those that run, those that wait in their order, held ones, and those that have ended, the newest
 last. AGE counts from when a job came, began or ended. Choose a job for its log and for what can be done to it.
@@ -52,8 +52,8 @@ _ACTS = {
 class _Other(enum.Enum):
     """What is chosen that is no job and no act."""
 
-    LOOK = "Look again"
-    CLEAN = "Clean up"
+    LOOK = "Look again at the queue as it is now"
+    CLEAN = "Clean up: remove all jobs that ended, with logs"
     LOG = "The log"
 
 
@@ -160,10 +160,9 @@ class _Status:
         now = time.time()
         start = next((at for at, view in enumerate(views) if view.name == self.job), 0)
         rows: list[Row[JobView | _Other]] = [Row(cells=_cells(view, now), value=view) for view in views]
-        rows.append(Row(cells=(_Other.LOOK.value, "", "", "", "at the queue as it is now"), value=_Other.LOOK, key="l"))
+        rows.append(Row(cells=(_Other.LOOK.value,), value=_Other.LOOK, key="l"))
         if any(view.state.final for view in views):
-            text = "remove all jobs that ended, with logs"
-            rows.append(Row(cells=(_Other.CLEAN.value, "", "", "", text), value=_Other.CLEAN, key="c"))
+            rows.append(Row(cells=(_Other.CLEAN.value,), value=_Other.CLEAN, key="c"))
         held = "" if views else "The restore queue is empty."
         intro = tuple(filter(None, [held, queue_state(self._session)]))
         return Choice(title=TITLE, rows=rows, columns=_COLUMNS, intro=intro, help=_HELP, start=start, anew=self._list)
@@ -184,8 +183,9 @@ class _Status:
 
 
 def _cells(view: JobView, now: float) -> tuple[str, ...]:
-    what = _short(view.progress) if view.progress else in_one_line(view.why) or printable(view.restore_to)
-    return printable(view.name), view.state.meaning, printable(view.submitter), age(now - view.since), what
+    what = _short(view.progress) if view.progress else in_one_line(view.why)
+    by, to = printable(view.submitter), printable(view.restore_to)
+    return printable(view.name), view.state.meaning, by, age(now - view.since), to, what
 
 
 def _short(progress: LiveProgress) -> str:

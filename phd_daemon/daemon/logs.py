@@ -86,6 +86,28 @@ def log_to_file(path: Path) -> None:
     _install(handler, structlog.processors.JSONRenderer())
 
 
+def reopen() -> None:
+    """Opens the log file again by its name, after logrotate has renamed it, and says so in the new one. stderr stays as it is.
+
+    If that fails, the daemon goes on with the file that it has.
+    """
+    for handler in logging.getLogger().handlers:
+        if not isinstance(handler, logging.handlers.RotatingFileHandler):
+            continue
+        handler.acquire()
+        try:
+            before = handler.stream
+            handler.stream = handler._open()  # noqa: SLF001  what WatchedFileHandler of the standard library does
+            if before is not None:
+                before.close()
+        except OSError as error:
+            _log.error("the log file cannot be opened again: the old one is used", extra={"why": str(error)})
+        else:
+            _log.info("log file opened again", extra={"file": printable(handler.baseFilename)})
+        finally:
+            handler.release()
+
+
 def _install(handler: logging.Handler, renderer: Processor) -> None:
     before: list[Processor] = [
         structlog.stdlib.add_log_level,

@@ -19,7 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from phd_daemon.config.load import load_config
-from phd_daemon.config.model import Config, needs_restart
+from phd_daemon.config.model import Config, changed_tables, needs_restart
+from phd_daemon.daemon import logs
 from phd_daemon.daemon.children import HungWatch, Workers
 from phd_daemon.daemon.ends import drop_part, enter
 from phd_daemon.daemon.loop import Guard, Sleep, observer_that_cannot_fail
@@ -69,6 +70,7 @@ class Service:
         self._config = config
         self._config_seen = _settings_seen(config.source)
         self._policy = intake_rules(config)
+        self._invalid = ""
         self._spool = Spool(folder=config.queue.spool)
         self._spool_seen = self._locked_folder = _seen(self._spool.folder, "st_dev", "st_ino")
         self._lock = lock
@@ -196,6 +198,8 @@ class Service:
         if noted & {signal.SIGTERM, signal.SIGINT}:
             return True
         if signal.SIGHUP in noted:
+            with self._guarded("log file"):
+                logs.reopen()
             with self._guarded("settings"):
                 self._reload()
                 self._passes.trigger(self._config)
@@ -235,12 +239,15 @@ class Service:
         try:
             config = load_config(self._config.source)
         except ConfigurationError as error:
+            self._invalid = ", phd.toml is invalid: the old settings stay"
             _log.error("the configuration is invalid: the old settings stay", extra={"why": str(error)})
         else:
             for key in needs_restart(self._config, config):
                 _log.warning("a changed setting needs a restart", extra={"key": key})
-            self._config, self._policy = config, intake_rules(config)
-            _log.info("configuration read again", extra={"workers": config.queue.workers, "enabled": config.queue.enabled})
+            now = {"workers": config.queue.workers, "enabled": config.queue.enabled}
+            changed = changed_tables(self._config, config)
+            self._config, self._policy, self._invalid = config, intake_rules(config), ""
+            _log.info("configuration read again", extra={**now, "changed": changed or "nothing"})
         self._notifier.ready(self._summary())
 
     def _keeper_of_the_folder(self) -> Keeper | None:
@@ -297,7 +304,7 @@ class Service:
 
     def _summary(self) -> str:
         state = "" if self._config.queue.enabled else ", the queue is disabled"
-        return f"{len(self._workers)} of {self._config.queue.workers} workers running{state}"
+        return f"{len(self._workers)} of {self._config.queue.workers} workers running{state}{self._invalid}"
 
 
 def _seen(path: Path | None, *fields: str) -> tuple[int, ...] | None:

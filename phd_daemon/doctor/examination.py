@@ -14,6 +14,7 @@ from phd_daemon.doctor import datastores, leftovers, machine, rules, spool, targ
 from phd_daemon.doctor.finding import Finding, Report
 from phd_daemon.host.catalog import catalog_of
 from phd_daemon.host.datastores import record_of
+from phd_daemon.operations.installation import settings_in_use
 from phd_daemon.replication import one_pass
 from phd_daemon.spool.layout import Spool
 from phd_daemon.worker import sandbox
@@ -33,6 +34,7 @@ def examine(path: Path | None) -> Report:
     reached = targets.reachable(config.targets, held=catalog_of(config).held)
     known, left = _of_jobs(config)
     parts = (
+        Report(facts=(settings_in_use(config),)),
         targets.secrets(config.targets, config.source),
         spool.examine(config.queue.spool, enabled=config.queue.enabled),
         datastores.examine_folders(config),
@@ -40,6 +42,7 @@ def examine(path: Path | None) -> Report:
         reached,
         _replication(config, reached),
         left,
+        leftovers.on_servers([spec for spec in config.targets if spec.name not in _silent(reached)], time.time()),
         _machine(config),
         unit.examine(),
         _confinement(),
@@ -57,9 +60,14 @@ def _invalid(error: ConfigurationError) -> Finding:
     )
 
 
+def _silent(reached: Report) -> set[str]:
+    """Returns the targets that have just failed to answer: they are not asked again."""
+    return {one.where.removeprefix("targets.") for one in reached.findings}
+
+
 def _replication(config: Config, reached: Report) -> Report:
     """Examines rules and catalog. A target that has just failed to answer is not asked again: its last listing is used."""
-    silent = {one.where.removeprefix("targets.") for one in reached.findings}
+    silent = _silent(reached)
     catalog = catalog_of(config)
     old = set(catalog.old(max_age=config.index.max_age, now=time.time())) - silent
     unseen: tuple[str, ...] = ()

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from phd_daemon.doctor.finding import Finding, Report
+from phd_daemon.operations.installation import how_to_start
+from phd_daemon.spool.layout import meant_name
 from phd_daemon.spool.safety import faults
-from phd_daemon.spool.snapshot import daemon_running
+from phd_daemon.spool.snapshot import daemon_running, strays
 from restore_core.naming import printable
+
+_NEEDED = "The spool is the queue: without it no job can be asked for, and the daemon does not start."
 
 
 def examine(folder: Path, *, enabled: bool) -> Report:
     """Examines one spool and its daemon."""
-    unsafe = tuple(_unsafe(folder))
+    unsafe = (*_unsafe(folder), *_misnamed(folder))
+    if not os.path.lexists(folder):
+        return Report(findings=unsafe)  # nobody can serve what is not there
     where = printable(str(folder))
     try:
         pid = daemon_running(folder)
@@ -27,7 +35,7 @@ def examine(folder: Path, *, enabled: bool) -> Report:
             what="no daemon serves the spool",
             where=where,
             why="No job is started, and no replica is refreshed.",
-            mend="Start it: systemctl start phd-daemon, or 'phd daemon --detach'. If it stops again, its log says why.",
+            mend=f"Start it: {how_to_start()}. If it stops again, its log says why.",
         )
         return Report(findings=(*unsafe, down))
     disabled = Finding(
@@ -47,12 +55,28 @@ def _unsafe(folder: Path) -> Iterator[Finding]:
     yield from (_finding(folder, what, mend) for what, mend in _weak_folders_above(folder))
 
 
+def _misnamed(folder: Path) -> Iterator[Finding]:
+    with contextlib.suppress(OSError):
+        for name, why in strays(folder).items():
+            if (right := meant_name(name)) is not None:
+                where = printable(str(folder))
+                yield Finding(
+                    check="spool-misnamed",
+                    what=why,
+                    where=f"{where}/{printable(name)}",
+                    why="Whoever put it there waits for a restore that never begins.",
+                    mend=f"In {where}: mv -n {shlex.quote(printable(name))} {shlex.quote(printable(right))}",
+                )
+
+
 def _finding(folder: Path, what: str, mend: str) -> Finding:
     return Finding(
         check="spool-unsafe",
         what=what.removeprefix("queue.spool: "),
         where=printable(str(folder)),
-        why="Who can change the spool decides what is restored, and where to. The daemon does not start with an unsafe one.",
+        why=_NEEDED
+        if not os.path.lexists(folder)
+        else "Who can change the spool decides what is restored, and where to. The daemon does not start with an unsafe one.",
         mend=mend,
     )
 

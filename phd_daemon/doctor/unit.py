@@ -7,10 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from phd_daemon.doctor.finding import Finding, Report
-
-NAME = "phd-daemon.service"
-BOOTED = Path("/run/systemd/system")
-"""This folder exists when the machine was booted with systemd (sd_booted(3))."""
+from phd_daemon.operations.installation import BOOTED, UNIT
 
 EXPECTED: Mapping[str, str] = {
     "CapabilityBoundingSet": "",
@@ -45,7 +42,7 @@ _UNSET = {"", "no", "0", "infinity"}
 def show_unit() -> str:
     """Returns the settings of the installed unit. Raises `OSError`, `subprocess.SubprocessError`."""
     names = ["LoadState", *EXPECTED, *_ANY]
-    command = ["systemctl", "show", NAME, *(f"--property={name}" for name in names)]
+    command = ["systemctl", "show", UNIT, *(f"--property={name}" for name in names)]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603  no part of it is from outside
     return ran.stdout
 
@@ -60,7 +57,7 @@ def examine(show: Callable[[], str] = show_unit, *, booted: Path | None = None) 
         return Report(unseen=(f"whether the unit is hardened: systemctl: {type(error).__name__}",))
     found = dict(line.partition("=")[::2] for line in said.splitlines())
     if found.get("LoadState") != "loaded":
-        return Report(unseen=(f"whether the unit is hardened: {NAME} is not installed here",))
+        return Report(unseen=(f"whether the unit is hardened: {UNIT} is not installed here",))
     return Report(findings=tuple(differences(found)))
 
 
@@ -72,7 +69,7 @@ def differences(found: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding(
             check="unit-not-hardened",
             what="; ".join(loose),
-            where=NAME,
+            where=UNIT,
             why="The daemon reads what servers and users write. A mistake in it could do whatever the unit allows.",
             mend="Install the shipped unit; keep changes in a drop-in (systemctl edit phd-daemon), as small as possible.",
         )

@@ -14,7 +14,7 @@ from restore_core.catalog import CatalogEntry, DiskKey
 from restore_core.catalog.index import Indexed, refuse_emptied
 from restore_core.catalog.query import Query
 from restore_core.errors import ArchiveAbsent, UsageError
-from restore_core.naming import ArchiveType, printable
+from restore_core.naming import ArchiveType, comparable, printable, time_text
 from restore_core.targets import TargetSet
 from restore_core.targets.gaps import Gap, refuse_partial
 
@@ -80,7 +80,7 @@ def deltas_of_vm(
 
 def _meant(vm: str, entries: Iterable[CatalogEntry]) -> str:
     known = {entry.folder.vm for entry in entries}
-    return "" if vm in known else did_you_mean(vm, sorted(known))
+    return "" if comparable(vm) in map(comparable, known) else did_you_mean(vm, sorted(known))
 
 
 def why_nothing(settings: Config, vm: str | None, *, filtered: bool) -> str:
@@ -89,7 +89,7 @@ def why_nothing(settings: Config, vm: str | None, *, filtered: bool) -> str:
         names = sorted({entry.folder.vm for entry in held.entries()})
     if not names:
         return "no backup is on any target: 'phd targets' shows what they are, 'phd backup --help' how to make one"
-    if vm is not None and vm not in names and not set("*?") & set(vm):
+    if vm is not None and comparable(vm) not in map(comparable, names) and not set("*?") & set(vm):
         return f"no backup is of a VM named {printable(vm)}{did_you_mean(vm, names)}; 'phd backups' lists all"
     return "nothing matches all of these options: leave one out" if filtered else "no backup is on these targets"
 
@@ -123,7 +123,7 @@ def newest_common_set(
     assert taken is not None  # noqa: S101 - `at` is a key of `runs` here
     later = [entry for time in sorted(runs, reverse=True) if time > taken for entry in runs[time].values()]
     found = sorted(runs[taken].values(), key=lambda entry: entry.name.scsi)
-    names = [entry.name.disk for entry in found]
+    names = [entry.disk_key.disk for entry in found]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(
             f"two disks of {printable(vm)} are named {printable(twice)}",
@@ -132,8 +132,18 @@ def newest_common_set(
     return VmBackup(entries=tuple(found), newer=tuple(later))
 
 
+def runs_of_vm(entries: Iterable[CatalogEntry], *, vm: str, uuid: str | None = None) -> list[VmBackup]:
+    """Returns each run that `newest_common_set` takes when it is asked for that time, the newest first. Raises as it does."""
+    mine = [entry for entry in entries if entry.name.type is ArchiveType.DELTA]
+    found: dict[dt.datetime, VmBackup] = {}
+    for time in sorted({entry.time for entry in mine}, reverse=True):
+        run = newest_common_set(mine, vm=vm, uuid=uuid, at=time)
+        found.setdefault(run.entries[0].time, run)
+    return list(found.values())
+
+
 def _of_one_vm(entries: Iterable[CatalogEntry], vm: str, uuid: str | None) -> list[CatalogEntry]:
-    mine = [entry for entry in entries if entry.name.type is ArchiveType.DELTA and entry.folder.vm == vm]
+    mine = [entry for entry in entries if entry.name.type is ArchiveType.DELTA and entry.disk_key.vm == comparable(vm)]
     if uuid is not None:
         mine = [entry for entry in mine if entry.disk_key.uuid == uuid.lower()]
     machines = {entry.disk_key.uuid for entry in mine}
@@ -146,7 +156,7 @@ def _of_one_vm(entries: Iterable[CatalogEntry], vm: str, uuid: str | None) -> li
 def _no_common_set(vm: str, runs: Mapping[dt.datetime, Mapping[DiskKey, CatalogEntry]]) -> UsageError:
     """Returns the refusal, with the newest runs and the disks in each as the choice."""
     shown = [
-        f"{time:%Y-%m-%d %H:%M} UTC: {', '.join(sorted(printable(entry.name.disk) for entry in runs[time].values()))}"
+        f"{time_text(time)} UTC: {', '.join(sorted(printable(entry.name.disk) for entry in runs[time].values()))}"
         for time in sorted(runs, reverse=True)[:_RUNS_SHOWN]
     ]
     return UsageError(

@@ -12,7 +12,7 @@ from restore_core.disk import known_datastores
 from restore_core.disk.datastore import DatastoreFacts
 from restore_core.disk.known_datastores import DatastoreRecord
 from restore_core.errors import UsageError
-from restore_core.naming import printable
+from restore_core.naming import comparable, printable
 
 
 def datastores(settings: Config) -> list[DatastoreView]:
@@ -37,7 +37,10 @@ def _to_change(settings: Config, name: str) -> tuple[Path, DatastoreRecord]:
     check_spool(spool_of(settings))  # makes the folder of the record if no daemon has run yet
     record = record_of(settings)
     every = [one.path for one in views(record)]
-    found = [path for path in every if name in (path.name, printable(path.name), str(path), printable(str(path)))]
+    wanted = comparable(name)
+    found = [
+        path for path in every if wanted in {comparable(one(text)) for text in (path.name, str(path)) for one in (str, printable)}
+    ]
     if len(found) == 1:
         return found[0], record
     if found:
@@ -45,3 +48,8 @@ def _to_change(settings: Config, name: str) -> tuple[Path, DatastoreRecord]:
         raise UsageError(f"'{printable(name)}' is the name of {len(found)} datastores", remedy=f"Write its path: {choice}.")
     known = ", ".join(printable(path.name) for path in every) or "none"
     raise UsageError(f"no datastore is named '{printable(name)}'; there are: {known}", remedy="'phd datastores' shows them all.")
+
+
+def _names(path: Path) -> set[str]:
+    """Returns what a person may call a datastore: its name or its path, as they are or as they are printed."""
+    return {comparable(text) for plain in (path.name, str(path)) for text in (plain, printable(plain))}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from restore_core.catalog import CatalogEntry
-from restore_core.naming import ArchiveType, printable
+from restore_core.naming import ArchiveType, printable, searchable
 
 VERSION_2 = "version 2, by host"
 
@@ -30,14 +30,14 @@ def machine_of(entry: CatalogEntry) -> str:
 
 def by_machine(entries: Iterable[CatalogEntry]) -> list[Group]:
     """Returns one group for each virtual machine, by name and then UUID."""
-    found = _grouped(entries, lambda entry: (entry.folder.vm.casefold(), entry.folder.vm, entry.folder.uuid or ""))
+    found = _grouped(entries, lambda entry: (searchable(entry.folder.vm), entry.disk_key.vm, entry.disk_key.uuid))
     return [Group(title=machine_of(mine[0]), entries=mine) for _, mine in sorted(found.items())]
 
 
 def by_vmdk(entries: Iterable[CatalogEntry]) -> list[Group]:
     """Returns one group for each name of a VMDK, whatever its machines."""
-    found = _grouped(entries, lambda entry: (entry.name.disk.casefold(), entry.name.disk, ""))
-    return [Group(title=printable(key[1]), entries=mine) for key, mine in sorted(found.items())]
+    found = _grouped(entries, lambda entry: (searchable(entry.name.disk), entry.disk_key.disk, ""))
+    return [Group(title=printable(mine[0].name.disk), entries=mine) for _, mine in sorted(found.items())]
 
 
 def by_day(group: Group) -> list[tuple[str, Group]]:

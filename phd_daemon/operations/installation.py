@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import re
@@ -10,15 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from phd_daemon.config.toml_text import did_you_mean
-from phd_daemon.spool.layout import Spool
+from phd_daemon.spool.layout import Spool, as_stored
+from phd_daemon.spool.safety import make_rooms
 from restore_core.errors import ConfigurationError, UsageError
-from restore_core.naming import printable
+from restore_core.naming import printable, unescape_name
 from restore_core.targets import parse_ref
 from restore_core.targets.base import LOCAL, ArchiveRef
 
 if TYPE_CHECKING:
     from phd_daemon.config.model import Config
 
+UNIT = "phd-daemon.service"
+BOOTED = Path("/run/systemd/system")
+"""This folder exists when the machine was booted with systemd (sd_booted(3))."""
+_UNIT_FOLDERS = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
 _NAMED = re.compile(r"[a-z][a-z0-9_-]*:")
 
 
@@ -37,15 +43,51 @@ def spool_of(config: Config) -> Spool:
     folder = config.queue.spool
     if not folder.is_dir():
         name = printable(str(folder))
-        remedy = f"Make it (install -d -m 0700 {name}), or name another one in phd.toml."
-        raise ConfigurationError(f"queue.spool: {name}: there is no such folder", remedy=remedy)
+        remedy = (
+            f"Make it (install -d -m 0700 {name}), or name another one in phd.toml. Other settings: --config FILE, or $PHD_CONFIG."
+        )
+        raise ConfigurationError(f"queue.spool: {name}: there is no such folder ({settings_in_use(config)})", remedy=remedy)
     return Spool(folder=folder)
+
+
+def settings_in_use(config: Config) -> str:
+    """Returns which settings these are, for whoever looks at the wrong ones."""
+    if config.source is None:
+        from phd_daemon.config.model import DEFAULT_PATH
+
+        return f"there is no {DEFAULT_PATH}: the defaults are used"
+    return f"settings: {printable(str(config.source))}"
+
+
+def how_to_start() -> str:
+    """Returns the command that starts the daemon on this machine: systemctl only where systemd runs and has the unit."""
+    has_unit = any((Path(folder) / UNIT).exists() for folder in _UNIT_FOLDERS)
+    return "systemctl start phd-daemon" if has_unit and BOOTED.is_dir() else "phd daemon --detach"
 
 
 def receipts_folder(config: Config) -> Path | None:
     """Returns the daemon's folder for the records of restores; None if it is missing or this user may not write it."""
     folder = Spool(folder=config.queue.spool).receipts
     return folder if os.access(folder, os.W_OK | os.X_OK) else None
+
+
+def made_receipts_folder(config: Config) -> tuple[Path | None, str]:
+    """Returns the same for a restore, which makes the folder if no daemon has run yet; and why it is None, in words for people."""
+    spool = Spool(folder=config.queue.spool)
+    try:
+        make_rooms(spool)
+    except OSError as error:
+        why = error.strerror or str(error)
+    except ConfigurationError as error:
+        why = error.message
+    else:
+        why = os.strerror(errno.EACCES)
+    if (folder := receipts_folder(config)) is not None:
+        return folder, ""
+    return None, (
+        f"this restore is not recorded in {printable(str(spool.receipts))}: {why}. Without a record the next refresh reads the "
+        "whole disk, and a rule calls it 'diverged' and leaves it alone. The user that the daemon runs as can record it"
+    )
 
 
 def known_target(name: str, targets: Collection[str]) -> str:
@@ -79,6 +121,11 @@ def destination(text: str) -> Path:
     if text.endswith("/") or path.is_dir():
         raise UsageError(f"{printable(text)} is a folder", remedy="Name the disk in it: --to FOLDER/NAME.vmdk.")
     return path
+
+
+def job_named(config: Config, text: str) -> str:
+    """Returns the name of the job that a person named as it is shown, or in another spelling of its accents."""
+    return as_stored(spool_of(config).folder, unescape_name(text))
 
 
 def prepare_process() -> None:

@@ -6,6 +6,7 @@ datastore is followed. What is found is true for this moment only; the restore l
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from restore_core.disk.destination import names_for, open_destination
 from restore_core.disk.locks import holder_of
 from restore_core.disk.vmdk import descriptor_name_for, is_flat_name
 from restore_core.errors import PhdError, from_os_error
-from restore_core.naming import printable
+from restore_core.naming import comparable, printable
 
 _SUFFIXES = (".vmdk", ".img", ".raw", ".bin", ".dd")
 _LEVELS = 2
@@ -62,7 +63,17 @@ def folder_for(datastore: Path, vm: str, uuid: str | None, disk: str) -> str:
 
 def existing(stores: Iterable[Datastore], name: str, roots: tuple[Path, ...]) -> list[Place]:
     """Returns the disks with this name on the datastores."""
-    return [_place(folder / name, store, roots) for store in stores for folder in _walk(store.path) if _is_there(folder / name)]
+    every = ((store, _as_there(folder, name)) for store in stores for folder in _walk(store.path))
+    return [_place(path, store, roots) for store, path in every if _is_there(path)]
+
+
+def _as_there(folder: Path, name: str) -> Path:
+    """Returns the path of a disk of this name, in the spelling that its accents have in that folder."""
+    if name.isascii() or os.path.lexists(folder / name):
+        return folder / name
+    with contextlib.suppress(OSError):
+        name = next((other for other in sorted(os.listdir(folder)) if comparable(other) == comparable(name)), name)
+    return folder / name
 
 
 def flats_alone(roots: Iterable[Path]) -> list[tuple[Path, int]]:

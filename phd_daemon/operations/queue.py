@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from phd_daemon.operations.installation import spool_of
 from phd_daemon.spool.layout import Act
-from phd_daemon.spool.snapshot import JobView, nobody_serves, snapshot
+from phd_daemon.spool.snapshot import JobView, nobody_serves, snapshot, strays
 from restore_core.errors import PhdError
 
 if TYPE_CHECKING:
@@ -43,6 +43,11 @@ def obstacle(settings: Config) -> Obstacle | None:
 def jobs(settings: Config) -> tuple[JobView, ...]:
     """Returns all jobs: those that run, those that wait in their order, held ones, finished ones with the newest last."""
     return snapshot(spool_of(settings).folder, time.time())
+
+
+def never_read(settings: Config) -> dict[str, str]:
+    """Returns the files in the spool that are no control files though a person may think so, each with the reason."""
+    return strays(spool_of(settings).folder)
 
 
 def possible(job: JobView) -> tuple[Act, ...]:

@@ -12,12 +12,14 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from phd_daemon.operations.installation import how_to_start, settings_in_use
 from phd_daemon.spool.layout import State
 from phd_daemon.spool.snapshot import JobView, daemon_running, snapshot
+from restore_core import __version__
 from restore_core.durable import read_plain
 from restore_core.errors import ConfigurationError, PhdError
 from restore_core.naming import printable
@@ -29,11 +31,13 @@ if TYPE_CHECKING:
 
 NOT_TAKEN = 60.0
 """Seconds after which a control file that nobody has accepted shows that the daemon hangs."""
+_VERSION = 1
 _LAST_PASS = 4 << 20
+_WORDS = {"gone": "whose replica is gone", "ambiguous": "that fit several disks"}
 _WRONG = {
     "diverged": "somebody has written the replica: 'phd rules check' says which; restore it by hand with --overwrite, or leave it",
     "gone": "the replica was deleted: delete the lines of its path in {ledger} to have it again, or remove its rule",
-    "ambiguous": "several VMs have that name: write the UUID into the rule ('phd rules edit'; 'phd backups' shows the UUIDs)",
+    "ambiguous": "write the UUID and the SCSI id into the rule ('phd rules edit'; 'phd backups' shows the UUIDs)",
     "failed": "its last restore failed: 'phd queue' and 'phd log JOB' say why",
     "no backup": "no target holds a backup that fits: 'phd backups' shows what there is, 'phd rules edit' changes the rule",
     "refused": "it could not be queued: 'phd rules check' says why",
@@ -89,6 +93,10 @@ class Overview:
         found = Counter(job.state for job in self.jobs or ())
         return {state.meaning: found[state] for state in State}
 
+    def oldest(self, state: State) -> float | None:
+        """Returns since when a job has been in this state; None if none is."""
+        return min((job.since for job in self.jobs or () if job.state is state), default=None)
+
 
 def overview(path: Path | None) -> Overview:
     """Returns how the installation stands whose settings are in `path` (None: the default path)."""
@@ -126,15 +134,16 @@ def _try(found: Overview, config: Config, look: Callable[[Overview, Config], Non
 def _queue(found: Overview, config: Config) -> None:
     folder = config.queue.spool
     if not folder.is_dir():
-        found.needs.append(Need(what=f"there is no spool {found.spool}", type=f"install -d -m 0700 {found.spool}"))
+        found.needs.append(
+            Need(what=f"there is no spool {found.spool} ({settings_in_use(config)})", type=f"install -d -m 0700 {found.spool}")
+        )
         return
     found.jobs = jobs = snapshot(folder, time.time())
     found.needs.extend(_of_jobs(jobs))
     with contextlib.suppress(FileNotFoundError):
         found.daemon = _daemon(folder, jobs)
     if found.daemon is not None and found.daemon.pid is None:
-        start = "systemctl start phd-daemon" if os.path.isdir("/run/systemd/system") else "phd daemon --detach"
-        found.needs.append(Need(what="no daemon serves the spool: nothing is restored", type=start))
+        found.needs.append(Need(what="no daemon serves the spool: nothing is restored", type=how_to_start()))
     elif found.daemon is not None and found.daemon.hangs:
         found.needs.append(Need(what=f"the daemon hangs: {found.daemon.hangs}", type="phd doctor"))
     if not config.queue.enabled and any(job.state is State.WAITING for job in jobs):
@@ -183,7 +192,9 @@ def _rules(found: Overview, config: Config) -> None:
     ledger = printable(str(config.replication.ledger))
     for verdict, count in one.verdicts.items():
         if verdict in _WRONG:
-            found.needs.append(Need(what=f"rules that are '{verdict}': {count}", type=_WRONG[verdict].format(ledger=ledger)))
+            which = _WORDS.get(verdict) or f"that are '{verdict}'"
+            what = f"rules {which}: {count}"
+            found.needs.append(Need(what=what, type=_WRONG[verdict].format(ledger=ledger)))
 
 
 def _last_line(path: Path) -> bytes | None:
@@ -225,3 +236,34 @@ def _datastores(found: Overview, config: Config) -> None:
         if one.state.wrong:
             where = printable(str(one.path))
             found.needs.append(Need(what=f"{where}: {one.state.value}", type="phd datastores"))
+
+
+def document(found: Overview) -> dict[str, Any]:
+    """Returns the stable form for programs, as docs/reference.md says; `phd_daemon.show.overview` makes a text of it."""
+    return {
+        "version": _VERSION,
+        "phd": __version__,
+        "spool": found.spool,
+        "problem": found.problem,
+        "daemon": asdict(found.daemon) if found.daemon else None,
+        "queue": found.counts if found.jobs is not None else None,
+        "waiting_since": found.oldest(State.WAITING),
+        "failed_since": found.oldest(State.FAILED),
+        "running": [
+            {"job": printable(job.name), "percent": job.progress.percent, "remaining": job.progress.remaining}
+            for job in found.jobs or ()
+            if job.progress
+        ],
+        "last_pass": asdict(found.last_pass) if found.last_pass else None,
+        "targets": None
+        if found.targets is None
+        else [
+            {"name": one.target, "archives": one.archives, "listed": one.head and one.head.finished, "problem": one.trouble}
+            for one in found.targets
+        ],
+        "datastores": None
+        if found.datastores is None
+        else [{"path": printable(str(one.path)), "state": one.state.value, "free": one.free} for one in found.datastores],
+        "needs": [asdict(need) for need in found.needs],
+        "unseen": found.unseen,
+    }

@@ -15,7 +15,7 @@ from phd_daemon.config.model import Config
 from phd_daemon.operations.follow import state_of
 from phd_daemon.operations.installation import spool_of
 from phd_daemon.spool.control_file import ControlFile, check_policy, parse_control_file, render_control_file
-from phd_daemon.spool.layout import Spool, too_long
+from phd_daemon.spool.layout import Spool, as_stored, too_long
 from phd_daemon.spool.requests import drop
 from restore_core.errors import UsageError
 from restore_core.naming import printable
@@ -34,7 +34,8 @@ def submit(
     start = not_before.timestamp() if not_before else None
     jobs = []
     for text, control in zip(texts, controls, strict=True):
-        job = drop(spool, text, names=[_checked_name(name)] if name else _unused(spool, control.restore_to), not_before=start)
+        names = [as_stored(spool.folder, _checked_name(name))] if name else _unused(spool, control.restore_to)
+        job = drop(spool, text, names=names, not_before=start)
         if job is None:
             remedy = "Choose another --name, or cancel that job."
             raise UsageError(f"a job '{printable(name or '')}' is waiting already", remedy=remedy)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from phd_daemon.show.output import counted
-from phd_daemon.show.rules import in_words
+from phd_daemon.show.rules import in_words, not_seen
 from restore_core import durable
 from restore_core.catalog.index import Indexed
 from restore_core.durable import read_plain
@@ -36,6 +36,11 @@ class Findings:
     targets: tuple[Indexed, ...]
     notes: tuple[str, ...] = ()
 
+    @property
+    def silent(self) -> frozenset[str]:
+        """Returns the targets that did not answer: their last listing was used."""
+        return frozenset(one.target for one in self.targets if one.problem)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pass:
@@ -56,7 +61,9 @@ class Pass:
         current = counts.pop(Verdict.CURRENT, 0)
         matched = sum(one.wanted is not None for one in found.decisions)
         did = f"{new} would be queued" if self.dry_run else f"{len(self.jobs)} queued"
-        parts = [counted(len(found.decisions), "rule"), f"{matched} matched", did + (f" ({held} held)" if held else "")]
+        unseen = sum(one.entry is not None and not_seen(one.entry, found.silent) for one in found.decisions)
+        by_listing = f" ({unseen} not seen now)" if unseen else ""
+        parts = [counted(len(found.decisions), "rule"), f"{matched} matched{by_listing}", did + (f" ({held} held)" if held else "")]
         parts += [f"{current} up to date", f"{sum(counts.values()) + len(self.refused)} skipped{_by_verdict(counts)}"]
         said = (
             (sum(bool(one.problem) for one in found.targets), "silent"),

@@ -66,9 +66,9 @@ def say(text: str = "", *, end: str = "\n") -> None:
 
 def redraw(text: str) -> None:
     """Draws one line over the last one; on a terminal only. It is cut to the width, so that the next one covers it."""
-    width = shutil.get_terminal_size().columns - 1
+    room = shutil.get_terminal_size().columns - 1
     if not _quiet:
-        _put(sys.stdout, f"\r{harmless(text)[:width]:<{width}}")
+        _put(sys.stdout, f"\r{harmless(text)[:room]:<{room}}")
 
 
 def clear() -> None:
@@ -90,12 +90,13 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Prints a table: with bold titles and no wider than the terminal; elsewhere as plain columns of any width."""
     if _quiet:
         return
-    safe = [[harmless(cell) for cell in row] for row in rows]
-    if not on_a_terminal():
-        _put(sys.stdout, "\n".join([*layout(titles, safe, sys.maxsize), ""]))
-        return
-    head, *body = layout(titles, safe, shutil.get_terminal_size().columns)
-    _put(sys.stdout, "\n".join([f"\x1b[1m{head}\x1b[0m", *body, ""]))
+    head, *body = layout(titles, [[harmless(cell) for cell in row] for row in rows], width())
+    _put(sys.stdout, "\n".join([f"\x1b[1m{head}\x1b[0m" if on_a_terminal() else head, *body, ""]))
+
+
+def width() -> int:
+    """Returns how many places a line of standard output has; what is no terminal has lines of any length."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
 
 
 def harmless(text: str) -> str:

@@ -19,15 +19,27 @@ _GAP = 2
 
 def layout(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[str]:
     """Returns the lines of the table; the first one holds the titles. Each cell is one line, and safe to print."""
+    head, *of_rows = by_row(titles, rows, width)
+    return [*head, *(line for lines in of_rows for line in lines)]
+
+
+def by_row(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[list[str]]:
+    """Returns the line of the titles, then the lines of each row."""
     widths = [max(map(width_of, column)) for column in zip(titles, *rows, strict=True)]
     across = _across(titles, rows, widths, width)
-    lines = [_line(titles, across, widths)]
-    below = [[at for at, cell in enumerate(row) if cell and (at not in across or width_of(cell) > widths[at])] for row in rows]
-    indent = max((len(titles[at]) for found in below for at in found), default=0)
-    for row, found in zip(rows, below, strict=True):
-        lines.append(_line(["" if at in found else cell for at, cell in enumerate(row)], across, widths))
-        lines += [f"  {titles[at]:<{indent}}  {row[at]}" for at in found]
+    found = [[at for at, cell in enumerate(row) if cell and (at not in across or width_of(cell) > widths[at])] for row in rows]
+    indent = max((len(titles[at]) for ones in found for at in ones), default=0)
+    lines = [[_line(titles, across, widths)]]
+    for row, ones in zip(rows, found, strict=True):
+        cells = ["" if at in ones else cell for at, cell in enumerate(row)]
+        lines.append([_line(cells, across, widths), *(f"  {line}" for line in below(titles, row, ones, indent))])
     return lines
+
+
+def below(titles: Sequence[str], cells: Sequence[str], which: Sequence[int], indent: int | None = None) -> list[str]:
+    """Returns a line for each of these cells of a row, which do not stand whole in it: the title and the whole cell."""
+    wide = max((len(titles[at]) for at in which), default=0) if indent is None else indent
+    return [f"{titles[at]:<{wide}}  {cells[at]}" if wide else cells[at] for at in which]
 
 
 def _across(titles: Sequence[str], rows: Sequence[Sequence[str]], widths: list[int], width: int) -> list[int]:

@@ -24,7 +24,7 @@ from phd_daemon.spool import transitions
 from phd_daemon.spool.access import groups_of, may_submit, user_name
 from phd_daemon.spool.control_file import MAX_BYTES, ControlFile, check_policy, parse_control_file
 from phd_daemon.spool.job_log import begin_log, timestamp
-from phd_daemon.spool.layout import Spool, State
+from phd_daemon.spool.layout import Spool, State, how_to_retry
 from phd_daemon.spool.reconcile import Examine
 from phd_daemon.spool.record import JobRecord, write_record
 from phd_daemon.spool.scan import identity_of
@@ -199,7 +199,8 @@ def reject(spool: Spool, stem: str, old: JobRecord | None, how: Examine, found: 
     record = record.with_(attempt=attempt, finished_at=record.accepted_at)
     name = printable(f"{stem}.{State.WAITING.value}")
     lines = [f"rejected: {name}, from {printable(file.submitter)}", *(f"{name}: {line}" for line in error.message.split("\n"))]
-    transitions.log_of(spool, record).line("\n".join([*lines, *([error.remedy] if error.remedy else [])]), past_cap=True)
+    lines += [error.remedy] if error.remedy else []
+    transitions.log_of(spool, record).line("\n".join([*lines, how_to_retry(stem, State.REJECTED)]), past_cap=True)
     outcome = Outcome(
         attempt=attempt,
         result=Result.FAILED,

@@ -162,8 +162,8 @@ class Keeper:
 
     def _load(self) -> None:
         for name in sorted(os.listdir(self._spool.state_folder)):
-            stem, dot, extension = name.rpartition(".")
-            if dot and stem and not stem.startswith(".") and extension == "json":
+            stem, dot, suffix = name.rpartition(".")
+            if dot and stem and not stem.startswith(".") and suffix == "json":
                 self._record(stem)
 
     def _record(self, stem: str) -> JobRecord | NewerRecord | None:
@@ -317,8 +317,10 @@ class Keeper:
         self._paused_until = {stem: until for stem, until in self._paused_until.items() if stem in found}
         for name in self._reader.too_long:
             self._troubles.report(name, "the name is longer than 200 bytes: left alone. Rename it to something shorter")
+        for name, why in self._reader.strays.items():
+            self._troubles.report(name, why)
         self._troubles.put_aside(self._reader.obstacles)
-        self._troubles.forget({*found, *self._reader.too_long, *self._reader.obstacles})
+        self._troubles.forget({*found, *self._reader.too_long, *self._reader.strays, *self._reader.obstacles})
         self._failed = {stem: action for stem, action in self._failed.items() if stem in found or self._records.get(stem)}
 
 

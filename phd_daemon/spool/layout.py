@@ -13,11 +13,13 @@ from __future__ import annotations
 import enum
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from restore_core.errors import ExitCode
+from restore_core.naming import comparable, printable
 
 MAX_STEM_BYTES = 200
 """A longer stem leaves no room for the names of its log and its rotations: 255 bytes is the limit of a name."""
@@ -75,6 +77,12 @@ class State(enum.Enum):
         return self.exit_code is not None
 
 
+_PASSING = re.compile(
+    r"[.#].*|.*(?:[~#]|\.(?:te?mp|sw[a-z]|swap|part|filepart|bak|old|orig|save|new|lo?ck|aside-[0-9a-f]{8}))|\d+|sed\w{6}|.*\.(?:log|status)(?:\..*)?",
+    re.DOTALL | re.IGNORECASE,
+)
+"""Names that editors, copies and the daemon itself use for a while (vim 4913, sed -i sedXXXXXX), and logs that were kept."""
+_MEANT = re.compile(r"(?P<stem>.+?)\.(?P<suffix>job|held)(?:\..*)?", re.DOTALL | re.IGNORECASE)
 FINAL = frozenset(state for state in State if state.final)
 _BY_SUFFIX = {state.value: state for state in State}
 
@@ -99,10 +107,52 @@ def is_stem(name: str) -> bool:
     return bool(name) and not name.startswith(".") and "/" not in name and "\0" not in name
 
 
+def as_stored(folder: Path, job: str) -> str:
+    """Returns the name of a job as its files in the spool have it: accents may be stored in two ways, and are typed in one.
+
+    The name itself if it has files, if no other job is named so, or if several are. Raises `OSError`.
+    """
+    if job.isascii():
+        return job
+    found = {stem for name in os.listdir(folder) if (stem := stem_of(name)) and comparable(stem) == comparable(job)}
+    return found.pop() if job not in found and len(found) == 1 else job
+
+
+def stem_of(name: str) -> str | None:
+    """Returns the stem of any file of a job; None for another file."""
+    known = parse_name(name)
+    return known[0] if known is not None else side_file(name)
+
+
 def side_file(name: str) -> str | None:
     """Returns the stem of the name of a log or a status file; None for any other name."""
     stem, dot, suffix = name.rpartition(".")
     return stem if dot and stem and not stem.startswith(".") and suffix in (LOG, STATUS) else None
+
+
+def why_no_job(name: str) -> str | None:
+    """Returns why a file of this name in the spool is never read, and what its name should be; None if nothing has to be said.
+
+    Nothing is said of control files, logs, status files and whatever lies there for a while only.
+    """
+    if parse_name(name) is not None or side_file(name) is not None or _PASSING.fullmatch(name):
+        return None
+    if (right := meant_name(name)) is not None:
+        return f"never read: a control file is called {printable(right)}, in small letters and with nothing after it"
+    return f"never read: a control file is called NAME.{State.WAITING.value}"
+
+
+def meant_name(name: str) -> str | None:
+    """Returns the name of the control file that was meant: `esx.job` for `esx.JOB` and `esx.job.txt`; None if none can be seen."""
+    found = _MEANT.fullmatch(name)
+    return f"{found['stem']}.{found['suffix'].lower()}" if found else None
+
+
+def how_to_retry(stem: str, state: State) -> str:
+    """Returns the line that ends the log of a job that failed or was rejected."""
+    typed = f"{'-- ' if stem.startswith('-') else ''}{shlex.quote(printable(stem))}"
+    file = f"{printable(stem)}.{state.value}"
+    return f"to try again when that is mended: phd retry {typed}; what it asks for can be edited before, in {file}"
 
 
 def too_long(stem: str) -> bool:

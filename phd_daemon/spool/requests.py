@@ -199,8 +199,9 @@ def _rename(folder: Path, job: str, sources: Collection[State], to: State, *, ve
             if to is State.CANCELLED and _rotated(spool, job, to):
                 rename(spool.control(job, source), spool.control(job, to))
                 return
+            there = f"{printable(job)}.{to.value}"
             raise UsageError(
-                f"{printable(job)} cannot be {verb}: {printable(job)}.{to.value} exists already",
+                f"{printable(job)} cannot be {verb}: another job of that name is {to.meaning} ({there} exists already)",
                 remedy=_how_to_free_the_name(spool, job, source, to),
             ) from None
     raise UsageError(f"{printable(job)} cannot be {verb}: {_described(folder, job)}", remedy=_must_be(sources))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from phd_daemon.spool.control_file import MAX_BYTES
-from phd_daemon.spool.layout import Spool, State, parse_name, too_long
+from phd_daemon.spool.layout import Spool, State, parse_name, too_long, why_no_job
 from phd_daemon.spool.own_files import is_obstacle
 from restore_core.disk.identity import FileIdentity, generation
 
@@ -58,6 +58,8 @@ class FolderReader:
         """Names of the last scan that would be control files if they were shorter."""
         self.obstacles: frozenset[str] = frozenset()
         """Names of control files that, in the last scan, something else had (a folder, a FIFO of another user): never a job."""
+        self.strays: Mapping[str, str] = {}
+        """Files of the last scan that are never read though a person may think so, each with the reason."""
 
     def scan(self) -> dict[str, Files]:
         """Returns the control files of all stems that are not too long. Raises `OSError` if the folder is gone."""
@@ -65,10 +67,13 @@ class FolderReader:
         names: set[str] = set()
         too_long_names = []
         obstacles = []
+        strays = {}
         with os.scandir(self._spool.folder) as entries:
             for entry in entries:
                 parsed = parse_name(entry.name)
                 if parsed is None:
+                    if (why := why_no_job(entry.name)) is not None and entry.is_file():
+                        strays[entry.name] = why
                     continue
                 if too_long(parsed[0]):
                     too_long_names.append(entry.name)
@@ -83,7 +88,7 @@ class FolderReader:
                     continue
                 names.add(entry.name)
                 found.setdefault(parsed[0], {})[parsed[1]] = facts
-        self.too_long, self.obstacles = frozenset(too_long_names), frozenset(obstacles)
+        self.too_long, self.obstacles, self.strays = frozenset(too_long_names), frozenset(obstacles), strays
         self._known = {name: known for name, known in self._known.items() if name in names}
         return dict(found)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from phd_daemon.spool.access import user_name
-from phd_daemon.spool.layout import Spool, State, parse_name, rotated_of
+from phd_daemon.spool.layout import Spool, State, parse_name, rotated_of, why_no_job
 from phd_daemon.spool.locks import holder
 from phd_daemon.spool.scheduler import TURN, time_of_day
 from phd_daemon.spool.status_file import JobStatus, LiveProgress, read_status
@@ -72,6 +72,13 @@ def snapshot(folder: Path, now: float) -> tuple[JobView, ...]:
             namesake = len(files) > 1 and state is not main
             views.append(_view(stem, state, facts, None if namesake else status, behind=main if namesake else None, now=now))
     return tuple(sorted(views, key=_place))
+
+
+def strays(folder: Path) -> dict[str, str]:
+    """Returns the files in the spool that are never read though a person may think so, each with the reason. Raises `OSError`."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.is_file()]
+    return {name: why for name in sorted(names) if (why := why_no_job(name)) is not None}
 
 
 def daemon_running(folder: Path) -> int | None:

@@ -18,7 +18,7 @@ from typing import assert_never
 from phd_daemon.spool import reconcile
 from phd_daemon.spool.control_file import MAX_BYTES
 from phd_daemon.spool.job_log import JobLog, timestamp
-from phd_daemon.spool.layout import Spool, State, parse_name
+from phd_daemon.spool.layout import Spool, State, how_to_retry, parse_name
 from phd_daemon.spool.locks import take_lock
 from phd_daemon.spool.own_files import is_obstacle, obstacle_at, open_unlinked, take_over, write_own
 from phd_daemon.spool.record import JobRecord, write_record
@@ -106,6 +106,8 @@ def end(spool: Spool, record: JobRecord, action: reconcile.End) -> JobRecord:
     outcome = action.outcome or _own_outcome(record, action)
     if action.outcome is None:
         log.line(f"{action.state.meaning}: {action.reason}", past_cap=True)
+    if action.state is State.FAILED:
+        log.line(how_to_retry(stem, action.state), past_cap=True)
     if action.late and action.state is State.DONE:
         log.line("the cancel came too late: the restore had finished", past_cap=True)
     status = read_status(spool.status(stem)) or record.fresh_status()

@@ -15,7 +15,7 @@ from restore_core.archive.digests import Buffer
 from restore_core.archive.frames import GZIP_MAGIC, MAX_MEMBER_HEAD, FullIdentity, decode, parse_identity, plain_stream
 from restore_core.archive.index_map import FULL, MapPage
 from restore_core.errors import BadArchive, BlockMismatch, NotThisFull
-from restore_core.naming import parse_folder, printable
+from restore_core.naming import comparable, parse_folder, printable
 from restore_core.targets.base import ByteSource
 
 _PROBE_BLOCKS = 8
@@ -68,7 +68,7 @@ class FullReader(AbstractContextManager["FullReader"]):
     def _of_another_vm(self, delta: DeltaReader) -> str:
         """Returns whose Full it is, if the folder names another VM than the Delta: clones have disks with the same names."""
         folder = parse_folder(self.source.ref.folder)
-        if folder.uuid is None or folder.vm == delta.header.vm:
+        if folder.uuid is None or comparable(folder.vm) == comparable(delta.header.vm):
             return ""
         text = f"; it is of the VM {printable(folder.vm)}, the Delta of the VM {printable(delta.header.vm)}"
         return text + (", which has the same UUID" if folder.uuid.lower() == delta.header.uuid.lower() else "")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import shlex
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 from restore_core import catalog, naming
 from restore_core.archive.delta_reader import DeltaReader
@@ -18,15 +17,14 @@ from restore_core.archive.digests import BlockDigest
 from restore_core.archive.frames import Effort
 from restore_core.archive.full_reader import FullReader
 from restore_core.archive.header import DeltaHeader
+from restore_core.backup import stamp as stamps
 from restore_core.backup.delta import write_delta
 from restore_core.backup.full import write_full
 from restore_core.backup.subject import Asked, Subject, open_subjects
 from restore_core.catalog.index import refuse_emptied
-from restore_core.errors import ArchiveAbsent, BadArchive, ListingPartial, TryAgainLater, UsageError
+from restore_core.errors import BadArchive, ListingPartial, TargetUnavailable, TryAgainLater
 from restore_core.targets.base import ArchiveRef, ByteSource, NewFile, Target
 from restore_core.targets.gaps import Gap, partial_text, shown
-
-_YEARS = (2000, 2099)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +77,11 @@ def backup(path: Path, target: Target, options: BackupOptions, reporter: BackupR
         for note in dict.fromkeys(note for subject in subjects for note in subject.notes):
             reporter.note(f"passed over: {note}")
         known = _known(target, [subject.disk for subject in subjects], options, reporter)
+        _tell_of_small_files(target, [subject.disk for subject in subjects], reporter)
         bases = [_newest_base(subject.disk, known, options, reporter) for subject in subjects]
-        time = options.at or dt.datetime.now(dt.UTC)
-        stamp = _free_stamp(target, list(zip([s.disk for s in subjects], bases, strict=True)), time)
+        new = [_new_backup(subject, base) for subject, base in zip(subjects, bases, strict=True)]
+        taken = stamps.taken_on(target, new, known)
+        stamp, time = (stamps.given(taken, options.at), options.at) if options.at else stamps.present(taken, reporter.note)
         run = _Run(target=target, stamp=stamp, time=int(time.timestamp()), options=options, reporter=reporter)
         return [
             run.full(subject) if base is None else run.delta(subject, base) for subject, base in zip(subjects, bases, strict=True)
@@ -89,19 +89,19 @@ def backup(path: Path, target: Target, options: BackupOptions, reporter: BackupR
 
 
 def _known(target: Target, disks: list[DiskFacts], options: BackupOptions, reporter: BackupReporter) -> list[catalog.CatalogEntry]:
-    """Returns what the target holds, an empty list if a Full was asked for.
+    """Returns what the target holds; if a Full was asked for, as far as it can be listed.
 
     Raises `TargetEmptied` where it held archives and holds none, and `ListingPartial` where a part that cannot be seen may hold the
     Full of one of these disks: a Delta would be made against an older one, or a Full that is already there would be made again.
     """
     gaps: list[Gap] = []
     found = catalog.entries(target, gaps)
-    known = list(islice(found, 1) if options.full else found)
+    known = list(_while_it_lasts(found) if options.full else found)
     hiding = [gap for gap in gaps if gap.counts() and any(gap.may_hide(disk.vm, disk.uuid) for disk in disks)]
     if not known and not any(gap.counts() for gap in gaps):
         refuse_emptied(target.spec, options.held)
     if options.full:
-        return []
+        return known
     if hiding:
         raise ListingPartial(
             partial_text(target.spec.name, hiding),
@@ -110,6 +110,24 @@ def _known(target: Target, disks: list[DiskFacts], options: BackupOptions, repor
     if gaps:
         reporter.note(f"target {target.spec.name}: passed over, with no backup of this machine in it: {shown(gaps)}")
     return known
+
+
+def _while_it_lasts(found: Iterator[catalog.CatalogEntry]) -> Iterator[catalog.CatalogEntry]:
+    """Yields until the target stops answering: a Full is made whatever lies there. Raises where there is no answer at all."""
+    yield from islice(found, 1)
+    with suppress(TargetUnavailable):
+        yield from found
+
+
+def _new_backup(subject: Subject, base: _Base | None) -> stamps.NewBackup:
+    return stamps.NewBackup(disk=subject.disk, base=base.full.name.stamp if base else None)
+
+
+def _tell_of_small_files(target: Target, disks: list[DiskFacts], reporter: BackupReporter) -> None:
+    """Says that an archive may become too large for the file system of the target (FAT); nobody knows how far it can be packed."""
+    largest = target.capabilities().largest_file
+    if largest is not None and any(disk.disk_size > largest for disk in disks):
+        reporter.note(f"target {target.spec.name}: a file there has at most {largest} bytes; an archive that grows larger fails")
 
 
 def _newest_base(
@@ -150,7 +168,7 @@ class _Run:
     reporter: BackupReporter
 
     def full(self, subject: Subject) -> BackupResult:
-        delta_ref, full_ref = (self._ref(path) for path in _archive_paths(subject.disk, None, self.stamp))
+        delta_ref, full_ref = (self._ref(path) for path in _new_backup(subject, None).paths(self.stamp))
         with self._new(full_ref) as full_out, self._new(delta_ref) as delta_out:
             facts, header = write_full(
                 fd=subject.source.fd,
@@ -170,7 +188,7 @@ class _Run:
         return BackupResult(delta=delta_ref, full=full_ref, header=header, bytes_written=facts.size + header.file_size)
 
     def delta(self, subject: Subject, base: _Base) -> BackupResult:
-        delta_ref = self._ref(_archive_paths(subject.disk, base, self.stamp)[0])
+        delta_ref = self._ref(_new_backup(subject, base).paths(self.stamp)[0])
         with self.target.open(base.empty_delta.ref.path) as source, self._new(delta_ref) as out:
             known = self._sound(source, base)
             self.reporter.note(f"{naming.printable(subject.disk.disk)}: a Delta against {base.full.ref}")
@@ -216,40 +234,3 @@ class _Run:
             raise TryAgainLater(f"{ref}: another backup took this name meanwhile", remedy="Run the backup again.") from error
         finally:
             out.discard()
-
-
-def _archive_paths(disk: DiskFacts, base: _Base | None, stamp: dt.datetime) -> tuple[str, ...]:
-    """Returns paths on the target: of the Delta, or, without a base, of the empty Delta and its Full."""
-    folder = naming.folder_name(date=stamp.date(), vm=disk.vm, uuid=disk.uuid)
-    base_stamp = base.full.name.stamp if base else stamp
-    delta = f"{folder}/{naming.delta_name(scsi=disk.scsi, disk=disk.disk, stamp=stamp, base=base_stamp)}"
-    if base is not None:
-        return (delta,)
-    return delta, f"{folder}/{naming.full_name(scsi=disk.scsi, disk=disk.disk, stamp=stamp)}"
-
-
-def _free_stamp(target: Target, disks: list[tuple[DiskFacts, _Base | None]], time: dt.datetime) -> dt.datetime:
-    """Returns the next minute whose names are all free, in the time zone of the target: no name is ever used twice.
-
-    Raises `UsageError` for a year that no name can hold, and when every minute of a day is taken: then something else is wrong.
-    """
-    stamp = time.astimezone(ZoneInfo(target.spec.timezone)).replace(tzinfo=None, second=0, microsecond=0)
-    if not _YEARS[0] <= stamp.year <= _YEARS[1]:
-        raise UsageError(
-            f"{stamp:%Y-%m-%d %H:%M} cannot be the time of a backup: names hold two digits of the year, {_YEARS[0]} to {_YEARS[1]}",
-            remedy="Set this machine's clock, or give the time with --at.",
-        )
-    for _ in range(24 * 60):
-        paths = [path for disk, base in disks for path in _archive_paths(disk, base, stamp)]
-        if not any(_holds(target, path) for path in paths):
-            return stamp
-        stamp += dt.timedelta(minutes=1)
-    raise UsageError("every name of the next 24 hours is taken on this target", remedy="Give another time with --at.")
-
-
-def _holds(target: Target, path: str) -> bool:
-    try:
-        target.stat(path)
-    except ArchiveAbsent:
-        return False
-    return True

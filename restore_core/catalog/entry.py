@@ -9,7 +9,6 @@ import datetime as dt
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Self
-from unicodedata import normalize
 from zoneinfo import ZoneInfo
 
 from restore_core import naming
@@ -33,7 +32,7 @@ class DiskKey(NamedTuple):
     @classmethod
     def of(cls, *, vm: str, uuid: str | None, scsi: str, disk: str) -> Self:
         """Returns the key of a disk of a VM. A name may come with its accents apart (NFD, from macOS): it is the same name."""
-        return cls(vm=normalize("NFC", vm), uuid=(uuid or "").lower(), scsi=scsi, disk=normalize("NFC", disk))
+        return cls(vm=naming.comparable(vm), uuid=(uuid or "").lower(), scsi=scsi, disk=naming.comparable(disk))
 
     def alike(self, other: DiskKey) -> bool:
         """Whether all but the name of the VM is the same: a clone, or the same VM before it was renamed."""

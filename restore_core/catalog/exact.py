@@ -2,9 +2,10 @@
 
 * When summer time ends, an hour of the wall clock comes twice. Such a stamp is read as the first of the two. If the header
   cannot be read, it is the second, so that no replica is brought nearer to today than its rule allows.
-* A backup made in the same minute as the one before took the next free minute for its stamp, which may lie in the future.
+* In a version before, a backup made in the same minute as the one before took the next free minute for its stamp, which may lie
+  in the future for a while.
 
-Both are rare: once a year for an hour, and for the minutes after a backup. All other stamps are exact.
+All other stamps are exact, to the minute or the second.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ from typing import Any, NamedTuple, Self
 
 from restore_core import durable
 from restore_core.durable import open_plain, read_plain
-from restore_core.naming import printable, unescape_name
+from restore_core.naming import DELTA_STAMP, FULL_STAMP, printable, unescape_name
 from restore_core.targets.base import TargetSpec
 from restore_core.targets.gaps import Gap, GapKind
 
@@ -45,7 +45,7 @@ OLD, PROVEN, STALE, GREW = "-", "+", "~", "?"
 _TAIL = 16 << 10
 _PATH_LIMIT = 2000
 _WHY_LIMIT = 200
-_LOOKS_OURS = re.compile(r"[^/]+/[a-z]{0,4}\d{2,4}-.+\.(?:gz|delta-\d{4}\.\d\d\.\d\d-\d{4})-\d{6}-\d{4}\.phd\Z")
+_LOOKS_OURS = re.compile(rf"[^/]+/[a-z]{{0,4}}\d{{2,4}}-.+\.(?:gz|delta-{DELTA_STAMP})-{FULL_STAMP}\.phd\Z")
 
 
 class ListingLine(NamedTuple):

@@ -1,7 +1,8 @@
 """Reads from the cache the archives that a query asks for.
 
 The cache is filtered as text, folder by folder: of 100,000 lines only the chosen ones become entries. A wildcard pattern
-(`*`, `?`, `[...]`) is compared with a name as it is and as it is printed, so that a person can type what `phd backups` shows.
+(`*`, `?`, `[...]`) is compared with a name as it is and as it is printed, so that a person can type what `phd backups` shows; and
+whichever way accents are stored (`naming.comparable`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import datetime as dt
 import fnmatch
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -21,9 +22,12 @@ from restore_core.naming import ArchiveType, printable
 from restore_core.targets.base import ArchiveRef, FileStat, TargetSpec
 
 _SHAPE = re.compile(
-    r"(?P<scsi>[a-z]{0,4}\d{2,4})-(?P<disk>.+)\.(?:gz-(?P<full>\d{6}-\d{4})|delta-20(?P<delta>\d\d\.\d\d\.\d\d-\d{4})-\d{6}-\d{4})\.phd\Z"
+    r"(?P<scsi>[a-z]{0,4}\d{2,4})-(?P<disk>.+)\."
+    rf"(?:gz-(?P<full>{naming.FULL_STAMP})|delta-(?=20)(?P<delta>{naming.DELTA_STAMP})-{naming.FULL_STAMP})\.phd\Z"
 )
-_WILD = re.compile(r"[*?]")
+_NOT_LITERAL = re.compile(r"[*?]|[^ -~]|[K;`]")
+"""Wildcards, and what a line may hold in another spelling: the last three have a second code in Unicode each."""
+
 _DAY = dt.timedelta(days=1)
 
 
@@ -47,6 +51,8 @@ EVERYTHING = Query()
 def cached_entries(folder: Path, spec: TargetSpec, query: Query = EVERYTHING) -> Iterator[CatalogEntry]:
     """Yields the chosen archives of one target from the cache in `folder`; nothing if there is no good listing."""
     zone = ZoneInfo(spec.timezone)
+    if query.vms is not None:
+        query = replace(query, vms=frozenset(map(naming.comparable, query.vms)))
     literals = [piece for pattern in (query.vm, query.vmdk) if pattern and (piece := _literal(pattern))]
     wanted_name = _name_test(query)
     last_folder, folder_is_wanted = "", False
@@ -81,12 +87,15 @@ def _literal(pattern: str) -> str:
     """Returns a text that every line contains whose name matches the pattern; empty if there is none that is quick to find."""
     if "[" in pattern or "%" in pattern or not pattern.isprintable():
         return ""
-    return max(_WILD.split(pattern), key=len)
+    return max(_NOT_LITERAL.split(naming.comparable(pattern)), key=len)
 
 
 def matches(pattern: str | None, name: str) -> bool:
     """Whether a wildcard pattern matches a name, as it is or as it is printed; None matches every name."""
-    return pattern is None or fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(printable(name), pattern)
+    if pattern is None:
+        return True
+    pattern, name = naming.comparable(pattern), naming.comparable(name)
+    return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(printable(name), pattern)
 
 
 def _folder_is_wanted(name: str, query: Query) -> bool:
@@ -95,7 +104,7 @@ def _folder_is_wanted(name: str, query: Query) -> bool:
     folder = naming.parse_folder(name)
     if query.uuid is not None and not matches(query.uuid.lower(), (folder.uuid or "-").lower()):
         return False
-    return (query.vms is None or folder.vm in query.vms) and matches(query.vm, folder.vm)
+    return (query.vms is None or naming.comparable(folder.vm) in query.vms) and matches(query.vm, folder.vm)
 
 
 def _name_test(query: Query) -> Callable[[str], bool]:
@@ -111,7 +120,7 @@ def _name_test(query: Query) -> Callable[[str], bool]:
         full = shape["full"]
         if query.type is not None and (query.type is ArchiveType.FULL) is not (full is not None):
             return False
-        stamp = full or shape["delta"].replace(".", "")
+        stamp = full or shape["delta"][2:].replace(".", "")
         return (
             low <= stamp <= high
             and matches(scsi, shape["scsi"])

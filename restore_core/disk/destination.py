@@ -31,7 +31,7 @@ from restore_core.disk import confinement, vmdk
 from restore_core.disk.hold import HOLD_SUFFIX
 from restore_core.disk.known_datastores import DatastoreRecord, refuse_walk
 from restore_core.errors import BadData, DestinationError, DestinationMoved, DestinationOutside, PhdError, from_os_error
-from restore_core.naming import MAX_NAME_BYTES, printable
+from restore_core.naming import MAX_NAME_BYTES, printable, searchable
 
 PART_SUFFIX = ".phd-new"
 SCRIPT_PART_SUFFIX = ".phd-part"
@@ -221,7 +221,7 @@ def open_destination(
         folder_fd=fd,
         disk_name=disk_name,
         descriptor_name=descriptor_name,
-        key=(facts.st_dev, facts.st_ino, disk_name.casefold()),
+        key=(facts.st_dev, facts.st_ino, searchable(disk_name)),
         datastore=walk.datastore,
         roots=roots,
         folder=_name_of(fd, path.parent),
@@ -248,7 +248,7 @@ def destination_key(path: Path, roots: tuple[Path, ...] | None) -> tuple[int, in
         return None
     try:
         facts = os.fstat(walk.fd)
-        return facts.st_dev, facts.st_ino, "/".join((*walk.missing, disk_name)).casefold()
+        return facts.st_dev, facts.st_ino, searchable("/".join((*walk.missing, disk_name)))
     finally:
         os.close(walk.fd)
 

@@ -137,11 +137,14 @@ def _process_that_locks(facts: os.stat_result) -> str | None:
 
 
 def _has_lock(folder: str, fd: str, facts: os.stat_result) -> bool:
+    """Returns whether an open file is this one and has a lock.
+
+    The kernel is asked for the lock first. A question about the file goes to its file system, and hangs where that one does
+    not answer (NFS, FUSE), though the disk has nothing to do with it.
+    """
     try:
-        if not os.path.samestat(os.stat(f"{folder}/{fd}"), facts):
-            return False
         with open(f"{folder}info/{fd}", encoding="utf-8", errors="replace") as file:
-            return "lock:" in file.read()
+            return "lock:" in file.read() and os.path.samestat(os.stat(f"{folder}/{fd}"), facts)
     except OSError:
         return False
 

@@ -62,7 +62,7 @@ class RuleDecision:
 
 def date_of(time: dt.datetime) -> str:
     """Returns a time as people read it."""
-    return f"{time.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC"
+    return f"{naming.time_text(time.astimezone(dt.UTC))} UTC"
 
 
 def stays(draft: RuleDecision, copies: list[CatalogEntry], at: DiskState, history: History, now: dt.datetime) -> RuleDecision:

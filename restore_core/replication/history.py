@@ -98,7 +98,7 @@ class Times:
             return self._known[archive]
         name = naming.parse_archive(archive.name)
         if name is None or (archive.target not in self._zones and taken is not None):
-            return taken and taken.replace(second=0, microsecond=0)
+            return taken and taken.replace(second=taken.second if name is not None and name.stamp.second else 0, microsecond=0)
         mine = self._zones.get(archive.target)
         zones = [mine] if mine else [*self._zones.values()] or [ZoneInfo("UTC")]
         readings = [name.stamp.replace(tzinfo=zone, fold=fold).astimezone(dt.UTC) for zone in zones for fold in (0, 1)]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from restore_core.catalog import CatalogEntry
+from restore_core.naming import searchable
 from restore_core.replication.rules import Rule, names_disk, parse_rules, render_rule
 
 _OFF = "#"
@@ -15,18 +16,18 @@ _OFF = "#"
 def new_lines(text: bytes, entries: Iterable[CatalogEntry], *, datastore: Path, active: bool) -> list[str]:
     """Returns the lines to append, ordered by VM and disk; commented out unless `active`. Commented lines name their disks, too."""
     known = _named(text)
-    taken = {rule.destination for rule in known}
+    taken = {searchable(str(rule.destination)) for rule in known}
     by_name: dict[tuple[str, str], list[Rule]] = {}
     for rule in known:
-        by_name.setdefault((rule.vm, rule.vmdk), []).append(rule)
-    disks = {(entry.folder.vm, entry.folder.uuid, entry.name.scsi, entry.name.disk) for entry in entries}
+        by_name.setdefault(rule.names, []).append(rule)
+    disks = {entry.disk_key: (entry.folder.vm, entry.folder.uuid, entry.name.scsi, entry.name.disk) for entry in entries}
     lines = []
-    for disk in sorted(disks, key=lambda disk: (disk[0], disk[1] or "", *disk[2:])):
+    for key, disk in sorted(disks.items(), key=lambda found: (found[0].vm, found[0].uuid, *found[1][2:])):
         vm, uuid, scsi, vmdk = disk
-        if any(names_disk(rule, vm=vm, uuid=uuid, scsi=scsi, vmdk=vmdk) for rule in by_name.get((vm, vmdk), ())):
+        if any(names_disk(rule, vm=vm, uuid=uuid, scsi=scsi, vmdk=vmdk) for rule in by_name.get((key.vm, key.disk), ())):
             continue
-        destination = next(path for path in _places(datastore, *disk) if path not in taken)
-        taken.add(destination)
+        destination = next(path for path in _places(datastore, *disk) if searchable(str(path)) not in taken)
+        taken.add(searchable(str(destination)))
         lines.append(("" if active else _OFF) + render_rule(vm=vm, uuid=uuid, scsi=scsi, vmdk=vmdk, destination=destination))
     return lines
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from restore_core.errors import BadRule
-from restore_core.naming import disk_path, is_scsi_id, printable, unescape_name
+from restore_core.naming import comparable, disk_path, is_scsi_id, printable, unescape_name
 
 MAX_BYTES = 4 << 20
 _PREFIX = "RESTORE:"
@@ -40,6 +40,11 @@ class Rule:
     vmdk: str
     destination: Path
     days: int
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """VM and disk, to be compared."""
+        return comparable(self.vm), comparable(self.vmdk)
 
     def __str__(self) -> str:
         days = f", at least {self.days} {'day' if self.days == 1 else 'days'} old" if self.days else ""
@@ -131,7 +136,7 @@ class _Sheet:
 
 def names_disk(rule: Rule, *, vm: str, uuid: str | None, scsi: str, vmdk: str) -> bool:
     """Returns whether a rule asks for this disk. A version-2 backup has no UUID: only a wildcard fits it."""
-    if (rule.vm, rule.vmdk) != (vm, vmdk) or rule.scsi not in (None, scsi):
+    if rule.names != (comparable(vm), comparable(vmdk)) or rule.scsi not in (None, scsi):
         return False
     return rule.uuid is None or (uuid is not None and rule.uuid.lower() == uuid.lower())
 

@@ -30,7 +30,7 @@ from zoneinfo import ZoneInfo
 
 from restore_core.catalog import CatalogEntry
 from restore_core.errors import ExitCode
-from restore_core.naming import ArchiveType, printable, scsi_colon
+from restore_core.naming import ArchiveType, printable, scsi_colon, searchable
 from restore_core.replication.decision import DAY, RuleDecision, Verdict, ahead, date_of, not_ours, stays
 from restore_core.replication.history import DiskState, History, Times, history_of
 from restore_core.replication.ledger import Ledger, LedgerLine
@@ -102,10 +102,10 @@ class _Matcher:
 
     def __init__(self, rules: Sequence[Rule], world: World, policy: PassPolicy) -> None:
         self._world, self._policy = world, policy
-        wanted = {(rule.vm, rule.vmdk) for rule in rules}
+        wanted = {rule.names for rule in rules}
         self._by_name: dict[tuple[str, str], list[CatalogEntry]] = {}
         for entry in world.entries:
-            key = (entry.folder.vm, entry.name.disk)
+            key = (entry.disk_key.vm, entry.disk_key.disk)
             if key in wanted:
                 self._by_name.setdefault(key, []).append(entry)
         self._times = Times((entry for found in self._by_name.values() for entry in found), world.zones)
@@ -124,7 +124,7 @@ class _Matcher:
         history = history_of(lines, at, self._times, self._world.now)
         replica = self._replica_time(history)
         draft = RuleDecision(rule=rule, verdict=Verdict.NO_BACKUP, reason="", replica=replica, unseen=at.unseen)
-        found = [entry for entry in self._by_name.get((rule.vm, rule.vmdk), ()) if _fits(rule, entry)]
+        found = [entry for entry in self._by_name.get(rule.names, ()) if _fits(rule, entry)]
         deltas = [entry for entry in found if entry.name.type is ArchiveType.DELTA]
         if not deltas:
             why = "only Fulls without a map: 'phd adopt' makes empty Deltas" if found else "no target has a backup of this disk"
@@ -157,7 +157,7 @@ class _Matcher:
         if history.lines and not at.exists:
             last = date_of(history.lines[-1].time)
             why = f"restored on {last}, and no longer there. To have it restored again, delete its lines in the ledger"
-            return replace(draft, verdict=Verdict.GONE, reason=why)
+            return replace(draft, verdict=Verdict.GONE, reason=why, entry=copies[0][0])
         if not history.may_restore(copies[0]):
             return stands
         if history.lines and not at.ours:
@@ -253,7 +253,7 @@ class _SameDisk:
 
 
 def _last_name(path: Path) -> str:
-    return path.name.casefold().replace("-flat.vmdk", ".vmdk")
+    return searchable(path.name).replace("-flat.vmdk", ".vmdk")
 
 
 def _fits(rule: Rule, entry: CatalogEntry) -> bool:

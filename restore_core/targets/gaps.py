@@ -74,7 +74,8 @@ class Gap:
         if not self.path:
             return True
         folder = naming.parse_folder(self.folder)
-        return folder.vm == vm and (not (folder.uuid and uuid) or folder.uuid.lower() == uuid.lower())
+        same_vm = naming.comparable(folder.vm) == naming.comparable(vm)
+        return same_vm and (not (folder.uuid and uuid) or folder.uuid.lower() == uuid.lower())
 
     def __str__(self) -> str:
         return f"{printable(self.path) or 'its own folder'}: {self.why}"

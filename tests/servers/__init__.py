@@ -3,7 +3,7 @@
     sshd          OpenSSH's, with a key of its own
     ssh_password  paramiko's own, with a password
     vsftpd        no MLSD; plain or inside TLS, where it demands that sessions are reused
-    pyftpd        pyftpdlib: MLSD; plain or inside TLS; and all the lies of pyftpd.py
+    pyftpd        pyftpdlib: MLSD; plain or inside TLS; all the lies of pyftpd.py, and the imitations of imitations.py
 
 Nothing here needs root, and nothing is left running.
 """
@@ -130,23 +130,30 @@ def write_password(folder: Path, text: str = PASSWORD) -> str:
 
 
 @contextlib.contextmanager
-def sshd(folder: Path, store: Path | None = None) -> Iterator[Served]:
-    """OpenSSH, for the user who runs this, by a key made here."""
+def sshd(
+    folder: Path, store: Path | None = None, *, config: Sequence[str] = (), sftp_options: str = "", key_type: str = "ed25519"
+) -> Iterator[Served]:
+    """OpenSSH, for the user who runs this, by a key made here. `config` are lines of sshd_config that come first, and so count.
+
+    `sftp_options` are those of internal-sftp, `key_type` is that of the host key.
+    """
     sshd_, keygen, port = program("sshd"), program("ssh-keygen"), free_port()
     if os.geteuid() == 0:
         os.makedirs("/run/sshd", exist_ok=True)  # privilege separation wants it, and only root has that
     store = store or _store(folder)
-    for name in ("host_key", "user_key"):
-        subprocess.run([keygen, "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
+    for name, type_ in (("host_key", key_type), ("user_key", "ed25519")):
+        (folder / name).unlink(missing_ok=True)
+        subprocess.run([keygen, "-q", "-t", type_, "-N", "", "-f", str(folder / name)], check=True)
     shutil.copy(folder / "user_key.pub", folder / "authorized_keys")
     known = folder / "known_hosts"
     kind, key = (folder / "host_key.pub").read_text().split()[:2]
     known.write_text(f"[127.0.0.1]:{port} {kind} {key}\n")
     (folder / "sshd_config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\nPidFile none\n"
+        "".join(line.format(folder=folder) + "\n" for line in config)
+        + f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\nPidFile none\n"
         f"AuthorizedKeysFile {folder}/authorized_keys\n"
         "StrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n"
-        "Subsystem sftp internal-sftp\nMaxStartups 100\n"
+        f"Subsystem sftp internal-sftp {sftp_options}\nMaxStartups 100\n"
     )
     user = _me()
     spec = TargetSpec(
@@ -212,9 +219,16 @@ def vsftpd(folder: Path, store: Path | None = None, *, tls: bool = False, passiv
 
 @contextlib.contextmanager
 def pyftpd(
-    folder: Path, *, lie: str = "", tls: bool = False, script: Path | None = None, mlsd: bool = True, implicit: bool = False
+    folder: Path,
+    *,
+    lie: str = "",
+    tls: bool = False,
+    script: Path | None = None,
+    mlsd: bool = True,
+    implicit: bool = False,
+    certificate: Path | None = None,
 ) -> Iterator[Served]:
-    """pyftpdlib; `lie` and `script` as in pyftpd.py."""
+    """pyftpdlib; `lie` and `script` as in pyftpd.py; `certificate` is key and certificate in one file."""
     port, store = free_port(), _store(folder)
     command = [sys.executable, "-m", "tests.servers.pyftpd", str(port), str(store), write_password(folder), "--lie", lie]
     command += [
@@ -222,7 +236,8 @@ def pyftpd(
         *([] if mlsd else ["--no-mlsd"]),
         *(["--implicit"] if implicit else []),
     ]
-    certificate = make_certificate(folder) if tls else None
+    certificate = certificate or (make_certificate(folder) if tls else None)
+    tls = certificate is not None
     spec = TargetSpec(
         name="ftps" if tls else "ftp",
         url=f"{'ftps' if tls else 'ftp'}://{USER}@127.0.0.1:{port}/",

@@ -5,6 +5,8 @@ With a SCRIPT it says of a folder what that file says at that moment, as JSON: {
 deny    the status with which it declines    keep    only the first so many names
 blank   it does not say what anything is     drop    names that match it are left out
 
+quota   of "/": a write fails with which there would be more bytes than these, as OpenSSH's fails
+
 It has none of OpenSSH's extensions.
 OpenSSH checks passwords only as root and against the machine's own users; this one knows one user and one password.
 """
@@ -41,6 +43,20 @@ class Session(paramiko.ServerInterface):  # type: ignore[misc]  # paramiko has n
         return int(paramiko.OPEN_SUCCEEDED)
 
 
+class File(paramiko.SFTPHandle):  # type: ignore[misc]  # paramiko has no types
+    def write(self, offset: int, data: bytes) -> int:
+        quota = said_of("/").get("quota")
+        used = sum(path.stat().st_size for path in Path(Folder.root).rglob("*") if path.is_file()) if quota is not None else 0
+        if quota is not None and used + len(data) > quota:
+            return int(paramiko.SFTP_FAILURE)
+        return int(super().write(offset, data))
+
+
+def said_of(folder: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(Path(Folder.script).read_text()).get(folder, {}) if os.path.exists(Folder.script) else {}
+    return found
+
+
 class Folder(paramiko.SFTPServerInterface):  # type: ignore[misc]  # paramiko has no types
     root = script = ""
 
@@ -52,7 +68,7 @@ class Folder(paramiko.SFTPServerInterface):  # type: ignore[misc]  # paramiko ha
             found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in os.scandir(self._real(path))]
         except OSError as error:
             return paramiko.SFTPServer.convert_errno(error.errno)
-        said = json.loads(Path(self.script).read_text()).get(self.canonicalize(path), {}) if os.path.exists(self.script) else {}
+        said = said_of(self.canonicalize(path))
         if "deny" in said:
             return said["deny"]
         kept = [one for one in found if not said.get("drop") or not re.search(said["drop"], one[0])][: said.get("keep")]
@@ -74,7 +90,7 @@ class Folder(paramiko.SFTPServerInterface):  # type: ignore[misc]  # paramiko ha
         except OSError as error:
             return paramiko.SFTPServer.convert_errno(error.errno)
         file = os.fdopen(fd, "wb" if flags & os.O_WRONLY else "rb")
-        handle = paramiko.SFTPHandle(flags)
+        handle = File(flags)
         handle.readfile = handle.writefile = file
         handle.stat = lambda: paramiko.SFTPAttributes.from_stat((file.flush() if file.writable() else None, os.fstat(fd))[1])
         return handle
@@ -85,6 +101,9 @@ class Folder(paramiko.SFTPServerInterface):  # type: ignore[misc]  # paramiko ha
 
     def remove(self, path: str) -> int:
         return self._do(os.unlink, path)
+
+    def rmdir(self, path: str) -> int:
+        return self._do(os.rmdir, path)
 
     def rename(self, oldpath: str, newpath: str) -> int:
         os.rename(self._real(oldpath), self._real(newpath))

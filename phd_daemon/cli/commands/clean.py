@@ -16,12 +16,12 @@ from phd_daemon.cli.complete import jobs_in
 from phd_daemon.cli.options import command, config_option, quiet_option
 from phd_daemon.cli.questions import ask_on_a_terminal, must_ask, yes_option
 from phd_daemon.operations import queue as operations
-from phd_daemon.operations.installation import read_config
+from phd_daemon.operations.installation import job_named, read_config
 from phd_daemon.show import output
 from phd_daemon.show.output import counted
 from phd_daemon.spool.layout import Act, State, allowing
 from restore_core.errors import UsageError
-from restore_core.naming import printable, unescape_name
+from restore_core.naming import printable
 
 if TYPE_CHECKING:
     from phd_daemon.spool.requests import EndedJob
@@ -43,7 +43,8 @@ def clean(jobs: Sequence[str], *, older_than: float | None, yes: bool, config: P
     """
     if jobs and older_than is not None:
         raise UsageError("--older-than cannot be used with names of jobs", remedy="Give the names, or an age.")
-    settings, now, names = read_config(config), time.time(), [unescape_name(job) for job in jobs]
+    settings, now = read_config(config), time.time()
+    names = [job_named(settings, job) for job in jobs]
     age = None if older_than is None else older_than * 86400
     if must_ask(yes=yes) and (found := operations.removable(settings, names, older_than=age, now=now)):
         output.table(("STATE", "JOBS", "NAMES"), _rows(found))

@@ -13,7 +13,7 @@ from phd_daemon.cli.options import command, config_option
 from phd_daemon.host.utf8 import PYTHON
 from phd_daemon.operations.installation import read_config
 from phd_daemon.show import output
-from restore_core.errors import ConfigurationError
+from restore_core.errors import ConfigurationError, ExitCode
 from restore_core.naming import printable
 
 if TYPE_CHECKING:
@@ -27,9 +27,17 @@ UMASK = 0o077
 
 @command(stays_done=True)
 @click.option("--detach", is_flag=True, help="Go to the background; phd-daemon.pid and daemon.log are in state_dir.")
+@click.option("--check", is_flag=True, help="Only read the settings: exit code 78 with each mistake, else 0. Starts nothing.")
 @config_option
-def daemon(*, detach: bool, config: Path | None) -> int:
-    """Watch the spool and run the restores that are asked for there."""
+def daemon(*, detach: bool, check: bool, config: Path | None) -> int:
+    """Watch the spool and run the restores that are asked for there.
+
+    SIGHUP lets it read phd.toml again, open its log file anew, and begin a replication pass; SIGTERM stops it.
+    """
+    if check:
+        source = read_config(config).source
+        output.say(f"{printable(str(source))}: no mistake" if source else "no settings' file: the defaults are used")
+        return ExitCode.DONE
     from phd_daemon.daemon import logs
     from phd_daemon.daemon.service import Service, open_spool
     from phd_daemon.daemon.systemd import Notifier

@@ -9,10 +9,10 @@ import click
 from phd_daemon.cli.complete import jobs_in
 from phd_daemon.cli.options import command, config_option
 from phd_daemon.operations.follow import follow, known_job, whole_log
-from phd_daemon.operations.installation import read_config, spool_of
+from phd_daemon.operations.installation import job_named, read_config, spool_of
 from phd_daemon.show import output
 from restore_core.errors import UsageError
-from restore_core.naming import printable, unescape_name
+from restore_core.naming import printable
 
 
 @command(stays_done=False)
@@ -21,7 +21,8 @@ from restore_core.naming import printable, unescape_name
 @config_option
 def log(job: str, live: bool, config: Path | None) -> None:
     """Show the log of JOB."""
-    spool, stem = spool_of(read_config(config)), unescape_name(job)
+    settings = read_config(config)
+    spool, stem = spool_of(settings), job_named(settings, job)
     state = known_job(spool, stem)
     if not live:
         try:

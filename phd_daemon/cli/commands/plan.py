@@ -17,7 +17,7 @@ from phd_daemon.operations.restore import request_for
 from phd_daemon.show import output
 from phd_daemon.show.live import LiveLine, LiveReport
 from restore_core.archive.header import DeltaHeader
-from restore_core.naming import printable
+from restore_core.naming import printable, time_text
 from restore_core.restore.fulls.candidates import Candidate
 from restore_core.restore.preview import Preview
 from restore_core.restore.request import PlanSummary, RestoreOptions, RestoreRequest
@@ -78,7 +78,7 @@ def _show_fulls(fulls: list[Candidate]) -> None:
         return
     output.say("Fulls of this disk; * is proven to be the one of this Delta:")
     rows = [
-        ("*" if one.proven else "", output.size(one.size), f"{one.time:%Y-%m-%d %H:%M}" if one.time else "-", str(one.ref), one.why)
+        ("*" if one.proven else "", output.size(one.size), time_text(one.time) if one.time else "-", str(one.ref), one.why)
         for one in fulls
     ]
     output.table(("", "SIZE", "DATE", "FULL", "WHY"), rows)
@@ -97,7 +97,7 @@ def _delta_data(request: RestoreRequest, head: DeltaHeader) -> dict[str, object]
 
 
 def _full_data(one: Candidate) -> dict[str, object]:
-    stamp = f"{one.time:%Y-%m-%dT%H:%M}" if one.time else None
+    stamp = time_text(one.time).replace(" ", "T") if one.time else None
     return {"archive": str(one.ref), "size": one.size, "stamp": stamp, "proven": one.proven, "why": one.why}
 
 

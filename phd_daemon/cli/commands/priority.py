@@ -8,11 +8,11 @@ import click
 
 from phd_daemon.cli.complete import jobs_in
 from phd_daemon.cli.options import command, config_option
-from phd_daemon.operations.installation import read_config
+from phd_daemon.operations.installation import job_named, read_config
 from phd_daemon.operations.queue import set_priority
 from phd_daemon.show import output
 from phd_daemon.spool.layout import Act, allowing
-from restore_core.naming import printable, unescape_name
+from restore_core.naming import printable
 
 
 @command(stays_done=True)
@@ -24,5 +24,7 @@ def priority(job: str, number: int, config: Path | None) -> None:
 
     It keeps its place among jobs of the same priority, its tries and its log.
     """
-    before = set_priority(read_config(config), unescape_name(job), number)
-    output.say(f"{printable(unescape_name(job))}: priority {number}" + (", as it was" if before == number else f" (was {before})"))
+    settings = read_config(config)
+    name = job_named(settings, job)
+    before = set_priority(settings, name, number)
+    output.say(f"{printable(name)}: priority {number}" + (", as it was" if before == number else f" (was {before})"))

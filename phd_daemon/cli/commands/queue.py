@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from phd_daemon.cli.options import command, config_option, json_option, warn_if_nobody_serves
-from phd_daemon.operations.installation import read_config
-from phd_daemon.operations.queue import jobs
+from phd_daemon.operations.installation import read_config, settings_in_use
+from phd_daemon.operations.queue import jobs, never_read
 from phd_daemon.show import output
 from phd_daemon.show.times import minute
 from phd_daemon.spool.snapshot import JobView
@@ -43,6 +43,10 @@ def queue(*, watch: bool, as_json: bool, config: Path | None) -> None:
         output.as_json([_data(view) for view in views])
         return
     _print(views)
+    if not views and output.on_a_terminal():  # the words alone are what programs know
+        output.say(f"  in {printable(str(settings.queue.spool))}; {settings_in_use(settings)}")
+    for name, why in never_read(settings).items():
+        output.complain(f"{printable(name)} in the spool is {why}")
     if any(view.state.moves_on for view in views):
         warn_if_nobody_serves(settings)
 

@@ -47,7 +47,10 @@ def _run(settings: Config) -> Pass:
 def show_pass(done: Pass) -> None:
     """Prints every rule with its decision, then what is wrong, then the summary."""
     if done.findings.decisions:
-        output.table(TITLES, [rule_row(one, done.refused, dry_run=done.dry_run) for one in done.findings.decisions])
+        output.table(
+            TITLES,
+            [rule_row(one, done.refused, dry_run=done.dry_run, silent=done.findings.silent) for one in done.findings.decisions],
+        )
     show_troubles(done)
     output.say(done.summary())
 

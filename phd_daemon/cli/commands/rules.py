@@ -9,7 +9,7 @@ import click
 
 from phd_daemon.cli.commands.replicate import show_troubles
 from phd_daemon.cli.options import config_option, json_option
-from phd_daemon.operations.installation import read_config
+from phd_daemon.operations.installation import read_config, spool_of
 from phd_daemon.operations.rules import edit_file
 from phd_daemon.replication import one_pass as passes
 from phd_daemon.replication.rules_edit import CheckedRules, CopyAnswer, preload_rules
@@ -35,11 +35,12 @@ def check(*, as_json: bool, config: Path | None) -> int:
     Exit code 65 if a line is wrong: line and column are shown. The other lines are followed.
     """
     settings = read_config(config)
+    spool_of(settings)
     done = passes.dry_run(settings, list_all=False)
     if as_json:
         output.as_json(done.document())
         return passes.exit_code(done)
-    rows = line_rows(done.findings.decisions, done.findings.problems, done.refused, dry_run=True)
+    rows = line_rows(done.findings.decisions, done.findings.problems, done.refused, dry_run=True, silent=done.findings.silent)
     if rows:
         output.table(LINE_TITLES, rows)
     else:

@@ -15,22 +15,22 @@ from phd_daemon.cli.options import command, config_option, open_targets, restore
 from phd_daemon.config.model import Config
 from phd_daemon.operations.backups import deltas_of_vm
 from phd_daemon.operations.follow import exit_code, follow
-from phd_daemon.operations.installation import archive_ref, destination, read_config, spool_of
+from phd_daemon.operations.installation import archive_ref, destination, how_to_start, read_config, spool_of
 from phd_daemon.operations.queue import Obstacle, obstacle
 from phd_daemon.operations.submit import submit as queue
 from phd_daemon.show import output
-from phd_daemon.show.times import parse_date, parse_time
+from phd_daemon.show.times import ZONE, parse_moment, parse_time
 from phd_daemon.spool.control_file import ControlFile
 from phd_daemon.spool.layout import Spool
 from restore_core.catalog import CatalogEntry
 from restore_core.errors import ExitCode, UsageError
-from restore_core.naming import printable, unescape_name
+from restore_core.naming import printable, time_text, unescape_name
 from restore_core.restore.request import RestoreOptions
 from restore_core.targets.base import ArchiveRef
 
 _WAITS = {
     Obstacle.SWITCHED_OFF: "the restore queue is switched off (queue.enabled in phd.toml): the job waits until it is on",
-    Obstacle.NO_DAEMON: "no daemon serves this spool: the job waits until one does ('phd daemon', or systemctl start phd-daemon)",
+    Obstacle.NO_DAEMON: "no daemon serves this spool: the job waits until one does ('{start}' starts it)",
 }
 
 
@@ -39,9 +39,13 @@ _WAITS = {
 @restore_options
 @click.option("--vm", metavar="NAME", help="Instead of DELTA: every disk of this VM, to the folder given with --to.")
 @click.option("--uuid", help="Which VM, where several have that name.")
-@click.option("--at", metavar="TIME", help="With --vm: the newest backup of all its disks at or before this time.")
+@click.option(
+    "--at",
+    metavar="TIME",
+    help=f'With --vm: its newest backup up to "2026-11-24" (the end of that day), "2026-11-24 03:00", or 3d (days ago). {ZONE}',
+)
 @click.option("--priority", type=click.IntRange(0, 9), default=5, show_default=True, help="0 first, 9 last.")
-@click.option("--not-before", metavar="TIME", help='Wait until then: 22:00, "2026-11-24 03:00", +2h.')
+@click.option("--not-before", metavar="TIME", help='Wait until then: 22:00, "2026-11-24 03:00", "2026-11-24" (its begin), +2h.')
 @click.option("--note", default="", help="A line for the log and the queue.")
 @click.option("--name", help="The job's name; default: that of the disk.")
 @click.option("--wait", is_flag=True, help="Follow the job to its end, and exit with its code.")
@@ -83,7 +87,7 @@ def submit(
     for job, (ref, path) in zip(jobs, wanted, strict=True):
         output.say(f"{printable(job)}: waiting{until}, {ref} to {printable(str(path))}")
     if (wrong := obstacle(settings)) is not None:
-        output.complain(_WAITS[wrong])
+        output.complain(_WAITS[wrong].format(start=how_to_start()))
     codes = [_wait_for(spool_of(settings), job) for job in jobs] if wait else []
     return next((code for code in codes if code), ExitCode.DONE)
 
@@ -100,9 +104,10 @@ def _refuse_contradictions(
 
 
 def _disks_of_vm(settings: Config, vm: str, uuid: str | None, at: str | None, to: str) -> list[tuple[ArchiveRef, Path]]:
-    time, folder = parse_date(at) if at else None, Path(os.path.abspath(to))
+    now, folder = dt.datetime.now().astimezone(), Path(os.path.abspath(to))
+    time = parse_moment(at, now, end_of_day=True) if at else None
     found = deltas_of_vm(settings, open_targets(settings), vm=unescape_name(vm), uuid=uuid, at=time)
-    output.say(f"{printable(vm)}: the backup of {found.entries[0].time:%Y-%m-%d %H:%M} UTC, disks {_disk_names(found.entries)}")
+    output.say(f"{printable(vm)}: the backup of {time_text(found.entries[0].time)} UTC, disks {_disk_names(found.entries)}")
     for entry in found.newer:
         output.complain(f"not taken, as it is not of all disks: the newer backup of {printable(entry.name.disk)}, {entry.ref}")
     return [(entry.ref, folder / entry.name.disk) for entry in found.entries]

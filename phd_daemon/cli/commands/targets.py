@@ -63,6 +63,11 @@ def trust(context: click.Context, name: str, yes: bool, config: Path | None) -> 
     spec = spec_of(read_config(config or context.obj), name)
     shown = server_identity(spec)
     output.say(f"{printable(spec.url)} shows the {shown.kind}\n  {shown.fingerprint}")
+    for line in shown.about:
+        output.say(f"  {line}")
+    if shown.vouched:
+        output.say(f"{printable(shown.file)} has the CA that signed it, and its name and dates are right: nothing to do")
+        return
     if shown.trusted:
         output.say(f"{printable(shown.file)} has the same one: nothing to do")
         return
@@ -73,6 +78,8 @@ def trust(context: click.Context, name: str, yes: bool, config: Path | None) -> 
         output.say(
             f"and {printable(shown.file)} has none for it yet. Compare it with what the server itself says of its {shown.kind}."
         )
+    if shown.pins:
+        output.say(f"What is trusted is {shown.pins}.")
     if not yes and not agreed("Trust it from now on?", "compare the fingerprint"):
         raise Stopped(f"{printable(name)}: not trusted; nothing was recorded")
     record(shown)

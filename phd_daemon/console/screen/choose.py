@@ -16,10 +16,9 @@ from phd_daemon.console.screen.question_screen import PADDING, Bar, QuestionScre
 from phd_daemon.console.screen.row_list import MARGIN, RowList, Table
 from phd_daemon.console.screen.text_view import TextView
 
-_BARS = 4  # the title, a free line below the text, the state, the keys
-_DETAIL = 3
-_LEAST_LIST = 4
-_ROOMY = 12
+_BARS = 3  # the title, the state, the keys
+_LEAST_LIST, _LOW_LIST = 5, 3
+_ROOMY = 16  # lines of a screen that has free ones
 
 
 class ChoiceScreen(QuestionScreen):
@@ -32,8 +31,9 @@ class ChoiceScreen(QuestionScreen):
         self.detail = TextView(())
         self.state = Bar("", "state")
         self._words = ""
+        self._below = 0  # lines that the current row needs below
         self._typing = False
-        self._reading = False
+        self._reading: TextView | None = None
         self._objection = ""
         self._newest = newest
 
@@ -51,30 +51,33 @@ class ChoiceScreen(QuestionScreen):
         return [self.text, self.list, self.detail, self.state]
 
     def lay_out(self, size: Size) -> None:
-        """The list gets the lines it needs, the text above it the rest, but at least a third."""
+        """The list gets the lines it needs, what stands below it and the text above it the rest, but at least a third."""
         width, height = size
         needed = self.text.lines_needed(width - PADDING)
         self.list.table.fit(width - PADDING - MARGIN)
-        detail = self._detail_lines(size)
-        room = max(2, height - _BARS - detail + (not needed))
+        gap = bool(needed) and height >= _ROOMY
+        self.detail.styles.height = detail = self._detail_lines(size, bool(needed) + gap)
+        room = max(2, height - _BARS - gap - detail)
         text = min(needed, max(room - self.list.lines_needed(), room // 3))
         self.text.styles.height = text
-        self.text.styles.margin = (0, 0, 1 if text else 0, 0)
-        self.detail.styles.height = detail
+        self.text.styles.margin = (0, 0, 1 if text and gap else 0, 0)
         self.call_after_refresh(self.tell)
 
-    def _detail_lines(self, size: Size) -> int:
-        """How many lines the longest row needs below the list, which keeps four; none where every row fits."""
+    def _detail_lines(self, size: Size, above: int) -> int:
+        """How many lines the row with the most below it needs, on a low screen the current one; the list keeps some."""
         width, height = size
-        longest = self.list.table.width
-        if longest + MARGIN <= width - PADDING or height < _ROOMY:
-            return 0
-        return max(_DETAIL, min(longest // (width - PADDING) + 2, height - _BARS - _LEAST_LIST))
+        needed = max(self._below, self.list.table.lines_below(width - PADDING) if height >= _ROOMY else 0)
+        kept = min(_LEAST_LIST if height >= _ROOMY else _LOW_LIST, self.list.lines_needed())
+        return max(0, min(needed, height - _BARS - kept - above))
 
     def tell(self) -> None:
-        """Updates the lines below: the place in the list, the filter, and what the keys do."""
-        rows, index = self.list, self.list.index
-        self.detail.show([rows.table.whole[index]] if index is not None and rows.cut else [])
+        """Updates the lines below: what of the row is not seen, the place in the list, the filter, and what the keys do."""
+        rows = self.list
+        self.detail.show(rows.below)
+        needed = self.detail.lines_needed(self.app.size.width - PADDING) if rows.below else 0
+        if needed != self._below:
+            self._below = needed
+            self.lay_out(self.app.size)
         of = len(rows.table.lines)
         found, all_of_them = rows.table.found, sum(not row.key for row in rows.table.rows)
         matching = f"{found} of {all_of_them}" if found else "no row has all of these words"
@@ -87,11 +90,16 @@ class ChoiceScreen(QuestionScreen):
         if self._typing:
             return "type to narrow the list  Up/Down move  Enter done  Esc show all again"
         jumps = "1 top  b bottom  " if self.list.long else ""
-        tab = "Tab the text above  " if self.text.long else ""
-        side = "Right/Left more  " if self.list.cut else ""
         back = "show all again" if self._words else "back"
         narrow = "/ filter  " if self._words or sum(not row.key for row in self.list.table.rows) > 1 else ""
-        return f"Enter choose  Esc {back}  {narrow}{jumps}{side}{tab}? help"
+        tab = "" if len(self._places()) < 2 else "Tab list  " if self._places()[1] is None else "Tab more  "
+        return f"Enter choose  Esc {back}  {tab}{narrow}{jumps}? help"
+
+    def _places(self) -> list[TextView | None]:
+        """Where the keys may move, from where they move now on; None is the list."""
+        places = [None, *(text for text in (self.text, self.detail) if text.long)]
+        at = places.index(self._reading) if self._reading in places else 0
+        return places[at:] + places[:at]
 
     def keys(self) -> Mapping[str, Callable[[], None]]:
         """The keys that move in the list or in the text above it, and those that choose, filter and leave."""
@@ -117,7 +125,7 @@ class ChoiceScreen(QuestionScreen):
             }
         return {
             **moves,
-            **(reading_keys(self.text) if self._reading else {}),
+            **(reading_keys(self._reading) if self._reading in self._places() and self._reading else {}),
             "tab": self._turn,
             "enter": self._take,
             "escape": self.leave if not self._words else self._show_all,
@@ -165,7 +173,8 @@ class ChoiceScreen(QuestionScreen):
             self.list.go_to(len(self.list.table.shown))
 
     def _turn(self) -> None:
-        self._reading = not self._reading and self.text.long
+        places = self._places()
+        self._reading = places[1 % len(places)]
 
     def _type(self, on: bool) -> None:
         self._typing = on

@@ -17,8 +17,9 @@ from textual.screen import Screen
 from textual.strip import Strip
 from textual.widget import Widget
 
-from phd_daemon.console.lines import fit, flowing, fold, one_line
+from phd_daemon.console.lines import fit, flowing, fold, keys_line, one_line
 from phd_daemon.console.screen.text_view import TextView
+from phd_daemon.show.table import width_of
 
 Reply = Callable[[Any], object]
 
@@ -52,7 +53,9 @@ class Bar(Widget):
         """Draws one of its lines; a bar with one line is cut."""
         width = self.size.width
         text = self._text if self.size.height == 1 else [*fold(self._text, width - 1), ""][y]
-        return Strip([Segment(fit(f" {text}", width), self.rich_style + self._style)], width)
+        if self.id == "keys":
+            text = keys_line(text, width)
+        return Strip([Segment(fit(f" {text}" if width_of(text) < width else text, width), self.rich_style + self._style)], width)
 
 
 class QuestionScreen(Screen[None], inherit_bindings=False):
@@ -179,7 +182,7 @@ KEYS = (
     "1, b or q  jump to the top and the bottom of a list that does not fit",
     "Esc        goes back one step; so does q where there is nothing to jump to",
     "^C         goes back too; while a restore runs it asks whether to stop it",
-    "Tab        moves in the text above a list, if that does not fit",
+    "Tab        moves in the text above or below a list, if that does not fit",
     "? or F1    this help",
 )
 

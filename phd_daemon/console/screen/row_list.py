@@ -5,6 +5,7 @@ Textual's DataTable and OptionList need seconds to take or filter 10,000 rows.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,8 @@ from textual.widget import Widget
 
 from phd_daemon.console.face import Choice, Row
 from phd_daemon.console.lines import columns, fit, narrower, one_line, row_text
-from phd_daemon.show.table import width_of
+from phd_daemon.show.table import below, width_of
+from restore_core.naming import searchable
 
 
 class Table:
@@ -25,28 +27,50 @@ class Table:
         self.rows = choice.rows
         cells = [tuple(map(one_line, row.cells)) for row in choice.rows]
         titles = tuple(map(one_line, choice.columns))
-        self._cells, self._titles = cells, titles
-        self._widths = columns(cells, titles)
+        self._in_columns = columns(cells, titles)
+        self._widths = widths = [max(column) for column in self._in_columns]
+        self._cells, self._titles = cells, (*titles, *[""] * (len(widths) - len(titles)))
         self._margin = "    " if any(row.key for row in choice.rows) else ""
-        self.whole = self._lines(self._widths)
-        self.whole_header = self._header(self._widths)
+        self.whole = self._lines(widths, sys.maxsize)
+        self.whole_header = self._header(widths)
         self.lines, self.header = self.whole, self.whole_header
-        self.width = max(map(width_of, self.lines), default=0)
-        self._searched = [" ".join(row).casefold() for row in cells]
+        self._room = self.width = max(map(width_of, self.lines), default=0)
+        self._most: int | None = None  # lines below, of the row that has most of them
+        self._searched = [searchable(" ".join(row)) for row in cells]
         self.shown: range | list[int] = range(len(self.lines))
 
-    def fit(self, width: int) -> None:
-        """Lays the rows out for a width: the widest columns are cut. `whole` keeps the full text."""
-        widths = narrower(self._widths, width - len(self._margin))
-        self.header = self._header(widths)
-        self.lines = self.whole if widths == self._widths else self._lines(widths)
+    def fit(self, room: int) -> None:
+        """Lays the rows out for lines of `room` cells. What does not stand whole in its row then is returned by `below`."""
+        if room == self._room:
+            return
+        self._room, self._most = room, None
+        self._widths = narrower(self._in_columns, room - len(self._margin))
+        self.header, self.lines = self._header(self._widths), self._lines(self._widths, room)
+
+    def below(self, index: int) -> list[str]:
+        """Returns what is not seen whole of a row: each such cell with its title, and why the row cannot be chosen."""
+        cells, row = self._cells[index], self.rows[index]
+        if len(cells) == len(self._widths):
+            cut = [at for at, cell in enumerate(cells) if width_of(cell) > self._widths[at]]
+            lines = below(self._titles, cells, cut)
+        else:
+            lines = ["  ".join(cells)] if width_of("  ".join(cells)) > self._room - len(self._margin) else []
+        return [*lines, *([_reason(row)] if row.refused and _reason(row) not in self.lines[index] else [])]
+
+    def lines_below(self, width: int) -> int:
+        """Returns about how many lines of this width stand below the row that has most of them."""
+        if self._most is None:
+            needed = (sum(width_of(text) // width + 1 for text in self.below(index)) for index in range(len(self.rows)))
+            self._most = max(needed, default=0) if self.width > self._room else 0
+        return self._most
 
     def _header(self, widths: Sequence[int]) -> str:
-        return self._margin + row_text(self._titles, widths)
+        return self._margin + row_text(self._titles, widths) if any(self._titles) else ""
 
-    def _lines(self, widths: Sequence[int]) -> list[str]:
+    def _lines(self, widths: Sequence[int], room: int) -> list[str]:
         rows = zip(self.rows, self._cells, strict=True)
-        return [_key(row, self._margin) + row_text(cells, widths) + _reason(row) for row, cells in rows]
+        texts = (_key(row, self._margin) + "  ".join(filter(None, (row_text(cells, widths), _reason(row)))) for row, cells in rows)
+        return [text if width_of(text) <= room else fit(text, max(0, room - 3)) + "..." for text in texts]
 
     @property
     def found(self) -> int:
@@ -60,7 +84,7 @@ class Table:
 
     def narrow(self, text: str) -> None:
         """Shows the rows that hold every word of the text, in any column and in either case; rows with a key are always shown."""
-        words = one_line(text).casefold().split()
+        words = searchable(one_line(text)).split()
         if not words:
             self.shown = range(len(self.lines))
             return
@@ -80,7 +104,7 @@ def _key(row: Row[Any], margin: str) -> str:
 
 
 def _reason(row: Row[Any]) -> str:
-    return f"  [cannot be chosen: {one_line(row.refused)}]" if row.refused else ""
+    return f"[cannot be chosen: {one_line(row.refused)}]" if row.refused else ""
 
 
 _HERE = Style(bold=True, reverse=True)
@@ -114,9 +138,9 @@ class RowList(Widget):
         return len(self.table.shown) > self.room
 
     @property
-    def cut(self) -> bool:
-        """Whether the current row is wider than the screen."""
-        return self.index is not None and width_of(self.table.whole[self.index]) > self.size.width - MARGIN
+    def below(self) -> list[str]:
+        """What is not seen whole of the current row."""
+        return [] if self.index is None else self.table.below(self.index)
 
     def move(self, step: int) -> None:
         """Moves so many rows down, at most to an end of the list."""

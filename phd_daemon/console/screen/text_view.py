@@ -24,9 +24,11 @@ class TextView(Widget):
         self.sticky = sticky
 
     def show(self, lines: Iterable[str]) -> None:
-        """Shows another text, from its first line on."""
-        self._lines, self._folded, self.top = [], [], 0
-        self.add(lines)
+        """Shows another text, from its first line on; the same one stays where it is."""
+        new = clean_lines(lines)
+        if new != self._lines:
+            self._lines, self._folded, self.top, self.sticky = [], [], 0, False
+            self.add(new)
 
     def add(self, lines: Iterable[str]) -> None:
         """Adds lines at the end."""

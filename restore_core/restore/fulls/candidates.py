@@ -17,7 +17,7 @@ from restore_core.archive.delta_reader import DeltaReader
 from restore_core.catalog.index import Catalog
 from restore_core.catalog.query import Query
 from restore_core.errors import PhdError, Stopped
-from restore_core.naming import ArchiveType, parse_archive
+from restore_core.naming import ArchiveType, comparable, parse_archive
 from restore_core.restore.fulls.find import next_door, prove
 from restore_core.targets import TargetSet
 from restore_core.targets.base import LOCAL, ArchiveRef
@@ -61,7 +61,8 @@ def _of_this_disk(delta: DeltaReader, catalog: Catalog) -> Iterator[tuple[Archiv
     if ref.target == LOCAL:
         for found, size in next_door(ref):
             name = parse_archive(found.name)
-            same = name is not None and name.type is ArchiveType.FULL and (name.scsi, name.disk) == (header.scsi, header.disk)
+            same = name is not None and name.type is ArchiveType.FULL and name.scsi == header.scsi
+            same = same and name is not None and comparable(name.disk) == comparable(header.disk)
             if size == header.full_size or same:
                 yield found, size
 

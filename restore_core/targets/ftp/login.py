@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import ftplib
-import hashlib
-import re
+import functools
 import socket
 import ssl
 from typing import Any
 
-from restore_core.errors import ConfigurationError, PhdError, TargetNotTrusted, TargetRefused, TargetUnavailable
+from restore_core.errors import PhdError, TargetNotTrusted, TargetRefused
 from restore_core.naming import printable
 from restore_core.targets.base import Address, ServerLimits, TargetSpec
+from restore_core.targets.ftp.certificate import (
+    TargetContext,
+    certificate_fingerprint,
+    data_not_trusted,
+    describe,
+    has_authorities,
+    known_certificates,
+    pin,
+    pinned,
+    tls_context,
+    unchecked_context,
+    without_pins,
+)
+from restore_core.targets.ftp.data_connection import PassiveFtp
 from restore_core.targets.ftp.refusal import too_many
 from restore_core.targets.ftp.replies import Meaning, meaning_of
 from restore_core.targets.remote.connection import no_server, server_name
@@ -20,8 +34,6 @@ from restore_core.targets.remote.secret import read_password
 from restore_core.targets.remote.trust import ServerIdentity, read_trusted
 
 _ANONYMOUS = "anonymous"
-_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\s*", re.DOTALL)
-_SHOWN = 3
 _TLS_RECORDS = (b"\x15", b"\x16")
 _ANSWER = 4.0
 """Seconds in which a server that said nothing answers in TLS."""
@@ -30,7 +42,7 @@ _speak_tls_at_once: set[tuple[str, int]] = set()
 """Servers that were found to be so, that the wait is not repeated for each connection."""
 
 
-class _Greeted(ftplib.FTP):
+class _Greeted(PassiveFtp):
     """FTP that does not take "SSH-2.0-..." for the first of several lines, and wait for the last."""
 
     def getline(self) -> str:
@@ -46,12 +58,15 @@ class FtpTls(_Greeted, ftplib.FTP_TLS):
 
     def ntransfercmd(self, cmd: str, rest: int | str | None = None) -> tuple[socket.socket, int | None]:
         """Opens a data connection, as the base class does."""
-        line, size = ftplib.FTP.ntransfercmd(self, cmd, rest)  # noqa: S321 - wrapped in TLS just below
+        line, size = PassiveFtp.ntransfercmd(self, cmd, rest)  # wrapped in TLS just below
         control: Any = self.sock
+        context: Any = self.context
         try:
-            return self.context.wrap_socket(line, server_hostname=self.host, session=control.session), size
-        except BaseException:
+            return context.wrap_socket(line, server_hostname=self.host, session=control.session), size
+        except BaseException as error:
             line.close()
+            if isinstance(error, ssl.SSLCertVerificationError):
+                raise data_not_trusted(context, error) from error
             raise
 
     def connect_at_once(self, host: str, port: int, timeout: float) -> None:
@@ -87,56 +102,46 @@ def log_in(spec: TargetSpec, address: Address, limits: ServerLimits) -> ftplib.F
         raise
 
 
-def tls_context(spec: TargetSpec) -> ssl.SSLContext:
-    """Returns a context that trusts the certificates of `ca_file`, else those of this machine; the host name must match."""
-    try:
-        context = ssl.create_default_context(cafile=spec.ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(
-            f"targets.{spec.name}.ca_file: {printable(spec.ca_file or '')}: {error.strerror or 'holds no certificate'}",
-            remedy="Name a PEM file with the CA's certificate, or record the server's own with 'phd targets trust'.",
-        ) from error
-    if spec.tls_max == "1.2":
-        context.maximum_version = ssl.TLSVersion.TLSv1_2
-    return context
-
-
 def ask_identity(spec: TargetSpec, address: Address, file: str, limits: ServerLimits) -> ServerIdentity:
     """Asks a server for its certificate, without logging in. `file` holds the certificates that are trusted."""
-    der = _certificate(address, limits)
-    if der is None:
-        raise TargetUnavailable(f"{server_name(spec, address)}: shows no certificate", remedy="Is it up?")
-    pem = ssl.DER_cert_to_PEM_cert(der).rstrip().encode("ascii")
-    return ServerIdentity(kind="certificate", fingerprint=_fingerprint(der), record=pem, file=file, known=known_certificates(file))
-
-
-def known_certificates(file: str | None) -> tuple[str, ...]:
-    """Returns the fingerprints of the first certificates in `ca_file`."""
-    found = []
-    for block in _PEM.findall(read_trusted(file)) if file else ():
-        with contextlib.suppress(ValueError):
-            found.append(_fingerprint(ssl.PEM_cert_to_DER_cert(block.decode("ascii"))))
-    return tuple(found[:_SHOWN])
-
-
-def _certificate(address: Address, limits: ServerLimits) -> bytes | None:
-    """Returns the certificate that a server shows, unchecked; None if it shows none. Nothing is told to it."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE  # only to show its fingerprint to a person
+    where = server_name(spec, address)
     try:
-        with FtpTls(context=context, encoding="latin-1") as ftp:
-            _connect(ftp, address, limits, "")
-            if not isinstance(ftp.sock, ssl.SSLSocket):
-                ftp.auth()
-            line = ftp.sock
-            return line.getpeercert(binary_form=True) if isinstance(line, ssl.SSLSocket) else None
-    except (ftplib.Error, OSError, EOFError):
-        return None
+        der = _certificate(unchecked_context(spec, address), address, limits, where)
+    except (ftplib.Error, OSError, EOFError) as error:
+        raise _unavailable(where, error, limits) from error
+    content, shown = read_trusted(file), certificate_fingerprint(der)
+    pins = pinned(content, address)
+    vouched = not pins and has_authorities(content) and _is_vouched_for(spec, address, limits)
+    return ServerIdentity(
+        kind="certificate",
+        fingerprint=shown,
+        record=pin(der, address),
+        file=file,
+        known=(shown,) if vouched else pins,
+        keeps=functools.partial(without_pins, address=address),
+        about=describe(der, address.host, dt.datetime.now(dt.UTC)),
+        pins=f"this one certificate for {address.host}:{address.port}: its names, dates and issuer do not count then,"
+        " and any other is refused, also a renewed one",
+        vouched=vouched,
+    )
 
 
-def _fingerprint(der: bytes) -> str:
-    return "SHA256 " + hashlib.sha256(der).digest().hex(":").upper()
+def _is_vouched_for(spec: TargetSpec, address: Address, limits: ServerLimits) -> bool:
+    """Whether an authority of `ca_file` signed the certificate, and its name and dates are right."""
+    with contextlib.suppress(ftplib.Error, OSError, EOFError, PhdError):
+        _certificate(tls_context(spec, address), address, limits, "")
+        return True
+    return False
+
+
+def _certificate(context: TargetContext, address: Address, limits: ServerLimits, where: str) -> bytes:
+    """Returns the certificate that a server shows, without logging in. Raises errors of ftplib, `OSError`, `EOFError`."""
+    with FtpTls(context=context, encoding="latin-1") as ftp:
+        _connect(ftp, address, limits, where)
+        if not isinstance(ftp.sock, ssl.SSLSocket):
+            ftp.auth()
+        line = ftp.sock
+        return (line.getpeercert(binary_form=True) if isinstance(line, ssl.SSLSocket) else None) or b""
 
 
 def _connect(ftp: ftplib.FTP, address: Address, limits: ServerLimits, where: str) -> None:
@@ -192,7 +197,7 @@ def _another(where: str, said: str) -> PhdError:
 def _session(spec: TargetSpec, address: Address) -> ftplib.FTP:
     # latin-1 changes no byte, in both directions.
     if address.scheme == "ftps":
-        return FtpTls(context=tls_context(spec), encoding="latin-1")
+        return FtpTls(context=tls_context(spec, address), encoding="latin-1")
     return _Greeted(encoding="latin-1")
 
 
@@ -227,12 +232,17 @@ def _authenticate(ftp: ftplib.FTP, spec: TargetSpec, user: str, password: str, w
 
 
 def _not_trusted(spec: TargetSpec, address: Address, limits: ServerLimits, error: ssl.SSLCertVerificationError) -> PhdError:
-    der = _certificate(address, limits)
-    shown = _fingerprint(der) if der else "none"
-    known = ", ".join(known_certificates(spec.ca_file)) or "what this machine trusts"
+    shown, where = "none", server_name(spec, address)
+    with contextlib.suppress(ftplib.Error, OSError, EOFError, PhdError):
+        shown = certificate_fingerprint(_certificate(unchecked_context(spec, address), address, limits, where))
+    known = ", ".join(known_certificates(spec.ca_file)) or (
+        f"{printable(spec.ca_file)}, which holds none" if spec.ca_file else "what this machine trusts"
+    )
     return TargetNotTrusted(
-        f"{server_name(spec, address)}: its certificate is not trusted: {error.verify_message}; offered {shown}, trusted {known}",
-        remedy=f"If it was changed on purpose, record it with 'phd targets trust {spec.name}'; else somebody is between.",
+        f"{where}: its certificate is not trusted: {error.verify_message}; offered {shown}, trusted {known}",
+        remedy=f"Compare it with the server's own, then record it with 'phd targets trust {spec.name}'"
+        f"{'' if spec.ca_file else f', after targets.{spec.name}.ca_file names a file for it'}."
+        " If nothing was changed there, somebody may be between.",
     )
 
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 import enum
 import re
 
+from restore_core.targets.remote.words import DENIED, FULL
+from restore_core.targets.remote.words import words as _words
+
 
 class Meaning(enum.Enum):
     """What a reply means to us."""
@@ -29,18 +32,6 @@ class Meaning(enum.Enum):
     REFUSED = enum.auto()
 
 
-def _words(text: str) -> re.Pattern[str]:
-    return re.compile(text, re.IGNORECASE | re.DOTALL)
-
-
-_FULL = _words(
-    r"no (?:more |free )*(?:disk |storage )?space|(?:disk|storage|volume|device|file ?system|partition) (?:is |was "
-    r"|has become )*full"
-    r"|quota (?:was |is |has been |would be |limit )*(?:exceeded|reached|used up|full)|(?:exceed\w*|over|out of"
-    r"|beyond) .{0,40}quota"
-    r"|(?:not enough|insufficient|out of|lack of|low on) (?:free |available |disk |storage |system )*(?:space|storage)"
-    r"|exceed\w* .{0,40}(?:storage|allocation|space)|space (?:exceeded|exhausted)|ENOSPC|EDQUOT"
-)
 _BUSY = _words(
     r"too many (?:\w+ ){0,3}?(?:connections?|connected|users?|clients?|logins?|logged|sessions?|processes|guests?)"
     r"|too many connection attempts"
@@ -52,6 +43,7 @@ _BUSY = _words(
     r"|slots?) (?:are )?(?:available|left|free)"
     r"|server (?:is )?(?:too )?(?:full|busy)|only \d+ (?:\w+ )*(?:connections?|users?|clients?|sessions?)"
     r"|(?:the maximum\) are)"
+    r"|find a listening port|no (?:more |free |passive )*ports? (?:are )?(?:available|left|free)"
 )
 _LOCKED_OUT = _words(
     r"(?:failed|bad|wrong|invalid|login|password|authentication) (?:login |password )?(?:attempts|tries|logins)|banned"
@@ -66,26 +58,19 @@ _NOT_KNOWN = _words(
     r"|unrecogni[sz]ed|unimplemented"
     r"|unsupported|command (?:is |was )?disabled|not allowed in ASCII"
 )
-_DENIED = _words(
-    r"denied|not permitted|not allowed|forbidden|no permission|no access|(?:insufficient|not enough|missing"
-    r"|lack\w*) (?:\w+ )?(?:rights|privileges?|permissions?)"
-    r"|not have (?:\w+ )*(?:permissions?|access|rights?|privileges?)|not authori[sz]ed|unauthori[sz]ed|read.?only"
-    r"|permissions? error|EACCES|EPERM|EROFS"
-    r"|write.protect\w*"
-)
 _IN_USE = _words(r"in use|locked|try (?:again|later)|temporar\w+|being used|\bbusy\b|input/output error|stale")
 _ABSENT = _words(r"no such|not found|not exist|cannot find|can't find|could not find|unknown file")
 
 _TABLE: tuple[tuple[tuple[str, ...], re.Pattern[str], Meaning], ...] = (
-    (("2",), _FULL, Meaning.FULL),
+    (("2",), FULL, Meaning.FULL),
     (("2", "3"), _words(""), Meaning.DONE),
     (("421", "53", "50"), _LOCKED_OUT, Meaning.LOGIN),
-    (("4", "5"), _FULL, Meaning.FULL),
+    (("4", "5"), FULL, Meaning.FULL),
     (("421", "42", "43", "45", "10", "50", "53", "550"), _BUSY, Meaning.BUSY),
     (("421", "5"), _NEEDS_TLS, Meaning.NEEDS_TLS),
     (("5",), _NOT_KNOWN, Meaning.NOT_KNOWN),
     (("530", "430", "331", "332"), _words(""), Meaning.LOGIN),
-    (("4", "5"), _DENIED, Meaning.DENIED),
+    (("4", "5"), DENIED, Meaning.DENIED),
     (("452", "552"), _words(""), Meaning.FULL),
     (("45", "55"), _ABSENT, Meaning.ABSENT),
     (("5",), _IN_USE, Meaning.TEMPORARY),

@@ -18,10 +18,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from restore_core.errors import BadArchive, TargetRefused, TargetUnavailable, TryAgainLater
+from restore_core.capabilities import Capabilities
+from restore_core.errors import TargetRefused, TargetUnavailable, TryAgainLater
 from restore_core.naming import MAX_NAME_BYTES, printable
 from restore_core.targets.base import Address, Buffer, FileStat, Range, ServerLimits, TargetSpec
-from restore_core.targets.capabilities import Capabilities
 from restore_core.targets.gaps import GapKind
 
 _BURST = 0.1
@@ -34,6 +34,10 @@ class CutShort(TryAgainLater):
     def __init__(self, where: str, position: int, size: int) -> None:
         super().__init__(f"{where}: the transfer ends at {position} of {size} bytes")
         self.position = position
+
+
+class Replaced(TryAgainLater):
+    """A file is not the one that was opened. The next try opens what is there then."""
 
 
 class TooManyConnections(TargetUnavailable):
@@ -50,6 +54,14 @@ class Entry:
     folder: bool
     stat: FileStat
     link: bool = False
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class KnownFile:
+    """A file on a server that was opened: its size and time, and its first bytes, once they were read: an archive's id is there."""
+
+    stat: FileStat
+    first: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,10 +85,13 @@ def is_single_path_component(name: str) -> bool:
 
 
 class Budget:
-    """The most that one listing may cost. It raises and never cuts: backups would look deleted in a part of a listing."""
+    """The most that one listing may cost. It raises and never cuts: backups would look deleted in a part of a listing.
 
-    def __init__(self, name: str, limits: ServerLimits) -> None:
-        self._name, self._limits = name, limits
+    `hidden` asks for names that begin with a dot, too: some FTP servers leave them out, and no backup has one.
+    """
+
+    def __init__(self, name: str, limits: ServerLimits, *, hidden: bool = False) -> None:
+        self._name, self._limits, self.hidden = name, limits, hidden
         self._entries = self._bytes = 0
         self._until = time.monotonic() + limits.listing_seconds
 
@@ -198,8 +213,8 @@ class Connection(ABC):
         """Returns size and time of a regular file, not reached through a link where the server can tell."""
 
     @abstractmethod
-    def ranges(self, path: str, stat: FileStat, wanted: Iterator[Range]) -> Generator[Buffer]:
-        """As `ByteSource.ranges`; `BadArchive` if the file is not the one `stat` was taken of, `CutShort` if it ends early."""
+    def ranges(self, path: str, known: KnownFile, wanted: Iterator[Range]) -> Generator[Buffer]:
+        """As `ByteSource.ranges`; `Replaced` if the file is not the one that is known, `CutShort` if it ends early."""
 
     @abstractmethod
     def upload(self, path: str) -> Upload:
@@ -216,6 +231,10 @@ class Connection(ABC):
     @abstractmethod
     def remove(self, path: str) -> None:
         """Deletes a file; no error if it does not exist."""
+
+    def alive(self) -> bool:
+        """Whether it may be lent: both sides are in step, and what it has in common with others is not known to be broken."""
+        return self.usable
 
     def capabilities(self) -> Capabilities:
         """Returns what the server is known to do; nothing is written to find out."""
@@ -235,7 +254,7 @@ class Connection(ABC):
 
     def where(self, path: str) -> str:
         """Returns a file's name for messages."""
-        return f"{self._spec.name}:{printable(path)}"
+        return f"{self._spec.name}:{printable(path)}" if path else f"target {self._spec.name}: its own folder"
 
     def broken(self, doing: str, error: Exception, prefix: str = "") -> TargetUnavailable:
         """Returns the error for a connection that broke."""
@@ -245,14 +264,20 @@ class Connection(ABC):
             remedy="Look at the server and the network; 'phd targets' shows what answers.",
         )
 
-    def check_same(self, path: str, then: FileStat, now: FileStat) -> None:
-        """Raises `BadArchive` for a file that is not the one that was opened."""
-        if now != then:
-            raise BadArchive(
-                f"{self.where(path)}: was replaced meanwhile: {now.size} bytes of {now.mtime:.0f},"
-                f" it was {then.size} of {then.mtime:.0f}",
-                remedy="Index the target again ('phd index'), then restore again.",
-            )
+    def check_same(self, path: str, known: KnownFile, now: FileStat, first: Callable[[int], bytes]) -> None:
+        """Raises `Replaced` for a file that is not the one that was opened. `first` reads so many of its first bytes.
+
+        The time alone does not tell: a server with a write-back cache sets it again after an upload. Where it moved, they do.
+        """
+        then = known.stat
+        if now.size == then.size and (now.mtime == then.mtime or not known.first or first(len(known.first)) == known.first):
+            known.stat = now
+            return
+        raise Replaced(
+            f"{self.where(path)}: was replaced meanwhile: {now.size} bytes of {now.mtime:.0f},"
+            f" it was {then.size} of {then.mtime:.0f}",
+            remedy="What is there now is read by the next try. If this comes again, something keeps writing to that file.",
+        )
 
     def check_arrived(self, path: str, there: int, sent: int) -> None:
         """Raises `TargetUnavailable` if the server does not have all bytes that were sent."""

@@ -19,10 +19,10 @@ from functools import partial
 from threading import Event
 from typing import TypeAlias, TypeVar
 
+from restore_core.capabilities import Capabilities
 from restore_core.errors import PhdError, Stopped, TargetUnavailable
 from restore_core.targets.base import Buffer, FileStat, Range, ServerLimits, Stop
-from restore_core.targets.capabilities import Capabilities
-from restore_core.targets.remote.connection import Budget, Connection, FolderContent, TooManyConnections, Upload
+from restore_core.targets.remote.connection import Budget, Connection, FolderContent, KnownFile, TooManyConnections, Upload
 from restore_core.targets.remote.pending import PendingRanges
 
 _Result = TypeVar("_Result")
@@ -148,6 +148,7 @@ class Pool:
         with self._lock:
             if self._closed:
                 raise TargetUnavailable(f"target {self._name}: was closed")
+            self._idle = [c for c in self._idle if c.alive()]
             mine = [c for c in self._idle if stream is not None and self._streams.get(c) is stream]
             free = mine or [c for c in self._idle if c not in self._streams]
             if not free:
@@ -197,7 +198,7 @@ class Server:
         """Returns size and time of a file; repeated."""
         return self._repeat(lambda connection: connection.stat(path))
 
-    def ranges(self, path: str, stat: FileStat, wanted: Iterator[Range], over: Event) -> Generator[Buffer]:
+    def ranges(self, path: str, known: KnownFile, wanted: Iterator[Range], over: Event) -> Generator[Buffer]:
         """Yields the bytes of ranges, until `over` is set; goes on with the range that was not delivered.
 
         After `ServerLimits.progress` bytes, all tries may be used again.
@@ -206,7 +207,7 @@ class Server:
         failures = moved = 0
         while True:
             try:
-                items = self._ranges_once(path, stat, pending.rest(), over)
+                items = self._ranges_once(path, known, pending.rest(), over)
                 with contextlib.closing(first_interruptibly(items, self._stop)) as found:
                     for data in found:
                         pending.delivered()
@@ -222,10 +223,9 @@ class Server:
 
     @contextlib.contextmanager
     def upload(self, path: str) -> Iterator[Upload]:
-        """Lends a connection for a new file; not repeated once it has begun. On an error the upload is abandoned."""
+        """Lends a connection for a new file; not repeated once it takes bytes. On an error the upload is abandoned."""
         with contextlib.ExitStack() as stack:
-            connection = self._lent_in_time(stack)
-            upload = connection.upload(path)
+            upload = self._begun_in_time(stack, path)
             try:
                 yield upload
             except BaseException:
@@ -272,26 +272,32 @@ class Server:
                 found = list(connection.walk((folder,), budget))
             yield from found
 
-    def _lent_in_time(self, stack: contextlib.ExitStack) -> Connection:
-        """Lends a connection; waits, as between two tries, while the server lets in no more."""
+    def _begun_in_time(self, stack: contextlib.ExitStack, path: str) -> Upload:
+        """Begins a new file; waits, as between two tries, while the server cannot: no byte of it is lost yet."""
         failures = 0
         while True:
             try:
-                return stack.enter_context(self._pool.lend())
-            except TooManyConnections as error:
+                with contextlib.ExitStack() as attempt:
+                    connection = attempt.enter_context(self._pool.lend())
+                    if failures:  # what an attempt may have left
+                        connection.remove(path)
+                    upload = connection.upload(path)
+                    stack.push(attempt.pop_all())
+                    return upload
+            except PhdError as error:
                 failures += 1
                 self._pause_or_raise(error, failures)
 
-    def _ranges_once(self, path: str, stat: FileStat, wanted: Iterator[Range], over: Event) -> Generator[Buffer]:
+    def _ranges_once(self, path: str, known: KnownFile, wanted: Iterator[Range], over: Event) -> Generator[Buffer]:
         with self._pool.lend(path, over) as connection:
             if not _is_shared(connection):
-                yield from connection.ranges(path, stat, wanted)
+                yield from connection.ranges(path, known, wanted)
                 return
         stream = object()
         try:
             for each in wanted:
                 with self._pool.lend(path, over, stream) as connection:
-                    (data,) = connection.ranges(path, stat, iter((each,)))
+                    (data,) = connection.ranges(path, known, iter((each,)))
                 yield data
         finally:
             self._pool.end_stream(stream)

@@ -8,12 +8,15 @@ name in `staging_dir` and sent as a whole. Sending it can be repeated; sending a
 from __future__ import annotations
 
 import contextlib
+import itertools
 import secrets
 import tempfile
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from threading import Event
 from typing import IO
 
+from restore_core.capabilities import Capabilities
 from restore_core.errors import ArchiveAbsent, BadArchive, PhdError, TargetUnavailable, from_os_error
 from restore_core.naming import ArchiveType, parse_archive, printable
 from restore_core.targets.base import (
@@ -30,19 +33,21 @@ from restore_core.targets.base import (
     raise_if_empty,
     safe_parts,
 )
-from restore_core.targets.capabilities import Capabilities
 from restore_core.targets.gaps import Gap, GapKind, link_gap, may_be_backups, refuse_partial
-from restore_core.targets.remote.connection import Budget, CutShort, Entry, FolderContent, Upload
+from restore_core.targets.remote.connection import Budget, CutShort, Entry, FolderContent, KnownFile, Upload
 from restore_core.targets.remote.server import Server
 
 _SEND = 1 << 20
+_FIRST_BYTES = 512
+"""As much of a file as tells it from another: the id of a Full or a Delta is in them."""
 
 
 class RemoteSource(ByteSource):
     """An archive on a server. Any number of threads may read it; each read borrows a connection."""
 
     def __init__(self, server: Server, ref: ArchiveRef, stat: FileStat) -> None:
-        self._server, self.ref, self.stat, self.size = server, ref, stat, stat.size
+        self._server, self.ref, self.size = server, ref, stat.size
+        self._known = KnownFile(stat=stat)
         self._over = Event()
 
     def read_at(self, offset: int, length: int) -> bytes:
@@ -65,15 +70,21 @@ class RemoteSource(ByteSource):
         self.interrupt()
 
     def _checked_ranges(self, wanted: Iterator[Range], over: Event) -> Generator[Buffer]:
+        begins: deque[bool] = deque()
         try:
-            yield from self._server.ranges(self.ref.path, self.stat, self._within_size(wanted), over)
+            for data in self._server.ranges(self.ref.path, self._known, self._within_size(wanted, begins), over):
+                if begins.popleft() and not self._known.first:
+                    self._known.first = bytes(data[:_FIRST_BYTES])
+                yield data
         except CutShort as error:
             raise self._short(error.position) from error
 
-    def _within_size(self, wanted: Iterator[Range]) -> Iterator[Range]:
+    def _within_size(self, wanted: Iterator[Range], begins: deque[bool]) -> Iterator[Range]:
+        """Yields the ranges that lie within the file; notes for each whether it begins with the first byte."""
         for offset, length in wanted:
             if offset < 0 or length < 0 or offset + length > self.size:
                 raise self._short(self.size, offset + length)
+            begins.append(offset == 0)
             yield offset, length
 
     def _short(self, position: int, needed: int | None = None) -> BadArchive:
@@ -112,6 +123,17 @@ class RemoteTarget:
             found += [gap for folder, content in doubtful if folder in there for gap in _gaps(folder, content)]
         if gaps is None:
             refuse_partial(self.spec.name, found)
+
+    def unfinished(self) -> Iterator[ListedFile]:
+        """Yields the new files that have no name of their own, which are in no listing; the time is 0 if it is not known."""
+        budget = Budget(self.spec.name, self._limits, hidden=True)
+        top = self._top(budget)
+        folders = sorted(entry.name for entry in top.entries if entry.folder and not entry.name.startswith("."))
+        for folder, content in itertools.chain([("", top)], self._server.walk(folders, budget)):
+            for entry in content.entries:
+                if not entry.folder and not entry.link and entry.name.endswith(NEW_FILE_SUFFIX):
+                    path = f"{folder}/{entry.name}" if folder else entry.name
+                    yield ListedFile(path=path, stat=entry.stat if entry.stat.mtime else self._server.stat(path))
 
     def stat(self, path: str) -> FileStat:
         """Returns size and time of one file."""
@@ -253,6 +275,7 @@ class StagedFile(_ServerFile):
         try:
             self._file: IO[bytes] | None = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by discard
         except OSError as error:
+            self._remove_made()
             raise from_os_error(
                 error, doing="cannot hold a Delta before it is sent (backup.staging_dir)", where=printable(folder)
             ) from error

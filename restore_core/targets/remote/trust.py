@@ -1,7 +1,7 @@
 """Who a server is: the identity that it shows, what we hold of it, and how a person's decision is recorded. Nothing here decides.
 
     sftp   the host key        recorded in `known_hosts`, in OpenSSH's form; port 22 as `host`, others as `[host]:port`
-    ftps   the certificate     recorded in `ca_file`, as PEM; one that a CA signed needs no record of its own
+    ftps   the certificate     pinned in `ca_file`, as PEM; one that a CA in it signed needs no record of its own
 
 Fingerprints are SHA-256: in base64 for keys, as `ssh-keygen -l` prints them; in hex for certificates, as openssl does.
 """
@@ -21,8 +21,9 @@ from restore_core.naming import printable
 class ServerIdentity:
     """What a server shows of itself.
 
-    `record` is the text that makes us trust it, `file` where that goes, `known` the fingerprints that are there now. `replaces`
-    tells the lines of `file` whose place `record` takes.
+    `record` is the text that makes us trust it, `file` where that goes, `known` the fingerprints that are trusted now. `keeps`
+    returns what stays in `file` when it is recorded. `about` are lines that tell a person more of it, `pins` says what exactly is
+    trusted then. `vouched` says that it passes without a record, since a CA that is trusted signed it.
     """
 
     kind: str
@@ -30,7 +31,10 @@ class ServerIdentity:
     record: bytes
     file: str
     known: tuple[str, ...]
-    replaces: Callable[[bytes], bool] = lambda _line: False
+    keeps: Callable[[bytes], bytes] = lambda content: content
+    about: tuple[str, ...] = ()
+    pins: str = ""
+    vouched: bool = False
 
     @property
     def trusted(self) -> bool:
@@ -39,10 +43,11 @@ class ServerIdentity:
 
 
 def record(shown: ServerIdentity) -> None:
-    """Trusts what was shown: a host key replaces the keys of its host, a certificate is added."""
-    lines = [line for line in read_trusted(shown.file).splitlines() if not shown.replaces(line)]
+    """Trusts what was shown, in the place of what was trusted of that server before."""
+    kept = shown.keeps(read_trusted(shown.file))
     os.makedirs(os.path.dirname(shown.file) or ".", mode=0o755, exist_ok=True)
-    durable.write_whole(shown.file, b"".join(line + b"\n" for line in (*lines, shown.record)), mode=0o644)
+    lines = b"".join(line + b"\n" for line in (*kept.splitlines(), shown.record))
+    durable.write_whole(os.path.realpath(shown.file), lines, mode=0o644)
 
 
 def read_trusted(path: str) -> bytes:

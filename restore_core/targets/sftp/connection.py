@@ -14,11 +14,13 @@ from collections.abc import Generator, Iterable, Iterator
 from itertools import tee
 from typing import TYPE_CHECKING
 
-from restore_core.errors import ArchiveAbsent, PhdError, TargetRefused, TargetUnavailable
+from restore_core.capabilities import Capabilities
+from restore_core.errors import ArchiveAbsent, PhdError, TargetRefused
 from restore_core.targets.base import Address, Buffer, FileStat, Range, ServerLimits, TargetSpec
 from restore_core.targets.gaps import GapKind
 from restore_core.targets.read_ahead import cut, requests
-from restore_core.targets.remote.connection import Bandwidth, Budget, Connection, CutShort, FolderContent, Pace
+from restore_core.targets.remote.connection import Bandwidth, Budget, Connection, CutShort, FolderContent, KnownFile, Pace, Replaced
+from restore_core.targets.sftp.declined import CREATE_NEW, error_of_declined, room_of
 from restore_core.targets.sftp.listing import read_folders, reason_of
 from restore_core.targets.sftp.wire import AnswerType, Ask, Attributes, Declined, Fields, ProtocolError, Status, Wire, string
 
@@ -70,7 +72,7 @@ class SftpConnection(Connection):
     ) -> None:
         super().__init__(spec, address)
         self._transport = transport
-        self._open: tuple[str, bytes] | None = None
+        self._open: tuple[str, bytes, FileStat] | None = None
         with self.as_our_errors(""):
             self._channel = transport.open_session(window_size=_WINDOW, timeout=limits.login)
             self._channel.settimeout(limits.idle)
@@ -113,12 +115,12 @@ class SftpConnection(Connection):
                 raise ArchiveAbsent(f"{self.where(path)}: not a regular file", remedy="Links on a target are not followed.")
             return found[-1].stat
 
-    def ranges(self, path: str, stat: FileStat, wanted: Iterator[Range]) -> Generator[Buffer]:
+    def ranges(self, path: str, known: KnownFile, wanted: Iterator[Range]) -> Generator[Buffer]:
         """Reads with a window of requests; ranges up to 32 KiB apart become one request."""
         with self.as_our_errors(path):
-            handle = self._handle(path, stat)
+            handle = self._handle(path, known)
             asked, cutting = tee(wanted)
-            pieces = self._pieces(path, stat, handle, requests(asked, size=self._chunk, gap=_GAP))
+            pieces = self._pieces(path, known.stat, handle, requests(asked, size=self._chunk, gap=_GAP))
         try:
             found = cut(cutting, pieces)
             while True:
@@ -133,18 +135,24 @@ class SftpConnection(Connection):
     def upload(self, path: str) -> SftpUpload:
         """Begins a new file; never opens an existing one."""
         with self.as_our_errors(path, writing=True):
-            flags = struct.pack(">III", 0x2 | 0x8 | 0x20, 0x4, 0o600)  # write, create, exclusively; with a mode
-            handle = self._handle_of(self.wire.ask(Ask.OPEN, string(self._path(path)) + flags))
+            handle = self._handle_of(self.wire.ask(Ask.OPEN, string(self._path(path)) + CREATE_NEW))
             return SftpUpload(self, path, handle)
 
     def make_folder(self, path: str) -> None:
-        """Makes a folder by MKDIR. If it exists the server only says "failure"."""
+        """Makes a folder by MKDIR. If that fails, LSTAT shows whether it exists. If not, the answer to MKDIR is the reason."""
         with self.as_our_errors(path, writing=True):
             try:
                 self.wire.done(self.wire.ask(Ask.MKDIR, string(self._path(path)) + struct.pack(">II", 0x4, 0o700)))
-            except Declined:
-                if not self.attributes_of(self.wire.ask(Ask.LSTAT, string(self._path(path)))).folder:
-                    raise
+            except Declined as error:
+                try:
+                    there = self.attributes_of(self.wire.ask(Ask.LSTAT, string(self._path(path))))
+                except Declined:
+                    raise error from None
+                if not there.folder:
+                    raise TargetRefused(
+                        f"{self.where(path)}: a folder is needed there, and it is something else",
+                        remedy="Move it away on the server; links are not followed.",
+                    ) from None
 
     def give_name(self, path: str, to: str) -> None:
         """Renames by RENAME, which must not replace. A server that does so all the same is asked for the name first."""
@@ -162,6 +170,27 @@ class SftpConnection(Connection):
         """Deletes by REMOVE."""
         with contextlib.suppress(ArchiveAbsent), self.as_our_errors(path):
             self.wire.done(self.wire.ask(Ask.REMOVE, string(self._path(path))))
+
+    def capabilities(self) -> Capabilities:
+        """Returns what its extensions tell, and how much room there is. RENAME of version 3 refuses a name that is taken."""
+        known = self.wire.extensions
+        with self.as_our_errors(""):
+            room = room_of(self.wire, self._path(""))
+        return Capabilities(
+            resume=True,
+            exact_listing=True,
+            exact_times=True,
+            no_replace=True,
+            hard_links=b"hardlink@openssh.com" in known,
+            symlinks=True,
+            syncs=b"fsync@openssh.com" in known,
+            free=room.free if room else None,
+            writable=False if room and room.read_only else None,
+        )
+
+    def alive(self) -> bool:
+        """Whether the connection under this channel still stands: if it broke for one channel, it broke for all."""
+        return self.usable and bool(self._transport.is_active())
 
     def remove_folder(self, path: str) -> None:
         """Removes an empty folder by RMDIR, which fails if there is something in it."""
@@ -185,20 +214,33 @@ class SftpConnection(Connection):
         fields.u64()
         return max(4096, min(_MAX_CHUNK, fields.u64() or _SAFE_CHUNK))
 
-    def _handle(self, path: str, stat: FileStat) -> bytes:
-        """Returns the handle of the file, which is the one that `stat` was taken of."""
+    def _handle(self, path: str, known: KnownFile) -> bytes:
+        """Returns the handle of the file, which is the one that is known."""
         if self._open is not None:
-            if self._open[0] == path:
+            if (self._open[0], self._open[2]) == (path, known.stat):
                 return self._open[1]
             self.wire.drop(self.wire.ask(Ask.CLOSE, string(self._open[1])))
             self._open = None
         handle = self._handle_of(self.wire.ask(Ask.OPEN, string(self._path(path)) + struct.pack(">II", 0x1, 0)))
         now = self.attributes_of(self.wire.ask(Ask.FSTAT, string(handle))).stat
-        if now != stat:
+        try:
+            self.check_same(path, known, now, lambda count: self._first(path, handle, count))
+        except Replaced:
             self.wire.drop(self.wire.ask(Ask.CLOSE, string(handle)))
-            self.check_same(path, stat, now)
-        self._open = (path, handle)
+            raise
+        self._open = (path, handle, known.stat)
         return handle
+
+    def _first(self, path: str, handle: bytes, count: int) -> bytes:
+        """Returns the first bytes of an open file."""
+        found = b""
+        while len(found) < count:
+            data = self.wire.data(self.wire.ask(Ask.READ, string(handle) + _READ.pack(len(found), count - len(found))))
+            if not data:
+                self.usable = False
+                raise CutShort(self.where(path), len(found), count)
+            found += data
+        return found
 
     def _pieces(self, path: str, stat: FileStat, handle: bytes, wanted: Iterator[Range]) -> Generator[tuple[int, bytes]]:
         wire, flight = self.wire, deque[tuple[int, int, int]]()
@@ -256,13 +298,13 @@ class SftpConnection(Connection):
             raise
 
     def _refused(self, no: Declined, path: str, writing: bool) -> PhdError:
-        text = f"{self.where(path)}: {reason_of(no)}"
-        if no.code == Status.NO_SUCH_FILE and not writing:
-            return ArchiveAbsent(text, remedy="See what there is with 'phd backups'.")
-        self.usable = False
-        if no.code == Status.FAILURE and not writing:
-            return TargetUnavailable(text, remedy="Look at the server's log.")
-        return TargetRefused(text, remedy="Check space on the target, and what this user may do there.")
+        folder = self._path(path.rpartition("/")[0])
+        try:
+            error = error_of_declined(self.wire, no, self.where(path), folder, writing=writing)
+        except (ProtocolError, EOFError, OSError) as broken:
+            error = self.broken(self.where(path), broken)
+        self.usable = self.usable and isinstance(error, ArchiveAbsent)
+        return error
 
 
 class SftpUpload:

@@ -1,16 +1,12 @@
 """Logs in to an SSH server, and asks for its host key, by paramiko. Host keys must be known; no agent and no other keys are used.
 
-paramiko is imported when the first connection is made: 116 ms and 40 MB that a local restore need not pay. This module adds
-TCP_NODELAY (34 times as fast for small reads), TCP_USER_TIMEOUT (a dead server is noticed), and puts ciphers first that check
-and encrypt in one pass.
+paramiko is imported when the first connection is made: 116 ms and 40 MB that a local restore need not pay.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import functools
-import hashlib
 import logging
 import socket
 import threading
@@ -23,18 +19,15 @@ from restore_core.targets.remote.connection import Bandwidth, no_server, server_
 from restore_core.targets.remote.secret import check_private, read_password
 from restore_core.targets.remote.trust import ServerIdentity, read_trusted
 from restore_core.targets.sftp.connection import SftpConnection
+from restore_core.targets.sftp.known_hosts import KeyStatus, KnownHost, key_fingerprint, known_host, name_of, without_keys
+from restore_core.targets.sftp.negotiation import method_kinds, new_transport, not_accepted, why_not
 
 if TYPE_CHECKING:
     import paramiko
 
-_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes192-ctr", "aes256-ctr")
 _KEEPALIVE = 30
 _SILENT = ("No existing session", "Error reading SSH protocol banner")
 """paramiko's messages for a server that accepts the connection and then does not speak SSH."""
-_OLD_SERVER = (
-    "The server only offers methods that are broken, like ssh-rsa or diffie-hellman-group14-sha1. Bring its SSH server up to date, "
-    "give it an ed25519 key, or reach it by FTPS."
-)
 
 
 class SftpHost:
@@ -72,8 +65,8 @@ def log_in(spec: TargetSpec, address: Address, limits: ServerLimits) -> paramiko
     logging.getLogger("paramiko").addHandler(logging.NullHandler())
     where = server_name(spec, address)
     client = paramiko.SSHClient()
-    _load_known_hosts(client, spec)
-    client.set_missing_host_key_policy(_reject_unknown(where, spec))
+    known = known_host(read_trusted(spec.known_hosts) if spec.known_hosts else b"", address.host, address.port)
+    client.set_missing_host_key_policy(_policy(where, spec, known))
     secret: dict[str, Any] = {}
     if spec.key_file:
         secret["pkey"] = _key(spec.key_file, spec.name)
@@ -91,42 +84,19 @@ def log_in(spec: TargetSpec, address: Address, limits: ServerLimits) -> paramiko
             banner_timeout=limits.login,
             auth_timeout=limits.login,
             channel_timeout=limits.login,
-            transport_factory=lambda line, **options: _transport(line, limits, options),
+            transport_factory=lambda line, **options: new_transport(line, limits, options, known.types),
         )
         transport = client.get_transport()
         if transport is not None:
             transport.set_keepalive(_KEEPALIVE)
         return client
     except BaseException as error:
+        transport = client.get_transport()
         client.close()
         if isinstance(error, PhdError) or not isinstance(error, Exception):
             raise
         # `from None`: paramiko's frames hold the password, and a traceback may be printed with them.
-        raise _our_error(error, where, spec, limits) from None
-
-
-def _transport(line: Any, limits: ServerLimits, options: dict[str, Any]) -> paramiko.Transport:
-    import paramiko
-
-    if isinstance(line, socket.socket):
-        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(2000 * limits.idle))
-    transport = paramiko.Transport(line, **options)
-    transport.get_security_options().ciphers = _CIPHERS
-    return transport
-
-
-def _load_known_hosts(client: paramiko.SSHClient, spec: TargetSpec) -> None:
-    try:
-        if spec.known_hosts:
-            client.load_host_keys(spec.known_hosts)
-    except FileNotFoundError:
-        return  # nothing is trusted yet; the refusal says how to change that
-    except OSError as error:
-        raise ConfigurationError(
-            f"targets.{spec.name}.known_hosts: {printable(spec.known_hosts or '')}: {error.strerror}",
-            remedy="Make it readable for this user.",
-        ) from error
+        raise _our_error(error, spec, address, limits, transport=transport, key=secret.get("pkey")) from None
 
 
 def _key(path: str, name: str) -> paramiko.PKey:
@@ -142,41 +112,88 @@ def _key(path: str, name: str) -> paramiko.PKey:
         ) from None
 
 
-def _reject_unknown(where: str, spec: TargetSpec) -> paramiko.MissingHostKeyPolicy:
+def _policy(where: str, spec: TargetSpec, known: KnownHost) -> paramiko.MissingHostKeyPolicy:
+    """Returns what paramiko asks about a host key. It is given no keys itself: it holds one of each type, and no marker."""
     import paramiko
 
-    class Unknown(paramiko.RejectPolicy):  # type: ignore[misc]  # paramiko has no types
-        """RejectPolicy, with a message that says what to do."""
-
+    class Asked(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]  # paramiko has no types
         def missing_host_key(self, client: object, hostname: str, key: paramiko.PKey) -> None:
             del client, hostname
-            raise TargetNotTrusted(
-                f"{where}: its host key is not known: it offers {key.get_name()} {_fingerprint(key.asbytes())},"
-                f" and {printable(spec.known_hosts or 'no file of known hosts')} has none for it",
-                remedy=f"Compare it with the server's own (ssh-keygen -l), then record it with 'phd targets trust {spec.name}'.",
+            if known.status_of(key.get_name(), key.asbytes()) is not KeyStatus.KNOWN:
+                raise _not_trusted(where, spec, known, key)
+
+    return Asked()
+
+
+def _not_trusted(where: str, spec: TargetSpec, known: KnownHost, key: paramiko.PKey) -> TargetNotTrusted:
+    """Returns the error for a host key that is not recorded as trusted."""
+    shown, file = f"{key.get_name()} {key_fingerprint(key.asbytes())}", printable(spec.known_hosts or "no file of known hosts")
+    trust = f"record it with 'phd targets trust {spec.name}'"
+    compare = f"Compare it with the server's own (ssh-keygen -l), then {trust}."
+    recorded = ", ".join(map(str, known.keys))
+    match known.status_of(key.get_name(), key.asbytes()):
+        case KeyStatus.REVOKED:
+            return revoked(where, file, known, key)
+        case KeyStatus.CHANGED:
+            return TargetNotTrusted(
+                f"{where}: THE HOST KEY HAS CHANGED: it offers {shown}, {file} has {recorded}",
+                remedy=f"If that was on purpose, {trust}; else somebody is between.",
             )
+        case KeyStatus.OTHER_TYPE:
+            return TargetNotTrusted(
+                f"{where}: its host key is of a type that is not recorded: it offers {shown}, {file} has {recorded},"
+                " and the server does not offer that one any more",
+                remedy=f"{compare} If nothing was changed there, somebody may be between.",
+            )
+    text = f"{where}: its host key is not known: it offers {shown}, and {file} has none for it"
+    return TargetNotTrusted(f"{text}{_of_authorities(known)}", remedy=compare)
 
-    return Unknown()
+
+def revoked(where: str, file: str, known: KnownHost, key: paramiko.PKey) -> TargetNotTrusted:
+    """Returns the error for a host key that the file revokes."""
+    shown = f"{key.get_name()} {key_fingerprint(key.asbytes())}"
+    return TargetNotTrusted(
+        f"{where}: ITS HOST KEY IS REVOKED: it offers {shown}, which line {known.revoked_by(key.asbytes())} of {file} revokes",
+        remedy="Whoever stole a key can be this server. Ask who runs it for a new key; only if that line is wrong, delete it.",
+    )
 
 
-def _our_error(error: Exception, where: str, spec: TargetSpec, limits: ServerLimits) -> PhdError:
+def _of_authorities(known: KnownHost) -> str:
+    if not known.authorities:
+        return ""
+    return f" (its line {known.authorities[0]} names a @cert-authority: phd knows no signed host keys, and needs the key itself)"
+
+
+def _our_error(
+    error: Exception,
+    spec: TargetSpec,
+    address: Address,
+    limits: ServerLimits,
+    *,
+    transport: paramiko.Transport | None,
+    key: paramiko.PKey | None = None,
+) -> PhdError:
     import paramiko
 
-    text = printable(str(error))
+    where, text = server_name(spec, address), printable(str(error))
     match error:
-        case paramiko.BadHostKeyException():
-            return TargetNotTrusted(
-                f"{where}: THE HOST KEY HAS CHANGED: it offers {_fingerprint(error.key.asbytes())},"
-                f" {printable(spec.known_hosts or '')} has {_fingerprint(error.expected_key.asbytes())}",
-                remedy=f"If that was on purpose, record it with 'phd targets trust {spec.name}'; else somebody is between.",
+        case paramiko.AuthenticationException() if key is not None and (accepted := not_accepted(transport, key.get_name())):
+            return TargetRefused(
+                f"{where}: refuses the login: its PubkeyAcceptedAlgorithms are {accepted}; key_file is {key.get_name()}",
+                remedy="Make a key of such a type (ssh-keygen -t), or let that line of its sshd_config hold this one, too.",
             )
         case paramiko.AuthenticationException() if not _died(text):
-            return TargetRefused(
-                f"{where}: refuses the login: {text}",
-                remedy=f"Check the user in targets.{spec.name}.url and its key_file or password_file. Nothing tries again.",
+            user = f"Check the user in targets.{spec.name}.url and its key_file or password_file."
+            takes = (
+                f" Is the key in that user's authorized_keys, and does the server take {key.get_name()} (PubkeyAcceptedAlgorithms)?"
+                if key is not None
+                else ""
             )
+            return TargetRefused(f"{where}: refuses the login: {text}", remedy=f"{user}{takes} Nothing tries again.")
+        case paramiko.ssh_exception.IncompatiblePeer() if why := why_not(method_kinds(transport)):
+            return TargetRefused(f"{where}: no method in common: {why[0]}", remedy=why[1])
         case paramiko.ssh_exception.IncompatiblePeer():
-            return TargetRefused(f"{where}: {text}", remedy=_OLD_SERVER)
+            return TargetRefused(f"{where}: {text}", remedy="'ssh -v' to it shows what it offers. Or reach it by FTPS.")
         case TimeoutError():
             text = f"no answer within {limits.connect:.0f} s"
         case paramiko.SSHException() if text.startswith(_SILENT):
@@ -202,52 +219,31 @@ def ask_identity(spec: TargetSpec, address: Address, file: str, limits: ServerLi
     """Asks a server for its host key, without logging in. `file` is the known_hosts that is trusted."""
     import paramiko
 
-    where = server_name(spec, address)
+    logging.getLogger("paramiko").addHandler(logging.NullHandler())
+    where, transport = server_name(spec, address), None
+    known = known_host(read_trusted(file), address.host, address.port)
     try:
         with contextlib.closing(socket.create_connection((address.host, address.port), limits.connect)) as line:
-            transport = paramiko.Transport(line)
+            transport = new_transport(line, limits, {}, known.types)
+            transport.banner_timeout = limits.login
             try:
                 transport.start_client(timeout=limits.login)
                 key = transport.get_remote_server_key()
             finally:
                 transport.close()
-    except OSError as error:
-        raise TargetUnavailable(f"{where}: {error.strerror or error}", remedy="Is the server up?") from error
-    except (paramiko.SSHException, EOFError) as error:
-        raise TargetRefused(f"{where}: {printable(str(error))}", remedy="Does this server speak SSH?") from error
-    host = address.host if address.port == 22 else f"[{address.host}]:{address.port}"  # as known_hosts writes it
+    except (OSError, paramiko.SSHException, EOFError) as error:
+        raise _our_error(error, spec, address, limits, transport=transport) from error
+    if known.status_of(key.get_name(), key.asbytes()) is KeyStatus.REVOKED:
+        raise revoked(where, printable(file), known, key)
+    name = name_of(address.host, address.port)
+    trusted = known.status_of(key.get_name(), key.asbytes()) is KeyStatus.KNOWN
     return ServerIdentity(
         kind="host key",
-        fingerprint=_fingerprint(key.asbytes()),
-        record=f"{host} {key.get_name()} {key.get_base64()}".encode("ascii"),
+        fingerprint=key_fingerprint(key.asbytes()),
+        record=f"{name} {key.get_name()} {key.get_base64()}".encode("ascii"),
         file=file,
-        known=tuple(_line_fingerprint(line) for line in read_trusted(file).splitlines() if _names(line, host)),
-        replaces=functools.partial(_names, host=host),
+        known=(key_fingerprint(key.asbytes()),) if trusted else tuple(key_fingerprint(each.blob) for each in known.keys),
+        keeps=functools.partial(without_keys, host=address.host, port=address.port),
+        about=(f"type    {key.get_name()}{_of_authorities(known)}",),
+        pins=f"this key for {name}, and no other",
     )
-
-
-def _names(line: bytes, host: str) -> bool:
-    """Whether a line of known_hosts is about this host."""
-    fields = line.split()
-    if len(fields) < 3 or fields[0].startswith((b"#", b"@")):
-        return False
-    if fields[0].startswith(b"|1|"):
-        from paramiko import HostKeys
-
-        hashed = fields[0].decode("ascii", "replace")
-        with contextlib.suppress(Exception):  # a line that is not a hash is about no host
-            return bool(HostKeys.hash_host(host, hashed) == hashed)
-        return False
-    return host.encode() in fields[0].split(b",")
-
-
-def _line_fingerprint(line: bytes) -> str:
-    try:
-        return _fingerprint(base64.b64decode(line.split()[2], validate=True))
-    except ValueError:
-        return "an unreadable key"
-
-
-def _fingerprint(blob: bytes) -> str:
-    """Returns the fingerprint of a key as `ssh-keygen -l` prints it."""
-    return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")

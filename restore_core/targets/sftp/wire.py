@@ -71,6 +71,9 @@ class Status(enum.IntEnum):
     PERMISSION_DENIED = 3
     FAILURE = 4
     UNSUPPORTED = 8
+    READ_ONLY = 12
+    NO_SPACE = 14
+    QUOTA = 15
 
 
 class Declined(Exception):

@@ -84,6 +84,12 @@ def test_detached(host: Host) -> None:
     assert again.returncode == 75
     assert f"already running, pid {pid}" in again.stderr
 
+    os.rename(log, host.state / "old.log")
+    os.kill(pid, signal.SIGHUP)
+    host.until(lambda: log.exists() and '"configuration read again"' in log.read_text())
+    assert next(json.loads(line)["event"] for line in log.read_text().splitlines()) == "log file opened again"
+    assert '"changed": "nothing"' in log.read_text()
+
     # The doorbell was started inside the daemon: an event is heard long before the next scan.
     (host.root / "new").write_bytes(b"not a control file")
     os.rename(host.root / "new", host.spool / "crm.job")
@@ -94,7 +100,19 @@ def test_detached(host: Host) -> None:
     host.until(lambda: host.pid() == 0)
     host.until(lambda: '"stopped"' in log.read_text())
     host.until(lambda: not (host.state / "phd-daemon.pid").exists())
-    assert next(json.loads(line)["event"] for line in log.read_text().splitlines()) == "ready"
+    assert next(json.loads(line)["event"] for line in (host.state / "old.log").read_text().splitlines()) == "ready"
+
+
+def test_check_reads_the_settings_and_starts_nothing(host: Host) -> None:
+    right = host.run("--check")
+    assert (right.returncode, right.stderr) == (0, "")
+    assert right.stdout.endswith("phd.toml: no mistake\n")
+    with (host.root / "phd.toml").open("a") as file:
+        file.write("\n[queue2]\n")
+    wrong = host.run("--check")
+    assert (wrong.returncode, wrong.stdout) == (78, "")
+    assert "queue2" in wrong.stderr
+    assert host.pid() == 0
 
 
 def test_detached_again_after_a_kill(host: Host) -> None:

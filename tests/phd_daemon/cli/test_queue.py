@@ -29,7 +29,7 @@ def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def job(
-    spool: Path, name: str, state: str, *, extension: str, outcome: Outcome | None = None, progress: LiveProgress | None = None
+    spool: Path, name: str, state: str, *, suffix: str, outcome: Outcome | None = None, progress: LiveProgress | None = None
 ) -> None:
     status = JobStatus(
         job=name,
@@ -46,16 +46,16 @@ def job(
         progress=progress,
     )
     write_status(spool / f"{name}.status", status, durable_now=False)
-    (spool / f"{name}.{extension}").write_text("")
+    (spool / f"{name}.{suffix}").write_text("")
 
 
 def fill(spool: Path) -> None:
     line = "Delta: 67% Full: 32%, 1300 mb of 4096 mb, at 11 meg/sec, Elapsed: 01:50s Remain: 04:14s"
     progress = LiveProgress(phase="restoring", percent=31.7, done=1, total=2, rate=3.0, elapsed=4.0, remaining=5.0, line=line)
-    job(spool, "runs", "running", extension="running", progress=progress)
-    job(spool, "waits", "waiting", extension="job")
+    job(spool, "runs", "running", suffix="running", progress=progress)
+    job(spool, "waits", "waiting", suffix="job")
     failed = Outcome(attempt=1, result=Result.FAILED, exit_code=65, reason="block 7 differs\n  Use another copy.", finished_at=1.0)
-    job(spool, "broke", "failed", extension="failed", outcome=failed)
+    job(spool, "broke", "failed", suffix="failed", outcome=failed)
 
 
 def test_the_table(spool: Path, capsys: Say) -> None:
@@ -112,3 +112,15 @@ def test_names_in_the_folder_are_anybodys(spool: Path, capsys: Say) -> None:
     (_, row) = capsys.readouterr().out.splitlines()
     assert row.startswith("a%1B[31m%0Ab  waiting")
     assert "scheduled, waits until" in row
+
+
+def test_a_file_that_is_never_read_is_named_to_whoever_looks_at_the_queue(spool: Path, capsys: Say) -> None:
+    (spool / "esx.JOB").write_text("")
+    (spool / "crm.job~").write_text("")
+    (spool / "folder.txt").mkdir()
+    assert run(["queue"]) == 0
+    said = capsys.readouterr()
+    assert said.out == "the queue is empty\n"
+    assert said.err.splitlines() == [
+        "phd: esx.JOB in the spool is never read: a control file is called esx.job, in small letters and with nothing after it"
+    ]

@@ -111,9 +111,9 @@ class TestStatus:
         said = [line.strip() for line in site.talk(status_flow.status, BACK).splitlines()]
         rows = [line for line in said if line.split()[0] in ("crm", "mail", "old")]
         assert rows == [
-            "crm running alice 1 min 67%, 11.0 MB/s, 04:14 left",
-            "mail waiting alice 7 min waits for its turn",
-            "old failed alice 3 d block 7. is damaged",
+            "crm running alice 1 min /v/A/x.vmdk 67%, 11.0 MB/s, 04:14 left",
+            "mail waiting alice 7 min /v/A/x.vmdk waits for its turn",
+            "old failed alice 3 d /v/A/x.vmdk block 7. is damaged",
         ]
         assert any("No daemon serves" in line for line in said)
 

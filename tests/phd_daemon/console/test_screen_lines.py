@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phd_daemon.console.face import Choice, Row
-from phd_daemon.console.lines import clean_lines, ends, fit, flowing, fold, narrower, one_line
+from phd_daemon.console.lines import clean_lines, ends, fit, flowing, fold, keys_line, narrower, one_line
 from phd_daemon.console.screen.row_list import Table
 from phd_daemon.show.table import width_of
 
@@ -85,9 +85,21 @@ def test_a_cell_is_shortened_where_it_tells_least(text: str, room: int, shown: s
 
 
 def test_the_widest_columns_give_way() -> None:
-    assert narrower([40, 5, 20], 59) == [30, 5, 20]
-    assert narrower([40, 5, 20], 69) == [40, 5, 20]
-    assert narrower([13, 12], 10) == [12, 12]
+    assert narrower([[40], [5], [20]], 59) == [30, 5, 20]
+    assert narrower([[40], [5], [20]], 69) == [40, 5, 20]
+
+
+def test_where_narrow_columns_are_not_enough_the_one_with_the_most_text_is_left_out() -> None:
+    assert narrower([[13], [12]], 10) == [10, 0]
+    assert narrower([[29, 25], [82, 60], [90, 1]], 33) == [15, 0, 16]
+    assert narrower([[40], [7], [5], [6], [99]], 24) == [15, 7, 0, 0, 0]
+
+
+def test_of_the_keys_the_last_but_one_is_left_out_until_they_fit() -> None:
+    keys = "Enter choose  Esc back  Tab more  / filter  1 top  b bottom  ? help"
+    assert keys_line(keys, 79) == keys
+    assert keys_line(keys, 40) == "Enter choose  Esc back  Tab more  ? help"
+    assert keys_line(keys, 3) == "? help"
 
 
 def test_a_help_text_flows() -> None:

@@ -345,6 +345,9 @@ def test_invalid_configuration_keeps_the_old_settings(host: Host) -> None:
     host.configure("workers = 99")
     host.process.send_signal(signal.SIGHUP)
     host.until(lambda: bool(host.events("the configuration is invalid: the old settings stay")))
+    host.configure("workers = 2")
+    host.process.send_signal(signal.SIGHUP)
+    host.until(lambda: bool(host.events("configuration read again", changed=["queue"])))
     host.drop("crm")
     host.until_is("crm.done")
 

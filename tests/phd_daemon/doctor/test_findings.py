@@ -75,6 +75,18 @@ class TestSpool:
         for path in (tmp_path / "nothing", tmp_path / "file"):
             assert "spool-unsafe" in checks(spool.examine(path, enabled=True).findings)
 
+    def test_of_a_spool_that_is_not_there_only_that_is_said(self, tmp_path: Path) -> None:
+        (found,) = spool.examine(tmp_path / "nothing", enabled=True).findings
+        assert found.check == "spool-unsafe"
+        assert "without it no job can be asked for" in found.why
+
+    def test_a_file_that_is_never_read_is_found_with_its_right_name(self, folder: Path) -> None:
+        (folder / "two words.JOB").touch()
+        (folder / "README").touch()
+        found = spool.examine(folder, enabled=True).findings
+        assert checks(found) == ["spool-misnamed", "daemon-down"]
+        assert found[0].mend.endswith("mv -n 'two words.JOB' 'two words.job'")
+
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
     def test_owner_and_link_of_another(self, folder: Path, tmp_path: Path) -> None:
         link = tmp_path / "link"

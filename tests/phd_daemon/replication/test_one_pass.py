@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from phd_daemon.config.load import load_config
 from phd_daemon.config.model import Config
 from phd_daemon.replication import one_pass, pass_record
 from phd_daemon.replication.schedule import last_start, start_file
+from phd_daemon.show.rules import rule_row
 from phd_daemon.spool.control_file import parse_control_file
 from phd_daemon.spool.requests import drop
 from restore_core.backup.run import BackupOptions, BackupReporter, backup
@@ -29,6 +31,7 @@ from restore_core.replication.ledger import read_ledger
 from restore_core.replication.selection import Verdict
 from restore_core.restore.request import OURS
 from restore_core.targets.kinds import make_target
+from tests.rights import of_no_more_than_a_user
 
 UUID = "564d122a-0ed7-3b92-2f46-aee9456b2074"
 PATIENCE = 30.0
@@ -79,11 +82,16 @@ class Site:
     def run(self) -> pass_record.Pass:
         return one_pass.run_pass(self.config, wait=False)
 
+    def restored_by_hand(self) -> int:
+        (archive,) = (path for path in self.targets.rglob("*.delta-2026.03.01*"))
+        where, config = self.store / "ronzo" / "CRM.vmdk", self.root / "phd.toml"
+        return run(["restore", f"nas1:{archive.parent.name}/{archive.name}", "--to", str(where), "--config", str(config)])
+
     def verdicts(self) -> list[Verdict]:
         return [one.verdict for one in self.run().findings.decisions]
 
-    def names(self, *extensions: str) -> list[str]:
-        wanted = extensions or ("job", "held", "running", "done", "failed", "rejected", "cancelled")
+    def names(self, *suffixes: str) -> list[str]:
+        wanted = suffixes or ("job", "held", "running", "done", "failed", "rejected", "cancelled")
         return sorted(path.name for path in self.spool.iterdir() if path.name.rpartition(".")[2] in wanted)
 
 
@@ -178,6 +186,9 @@ def test_one_failing_target_stops_no_other(site: Site) -> None:
     done = site.run()
     assert [one.verdict for one in done.findings.decisions] == [Verdict.RESTORE, Verdict.SILENT]
     assert "2 targets (1 silent)" in done.summary()
+    assert "2 matched (1 not seen now)" in done.summary()
+    seen = [rule_row(one, {}, dry_run=True, silent=done.findings.silent)[4] for one in done.findings.decisions]
+    assert [text.endswith("(not seen now)") for text in seen] == [False, True]
     assert one_pass.exit_code(done) is ExitCode.UNAVAILABLE
     (site.targets / "unmounted").rename(site.targets / "nas2")
     assert site.verdicts() == [Verdict.QUEUED, Verdict.RESTORE]
@@ -282,9 +293,9 @@ def test_the_hour_that_comes_twice(tmp_path: Path) -> None:
 
 def test_backups_made_within_one_minute_are_not_taken_for_the_future(tmp_path: Path) -> None:
     site = Site(tmp_path)
-    now = f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M:%S}"
-    for seed in (1, 2, 3):
-        site.backup(disk(seed), now)
+    now = dt.datetime.now(dt.UTC)
+    for ago in (3, 2, 1):
+        site.backup(disk(ago), f"{now - dt.timedelta(seconds=ago):%Y-%m-%d %H:%M:%S}")
     site.rules(site.rule(vmdk="CRM.img"))
     (decision,) = site.run().findings.decisions
     assert decision.entry is not None
@@ -528,6 +539,9 @@ def test_up_to_date_is_said_of_nothing_else(tmp_path: Path, daemons: Callable[[S
 
     folder.rename(site.store / "moved")
     assert site.verdicts() == [Verdict.GONE]
+    (row,) = [rule_row(one, {}, dry_run=True) for one in site.run().findings.decisions]
+    assert row[4].endswith("on nas1"), "its backup is there: what is gone is the replica"
+    assert row[5] == "replica is gone"
     (folder).mkdir()
     (folder / "CRM-flat.vmdk").write_bytes(b"somebody's work")
     assert site.verdicts() == [Verdict.DIVERGED]
@@ -557,3 +571,33 @@ def test_a_job_of_a_rule_that_waited_does_not_go_back_from_what_came_meanwhile(
     assert (site.store / "ronzo/CRM-flat.vmdk").read_bytes() == new
     assert site.names("failed") == [f"{name}.failed"]
     assert "a newer backup was restored there after this job was queued" in (site.spool / f"{name}.log").read_text()
+
+
+@pytest.mark.parametrize("spool", [True, False])
+def test_a_restore_by_hand_before_any_daemon_ran_is_recorded_and_known_to_the_rules(site: Site, spool: bool, capsys: Say) -> None:
+    if not spool:
+        site.spool.rmdir()
+    assert site.restored_by_hand() == 0
+    assert "not recorded" not in capsys.readouterr().err
+    for folder in (site.spool, site.spool / ".state", site.spool / ".state" / "receipts"):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert site.verdicts() == [Verdict.RESTORE]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make folders for another user")
+def test_what_root_records_belongs_to_the_user_of_the_spool(site: Site) -> None:
+    os.chown(site.spool, 1234, 1234)
+    assert site.restored_by_hand() == 0
+    made = [path.lstat() for path in site.spool.rglob("*")]
+    assert len(made) == 4
+    assert {(facts.st_uid, facts.st_gid) for facts in made} == {(1234, 1234)}
+
+
+def test_a_user_who_may_not_record_a_restore_is_told_and_the_disk_is_restored(site: Site, capsys: Say) -> None:
+    site.spool.chmod(0o500)
+    with of_no_more_than_a_user():
+        assert site.restored_by_hand() == 0
+    said = capsys.readouterr()
+    assert "this restore is not recorded" in said.out + said.err
+    assert "Permission denied" in said.out + said.err
+    assert (site.store / "ronzo" / "CRM.vmdk").exists()

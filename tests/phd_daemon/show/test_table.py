@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from phd_daemon.show import output
@@ -73,11 +75,15 @@ def test_titles_without_rows() -> None:
 
 
 def test_on_a_terminal_titles_are_bold_and_the_width_is_its_own(monkeypatch: pytest.MonkeyPatch, capsys: Say) -> None:
-    monkeypatch.setattr(output, "on_a_terminal", lambda: True)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", "xterm")
     output.table(TITLES, ROWS)
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "\x1b[1mJOB   STATE    TO\x1b[0m"
+    monkeypatch.setenv("TERM", "dumb")
+    output.table(TITLES, ROWS)
+    assert capsys.readouterr().out.splitlines() == ["JOB   STATE    TO", *said[1:]]
     assert said[2] == "  TO    /vmfs/volumes/ISCSI02/ronzo/CRM.vmdk"
 
 

@@ -305,10 +305,10 @@ KINDS: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("extension", ["status", "log", "running", "held", "done", "job"])
-def test_what_bob_has_put_in_the_way_of_a_job_of_roots_is_put_aside(box: Box, extension: str, kind: str) -> None:
+@pytest.mark.parametrize("suffix", ["status", "log", "running", "held", "done", "job"])
+def test_what_bob_has_put_in_the_way_of_a_job_of_roots_is_put_aside(box: Box, suffix: str, kind: str) -> None:
     """A folder crm.status had root's job accepted again each round, crm.running kept it from its worker, crm.job swallowed it."""
-    place = box.folder / f"crm.{extension}"
+    place = box.folder / f"crm.{suffix}"
     assert as_user(box.bob, lambda: KINDS[kind](place)) == 0
     box.round()
     (box.root / "new").write_bytes(box.text())

@@ -7,7 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from phd_daemon.spool.layout import FINAL, Spool, State, parse_name, rotated_of, side_file, too_long
+from phd_daemon.spool.layout import (
+    FINAL,
+    Spool,
+    State,
+    how_to_retry,
+    meant_name,
+    parse_name,
+    rotated_of,
+    side_file,
+    too_long,
+    why_no_job,
+)
 
 
 @pytest.mark.parametrize(
@@ -72,3 +83,33 @@ def test_a_job_called_daemon_has_a_lock_of_its_own() -> None:
 def test_final_states() -> None:
     assert {state for state in State if state.final} == FINAL
     assert {state.meaning for state in State} == {"waiting", "held", "running", "done", "failed", "cancelled", "rejected"}
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("esx.JOB", "esx.job"), ("ESX.Job", "ESX.job"), ("esx.job.txt", "esx.job"), ("a.b.HELD", "a.b.held"),
+        ("esx.job.", "esx.job"),
+        ("two words.jOB", "two words.job"), ("İ.JOB", "İ.job"), ("esx.jobs", None), ("esx.txt", None), ("esx", None),
+        ("crm.toml", None),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_never_read_is_named_with_the_name_that_was_meant(name: str, meant: str | None) -> None:
+    assert parse_name(name) is None
+    assert meant_name(name) == meant
+    assert f"called {meant or 'NAME.job'}" in (why_no_job(name) or "")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "crm.job", "crm.done", "crm.log", "crm.log.1.gz", "crm.status", ".state", ".crm.job.swp", "crm.job~", "#crm.job#", "4913",
+        "sedAbCdEf", "crm.job.tmp", "crm.JOB.swp", "crm.job.filepart", "crm.job.bak", "crm.status.aside-3f9a01bc", ".phd-0.tmp",
+    ],
+)  # fmt: skip
+def test_nothing_is_said_of_files_that_lie_in_the_spool_for_a_while_or_are_the_daemons(name: str) -> None:
+    assert why_no_job(name) is None
+
+
+def test_a_name_that_a_shell_or_phd_would_read_otherwise_is_quoted_in_the_advice() -> None:
+    assert "phd retry -- '-two words';" in how_to_retry("-two words", State.FAILED)

@@ -145,12 +145,12 @@ class Hands(RuleBasedStateMachine):
         self.desk.round()
         assert self.desk.files() == before
         for name in before:
-            stem, _, extension = name.rpartition(".")
+            stem, _, suffix = name.rpartition(".")
             record = read_record(self.desk.spool.record(stem))
-            if isinstance(record, JobRecord) and record.state.final and record.state.value == extension:
+            if isinstance(record, JobRecord) and record.state.final and record.state.value == suffix:
                 status = read_status(self.desk.spool.status(stem))
                 assert status is None or status.outcome is not None, f"{name} has no reason"
-            if extension == "running":
+            if suffix == "running":
                 assert lock_is_held(self.desk.spool.lock(stem)), f"{name} and nobody is at it"
 
 

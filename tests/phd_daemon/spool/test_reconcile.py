@@ -73,7 +73,7 @@ def outcome(result: Result) -> Outcome:
 def decide(
     known: JobRecord | None, /, *, locked: bool = False, result: Result | None = None, still: float = 0.0, **files: FileFacts
 ) -> Action:
-    at = {State(extension): facts for extension, facts in files.items()}
+    at = {State(suffix): facts for suffix, facts in files.items()}
     return reconcile(
         Facts(files=at, record=known, lock_held=locked, outcome=outcome(result) if result else None, still=still, now=1.0)
     )

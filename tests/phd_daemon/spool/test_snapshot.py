@@ -19,10 +19,10 @@ NOW = time.time()
 def put(folder: Path, name: str, **facts: object) -> None:
     (folder / name).write_text("x")
     os.utime(folder / name, (1, 1))
-    stem, _, extension = name.rpartition(".")
+    stem, _, suffix = name.rpartition(".")
     status = JobStatus(
         job=stem,
-        state=State(extension).meaning,
+        state=State(suffix).meaning,
         submitter="ann",
         delta="nas1:x/y.phd",
         restore_to="/d/x.vmdk",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from restore_core.backup.run import BackupOptions
+from restore_core import naming
+from restore_core.backup.run import BackupOptions, BackupResult
 from restore_core.backup.subject import Asked
 from restore_core.catalog.entry import CatalogEntry, entries, entry_of
 from restore_core.catalog.exact import exact
@@ -49,17 +51,27 @@ def test_without_a_header_the_later_reading(tmp_path: Path) -> None:
     assert exact(full, VIENNA, lab.targets, now=NOW) is full
 
 
+def old_backup(lab: Lab, data: bytes, at: dt.datetime, *, minute: int) -> BackupResult:
+    """A Full of `at`, named as a version before named the backup that came `minute` others after the first of its minute."""
+    asked = Asked(vm="CRM", uuid=UUID)
+    options = BackupOptions(asked=asked, full=True, at=at + dt.timedelta(seconds=minute), scratch=lab.folder)
+    made = lab.backup(data * 5000, options=options)
+    stamp = at.replace(tzinfo=None, second=0) + dt.timedelta(minutes=minute)
+    named = made.delta.beside(naming.delta_name(scsi="00", disk="disk.img", stamp=stamp, base=stamp))
+    lab.path(made.delta).rename(lab.path(named))
+    return replace(made, delta=named)
+
+
 def test_a_stamp_that_took_the_next_free_minute(tmp_path: Path) -> None:
     lab = Lab(tmp_path)
     at = dt.datetime(2026, 3, 1, 12, 0, 30, tzinfo=dt.UTC)
-    options = BackupOptions(asked=Asked(vm="CRM", uuid=UUID), at=at, scratch=tmp_path)
-    first, second = lab.backup(b"x" * 5000, options=options), lab.backup(b"y" * 5000, options=options)
+    first, second = (old_backup(lab, data, at, minute=minute) for minute, data in enumerate((b"x", b"y")))
     found = {entry.ref: entry for entry in entries(lab.targets["t"])}
     utc = ZoneInfo("UTC")
     ahead = found[second.delta]
     assert ahead.time == dt.datetime(2026, 3, 1, 12, 1, tzinfo=dt.UTC)
-    assert exact(ahead, utc, lab.targets, now=at).time == at
-    third = lab.backup(b"z" * 5000, options=options)
+    assert exact(ahead, utc, lab.targets, now=at).time == at + dt.timedelta(seconds=1)
+    third = old_backup(lab, b"z", at, minute=2)
     thirds = entry_of(third.delta, ahead.stat, utc)
     assert thirds is not None
     assert ahead.time > exact(thirds, utc, lab.targets, now=at).time > at

@@ -111,6 +111,18 @@ def test_filters(tmp_path: Path, query: Query, expected: int) -> None:
     assert len(found(cache, query)) == expected
 
 
+def test_a_name_with_seconds_is_an_archive_and_has_its_own_time(tmp_path: Path) -> None:
+    at = dt.datetime(2026, 1, 2, 3, 0, 45, tzinfo=dt.UTC)
+    put(tmp_path / "nas1", f"2026.01.02-CRM.{UUID}", "00-CRM.vmdk.delta-2026.01.02-030045-260101-030007.phd")
+    put(tmp_path / "nas1", f"2026.01.02-CRM.{UUID}", "00-CRM.vmdk.gz-260102-030045.phd")
+    held = catalog(tmp_path, "nas1")
+    (known,) = held.index(make_target)
+    assert known.archives == 2
+    entries_then = list(held.entries(Query(since=at, until=at)))
+    assert [(entry.name.disk, entry.time) for entry in entries_then] == [("CRM.vmdk", at)] * 2
+    assert list(held.entries(Query(until=at - dt.timedelta(seconds=1)))) == []
+
+
 @pytest.mark.usefixtures("nas")
 def test_dates_are_those_of_the_targets_zone(tmp_path: Path) -> None:
     cache = catalog(tmp_path, zone="Pacific/Kiritimati")  # 14 hours ahead

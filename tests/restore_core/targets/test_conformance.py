@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from restore_core.errors import ArchiveAbsent, BadArchive, ListingPartial, PhdError, TargetEmptied, TargetUnavailable
+from restore_core.errors import ArchiveAbsent, BadArchive, ListingPartial, PhdError, TargetEmptied, TargetUnavailable, TryAgainLater
 from restore_core.targets.base import Target, TargetSpec
 from restore_core.targets.gaps import Gap, GapKind
 from restore_core.targets.kinds import make_target
@@ -198,12 +198,32 @@ def test_a_file_that_is_replaced_is_not_mixed(place: Place, target: Target) -> N
     if place[0].name == "file":
         pytest.skip("an open local file stays what it was: there is nothing to mix")
     file = put(place, FULL)
+    for other in (bytes(len(DATA)), DATA[:-1]):
+        with target.open(FULL) as source:
+            assert source.read_at(0, 1000) == DATA[:1000]
+            put(place, "a/x", DATA)
+            with target.open("a/x") as another:  # the connection lets go of the first file
+                another.read_at(0, 10)
+            file.unlink()
+            file.write_bytes(other)
+            os.utime(file, (1_700_000_000, 1_700_000_000))
+            with pytest.raises(TryAgainLater, match="replaced meanwhile"):
+                source.read_at(1000, 10)
+        with target.open(FULL) as source:
+            assert source.read_at(0, 10) == other[:10]
+        put(place, FULL)
+
+
+def test_a_file_whose_time_moves_is_the_same_file(place: Place, target: Target) -> None:
+    """A server with a write-back cache sets the time again when it has written the file, or at every look."""
+    file = put(place, FULL)
     with target.open(FULL) as source:
-        file.unlink()
-        file.write_bytes(bytes(len(DATA)))
-        os.utime(file, (1_700_000_000, 1_700_000_000))
-        with pytest.raises(BadArchive, match="replaced"):
-            source.read_at(0, 10)
+        for number, offset in enumerate((0, 2_000_000, 0, 1000)):
+            os.utime(file, (1_700_000_000 + number, 1_700_000_000 + number))
+            put(place, "a/x", DATA)
+            with target.open("a/x") as another:
+                another.read_at(0, 10)
+            assert source.read_at(offset, 100_000) == DATA[offset : offset + 100_000]
 
 
 @pytest.mark.parametrize("path", [FULL, DELTA, "one/two", "at-root"])

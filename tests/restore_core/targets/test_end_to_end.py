@@ -128,7 +128,10 @@ def test_trust(kind: str, phd: Callable[..., int], tmp_path: Path, capsys: Say, 
             assert phd("targets", "trust", "t", t=spec) == ExitCode.INTERRUPTED
             assert not file.exists()
             assert phd("targets", "trust", "t", "--yes", t=spec) == 0
-            assert "has none for it yet" in capsys.readouterr().out
+            said = capsys.readouterr().out
+            assert "has none for it yet" in said
+            assert ("ssh-ed25519" if kind == "sftp" else "names   127.0.0.1") in said
+            assert "and no other" in said or "also a renewed one" in said
             assert phd("targets", t=spec) == 0
             assert phd("targets", "trust", "t", t=spec) == 0
             assert "nothing to do" in capsys.readouterr().out

@@ -27,7 +27,7 @@ from restore_core.errors import (
 )
 from restore_core.targets import TargetSet
 from restore_core.targets.base import ArchiveRef, ServerLimits, TargetSpec
-from restore_core.targets.ftp.login import known_certificates
+from restore_core.targets.ftp.certificate import known_certificates
 from restore_core.targets.gaps import Gap
 from restore_core.targets.kinds import make_target, server_identity
 from restore_core.targets.remote.secret import read_password

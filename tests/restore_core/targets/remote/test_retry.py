@@ -11,11 +11,12 @@ import pytest
 
 from restore_core.errors import ArchiveAbsent, BadArchive, PhdError, TargetRefused, TargetUnavailable
 from restore_core.targets.base import Buffer, FileStat, Range, ServerLimits
-from restore_core.targets.remote.connection import Bandwidth, Pace
+from restore_core.targets.remote.connection import Bandwidth, KnownFile, Pace
 from restore_core.targets.remote.server import Server
 
 LIMITS = ServerLimits(tries=4, first_pause=1.0, longest_pause=3.0, progress=100)
 STAT = FileStat(size=1000, mtime=0.0)
+KNOWN = KnownFile(stat=STAT)
 
 
 class Flaky:
@@ -33,8 +34,8 @@ class Flaky:
             raise self.error
         return STAT
 
-    def ranges(self, path: str, stat: FileStat, wanted: Iterator[Range]) -> Generator[Buffer]:
-        del path, stat
+    def ranges(self, path: str, known: KnownFile, wanted: Iterator[Range]) -> Generator[Buffer]:
+        del path, known
         good = self.runs[self.calls] if self.calls < len(self.runs) else 1 << 60
         self.calls += 1
         self.asked.append([])
@@ -92,7 +93,7 @@ def test_what_cannot_heal_is_not_repeated(error: PhdError) -> None:
 def test_a_stream_goes_on_at_the_first_range_not_delivered(ahead: int) -> None:
     plan = [(at * 10, 10) for at in range(9)]
     flaky = Flaky([2, 0, 3], ahead=ahead)
-    found = list(retrying(flaky).ranges("x", STAT, iter(plan), Event()))
+    found = list(retrying(flaky).ranges("x", KNOWN, iter(plan), Event()))
     assert [len(data) for data in found] == [10] * 9
     assert [asked[0] for asked in flaky.asked if asked] == [plan[at] for at in ((0, 2, 2, 5) if ahead else (0, 2, 5))]
     assert flaky.asked[-1] == plan[5:]
@@ -120,9 +121,9 @@ def test_a_walk_goes_on_after_the_last_folder_delivered() -> None:
 
 def test_progress_earns_new_tries() -> None:
     plan = [(at, 60) for at in range(40)]
-    assert len(list(retrying(Flaky([2] * 15)).ranges("x", STAT, iter(plan), Event()))) == 40
+    assert len(list(retrying(Flaky([2] * 15)).ranges("x", KNOWN, iter(plan), Event()))) == 40
     with pytest.raises(TargetUnavailable):
-        list(retrying(Flaky([1] * 15)).ranges("x", STAT, iter(plan), Event()))
+        list(retrying(Flaky([1] * 15)).ranges("x", KNOWN, iter(plan), Event()))
 
 
 def test_an_error_of_the_plan_is_not_the_servers() -> None:
@@ -132,7 +133,7 @@ def test_an_error_of_the_plan_is_not_the_servers() -> None:
 
     flaky = Flaky([])
     with pytest.raises(TargetUnavailable, match="the map"):
-        list(retrying(flaky).ranges("x", STAT, plan(), Event()))
+        list(retrying(flaky).ranges("x", KNOWN, plan(), Event()))
     assert flaky.calls == 1
 
 
@@ -141,7 +142,7 @@ def test_no_more_tries_once_it_is_over() -> None:
     over.set()
     flaky = Flaky([0] * 9)
     with pytest.raises(TargetUnavailable):
-        list(retrying(flaky).ranges("x", STAT, iter([(0, 1)]), over))
+        list(retrying(flaky).ranges("x", KNOWN, iter([(0, 1)]), over))
     assert flaky.calls == 1
 
 
