@@ -58,39 +58,6 @@ def sync_folder(path: str | Path, *, dir_fd: int | None = None) -> None:
         os.close(fd)
 
 
-class MadeFolders:
-    """Folders that are made for one file, one below the other. `close` takes away those that are still empty.
-
-    A folder that was there, or that another process made meanwhile, is never taken away.
-    """
-
-    def __init__(self, fd: int) -> None:
-        self._fd = os.dup(fd)
-        self._names: list[str] = []
-        self._ours: list[bool] = []
-
-    def make(self, name: str, parent_fd: int) -> None:
-        """Make the next folder (0700), durably, or find it there. Raises `OSError`."""
-        self._names.append(name)
-        try:
-            os.mkdir(name, 0o700, dir_fd=parent_fd)
-        except FileExistsError:
-            self._ours.append(False)
-            return
-        self._ours.append(True)
-        sync_folder(".", dir_fd=parent_fd)
-
-    def close(self) -> None:
-        """Take away the empty ones, from the last on. May be repeated."""
-        if self._fd < 0:
-            return
-        with contextlib.suppress(OSError, IndexError):
-            while self._ours.pop():
-                os.rmdir("/".join(self._names[: len(self._ours) + 1]), dir_fd=self._fd)
-        os.close(self._fd)
-        self._fd = -1
-
-
 def move(
     source: str | Path,
     to: str | Path,

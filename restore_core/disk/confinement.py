@@ -33,6 +33,39 @@ _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH = 2, 4, 8
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+class MadeFolders:
+    """Folders that are made for one file, one below the other. `close` takes away those that are still empty.
+
+    A folder that was there, or that another process made meanwhile, is never taken away.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = os.dup(fd)
+        self._names: list[str] = []
+        self._ours: list[bool] = []
+
+    def make(self, name: str, parent_fd: int) -> None:
+        """Make the next folder (0700), durably, or find it there. Raises `OSError`."""
+        self._names.append(name)
+        try:
+            os.mkdir(name, 0o700, dir_fd=parent_fd)
+        except FileExistsError:
+            self._ours.append(False)
+            return
+        self._ours.append(True)
+        durable.sync_folder(".", dir_fd=parent_fd)
+
+    def close(self) -> None:
+        """Take away the empty ones, from the last on. May be repeated."""
+        if self._fd < 0:
+            return
+        with contextlib.suppress(OSError, IndexError):
+            while self._ours.pop():
+                os.rmdir("/".join(self._names[: len(self._ours) + 1]), dir_fd=self._fd)
+        os.close(self._fd)
+        self._fd = -1
+
+
 @dataclass(slots=True, kw_only=True)
 class Walk:
     """How far a path exists: `fd` is the deepest existing folder, open; `missing` are the names below it.
@@ -44,7 +77,7 @@ class Walk:
     fd: int
     missing: tuple[str, ...]
     datastore: str
-    made: durable.MadeFolders | None = None
+    made: MadeFolders | None = None
     """What `make_missing` made; whoever takes the folder closes it."""
 
     def refuse_missing(self) -> int:
@@ -62,7 +95,7 @@ class Walk:
         """
         if not self.missing:
             return self.fd
-        self.made = made = durable.MadeFolders(self.fd)
+        self.made = made = MadeFolders(self.fd)
         try:
             while self.missing:
                 self._make_first(made)
@@ -71,7 +104,7 @@ class Walk:
             raise
         return self.fd
 
-    def _make_first(self, made: durable.MadeFolders) -> None:
+    def _make_first(self, made: MadeFolders) -> None:
         before = self.missing
         try:
             made.make(before[0], self.fd)

@@ -65,8 +65,7 @@ class Destination:
     roots: tuple[Path, ...] | None
     folder: str = ""
     """The kernel's path of the folder when it was opened: the same for every path to it, also when it is moved meanwhile."""
-    made: durable.MadeFolders | None = None
-    """The folders that were made for it."""
+    made: confinement.MadeFolders | None = None
 
     @property
     def where(self) -> str:
@@ -174,7 +173,7 @@ class Destination:
         return None if self.descriptor_name is None else self._stat(self.descriptor_name)
 
     def close(self) -> None:
-        """Close the folder; take away folders that were made for it and are empty. Harmless when repeated."""
+        """Close the folder; take away empty folders that were made for it. Harmless when repeated."""
         if self.folder_fd >= 0:
             os.close(self.folder_fd)
             self.folder_fd = -1
@@ -344,9 +343,7 @@ def _kind(mode: int) -> str:
     kinds = {
         stat_module.S_IFLNK: "a link",
         stat_module.S_IFDIR: "a folder",
-        stat_module.S_IFBLK: "a device",
-        stat_module.S_IFCHR: "a device",
         stat_module.S_IFIFO: "a fifo",
         stat_module.S_IFSOCK: "a socket",
     }
-    return kinds.get(stat_module.S_IFMT(mode), "something else")
+    return kinds.get(stat_module.S_IFMT(mode), "a device")
