@@ -1,4 +1,8 @@
-"""Times as a person types and reads them: `22:00`, `2026-11-24 03:00`, `+90m`, `3d` ago. All are local time."""
+"""Times as a person types and reads them: `22:00`, `2026-11-24 03:00`, `+90m`, `3d` ago.
+
+All are local time of this machine, unless a zone is behind them (`03:00+00:00`). A date alone is a whole day: up to a date means to
+the end of that day, from a date on from its begin.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,9 @@ import time
 
 from restore_core.errors import UsageError
 from restore_core.naming import printable
+
+ZONE = "Local time; with +00:00 behind it UTC, as tables show it."
+"""What the help of every time says of its zone."""
 
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})\Z")
 _AFTER = re.compile(r"\+(\d{1,6})([mhd])\Z")
@@ -32,13 +39,36 @@ def parse_time(text: str, now: dt.datetime) -> dt.datetime:
         ) from None
 
 
-def parse_date(text: str) -> dt.datetime:
-    """Returns a date, with or without a time of day, as an aware time. Raises `UsageError`."""
+def parse_moment(text: str, now: dt.datetime, *, end_of_day: bool) -> dt.datetime:
+    """Returns a time in the past: a date, a date and a time, or `3d`, `12h` ago. Raises `UsageError`.
+
+    A date alone is the whole of that day here: it means the last moment with `end_of_day`, else the first.
+    """
     try:
-        return _exact(text)
+        if match := _AGO.match(text):
+            return now - dt.timedelta(minutes=int(match[1]) * _MINUTES[match[2]])
+        if (day := _day(text)) is None:
+            return _exact(text)
+        midnight = dt.time()
+        if not end_of_day:
+            return dt.datetime.combine(day, midnight).astimezone()
+        return dt.datetime.combine(day + dt.timedelta(days=1), midnight).astimezone() - dt.timedelta(microseconds=1)
     except (ValueError, OverflowError):
-        remedy = 'Write it as "2026-11-24 03:00".'
-        raise UsageError(f"'{printable(text)}' is not a date and a time", remedy=remedy) from None
+        raise UsageError(
+            f"'{printable(text)}' is not a date and a time",
+            remedy='Write "2026-11-24 03:00", a date alone for the whole day, or 3d, 12h ago.',
+        ) from None
+
+
+def parse_stamp(text: str) -> dt.datetime:
+    """Returns the time of a backup, which has a date and a time of day. Raises `UsageError`."""
+    try:
+        if _day(text) is None:
+            return _exact(text)
+    except (ValueError, OverflowError):
+        pass
+    remedy = 'Write both: "2026-11-24 03:00", or with seconds "2026-11-24 03:00:30".'
+    raise UsageError(f"'{printable(text)}' is not a date and a time", remedy=remedy)
 
 
 def _exact(text: str) -> dt.datetime:
@@ -46,16 +76,11 @@ def _exact(text: str) -> dt.datetime:
     return found if found.tzinfo else found.astimezone()
 
 
-def parse_moment(text: str, now: dt.datetime, *, end_of_day: bool = False) -> dt.datetime:
-    """Returns a time in the past: a date, a date and a time, or `3d`, `12h` ago. Raises `UsageError`.
-
-    A date alone means its first moment, or its last one with `end_of_day`.
-    """
-    if match := _AGO.match(text):
-        return now - dt.timedelta(minutes=int(match[1]) * _MINUTES[match[2]])
-    found = parse_date(text)
-    whole_day = end_of_day and len(text) <= len("2026-11-24")
-    return found + dt.timedelta(days=1) - dt.timedelta(microseconds=1) if whole_day else found
+def _day(text: str) -> dt.date | None:
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError:
+        return None
 
 
 def minute(seconds: float) -> str:

@@ -14,7 +14,7 @@ from phd_daemon.operations.installation import known_target, prepare_process, re
 from phd_daemon.show import output
 from phd_daemon.show.live import LiveLine
 from phd_daemon.show.progress import percent
-from phd_daemon.show.times import parse_date
+from phd_daemon.show.times import ZONE, parse_stamp
 from restore_core.archive.frames import Effort
 from restore_core.backup.run import BackupOptions, BackupReporter, BackupResult
 from restore_core.backup.run import backup as back_up
@@ -37,7 +37,7 @@ from restore_core.naming import printable
 @click.option("--vm", metavar="NAME", help="The VM's name; default: the folder that holds its VMX.")
 @click.option("--uuid", help="The VM's UUID; default: uuid.bios of its VMX.")
 @scsi_option
-@click.option("--at", metavar="TIME", help='The stamp: "2026-11-24 03:00"; default: now.')
+@click.option("--at", metavar="TIME", help=f'The time of the backup, if it is not now: "2026-11-24 03:00". {ZONE}')
 @click.option("--live", is_flag=True, help="Also if the VM is running; such a backup is as after a power cut, at best.")
 @click.option("--skip", multiple=True, metavar="ID", help="Leave this disk of a VMX out: scsi0:1. May be given again.")
 @json_option
@@ -66,7 +66,7 @@ def backup(
         asked=Asked(vm=vm, uuid=uuid, scsi=scsi, live=live, skip=skip),
         full=full,
         effort=Effort.FAST if fast else Effort.NORMAL,
-        at=parse_date(at) if at else None,
+        at=parse_stamp(at) if at else None,
         held=catalog_of(settings).held(targets.specs[name]),
         scratch=settings.backup.staging_dir,
     )

@@ -15,7 +15,7 @@ from phd_daemon.operations.backups import Maps, search, why_nothing
 from phd_daemon.operations.installation import known_target, read_config
 from phd_daemon.show import output
 from phd_daemon.show.archives import type_of
-from phd_daemon.show.times import minute, parse_moment
+from phd_daemon.show.times import ZONE, minute, parse_moment
 from restore_core.catalog import CatalogEntry
 from restore_core.catalog.index import Indexed
 from restore_core.catalog.query import Query
@@ -31,8 +31,12 @@ _TITLES = ("TARGET", "DATE (UTC)", "TYPE", "SIZE", "SCSI", "VM", "UUID", "VMDK",
 @click.option("--uuid", metavar="UUID", help="Only VMs with this UUID; '-' for version-2 backups, which have none.")
 @click.option("--scsi", metavar="ID", help="Only disks at this SCSI id: 00 or 0:0.")
 @click.option("--type", "wanted", type=click.Choice(["full", "delta"]), help="Only Fulls, or only Deltas.")
-@click.option("--since", metavar="TIME", help='Not older: "2026-11-24", "2026-11-24 03:00", 3d (days ago), 12h.')
-@click.option("--until", metavar="TIME", help="Not newer; a date alone means the end of that day.")
+@click.option(
+    "--since",
+    metavar="TIME",
+    help=f'Not older: "2026-11-24" (from the begin of that day), "2026-11-24 03:00", 3d (days ago), 12h. {ZONE}',
+)
+@click.option("--until", metavar="TIME", help="Not newer; the same forms, a date alone to the end of that day.")
 @click.option(
     "--target",
     "targets",
@@ -67,7 +71,7 @@ def backups(
         vmdk=vmdk,
         uuid=uuid,
         scsi=scsi,
-        since=parse_moment(since, now) if since else None,
+        since=parse_moment(since, now, end_of_day=False) if since else None,
         until=parse_moment(until, now, end_of_day=True) if until else None,
     )
     found = search(settings, query, kind=ArchiveType(wanted) if wanted else None, only=targets)

@@ -19,7 +19,7 @@ from phd_daemon.operations.installation import archive_ref, destination, how_to_
 from phd_daemon.operations.queue import Obstacle, obstacle
 from phd_daemon.operations.submit import submit as queue
 from phd_daemon.show import output
-from phd_daemon.show.times import parse_date, parse_time
+from phd_daemon.show.times import ZONE, parse_moment, parse_time
 from phd_daemon.spool.control_file import ControlFile
 from phd_daemon.spool.layout import Spool
 from restore_core.catalog import CatalogEntry
@@ -39,9 +39,13 @@ _WAITS = {
 @restore_options
 @click.option("--vm", metavar="NAME", help="Instead of DELTA: every disk of this VM, to the folder given with --to.")
 @click.option("--uuid", help="Which VM, where several have that name.")
-@click.option("--at", metavar="TIME", help="With --vm: the newest backup of all its disks at or before this time.")
+@click.option(
+    "--at",
+    metavar="TIME",
+    help=f'With --vm: its newest backup up to "2026-11-24" (the end of that day), "2026-11-24 03:00", or 3d (days ago). {ZONE}',
+)
 @click.option("--priority", type=PRIORITY, default=5, show_default=True, help="0 first, 9 last.")
-@click.option("--not-before", metavar="TIME", help='Wait until then: 22:00, "2026-11-24 03:00", +2h.')
+@click.option("--not-before", metavar="TIME", help='Wait until then: 22:00, "2026-11-24 03:00", "2026-11-24" (its begin), +2h.')
 @click.option("--note", default="", help="A line for the log and the queue.")
 @click.option("--name", help="The job's name; default: that of the disk.")
 @click.option("--wait", is_flag=True, help="Follow the job to its end, and exit with its code.")
@@ -112,7 +116,8 @@ def _refuse_contradictions(
 
 
 def _disks_of_vm(settings: Config, vm: str, uuid: str | None, at: str | None, to: str) -> list[tuple[ArchiveRef, Path]]:
-    time, folder = parse_date(at) if at else None, Path(os.path.abspath(to))
+    now, folder = dt.datetime.now().astimezone(), Path(os.path.abspath(to))
+    time = parse_moment(at, now, end_of_day=True) if at else None
     found = deltas_of_vm(settings, open_targets(settings), vm=unescape_name(vm), uuid=uuid, at=time)
     output.say(f"{printable(vm)}: the backup of {time_text(found.entries[0].time)} UTC, disks {_disk_names(found.entries)}")
     for entry in found.newer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 import subprocess
 import sys
@@ -141,6 +142,26 @@ def test_a_drop_box_that_may_be_written_but_not_read(spool: Path, monkeypatch: p
 
 
 VM = "2007.09.{day}-CRM.564d122a-0ed7-3b92-2f46-aee9456b2074/{scsi}-{disk}.delta-2007.09.{day}-0300-070901-0300.phd"
+
+
+def test_a_date_is_the_newest_state_of_that_day_as_the_list_up_to_it_shows(
+    tmp_path: Path, spool: Path, monkeypatch: pytest.MonkeyPatch, capsys: Say
+) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    for day in ("20", "21", "22"):
+        path = tmp_path / "nas" / VM.format(day=day, scsi="00", disk="CRM.vmdk")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+        os.utime(path, (1.2e9, 1.2e9))
+    assert run(["submit", "--vm", "CRM", "--at", "2007-09-21", "--to", "volumes/A/copy"]) == 0
+    taken = str(parse_control_file((spool / "CRM.job").read_bytes()).delta)
+    assert taken == "nas1:" + VM.format(day="21", scsi="00", disk="CRM.vmdk")
+    capsys.readouterr()
+    assert run(["backups", "--vm", "CRM", "--until", "2007-09-21", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[-1]["archive"] == taken
+    assert run(["submit", "--vm", "CRM", "--at", "2d", "--to", "volumes/A/other"]) == 0
+    assert "the backup of 2007-09-22 03:00 UTC" in capsys.readouterr().out
 
 
 def test_all_disks_of_a_vm_at_a_time(tmp_path: Path, spool: Path, capsys: Say) -> None:
