@@ -177,6 +177,16 @@ def wrong_options(url: str, given: Collection[str], *, has_credential: bool) -> 
         yield "key_file or password_file, not both"
 
 
+def idle_options(spec: TargetSpec) -> Iterator[str]:
+    """Yields the options of a target that nothing reads, since servers of its kind know no such thing: names, with who does."""
+    kind = kind_of(spec)
+    for option in sorted(frozenset().union(*(other.options for other in KINDS.values())) - kind.options):
+        if getattr(spec, option):
+            scheme = urllib.parse.urlsplit(spec.url).scheme
+            users = _either(sorted(f"{name}://" for name, other in KINDS.items() if option in other.options))
+            yield f"{option} does nothing for {scheme}://; it is for {users}"
+
+
 def _either(words: Collection[str] | Iterator[str]) -> str:
     *first, last = words
     return f"{', '.join(first)} or {last}" if first else last

@@ -124,5 +124,7 @@ def _print(found: list[Reached]) -> None:
             output.say(f"\n{one.name}: {_CLEAR_TEXT}")
         if words := "; ".join(one.can.remarks()):
             output.say(f"\n{one.name}: {words}")
+        for words in one.idle:
+            output.say(f"\n{one.name}: {words}")
         if one.passed_over:
             output.say(f"\n{one.name}: passed over, since no backup can be in it: {one.passed_over}")
