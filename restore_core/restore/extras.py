@@ -54,7 +54,10 @@ def recover_disk(path: Path, side: Side | None, records: Path | None, stop: Stop
             notes = recover(destination, hold, records, stop)
         remove_empty_parts(destination)
     if not unfinished:
-        raise DestinationError(f"{printable(str(path))}: no change was interrupted here", remedy="There is nothing to do.")
+        there = os.path.lexists(path)
+        what = "no change was interrupted here" + ("" if there else ", and no disk of that name is here")
+        remedy = "There is nothing to do." if there else "Check the name: it is that of the descriptor, NAME.vmdk."
+        raise DestinationError(f"{printable(str(path))}: {what}", remedy=remedy)
     return notes or ["nothing of the disk had been changed; what was left of the restore can go on, or be removed"]
 
 
@@ -83,7 +86,8 @@ def write_stub(flat: Path) -> Path:
         _refuse_foreign(destination)
         thin = now.st_blocks * 512 < now.st_size
         text = render_descriptor(flat_name=flat.name, size=now.st_size, thin=thin, original=None)
-        return _write_new(path, text.encode("utf-8", "surrogateescape"))
+        text_of = text.encode("utf-8", "surrogateescape")
+        return _write_new(path, text_of, "Is it the right one? Then there is nothing to do; else move it away.")
 
 
 def _refuse_foreign(destination: Destination) -> None:
@@ -102,13 +106,11 @@ def _refuse_foreign(destination: Destination) -> None:
         )
 
 
-def _write_new(path: Path, data: bytes) -> Path:
+def _write_new(path: Path, data: bytes, if_there: str = "Move it away, or choose another folder.") -> Path:
     try:
         durable.write_whole(path, data, replace=False)
     except FileExistsError as error:
-        raise DestinationExists(
-            f"{printable(str(path))} is there already", remedy="Move it away, or choose another folder."
-        ) from error
+        raise DestinationExists(f"{printable(str(path))} is there already", remedy=if_there) from error
     except OSError as error:
         raise from_os_error(error, doing="writing", where=printable(os.fspath(path))) from error
     return path
