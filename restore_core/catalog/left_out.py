@@ -46,8 +46,8 @@ def learn_left_out(folder: Path, spec: TargetSpec, target: Target, texts: Iterab
         before[f"{size} {path}"] = disks
     known, new = dict[str, str](), list[ListingLine]()
     for found in filter(None, (parse_line(text) for text in texts if ".delta-" in text)):
-        if (disks := before.get(f"{found.size} {found.path}")) is not None:
-            known[f"{found.size} {found.path}"] = disks
+        if (said := before.get(f"{found.size} {found.path}")) is not None:
+            known[f"{found.size} {found.path}"] = said
         elif not found.stale and is_archive(found.path):
             new.append(found)
     for found, disks in _read_headers(target, sorted(new, key=lambda line: line.mtime, reverse=True)):
