@@ -40,6 +40,8 @@ from __future__ import annotations
 import enum
 import errno
 
+from restore_core.naming import size_text
+
 
 class ExitCode(enum.IntEnum):
     """The exit codes of all commands; docs/reference.md explains them."""
@@ -210,8 +212,10 @@ class NoSpace(DestinationError):
 
     def __init__(self, *, where: str, needed: int, free: int, thin: bool = False) -> None:
         or_thin = "" if thin else ', or restore thin (provision = "thin")'
+        wanted, there = size_text(needed), size_text(free)
+        short = f" ({size_text(needed - free)} too little)" if wanted == there else ""
         super().__init__(
-            f"{where}: not enough space: {needed} bytes needed, {free} bytes free",
+            f"{where}: not enough space: {wanted} needed, {there} free{short}",
             remedy=f"Free space there, {'or ' if thin else ''}choose another datastore{or_thin}.",
         )
         self.needed = needed

@@ -22,14 +22,35 @@ _AT_LINE = re.compile(r"\s*\(at line (?P<line>\d+), column (?P<column>\d+)\)")
 
 KeyPath = tuple[str, ...]
 
+_HINTS = {
+    "(at end of document)": "A quote or a bracket that was opened is not closed, or a value is missing.",
+    "Invalid value": 'Text stands in quotes (name = "text"); numbers, true and false do not.',
+    "Expected '=' after a key": 'A setting is a line of the form KEY = VALUE: name = "text".',
+    "Expected newline": "One KEY = VALUE stands on a line, with nothing behind it.",
+    "Cannot overwrite": "That key stands twice: take one of them out.",
+    "Cannot declare": "That [table] stands twice: put its keys below the first.",
+    "Illegal character": "Text in quotes ends on its line.",
+    "Unescaped": "A backslash in quotes is written twice; or the text stands between single quotes.",
+    "Expected ']'": "A table is a line of the form [NAME].",
+    "Invalid initial character": "A key is made of letters, digits, - and _.",
+    "Invalid statement": "A line is KEY = VALUE, [TABLE], or begins with #.",
+    "not UTF-8": "Save the file as UTF-8.",
+}
+"""What the parser says, and what helps then."""
+
 
 class NotToml(ValueError):
-    """The text is not TOML; `line` counts from 1, and is 0 where the parser does not say it."""
+    """The text is not TOML; `line` counts from 1, and is 0 where the parser does not say it. `hint` says what to write."""
 
     def __init__(self, message: str, line: int) -> None:
         super().__init__(message)
         self.message = message
         self.line = line
+
+    @property
+    def hint(self) -> str:
+        """A sentence, with a space behind it; empty for what needs none."""
+        return next((f"{hint} " for what, hint in _HINTS.items() if what in self.message), "")
 
 
 def parse_toml(data: bytes) -> tuple[dict[str, Any], str]:

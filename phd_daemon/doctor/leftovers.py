@@ -19,7 +19,7 @@ from pathlib import Path
 from phd_daemon.doctor.finding import Finding, Report
 from restore_core.disk.hold import HOLD_SUFFIX
 from restore_core.disk.vmdk import flat_name_for, is_vmdk_name
-from restore_core.naming import printable
+from restore_core.naming import printable, size_text
 from restore_core.targets.base import TargetSpec
 
 DAY = 86400.0
@@ -119,7 +119,7 @@ def _finding(one: Leftover, now: float) -> Finding:
         )
     return Finding(
         check="partial-file-stale",
-        what=f"{one.size} bytes of an unfinished file, not written for {days} days; no job will continue with it",
+        what=f"{size_text(one.size)} of an unfinished file, not written for {days} days; no job will continue with it",
         where=where,
         why="It takes room, and nothing needs it.",
         mend=f"rm -- {shlex.quote(where)}" if where == str(one.path) else "Delete it; %HH in its name stands for one byte.",

@@ -35,8 +35,14 @@ def daemon(*, detach: bool, check: bool, config: Path | None) -> int:
     SIGHUP lets it read phd.toml again, open its log file anew, and begin a replication pass; SIGTERM stops it.
     """
     if check:
-        source = read_config(config).source
+        from phd_daemon.config.edit import doubt_about_default_datastore
+
+        checked = read_config(config)
+        source = checked.source
         output.say(f"{printable(str(source))}: no mistake" if source else "no settings' file: the defaults are used")
+        named = "default_datastore" in checked.replication.model_fields_set
+        if named and checked.replication.enabled and (doubt := doubt_about_default_datastore(checked)):
+            output.complain(doubt)
         return ExitCode.DONE
     from phd_daemon.daemon import logs
     from phd_daemon.daemon.service import Service, open_spool
