@@ -232,7 +232,7 @@ def doubt_about_default_datastore(config: Config) -> str:
             stores += sorted(printable(str(path)) for path in root.iterdir() if path.is_dir())
     there = f"; there are {', '.join(stores[:_STORES_SHOWN])}" if stores else ""
     do = f"phd options replication.default_datastore {stores[0] if stores else '/PATH'}"
-    return f"replication.default_datastore: {printable(str(folder))} {wrong}{there}\n  Mount it, or name another: {do}"
+    return f"replication.default_datastore: {printable(str(folder))} {wrong}{there}. Mount it, or name another: {do}"
 
 
 def _changed_meanwhile(path: Path) -> TryAgainLater:

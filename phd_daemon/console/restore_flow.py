@@ -14,6 +14,7 @@ from phd_daemon.console.face import Choice, Face, Page, Row, WorkControl
 from phd_daemon.console.menus import queue_state, waited
 from phd_daemon.console.session import Session
 from phd_daemon.console.steps import Went, on_if, take
+from phd_daemon.console.whole_vm_flow import restore_vm
 from phd_daemon.host.datastores import readable_record
 from phd_daemon.operations.restore import BackupFacts, fulls_of, request_for, restore
 from phd_daemon.operations.submit import submit
@@ -38,7 +39,7 @@ blocks. Every block is checked again when it is restored. With several of them t
 
 def by_vm(face: Face, session: Session) -> None:
     """Select by Virtual Machine name."""
-    browse_machines(face, session, restore_backup)
+    browse_machines(face, session, restore_backup, whole=restore_vm)
 
 
 def by_vmdk(face: Face, session: Session) -> None:
@@ -179,7 +180,7 @@ def restore_here(request: RestoreRequest, backup: BackupFacts, face: Face, sessi
 
         told = LiveReport(FullLine() if is_full else delta_line, LiveLine(control.note, control.report, _REDRAW_EVERY))
         try:
-            return restore(request, session.targets, is_full=is_full, reporter=told, stop=go_on)
+            return restore(session.config, request, session.targets, is_full=is_full, reporter=told, stop=go_on)
         finally:
             told.close()
 

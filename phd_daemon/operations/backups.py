@@ -132,6 +132,16 @@ def newest_common_set(
     return VmBackup(entries=tuple(found), newer=tuple(later))
 
 
+def runs_of_vm(entries: Iterable[CatalogEntry], *, vm: str, uuid: str | None = None) -> list[VmBackup]:
+    """Returns each run that `newest_common_set` takes when it is asked for that time, the newest first. Raises as it does."""
+    mine = [entry for entry in entries if entry.name.type is ArchiveType.DELTA]
+    found: dict[dt.datetime, VmBackup] = {}
+    for time in sorted({entry.time for entry in mine}, reverse=True):
+        run = newest_common_set(mine, vm=vm, uuid=uuid, at=time)
+        found.setdefault(run.entries[0].time, run)
+    return list(found.values())
+
+
 def _of_one_vm(entries: Iterable[CatalogEntry], vm: str, uuid: str | None) -> list[CatalogEntry]:
     mine = [entry for entry in entries if entry.name.type is ArchiveType.DELTA and entry.disk_key.vm == comparable(vm)]
     if uuid is not None:

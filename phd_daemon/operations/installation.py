@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import re
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from phd_daemon.config.toml_text import did_you_mean
 from phd_daemon.spool.layout import Spool, as_stored
+from phd_daemon.spool.safety import make_rooms
 from restore_core.errors import ConfigurationError, UsageError
 from restore_core.naming import printable, unescape_name
 from restore_core.targets import parse_ref
@@ -67,6 +69,25 @@ def receipts_folder(config: Config) -> Path | None:
     """Returns the daemon's folder for the records of restores; None if it is missing or this user may not write it."""
     folder = Spool(folder=config.queue.spool).receipts
     return folder if os.access(folder, os.W_OK | os.X_OK) else None
+
+
+def made_receipts_folder(config: Config) -> tuple[Path | None, str]:
+    """Returns the same for a restore, which makes the folder if no daemon has run yet; and why it is None, in words for people."""
+    spool = Spool(folder=config.queue.spool)
+    try:
+        make_rooms(spool)
+    except OSError as error:
+        why = error.strerror or str(error)
+    except ConfigurationError as error:
+        why = error.message
+    else:
+        why = os.strerror(errno.EACCES)
+    if (folder := receipts_folder(config)) is not None:
+        return folder, ""
+    return None, (
+        f"this restore is not recorded in {printable(str(spool.receipts))}: {why}. Without a record the next refresh reads the "
+        "whole disk, and a rule calls it 'diverged' and leaves it alone. The user that the daemon runs as can record it"
+    )
 
 
 def known_target(name: str, targets: Collection[str]) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from phd_daemon.host.datastores import readable_record
-from phd_daemon.operations.installation import prepare_process, receipts_folder
+from phd_daemon.operations.installation import made_receipts_folder, prepare_process, receipts_folder
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.frames import GZIP_MAGIC
 from restore_core.archive.full_reader import FullReader
@@ -112,10 +112,20 @@ def look_into(request: RestoreRequest, targets: TargetSet) -> tuple[bool, bool]:
     return True, False
 
 
-def restore(request: RestoreRequest, targets: TargetSet, *, is_full: bool, reporter: Reporter, stop: Stop) -> RestoreOutcome:
-    """Restores a Full or a Delta in this process. Raises the typed errors of both, `Stopped` when `stop` does."""
+def restore(
+    settings: Config, request: RestoreRequest, targets: TargetSet, *, is_full: bool, reporter: Reporter, stop: Stop
+) -> RestoreOutcome:
+    """Restores a Full or a Delta in this process. Raises the typed errors of both, `Stopped` when `stop` does.
+
+    That of a Delta is recorded, whether a daemon has run before or not.
+    """
     prepare_process()
-    return (restore_full if is_full else restore_delta)(request, targets, reporter=reporter, stop=stop)
+    if is_full:
+        return restore_full(request, targets, reporter=reporter, stop=stop)
+    records, why_none = made_receipts_folder(settings)
+    if why_none:
+        reporter.note(why_none)
+    return restore_delta(replace(request, records=records), targets, reporter=reporter, stop=stop)
 
 
 def plan(settings: Config, request: RestoreRequest, targets: TargetSet, *, reporter: Reporter, stop: Stop) -> Plan:

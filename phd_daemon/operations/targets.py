@@ -11,11 +11,11 @@ from phd_daemon.config.model import Config
 from phd_daemon.host.catalog import catalog_of
 from phd_daemon.operations.installation import known_target
 from restore_core import catalog
+from restore_core.capabilities import Capabilities
 from restore_core.catalog.index import Catalog, Indexed, refuse_emptied
 from restore_core.errors import ListingPartial, PhdError, TargetEmptied, TargetUnavailable, from_os_error
 from restore_core.naming import printable
 from restore_core.targets.base import Target, TargetSpec
-from restore_core.targets.capabilities import Capabilities
 from restore_core.targets.gaps import Gap, refuse_partial, shown
 from restore_core.targets.kinds import make_target
 

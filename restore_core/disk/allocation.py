@@ -26,8 +26,9 @@ from restore_core.naming import printable, size_text
 _FICLONE = 0x40049409
 _KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE = 0x01, 0x02, 0x10
 _PIECE = bytes(1 << 20)
-_UNSUPPORTED = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM}
-"""EPERM is what fusefat says. A file that nobody may write to (chattr +i) fails again when zeros are written instead."""
+_UNSUPPORTED = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM, errno.EINVAL}
+"""EINVAL is what fuse2fs says of a range of zeros, EPERM what fusefat says. A file that nobody may write (chattr +i) fails again
+when zeros are written instead."""
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _FS_IOC_FIEMAP = 0xC020660B
 _SYNC = 1
@@ -87,8 +88,8 @@ def size_part(destination: Destination, fd: int, *, size: int, thick: bool, keep
     """
     try:
         if not keep:
-            os.ftruncate(fd, 0)
-        _set_size(fd, size)
+            set_size(fd, 0)
+        set_size(fd, size)
         return _allocate(fd, size, keep=keep) if thick else None
     except OSError as error:
         where = printable(str(destination.path))
@@ -97,12 +98,14 @@ def size_part(destination: Destination, fd: int, *, size: int, thick: bool, keep
         raise from_os_error(error, doing=f"allocating {size_text(size)}", where=where) from error
 
 
-def _set_size(fd: int, size: int) -> None:
+def set_size(fd: int, size: int) -> None:
     """Sets the size; where a file cannot be made longer (fusefat: EPERM), zeros are written: a gap might hold old bytes there."""
+    now = os.fstat(fd).st_size
+    if size == now:
+        return
     try:
         os.ftruncate(fd, size)
     except PermissionError:
-        now = os.fstat(fd).st_size
         if now > size:
             raise
         _write_zeros(fd, now, size - now)

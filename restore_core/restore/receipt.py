@@ -22,6 +22,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import blake3
@@ -262,7 +263,15 @@ class Receipts:
 
     def _write(self, part: str, receipt: Receipt) -> None:
         text = json.dumps({"version": VERSION, **asdict(receipt)}, indent=1)
-        durable.write_whole(self._path(part, "json"), text.encode("utf-8", "surrogateescape"), mode=0o600)
+        data, made = text.encode("utf-8", "surrogateescape"), partial(_give_to_owner, self._folder or Path())
+        durable.write_whole(self._path(part, "json"), data, mode=0o600, made=made)
+
+
+def _give_to_owner(folder: Path, fd: int) -> None:
+    """Gives a record that root writes to the owner of the folder: a daemon that does not run as root has to read it."""
+    owner = os.stat(folder)
+    if os.geteuid() == 0 != owner.st_uid:
+        os.fchown(fd, owner.st_uid, owner.st_gid)
 
 
 @contextlib.contextmanager
@@ -289,6 +298,7 @@ def _write_digests(records: Path, key: str, delta: DeltaReader) -> str:
         fd = durable.take_part(part, dir_fd=folder)
         sha = blake3.blake3()
         try:
+            _give_to_owner(records, fd)
             for data in _pages(delta):
                 durable.write_all(fd, data)
                 sha.update(data)

@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable, Iterator
 
 from restore_core import durable
-from restore_core.disk.allocation import zero_range
+from restore_core.disk.allocation import set_size, zero_range
 from restore_core.disk.alone import ctime_of, leased
 from restore_core.disk.destination import HIDDEN_SUFFIX, REDO_SUFFIX, STAGED_SUFFIX, Destination
 from restore_core.errors import DestinationError, PhdError, TryAgainLater, from_os_error
@@ -204,6 +204,6 @@ def _resize(disk: int, size: int, *, thick: bool) -> None:
     before = os.fstat(disk).st_size
     if size == before:
         return
-    os.ftruncate(disk, size)
+    set_size(disk, size)
     if thick and size > before:
         zero_range(disk, before, size - before, thick=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.header import utc
+from restore_core.capabilities import tried
 from restore_core.disk.allocation import refuse_if_no_space
 from restore_core.disk.alone import Alone, alone
 from restore_core.disk.confinement import walk_to
@@ -38,6 +39,7 @@ def refusals(
         lambda: refuse_overtaken(destination, request, delta, record),
         lambda: refuse_beside_a_script(destination),
         lambda: refuse_unwritable(destination),
+        lambda: refuse_unable(destination, delta.header.disk_size),
         lambda: refuse_contents(destination, request, delta),
     )
 
@@ -66,6 +68,7 @@ def refusals_of_missing_folders(request: RestoreRequest, delta: DeltaReader) -> 
         if walk.missing:
             yield from _each(
                 lambda: refuse_unwritable(nearest),
+                lambda: refuse_unable(nearest, delta.header.disk_size),
                 lambda: refuse_contents(nearest, request, delta),
                 lambda: refuse_space(nearest, request, for_new(plan_summary(delta), None), delta, None),
             )
@@ -158,6 +161,22 @@ def refuse_unwritable(destination: Destination) -> None:
     if read_only or not writable:
         why = "its file system is mounted read-only" if read_only else "this user may not write in its folder"
         raise DestinationError(f"{destination.where}: {why}", remedy="Mend that, or choose another folder.")
+
+
+def refuse_unable(destination: Destination, size: int | None) -> None:
+    """Refuse a file system that cannot do what a restore needs, or takes no file of `size` bytes. One not known is tried."""
+    try:
+        can = tried(destination.folder_fd)
+    except OSError as error:
+        raise from_os_error(error, doing="trying what its file system can do", where=destination.where) from error
+    system = printable(can.file_system)
+    if can.missing:
+        raise DestinationError(f"{destination.where}: on its file system ({system}) one cannot {can.missing[0]}", remedy=can.remedy)
+    if can.largest_file is not None and size is not None and size > can.largest_file:
+        raise DestinationError(
+            f"{destination.where}: the disk has {size} bytes, and a file on its file system ({system}) at most {can.largest_file}",
+            remedy="Choose a datastore on another file system (ext4, XFS, btrfs, exFAT).",
+        )
 
 
 def refuse_rights(destination: Destination, decision: Decision) -> None:

@@ -4,6 +4,7 @@ A new kind of target is one module and one row here. The module has
 
     open_target(spec, address, limits, stop) -> Target
     ask_identity(spec, address, file, limits) -> ServerIdentity        only where the row has a `trust_file`
+    removal(spec, address, path) -> str                                only where the row has a `port`
 
 and is imported when the first target of its kind is opened: SSH takes 116 ms and 40 MB that a local restore need not pay.
 """
@@ -31,6 +32,9 @@ class KindModule(Protocol):
 
     def ask_identity(self, spec: TargetSpec, address: Address, file: str, limits: ServerLimits) -> ServerIdentity:
         """Asks the server who it is, without logging in. `file` holds the identities that are trusted."""
+
+    def removal(self, spec: TargetSpec, address: Address, path: str) -> str:
+        """Returns the shell command that deletes a file on the server."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +111,11 @@ def server_identity(spec: TargetSpec, limits: ServerLimits = DEFAULT_LIMITS) -> 
             f"targets.{spec.name}.{kind.trust_file} is not set", remedy="Name the file in which trusted servers are recorded."
         )
     return kind.load().ask_identity(spec, address, file, limits)
+
+
+def removal_of(spec: TargetSpec, path: str) -> str:
+    """Returns the shell command by which a person deletes a file on a server."""
+    return kind_of(spec).load().removal(spec, address_of(spec), path)
 
 
 def check_url(text: str) -> None:

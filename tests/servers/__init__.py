@@ -3,7 +3,7 @@
     sshd          OpenSSH's, with a key of its own
     ssh_password  paramiko's own, with a password
     vsftpd        no MLSD; plain or inside TLS, where it demands that sessions are reused
-    pyftpd        pyftpdlib: MLSD; plain or inside TLS; and all the lies of pyftpd.py
+    pyftpd        pyftpdlib: MLSD; plain or inside TLS; all the lies of pyftpd.py, and the imitations of imitations.py
 
 Nothing here needs root, and nothing is left running.
 """

@@ -15,6 +15,8 @@ cwd     the answer to CWD                     before  the answer to LIST or MLSD
 keep    only the first so many lines          extra   lines that come last
 drop    lines that match it are left out      sub     [pattern, replacement]: in every line
 reply   the closing answer instead of 226     end     the end of a line, instead of CR LF
+
+What it says there of "*" is an imitation (manners.py).
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import re
 import socket
 import struct
@@ -32,10 +35,11 @@ from typing import Any
 
 from pyftpdlib.authorizers import DummyAuthorizer
 from pyftpdlib.filesystems import AbstractedFS
-from pyftpdlib.handlers import DTPHandler, FTPHandler, TLS_FTPHandler
+from pyftpdlib.handlers import TLS_FTPHandler
 from pyftpdlib.servers import FTPServer
 
 from tests.servers import USER
+from tests.servers.manners import Mannered, MannersOfTransfers, facts_of, lines_of
 
 LIE_AT = 5000
 _lied: list[str] = []
@@ -81,7 +85,7 @@ class LyingFile:
         self.closed = True
 
 
-class Transfers(DTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
+class Transfers(MannersOfTransfers):
     """Resets the line instead of closing it, where asked to."""
 
     def close(self) -> None:
@@ -92,7 +96,15 @@ class Transfers(DTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
         super().close()
 
 
-class Folder(AbstractedFS):  # type: ignore[misc]  # pyftpdlib has no types
+class Files(AbstractedFS):  # type: ignore[misc]  # pyftpdlib has no types
+    """Does not stay in a folder: pyftpdlib asks where it is after its answer, when a test may have deleted that."""
+
+    def chdir(self, path: str) -> None:
+        super().chdir(path)
+        os.chdir("/")
+
+
+class Folder(Files):
     """Listings, and files, with the lie of the handler."""
 
     def open(self, filename: str, mode: str) -> Any:
@@ -100,10 +112,12 @@ class Folder(AbstractedFS):  # type: ignore[misc]  # pyftpdlib has no types
         return LyingFile(file, Handler.lie) if mode == "rb" and Handler.lie not in ("", "list", "hostile") else file
 
     def format_list(self, *args: Any, **options: Any) -> Any:
-        return scripted(self.cmd_channel.said_of(args[0]), super().format_list(*args, **options))
+        lines = lines_of(self.cmd_channel.manners, super().format_list(*args, **options), args[0])
+        return scripted(self.cmd_channel.said_of(args[0]), lines)
 
     def format_mlsx(self, *args: Any, **options: Any) -> Any:
-        for line in scripted(self.cmd_channel.said_of(args[0]), super().format_mlsx(*args, **options)):
+        lines = facts_of(self.cmd_channel.manners, super().format_mlsx(*args, **options), args[0])
+        for line in scripted(self.cmd_channel.said_of(args[0]), lines):
             yield line[: len(line) // 2] if Handler.lie == "list" else line
         if Handler.lie == "hostile":
             facts = b"type=file;size=1;perm=r;modify=20260301030000; "
@@ -122,7 +136,7 @@ def scripted(said: dict[str, Any], lines: Iterable[bytes]) -> Iterator[bytes]:
         yield line.encode("latin-1") + end
 
 
-class Scripted(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
+class Scripted(Mannered):
     """Says what the script says."""
 
     script: Path | None = None
@@ -130,9 +144,17 @@ class Scripted(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
 
     def said_of(self, folder: str) -> dict[str, Any]:
         """What the script says of a folder, by its real path."""
+        return self._said("/" + folder.removeprefix(self.fs.root).lstrip("/"))
+
+    @property
+    def manners(self) -> dict[str, Any]:  # type: ignore[override]  # told anew for each command
+        """The imitation that the script names."""
+        return self._said("*")
+
+    def _said(self, of: str) -> dict[str, Any]:
         if self.script is None or not self.script.exists():
             return {}
-        found: dict[str, Any] = json.loads(self.script.read_text()).get("/" + folder.removeprefix(self.fs.root).lstrip("/"), {})
+        found: dict[str, Any] = json.loads(self.script.read_text()).get(of, {})
         return found
 
     def ftp_CWD(self, path: str) -> Any:  # noqa: N802 - pyftpdlib's name
@@ -169,6 +191,7 @@ class Handler(Scripted):
 
 class TlsHandler(TLS_FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
     tls_control_required = tls_data_required = True
+    abstracted_fs = Files
     max_login_attempts = 1
     auth_failed_timeout = 0
 

@@ -47,7 +47,7 @@ def restore(*, archive: str, to: str, full: str | None, options: RestoreOptions,
         report = LiveReport(FullLine() if is_full else delta_line)
         stop.must_go_on = report.must_go_on
         try:
-            outcome = operations.restore(request, targets, is_full=is_full, reporter=report, stop=stop)
+            outcome = operations.restore(settings, request, targets, is_full=is_full, reporter=report, stop=stop)
         finally:
             report.close()
     output.say(done_line(outcome, is_full=is_full))

@@ -13,10 +13,10 @@ import ftplib
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 
+from restore_core.capabilities import Capabilities
 from restore_core.errors import ArchiveAbsent, TargetUnavailable
 from restore_core.naming import printable
 from restore_core.targets.base import Buffer, FileStat, Range
-from restore_core.targets.capabilities import Capabilities
 from restore_core.targets.ftp.control import FtpControl
 from restore_core.targets.ftp.listing import NotAListing, Parsed, Unsure, read_list, read_mlsd
 from restore_core.targets.ftp.refusal import SEE_WHAT_THERE_IS
@@ -68,12 +68,18 @@ class FtpConnection(FtpControl):
         self._command(f"CWD {self._wire(folder)}")
         if self._mlsd:
             try:
-                return self._content_by("MLSD", read_mlsd, folder, budget)
+                found = self._content_by("MLSD", read_mlsd, folder, budget)
             except ftplib.error_perm as error:
                 if meaning_of(error) is not Meaning.NOT_KNOWN:
                     raise
                 self._mlsd = False
-        return self._content_by("LIST", lambda data: read_list(data, dt.datetime.now(dt.UTC)), folder, budget)
+            else:
+                if self._mlsd:
+                    return found
+        if budget.hidden:
+            with contextlib.suppress(ftplib.error_perm):  # some take -a for a name
+                return self._content_by("LIST -a", _read_list_now, folder, budget)
+        return self._content_by("LIST", _read_list_now, folder, budget)
 
     def stat(self, path: str) -> FileStat:
         """Asks for SIZE and MDTM. The time is 0 on a server without MDTM; one without SIZE is asked for a listing."""
@@ -119,7 +125,7 @@ class FtpConnection(FtpControl):
 
     def remove_folder(self, path: str) -> None:
         """Removes a folder by RMD, if a listing shows it empty: some servers remove what is in it, too."""
-        if self.entries(path, Budget(self._spec.name, self._limits)) == FolderContent(entries=[]):
+        if self.entries(path, Budget(self._spec.name, self._limits, hidden=True)) == FolderContent(entries=[]):
             with self.as_our_errors(path, writing=True):
                 self._command(f"RMD {self._wire(path)}")
 
@@ -140,7 +146,9 @@ class FtpConnection(FtpControl):
     def capabilities(self) -> Capabilities:
         """Asks for REST and MDTM: servers do more than their FEAT says, and less. MLSD is known since the last listing."""
         with self.as_our_errors(""):
-            return Capabilities(resume=self._knows("REST 0"), exact_times=self._knows("MDTM /"), exact_listing=self._mlsd)
+            return Capabilities(
+                resume=self._rest and self._knows("REST 0"), exact_times=self._knows("MDTM /"), exact_listing=self._mlsd
+            )
 
     def _content_by(self, command: str, parse: Callable[[bytes], Parsed], folder: str, budget: Budget) -> FolderContent:
         self._end_transfer()
@@ -165,6 +173,7 @@ class FtpConnection(FtpControl):
             missing.append((GapKind.UNKNOWN, found.why))
         sure = [entry for unsure in found.unsure if (entry := self._asked(folder, unsure, budget)) is not None]
         if len(sure) < len(found.unsure):
+            self._mlsd = self._mlsd and self._size  # a LIST tells sizes
             missing.append((GapKind.UNKNOWN, "the server does not say how long a file in it is"))
         return FolderContent(entries=[*found.entries, *sure], missing=tuple(missing))
 
@@ -186,3 +195,7 @@ class FtpConnection(FtpControl):
         if mtime is None:
             mtime = self._time_of(path) if may_be_backups(folder, unsure.name) else 0.0
         return Entry(name=unsure.name, folder=False, stat=FileStat(size=size, mtime=mtime))
+
+
+def _read_list_now(data: bytes) -> Parsed:
+    return read_list(data, dt.datetime.now(dt.UTC))

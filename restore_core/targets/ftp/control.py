@@ -18,18 +18,22 @@ from abc import ABC
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from restore_core.errors import ArchiveAbsent, PhdError
+from restore_core.errors import ArchiveAbsent, PhdError, TargetRefused, TargetUnavailable
+from restore_core.naming import printable
 from restore_core.targets.base import Address, FileStat, ServerLimits, TargetSpec
+from restore_core.targets.ftp.data_connection import NoDataConnection, last_word
 from restore_core.targets.ftp.listing import NotAListing, parse_mdtm
 from restore_core.targets.ftp.login import log_in
-from restore_core.targets.ftp.refusal import refusal
+from restore_core.targets.ftp.refusal import no_data, refusal
 from restore_core.targets.ftp.replies import Meaning, meaning_of
-from restore_core.targets.remote.connection import Bandwidth, Connection, CutShort, KnownFile, Pace
+from restore_core.targets.remote.connection import Bandwidth, Connection, CutShort, KnownFile, Pace, server_name
 
 _GAP = 1 << 20
 """Up to this many bytes are read and dropped before another transfer is begun, which costs four round trips."""
 
 _PIECE = 256 << 10
+_NO_RESTART = ("551", "554")
+"""Codes by which servers refuse a transfer from the middle of a file that they took REST for."""
 
 
 @dataclass(slots=True)
@@ -105,8 +109,7 @@ class FtpControl(Connection, ABC):
         self.ftp = log_in(self._spec, self._address, self._limits)
         self._mlsd = False
         try:
-            with contextlib.suppress(ftplib.error_perm):
-                self.ftp.voidcmd("TYPE I")
+            self._set_binary()
             with contextlib.suppress(ftplib.error_perm):
                 features = self.ftp.sendcmd("FEAT").upper().split()
                 self._mlsd = any(word.startswith("MLS") for word in features)
@@ -115,6 +118,16 @@ class FtpControl(Connection, ABC):
         except (ftplib.Error, OSError, EOFError) as error:
             self.ftp.close()
             raise self.broken("logging in", error, "TLS: " if isinstance(error, ssl.SSLError) else "") from error
+
+    def _set_binary(self) -> None:
+        try:
+            self.ftp.voidcmd("TYPE I")
+        except ftplib.error_perm as error:
+            self.ftp.close()
+            raise TargetRefused(
+                f"{server_name(self._spec, self._address)}: does not take TYPE I: {printable(str(error))}",
+                remedy="Without it bytes of a backup would be changed as those of a text. Allow binary transfers on the server.",
+            ) from None
 
     def _command(self, line: str) -> str:
         self._end_transfer()
@@ -150,7 +163,7 @@ class FtpControl(Connection, ABC):
             try:
                 return self.ftp.transfercmd(command, rest=offset), offset
             except ftplib.error_perm as error:
-                if meaning_of(error) is not Meaning.NOT_KNOWN:
+                if meaning_of(error) is not Meaning.NOT_KNOWN and str(error)[:3] not in _NO_RESTART:
                     raise
                 self._rest = False
         return self.ftp.transfercmd(command), 0
@@ -160,11 +173,27 @@ class FtpControl(Connection, ABC):
             began = time.perf_counter()
             count = transfer.line.recv_into(view)
             if not count:
-                self.usable = False
-                raise CutShort(self.where(transfer.path), transfer.position, transfer.stat.size)
+                raise self._cut(transfer)
             transfer.position += count
             self.pace.moved(count, time.perf_counter() - began)
             view = view[count:]
+
+    def _cut(self, transfer: Transfer) -> PhdError:
+        """Returns the error for a transfer that ends early: with 226 the file does, with any other reply the server gave up."""
+        self.usable = False
+        short, said = CutShort(self.where(transfer.path), transfer.position, transfer.stat.size), last_word(self.ftp)
+        if said[:1] not in ("4", "5"):
+            return short
+        return TargetUnavailable(
+            f"{short.message}: the server answers: {printable(said)}", remedy="Look at the server's log: why does it end transfers?"
+        )
+
+    def connect_again(self) -> None:
+        """Logs in anew, in place of a connection that ended; an error if we cut it ourselves."""
+        if self._aborted:
+            raise EOFError
+        self.ftp.close()
+        self._connect()
 
     def _end_transfer(self) -> None:
         """Ends the transfer; connects again if both sides are not in step then."""
@@ -181,8 +210,7 @@ class FtpControl(Connection, ABC):
         except (ftplib.Error, OSError, EOFError):
             in_step = False
         if not in_step and not self._aborted:
-            self.ftp.close()
-            self._connect()
+            self.connect_again()
 
     def _wire(self, path: str) -> str:
         """Returns a path as ftplib takes it; raises `ArchiveAbsent` for one that FTP cannot name."""
@@ -200,6 +228,9 @@ class FtpControl(Connection, ABC):
             reply = str(error)
             self.usable = self.usable and meaning_of(reply) in (Meaning.ABSENT, Meaning.DENIED)
             raise refusal(self.where(path), reply, writing=writing) from error
+        except NoDataConnection as error:
+            self.usable = False
+            raise no_data(server_name(self._spec, self._address), str(error)) from error
         except (ftplib.Error, OSError, EOFError, NotAListing) as error:
             self.usable = False
             raise self.broken(self.where(path), error, "TLS: " if isinstance(error, ssl.SSLError) else "") from error

@@ -26,6 +26,7 @@ from restore_core.targets.ftp.certificate import (
     unchecked_context,
     without_pins,
 )
+from restore_core.targets.ftp.data_connection import PassiveFtp
 from restore_core.targets.ftp.refusal import too_many
 from restore_core.targets.ftp.replies import Meaning, meaning_of
 from restore_core.targets.remote.connection import no_server, server_name
@@ -41,7 +42,7 @@ _speak_tls_at_once: set[tuple[str, int]] = set()
 """Servers that were found to be so, that the wait is not repeated for each connection."""
 
 
-class _Greeted(ftplib.FTP):
+class _Greeted(PassiveFtp):
     """FTP that does not take "SSH-2.0-..." for the first of several lines, and wait for the last."""
 
     def getline(self) -> str:
@@ -57,7 +58,7 @@ class FtpTls(_Greeted, ftplib.FTP_TLS):
 
     def ntransfercmd(self, cmd: str, rest: int | str | None = None) -> tuple[socket.socket, int | None]:
         """Opens a data connection, as the base class does."""
-        line, size = ftplib.FTP.ntransfercmd(self, cmd, rest)  # noqa: S321 - wrapped in TLS just below
+        line, size = PassiveFtp.ntransfercmd(self, cmd, rest)  # wrapped in TLS just below
         control: Any = self.sock
         context: Any = self.context
         try:

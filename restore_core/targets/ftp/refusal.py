@@ -24,9 +24,19 @@ def refusal(where: str, reply: str, *, writing: bool) -> PhdError:
                 text,
                 remedy="See what there is with 'phd backups'. A server gives the same answer where this user may not read.",
             )
+        case Meaning.TEMPORARY if reply.startswith("425"):
+            return no_data(where, said)
         case Meaning.TEMPORARY:
             return TargetUnavailable(text, remedy="This may be temporary; look at the server if it happens again.")
     return TargetRefused(text, remedy="Check what this user may do on the server.")
+
+
+def no_data(where: str, why: str) -> TargetUnavailable:
+    """Returns the error for a server to which no data connection can be made."""
+    return TargetUnavailable(
+        f"{where}: {why}",
+        remedy="On the server: allow passive mode, with a range of ports that is wide enough, and open that range in its firewall.",
+    )
 
 
 def too_many(where: str, reply: str) -> TooManyConnections:

@@ -43,6 +43,7 @@ _BUSY = _words(
     r"|slots?) (?:are )?(?:available|left|free)"
     r"|server (?:is )?(?:too )?(?:full|busy)|only \d+ (?:\w+ )*(?:connections?|users?|clients?|sessions?)"
     r"|(?:the maximum\) are)"
+    r"|find a listening port|no (?:more |free |passive )*ports? (?:are )?(?:available|left|free)"
 )
 _LOCKED_OUT = _words(
     r"(?:failed|bad|wrong|invalid|login|password|authentication) (?:login |password )?(?:attempts|tries|logins)|banned"

@@ -11,12 +11,14 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from restore_core.targets.base import Buffer, FileStat
+from restore_core.targets.ftp.data_connection import last_word
 from restore_core.targets.ftp.replies import Meaning, meaning_of
 from restore_core.targets.remote.connection import Pace
 
 _PIECE = 256 << 10
-_LAST_WORD = 2.0
-"""Seconds in which a server that cut an upload says why."""
+_LOOKS = 20
+_PAUSE = 0.5
+"""How often, and after how many seconds, the size of a file is asked for whose last bytes may still be on their way."""
 
 
 class Sender(Protocol):
@@ -31,6 +33,9 @@ class Sender(Protocol):
 
     def stat(self, path: str) -> FileStat:
         """Returns size and time."""
+
+    def connect_again(self) -> None:
+        """Logs in anew."""
 
     def check_arrived(self, path: str, there: int, sent: int) -> None:
         """Raises unless all bytes are there."""
@@ -53,40 +58,49 @@ class FtpUpload:
                 try:
                     self._line.sendall(piece)
                 except OSError:  # a server without room closes the line, and says so on the other
-                    if (said := _last_word(connection.ftp))[:1] in ("4", "5"):
+                    if (said := last_word(connection.ftp))[:1] in ("4", "5"):
                         raise ftplib.error_perm(said) from None  # noqa: S321 - only its error
                     raise
                 connection.pace.moved(len(piece), time.perf_counter() - began)
         self._size += len(view)
 
     def finish(self) -> None:
-        """Waits for the server's reply, and checks the size: FTP knows no fsync."""
+        """Waits for the server's reply, and checks the size: FTP knows no fsync.
+
+        The control connection is silent during a long transfer, and a server or a router may have ended it: then the size tells.
+        """
         connection = self._connection
         with connection.as_our_errors(self._path, writing=True):
             if isinstance(self._line, ssl.SSLSocket):
                 with contextlib.suppress(OSError):  # some servers want a TLS goodbye, others have closed by then
                     self._line.unwrap()
             self._line.close()
-            reply = connection.ftp.voidresp()
+            try:
+                reply = connection.ftp.voidresp()
+            except (EOFError, OSError, ftplib.error_temp) as error:
+                if isinstance(error, ftplib.error_temp) and (not str(error).startswith("421") or meaning_of(error) is Meaning.FULL):
+                    raise
+                if not self._has_arrived():
+                    raise
+                return
             if meaning_of(reply) is Meaning.FULL:
                 raise ftplib.error_perm(reply)  # noqa: S321 - only its error
         connection.check_arrived(self._path, connection.stat(self._path).size, self._size)
+
+    def _has_arrived(self) -> bool:
+        """Whether all bytes are there, by a new connection; waits as long as more of them arrive."""
+        connection = self._connection
+        connection.connect_again()
+        before = -1
+        for _ in range(_LOOKS):
+            there = connection.stat(self._path).size
+            if there in (self._size, before):
+                return there == self._size
+            before = there
+            time.sleep(_PAUSE)
+        return False
 
     def abandon(self) -> None:
         """Cuts the transfer; the connection is not used again."""
         self._line.close()
         self._connection.usable = False
-
-
-def _last_word(ftp: ftplib.FTP) -> str:
-    """Returns why the server cut an upload, if it says so at once; else nothing."""
-    line = ftp.sock
-    if line is None:
-        return ""
-    line.settimeout(_LAST_WORD)
-    try:
-        return ftp.getresp()
-    except (ftplib.error_perm, ftplib.error_temp) as error:
-        return str(error)
-    except (ftplib.Error, OSError, EOFError):
-        return ""

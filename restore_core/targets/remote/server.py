@@ -19,9 +19,9 @@ from functools import partial
 from threading import Event
 from typing import TypeAlias, TypeVar
 
+from restore_core.capabilities import Capabilities
 from restore_core.errors import PhdError, Stopped, TargetUnavailable
 from restore_core.targets.base import Buffer, FileStat, Range, ServerLimits, Stop
-from restore_core.targets.capabilities import Capabilities
 from restore_core.targets.remote.connection import Budget, Connection, FolderContent, KnownFile, TooManyConnections, Upload
 from restore_core.targets.remote.pending import PendingRanges
 
@@ -223,10 +223,9 @@ class Server:
 
     @contextlib.contextmanager
     def upload(self, path: str) -> Iterator[Upload]:
-        """Lends a connection for a new file; not repeated once it has begun. On an error the upload is abandoned."""
+        """Lends a connection for a new file; not repeated once it takes bytes. On an error the upload is abandoned."""
         with contextlib.ExitStack() as stack:
-            connection = self._lent_in_time(stack)
-            upload = connection.upload(path)
+            upload = self._begun_in_time(stack, path)
             try:
                 yield upload
             except BaseException:
@@ -273,13 +272,19 @@ class Server:
                 found = list(connection.walk((folder,), budget))
             yield from found
 
-    def _lent_in_time(self, stack: contextlib.ExitStack) -> Connection:
-        """Lends a connection; waits, as between two tries, while the server lets in no more."""
+    def _begun_in_time(self, stack: contextlib.ExitStack, path: str) -> Upload:
+        """Begins a new file; waits, as between two tries, while the server cannot: no byte of it is lost yet."""
         failures = 0
         while True:
             try:
-                return stack.enter_context(self._pool.lend())
-            except TooManyConnections as error:
+                with contextlib.ExitStack() as attempt:
+                    connection = attempt.enter_context(self._pool.lend())
+                    if failures:  # what an attempt may have left
+                        connection.remove(path)
+                    upload = connection.upload(path)
+                    stack.push(attempt.pop_all())
+                    return upload
+            except PhdError as error:
                 failures += 1
                 self._pause_or_raise(error, failures)
 

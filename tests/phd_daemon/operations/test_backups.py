@@ -6,7 +6,7 @@ import datetime as dt
 
 import pytest
 
-from phd_daemon.operations.backups import newest_common_set
+from phd_daemon.operations.backups import newest_common_set, runs_of_vm
 from restore_core.catalog import CatalogEntry
 from restore_core.errors import ArchiveAbsent, UsageError
 from restore_core.naming import parse_archive, parse_folder
@@ -51,6 +51,15 @@ def test_a_disk_that_came_later_is_no_reason_to_refuse_an_earlier_run() -> None:
     held = [entry("00-a.vmdk", day=1), entry("00-a.vmdk", day=2), entry("01-b.vmdk", day=2)]
     assert newest_common_set(held, vm="CRM").entries == (held[1], held[2])
     assert newest_common_set(held, vm="CRM", at=held[0].time).entries == (held[0],)
+
+
+def test_the_runs_to_choose_from_are_those_that_a_time_takes() -> None:
+    whole = [entry("00-a.vmdk", day=1), entry("01-b.vmdk", day=1), entry("00-a.vmdk", day=3), entry("01-b.vmdk", day=3)]
+    alone = [entry("00-a.vmdk", day=2), entry("00-a.vmdk", day=4)]
+    runs = runs_of_vm([*alone, *whole, entry("00-a", day=9)], vm="CRM")
+    assert [[one.time.day for one in run.entries] for run in runs] == [[3, 3], [1, 1]]
+    assert [run.newer for run in runs] == [(alone[1],), (alone[0],)]
+    assert [run.entries for run in runs_of_vm(alone, vm="CRM")] == [(alone[1],), (alone[0],)]
 
 
 def test_at_or_before() -> None:

@@ -1,4 +1,4 @@
-"""What a target can do is known without writing to it."""
+"""A folder as a target: its limit of speed, no room in it, and what its file system cannot do."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from restore_core import durable
-from restore_core.errors import ExitCode, TargetFull
+from restore_core.capabilities import Capabilities
+from restore_core.errors import ExitCode, TargetFull, TargetRefused, TargetUnavailable, remedy_for
 from restore_core.targets import local
 from restore_core.targets.base import TargetSpec
-from restore_core.targets.capabilities import Capabilities, of_folder
 from restore_core.targets.kinds import make_target
 from restore_core.targets.remote.connection import Bandwidth
 from tests.restore_core.targets.conftest import QUICK
@@ -32,24 +32,6 @@ def test_every_target_says_what_it_can_do_and_is_not_written_to(place: tuple[Tar
         assert can.resume is True
         assert can.exact_times is True
     assert can.writable is not False
-
-
-def test_what_is_missing_is_said_in_words_and_what_is_not_known_is_not() -> None:
-    assert list(Capabilities().remarks()) == []
-    words = list(Capabilities(resume=False, writable=False, largest_file=(4 << 30) - 1).remarks())
-    assert words == [
-        "read-only: backups cannot be made to it",
-        "no REST: reads from the start, slower",
-        "a file has at most 4 GiB",
-    ]
-
-
-def test_a_folder_knows_its_file_system(tmp_path: Path) -> None:
-    can = of_folder(str(tmp_path))
-    assert can.file_system
-    assert can.writable is True
-    assert can.free is not None
-    assert of_folder("/proc").file_system == "proc"
 
 
 def test_the_bandwidth_of_a_folder_is_kept_for_reads_and_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,3 +57,33 @@ def test_a_full_folder_is_no_room_on_the_target(tmp_path: Path, monkeypatch: pyt
         new.write(b"x")
     new.discard()
     assert caught.value.exit_code is ExitCode.DESTINATION
+
+
+def test_an_archive_is_refused_before_it_is_begun_where_it_cannot_be_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    can = Capabilities(file_system="fuse.rclone", missing=("write into the middle of a file",))
+    monkeypatch.setattr(local, "tried", lambda _folder: can)
+    for create in (
+        lambda: local.LocalTarget(TargetSpec(name="nas", url=f"file://{tmp_path}")).create("a/b.phd"),
+        lambda: local.create_local_file(f"{tmp_path}/b.phd"),
+    ):
+        with pytest.raises(TargetRefused, match=r"fuse\.rclone.*cannot write into the middle") as caught:
+            create()
+        assert "--vfs-cache-mode writes" in caught.value.remedy
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["a"]
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EACCES, errno.ESTALE])
+def test_the_advice_for_a_write_that_failed_is_that_of_its_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    new = local.LocalTarget(TargetSpec(name="nas", url=f"file://{tmp_path}")).create(FULL)
+    monkeypatch.setattr(durable, "write_all_at", fails)
+    with pytest.raises(TargetUnavailable) as caught:
+        new.write(b"x")
+    new.discard()
+    assert caught.value.remedy == remedy_for(OSError(code, ""))
