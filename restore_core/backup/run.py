@@ -77,6 +77,7 @@ def backup(path: Path, target: Target, options: BackupOptions, reporter: BackupR
         for note in dict.fromkeys(note for subject in subjects for note in subject.notes):
             reporter.note(f"passed over: {note}")
         known = _known(target, [subject.disk for subject in subjects], options, reporter)
+        _tell_of_small_files(target, [subject.disk for subject in subjects], reporter)
         bases = [_newest_base(subject.disk, known, options, reporter) for subject in subjects]
         new = [_new_backup(subject, base) for subject, base in zip(subjects, bases, strict=True)]
         taken = stamps.taken_on(target, new, known)
@@ -120,6 +121,13 @@ def _while_it_lasts(found: Iterator[catalog.CatalogEntry]) -> Iterator[catalog.C
 
 def _new_backup(subject: Subject, base: _Base | None) -> stamps.NewBackup:
     return stamps.NewBackup(disk=subject.disk, base=base.full.name.stamp if base else None)
+
+
+def _tell_of_small_files(target: Target, disks: list[DiskFacts], reporter: BackupReporter) -> None:
+    """Says that an archive may become too large for the file system of the target (FAT); nobody knows how far it can be packed."""
+    largest = target.capabilities().largest_file
+    if largest is not None and any(disk.disk_size > largest for disk in disks):
+        reporter.note(f"target {target.spec.name}: a file there has at most {largest} bytes; an archive that grows larger fails")
 
 
 def _newest_base(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -81,6 +82,7 @@ def _data(one: DatastoreView) -> dict[str, object]:
         "free_bytes": one.free,
         "problem": one.problem,
         "remedy": one.remedy,
+        "can": asdict(one.can),
     }
 
 
@@ -93,3 +95,5 @@ def _print(found: list[DatastoreView]) -> None:
     for one in found:
         if one.problem:
             output.say(f"\n{one.problem}\n  {one.remedy}")
+        if words := "; ".join(one.can.remarks()):
+            output.say(f"\n{printable(one.path.name)}: {words}")

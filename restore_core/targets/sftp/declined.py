@@ -47,7 +47,7 @@ def error_of_declined(wire: Wire, no: Declined, where: str, folder: bytes, *, wr
         return ArchiveAbsent(text, remedy="See what there is with 'phd backups'.")
     if no.code == Status.FAILURE and not writing:
         return TargetUnavailable(text, remedy="Look at the server's log.")
-    room = _room(wire, folder) if writing and no.code == Status.FAILURE else None
+    room = room_of(wire, folder) if writing and no.code == Status.FAILURE else None
     if no.code == Status.READ_ONLY or (room is not None and room.read_only):
         return TargetRefused(f"{text}; its file system is read-only", remedy="Mount it there so that it can be written.")
     if no.code == Status.FAILURE and not DENIED.search(no.text):
@@ -61,7 +61,7 @@ def _why_no_room(wire: Wire, no: Declined, folder: bytes) -> str | None:
         return ""
     if no.code != Status.FAILURE:
         return None
-    room = _room(wire, folder)
+    room = room_of(wire, folder)
     if room is not None and room.read_only:
         return None
     if room is not None and room.free < _PIECE:
@@ -73,7 +73,7 @@ def _why_no_room(wire: Wire, no: Declined, folder: bytes) -> str | None:
     return ", and takes no other file either; is the quota of this user used up?"
 
 
-def _room(wire: Wire, folder: bytes) -> _Room | None:
+def room_of(wire: Wire, folder: bytes) -> _Room | None:
     """Returns how much room there is; None if the server does not say it."""
     if _STATVFS not in wire.extensions:
         return None
