@@ -40,8 +40,6 @@ from __future__ import annotations
 import enum
 import errno
 
-from restore_core.naming import size_text
-
 
 class ExitCode(enum.IntEnum):
     """The exit codes of all commands; docs/reference.md explains them."""
@@ -302,6 +300,15 @@ def from_os_error(error: OSError, *, doing: str, where: str) -> PhdError:
     if error.errno in _CANNOT_WRITE:
         return DestinationError(text, remedy=remedy_for(error))
     return TryAgainLater(text, remedy=remedy_for(error))
+
+
+def size_text(count: float) -> str:
+    """Returns bytes as messages tell them: `1.7 GB`, where 1 KB is 1024 bytes."""
+    for unit in ("bytes", "KB", "MB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GB"
 
 
 def in_one_line(reason: str) -> str:

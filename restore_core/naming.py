@@ -1,4 +1,4 @@
-"""Reads and makes the names of folders and archives, checks the path of a disk, and prints names and sizes for people.
+"""Reads and makes the names of folders and archives, checks the path of a disk, and prints names from outside.
 
     YYYY.MM.DD-VMNAME.UUID/                                   folder of one VM's backups of one day
         SS-NAME.vmdk.gz-YYMMDD-HHMM.phd                       Full
@@ -157,15 +157,6 @@ def printable(name: str | bytes) -> str:
     """
     text = name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
     return "".join(_escape(c) if c == "%" or unicodedata.category(c) in _UNPRINTABLE else c for c in text)
-
-
-def size_text(count: float) -> str:
-    """Returns bytes for people: `1.7 GB`, where 1 KB is 1024 bytes."""
-    for unit in ("bytes", "KB", "MB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GB"
 
 
 def unescape_name(text: str) -> str:

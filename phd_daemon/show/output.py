@@ -16,7 +16,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
 from phd_daemon.show.table import layout
-from restore_core.naming import printable, size_text
+from restore_core.errors import size_text
+from restore_core.naming import printable
 
 _lost: list[OSError] = []
 """The errors of standard output; at most one, since the rest goes nowhere."""

@@ -20,8 +20,8 @@ from collections.abc import Iterable, Iterator
 from restore_core import durable
 from restore_core.disk.destination import Destination
 from restore_core.disk.scan import next_data
-from restore_core.errors import DestinationInUse, NoSpace, SpacePromised, from_os_error
-from restore_core.naming import printable, size_text
+from restore_core.errors import DestinationInUse, NoSpace, SpacePromised, from_os_error, size_text
+from restore_core.naming import printable
 
 _FICLONE = 0x40049409
 _KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE = 0x01, 0x02, 0x10

@@ -13,8 +13,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from restore_core.errors import ArchiveAbsent, PhdError, TargetFull, TargetRefused, TargetUnavailable
-from restore_core.naming import size_text
+from restore_core.errors import ArchiveAbsent, PhdError, TargetFull, TargetRefused, TargetUnavailable, size_text
 from restore_core.targets.base import NEW_FILE_SUFFIX
 from restore_core.targets.remote.words import DENIED, FULL
 from restore_core.targets.sftp.listing import reason_of

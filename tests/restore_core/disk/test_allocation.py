@@ -13,8 +13,7 @@ import pytest
 from restore_core.disk import allocation
 from restore_core.disk.allocation import free_bytes, open_part, refuse_if_no_space, size_part, zero_range
 from restore_core.disk.destination import Destination, open_destination
-from restore_core.errors import DestinationError, NoSpace
-from restore_core.naming import size_text
+from restore_core.errors import DestinationError, NoSpace, size_text
 
 
 def create_part(destination: Destination, *, size: int, thick: bool, mode: int) -> tuple[int, str | None]:

@@ -13,8 +13,7 @@ from restore_core import durable
 from restore_core.archive.header import HEAD_BYTES
 from restore_core.backup.run import BackupOptions, BackupReporter, backup
 from restore_core.disk.vmdk import parse_descriptor
-from restore_core.errors import BadArchive, DestinationError, DestinationExists, DestinationInUse, NoSpace, Stopped
-from restore_core.naming import size_text
+from restore_core.errors import BadArchive, DestinationError, DestinationExists, DestinationInUse, NoSpace, Stopped, size_text
 from restore_core.restore import run
 from restore_core.restore.extras import restore_vmx, write_stub
 from restore_core.restore.request import Provision, RestoreRequest, VmxChoice
