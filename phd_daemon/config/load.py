@@ -116,8 +116,8 @@ def parse_config(data: bytes, source: Path) -> Config:
     try:
         tables, text = parse_toml(data)
     except NotToml as error:
-        line = error.line or data.count(b"\n", 0, len(data.rstrip())) + 1
-        raise ConfigurationError(f"{name}:{line}: {error.message}", remedy=f"{error.hint}{_REMEDY}") from error
+        where = f"{name}:{error.line}" if error.line else name
+        raise ConfigurationError(f"{where}: {error.message}", remedy=f"{error.advice} {_REMEDY}".strip()) from error
     try:
         return from_file(ConfigFile.model_validate(tables), source)
     except ValidationError as error:

@@ -17,7 +17,7 @@ from restore_core.errors import ListingPartial, PhdError, TargetEmptied, TargetU
 from restore_core.naming import printable
 from restore_core.targets.base import Target, TargetSpec
 from restore_core.targets.gaps import Gap, refuse_partial, shown
-from restore_core.targets.kinds import make_target
+from restore_core.targets.kinds import idle_options, make_target
 
 _PROBE_BYTES = 16 << 20
 _PROBE_SECONDS = 3.0
@@ -28,7 +28,7 @@ class Reached:
     """What a check of one target found; `problem` is empty if it answered and listed all that it holds.
 
     `state` says that in a few words; `passed_over` names what cannot be listed and hides no backup.
-    `can` is what it is able to do.
+    `can` is what it is able to do. `idle` names options of phd.toml that do nothing for its kind.
     `bytes_per_second` is the speed of a short read, None if there is nothing to read; `indexed` is when the catalog was made.
     """
 
@@ -44,6 +44,7 @@ class Reached:
     state: str
     passed_over: str
     can: Capabilities
+    idle: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +137,7 @@ def _reach(spec: TargetSpec, indexed: float | None, cache: Catalog) -> Reached:
         state=_state(error, listed),
         passed_over=shown([gap for gap in gaps if not gap.counts(held)]) if listed is not None else "",
         can=can,
+        idle=tuple(idle_options(spec)),
     )
 
 

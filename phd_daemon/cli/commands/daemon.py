@@ -15,6 +15,7 @@ from phd_daemon.operations.installation import read_config
 from phd_daemon.show import output
 from restore_core.errors import ConfigurationError, ExitCode
 from restore_core.naming import printable
+from restore_core.targets.kinds import idle_options
 
 if TYPE_CHECKING:
     from phd_daemon.config.model import Config
@@ -37,11 +38,14 @@ def daemon(*, detach: bool, check: bool, config: Path | None) -> int:
     if check:
         from phd_daemon.config.edit import doubt_about_default_datastore
 
-        checked = read_config(config)
-        source = checked.source
+        settings = read_config(config)
+        source = settings.source
         output.say(f"{printable(str(source))}: no mistake" if source else "no settings' file: the defaults are used")
-        named = "default_datastore" in checked.replication.model_fields_set
-        if named and checked.replication.enabled and (doubt := doubt_about_default_datastore(checked)):
+        for spec in settings.targets:
+            for words in idle_options(spec):
+                output.say(f"targets.{spec.name}: {words}")
+        named = "default_datastore" in settings.replication.model_fields_set
+        if named and settings.replication.enabled and (doubt := doubt_about_default_datastore(settings)):
             output.complain(doubt)
         return ExitCode.DONE
     from phd_daemon.daemon import logs
