@@ -57,7 +57,7 @@ def parse_control_file(text: bytes) -> ControlFile:
     try:
         table, readable = parse_toml(text)
     except NotToml as error:
-        raise BadControlFile(_at(error.line, error.message), line=error.line, remedy=_REMEDY) from error
+        raise BadControlFile(_at(error.line, error.message), line=error.line, remedy=f"{error.advice} {_REMEDY}".strip()) from error
     lines = key_lines(readable)
     problems = [(0, f"{key} is missing") for key in _REQUIRED if key not in table]
     values: dict[str, Any] = {}

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from restore_core.archive.digests import BlockDigest, sha256
+from restore_core.archive.frames import GZIP_MAGIC
 from restore_core.archive.index_map import BLOCKS_PER_PAGE
 from restore_core.archive.shell_lists import SEGMENT_SIZE
 from restore_core.errors import BadArchive
@@ -174,6 +175,8 @@ def looks_like_delta(head: bytes) -> bool:
 def _lines(head: bytes, where: str) -> tuple[dict[str, str], list[str]]:
     if not looks_like_delta(head):
         hint = "It starts like a shell script: a Delta of 2007 restores itself with 'sh'." if head.startswith(b"#!") else ""
+        if head.startswith(GZIP_MAGIC):
+            hint = "It is a gzip, perhaps a Full: name its empty Delta ('phd backups'), or make one with 'phd adopt'."
         raise BadArchive(f"{where}: not a Delta of this product", remedy=hint or "Name the .delta- file; 'phd backups' lists them.")
     text = head.decode("utf-8", "surrogateescape")
     fields: dict[str, str] = {}
