@@ -111,6 +111,7 @@ class _Restore(PlaceSteps):
         lines = header_block(request, self.session.targets.specs, is_full=is_full)[2:-2]
         if self.backup.header is not None:
             lines.append(f" DISK: {self.backup.header.describe()}")
+            lines += [f" NOTE: {self.backup.header.of_a_part}"] if self.backup.header.of_a_part else []
             lines += [f" FULL: {request.full}"] if request.full else []
         elif self.backup.disk_size is not None:
             lines.append(f" DISK: {self.backup.disk_size} bytes")

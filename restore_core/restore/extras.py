@@ -10,7 +10,7 @@ from restore_core import durable
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.disk.destination import Destination, half_applied
 from restore_core.disk.foreign import kind_of_file
-from restore_core.disk.known_datastores import DatastoreRecord, refuse_unless_known, refuse_unmounted
+from restore_core.disk.known_datastores import DatastoreRecord, refuse_unmounted
 from restore_core.disk.vmdk import descriptor_name_for, is_flat_name, render_descriptor
 from restore_core.errors import BadArchive, DestinationError, DestinationExists, UsageError, from_os_error
 from restore_core.naming import printable
@@ -24,7 +24,7 @@ from restore_core.targets.base import ArchiveRef, Stop
 
 
 def restore_vmx(ref: ArchiveRef, targets: TargetSet, folder: Path, datastores: DatastoreRecord | None = None) -> Path:
-    """Write the VMX in a Delta into an existing folder, as `VMNAME.vmx`, unedited. Never over an existing file.
+    """Write the VMX in a Delta into a folder, which is made if need be, as `VMNAME.vmx`, unedited. Never over an existing file.
 
     `datastores` is the record of which disk each datastore is (None: only mount points are asked about).
     """
@@ -36,8 +36,7 @@ def restore_vmx(ref: ArchiveRef, targets: TargetSet, folder: Path, datastores: D
     if data is None:
         raise BadArchive(f"{ref}: it holds no VMX", remedy="The disk was backed up without its VM; make a VMX for it by hand.")
     path = folder / f"{name}.vmx"
-    refuse_unless_known(path, datastores)
-    with held_destination(path.absolute(), roots=None, make_folders=False):
+    with held_destination(path.absolute(), roots=None, make_folders=True, datastores=datastores):
         return _write_new(path, data)
 
 

@@ -110,6 +110,7 @@ def _data(result: BackupResult) -> dict[str, object]:
         "uuid": header.uuid,
         "scsi": header.scsi,
         "vmdk": printable(header.disk),
+        "left_out": list(map(printable, header.left_out)),
         "disk_size": header.disk_size,
         "bytes_written": result.bytes_written,
     }

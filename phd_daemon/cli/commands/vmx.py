@@ -16,7 +16,7 @@ from restore_core.naming import printable
 
 @command(stays_done=False)
 @click.argument("delta", shell_complete=files)
-@click.option("--to", "folder", required=True, type=click.Path(path_type=Path), metavar="DIR", help="An existing folder.")
+@click.option("--to", "folder", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The folder; made if need be.")
 @config_option
 def vmx(delta: str, folder: Path, config: Path | None) -> None:
     """Restore only the VMX in DELTA into DIR. It is never edited, and never put over a file that is there."""
