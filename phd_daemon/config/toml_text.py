@@ -27,6 +27,10 @@ _ADVICE = {
     "Cannot declare": "This table is there twice: put its keys below one.",
     "Unterminated string": "A text ends with the quote that it begins with, on the same line.",
     "Illegal character": "A text ends with the quote that it begins with, on the same line.",
+    "Unescaped": "A backslash in quotes is written twice; or the text stands between single quotes.",
+    "Expected ']'": "A table is a line of the form [NAME].",
+    "Invalid initial character": "A key is made of letters, digits, - and _.",
+    "Invalid statement": "A line is KEY = VALUE, [TABLE], or begins with #.",
     "Expected newline": "One key and its value on a line; what follows # is a comment.",
 }
 """What to write instead, by how the parser's message begins."""

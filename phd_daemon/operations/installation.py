@@ -107,6 +107,8 @@ def archive_ref(text: str, targets: Collection[str], *, must_exist: bool = True)
     A relative path begins at the working folder. Raises `UsageError` for a target or a form that is not known, `ArchiveAbsent` for
     a local file that is not there if it `must_exist`.
     """
+    if not text:
+        raise UsageError("the archive has no name: '' was given", remedy="Write NAME:FOLDER/FILE, as 'phd backups' prints it.")
     if _NAMED.match(text) and (text.partition(":")[0] in targets or not os.path.lexists(text)):
         known_target(text.partition(":")[0], targets)
         try:
@@ -139,6 +141,8 @@ def refuse_missing(ref: ArchiveRef, targets: Collection[str]) -> None:
 def destination(text: str) -> Path:
     """Returns the absolute path of the disk to write; a relative one begins at the working folder. Raises `UsageError`."""
     path = Path(os.path.abspath(text))
+    if not text:
+        raise UsageError("the disk has no name: --to '' was given", remedy="Name the disk: --to FOLDER/NAME.vmdk.")
     if text.endswith("/") or path.is_dir():
         raise UsageError(f"{printable(text)} is a folder", remedy=f"Name the disk in it: {printable(text.rstrip('/'))}/NAME.vmdk.")
     return path

@@ -18,7 +18,7 @@ from phd_daemon.operations.installation import spool_of
 from phd_daemon.spool.control_file import ControlFile, check_policy, parse_control_file, render_control_file
 from phd_daemon.spool.layout import Spool, as_stored, too_long
 from phd_daemon.spool.requests import drop
-from restore_core.errors import UsageError
+from restore_core.errors import BadControlFile, UsageError
 from restore_core.naming import printable
 from restore_core.restore.request import VmxChoice
 
@@ -61,7 +61,14 @@ def _checked_text(settings: Config, control: ControlFile) -> bytes:
     """Returns the text of the control file. Raises what the daemon would reject it with; only the daemon checks who may do what."""
     text = render_control_file(control).encode()
     names = [spec.name for spec in settings.targets]
-    check_policy(parse_control_file(text), roots=settings.datastores.roots, target_names=names, submitter="", limits=None)
+    try:
+        parsed = parse_control_file(text)
+    except BadControlFile as error:  # of a file that nobody wrote: no line, and nothing to rename
+        message = re.sub(r"(?m)^line \d+: ", "", error.message)
+        raise BadControlFile(
+            message, remedy="Name the Delta as 'phd backups' prints it, and the disk as FOLDER/NAME.vmdk."
+        ) from error
+    check_policy(parsed, roots=settings.datastores.roots, target_names=names, submitter="", limits=None)
     return text
 
 

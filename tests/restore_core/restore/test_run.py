@@ -13,7 +13,7 @@ from restore_core import durable
 from restore_core.archive.header import HEAD_BYTES
 from restore_core.backup.run import BackupOptions, BackupReporter, backup
 from restore_core.disk.vmdk import parse_descriptor
-from restore_core.errors import BadArchive, DestinationError, DestinationExists, DestinationInUse, NoSpace, Stopped
+from restore_core.errors import BadArchive, DestinationError, DestinationExists, DestinationInUse, NoSpace, Stopped, size_text
 from restore_core.restore import run
 from restore_core.restore.extras import restore_vmx, write_stub
 from restore_core.restore.request import Provision, RestoreRequest, VmxChoice
@@ -155,7 +155,7 @@ def test_a_size_that_no_vmdk_can_have(lab: Lab) -> None:
 def test_no_space_is_refused_before_writing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     made = lab.backup(DATA)
     monkeypatch.setattr("restore_core.disk.allocation.free_bytes", lambda _fd: 1000)
-    with pytest.raises(NoSpace, match=rf"{len(DATA)} bytes needed, 1000 bytes free") as caught:
+    with pytest.raises(NoSpace, match=rf"{size_text(len(DATA))} needed, 1000 bytes free") as caught:
         lab.restore(made.delta, "a.img")
     assert (caught.value.needed, caught.value.free) == (len(DATA), 1000)
     assert lab.leftovers() == []
