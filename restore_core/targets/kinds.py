@@ -102,9 +102,8 @@ def server_identity(spec: TargetSpec, limits: ServerLimits = DEFAULT_LIMITS) -> 
     kind, address = kind_of(spec), address_of(spec)
     if kind.trust_file is None:
         provable = _either(f"{scheme}://" for scheme, other in KINDS.items() if other.trust_file)
-        raise ConfigurationError(
-            f"target {spec.name}: a server cannot prove who it is over {address.scheme}", remedy=f"Use {provable}."
-        )
+        remedy = f"Use {provable}, if it has that." if address.host else "It is a folder of this machine: trust is for servers."
+        raise ConfigurationError(f"target {spec.name}: a server cannot prove who it is over {address.scheme}", remedy=remedy)
     file = getattr(spec, kind.trust_file)
     if file is None:
         raise ConfigurationError(

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from phd_daemon.cli.complete import datastore_names
-from phd_daemon.cli.options import config_option, json_option
+from phd_daemon.cli.options import NounGroup, config_option, json_option
 from phd_daemon.cli.questions import ask_on_a_terminal, yes_option
 from phd_daemon.host.datastores import DatastoreView
 from phd_daemon.operations import datastores as operations
@@ -19,7 +19,7 @@ from restore_core.errors import ExitCode
 from restore_core.naming import printable
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=NounGroup, invoke_without_command=True)
 @json_option
 @config_option
 @click.pass_context

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from restore_core.errors import ArchiveAbsent, PhdError, TargetFull, TargetRefused, TargetUnavailable
+from restore_core.errors import ArchiveAbsent, PhdError, TargetFull, TargetRefused, TargetUnavailable, size_text
 from restore_core.targets.base import NEW_FILE_SUFFIX
 from restore_core.targets.remote.words import DENIED, FULL
 from restore_core.targets.sftp.listing import reason_of
@@ -64,7 +64,7 @@ def _why_no_room(wire: Wire, no: Declined, folder: bytes) -> str | None:
     if room is not None and room.read_only:
         return None
     if room is not None and room.free < _PIECE:
-        return f", and {room.free} bytes are free there"
+        return f", and {size_text(room.free)} are free there"
     if room is not None and room.no_more_files:
         return ", and no more files can be made there"
     if _is_room_for_a_small_file(wire, folder):
