@@ -63,7 +63,7 @@ class LocalSource(base.ByteSource):
                     raise _short(self.ref, offset + length, offset + len(data))
                 data += more
         except OSError as error:
-            raise TryAgainLater(f"{self.ref}: reading at {offset}: {error.strerror}") from error
+            raise TryAgainLater(f"{self.ref}: reading at {offset}: {error.strerror}", remedy=remedy_for(error)) from error
         self._bandwidth.spend(length)
         return data
 
@@ -83,16 +83,17 @@ class LocalSource(base.ByteSource):
 
 
 class LocalNewFile:
-    """A file that is called `NAME.phd-part` until it is complete and durable."""
+    """A file that is called `NAME.phd-part` until it is complete and durable. `made` is the folder that was made for it."""
 
-    def __init__(self, folder_fd: int, name: str, ref: ArchiveRef, bandwidth: Bandwidth = NO_LIMIT) -> None:
-        self._folder_fd, self._name, self._ref, self._bandwidth = folder_fd, name, ref, bandwidth
+    def __init__(self, folder_fd: int, name: str, ref: ArchiveRef, bandwidth: Bandwidth, *, made: str | None = None) -> None:
+        self._folder_fd, self._name, self._ref, self._bandwidth, self._made = folder_fd, name, ref, bandwidth, made
         self._part = name + NEW_FILE_SUFFIX
         try:
             _refuse_unable(folder_fd, ref)
             self._fd = durable.take_part(self._part, dir_fd=folder_fd)
         except OSError as error:
             os.close(folder_fd)
+            self._remove_made()
             raise _write_error(error, ref) from error
         except PhdError:
             os.close(folder_fd)
@@ -129,6 +130,12 @@ class LocalNewFile:
         if self._fd >= 0:
             durable.remove(self._part, dir_fd=self._folder_fd)
             self._close()
+            self._remove_made()
+
+    def _remove_made(self) -> None:
+        if self._made is not None:
+            with contextlib.suppress(OSError):  # something else is in it
+                os.rmdir(self._made)
 
     def _close(self) -> None:
         os.close(self._fd)
@@ -193,7 +200,9 @@ class LocalTarget:
         """Begins a new archive; makes missing folders."""
         ref, folders, name = self._parts(path)
         self._check_mount()
-        return LocalNewFile(self._enter(folders, ref, make=True), name, ref, self._bandwidth)
+        made = os.path.join(self._root, folders[0]) if len(folders) == 1 else None
+        made = None if made is None or os.path.lexists(made) else made
+        return LocalNewFile(self._enter(folders, ref, make=True), name, ref, self._bandwidth, made=made)
 
     def capabilities(self) -> Capabilities:
         """Returns what the folder's file system can do."""
@@ -245,7 +254,7 @@ def create_local_file(path: str) -> base.NewFile:
         fd = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise _write_error(error, ref) from error
-    return LocalNewFile(fd, name, ref)
+    return LocalNewFile(fd, name, ref, NO_LIMIT)
 
 
 def _make_folder(name: str, parent_fd: int) -> None:
@@ -271,7 +280,7 @@ def _short(ref: ArchiveRef, wanted: int, size: int) -> BadArchive:
 def _read_error(error: OSError, ref: ArchiveRef) -> PhdError:
     if error.errno in _ABSENT:
         return ArchiveAbsent(f"{ref}: {error.strerror}", remedy="See what there is with 'phd backups'.")
-    return TargetUnavailable(f"{ref}: {error.strerror}", remedy="Check that this user may read the target.")
+    return TargetUnavailable(f"{ref}: {error.strerror}", remedy=remedy_for(error))
 
 
 def _refuse_unable(folder_fd: int, ref: ArchiveRef) -> None:

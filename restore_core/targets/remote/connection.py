@@ -85,10 +85,13 @@ def is_single_path_component(name: str) -> bool:
 
 
 class Budget:
-    """The most that one listing may cost. It raises and never cuts: backups would look deleted in a part of a listing."""
+    """The most that one listing may cost. It raises and never cuts: backups would look deleted in a part of a listing.
 
-    def __init__(self, name: str, limits: ServerLimits) -> None:
-        self._name, self._limits = name, limits
+    `hidden` asks for names that begin with a dot, too: some FTP servers leave them out, and no backup has one.
+    """
+
+    def __init__(self, name: str, limits: ServerLimits, *, hidden: bool = False) -> None:
+        self._name, self._limits, self.hidden = name, limits, hidden
         self._entries = self._bytes = 0
         self._until = time.monotonic() + limits.listing_seconds
 
