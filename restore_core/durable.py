@@ -16,6 +16,7 @@ import fcntl
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -24,8 +25,11 @@ _RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
 _SYNC_FILE_RANGE_WRITE = 2
 _AT_FDCWD = -100
+_FUSE_MAGIC = 0x65735546
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EIO}
-"""What a file system without hard links says: vfat the first, rclone the last. A broken disk fails again at the next step."""
+"""What a file system without hard links says. A broken disk fails again at the next step."""
+NO_RENAME_FLAGS = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+"""What a file system or a kernel without RENAME_NOREPLACE and RENAME_EXCHANGE says."""
 _NO_MODES = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -129,7 +133,7 @@ def write_new(path: str | Path, data: bytes, *, mode: int, dir_fd: int | None = 
     with _errors_name(path):
         fd = os.open(path, _NEW_FILE, mode, dir_fd=dir_fd)
         try:
-            os.fchmod(fd, mode)
+            set_mode(fd, mode)
             write_all(fd, data)
             sync_file(fd)
         finally:
@@ -151,13 +155,13 @@ def copy_owner_and_mode(fd: int, like: os.stat_result) -> None:
     own = os.fstat(fd)
     if (own.st_uid, own.st_gid) != (like.st_uid, like.st_gid):
         os.fchown(fd, like.st_uid, like.st_gid)
-    os.fchmod(fd, stat.S_IMODE(like.st_mode))  # past the umask, and after the owner: a change of it takes bits away
+    set_mode(fd, stat.S_IMODE(like.st_mode))  # past the umask, and after the owner: a change of it takes bits away
 
 
 def exchange(one: str | Path, other: str | Path, *, dir_fd: int | None = None) -> None:
     """Exchanges two files of one folder, durably: both names exist at every moment. `FileNotFoundError` if one is not there.
 
-    Raises `OSError` with EINVAL, ENOSYS or EOPNOTSUPP where the file system or the kernel cannot do it.
+    Raises `OSError` with one of `NO_RENAME_FLAGS` where the file system or the kernel cannot do it.
     """
     _renameat2(one, other, dir_fd, dir_fd, _RENAME_EXCHANGE)
     sync_folder(os.path.dirname(other) or ".", dir_fd=dir_fd)
@@ -179,15 +183,16 @@ def take_part(name: str, *, dir_fd: int, mode: int = 0o600, keep: bool = False) 
             raise BlockingIOError(errno.EAGAIN, "another process has just finished this file")
         if not keep:
             os.ftruncate(fd, 0)
-        _set_mode(fd, mode, ours)
+        set_mode(fd, mode)
     except BaseException:
         os.close(fd)
         raise
     return fd
 
 
-def _set_mode(fd: int, mode: int, facts: os.stat_result) -> None:
+def set_mode(fd: int, mode: int) -> None:
     """Sets the mode of a file. Without modes (vfat, exfat) the mount says who may read; a file of another user stays refused."""
+    facts = os.fstat(fd)
     try:
         os.fchmod(fd, mode)
     except OSError as error:
@@ -293,42 +298,46 @@ def _rename_noreplace(source: str | Path, to: str | Path, source_dir_fd: int | N
     try:
         _renameat2(source, to, source_dir_fd, to_dir_fd, _RENAME_NOREPLACE)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+        if error.errno not in NO_RENAME_FLAGS:
             raise
-        try:
-            # A file system without RENAME_NOREPLACE (NFS, old FUSE): a hard link refuses an existing name, too.
-            os.link(source, to, src_dir_fd=source_dir_fd, dst_dir_fd=to_dir_fd, follow_symlinks=False)
-        except OSError as no_link:
-            if no_link.errno not in _NO_LINKS:
-                raise
-            _take_name(source, to, source_dir_fd, to_dir_fd)
+        if _is_fuse(os.path.dirname(to) or ".", to_dir_fd):
+            _rename_to_a_free_name(source, to, source_dir_fd, to_dir_fd)
         else:
-            os.unlink(source, dir_fd=source_dir_fd)
+            _link_to_a_free_name(source, to, source_dir_fd, to_dir_fd)
 
 
-def _take_name(source: str | Path, to: str | Path, source_dir_fd: int | None, to_dir_fd: int | None) -> None:
-    """Takes the name `to` with an empty file of our own, which only one can do, then renames over that file.
-
-    A crash in between leaves the empty file and the source; nothing that was there is lost.
-    """
-    os.stat(source, dir_fd=source_dir_fd, follow_symlinks=False)
-    os.close(os.open(to, _NEW_FILE, 0o600, dir_fd=to_dir_fd))
+def _is_fuse(folder: str, dir_fd: int | None) -> bool:
+    """Whether a folder is on FUSE: an open file that had a second name is told badly there (ntfs-3g counts both)."""
+    fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dir_fd)
     try:
-        _refuse_filled(to, to_dir_fd)
-        os.rename(source, to, src_dir_fd=source_dir_fd, dst_dir_fd=to_dir_fd)
-    except FileExistsError:
-        raise
-    except BaseException:
-        with contextlib.suppress(OSError):
-            _refuse_filled(to, to_dir_fd)
-            os.unlink(to, dir_fd=to_dir_fd)
-        raise
+        facts = ctypes.create_string_buffer(256)
+        return _libc.fstatfs(fd, facts) == 0 and int.from_bytes(facts.raw[:4], sys.byteorder) == _FUSE_MAGIC
+    finally:
+        os.close(fd)
 
 
-def _refuse_filled(path: str | Path, dir_fd: int | None) -> None:
-    facts = os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
-    if not stat.S_ISREG(facts.st_mode) or facts.st_size:
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(path))
+def _link_to_a_free_name(source: str | Path, to: str | Path, source_dir_fd: int | None, to_dir_fd: int | None) -> None:
+    """Gives the file a second name, which refuses one that is taken, and takes the first: NFS. A crash in between leaves both."""
+    try:
+        os.link(source, to, src_dir_fd=source_dir_fd, dst_dir_fd=to_dir_fd, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _rename_to_a_free_name(source, to, source_dir_fd, to_dir_fd)
+    else:
+        os.unlink(source, dir_fd=source_dir_fd)
+
+
+def _rename_to_a_free_name(source: str | Path, to: str | Path, source_dir_fd: int | None, to_dir_fd: int | None) -> None:
+    """Looks whether the name `to` is free, then renames: one step, so a crash leaves the file under its old name or under `to`.
+
+    A file that another program makes as `to` between the two calls is replaced. To take the name with an empty file first would
+    shut that out, and a crash would leave the empty file under the final name: worse, and over rclone a rename takes long.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        os.stat(to, dir_fd=to_dir_fd, follow_symlinks=False)
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(to))
+    os.rename(source, to, src_dir_fd=source_dir_fd, dst_dir_fd=to_dir_fd)
 
 
 def _renameat2(source: str | Path, to: str | Path, source_dir_fd: int | None, to_dir_fd: int | None, flag: int) -> None:

@@ -84,6 +84,18 @@ def mounted(mountinfo: Path | None = None) -> tuple[Mount, ...]:
     return tuple(found)
 
 
+def mount_of(fd: int) -> Mount | None:
+    """Returns the mount that an open folder or file is on, None where /proc does not tell it."""
+    try:
+        text = Path(f"/proc/self/fdinfo/{fd}").read_text()
+    except OSError as error:
+        if is_no_answer(error):
+            raise
+        return None
+    number = next((line.split()[1] for line in text.splitlines() if line.startswith("mnt_id:")), None)
+    return next((mount for mount in mounted() if mount.id == number), None)
+
+
 def is_mounted(point: str, now: Sequence[Mount]) -> bool:
     """Returns whether the path `point` leads to the root of a mount. One that a later mount above it hides does not count."""
     below: Mapping[tuple[str | None, str], Mount] = {(mount.parent, mount.point): mount for mount in now}

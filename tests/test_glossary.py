@@ -61,6 +61,7 @@ NAMES = {
     "put_vmx": "a restore does it by itself, the console when its person asks for it afterwards",
     "redraw": "a line over the last one, and the live report that uses it",
     "reject": "the answer of intake, and the transition that follows",
+    "removal": _SERVERS,
     "run_pass": _FLOW,
     "set_priority": _ASKED,
 }

@@ -19,12 +19,13 @@ MAX_MODULE, MAX_FUNCTION = 350, 50
 TOP_LEVEL = {"pyproject.toml", "phd_daemon", "restore_core", "etc", "systemd", "tests"}
 TOP_LEVEL |= {"README.md", "Makefile", "docs", "LICENSE", "CHANGELOG.md"}
 
-GROUND = frozenset({"errors", "naming", "durable", "mounts"})
+GROUND = frozenset({"errors", "naming", "durable", "mounts", "capabilities"})
 ARROWS: dict[str, frozenset[str]] = {
     "errors": frozenset(),
     "naming": frozenset({"errors"}),
     "durable": frozenset({"errors"}),
     "mounts": frozenset({"errors"}),
+    "capabilities": frozenset({"errors", "naming", "durable", "mounts"}),
     "targets": GROUND,
     "disk": GROUND,
     "archive": GROUND | {"targets"},

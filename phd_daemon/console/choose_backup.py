@@ -48,8 +48,17 @@ class _Again(enum.Enum):
     AGAIN = "look at the targets again"
 
 
+class _Whole(enum.Enum):
+    WHOLE = "all disks of the VM"
+
+
+Whole = Callable[[Group, Face, Session], None]
+
+
 class _Browse:
-    """The steps, and what was chosen in them. `groups` makes the rows of the first list."""
+    """The steps, and what was chosen in them. `groups` makes the rows of the first list, `whole` restores all disks of one."""
+
+    whole: Whole | None = None
 
     held: Backups  # newest first
     group: Group
@@ -79,11 +88,16 @@ class _Browse:
             self._look(None)
 
     def choose_day(self) -> Went:
-        """A date or All Dates."""
+        """A date or All Dates; or all disks of the VM."""
         title = f"{self.group.title}: a date or All Dates"
-        day = self._face.choose(Choice(title=title, rows=_days(self.group), help=_BACKUPS_HELP, start=1))
-        self.day = day or self.group
-        return on_if(day)
+        rows: list[Row[Group | _Whole]] = [*_days(self.group)]
+        if self.whole is not None and len({entry.disk_key for entry in self.group.entries}) > 1:
+            rows.append(Row(cells=("All disks of this VM, from one backup run", "to the queue"), value=_Whole.WHOLE, key="w"))
+        while (chosen := self._face.choose(Choice(title=title, rows=rows, help=_BACKUPS_HELP, start=1))) is _Whole.WHOLE:
+            if self.whole is not None:
+                call(self.group.title, partial(self.whole, self.group), self._face, self._session)
+        self.day = chosen if isinstance(chosen, Group) else self.group
+        return on_if(chosen)
 
     def choose_backup(self) -> Went:
         """One backup after another, until the list is left."""
@@ -118,9 +132,12 @@ class _Browse:
         return True
 
 
-def browse_machines(face: Face, session: Session, then: Then, *, only: ArchiveType | None = None) -> None:
-    """From the list of virtual machines to `then`, until the list is left."""
+def browse_machines(
+    face: Face, session: Session, then: Then, *, only: ArchiveType | None = None, whole: Whole | None = None
+) -> None:
+    """From the list of virtual machines to `then`, or to `whole` with one of them, until the list is left."""
     flow = _Browse(face, session, then, lambda entries: [_machine(group) for group in by_machine(entries)], only)
+    flow.whole = whole
     flow.browse("Virtual Machines", _MACHINE_COLUMNS)
 
 

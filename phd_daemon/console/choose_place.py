@@ -40,6 +40,7 @@ class FolderSteps:
     disk = ""  # the name of the disk that the folder is for, if it is for one
     stores: list[Datastore]
     wanted = True  # False: these steps are passed over
+    any_folder = True  # False: only a folder on a datastore
     store: Path | None
     listed: bool
     typed = ""
@@ -60,7 +61,9 @@ class FolderSteps:
             Row(cells=(printable(str(store.path)), output.size(store.free), output.size(store.size)), value=store)
             for store in self.stores
         ]
-        rows.append(Row(cells=("A folder that is not listed (in the foreground only)",), value=_Elsewhere.ANOTHER_FOLDER, key="o"))
+        if self.any_folder:
+            text = "A folder that is not listed (in the foreground only)"
+            rows.append(Row(cells=(text,), value=_Elsewhere.ANOTHER_FOLDER, key="o"))
         default = self.session.config.replication.default_datastore
         start = next((index for index, store in enumerate(self.stores) if store.path == default), 0)
         columns = ("DATASTORE", "FREE", "SIZE") if self.stores else ()

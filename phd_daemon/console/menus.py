@@ -98,11 +98,12 @@ MAIN = Menu(
         MenuEntry(key="b", label="Backup Restore Status", leads_to="status_flow:status"),
         MenuEntry(key="c", label="Configuration", leads_to=CONFIGURATION),
         MenuEntry(key="e", label="Restore Menu", leads_to=RESTORE),
+        MenuEntry(key="s", label="How this installation stands, and what needs a person", leads_to="overview_flow:stands"),
     ),
     help="""\
 Restores by pressing Enter: (E), then (C), then (V) leads from the name of a virtual machine to its restored disk. (B) shows
-the restore queue and its logs. Going back (Esc, on numbered lines 0) ends the console here. Whatever is done here, a phd
-command does too: phd --help lists them.""",
+the restore queue and its logs, (S) what phd status says. Going back (Esc, on numbered lines 0) ends the console here. Whatever
+is done here, a phd command does too: phd --help lists them.""",
 )
 
 

@@ -8,6 +8,7 @@ prompt is thrown away, and so is a ^C while a question is printed; the lines of 
 from __future__ import annotations
 
 import contextlib
+import select
 import shutil
 import signal
 import sys
@@ -34,9 +35,12 @@ from phd_daemon.console.watched import Watched
 from phd_daemon.host.signals import deaf_to_interrupts, handled
 from phd_daemon.show import output
 from phd_daemon.show.live import redraw
+from phd_daemon.show.table import width_of
 
 T = TypeVar("T")
 _AROUND_A_LIST = 7
+_FASTER_THAN_TYPED = 0.04  # seconds
+_LONGEST_PASTE = 1000  # times that pasted lines are thrown away
 _LEAST_ROWS = 5
 _LEAST_WIDTH = 20
 _LIST_HELP = """\
@@ -192,7 +196,9 @@ class NumberedFace:
 
     def _head(self, title: str, lines: Sequence[str]) -> None:
         with deaf_to_interrupts():
-            output.say(f"\n{title}\n{'-' * len(title)}")
+            _forget_the_rest_of_a_paste()
+            room = shutil.get_terminal_size().columns
+            output.say(f"\n{title}\n{'-' * min(width_of(output.harmless(title)), room)}")
             if lines:
                 output.say("\n".join(lines))
 
@@ -253,3 +259,13 @@ def _forget_what_was_typed() -> None:
         termios.tcdrain(sys.stdout.fileno())
     with contextlib.suppress(AttributeError, ValueError, OSError, termios.error):
         termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
+
+
+def _forget_the_rest_of_a_paste() -> None:
+    """Throws away lines that follow each other faster than a person types: a paste, or a key that is held down."""
+    with contextlib.suppress(AttributeError, ValueError, OSError, termios.error):
+        keys = sys.stdin.fileno()
+        for _ in range(_LONGEST_PASTE):
+            termios.tcflush(keys, termios.TCIFLUSH)
+            if not select.select([keys], [], [], _FASTER_THAN_TYPED)[0]:
+                return

@@ -19,7 +19,7 @@ class Session:
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._path = path
+        self.path = path
         self.config: Config = read_config(path)
         self.targets = TargetSet(self.config.targets)
         self.leaving = threading.Event()
@@ -27,7 +27,7 @@ class Session:
 
     def read_again(self) -> None:
         """Reads phd.toml again. After a `ConfigurationError` everything is as it was."""
-        config = read_config(self._path)
+        config = read_config(self.path)
         self.targets.close()
         self.config, self.targets = config, TargetSet(config.targets)
 

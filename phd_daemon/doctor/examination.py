@@ -36,12 +36,14 @@ def examine(path: Path | None) -> Report:
     parts = (
         Report(facts=(settings_in_use(config),)),
         targets.secrets(config.targets, config.source),
+        Report(findings=tuple(targets.idle(config.targets))),
         spool.examine(config.queue.spool, enabled=config.queue.enabled),
         datastores.examine_folders(config),
         known,
         reached,
         _replication(config, reached),
         left,
+        leftovers.on_servers([spec for spec in config.targets if spec.name not in _silent(reached)], time.time()),
         _machine(config),
         unit.examine(),
         _confinement(),
@@ -59,9 +61,14 @@ def _invalid(error: ConfigurationError) -> Finding:
     )
 
 
+def _silent(reached: Report) -> set[str]:
+    """Returns the targets that have just failed to answer: they are not asked again."""
+    return {one.where.removeprefix("targets.") for one in reached.findings}
+
+
 def _replication(config: Config, reached: Report) -> Report:
     """Examines rules and catalog. A target that has just failed to answer is not asked again: its last listing is used."""
-    silent = {one.where.removeprefix("targets.") for one in reached.findings}
+    silent = _silent(reached)
     catalog = catalog_of(config)
     old = set(catalog.old(max_age=config.index.max_age, now=time.time())) - silent
     unseen: tuple[str, ...] = ()

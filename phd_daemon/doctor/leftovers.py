@@ -12,21 +12,31 @@ import re
 import shlex
 import stat
 import urllib.parse
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from phd_daemon.doctor.finding import Finding, Report
+from phd_daemon.doctor.targets import HASTY
+from phd_daemon.show.output import size
 from restore_core.disk.hold import HOLD_SUFFIX
 from restore_core.disk.vmdk import flat_name_for, is_vmdk_name
+from restore_core.errors import PhdError
 from restore_core.naming import printable
-from restore_core.targets.base import TargetSpec
+from restore_core.targets.base import ListedFile, ServerLimits, Target, TargetSpec
+from restore_core.targets.kinds import KINDS, make_target, removal_of
+from restore_core.targets.remote.target import RemoteTarget
 
 DAY = 86400.0
+LOOK = replace(HASTY, listing_seconds=20.0)
+"""A person waits for the doctor."""
+
 MOST_ENTRIES = 500_000
 _PIECE = re.compile(r"(?:.+\.phd-(?:new|part|hold|redo-part)|\.phd-.+\.tmp)\Z", re.DOTALL)
 _HALF = re.compile(r"(?P<of>.+)\.phd-(?:redo|applying|replaced)\Z", re.DOTALL)
 _SWAP = re.compile(r"\.phd-[0-9a-f]+-[0-9a-f]+\.swap\Z")
+_STALE, _WHY = "partial-file-stale", "It takes room, and nothing needs it."
 _SUFFIX = re.compile(r"\.phd-[a-z-]+\Z")
 
 
@@ -50,6 +60,48 @@ def examine(folders: Iterable[Path], *, owned: Collection[Path], now: float) -> 
     keep = {name for path in owned for name in _names_of(path)}
     stale = sorted((one for one in found if is_stale(one, keep, now)), key=lambda one: one.path)
     return Report(findings=tuple(_finding(one, now) for one in stale), unseen=tuple(unseen))
+
+
+def on_servers(
+    specs: Collection[TargetSpec], now: float, make: Callable[[TargetSpec, ServerLimits], Target] = make_target
+) -> Report:
+    """Examines the targets on servers, all at once: a backup that was killed leaves its part file there.
+
+    Give only those that have just answered. One that takes more than `LOOK` allows is said to be seen in part.
+    """
+    remote = [spec for spec in specs if KINDS[urllib.parse.urlsplit(spec.url).scheme].port is not None]
+    if not remote:
+        return Report()
+    with ThreadPoolExecutor(min(8, len(remote))) as pool:
+        return sum(pool.map(lambda spec: _on_server(spec, now, make), remote), Report())
+
+
+def _on_server(spec: TargetSpec, now: float, make: Callable[[TargetSpec, ServerLimits], Target]) -> Report:
+    found: list[Finding] = []
+    target = None
+    try:
+        target = make(spec, LOOK)
+        for one in target.unfinished() if isinstance(target, RemoteTarget) else ():
+            if now - one.stat.mtime > DAY:
+                found.append(_part_on_server(spec, one, now))  # noqa: PERF401 - one by one: those before an error count
+    except PhdError as error:
+        return Report(findings=tuple(found), unseen=(f"all leftovers on target {spec.name}: {error.message}",))
+    finally:
+        if target is not None:
+            target.close()
+    return Report(findings=tuple(found))
+
+
+def _part_on_server(spec: TargetSpec, one: ListedFile, now: float) -> Finding:
+    where = printable(one.path)
+    age = f"not written for {int((now - one.stat.mtime) // DAY)} days" if one.stat.mtime else "whose age the server does not say"
+    return Finding(
+        check=_STALE,
+        what=f"{size(one.stat.size)} of an unfinished backup, {age}; no backup will continue with it",
+        where=f"{spec.name}:{where}",
+        why=_WHY,
+        mend=removal_of(spec, one.path) if where == one.path else "Delete it there; %HH in its name stands for one byte.",
+    )
 
 
 def is_stale(one: Leftover, owned: Collection[Path], now: float) -> bool:
@@ -118,9 +170,9 @@ def _finding(one: Leftover, now: float) -> Finding:
             mend="Do not delete it. Type 'phd recover DISK' to finish the refresh, or 'phd recover DISK --back' to take it back.",
         )
     return Finding(
-        check="partial-file-stale",
-        what=f"{one.size} bytes of an unfinished file, not written for {days} days; no job will continue with it",
+        check=_STALE,
+        what=f"{size(one.size)} of an unfinished file, not written for {days} days; no job will continue with it",
         where=where,
-        why="It takes room, and nothing needs it.",
+        why=_WHY,
         mend=f"rm -- {shlex.quote(where)}" if where == str(one.path) else "Delete it; %HH in its name stands for one byte.",
     )

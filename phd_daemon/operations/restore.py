@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from phd_daemon.host.datastores import readable_record
-from phd_daemon.operations.installation import prepare_process, receipts_folder
+from phd_daemon.operations.installation import made_receipts_folder, prepare_process, receipts_folder
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.frames import GZIP_MAGIC
 from restore_core.archive.full_reader import FullReader
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from restore_core.catalog import CatalogEntry
     from restore_core.restore.fulls.candidates import Candidate
     from restore_core.restore.preview import Preview
+    from restore_core.restore.redo_file import Side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,10 +113,20 @@ def look_into(request: RestoreRequest, targets: TargetSet) -> tuple[bool, bool]:
     return True, False
 
 
-def restore(request: RestoreRequest, targets: TargetSet, *, is_full: bool, reporter: Reporter, stop: Stop) -> RestoreOutcome:
-    """Restores a Full or a Delta in this process. Raises the typed errors of both, `Stopped` when `stop` does."""
+def restore(
+    settings: Config, request: RestoreRequest, targets: TargetSet, *, is_full: bool, reporter: Reporter, stop: Stop
+) -> RestoreOutcome:
+    """Restores a Full or a Delta in this process. Raises the typed errors of both, `Stopped` when `stop` does.
+
+    That of a Delta is recorded, whether a daemon has run before or not.
+    """
     prepare_process()
-    return (restore_full if is_full else restore_delta)(request, targets, reporter=reporter, stop=stop)
+    if is_full:
+        return restore_full(request, targets, reporter=reporter, stop=stop)
+    records, why_none = made_receipts_folder(settings)
+    if why_none:
+        reporter.note(why_none)
+    return restore_delta(replace(request, records=records), targets, reporter=reporter, stop=stop)
 
 
 def plan(settings: Config, request: RestoreRequest, targets: TargetSet, *, reporter: Reporter, stop: Stop) -> Plan:
@@ -144,3 +155,17 @@ def fulls_of(backup: BackupFacts, config: Config, targets: TargetSet) -> list[Ca
 def _delta_header(source: ByteSource) -> DeltaHeader | None:
     """Returns the header of a Delta, None for a Full. The content decides, not the name."""
     return None if source.read_at(0, min(2, source.size)) == GZIP_MAGIC else DeltaReader(source).header
+
+
+def vmx_into(settings: Config, targets: TargetSet, delta: ArchiveRef, folder: Path) -> Path:
+    """Writes the VMX in a Delta into an existing folder, unedited and never over a file that is there. Returns its path."""
+    from restore_core.restore.extras import restore_vmx
+
+    return restore_vmx(delta, targets, folder, readable_record(settings))
+
+
+def end_interrupted(settings: Config, disk: Path, side: Side | None, stop: Stop) -> list[str]:
+    """Brings a disk whose change was interrupted to one side, or (None) shows it as it lies. Returns notes of what was done."""
+    from restore_core.restore.extras import recover_disk
+
+    return recover_disk(disk, side, receipts_folder(settings), stop)

@@ -12,13 +12,14 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phd_daemon.operations.installation import how_to_start, settings_in_use
 from phd_daemon.spool.layout import State
 from phd_daemon.spool.snapshot import JobView, daemon_running, snapshot
+from restore_core import __version__
 from restore_core.durable import read_plain
 from restore_core.errors import ConfigurationError, PhdError
 from restore_core.naming import printable
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 NOT_TAKEN = 60.0
 """Seconds after which a control file that nobody has accepted shows that the daemon hangs."""
+_VERSION = 1
 _LAST_PASS = 4 << 20
 _WORDS = {"gone": "whose replica is gone", "ambiguous": "that fit several disks"}
 _WRONG = {
@@ -90,6 +92,10 @@ class Overview:
         """Returns how many jobs are in each state."""
         found = Counter(job.state for job in self.jobs or ())
         return {state.meaning: found[state] for state in State}
+
+    def oldest(self, state: State) -> float | None:
+        """Returns since when a job has been in this state; None if none is."""
+        return min((job.since for job in self.jobs or () if job.state is state), default=None)
 
 
 def overview(path: Path | None) -> Overview:
@@ -230,3 +236,34 @@ def _datastores(found: Overview, config: Config) -> None:
         if one.state.wrong:
             where = printable(str(one.path))
             found.needs.append(Need(what=f"{where}: {one.state.value}", type="phd datastores"))
+
+
+def document(found: Overview) -> dict[str, Any]:
+    """Returns the stable form for programs, as docs/reference.md says; `phd_daemon.show.overview` makes a text of it."""
+    return {
+        "version": _VERSION,
+        "phd": __version__,
+        "spool": found.spool,
+        "problem": found.problem,
+        "daemon": asdict(found.daemon) if found.daemon else None,
+        "queue": found.counts if found.jobs is not None else None,
+        "waiting_since": found.oldest(State.WAITING),
+        "failed_since": found.oldest(State.FAILED),
+        "running": [
+            {"job": printable(job.name), "percent": job.progress.percent, "remaining": job.progress.remaining}
+            for job in found.jobs or ()
+            if job.progress
+        ],
+        "last_pass": asdict(found.last_pass) if found.last_pass else None,
+        "targets": None
+        if found.targets is None
+        else [
+            {"name": one.target, "archives": one.archives, "listed": one.head and one.head.finished, "problem": one.trouble}
+            for one in found.targets
+        ],
+        "datastores": None
+        if found.datastores is None
+        else [{"path": printable(str(one.path)), "state": one.state.value, "free": one.free} for one in found.datastores],
+        "needs": [asdict(need) for need in found.needs],
+        "unseen": found.unseen,
+    }

@@ -13,7 +13,8 @@ from phd_daemon.spool.layout import Spool, side_file
 from phd_daemon.spool.own_files import is_own, put_aside
 from phd_daemon.spool.record import JobRecord, read_record
 from restore_core import durable
-from restore_core.errors import ConfigurationError
+from restore_core.errors import ConfigurationError, remedy_for
+from restore_core.mounts import unmounted_mount_point
 from restore_core.naming import printable
 
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "9p", "glusterfs", "lustre", "ncpfs", "coda", "ocfs2", "gfs2"}
@@ -46,21 +47,43 @@ def check_spool(spool: Spool) -> None:
     _close_to_others(spool)
 
 
-def faults(folder: Path) -> Iterator[ConfigurationError]:
-    """Yields every reason why a folder cannot be a spool. Changes nothing."""
+def make_rooms(spool: Spool) -> None:
+    """Makes the spool and its `.state` folder where no daemon has run yet: a restore by hand has something to record, too.
+
+    They are for the user that the daemon runs as, the owner of the spool. Raises `ConfigurationError` for a folder that cannot be
+    a spool, and `OSError` where this user may not make them.
+    """
+    if not os.path.lexists(spool.folder):
+        if (point := unmounted_mount_point(spool.folder)) is not None:
+            raise ConfigurationError(f"queue.spool: {printable(str(spool.folder))}: {point} is not mounted", remedy="Mount it.")
+        spool.folder.mkdir(mode=0o700, parents=True)
+    owner = os.stat(spool.folder)
+    for fault in faults(spool.folder, owner.st_uid if os.geteuid() == 0 else None):
+        raise fault
+    for folder in (spool.state_folder, spool.receipts):
+        if not os.path.lexists(folder):
+            _make_own_folder(folder)
+            if os.geteuid() == 0 != owner.st_uid:
+                os.chown(folder, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
+def faults(folder: Path, daemon: int | None = None) -> Iterator[ConfigurationError]:
+    """Yields every reason why a folder cannot be the spool of the user `daemon` (None: this user). Changes nothing."""
     name = printable(str(folder))
     try:
         found = os.stat(folder)
     except OSError as error:
         yield ConfigurationError(
             f"queue.spool: {name}: {error.strerror}",
-            remedy=f"Make the folder (install -d -m 0700 {name}), or name another one in phd.toml.",
+            remedy=f"Make the folder (install -d -m 0700 {name}), or name another one in phd.toml."
+            if isinstance(error, FileNotFoundError)
+            else remedy_for(error),
         )
         return
     if not stat.S_ISDIR(found.st_mode):
         yield ConfigurationError(f"queue.spool: {name} is not a folder", remedy="Name a folder in phd.toml.")
         return
-    yield from _open_to_others(folder, found, name)
+    yield from _open_to_others(folder, found, name, os.geteuid() if daemon is None else daemon)
     kind = file_system(folder)
     if kind in _NETWORK or kind.removeprefix("fuse.") in _NETWORK_FUSE:
         yield ConfigurationError(
@@ -85,8 +108,8 @@ def file_system(path: Path) -> str:
     return kind
 
 
-def _open_to_others(folder: Path, found: os.stat_result, name: str) -> Iterator[ConfigurationError]:
-    mine = (0, os.geteuid())
+def _open_to_others(folder: Path, found: os.stat_result, name: str, daemon: int) -> Iterator[ConfigurationError]:
+    mine = (0, daemon)
     link = os.lstat(folder)
     if stat.S_ISLNK(link.st_mode) and link.st_uid not in mine:
         yield ConfigurationError(
@@ -96,13 +119,13 @@ def _open_to_others(folder: Path, found: os.stat_result, name: str) -> Iterator[
     if found.st_uid not in mine:
         yield ConfigurationError(
             f"queue.spool: {name} belongs to user {found.st_uid}, who could change every job in it",
-            remedy=f"Give it to the user the daemon runs as: chown {os.geteuid()} {name}.",
+            remedy=f"Give it to the user the daemon runs as: chown {daemon} {name}.",
         )
-    if found.st_mode & stat.S_ISVTX and found.st_uid != os.geteuid() != 0:
+    if found.st_mode & stat.S_ISVTX and found.st_uid != daemon != 0:
         yield ConfigurationError(
             f"queue.spool: {name} is a drop box (mode {stat.S_IMODE(found.st_mode):04o}) of another user than the daemon's: "
             "only its owner may rename what others put there",
-            remedy=f"Give it to the user the daemon runs as: chown {os.geteuid()} {name}.",
+            remedy=f"Give it to the user the daemon runs as: chown {daemon} {name}.",
         )
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX:
         mode = f"{stat.S_IMODE(found.st_mode):04o}"

@@ -20,14 +20,15 @@ from collections.abc import Iterable, Iterator
 from restore_core import durable
 from restore_core.disk.destination import Destination
 from restore_core.disk.scan import next_data
-from restore_core.errors import DestinationInUse, NoSpace, SpacePromised, from_os_error
+from restore_core.errors import DestinationInUse, NoSpace, SpacePromised, from_os_error, size_text
 from restore_core.naming import printable
 
 _FICLONE = 0x40049409
 _KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE = 0x01, 0x02, 0x10
 _PIECE = bytes(1 << 20)
-_UNSUPPORTED = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM}
-"""EPERM is what fusefat says. A file that nobody may write to (chattr +i) fails again when zeros are written instead."""
+_UNSUPPORTED = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM, errno.EINVAL}
+"""EINVAL is what fuse2fs says of a range of zeros, EPERM what fusefat says. A file that nobody may write (chattr +i) fails again
+when zeros are written instead."""
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _FS_IOC_FIEMAP = 0xC020660B
 _SYNC = 1
@@ -60,7 +61,7 @@ def refuse_if_no_space(destination: Destination, *, needed: int, reserved: int, 
     if needed > available:
         where = printable(str(destination.path))
         if reserved:
-            where += f" (with {reserved} bytes reserved for other jobs)"
+            where += f" (with {size_text(reserved)} reserved for other jobs)"
         kind = SpacePromised if needed <= free + reusable else NoSpace
         raise kind(where=where, needed=needed, free=available, thin=thin)
 
@@ -87,22 +88,24 @@ def size_part(destination: Destination, fd: int, *, size: int, thick: bool, keep
     """
     try:
         if not keep:
-            os.ftruncate(fd, 0)
-        _set_size(fd, size)
+            set_size(fd, 0)
+        set_size(fd, size)
         return _allocate(fd, size, keep=keep) if thick else None
     except OSError as error:
         where = printable(str(destination.path))
         if error.errno in _NO_SPACE:
             raise NoSpace(where=where, needed=size, free=free_bytes(destination.folder_fd)) from error
-        raise from_os_error(error, doing=f"allocating {size} bytes", where=where) from error
+        raise from_os_error(error, doing=f"allocating {size_text(size)}", where=where) from error
 
 
-def _set_size(fd: int, size: int) -> None:
+def set_size(fd: int, size: int) -> None:
     """Sets the size; where a file cannot be made longer (fusefat: EPERM), zeros are written: a gap might hold old bytes there."""
+    now = os.fstat(fd).st_size
+    if size == now:
+        return
     try:
         os.ftruncate(fd, size)
     except PermissionError:
-        now = os.fstat(fd).st_size
         if now > size:
             raise
         _write_zeros(fd, now, size - now)

@@ -140,7 +140,7 @@ def _marker(folder: int) -> str | None:
 
 
 def _file_system(folder: int) -> FileSystem:
-    mount = _mount_of(folder)
+    mount = mounts.mount_of(folder)
     kind = mount.type if mount else ""
     return FileSystem(
         type=kind,
@@ -149,18 +149,6 @@ def _file_system(folder: int) -> FileSystem:
         source=mount.source if mount else "",
         folder=mounts.folder_in(mount, os.readlink(f"/proc/self/fd/{folder}")) if mount else "",
     )
-
-
-def _mount_of(folder: int) -> mounts.Mount | None:
-    """Returns the mount that an open folder is on, None where /proc does not tell it."""
-    try:
-        text = Path(f"/proc/self/fdinfo/{folder}").read_text()
-    except OSError as error:
-        if is_no_answer(error):
-            raise
-        return None
-    number = next((line.split()[1] for line in text.splitlines() if line.startswith("mnt_id:")), None)
-    return next((mount for mount in mounts.mounted() if mount.id == number), None)
 
 
 def _uuid(folder: int, kind: str) -> str:

@@ -89,7 +89,8 @@ class Hold(contextlib.AbstractContextManager["Hold"]):
         finally:
             for fd in (self.fd, self.folder_fd):
                 if fd >= 0:
-                    os.close(fd)
+                    with contextlib.suppress(OSError):  # what rclone could not upload; a record was synced
+                        os.close(fd)
             self.fd = self.folder_fd = -1
 
     def __exit__(self, *_: object) -> None:

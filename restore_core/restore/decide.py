@@ -12,12 +12,13 @@ from typing import Any
 
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.digests import BlockDigest
+from restore_core.capabilities import of_open_folder
 from restore_core.disk.allocation import shares_blocks
 from restore_core.disk.destination import Destination, open_destination
 from restore_core.disk.identity import FileIdentity, identity_of
 from restore_core.errors import Diverged
 from restore_core.naming import printable
-from restore_core.restore.existing import ALLOCATING, ExistingDisk
+from restore_core.restore.existing import ALLOCATING, ChangedMeanwhile, ExistingDisk
 from restore_core.restore.plan import plan_summary
 from restore_core.restore.receipt import DigestsFile, Receipt, Receipts
 from restore_core.restore.request import PlanSummary, RestoreRequest
@@ -112,7 +113,14 @@ def may_be_ours(request: RestoreRequest, destination: Destination, record: dict[
     receipt = Receipts(request.records, destination).load(facts)
     if facts is None or receipt is None:
         return None
-    return receipt if receipt.ours(facts) or _we_allocated(record, destination) else None
+    can = of_open_folder(destination.folder_fd)
+    unknown = receipt.size == facts.st_size and False in (can.steady_times, can.steady_numbers)  # then `look` reads the disk
+    return receipt if receipt.ours(facts) or unknown or _we_allocated(record, destination) else None
+
+
+def _times_move(destination: Destination) -> bool:
+    """Whether its file system gives a file a new time although nobody writes it."""
+    return of_open_folder(destination.folder_fd).steady_times is False
 
 
 def look(
@@ -127,9 +135,16 @@ def look(
         return Found(decision=for_new(plan_summary(delta), _leftover(delta, part, stop)), disk=None)
     disk = ExistingDisk.opened(destination)
     try:
-        known = _trusted_digests(request, delta, disk, stop, record)
-        survey = _survey_existing(delta, disk, known, stop)
-        disk.surveyed()
+        survey = _survey_existing(delta, disk, _trusted_digests(request, delta, disk, stop, record), stop)
+        try:
+            disk.surveyed()
+        except ChangedMeanwhile:
+            if not _times_move(destination):
+                raise
+            # rclone gives a file a new time when it is read for the first time: only the second reading can prove anything
+            disk.accept_stamps()
+            survey = _survey_existing(delta, disk, _trusted_digests(request, delta, disk, stop, record), stop)
+            disk.surveyed()
         decision = for_existing(plan_summary(delta), survey, size=disk.stamps.size)
         # A large disk has many extents: they are read only where the answer matters.
         not_in_place = _why_not_in_place(disk) if decision.way is Way.REDO else ""
@@ -150,6 +165,8 @@ def diverged(request: RestoreRequest) -> Diverged:
 def _why_not_in_place(disk: ExistingDisk) -> str:
     if disk.stamps.links > 1:
         return "it has another name (hard link), which must keep what it has"
+    if _times_move(disk.destination):
+        return "its file system gives files new times by itself"
     return "it shares blocks with another file" if shares_blocks(disk.fd) else ""
 
 

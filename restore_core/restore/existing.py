@@ -148,7 +148,7 @@ class ExistingDisk:
         self.stamps = stamps_of(self.fd)
 
     def _refuse_unless_same(self) -> None:
-        now = stamps_of(self.fd)
+        now = replace(stamps_of(self.fd), identity=self.stamps.identity)  # it is one open file; rclone numbers it anew at a rename
         if not now.same_content(self.stamps):
             raise ChangedMeanwhile("it was written meanwhile", written=True)
         if not now.same(self.stamps):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from restore_core import durable
 from restore_core.archive.full_reader import FullReader
-from restore_core.disk.allocation import refuse_if_no_space, size_part
+from restore_core.disk.allocation import refuse_if_no_space, set_size, size_part
 from restore_core.disk.destination import Destination
 from restore_core.disk.foreign import only_plain
 from restore_core.disk.hold import Hold
@@ -22,7 +22,7 @@ from restore_core.restore.existing import ChangedMeanwhile, ExistingDisk
 from restore_core.restore.part import held_destination, held_part
 from restore_core.restore.publish import descriptor_text, prepare_descriptor, show_descriptor
 from restore_core.restore.recovery import recover
-from restore_core.restore.refusals import refuse_beside_a_script, refuse_existing, refuse_unwritable
+from restore_core.restore.refusals import refuse_beside_a_script, refuse_existing, refuse_unable, refuse_unwritable
 from restore_core.restore.replace import publish_new, remove_old_disk, replace
 from restore_core.restore.request import Phase, PlanSummary, Progress, Provision, Reporter, RestoreOutcome, RestoreRequest
 from restore_core.targets import TargetSet
@@ -43,8 +43,10 @@ def restore_full(request: RestoreRequest, targets: TargetSet, *, reporter: Repor
         refuse_existing(destination, request, None, None)
         refuse_beside_a_script(destination)
         refuse_unwritable(destination)
+        full = FullReader(source)
+        refuse_unable(destination, full.identity.disk_size if full.identity else None)
         with held_part(destination, mode=request.mode, keep_part=lambda _error: False) as part:
-            return _FullRestore(request=request, reporter=reporter, stop=stop, full=FullReader(source)).run(destination, hold, part)
+            return _FullRestore(request=request, reporter=reporter, stop=stop, full=full).run(destination, hold, part)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +121,7 @@ class _FullRestore:
             self._report(done)
         if known is not None and done != known:
             raise BadArchive(f"{where}: ends at {done} of {known} bytes", remedy="The file is truncated; use another copy.")
-        os.ftruncate(part, done)
+        set_size(part, done)
         return done
 
     def _report(self, done: int) -> None:

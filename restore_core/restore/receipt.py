@@ -15,13 +15,13 @@ costs nothing but time, except that a replication pass leaves a disk without one
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import blake3
@@ -33,18 +33,13 @@ from restore_core.archive.index_map import BLOCKS_PER_PAGE
 from restore_core.disk.alone import Alone, alone
 from restore_core.disk.destination import Destination
 from restore_core.durable import read_plain
-from restore_core.errors import TryAgainLater
+from restore_core.errors import TryAgainLater, remedy_for
 from restore_core.naming import printable
 
 VERSION = 2
 _NEXT = ".next"
 _TICK_NS = 20_000_000
 """More than one clock tick of a file system: a write within the same tick as ours would leave the same mtime."""
-_REMEDIES = {
-    errno.ENOSPC: "Free space there",
-    errno.EDQUOT: "Free space there",
-    errno.ENOENT: "Somebody removed that folder: make it again (install -d -m 0700)",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,7 +257,15 @@ class Receipts:
 
     def _write(self, part: str, receipt: Receipt) -> None:
         text = json.dumps({"version": VERSION, **asdict(receipt)}, indent=1)
-        durable.write_whole(self._path(part, "json"), text.encode("utf-8", "surrogateescape"), mode=0o600)
+        data, made = text.encode("utf-8", "surrogateescape"), partial(_give_to_owner, self._folder or Path())
+        durable.write_whole(self._path(part, "json"), data, mode=0o600, made=made)
+
+
+def _give_to_owner(folder: Path, fd: int) -> None:
+    """Gives a record that root writes to the owner of the folder: a daemon that does not run as root has to read it."""
+    owner = os.stat(folder)
+    if os.geteuid() == 0 != owner.st_uid:
+        os.fchown(fd, owner.st_uid, owner.st_gid)
 
 
 @contextlib.contextmanager
@@ -272,7 +275,7 @@ def _errors_told(records: Path) -> Iterator[None]:
     except OSError as error:
         raise TryAgainLater(
             f"{printable(str(records))}: the record of the finished disk cannot be written: {error.strerror or error}",
-            remedy=f"{_REMEDIES.get(error.errno or 0, 'Look at that folder and its disk')}; what was written of the disk is kept.",
+            remedy=f"{remedy_for(error)} What was written of the disk is kept.",
         ) from error
 
 
@@ -289,6 +292,7 @@ def _write_digests(records: Path, key: str, delta: DeltaReader) -> str:
         fd = durable.take_part(part, dir_fd=folder)
         sha = blake3.blake3()
         try:
+            _give_to_owner(records, fd)
             for data in _pages(delta):
                 durable.write_all(fd, data)
                 sha.update(data)

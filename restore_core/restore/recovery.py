@@ -29,7 +29,7 @@ from restore_core.restore import redo
 from restore_core.restore.publish import prepare_descriptor, show_descriptor
 from restore_core.restore.receipt import Receipt, Receipts, boot_id
 from restore_core.restore.redo_file import RedoFile, Side, sides_on_disk
-from restore_core.restore.replace import CANNOT_EXCHANGE, Replacement, back_to_part, third_file
+from restore_core.restore.replace import Replacement, back_to_part, third_file
 from restore_core.restore.survey import holds_digests
 from restore_core.targets.base import Stop
 
@@ -130,7 +130,7 @@ def _give_back(destination: Destination, old: str, *, in_place: bool) -> None:
             durable.exchange(old, disk, dir_fd=destination.folder_fd)
             return
         except OSError as error:
-            if error.errno not in CANNOT_EXCHANGE:
+            if error.errno not in durable.NO_RENAME_FLAGS:
                 raise
         destination.move(disk, destination.private_name())
     destination.move(old, disk)

@@ -10,13 +10,22 @@ from typing import Any
 
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.header import utc
+from restore_core.capabilities import tried
 from restore_core.disk.allocation import refuse_if_no_space
 from restore_core.disk.alone import Alone, alone
 from restore_core.disk.confinement import walk_to
 from restore_core.disk.destination import SCRIPT_OLD_SUFFIX, SCRIPT_PART_SUFFIX, Destination, names_for
 from restore_core.disk.known_datastores import refuse_unless_known
 from restore_core.disk.locks import refuse_if_in_use
-from restore_core.errors import DestinationError, DestinationExists, DestinationHeld, Overtaken, PhdError, from_os_error
+from restore_core.errors import (
+    DestinationError,
+    DestinationExists,
+    DestinationHeld,
+    Overtaken,
+    PhdError,
+    from_os_error,
+    is_no_answer,
+)
 from restore_core.naming import printable
 from restore_core.restore import publish
 from restore_core.restore.decide import Decision, Way, diverged, for_new, may_be_ours
@@ -38,6 +47,7 @@ def refusals(
         lambda: refuse_overtaken(destination, request, delta, record),
         lambda: refuse_beside_a_script(destination),
         lambda: refuse_unwritable(destination),
+        lambda: refuse_unable(destination, delta.header.disk_size),
         lambda: refuse_contents(destination, request, delta),
     )
 
@@ -66,6 +76,7 @@ def refusals_of_missing_folders(request: RestoreRequest, delta: DeltaReader) -> 
         if walk.missing:
             yield from _each(
                 lambda: refuse_unwritable(nearest),
+                lambda: refuse_unable(nearest, delta.header.disk_size),
                 lambda: refuse_contents(nearest, request, delta),
                 lambda: refuse_space(nearest, request, for_new(plan_summary(delta), None), delta, None),
             )
@@ -133,6 +144,8 @@ def refuse_beside_a_script(destination: Destination) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
+        if is_no_answer(error):
+            raise from_os_error(error, doing=f"looking at {printable(name)}", where=destination.where) from error
         raise DestinationError(
             f"{destination.where}: {printable(name)} is in the way: {error.strerror}",
             remedy="Remove it by hand.",
@@ -158,6 +171,22 @@ def refuse_unwritable(destination: Destination) -> None:
     if read_only or not writable:
         why = "its file system is mounted read-only" if read_only else "this user may not write in its folder"
         raise DestinationError(f"{destination.where}: {why}", remedy="Mend that, or choose another folder.")
+
+
+def refuse_unable(destination: Destination, size: int | None) -> None:
+    """Refuse a file system that cannot do what a restore needs, or takes no file of `size` bytes. One not known is tried."""
+    try:
+        can = tried(destination.folder_fd)
+    except OSError as error:
+        raise from_os_error(error, doing="trying what its file system can do", where=destination.where) from error
+    system = printable(can.file_system)
+    if can.missing:
+        raise DestinationError(f"{destination.where}: on its file system ({system}) one cannot {can.missing[0]}", remedy=can.remedy)
+    if can.largest_file is not None and size is not None and size > can.largest_file:
+        raise DestinationError(
+            f"{destination.where}: the disk has {size} bytes, and a file on its file system ({system}) at most {can.largest_file}",
+            remedy="Choose a datastore on another file system (ext4, XFS, btrfs, exFAT).",
+        )
 
 
 def refuse_rights(destination: Destination, decision: Decision) -> None:

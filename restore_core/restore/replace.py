@@ -10,7 +10,6 @@ second private name first. The record in the hold (`Replacement`) says beforehan
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from dataclasses import replace as changed
 from typing import Any, Self
 
 from restore_core import durable
+from restore_core.capabilities import of_open_folder
 from restore_core.disk.alone import Alone, alone, ctime_of, in_use_error, leased, lock_image
 from restore_core.disk.destination import HIDDEN_SUFFIX, Destination
 from restore_core.disk.hold import Hold
@@ -30,12 +30,14 @@ from restore_core.restore.receipt import boot_id
 from restore_core.restore.redo import interrupted, unhide
 
 _DOING = "replacing"
-CANNOT_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedFile:
-    """One of the two disks of a replacement, as the record describes it."""
+    """One of the two disks of a replacement, as the record describes it.
+
+    `inode` is 0 where the file system does not keep the numbers of files (FUSE, FAT): there only names tell the two apart.
+    """
 
     inode: int
     generation: int
@@ -43,14 +45,16 @@ class RecordedFile:
     mtime_ns: int
 
     @classmethod
-    def of(cls, stamps: Stamps) -> Self:
+    def of(cls, stamps: Stamps, *, numbered: bool) -> Self:
         """Describes a file as it is now."""
         identity = stamps.identity
-        return cls(inode=identity.inode, generation=identity.generation, size=stamps.size, mtime_ns=stamps.mtime_ns)
+        return cls(
+            inode=identity.inode if numbered else 0, generation=identity.generation, size=stamps.size, mtime_ns=stamps.mtime_ns
+        )
 
     def is_it(self, stamps: Stamps) -> bool:
         """Whether it is the same file, whatever was written to it."""
-        return FileIdentity(inode=self.inode, generation=self.generation).same(stamps.identity)
+        return not self.inode or FileIdentity(inode=self.inode, generation=self.generation).same(stamps.identity)
 
     def unchanged(self, fd: int) -> bool:
         """Whether the open file is this one and nobody wrote it since."""
@@ -78,6 +82,11 @@ class Replacement:
     boot: str
     proven: bool = False
     """The exchange is done and nobody had the old disk open: from here on recovery only goes forward."""
+
+    @property
+    def by_name(self) -> bool:
+        """Whether only the names tell which file is which; then the two are never exchanged in one step."""
+        return not self.new.inode
 
     def as_record(self) -> dict[str, Any]:
         """Returns the record for `Hold.write_record`."""
@@ -107,7 +116,7 @@ class Replacement:
             for name in dict.fromkeys(names):
                 if (fd := _opened(destination, name)) is None:
                     continue
-                which = self._which(stamps_of(fd))
+                which = self._which_by_name(destination, name) if self.by_name else self._which(stamps_of(fd))
                 if which and which not in found:
                     found[which] = (name, fd)
                 else:
@@ -116,6 +125,15 @@ class Replacement:
         finally:
             for _name, fd in found.values():
                 os.close(fd)
+
+    def _which_by_name(self, destination: Destination, name: str) -> str:
+        """Returns which file has a name: the old one has the disk's name until it gets the name `aside`."""
+        moved = self.proven or destination.has(self.aside)
+        if name == self.aside:
+            return "old"
+        if name == destination.disk_name:
+            return "new" if moved else "old"
+        return "new"
 
     def _which(self, stamps: Stamps) -> str:
         return "new" if self.new.is_it(stamps) else "old" if self.old.is_it(stamps) else ""
@@ -170,11 +188,12 @@ def replace(destination: Destination, hold: Hold, part: int, old: ExistingDisk, 
     old.prove()
     hold.refuse_if_lost()
     _refuse_unless_part_is_ours_alone(destination, part)
+    numbered = of_open_folder(destination.folder_fd).steady_numbers is not False
     record = Replacement(
         private=destination.private_name(),
         aside=destination.private_name(),
-        new=RecordedFile.of(stamps_of(part)),
-        old=RecordedFile.of(old.stamps),
+        new=RecordedFile.of(stamps_of(part), numbered=numbered),
+        old=RecordedFile.of(old.stamps, numbered=numbered),
         descriptor=descriptor,
         boot=boot_id(),
     )
@@ -269,18 +288,26 @@ def _exchange(destination: Destination, record: Replacement) -> str:
     """Give the new file the disk's name. Returns the name that the old disk has afterwards. Raises `OSError`."""
     disk = destination.disk_name
     try:
-        durable.exchange(record.private, disk, dir_fd=destination.folder_fd)
-        return record.private
+        if not record.by_name and _exchanged(destination, record.private):
+            return record.private
+        destination.move(disk, record.aside)
     except FileNotFoundError as error:
         if destination.has(disk):
             raise
         raise ChangedMeanwhile("somebody removed it", written=True) from error
-    except OSError as error:
-        if error.errno not in CANNOT_EXCHANGE:
-            raise
-    destination.move(disk, record.aside)
     destination.move(record.private, disk)
     return record.aside
+
+
+def _exchanged(destination: Destination, private: str) -> bool:
+    """Exchange the disk and the file `private`. Returns False where the file system cannot. Raises `OSError`."""
+    try:
+        durable.exchange(private, destination.disk_name, dir_fd=destination.folder_fd)
+    except OSError as error:
+        if error.errno not in durable.NO_RENAME_FLAGS:
+            raise
+        return False
+    return True
 
 
 def _refuse_unless_ours(destination: Destination, part: int) -> None:

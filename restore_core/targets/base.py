@@ -32,9 +32,9 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Protocol, Self, TypeAlias
 
+from restore_core.capabilities import Capabilities
 from restore_core.errors import ArchiveAbsent, TargetEmptied
 from restore_core.naming import printable
-from restore_core.targets.capabilities import Capabilities
 from restore_core.targets.gaps import Gap
 
 LOCAL = ""

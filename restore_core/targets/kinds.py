@@ -4,6 +4,7 @@ A new kind of target is one module and one row here. The module has
 
     open_target(spec, address, limits, stop) -> Target
     ask_identity(spec, address, file, limits) -> ServerIdentity        only where the row has a `trust_file`
+    removal(spec, address, path) -> str                                only where the row has a `port`
 
 and is imported when the first target of its kind is opened: SSH takes 116 ms and 40 MB that a local restore need not pay.
 """
@@ -31,6 +32,9 @@ class KindModule(Protocol):
 
     def ask_identity(self, spec: TargetSpec, address: Address, file: str, limits: ServerLimits) -> ServerIdentity:
         """Asks the server who it is, without logging in. `file` holds the identities that are trusted."""
+
+    def removal(self, spec: TargetSpec, address: Address, path: str) -> str:
+        """Returns the shell command that deletes a file on the server."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,15 +102,19 @@ def server_identity(spec: TargetSpec, limits: ServerLimits = DEFAULT_LIMITS) -> 
     kind, address = kind_of(spec), address_of(spec)
     if kind.trust_file is None:
         provable = _either(f"{scheme}://" for scheme, other in KINDS.items() if other.trust_file)
-        raise ConfigurationError(
-            f"target {spec.name}: a server cannot prove who it is over {address.scheme}", remedy=f"Use {provable}."
-        )
+        remedy = f"Use {provable}, if it has that." if address.host else "It is a folder of this machine: trust is for servers."
+        raise ConfigurationError(f"target {spec.name}: a server cannot prove who it is over {address.scheme}", remedy=remedy)
     file = getattr(spec, kind.trust_file)
     if file is None:
         raise ConfigurationError(
             f"targets.{spec.name}.{kind.trust_file} is not set", remedy="Name the file in which trusted servers are recorded."
         )
     return kind.load().ask_identity(spec, address, file, limits)
+
+
+def removal_of(spec: TargetSpec, path: str) -> str:
+    """Returns the shell command by which a person deletes a file on a server."""
+    return kind_of(spec).load().removal(spec, address_of(spec), path)
 
 
 def check_url(text: str) -> None:
@@ -167,6 +175,16 @@ def wrong_options(url: str, given: Collection[str], *, has_credential: bool) -> 
         yield f"password_file without a user: write {kind.form}"
     if len(secrets) > 1:
         yield "key_file or password_file, not both"
+
+
+def idle_options(spec: TargetSpec) -> Iterator[str]:
+    """Yields the options of a target that nothing reads, since servers of its kind know no such thing: names, with who does."""
+    kind = kind_of(spec)
+    for option in sorted(frozenset().union(*(other.options for other in KINDS.values())) - kind.options):
+        if getattr(spec, option):
+            scheme = urllib.parse.urlsplit(spec.url).scheme
+            users = _either(sorted(f"{name}://" for name, other in KINDS.items() if option in other.options))
+            yield f"{option} does nothing for {scheme}://; it is for {users}"
 
 
 def _either(words: Collection[str] | Iterator[str]) -> str:

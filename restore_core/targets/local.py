@@ -1,7 +1,4 @@
-"""A folder as a target (`file:///path`), and single local files. Links inside a target are not followed.
-
-Each folder of a target is listed for itself, so that one that cannot be read hides no other.
-"""
+"""A folder as a target (`file:///path`), and single local files. Links inside a target are not followed."""
 
 from __future__ import annotations
 
@@ -14,20 +11,28 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from restore_core import durable
-from restore_core.errors import ArchiveAbsent, BadArchive, PhdError, TargetFull, TargetUnavailable, TryAgainLater
+from restore_core.capabilities import Capabilities, of_folder, tried
+from restore_core.errors import (
+    ArchiveAbsent,
+    BadArchive,
+    PhdError,
+    TargetFull,
+    TargetRefused,
+    TargetUnavailable,
+    TryAgainLater,
+    remedy_for,
+)
 from restore_core.mounts import unmounted_mount_point
 from restore_core.naming import printable
 from restore_core.targets import base
 from restore_core.targets.base import LOCAL, NEW_FILE_SUFFIX, ArchiveRef, FileStat, ListedFile, TargetSpec
-from restore_core.targets.capabilities import Capabilities, of_folder
-from restore_core.targets.gaps import Gap, GapKind, link_gap, may_be_backups, refuse_partial
+from restore_core.targets.gaps import Gap
+from restore_core.targets.local_listing import list_folders, unreachable
 from restore_core.targets.remote.connection import Bandwidth
 
 NO_LIMIT = Bandwidth(0)
 _GONE = {errno.ENOENT, errno.ENOTDIR}
 _ABSENT = {*_GONE, errno.ELOOP, errno.ENAMETOOLONG}
-_OF_ONE_FOLDER = {errno.EACCES, errno.EPERM, errno.EIO, errno.EUCLEAN, errno.ELOOP, errno.ENAMETOOLONG, errno.EBADMSG}
-"""Errors of one folder, or of its blocks on the disk. Any other error is taken for one of the whole file system."""
 
 
 class LocalSource(base.ByteSource):
@@ -58,7 +63,7 @@ class LocalSource(base.ByteSource):
                     raise _short(self.ref, offset + length, offset + len(data))
                 data += more
         except OSError as error:
-            raise TryAgainLater(f"{self.ref}: reading at {offset}: {error.strerror}") from error
+            raise TryAgainLater(f"{self.ref}: reading at {offset}: {error.strerror}", remedy=remedy_for(error)) from error
         self._bandwidth.spend(length)
         return data
 
@@ -78,16 +83,21 @@ class LocalSource(base.ByteSource):
 
 
 class LocalNewFile:
-    """A file that is called `NAME.phd-part` until it is complete and durable."""
+    """A file that is called `NAME.phd-part` until it is complete and durable. `made` is the folder that was made for it."""
 
-    def __init__(self, folder_fd: int, name: str, ref: ArchiveRef, bandwidth: Bandwidth = NO_LIMIT) -> None:
-        self._folder_fd, self._name, self._ref, self._bandwidth = folder_fd, name, ref, bandwidth
+    def __init__(self, folder_fd: int, name: str, ref: ArchiveRef, bandwidth: Bandwidth, *, made: str | None = None) -> None:
+        self._folder_fd, self._name, self._ref, self._bandwidth, self._made = folder_fd, name, ref, bandwidth, made
         self._part = name + NEW_FILE_SUFFIX
         try:
+            _refuse_unable(folder_fd, ref)
             self._fd = durable.take_part(self._part, dir_fd=folder_fd)
         except OSError as error:
             os.close(folder_fd)
+            self._remove_made()
             raise _write_error(error, ref) from error
+        except PhdError:
+            os.close(folder_fd)
+            raise
         self._position = 0
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -120,6 +130,12 @@ class LocalNewFile:
         if self._fd >= 0:
             durable.remove(self._part, dir_fd=self._folder_fd)
             self._close()
+            self._remove_made()
+
+    def _remove_made(self) -> None:
+        if self._made is not None:
+            with contextlib.suppress(OSError):  # something else is in it
+                os.rmdir(self._made)
 
     def _close(self) -> None:
         os.close(self._fd)
@@ -184,7 +200,9 @@ class LocalTarget:
         """Begins a new archive; makes missing folders."""
         ref, folders, name = self._parts(path)
         self._check_mount()
-        return LocalNewFile(self._enter(folders, ref, make=True), name, ref, self._bandwidth)
+        made = os.path.join(self._root, folders[0]) if len(folders) == 1 else None
+        made = None if made is None or os.path.lexists(made) else made
+        return LocalNewFile(self._enter(folders, ref, make=True), name, ref, self._bandwidth, made=made)
 
     def capabilities(self) -> Capabilities:
         """Returns what the folder's file system can do."""
@@ -203,7 +221,7 @@ class LocalTarget:
         try:
             fd = os.open(self._root, flags)
         except OSError as error:
-            raise _unreachable(self.spec, error) from error
+            raise unreachable(self.spec, error) from error
         for folder in folders:
             try:
                 if make:
@@ -215,62 +233,6 @@ class LocalTarget:
                 os.close(fd)
             fd = inner
         return fd
-
-
-def list_folders(spec: TargetSpec, root: str, gaps: list[Gap] | None) -> Iterator[ListedFile]:
-    """Yields the files in `root` and in its folders; `gaps` as in `Target.listing`."""
-    found: list[Gap] = [] if gaps is None else gaps
-    try:
-        with os.scandir(root) as entries:
-            top = sorted(entries, key=lambda entry: entry.name)
-    except OSError as error:
-        raise _unreachable(spec, error) from error
-    yield from _files(spec, "", top, found)
-    for entry in top:
-        if not entry.name.startswith(".") and _may_be_folder(entry):
-            yield from _files(spec, entry.name, _scan(spec, root, entry.name, found), found)
-    if gaps is None:
-        refuse_partial(spec.name, found)
-
-
-def _scan(spec: TargetSpec, root: str, folder: str, gaps: list[Gap]) -> list[os.DirEntry[str]]:
-    found: list[os.DirEntry[str]] = []
-    try:
-        with os.scandir(os.path.join(root, folder)) as entries:
-            found.extend(entries)
-    except OSError as error:
-        if error.errno not in _GONE:  # deleted since its parent was read: those backups are gone
-            gaps.append(_gap(spec, folder, error))
-    return sorted(found, key=lambda entry: entry.name)
-
-
-def _files(spec: TargetSpec, folder: str, entries: list[os.DirEntry[str]], gaps: list[Gap]) -> Iterator[ListedFile]:
-    for entry in entries:
-        path = f"{folder}/{entry.name}" if folder else entry.name
-        try:
-            if entry.is_file(follow_symlinks=False) and not entry.name.endswith(NEW_FILE_SUFFIX):
-                facts = entry.stat(follow_symlinks=False)
-                yield ListedFile(path=path, stat=FileStat(size=facts.st_size, mtime=facts.st_mtime))
-            elif entry.is_symlink() and may_be_backups(folder, entry.name):
-                gaps.append(link_gap(folder, entry.name))
-        except OSError as error:
-            if error.errno not in _GONE:
-                gaps.append(_gap(spec, path, error))
-
-
-def _gap(spec: TargetSpec, path: str, error: OSError) -> Gap:
-    """Returns the gap that an error makes; raises if the error is not about one folder."""
-    if error.errno not in _OF_ONE_FOLDER:
-        raise _unreachable(spec, error, path) from error
-    return Gap(path=path, kind=GapKind.UNREADABLE, why=error.strerror or str(error))
-
-
-def _may_be_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether a name may be that of a folder. One that cannot be looked at is opened as one, and that error is reported."""
-    try:
-        return entry.is_dir(follow_symlinks=False)
-    except OSError:
-        return True
 
 
 def open_local_file(path: str) -> base.ByteSource:
@@ -292,7 +254,7 @@ def create_local_file(path: str) -> base.NewFile:
         fd = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise _write_error(error, ref) from error
-    return LocalNewFile(fd, name, ref)
+    return LocalNewFile(fd, name, ref, NO_LIMIT)
 
 
 def _make_folder(name: str, parent_fd: int) -> None:
@@ -315,19 +277,18 @@ def _short(ref: ArchiveRef, wanted: int, size: int) -> BadArchive:
     )
 
 
-def _unreachable(spec: TargetSpec, error: OSError, path: str = "") -> TargetUnavailable:
-    """Returns the error for a folder that cannot be looked at; it says nothing of what the folder holds."""
-    where = f"{printable(path)}: " if path else ""
-    return TargetUnavailable(
-        f"target {spec.name} ({printable(spec.url)}): {where}{error.strerror}",
-        remedy="Is the file system mounted, and may this user read the folder?",
-    )
-
-
 def _read_error(error: OSError, ref: ArchiveRef) -> PhdError:
     if error.errno in _ABSENT:
         return ArchiveAbsent(f"{ref}: {error.strerror}", remedy="See what there is with 'phd backups'.")
-    return TargetUnavailable(f"{ref}: {error.strerror}", remedy="Check that this user may read the target.")
+    return TargetUnavailable(f"{ref}: {error.strerror}", remedy=remedy_for(error))
+
+
+def _refuse_unable(folder_fd: int, ref: ArchiveRef) -> None:
+    """Refuse a folder on whose file system no archive can be made. Raises `TargetRefused`, `OSError`."""
+    can = tried(folder_fd)
+    if can.missing:
+        system = printable(can.file_system)
+        raise TargetRefused(f"{ref}: on its file system ({system}) one cannot {can.missing[0]}", remedy=can.remedy)
 
 
 def _write_error(error: OSError, ref: ArchiveRef) -> PhdError:
@@ -337,4 +298,4 @@ def _write_error(error: OSError, ref: ArchiveRef) -> PhdError:
         return TargetFull(where=str(ref), why="the file system there takes no file of this size (vfat: less than 4 GiB)")
     if error.errno == errno.EROFS:
         return TargetUnavailable(f"{ref}: cannot be written: read-only", remedy="Mount the target for writing, or choose another.")
-    return TargetUnavailable(f"{ref}: cannot be written: {error.strerror}", remedy="Check space and rights on the target.")
+    return TargetUnavailable(f"{ref}: cannot be written: {error.strerror}", remedy=remedy_for(error))

@@ -55,6 +55,18 @@ class TestAFileSystemWithoutRenameNoreplaceAndHardLinks:
         durable.move(tmp_path / "a", tmp_path / "b")
         assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [("b", b"whole")]
 
+    @pytest.mark.parametrize("call", ["open", "close", "stat", "rename", "unlink"])
+    def test_a_crash_before_any_call_leaves_the_whole_file_and_no_other(self, tmp_path: Path, call: str) -> None:
+        (tmp_path / "a").write_bytes(b"whole")
+        child = os.fork()
+        if not child:
+            setattr(os, call, lambda *_, **__: os._exit(9))
+            durable.move(tmp_path / "a", tmp_path / "b", durable=False)
+            os._exit(0)
+        os.waitpid(child, 0)
+        (left,) = tmp_path.iterdir()
+        assert left.read_bytes() == b"whole"
+
     @pytest.mark.parametrize("held", [b"", b"another"])
     def test_a_name_that_is_taken_is_never_replaced(self, tmp_path: Path, held: bytes) -> None:
         (tmp_path / "a").write_bytes(b"whole")
@@ -87,6 +99,17 @@ class TestAFileSystemWithoutRenameNoreplaceAndHardLinks:
             durable.move(tmp_path / "a", tmp_path / "b", durable=False)
         monkeypatch.undo()
         assert (tmp_path / "b").read_bytes() == b"another"
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.EPERM])
+def test_files_are_written_where_there_are_no_modes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def no_modes(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fchmod", no_modes)  # fusefat says ENOSYS, vfat EPERM
+    durable.write_new(tmp_path / "new", b"x", mode=0o600)
+    durable.write_whole(tmp_path / "whole", b"x", like=os.stat(tmp_path / "new"))
+    assert (tmp_path / "whole").read_bytes() == b"x"
 
 
 @pytest.mark.parametrize("foreign", [False, True])

@@ -24,6 +24,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import re
 import socket
 import struct
@@ -95,7 +96,15 @@ class Transfers(MannersOfTransfers):
         super().close()
 
 
-class Folder(AbstractedFS):  # type: ignore[misc]  # pyftpdlib has no types
+class Files(AbstractedFS):  # type: ignore[misc]  # pyftpdlib has no types
+    """Does not stay in a folder: pyftpdlib asks where it is after its answer, when a test may have deleted that."""
+
+    def chdir(self, path: str) -> None:
+        super().chdir(path)
+        os.chdir("/")
+
+
+class Folder(Files):
     """Listings, and files, with the lie of the handler."""
 
     def open(self, filename: str, mode: str) -> Any:
@@ -182,6 +191,7 @@ class Handler(Scripted):
 
 class TlsHandler(TLS_FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
     tls_control_required = tls_data_required = True
+    abstracted_fs = Files
     max_login_attempts = 1
     auth_failed_timeout = 0
 

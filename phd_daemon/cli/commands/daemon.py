@@ -13,8 +13,9 @@ from phd_daemon.cli.options import command, config_option
 from phd_daemon.host.utf8 import PYTHON
 from phd_daemon.operations.installation import read_config
 from phd_daemon.show import output
-from restore_core.errors import ConfigurationError, ExitCode
+from restore_core.errors import ConfigurationError, ExitCode, remedy_for
 from restore_core.naming import printable
+from restore_core.targets.kinds import idle_options
 
 if TYPE_CHECKING:
     from phd_daemon.config.model import Config
@@ -35,8 +36,17 @@ def daemon(*, detach: bool, check: bool, config: Path | None) -> int:
     SIGHUP lets it read phd.toml again, open its log file anew, and begin a replication pass; SIGTERM stops it.
     """
     if check:
-        source = read_config(config).source
+        from phd_daemon.config.edit import doubt_about_default_datastore
+
+        settings = read_config(config)
+        source = settings.source
         output.say(f"{printable(str(source))}: no mistake" if source else "no settings' file: the defaults are used")
+        for spec in settings.targets:
+            for words in idle_options(spec):
+                output.say(f"targets.{spec.name}: {words}")
+        named = "default_datastore" in settings.replication.model_fields_set
+        if named and settings.replication.enabled and (doubt := doubt_about_default_datastore(settings)):
+            output.complain(doubt)
         return ExitCode.DONE
     from phd_daemon.daemon import logs
     from phd_daemon.daemon.service import Service, open_spool
@@ -61,7 +71,7 @@ def _detached(service: Service, settings: Config, spool_lock: PidLock) -> int:
     try:
         settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        remedy = "Make this folder for the daemon's user, or name another state_dir in phd.toml."
+        remedy = f"{remedy_for(error)} Or name another state_dir in phd.toml."
         raise ConfigurationError(f"state_dir: {printable(str(settings.state_dir))}: {error.strerror}", remedy=remedy) from error
     pid_lock = PidLock(settings.state_dir / "phd-daemon.pid", temporary=True)
     pid_lock.acquire()

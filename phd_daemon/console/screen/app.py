@@ -19,6 +19,9 @@ from phd_daemon.host.signals import deaf_to_interrupts
 PULSE = 0.2
 """Seconds between two updates of a log or of the progress of a restore."""
 
+FASTER_THAN_TYPED = 0.05
+"""Seconds."""
+
 
 class ConsoleApp(App[None], inherit_bindings=False):
     """Runs `talk` in a thread of its own, until it returns."""
@@ -49,6 +52,7 @@ class ConsoleApp(App[None], inherit_bindings=False):
         self._talk = talk
         self._lock = threading.Lock()
         self._gone = False
+        self._refused_at = 0.0
         self._release: Reply | None = None
         self._flow = threading.Thread(target=self._run_flow, name="flow", daemon=True)
 
@@ -56,9 +60,14 @@ class ConsoleApp(App[None], inherit_bindings=False):
         """Throws away what was typed or pasted before the question was drawn: it was meant for something else."""
         if isinstance(event, events.Key | events.Paste) and not event.is_forwarded:
             screen = self.screen
-            if not (isinstance(screen, QuestionScreen) and screen.takes(event)):
+            if self._goes_on(event) or not (isinstance(screen, QuestionScreen) and screen.takes(event)):
+                self._refused_at = event.time
                 return
         await super().on_event(event)
+
+    def _goes_on(self, event: events.Event) -> bool:
+        """Whether it follows what was thrown away faster than a person types: the rest of a paste, or a key that is held down."""
+        return not self.is_headless and event.time - self._refused_at < FASTER_THAN_TYPED
 
     def _display(self, screen: Screen[Any], renderable: Any) -> None:
         """Draws. What is typed from now on may answer the question that is drawn."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import urllib.parse
+
 from restore_core.targets.base import Address, ServerLimits, Stop, Target, TargetSpec
 from restore_core.targets.ftp.connection import FtpConnection
 from restore_core.targets.ftp.login import ask_identity
@@ -9,7 +12,7 @@ from restore_core.targets.remote.connection import Bandwidth
 from restore_core.targets.remote.server import Pool, Server
 from restore_core.targets.remote.target import RemoteTarget
 
-__all__ = ["ask_identity", "open_target"]
+__all__ = ["ask_identity", "open_target", "removal"]
 
 
 def open_target(spec: TargetSpec, address: Address, limits: ServerLimits, stop: Stop | None) -> Target:
@@ -17,3 +20,13 @@ def open_target(spec: TargetSpec, address: Address, limits: ServerLimits, stop: 
     bandwidth = Bandwidth(spec.bandwidth)
     pool = Pool(spec.name, lambda: FtpConnection(spec, address, limits, bandwidth))
     return RemoteTarget(spec, Server(pool, limits, stop=stop), limits)
+
+
+def removal(spec: TargetSpec, address: Address, path: str) -> str:
+    """Returns the shell command that deletes a file there; curl asks for the password."""
+    implicit = address.scheme == "ftps" and address.port == 990
+    tls = ["--ssl-reqd", *(["--cacert", spec.ca_file] if spec.ca_file else [])] if address.scheme == "ftps" else []
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    url = f"{'ftps' if implicit else 'ftp'}://{host}:{address.port}/"
+    user = ["-u", urllib.parse.unquote(address.user)] if address.user else []
+    return shlex.join(["curl", "-sS", *tls, *user, "-o", "/dev/null", "-Q", f"DELE {address.below(path)}", url])

@@ -13,10 +13,10 @@ import ftplib
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 
+from restore_core.capabilities import Capabilities
 from restore_core.errors import ArchiveAbsent, TargetUnavailable
 from restore_core.naming import printable
 from restore_core.targets.base import Buffer, FileStat, Range
-from restore_core.targets.capabilities import Capabilities
 from restore_core.targets.ftp.control import FtpControl
 from restore_core.targets.ftp.listing import NotAListing, Parsed, Unsure, read_list, read_mlsd
 from restore_core.targets.ftp.refusal import SEE_WHAT_THERE_IS
@@ -76,7 +76,10 @@ class FtpConnection(FtpControl):
             else:
                 if self._mlsd:
                     return found
-        return self._content_by("LIST", lambda data: read_list(data, dt.datetime.now(dt.UTC)), folder, budget)
+        if budget.hidden:
+            with contextlib.suppress(ftplib.error_perm):  # some take -a for a name
+                return self._content_by("LIST -a", _read_list_now, folder, budget)
+        return self._content_by("LIST", _read_list_now, folder, budget)
 
     def stat(self, path: str) -> FileStat:
         """Asks for SIZE and MDTM. The time is 0 on a server without MDTM; one without SIZE is asked for a listing."""
@@ -122,7 +125,7 @@ class FtpConnection(FtpControl):
 
     def remove_folder(self, path: str) -> None:
         """Removes a folder by RMD, if a listing shows it empty: some servers remove what is in it, too."""
-        if self.entries(path, Budget(self._spec.name, self._limits)) == FolderContent(entries=[]):
+        if self.entries(path, Budget(self._spec.name, self._limits, hidden=True)) == FolderContent(entries=[]):
             with self.as_our_errors(path, writing=True):
                 self._command(f"RMD {self._wire(path)}")
 
@@ -192,3 +195,7 @@ class FtpConnection(FtpControl):
         if mtime is None:
             mtime = self._time_of(path) if may_be_backups(folder, unsure.name) else 0.0
         return Entry(name=unsure.name, folder=False, stat=FileStat(size=size, mtime=mtime))
+
+
+def _read_list_now(data: bytes) -> Parsed:
+    return read_list(data, dt.datetime.now(dt.UTC))

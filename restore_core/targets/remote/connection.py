@@ -18,10 +18,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from restore_core.capabilities import Capabilities
 from restore_core.errors import TargetRefused, TargetUnavailable, TryAgainLater
 from restore_core.naming import MAX_NAME_BYTES, printable
 from restore_core.targets.base import Address, Buffer, FileStat, Range, ServerLimits, TargetSpec
-from restore_core.targets.capabilities import Capabilities
 from restore_core.targets.gaps import GapKind
 
 _BURST = 0.1
@@ -85,10 +85,13 @@ def is_single_path_component(name: str) -> bool:
 
 
 class Budget:
-    """The most that one listing may cost. It raises and never cuts: backups would look deleted in a part of a listing."""
+    """The most that one listing may cost. It raises and never cuts: backups would look deleted in a part of a listing.
 
-    def __init__(self, name: str, limits: ServerLimits) -> None:
-        self._name, self._limits = name, limits
+    `hidden` asks for names that begin with a dot, too: some FTP servers leave them out, and no backup has one.
+    """
+
+    def __init__(self, name: str, limits: ServerLimits, *, hidden: bool = False) -> None:
+        self._name, self._limits, self.hidden = name, limits, hidden
         self._entries = self._bytes = 0
         self._until = time.monotonic() + limits.listing_seconds
 

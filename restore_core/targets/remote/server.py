@@ -19,9 +19,9 @@ from functools import partial
 from threading import Event
 from typing import TypeAlias, TypeVar
 
+from restore_core.capabilities import Capabilities
 from restore_core.errors import PhdError, Stopped, TargetUnavailable
 from restore_core.targets.base import Buffer, FileStat, Range, ServerLimits, Stop
-from restore_core.targets.capabilities import Capabilities
 from restore_core.targets.remote.connection import Budget, Connection, FolderContent, KnownFile, TooManyConnections, Upload
 from restore_core.targets.remote.pending import PendingRanges
 

@@ -8,6 +8,7 @@ name in `staging_dir` and sent as a whole. Sending it can be repeated; sending a
 from __future__ import annotations
 
 import contextlib
+import itertools
 import secrets
 import tempfile
 from collections import deque
@@ -15,6 +16,7 @@ from collections.abc import Generator, Iterator, Sequence
 from threading import Event
 from typing import IO
 
+from restore_core.capabilities import Capabilities
 from restore_core.errors import ArchiveAbsent, BadArchive, PhdError, TargetUnavailable, from_os_error
 from restore_core.naming import ArchiveType, parse_archive, printable
 from restore_core.targets.base import (
@@ -31,7 +33,6 @@ from restore_core.targets.base import (
     raise_if_empty,
     safe_parts,
 )
-from restore_core.targets.capabilities import Capabilities
 from restore_core.targets.gaps import Gap, GapKind, link_gap, may_be_backups, refuse_partial
 from restore_core.targets.remote.connection import Budget, CutShort, Entry, FolderContent, KnownFile, Upload
 from restore_core.targets.remote.server import Server
@@ -122,6 +123,17 @@ class RemoteTarget:
             found += [gap for folder, content in doubtful if folder in there for gap in _gaps(folder, content)]
         if gaps is None:
             refuse_partial(self.spec.name, found)
+
+    def unfinished(self) -> Iterator[ListedFile]:
+        """Yields the new files that have no name of their own, which are in no listing; the time is 0 if it is not known."""
+        budget = Budget(self.spec.name, self._limits, hidden=True)
+        top = self._top(budget)
+        folders = sorted(entry.name for entry in top.entries if entry.folder and not entry.name.startswith("."))
+        for folder, content in itertools.chain([("", top)], self._server.walk(folders, budget)):
+            for entry in content.entries:
+                if not entry.folder and not entry.link and entry.name.endswith(NEW_FILE_SUFFIX):
+                    path = f"{folder}/{entry.name}" if folder else entry.name
+                    yield ListedFile(path=path, stat=entry.stat if entry.stat.mtime else self._server.stat(path))
 
     def stat(self, path: str) -> FileStat:
         """Returns size and time of one file."""
@@ -263,6 +275,7 @@ class StagedFile(_ServerFile):
         try:
             self._file: IO[bytes] | None = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by discard
         except OSError as error:
+            self._remove_made()
             raise from_os_error(
                 error, doing="cannot hold a Delta before it is sent (backup.staging_dir)", where=printable(folder)
             ) from error

@@ -42,7 +42,8 @@ def backup(tmp_path: Path, made: SmallBackup) -> SmallBackup:
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backup: SmallBackup) -> Path:
     path = tmp_path / "phd.toml"
     path.write_text(
-        f'state_dir = "{tmp_path}/state"\n[targets.nas1]\nurl = "{backup.target.url}"\n[backup]\nstaging_dir = "{tmp_path}"\n'
+        f'state_dir = "{tmp_path}/state"\n[queue]\nspool = "{tmp_path}/spool"\n'
+        f'[targets.nas1]\nurl = "{backup.target.url}"\n[backup]\nstaging_dir = "{tmp_path}"\n'
     )
     monkeypatch.setenv("PHD_CONFIG", str(path))
     monkeypatch.chdir(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pty
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from phd_daemon.console import numbered_face
 from phd_daemon.console.face import Choice, Page, Question, Row
 from phd_daemon.console.numbered_face import NumberedFace as Numbered
 from phd_daemon.show import output
@@ -196,6 +198,17 @@ def test_what_is_typed_before_a_prompt_answers_nothing(work: str, answers: tuple
         terminal.keys(f"{now}\n")
         terminal.expect(f"came back with {got}")
         assert terminal.ends() == 0
+
+
+def test_the_rest_of_a_paste_is_waited_for_before_a_question_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    pasted, thrown = [True, True, True, False], []
+    mine, his = pty.openpty()
+    with open(mine, "rb", buffering=0), open(his, encoding="utf-8") as keyboard:
+        monkeypatch.setattr(sys, "stdin", keyboard)
+        monkeypatch.setattr("select.select", lambda keys, *_: (keys if pasted.pop(0) else [], [], []))
+        monkeypatch.setattr("termios.tcflush", lambda *_: thrown.append(len(pasted)))
+        numbered_face._forget_the_rest_of_a_paste()
+    assert thrown == [4, 3, 2, 1]
 
 
 def test_ctrl_c_while_a_question_is_printed_does_not_leave_it(face: Numbered, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import pytest
 from textual.events import Key, Paste
 
 from phd_daemon.console.face import Choice, Face, Page, Question, Row, WorkControl
+from phd_daemon.console.screen.app import ConsoleApp
 from phd_daemon.console.screen.choose import ChoiceScreen
 from phd_daemon.console.screen.row_list import RowList, Table
 from tests.phd_daemon.console.screen_hands import ScreenHands, at_the_screen
@@ -276,6 +277,18 @@ def test_a_key_typed_before_a_question_is_drawn_answers_it_as_little_as_a_paste(
         await hands.answer("Write over this disk?", "n")
 
     assert asked_while_busy(do, lambda face: face.confirm("Write over this disk?", [], default=True)) == [False]
+
+
+def test_the_rest_of_a_paste_answers_as_little_as_its_beginning_did() -> None:
+    def at(time: float) -> Key:
+        key = Key("y", "y")
+        key.time = time
+        return key
+
+    app = ConsoleApp(lambda _: None)
+    app._refused_at = 100.0
+    assert app._goes_on(at(100.03))
+    assert not app._goes_on(at(100.2))
 
 
 def test_a_key_typed_while_the_help_is_left_does_not_answer_the_question_below_it() -> None:

@@ -165,6 +165,7 @@ def test_a_server_that_hangs_can_be_left_with_ctrl_c(host: Host, slow: Served) -
         to_the_backups(terminal)
         terminal.answer("Backups of CRM")
         terminal.expect("Restore this backup?")
+        terminal.prompted()
         slow.pause()
         try:
             terminal.keys("\n")

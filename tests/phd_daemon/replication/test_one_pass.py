@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -30,6 +31,7 @@ from restore_core.replication.ledger import read_ledger
 from restore_core.replication.selection import Verdict
 from restore_core.restore.request import OURS
 from restore_core.targets.kinds import make_target
+from tests.rights import of_no_more_than_a_user
 
 UUID = "564d122a-0ed7-3b92-2f46-aee9456b2074"
 PATIENCE = 30.0
@@ -79,6 +81,11 @@ class Site:
 
     def run(self) -> pass_record.Pass:
         return one_pass.run_pass(self.config, wait=False)
+
+    def restored_by_hand(self) -> int:
+        (archive,) = (path for path in self.targets.rglob("*.delta-2026.03.01*"))
+        where, config = self.store / "ronzo" / "CRM.vmdk", self.root / "phd.toml"
+        return run(["restore", f"nas1:{archive.parent.name}/{archive.name}", "--to", str(where), "--config", str(config)])
 
     def verdicts(self) -> list[Verdict]:
         return [one.verdict for one in self.run().findings.decisions]
@@ -564,3 +571,33 @@ def test_a_job_of_a_rule_that_waited_does_not_go_back_from_what_came_meanwhile(
     assert (site.store / "ronzo/CRM-flat.vmdk").read_bytes() == new
     assert site.names("failed") == [f"{name}.failed"]
     assert "a newer backup was restored there after this job was queued" in (site.spool / f"{name}.log").read_text()
+
+
+@pytest.mark.parametrize("spool", [True, False])
+def test_a_restore_by_hand_before_any_daemon_ran_is_recorded_and_known_to_the_rules(site: Site, spool: bool, capsys: Say) -> None:
+    if not spool:
+        site.spool.rmdir()
+    assert site.restored_by_hand() == 0
+    assert "not recorded" not in capsys.readouterr().err
+    for folder in (site.spool, site.spool / ".state", site.spool / ".state" / "receipts"):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert site.verdicts() == [Verdict.RESTORE]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make folders for another user")
+def test_what_root_records_belongs_to_the_user_of_the_spool(site: Site) -> None:
+    os.chown(site.spool, 1234, 1234)
+    assert site.restored_by_hand() == 0
+    made = [path.lstat() for path in site.spool.rglob("*")]
+    assert len(made) == 4
+    assert {(facts.st_uid, facts.st_gid) for facts in made} == {(1234, 1234)}
+
+
+def test_a_user_who_may_not_record_a_restore_is_told_and_the_disk_is_restored(site: Site, capsys: Say) -> None:
+    site.spool.chmod(0o500)
+    with of_no_more_than_a_user():
+        assert site.restored_by_hand() == 0
+    said = capsys.readouterr()
+    assert "this restore is not recorded" in said.out + said.err
+    assert "Permission denied" in said.out + said.err
+    assert (site.store / "ronzo" / "CRM.vmdk").exists()

@@ -8,7 +8,7 @@ from typing import Any
 from restore_core.backup import run
 from restore_core.catalog import index
 from restore_core.catalog.listing import ListingLine
-from restore_core.targets import local
+from restore_core.targets import local, local_listing
 from restore_core.targets.ftp import connection, listing
 from restore_core.targets.gaps import Gap
 from restore_core.targets.remote import target
@@ -40,7 +40,7 @@ def a_folder_that_cannot_be_read_is_empty() -> None:
         def append(self, _: Gap) -> None:
             """Nobody remembers it."""
 
-    real = local.list_folders
+    real = local_listing.list_folders
 
     def forgetful(spec: Any, root: str, gaps: Any) -> Any:
         del gaps
