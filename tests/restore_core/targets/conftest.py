@@ -75,7 +75,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Targ
         yield TargetSpec(name="file", url=f"file://{tmp_path}"), tmp_path
         return
     served: Served = request.getfixturevalue(request.param)
-    _empty(served.store)  # other tests share the server
+    emptied(served.store)  # other tests share the server
     yield served.spec, served.store
     emptied(served.store)
 
