@@ -73,7 +73,7 @@ class Capabilities:
         for what in self.missing:
             yield f"cannot hold disks or archives: no way to {what}"
         facts = (
-            (self.writable is False, "read-only: backups cannot be made to it"),
+            (self.writable is False, "read-only: nothing can be written to it"),
             (self.resume is False, "no REST: reads from the start, slower"),
             (self.exact_listing is False, "no MLSD: sizes and times are read from a listing for people"),
             (self.exact_times is False, "no MDTM: the times of files are rough"),

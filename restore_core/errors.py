@@ -210,8 +210,10 @@ class NoSpace(DestinationError):
 
     def __init__(self, *, where: str, needed: int, free: int, thin: bool = False) -> None:
         or_thin = "" if thin else ', or restore thin (provision = "thin")'
+        wanted, there = size_text(needed), size_text(free)
+        short = f" ({size_text(needed - free)} too little)" if wanted == there else ""
         super().__init__(
-            f"{where}: not enough space: {needed} bytes needed, {free} bytes free",
+            f"{where}: not enough space: {wanted} needed, {there} free{short}",
             remedy=f"Free space there, {'or ' if thin else ''}choose another datastore{or_thin}.",
         )
         self.needed = needed
@@ -298,6 +300,15 @@ def from_os_error(error: OSError, *, doing: str, where: str) -> PhdError:
     if error.errno in _CANNOT_WRITE:
         return DestinationError(text, remedy=remedy_for(error))
     return TryAgainLater(text, remedy=remedy_for(error))
+
+
+def size_text(count: float) -> str:
+    """Returns bytes as messages tell them: `1.7 GB`, where 1 KB is 1024 bytes."""
+    for unit in ("bytes", "KB", "MB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GB"
 
 
 def in_one_line(reason: str) -> str:

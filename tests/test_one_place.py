@@ -134,6 +134,7 @@ import zipfile
 
 from restore_core.errors import ArchiveAbsent, TargetUnavailable
 from restore_core.targets.base import ArchiveRef, FileStat, ListedFile
+from restore_core.capabilities import Capabilities
 
 
 def open_target(spec, address, limits, stop):
@@ -164,6 +165,9 @@ class ZipTarget:
             if path not in found.namelist():
                 raise ArchiveAbsent(f"{ref}: is not in it")
             return ZipSource(ref, found.read(path))
+
+    def capabilities(self):
+        return Capabilities()
 
     def close(self):
         pass

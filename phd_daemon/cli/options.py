@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from phd_daemon.cli.complete import files
+from phd_daemon.config.toml_text import did_you_mean
 from phd_daemon.show import output
 from restore_core.naming import is_scsi_id, printable
 from restore_core.targets import TargetSet
@@ -17,6 +18,7 @@ from restore_core.targets import TargetSet
 if TYPE_CHECKING:
     from phd_daemon.config.model import Config
 
+_Range = TypeVar("_Range", click.IntRange, click.FloatRange)
 NO_TARGETS = "no targets: add [targets.NAME] to the settings (--config FILE, else $PHD_CONFIG, else /etc/phd/phd.toml)"
 
 
@@ -38,6 +40,28 @@ def command(*, stays_done: bool, cls: type[Command] = Command) -> Callable[[Call
         return made
 
     return make
+
+
+def named_range(kind: _Range, name: str) -> _Range:
+    """Gives a range of numbers the name that a refusal says: `'x' is not a valid number of days`."""
+    kind.name = name
+    return kind
+
+
+PRIORITY = named_range(click.IntRange(0, 9), "priority, 0 (first) to 9 (last)")
+DAYS = named_range(click.FloatRange(min=0), "number of days")
+
+
+class NounGroup(click.Group):
+    """A command whose first word is a noun, as `phd targets`: what can be done with it is the second."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Raises `click.UsageError` with the words that there are."""
+        name, known = args[0], self.list_commands(ctx)
+        if name not in known and not name.startswith("-") and not ctx.resilient_parsing:
+            which = f"{did_you_mean(name, known)}; there are: {', '.join(known)}"
+            raise click.UsageError(f"there is no command '{ctx.command_path} {printable(name)}'{which}", ctx)
+        return super().resolve_command(ctx, args)
 
 
 def _one_file(context: click.Context, _option: click.Parameter, named: Path | None) -> Path | None:

@@ -7,6 +7,7 @@ it differs in more than this value, or if the file has changed since it was read
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import fcntl
 import os
@@ -28,6 +29,7 @@ MANY_WORKERS = (
     "increase its MHz first, or it bogs down."
 )
 _MOST_DIGITS = 18
+_STORES_SHOWN = 5
 
 
 class ValueKind(enum.Enum):
@@ -129,7 +131,7 @@ class SettingsFile:
         table, key = option.keys
         problem = self.refusal(option, text)
         if problem is not None:
-            raise UsageError(problem, remedy=f"Give {option.kind.value}.")
+            raise UsageError(problem, remedy=f"Give {option.kind.value} ({option.meaning}): phd options {option.name} VALUE")
         value = _value(option, text)
         new = _changed(self._data, table, key, value)
         config = parse_config(new, self.path)
@@ -203,6 +205,8 @@ def _setting(option: Option, config: Config, tables: Mapping[str, Any]) -> Setti
     text = printable(str(value))
     if option.kind is ValueKind.SWITCH:
         text = "on" if value else "off"
+    elif option.kind is ValueKind.DURATION and isinstance(written := tables.get(table, {}).get(key), str):
+        text = printable(written)  # in the unit it was set in
     elif option.kind is ValueKind.DURATION:
         text = next(f"{value // SECONDS[unit]}{unit}" for unit in "wdhms" if value % SECONDS[unit] == 0)
     return Setting(option=option, value=text, in_file=key in tables.get(table, {}))
@@ -211,14 +215,24 @@ def _setting(option: Option, config: Config, tables: Mapping[str, Any]) -> Setti
 def _warnings(option: Option, config: Config) -> tuple[str, ...]:
     if option.name == "queue.workers" and config.queue.workers > 2:
         return (MANY_WORKERS,)
-    folder = config.replication.default_datastore
-    if option.name == "replication.default_datastore":
-        if folder.parent not in config.datastores.roots:
-            roots = ", ".join(printable(str(root)) for root in config.datastores.roots)
-            return (f"{printable(str(folder))} is not a datastore: a datastore is a folder directly in {roots}",)
-        if not folder.is_dir():
-            return (f"{printable(str(folder))} does not exist now",)
-    return ()
+    doubt = doubt_about_default_datastore(config) if option.name == "replication.default_datastore" else ""
+    return (doubt,) if doubt else ()
+
+
+def doubt_about_default_datastore(config: Config) -> str:
+    """Returns why no rule can restore to `default_datastore` now, and what to type; empty if one can."""
+    folder, roots = config.replication.default_datastore, config.datastores.roots
+    if folder.parent in roots and folder.is_dir():
+        return ""
+    below = ", ".join(printable(str(root)) for root in roots)
+    wrong = "does not exist now" if folder.parent in roots else f"is not a datastore: a datastore is a folder directly in {below}"
+    stores: list[str] = []
+    for root in roots:
+        with contextlib.suppress(OSError):
+            stores += sorted(printable(str(path)) for path in root.iterdir() if path.is_dir())
+    there = f"; there are {', '.join(stores[:_STORES_SHOWN])}" if stores else ""
+    do = f"phd options replication.default_datastore {stores[0] if stores else '/PATH'}"
+    return f"replication.default_datastore: {printable(str(folder))} {wrong}{there}. Mount it, or name another: {do}"
 
 
 def _changed_meanwhile(path: Path) -> TryAgainLater:

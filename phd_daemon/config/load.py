@@ -116,7 +116,8 @@ def parse_config(data: bytes, source: Path) -> Config:
     try:
         tables, text = parse_toml(data)
     except NotToml as error:
-        raise ConfigurationError(f"{name}:{error.line}: {error.message}", remedy=_REMEDY) from error
+        where = f"{name}:{error.line}" if error.line else name
+        raise ConfigurationError(f"{where}: {error.message}", remedy=f"{error.advice} {_REMEDY}".strip()) from error
     try:
         return from_file(ConfigFile.model_validate(tables), source)
     except ValidationError as error:

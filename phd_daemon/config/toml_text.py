@@ -20,16 +20,32 @@ _HEADER = re.compile(rf"\s*\[\[?\s*(?P<key>{_DOTTED})\s*\]\]?")
 _KEY = re.compile(rf"\s*(?P<key>{_DOTTED})\s*=")
 _AT_LINE = re.compile(r"\s*\(at line (?P<line>\d+), column (?P<column>\d+)\)")
 
+_ADVICE = {
+    "Invalid value": 'A text is written in quotes, a path too: key = "/some/where".',
+    "Expected '=' after a key": 'A line is a key, =, and its value: key = "value".',
+    "Cannot overwrite a value": "This key is set twice: leave one of them out.",
+    "Cannot declare": "This table is there twice: put its keys below one.",
+    "Unterminated string": "A text ends with the quote that it begins with, on the same line.",
+    "Illegal character": "A text ends with the quote that it begins with, on the same line.",
+    "Unescaped": "A backslash in quotes is written twice; or the text stands between single quotes.",
+    "Expected ']'": "A table is a line of the form [NAME].",
+    "Invalid initial character": "A key is made of letters, digits, - and _.",
+    "Invalid statement": "A line is KEY = VALUE, [TABLE], or begins with #.",
+    "Expected newline": "One key and its value on a line; what follows # is a comment.",
+}
+"""What to write instead, by how the parser's message begins."""
+
 KeyPath = tuple[str, ...]
 
 
 class NotToml(ValueError):
-    """The text is not TOML; `line` counts from 1, and is 0 where the parser does not say it."""
+    """The text is not TOML; `line` counts from 1, and is 0 where the parser does not say it. `advice` is what to write instead."""
 
-    def __init__(self, message: str, line: int) -> None:
+    def __init__(self, message: str, line: int, advice: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.line = line
+        self.advice = advice
 
 
 def parse_toml(data: bytes) -> tuple[dict[str, Any], str]:
@@ -47,7 +63,8 @@ def parse_toml(data: bytes) -> tuple[dict[str, Any], str]:
         match = _AT_LINE.search(str(error))
         what = printable(_AT_LINE.sub("", str(error)))
         where = f" at column {match['column']}" if match else ""
-        raise NotToml(f"not TOML: {what}{where}", int(match["line"]) if match else 0) from error
+        advice = next((text for begin, text in _ADVICE.items() if what.startswith(begin)), "")
+        raise NotToml(f"not TOML: {what}{where}", int(match["line"]) if match else 0, advice) from error
 
 
 def key_lines(text: str) -> dict[KeyPath, int]:

@@ -27,15 +27,15 @@ _LONGEST_NAME = 255
 _TARGET = re.compile(r"[a-z][a-z0-9_-]*\Z")
 
 
-def _text(value: object) -> str:
+def _text(value: object, like: str = "") -> str:
     if not isinstance(value, str):
-        raise ValueError("must be a text in quotes")  # noqa: TRY004  pydantic turns only ValueError into a finding
+        raise ValueError(f"must be a text in quotes{like and f', like {like}'}")  # noqa: TRY004  pydantic turns only ValueError into a finding
     return value
 
 
 def duration(value: object) -> int:
     """Returns seconds: `"90s"`, `"15m"`, `"1h"`, `"30d"`, `"2w"`."""
-    match = _DURATION.match(_text(value))
+    match = _DURATION.match(_text(value, '"30d"'))
     if match is None or int(match[1]) == 0:
         raise ValueError('must be a number and one of s, m, h, d, w, like "30d", and more than 0')
     return int(match[1]) * SECONDS[match[2]]
@@ -43,7 +43,7 @@ def duration(value: object) -> int:
 
 def rate(value: object) -> int:
     """Returns bytes a second: `"40MB/s"`, `"512KiB/s"`; `"0"` is no limit. kB is 1000 bytes, KiB 1024."""
-    text = _text(value).replace("K", "k")
+    text = _text(value, '"40MB/s"').replace("K", "k")
     match = _RATE.match(text)
     if match is None or (match[2] is None and text != "0"):
         raise ValueError('must be "0", or a number and kB/s, MB/s or GB/s, like "40MB/s"')
@@ -52,7 +52,7 @@ def rate(value: object) -> int:
 
 def mode(value: object) -> int:
     """Returns 0o600 for `"0600"`."""
-    text = _text(value)
+    text = _text(value, '"0600"')
     if not _MODE.match(text) or int(text, 8) & 0o600 != 0o600:
         raise ValueError('must be an octal mode with read and write for the owner, like "0600"')
     return int(text, 8)

@@ -9,11 +9,9 @@ from phd_daemon.console.menus import waited
 from phd_daemon.console.restore_flow import put_vmx
 from phd_daemon.console.session import Session
 from phd_daemon.console.steps import Went, on_if, take
-from phd_daemon.host.datastores import readable_record
 from phd_daemon.operations import places
 from phd_daemon.operations.restore import BackupFacts
 from restore_core.catalog import CatalogEntry
-from restore_core.disk.known_datastores import refuse_unless_known
 from restore_core.errors import BadArchive
 from restore_core.naming import ArchiveType
 
@@ -26,8 +24,6 @@ def vmx_only(face: Face, session: Session) -> None:
 def _restore_vmx(entry: CatalogEntry, face: Face, session: Session) -> None:
     flow = _Vmx(entry, face, session)
     if take([flow.confirm_backup, flow.look_at_backup, flow.look_at_datastores, *flow.folder_steps()]):
-        refuse_unless_known(flow.folder / "any.vmx", readable_record(session.config))
-        flow.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         put_vmx(entry, flow.folder, face, session)
 
 

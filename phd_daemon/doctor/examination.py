@@ -36,6 +36,7 @@ def examine(path: Path | None) -> Report:
     parts = (
         Report(facts=(settings_in_use(config),)),
         targets.secrets(config.targets, config.source),
+        Report(findings=tuple(targets.idle(config.targets))),
         spool.examine(config.queue.spool, enabled=config.queue.enabled),
         datastores.examine_folders(config),
         known,

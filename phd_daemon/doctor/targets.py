@@ -14,7 +14,7 @@ from restore_core.errors import ConfigurationError, PhdError, TargetEmptied, Tar
 from restore_core.naming import printable
 from restore_core.targets.base import ServerLimits, Target, TargetSpec
 from restore_core.targets.gaps import Gap
-from restore_core.targets.kinds import make_target
+from restore_core.targets.kinds import idle_options, make_target
 from restore_core.targets.remote.secret import check_private
 
 HASTY = ServerLimits(connect=8.0, login=10.0, idle=10.0, tries=1)
@@ -87,6 +87,19 @@ def partial(known: Iterable[Indexed]) -> Iterator[Finding]:
                 where=f"targets.{one.target}",
                 why="Backups that were listed before count as still there, and newer ones are not seen.",
                 mend=one.gaps[0].gap.kind.mend,
+            )
+
+
+def idle(specs: Iterable[TargetSpec]) -> Iterator[Finding]:
+    """Yields the options of targets that do nothing: whoever wrote one believes that it does."""
+    for spec in specs:
+        for words in idle_options(spec):
+            yield Finding(
+                check="option-idle",
+                what=words,
+                where=f"targets.{spec.name}",
+                why="What it should give, such as the proof of who the server is, is not there.",
+                mend="Take it out of phd.toml, or use a URL of the kind that it is for.",
             )
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from phd_daemon.spool.layout import Spool
 from restore_core import mounts
+from restore_core.capabilities import Capabilities, of_folder
 from restore_core.disk.datastore import DatastoreFacts, Standing, compare, datastore_of, facts_of_datastore
 from restore_core.disk.known_datastores import DatastoreRecord, learn, read_datastores, refuse_unless_known
 from restore_core.errors import PhdError, WrongDatastore, from_os_error, in_one_line
@@ -118,7 +119,8 @@ class DatastoreState(enum.Enum):
 class DatastoreView:
     """One datastore. `file_system` and the bytes that are `free` are those of what lies there now; empty or None if unknown.
 
-    `known_by` is empty for one that is not recorded or not known. `problem` and `remedy` are empty where nothing is wrong.
+    `can` is what its file system is able to do. `known_by` is empty for one that is not recorded or not known.
+    `problem` and `remedy` are empty where nothing is wrong.
     """
 
     path: Path
@@ -128,6 +130,7 @@ class DatastoreView:
     free: int | None
     problem: str
     remedy: str
+    can: Capabilities
 
 
 def views(record: DatastoreRecord) -> list[DatastoreView]:
@@ -157,7 +160,10 @@ def _view(path: Path, known: Mapping[str, DatastoreFacts], record: DatastoreReco
     state = _state(path, now=now, standing=standing, refused=bool(problem))
     by = standing.value if standing and state is DatastoreState.KNOWN else ""
     system = printable(now.file_system.describe()) if now else ""
-    return DatastoreView(path=path, state=state, known_by=by, file_system=system, free=free, problem=problem, remedy=remedy)
+    can = of_folder(str(path)) if now else Capabilities()
+    return DatastoreView(
+        path=path, state=state, known_by=by, file_system=system, free=free, problem=problem, remedy=remedy, can=can
+    )
 
 
 def _state(path: Path, *, now: DatastoreFacts | None, standing: Standing | None, refused: bool) -> DatastoreState:

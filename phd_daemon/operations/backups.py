@@ -13,7 +13,7 @@ from restore_core import catalog
 from restore_core.catalog import CatalogEntry, DiskKey
 from restore_core.catalog.index import Indexed, refuse_emptied
 from restore_core.catalog.query import Query
-from restore_core.errors import ArchiveAbsent, UsageError
+from restore_core.errors import ArchiveAbsent, TargetUnavailable, UsageError
 from restore_core.naming import ArchiveType, comparable, printable, time_text
 from restore_core.targets import TargetSet
 from restore_core.targets.gaps import Gap, refuse_partial
@@ -70,10 +70,15 @@ def deltas_of_vm(
     known: list[CatalogEntry] = []
     for name, spec in targets.specs.items():
         gaps: list[Gap] = []
-        found = list(catalog.entries(targets[name], gaps))
-        refuse_partial(name, [gap for gap in gaps if gap.may_hide(vm, uuid)], cache.held_folders(spec))
-        if not found and not gaps:
-            refuse_emptied(spec, cache.held(spec))
+        try:
+            found = list(catalog.entries(targets[name], gaps))
+            refuse_partial(name, [gap for gap in gaps if gap.may_hide(vm, uuid)], cache.held_folders(spec))
+            if not found and not gaps:
+                refuse_emptied(spec, cache.held(spec))
+        except TargetUnavailable as error:
+            choose = f"The newest backup may be there; to take another one, name its DELTA ('phd backups --vm {printable(vm)}')."
+            error.remedy = f"{error.remedy} {choose}".strip()
+            raise
         known += found
     return newest_common_set(known, vm=vm, uuid=uuid, at=at)
 

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from phd_daemon.spool.layout import Spool, State, is_stem
 from phd_daemon.spool.own_files import open_own
-from phd_daemon.spool.requests import states
+from phd_daemon.spool.requests import meant_job, states
 from phd_daemon.spool.status_file import read_status
 from restore_core.errors import ExitCode, UsageError
 from restore_core.naming import printable
@@ -35,7 +35,8 @@ def known_job(spool: Spool, stem: str) -> State | None:
     """Returns the state of a job that a person named; None if only its log is left. Raises `UsageError` if nothing is."""
     state = state_of(spool, stem)
     if state is None and not (is_stem(stem) and spool.log(stem).is_file()):
-        raise UsageError(f"no job is named '{printable(stem)}'", remedy="'phd queue' lists them.")
+        meant = meant_job(spool.folder, stem)
+        raise UsageError(f"no job is named '{printable(stem)}'{meant}", remedy="'phd queue' lists them.")
     return state
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from phd_daemon.config.toml_text import did_you_mean
 from phd_daemon.spool.layout import Spool, as_stored
 from phd_daemon.spool.safety import make_rooms
-from restore_core.errors import ConfigurationError, UsageError
+from restore_core.errors import ArchiveAbsent, ConfigurationError, UsageError
 from restore_core.naming import printable, unescape_name
 from restore_core.targets import parse_ref
 from restore_core.targets.base import LOCAL, ArchiveRef
@@ -101,25 +101,50 @@ def known_target(name: str, targets: Collection[str]) -> str:
     return name
 
 
-def archive_ref(text: str, targets: Collection[str]) -> ArchiveRef:
+def archive_ref(text: str, targets: Collection[str], *, must_exist: bool = True) -> ArchiveRef:
     """Returns the archive that a person named: `NAME:folder/file` on a target, or the path of a local file.
 
-    A relative path begins at the working folder. Raises `UsageError` for a target or a form that is not known.
+    A relative path begins at the working folder. Raises `UsageError` for a target or a form that is not known, `ArchiveAbsent` for
+    a local file that is not there if it `must_exist`.
     """
+    if not text:
+        raise UsageError("the archive has no name: '' was given", remedy="Write NAME:FOLDER/FILE, as 'phd backups' prints it.")
     if _NAMED.match(text) and (text.partition(":")[0] in targets or not os.path.lexists(text)):
         known_target(text.partition(":")[0], targets)
         try:
             return parse_ref(text)
         except ValueError as error:
             raise UsageError(str(error), remedy="Write it as 'phd backups' prints it.") from error
-    return ArchiveRef(target=LOCAL, path=os.path.join(os.getcwd(), text))
+    ref = ArchiveRef(target=LOCAL, path=os.path.join(os.getcwd(), text))
+    if must_exist:
+        refuse_missing(ref, targets)
+    return ref
+
+
+def refuse_missing(ref: ArchiveRef, targets: Collection[str]) -> None:
+    """Raises `ArchiveAbsent` for a file of this machine that is not there: mostly the target's name was left out."""
+    if ref.target != LOCAL:
+        return
+    try:
+        os.stat(ref.path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        folder, name = os.path.split(ref.path)
+        example = f"{next(iter(targets), 'TARGET')}:{printable(os.path.join(os.path.basename(folder), name))}"
+        raise ArchiveAbsent(
+            f"{printable(ref.path)}: {error.strerror}",
+            remedy=f"That is a file of this machine. One on a target is written {example}; 'phd backups' lists them.",
+        ) from None
+    except OSError:
+        pass  # who opens it says so
 
 
 def destination(text: str) -> Path:
     """Returns the absolute path of the disk to write; a relative one begins at the working folder. Raises `UsageError`."""
     path = Path(os.path.abspath(text))
+    if not text:
+        raise UsageError("the disk has no name: --to '' was given", remedy="Name the disk: --to FOLDER/NAME.vmdk.")
     if text.endswith("/") or path.is_dir():
-        raise UsageError(f"{printable(text)} is a folder", remedy="Name the disk in it: --to FOLDER/NAME.vmdk.")
+        raise UsageError(f"{printable(text)} is a folder", remedy=f"Name the disk in it: {printable(text.rstrip('/'))}/NAME.vmdk.")
     return path
 
 

@@ -9,6 +9,7 @@ import datetime as dt
 import itertools
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from phd_daemon.config.model import Config
@@ -17,8 +18,9 @@ from phd_daemon.operations.installation import spool_of
 from phd_daemon.spool.control_file import ControlFile, check_policy, parse_control_file, render_control_file
 from phd_daemon.spool.layout import Spool, as_stored, too_long
 from phd_daemon.spool.requests import drop
-from restore_core.errors import UsageError
+from restore_core.errors import BadControlFile, UsageError
 from restore_core.naming import printable
+from restore_core.restore.request import VmxChoice
 
 
 def submit(
@@ -30,7 +32,7 @@ def submit(
     cannot be used or belongs to a waiting job, `OSError`.
     """
     spool = spool_of(settings)
-    texts = [_checked_text(settings, control) for control in controls]
+    texts = [_checked_text(settings, control) for control in _one_vmx(controls)]
     start = not_before.timestamp() if not_before else None
     jobs = []
     for text, control in zip(texts, controls, strict=True):
@@ -43,11 +45,30 @@ def submit(
     return jobs
 
 
+def _one_vmx(controls: Sequence[ControlFile]) -> list[ControlFile]:
+    """Takes the VMX from all disks of a VM but the first of each folder: it is one file of the VM."""
+    found: list[ControlFile] = []
+    folders: set[Path] = set()
+    for control in controls:
+        wanted, folder = control.options.vmx is VmxChoice.AS_IS, control.restore_to.parent
+        second = wanted and folder in folders
+        found.append(replace(control, options=replace(control.options, vmx=VmxChoice.NONE)) if second else control)
+        folders |= {folder} if wanted else set()
+    return found
+
+
 def _checked_text(settings: Config, control: ControlFile) -> bytes:
     """Returns the text of the control file. Raises what the daemon would reject it with; only the daemon checks who may do what."""
     text = render_control_file(control).encode()
     names = [spec.name for spec in settings.targets]
-    check_policy(parse_control_file(text), roots=settings.datastores.roots, target_names=names, submitter="", limits=None)
+    try:
+        parsed = parse_control_file(text)
+    except BadControlFile as error:  # of a file that nobody wrote: no line, and nothing to rename
+        message = re.sub(r"(?m)^line \d+: ", "", error.message)
+        raise BadControlFile(
+            message, remedy="Name the Delta as 'phd backups' prints it, and the disk as FOLDER/NAME.vmdk."
+        ) from error
+    check_policy(parsed, roots=settings.datastores.roots, target_names=names, submitter="", limits=None)
     return text
 
 

@@ -8,16 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from phd_daemon.config.model import Config
-from phd_daemon.host.catalog import catalog_of
+from phd_daemon.host.catalog import catalog_of, fresh_catalog
 from phd_daemon.operations.installation import known_target
 from restore_core import catalog
 from restore_core.capabilities import Capabilities
 from restore_core.catalog.index import Catalog, Indexed, refuse_emptied
 from restore_core.errors import ListingPartial, PhdError, TargetEmptied, TargetUnavailable, from_os_error
 from restore_core.naming import printable
-from restore_core.targets.base import Target, TargetSpec
+from restore_core.targets.base import Stop, Target, TargetSpec
 from restore_core.targets.gaps import Gap, refuse_partial, shown
-from restore_core.targets.kinds import make_target
+from restore_core.targets.kinds import idle_options, make_target
 
 _PROBE_BYTES = 16 << 20
 _PROBE_SECONDS = 3.0
@@ -28,7 +28,7 @@ class Reached:
     """What a check of one target found; `problem` is empty if it answered and listed all that it holds.
 
     `state` says that in a few words; `passed_over` names what cannot be listed and hides no backup.
-    `can` is what it is able to do.
+    `can` is what it is able to do. `idle` names options of phd.toml that do nothing for its kind.
     `bytes_per_second` is the speed of a short read, None if there is nothing to read; `indexed` is when the catalog was made.
     """
 
@@ -44,6 +44,7 @@ class Reached:
     state: str
     passed_over: str
     can: Capabilities
+    idle: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +73,12 @@ def reach_all(settings: Config) -> list[Reached]:
     indexed = {known.target: known.head.finished for known in cache.known() if known.head}
     with ThreadPoolExecutor(max(1, min(8, len(settings.targets)))) as pool:
         return list(pool.map(lambda spec: _reach(spec, indexed.get(spec.name), cache), settings.targets))
+
+
+def index_all(settings: Config, stop: Stop | None = None) -> tuple[Indexed, ...]:
+    """Lists all targets at the same time into the catalog. Returns what is known of each; `stop` may raise to give up."""
+    with fresh_catalog(settings, look=None, stop=stop) as catalog:
+        return tuple(catalog.known())
 
 
 def look_for_archives(settings: Config, name: str) -> Emptied:
@@ -136,6 +143,7 @@ def _reach(spec: TargetSpec, indexed: float | None, cache: Catalog) -> Reached:
         state=_state(error, listed),
         passed_over=shown([gap for gap in gaps if not gap.counts(held)]) if listed is not None else "",
         can=can,
+        idle=tuple(idle_options(spec)),
     )
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
 from phd_daemon.show.table import layout
+from restore_core.errors import size_text
 from restore_core.naming import printable
 
 _lost: list[OSError] = []
@@ -104,13 +105,7 @@ def harmless(text: str) -> str:
     return text if text.isprintable() else "".join(c if c in "%\t" else printable(c) for c in text)
 
 
-def size(count: float) -> str:
-    """Returns bytes for people: `1.7 GB`, where 1 KB is 1024 bytes."""
-    for unit in ("bytes", "KB", "MB", "GB"):
-        if count < 1024 or unit == "GB":
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1024
-    raise AssertionError
+size = size_text
 
 
 def counted(number: int, noun: str) -> str:

@@ -57,7 +57,7 @@ def parse_control_file(text: bytes) -> ControlFile:
     try:
         table, readable = parse_toml(text)
     except NotToml as error:
-        raise BadControlFile(_at(error.line, error.message), line=error.line, remedy=_REMEDY) from error
+        raise BadControlFile(_at(error.line, error.message), line=error.line, remedy=f"{error.advice} {_REMEDY}".strip()) from error
     lines = key_lines(readable)
     problems = [(0, f"{key} is missing") for key in _REQUIRED if key not in table]
     values: dict[str, Any] = {}
@@ -91,7 +91,8 @@ def check_policy(
     if not any(root in control.restore_to.parent.parents for root in roots):
         raise DestinationOutside(
             f"restore_to: {printable(str(control.restore_to))} is not in a datastore",
-            remedy=f"Restore to a file in a direct child of {_names(roots)}, or add a root to [datastores] in phd.toml.",
+            remedy=f"Name a disk in a datastore, a folder directly in {_names(roots)}: {_example(roots, control.restore_to)}. "
+            "Or add a root to [datastores] in phd.toml.",
         )
     if limits is not None:
         _refuse_beyond_limits(control, submitter, limits)
@@ -109,8 +110,17 @@ def render_control_file(control: ControlFile) -> str:
     return "".join(f"{key} = {_toml(value)}\n" for key, value in written.items())
 
 
+def _example(roots: Collection[Path], wanted: Path) -> str:
+    return printable(str(min(roots, default=Path("/")) / "DATASTORE" / (wanted.name or "NAME.vmdk")))
+
+
 def _refuse_wrong_archive(control: ControlFile) -> None:
     name = parse_archive(control.delta.name)
+    if name is None and control.delta.target != LOCAL and not control.delta.folder:
+        raise BadControlFile(
+            f"delta: {control.delta} is no archive: its folder is missing",
+            remedy=f"Write {control.delta.target}:FOLDER/NAME.phd, as 'phd backups' prints it.",
+        )
     if name is not None and name.type is ArchiveType.FULL:
         empty = control.delta.beside(delta_name(scsi=name.scsi, disk=name.disk, stamp=name.stamp, base=name.stamp))
         raise BadControlFile(

@@ -18,9 +18,10 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from phd_daemon.config.toml_text import did_you_mean
 from phd_daemon.spool.access import copy_readers, let_read, named_readers
 from phd_daemon.spool.control_file import MAX_BYTES, ControlFile, parse_control_file, render_control_file
-from phd_daemon.spool.layout import Act, Spool, State, allowing, is_stem
+from phd_daemon.spool.layout import Act, Spool, State, allowing, is_stem, parse_name
 from phd_daemon.spool.own_files import open_unlinked, temporary_name
 from phd_daemon.spool.purge import ended_at, finished, purge, remove_job, size_of
 from phd_daemon.spool.record import JobRecord, read_record
@@ -125,7 +126,7 @@ def set_priority(folder: Path, job: str, priority: int) -> int:
     except FileNotFoundError:
         raise UsageError(
             f"{printable(job)} cannot be given another priority: {_described(folder, job)}",
-            remedy=_must_be(allowing(Act.PRIORITY)),
+            remedy=_must_be(folder, job, allowing(Act.PRIORITY)),
         ) from None
     return control.priority
 
@@ -158,7 +159,8 @@ def _checked_finished(spool: Spool, jobs: Collection[str]) -> list[str]:
     for job in jobs:
         if job not in done:
             raise UsageError(
-                f"{printable(job)} cannot be cleaned up: {_described(spool.folder, job)}", remedy="Only finished jobs can be."
+                f"{printable(job)} cannot be cleaned up: {_described(spool.folder, job)}",
+                remedy="Only finished jobs can be; 'phd queue' lists all jobs.",
             )
     return list(jobs) or done
 
@@ -204,7 +206,7 @@ def _rename(folder: Path, job: str, sources: Collection[State], to: State, *, ve
                 f"{printable(job)} cannot be {verb}: another job of that name is {to.meaning} ({there} exists already)",
                 remedy=_how_to_free_the_name(spool, job, source, to),
             ) from None
-    raise UsageError(f"{printable(job)} cannot be {verb}: {_described(folder, job)}", remedy=_must_be(sources))
+    raise UsageError(f"{printable(job)} cannot be {verb}: {_described(folder, job)}", remedy=_must_be(folder, job, sources))
 
 
 def _rotated(spool: Spool, job: str, state: State) -> bool:
@@ -232,10 +234,20 @@ def _how_to_free_the_name(spool: Spool, job: str, source: State, to: State) -> s
 def _described(folder: Path, job: str) -> str:
     """Returns the states of a job in words, as the end of a sentence that says why something cannot be done to it."""
     found = states(folder, job)
-    return "it is " + " and ".join(state.meaning for state in found) if found else "there is no such job"
+    return "it is " + " and ".join(state.meaning for state in found) if found else f"there is no such job{meant_job(folder, job)}"
 
 
-def _must_be(sources: Iterable[State]) -> str:
+def meant_job(folder: Path, job: str) -> str:
+    """Returns ` (did you mean 'crm'?)` for the job whose name is most like this one; empty if none is."""
+    try:
+        return did_you_mean(job, {parsed[0] for name in os.listdir(folder) if (parsed := parse_name(name)) is not None})
+    except OSError:
+        return ""
+
+
+def _must_be(folder: Path, job: str, sources: Iterable[State]) -> str:
+    if not states(folder, job):
+        return "'phd queue' lists all jobs."
     return f"It must be {' or '.join(state.meaning for state in sources)}; see 'phd queue'."
 
 

@@ -24,7 +24,7 @@ from restore_core.archive.index_map import (
 )
 from restore_core.archive.shell_lists import read_runs, read_segments
 from restore_core.errors import BadArchive
-from restore_core.targets.base import ByteSource, Range
+from restore_core.targets.base import ByteSource, Range, Stop, never_stop
 
 MAX_TEXT_SECTION = 4 << 20
 REQUIRED: Final = ("frames", "map", "pages", "segments", "full-frames", "runs")
@@ -142,11 +142,12 @@ class DeltaReader:
                 self.check_section(section)
         self.check_lists()
 
-    def check_section(self, section: Section) -> None:
+    def check_section(self, section: Section, stop: Stop = never_stop) -> None:
         """Checks one section against its SHA-256. The error names it."""
         sha = hashlib.sha256()
         for data in self.section_stream(section):
             sha.update(data)
+            stop()
         _compare(section, sha, self.where)
 
     def section_stream(self, section: Section) -> Iterator[bytes]:

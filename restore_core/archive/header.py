@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from restore_core.archive.digests import BlockDigest, sha256
+from restore_core.archive.frames import GZIP_MAGIC
 from restore_core.archive.index_map import BLOCKS_PER_PAGE
 from restore_core.archive.shell_lists import SEGMENT_SIZE
 from restore_core.errors import BadArchive
@@ -55,7 +56,8 @@ class Section:
 class DeltaHeader:
     """The header of a Delta. Sizes are bytes, times seconds since the epoch (UTC), ids 32 hex digits.
 
-    `full_id` is empty and `frame_size` 0 when the Full was written by something else.
+    `full_id` is empty and `frame_size` 0 when the Full was written by something else. `source` is the path of the disk,
+    and `left_out` are the disks of its VM that were not backed up with it, as a VMX writes them (`scsi0:1`); old ones say neither.
     """
 
     delta_id: str
@@ -81,6 +83,8 @@ class DeltaHeader:
     file_size: int
     made_by: str
     sections: tuple[Section, ...]
+    source: str = ""
+    left_out: tuple[str, ...] = ()
 
     @property
     def blocks(self) -> int:
@@ -98,6 +102,13 @@ class DeltaHeader:
             f"{utc(self.time)}, VM {printable(self.vm)}, UUID {printable(self.uuid) or 'none'}, "
             f"SCSI {scsi_colon(self.scsi)}, {printable(self.disk)}, {self.disk_size} bytes of disk"
         )
+
+    @property
+    def of_a_part(self) -> str:
+        """Which disks of the VM its backup left out, in words; empty if none."""
+        names = ", ".join(map(printable, self.left_out))
+        disks = "the disk" if len(self.left_out) == 1 else "the disks"
+        return f"{disks} {names} of this VM {'was' if len(self.left_out) == 1 else 'were'} left out of the backup" if names else ""
 
     def section(self, name: str) -> Section | None:
         """Returns a section by name, None if there is none. Nobody asks for the unknown ones."""
@@ -134,6 +145,8 @@ def render_head(header: DeltaHeader, script: str) -> bytes:
     ]
     lines += [f"#: {key}={getattr(header, name)}" for key, name in _HEX_KEYS.items()]
     lines += [f"#: {key}={printable(getattr(header, name))}" for key, name in _TEXT_KEYS.items()]
+    lines += [f"#: source={printable(header.source)}"] if header.source else []
+    lines += [f"#: left-out={printable(' '.join(header.left_out))}"] if header.left_out else []
     lines += [f"#: {key}={getattr(header, name)}" for key, name in _NUMBER_KEYS.items()]
     lines += [f"#: block-digest={header.block_digest.value}"]
     lines += [f"#: {key}={value}" for key, value in _FIXED.items()]
@@ -156,6 +169,8 @@ def parse_head(head: bytes, where: str) -> DeltaHeader:
         raise BadArchive(f"{where}: the head is damaged: its SHA-256 differs", remedy="Use another copy of this Delta.")
     try:
         values: dict[str, Any] = {name: unescape_name(fields[key]) for key, name in _TEXT_KEYS.items()}
+        values |= {"source": unescape_name(fields.get("source", ""))}
+        values |= {"left_out": tuple(map(unescape_name, fields.get("left-out", "").split()))}
         values |= {name: _number(fields[key]) for key, name in _NUMBER_KEYS.items()}
         values |= {name: _hex(key, fields[key]) for key, name in _HEX_KEYS.items()}
         sections = tuple(_section(line) for line in section_lines)
@@ -174,6 +189,8 @@ def looks_like_delta(head: bytes) -> bool:
 def _lines(head: bytes, where: str) -> tuple[dict[str, str], list[str]]:
     if not looks_like_delta(head):
         hint = "It starts like a shell script: a Delta of 2007 restores itself with 'sh'." if head.startswith(b"#!") else ""
+        if head.startswith(GZIP_MAGIC):
+            hint = "It is a gzip, perhaps a Full: name its empty Delta ('phd backups'), or make one with 'phd adopt'."
         raise BadArchive(f"{where}: not a Delta of this product", remedy=hint or "Name the .delta- file; 'phd backups' lists them.")
     text = head.decode("utf-8", "surrogateescape")
     fields: dict[str, str] = {}

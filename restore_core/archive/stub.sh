@@ -2,7 +2,7 @@
 # (SC2015: in "A && B || C" C is meant for both; SC2317: functions are called through "$@"; SC203x: subshells are meant.)
 #
 # This archive restores itself. It needs a POSIX shell and the usual small tools (dd with iflag=fullblock, gzip, awk, sed,
-# od, tr, tee, find, fold, ls, ln, df; openssl, sha256sum or shasum); busybox alone has them all. To replace an existing disk
+# od, tr, tee, find, fold, ls, ln, df, mkdir; openssl, sha256sum or shasum); busybox alone has them all. To replace an existing disk
 # it needs flock (util-linux) as well. Nothing behind these 64 KiB is run.
 #
 # What holds: a disk gets its final name only when the SHA-256 was right of this head, of every section of this file, of
@@ -27,7 +27,7 @@ export LC_ALL=C
 unset GZIP PIGZ
 set -f
 umask 077
-full='' to='' thin='' overwrite='' secret='' worker='' part='' meter='' damaged='' hold='' text='' fifo='' private=''
+full='' to='' thin='' overwrite='' secret='' worker='' part='' meter='' damaged='' hold='' text='' fifo='' private='' made=''
 exec 8<>/dev/null 9<>/dev/null
 case ${KSH_VERSION-} in
 *MIRBSD*) say() { print -r -- "$*"; } ;; # its printf is a program, and other users can see the arguments of programs
@@ -36,7 +36,8 @@ esac
 die() { say "$2" >&2; exit "$1"; } # 2 usage, 65 bad data, 69 no Full to be had, 73 cannot write there, 75 try again
 have() { command -v "$1" >/dev/null 2>&1; }
 if have busybox; then # it replaces the tools that are missing
-    for tool in awk cat date dd df find flock fold gzip ln ls mkfifo mv od rm sed sha256sum stat stty sync tee tr wget; do
+    for tool in awk cat date dd df find flock fold gzip ln ls mkdir mkfifo mv od rm rmdir sed sha256sum stat stty sync tee tr \
+        wget; do
         have "$tool" || eval "$tool() { busybox $tool \"\$@\"; }"
     done
 fi
@@ -62,7 +63,10 @@ vm=$(field vm) vmdk=$(field vmdk) sections=$(say "$header" | sed -n 's/^section 
 check_header() {
     say "$header" | awk '
         function bad(text) { if (!wrong) { gsub(/[^ -~]/, "?", text); print substr(text, 1, 200) } wrong = 1; exit }
-        function number(key) { if (v[key] !~ /^(0|[1-9][0-9]*)$/ || length(v[key]) > 18) bad(key " is not a number"); return v[key] + 0 }
+        function number(key) {
+            if (v[key] !~ /^(0|[1-9][0-9]*)$/ || length(v[key]) > 18) bad(key " is not a number")
+            return v[key] + 0
+        }
         function hex(text, digits) { return length(text) == digits && text !~ /[^0-9a-f]/ }
         $0 == "end=" { ended = 1; exit }
         /^section / {
@@ -88,22 +92,26 @@ check_header() {
             if (v["format"] !~ /^1\.[0-9]+$/) bad("format " v["format"] " is not known")
             if (v["requires"] != "") bad("it needs " v["requires"] ", which this script does not know")
             if (v["segment-digest"] != "sha256") bad("segment-digest " v["segment-digest"] " is not known")
-            if (v["block-digest"] != "blake3" && v["block-digest"] != "sha256") bad("block-digest " v["block-digest"] " is not known")
+            if (v["block-digest"] != "blake3" && v["block-digest"] != "sha256")
+                bad("block-digest " v["block-digest"] " is not known")
             if (v["signature-scheme"] != "none" || v["signature"] != "") bad("it has a signature that this script does not know")
-            if (!hex(v["id"], 32) || !hex(v["full-sha256"], 64) || (v["full-id"] != "" && !hex(v["full-id"], 32))) bad("a digest or id")
-            n = split("disk-size block-size time full-time full-size full-disk-size frame-size blocks-zero blocks-full blocks-delta " \
-                "segment-size file-size", w, " ")
+            if (!hex(v["id"], 32) || !hex(v["full-sha256"], 64) || (v["full-id"] != "" && !hex(v["full-id"], 32)))
+                bad("a digest or id")
+            n = split("disk-size block-size time full-time full-size full-disk-size frame-size blocks-zero blocks-full " \
+                "blocks-delta segment-size file-size", w, " ")
             for (i = 1; i <= n; i++) number(w[i])
             d = v["disk-size"] + 0; b = v["block-size"] + 0; f = v["frame-size"] + 0
             for (power = 512; power < b; power *= 2) ;
-            if (power != b || b > 16777216 || v["segment-size"] != 16777216 || d > 2251799813685248) bad("its sizes contradict each other")
+            if (power != b || b > 16777216 || v["segment-size"] != 16777216 || d > 2251799813685248)
+                bad("its sizes contradict each other")
             if (f && (f < b || f > 67108864 || f % b || (4096 * b) % f)) bad("frame-size " f " does not fit")
             if ((f == 0) != (v["full-id"] == "")) bad("frame-size and full-id contradict each other")
             blocks = int((d + b - 1) / b)
             if (v["blocks-zero"] + v["blocks-full"] + v["blocks-delta"] != blocks) bad("its counts of blocks contradict disk-size")
             n = split("frames map pages segments full-frames runs", w, " ")
             for (i = 1; i <= n; i++) if (!(w[i] in size)) bad("section " w[i] " is missing")
-            if (size["pages"] != 72 * int((blocks + 4095) / 4096) || size["pages"] > 67108864) bad("section pages has a wrong length")
+            if (size["pages"] != 72 * int((blocks + 4095) / 4096) || size["pages"] > 67108864)
+                bad("section pages has a wrong length")
             if (at + 65536 != v["file-size"] + 0) bad("the sections do not fill the file")
         }'
 }
@@ -301,8 +309,8 @@ check_delta() {
 }
 check_lists() { # the rules of FORMAT.md for segments and runs; no line is read further than its 128 bytes
     fault=$(for list in segments runs; do
-        { place "$list" && [ "$length" != 0 ] && section "$list" | gzip -dc && say end; } 2>/dev/null | fold -b -w 129 | awk -v b="$block" -v s="$segment" -v size="$disk_size" -v list="$list" \
-            -v count="$blocks_delta" '
+        { place "$list" && [ "$length" != 0 ] && section "$list" | gzip -dc && say end; } 2>/dev/null | fold -b -w 129 |
+            awk -v b="$block" -v s="$segment" -v size="$disk_size" -v list="$list" -v count="$blocks_delta" '
             BEGIN { last = -1 }
             function number(text) { return text ~ /^(0|[1-9][0-9]*)$/ && length(text) <= 18 }
             function bad() { print list; wrong = 1; exit }
@@ -335,9 +343,12 @@ put_full() { # unpacks the Full into the part file (6) and checks its digest: 4 
         )
     } 4>&1 | sha256; } 5>&1)"
 }
-put_runs() { # writes the blocks of the Delta, and zeros, over the unpacked Full (7); awk turns offsets into gaps between runs
+run_lines() { # prints the runs for copy: BLOCKS BYTES GAP KIND
     inflated runs | awk -v b="$block" '{ q = int($2 / b)
-        printf "%.0f %.0f %.0f %s\n", q, $2 - q * b, ($1 - at) / b, $3; at = $1 + $2 }' | {
+        printf "%.0f %.0f %.0f %s\n", q, $2 - q * b, ($1 - at) / b, $3; at = $1 + $2 }'
+}
+put_runs() { # writes the blocks of the Delta, and zeros, over the unpacked Full (7)
+    run_lines | {
         exec 3<&0
         inflated frames | (
             measure Delta "$blocks_delta"
@@ -349,6 +360,48 @@ put_runs() { # writes the blocks of the Delta, and zeros, over the unpacked Full
             done
         )
     }
+}
+as_long() { # reads the unpacked Full, prints it as long as the disk
+    split "$full_share"
+    copy "$blocks" "$bytes" && cat >/dev/null
+    split "$grown"
+    copy "$blocks" "$bytes" </dev/zero
+}
+overlaid() { # prints the disk: the unpacked Full (7), and over it the blocks of the Delta, and zeros
+    run_lines | {
+        exec 3<&0
+        inflated frames | (
+            while read -r blocks bytes gap kind <&3; do
+                copy "$gap" 0 <&7 || exit
+                if [ "$kind" = delta ]; then copy "$blocks" "$bytes"; else copy "$blocks" "$bytes" </dev/zero; fi || exit
+                copy "$blocks" "$bytes" <&7 >/dev/null || exit
+            done
+            cat <&7
+        )
+    }
+}
+assemble() ( # reads the unpacked Full; the disk that comes of it goes through pipes and is checked; 5 leads to the report
+    meter=''
+    as_long | overlaid 7<&0 | { check_disk 4<&0 2>&5 || say 'not this disk' >&5; cat >/dev/null; }
+)
+prove() { # proves that a restore would give the right disk
+    [ "$blocks_full" != 0 ] || judge_disk "$(assemble 5>&1 </dev/null)"
+    [ "$blocks_full" != 0 ] || return 0
+    way=$descriptors/4 meter=Full
+    case ${told:-no}${KSH_VERSION-} in # there tee cannot write into a pipe: the Full is read twice
+    no* | *93*) way=/dev/null && check_full ;;
+    esac
+    report=$({ {
+        full_bytes | tee "$way" | inflate | assemble
+        [ "$way" != /dev/null ] || say "$full_sha256" >&5
+    } 4>&1 | sha256; } 5>&1)
+    judge_full "$report"
+    judge_disk "$report"
+}
+judge_disk() { # judge_disk REPORT
+    case $1 in
+    *'not this disk'*) die 65 "$me: $(say "$1" | sed -n '/^segment /p'): section runs or segments is wrong. Use another backup." ;;
+    esac
 }
 check_disk() { # checks each segment (4) against its digest; those that are not in the list are zero. Every segment is read
     inflated segments | awk -v b="$block" -v s="$segment" -v size="$disk_size" '
@@ -394,6 +447,9 @@ see_descriptors() { # finds out how the system shows open files
     descriptors=/dev/fd told=''
     [ -e /dev/fd/0 ] || descriptors=/proc/self/fd
     [ "$(number "$descriptors/0" L <"$me")" != "$(number "$me" L)" ] || told=yes
+}
+see_who_has_it() {
+    see_descriptors
     [ -z "$told" ] || return 0
     [ -z "$overwrite" ] || die 73 "$held: nothing is replaced where nobody can see who has it open; mount -t proc proc /proc"
     say "Neither /dev/fd nor /proc shows here what is open: let nobody touch $held.phd-part while this runs" >&2
@@ -414,7 +470,7 @@ file system has none. Move away what is there, then try without --overwrite"
 }
 take_hold() { # take_hold FILE: nobody else writes it, until drop_hold and the end of all children (FORMAT.md, Who writes a disk)
     held=$1
-    see_descriptors
+    see_who_has_it
     flock -u 9 9<>/dev/null 2>/dev/null || { no_locks || return 0; }
     (: <"${held%/*}/") 2>/dev/null || die 73 "${held%/*}: cannot be read"
     exec 8<"${held%/*}/"
@@ -466,6 +522,7 @@ cleanup() {
     [ -z "$private" ] || rm -f "$private.tmp"
     [ -z "$fifo$text" ] || rm -f ${fifo:+"$fifo"} ${text:+"$text"}
     drop_hold
+    remove_made "${to%/*}"
 }
 stop() {
     trap '' INT TERM HUP
@@ -485,10 +542,9 @@ run() { # run STEP: in a worker, so that a signal is handled at once
 }
 name_files() { # sets, from --to, the disk, and the descriptor if it is a VMDK
     [ -n "$to" ] || die 2 "Where to? --to DIR/NAME.vmdk, or with another suffix for a raw image"
-    case $to in /*) ;; *) to=./$to ;; esac
+    whole_path
     name=${to##*/} disk=$to descriptor=''
     [ ! -d "$to" ] && [ -n "$name" ] || die 2 "$to is a folder: add the name of the disk"
-    [ -d "${to%/*}/" ] || die 73 "${to%/*}: no such folder; make it first"
     [ "$name" = "$(say "$name" | tr -d '\000-\037\177')" ] || die 73 "$to: control characters in the name"
     [ ${#name} -le 236 ] || die 73 "$to: the name is too long: with what is added to it while it is restored, 255 bytes are allowed"
     case $(say "$name" | tr '[:upper:]' '[:lower:]') in
@@ -500,9 +556,25 @@ name_files() { # sets, from --to, the disk, and the descriptor if it is a VMDK
     *.vmdk)
         descriptor=$to stem=${to%?????}
         disk=$stem-flat${to#"$stem"}
-        place stub || die 73 "$to: this archive holds no descriptor (section stub); restore to a raw name, such as DISK.img, or with phd"
+        place stub || die 73 "$to: this archive holds no descriptor (section stub); restore to a raw name (DISK.img), or with phd"
         ;;
     esac
+    make_folder "${to%/*}"
+}
+whole_path() { # makes the path of --to one that begins with / or ./ and has no // in it
+    case $to in /*) ;; *) to=./$to ;; esac
+    case $to in *//*) to=$(say "$to" | tr -s /) ;; esac
+}
+make_folder() { # make_folder FOLDER: makes it, and what is missing above it; those that are empty at the end are removed
+    [ ! -d "$1/" ] || return 0
+    case /$1/ in */../*) die 73 "$1: no such folder; make it first, or write the path without .." ;; esac
+    make_folder "${1%/*}"
+    mkdir "$1/" 2>/dev/null || { [ -d "$1/" ] && return 0; } || die 73 "$1: no such folder, and it cannot be made"
+    [ -n "$made" ] || made=$1
+}
+remove_made() { # from the folder of the disk up to the first that was made
+    while [ -n "$made" ] && rmdir "$1/" 2>/dev/null && [ "$1" != "$made" ]; do set -- "${1%/*}"; done
+    made=''
 }
 may_write() { # may_write FILE...
     for file in "$@"; do
@@ -670,7 +742,11 @@ verify_delta() { run check_delta && say "$me: every section has its SHA-256"; }
 verify_full() { find_full && run check_full && say "$full: has its SHA-256, and is the Full of this Delta"; }
 verify() {
     verify_delta
-    if [ "$blocks_full" = 0 ]; then say "No block comes from the Full: it is not needed"; else verify_full; fi
+    if [ "$blocks_full" = 0 ]; then say "No block comes from the Full: it is not needed"; else find_full; fi
+    see_descriptors
+    run prove
+    [ "$blocks_full" = 0 ] || say "$full: has its SHA-256, and is the Full of this Delta"
+    say "The disk that they give is right: each 16 MiB of it was compared"
 }
 put_text() { # put_text FILE COMMAND...: checks this archive, then writes what the command prints
     seen=$(stamps "$1") to=$1
@@ -691,11 +767,23 @@ write_text() {
 restore_vmx() {
     place vmx || die 65 "$me: it holds no VMX; the disk was backed up without its VM"
     [ -n "$to" ] || die 2 "Where to? --to DIR"
-    case $to in /*) ;; *) to=./$to ;; esac
+    whole_path
+    case $to in
+    *.vmx) ;;
+    *) [ -e "$to" ] && [ ! -d "$to" ] || to=$to/$(file_name "$vm" vm).vmx ;;
+    esac
     [ ! -d "$to" ] || to=$to/$(file_name "$vm" vm).vmx
-    [ -d "${to%/*}/" ] || die 73 "${to%/*}: no such folder; make it first"
+    make_folder "${to%/*}"
     take_hold "$to"
     put_text "$to" section vmx
+}
+vmx_lies_in() { # vmx_lies_in FOLDER: whether the VMX of this archive is there, under any name, as another disk of the VM brings it
+    set +f
+    for same in "$1"/*.vmx; do
+        [ -f "$same" ] && [ "$(sha256 <"$same")" = "$(section vmx | sha256)" ] && set -f && return 0
+    done
+    set -f
+    return 1
 }
 write_stub() {
     name_files
@@ -750,7 +838,9 @@ menu_restore() {
     agreed "Leave holes for zeros (thin)?" n && thin=yes
     agreed "Start?" y && act restore || return
     choice=q
-    place vmx && agreed "Restore the VMX too, as ${to%.*}.vmx?" y || return
+    place vmx || return
+    ! vmx_lies_in "${to%/*}" || { say "$same: the VMX of this VM is there already" && return; }
+    agreed "Restore the VMX too, as ${to%.*}.vmx?" y || return
     to=${to%.*}.vmx overwrite='' && act restore_vmx
 }
 menu() {
@@ -794,10 +884,12 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-# shellcheck disable=SC2046 # two numbers: how many bytes of the Full are within the disk, and the blocks in 64 MiB
+# shellcheck disable=SC2046 # three numbers: the bytes of the Full within the disk, the blocks in 64 MiB, the bytes behind the Full
 set -- $(awk -v b="$block" -v n="$disk_size" -v f="$full_disk_size" 'BEGIN {
-    printf "%.0f %d", f + 0 < n + 0 ? f : n, b < 67108864 ? 67108864 / b : 1 }')
-full_share=$1 batch=$2
+    f = f + 0 < n + 0 ? f : n
+    printf "%.0f %d %.0f", f, b < 67108864 ? 67108864 / b : 1, n - f }')
+full_share=$1 batch=$2 grown=$3
+[ "$blocks_full" != 0 ] || full_share=0 grown=$disk_size
 trap cleanup EXIT
 trap stop INT TERM HUP
 case $command in
@@ -818,7 +910,7 @@ exit
 #h
 #h   sh THIS_FILE                     a menu, on a terminal
 #h   sh THIS_FILE restore --to DIR/NAME.vmdk [--full PATH_OR_URL] [--thin] [--overwrite]
-#h   sh THIS_FILE verify [--full PATH_OR_URL]        every byte of this file and of its Full
+#h   sh THIS_FILE verify [--full PATH_OR_URL]        every byte of this file, of its Full, and of the disk that they give
 #h   sh THIS_FILE verify-full [--full PATH_OR_URL]
 #h   sh THIS_FILE vmx --to DIR        the VM's configuration, as it was
 #h   sh THIS_FILE stub --to NAME.vmdk     a VMDK descriptor for NAME-flat.vmdk

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import os
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -76,7 +78,10 @@ def backup(path: Path, target: Target, options: BackupOptions, reporter: BackupR
     with open_subjects(path, options.asked) as subjects:
         for note in dict.fromkeys(note for subject in subjects for note in subject.notes):
             reporter.note(f"passed over: {note}")
+        if left_out := subjects[0].disk.left_out:
+            reporter.note(f"left out, and said so in the backup: {', '.join(left_out)}")
         known = _known(target, [subject.disk for subject in subjects], options, reporter)
+        _tell_of_small_files(target, [subject.disk for subject in subjects], reporter)
         bases = [_newest_base(subject.disk, known, options, reporter) for subject in subjects]
         new = [_new_backup(subject, base) for subject, base in zip(subjects, bases, strict=True)]
         taken = stamps.taken_on(target, new, known)
@@ -122,6 +127,13 @@ def _new_backup(subject: Subject, base: _Base | None) -> stamps.NewBackup:
     return stamps.NewBackup(disk=subject.disk, base=base.full.name.stamp if base else None)
 
 
+def _tell_of_small_files(target: Target, disks: list[DiskFacts], reporter: BackupReporter) -> None:
+    """Says that an archive may become too large for the file system of the target (FAT); nobody knows how far it can be packed."""
+    largest = target.capabilities().largest_file
+    if largest is not None and any(disk.disk_size > largest for disk in disks):
+        reporter.note(f"target {target.spec.name}: a file there has at most {largest} bytes; an archive that grows larger fails")
+
+
 def _newest_base(
     disk: DiskFacts, known: list[catalog.CatalogEntry], options: BackupOptions, reporter: BackupReporter
 ) -> _Base | None:
@@ -147,6 +159,17 @@ def _namesakes(mine: catalog.DiskKey, known: list[catalog.CatalogEntry]) -> str:
         f". Its UUID, SCSI id and name are also those of a disk of the VM {names} on this target: a clone. If it is the same VM "
         f"under another name, --vm {shlex.quote(naming.printable(others[0]))} goes on with those backups"
     )
+
+
+def _of_another_disk(before: str, now: str) -> str:
+    """Returns that two disks share all their names, if the Full was made of another one that is still there; empty if not."""
+    with contextlib.suppress(OSError, ValueError):
+        if before and before != now and not os.path.samefile(before, now):
+            return (
+                f"two disks share VM name, UUID, SCSI id and disk name: that Full was made of {naming.printable(before)}, and this "
+                f"is {naming.printable(now)}. If they are of two VMs, their backups are mixed: give one another name with --vm"
+            )
+    return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +207,8 @@ class _Run:
         with self.target.open(base.empty_delta.ref.path) as source, self._new(delta_ref) as out:
             known = self._sound(source, base)
             self.reporter.note(f"{naming.printable(subject.disk.disk)}: a Delta against {base.full.ref}")
+            if why := _of_another_disk(known.header.source, subject.disk.path):
+                self.reporter.note(f"{naming.printable(subject.disk.disk)}: {why}")
             header = write_delta(
                 fd=subject.source.fd,
                 disk=subject.disk,

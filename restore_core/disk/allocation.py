@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from restore_core import durable
 from restore_core.disk.destination import Destination
 from restore_core.disk.scan import next_data
-from restore_core.errors import DestinationInUse, NoSpace, SpacePromised, from_os_error
+from restore_core.errors import DestinationInUse, NoSpace, SpacePromised, from_os_error, size_text
 from restore_core.naming import printable
 
 _FICLONE = 0x40049409
@@ -61,7 +61,7 @@ def refuse_if_no_space(destination: Destination, *, needed: int, reserved: int, 
     if needed > available:
         where = printable(str(destination.path))
         if reserved:
-            where += f" (with {reserved} bytes reserved for other jobs)"
+            where += f" (with {size_text(reserved)} reserved for other jobs)"
         kind = SpacePromised if needed <= free + reusable else NoSpace
         raise kind(where=where, needed=needed, free=available, thin=thin)
 
@@ -95,7 +95,7 @@ def size_part(destination: Destination, fd: int, *, size: int, thick: bool, keep
         where = printable(str(destination.path))
         if error.errno in _NO_SPACE:
             raise NoSpace(where=where, needed=size, free=free_bytes(destination.folder_fd)) from error
-        raise from_os_error(error, doing=f"allocating {size} bytes", where=where) from error
+        raise from_os_error(error, doing=f"allocating {size_text(size)}", where=where) from error
 
 
 def set_size(fd: int, size: int) -> None:

@@ -33,6 +33,39 @@ _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH = 2, 4, 8
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+class MadeFolders:
+    """Folders that are made for one file, one below the other. `close` takes away those that are still empty.
+
+    A folder that was there, or that another process made meanwhile, is never taken away.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = os.dup(fd)
+        self._names: list[str] = []
+        self._ours: list[bool] = []
+
+    def make(self, name: str, parent_fd: int) -> None:
+        """Make the next folder (0700), durably, or find it there. Raises `OSError`."""
+        self._names.append(name)
+        try:
+            os.mkdir(name, 0o700, dir_fd=parent_fd)
+        except FileExistsError:
+            self._ours.append(False)
+            return
+        self._ours.append(True)
+        durable.sync_folder(".", dir_fd=parent_fd)
+
+    def close(self) -> None:
+        """Take away the empty ones, from the last on. May be repeated."""
+        if self._fd < 0:
+            return
+        with contextlib.suppress(OSError, IndexError):
+            while self._ours.pop():
+                os.rmdir("/".join(self._names[: len(self._ours) + 1]), dir_fd=self._fd)
+        os.close(self._fd)
+        self._fd = -1
+
+
 @dataclass(slots=True, kw_only=True)
 class Walk:
     """How far a path exists: `fd` is the deepest existing folder, open; `missing` are the names below it.
@@ -44,6 +77,8 @@ class Walk:
     fd: int
     missing: tuple[str, ...]
     datastore: str
+    made: MadeFolders | None = None
+    """What `make_missing` made; whoever takes the folder closes it."""
 
     def refuse_missing(self) -> int:
         """Returns the open folder. Raises `DestinationError`, and closes it, if a part of the path is missing."""
@@ -54,21 +89,32 @@ class Walk:
         return self.fd
 
     def make_missing(self) -> int:
-        """Makes the missing folders and returns the last one. Closes `fd` and raises a typed error or `OSError` when it cannot."""
-        while self.missing:
-            before = self.missing
-            try:
-                with contextlib.suppress(FileExistsError):  # another job made it
-                    os.mkdir(before[0], 0o700, dir_fd=self.fd)
-                    durable.sync_folder(".", dir_fd=self.fd)
-            except OSError:
-                os.close(self.fd)
-                raise
-            self.descend()
-            if self.missing == before:
-                os.close(self.fd)
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), before[0])
+        """Makes the missing folders and returns the last one.
+
+        Closes `fd`, takes away what it made, and raises a typed error or `OSError` when it cannot.
+        """
+        if not self.missing:
+            return self.fd
+        self.made = made = MadeFolders(self.fd)
+        try:
+            while self.missing:
+                self._make_first(made)
+        except BaseException:
+            made.close()
+            raise
         return self.fd
+
+    def _make_first(self, made: MadeFolders) -> None:
+        before = self.missing
+        try:
+            made.make(before[0], self.fd)
+        except OSError:
+            os.close(self.fd)
+            raise
+        self.descend()
+        if self.missing == before:
+            os.close(self.fd)
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), before[0])
 
     def descend(self) -> None:
         """Opens the next folders, following no link, up to the first that is missing. Closes `fd` after an error."""

@@ -65,6 +65,7 @@ class Destination:
     roots: tuple[Path, ...] | None
     folder: str = ""
     """The kernel's path of the folder when it was opened: the same for every path to it, also when it is moved meanwhile."""
+    made: confinement.MadeFolders | None = None
 
     @property
     def where(self) -> str:
@@ -172,10 +173,12 @@ class Destination:
         return None if self.descriptor_name is None else self._stat(self.descriptor_name)
 
     def close(self) -> None:
-        """Close the folder; harmless when repeated."""
+        """Close the folder; take away empty folders that were made for it. Harmless when repeated."""
         if self.folder_fd >= 0:
             os.close(self.folder_fd)
             self.folder_fd = -1
+        if self.made is not None:
+            self.made.close()
 
     def __enter__(self) -> Self:
         return self
@@ -221,6 +224,7 @@ def open_destination(
         datastore=walk.datastore,
         roots=roots,
         folder=_name_of(fd, path.parent),
+        made=walk.made,
     )
     try:
         _refuse_what_lies_there(destination)
@@ -339,9 +343,7 @@ def _kind(mode: int) -> str:
     kinds = {
         stat_module.S_IFLNK: "a link",
         stat_module.S_IFDIR: "a folder",
-        stat_module.S_IFBLK: "a device",
-        stat_module.S_IFCHR: "a device",
         stat_module.S_IFIFO: "a fifo",
         stat_module.S_IFSOCK: "a socket",
     }
-    return kinds.get(stat_module.S_IFMT(mode), "something else")
+    return kinds.get(stat_module.S_IFMT(mode), "a device")

@@ -10,7 +10,7 @@ from restore_core import durable
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.disk.destination import Destination, half_applied
 from restore_core.disk.foreign import kind_of_file
-from restore_core.disk.known_datastores import DatastoreRecord, refuse_unless_known, refuse_unmounted
+from restore_core.disk.known_datastores import DatastoreRecord, refuse_unmounted
 from restore_core.disk.vmdk import descriptor_name_for, is_flat_name, render_descriptor
 from restore_core.errors import BadArchive, DestinationError, DestinationExists, UsageError, from_os_error
 from restore_core.naming import printable
@@ -24,7 +24,7 @@ from restore_core.targets.base import ArchiveRef, Stop
 
 
 def restore_vmx(ref: ArchiveRef, targets: TargetSet, folder: Path, datastores: DatastoreRecord | None = None) -> Path:
-    """Write the VMX in a Delta into an existing folder, as `VMNAME.vmx`, unedited. Never over an existing file.
+    """Write the VMX in a Delta into a folder, which is made if need be, as `VMNAME.vmx`, unedited. Never over an existing file.
 
     `datastores` is the record of which disk each datastore is (None: only mount points are asked about).
     """
@@ -36,8 +36,7 @@ def restore_vmx(ref: ArchiveRef, targets: TargetSet, folder: Path, datastores: D
     if data is None:
         raise BadArchive(f"{ref}: it holds no VMX", remedy="The disk was backed up without its VM; make a VMX for it by hand.")
     path = folder / f"{name}.vmx"
-    refuse_unless_known(path, datastores)
-    with held_destination(path.absolute(), roots=None, make_folders=False):
+    with held_destination(path.absolute(), roots=None, make_folders=True, datastores=datastores):
         return _write_new(path, data)
 
 
@@ -55,7 +54,10 @@ def recover_disk(path: Path, side: Side | None, records: Path | None, stop: Stop
             notes = recover(destination, hold, records, stop)
         remove_empty_parts(destination)
     if not unfinished:
-        raise DestinationError(f"{printable(str(path))}: no change was interrupted here", remedy="There is nothing to do.")
+        there = os.path.lexists(path)
+        what = "no change was interrupted here" + ("" if there else ", and no disk of that name is here")
+        remedy = "There is nothing to do." if there else "Check the name: it is that of the descriptor, NAME.vmdk."
+        raise DestinationError(f"{printable(str(path))}: {what}", remedy=remedy)
     return notes or ["nothing of the disk had been changed; what was left of the restore can go on, or be removed"]
 
 
@@ -84,7 +86,8 @@ def write_stub(flat: Path) -> Path:
         _refuse_foreign(destination)
         thin = now.st_blocks * 512 < now.st_size
         text = render_descriptor(flat_name=flat.name, size=now.st_size, thin=thin, original=None)
-        return _write_new(path, text.encode("utf-8", "surrogateescape"))
+        text_of = text.encode("utf-8", "surrogateescape")
+        return _write_new(path, text_of, "Is it the right one? Then there is nothing to do; else move it away.")
 
 
 def _refuse_foreign(destination: Destination) -> None:
@@ -103,13 +106,11 @@ def _refuse_foreign(destination: Destination) -> None:
         )
 
 
-def _write_new(path: Path, data: bytes) -> Path:
+def _write_new(path: Path, data: bytes, if_there: str = "Move it away, or choose another folder.") -> Path:
     try:
         durable.write_whole(path, data, replace=False)
     except FileExistsError as error:
-        raise DestinationExists(
-            f"{printable(str(path))} is there already", remedy="Move it away, or choose another folder."
-        ) from error
+        raise DestinationExists(f"{printable(str(path))} is there already", remedy=if_there) from error
     except OSError as error:
         raise from_os_error(error, doing="writing", where=printable(os.fspath(path))) from error
     return path

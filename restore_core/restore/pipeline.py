@@ -68,6 +68,8 @@ class Pipeline:
         self._moved = Moved()
         self._lock = threading.Lock()
         self._feed = Feed(walk(delta, self._wanted, in_disk_order=in_disk_order), delta, full)
+        self.refuse_if_over = self._feed.refuse_if_over
+        """Raises `Stopped` in a thread when another one has failed."""
 
     def run(self, tick: Callable[[Moved], None], stop: Stop) -> None:
         """Do all of it; `tick` and `stop` are called a few times a second from the calling thread.
@@ -152,7 +154,7 @@ class Pipeline:
         if self._full is None:
             return
         for block, page, data in _stream_blocks(self._delta, self._full, self._wanted):
-            self._feed.refuse_if_over()
+            self.refuse_if_over()
             with failing_copy():
                 check_block(self._delta, page, block - page.first_block, data, self._full.where)
             self._write(data, block * self._header.block_size)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import threading
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 
 from restore_core import naming
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.frames import GZIP_MAGIC
 from restore_core.archive.full_reader import FullReader
-from restore_core.errors import ArchiveAbsent, BadArchive
+from restore_core.errors import ArchiveAbsent, BadArchive, Stopped
 from restore_core.naming import ArchiveType
 from restore_core.restore.fulls.find import proven_full
 from restore_core.restore.pipeline import Pipeline, ProgressReport
@@ -20,6 +24,10 @@ from restore_core.restore.request import Phase, Reporter
 from restore_core.restore.segment_proof import SegmentProof
 from restore_core.targets import TargetSet
 from restore_core.targets.base import ArchiveRef, ByteSource, Stop
+from restore_core.targets.local import LocalSource
+
+_TICK = 0.25
+"""Seconds between two calls of `stop`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,16 +59,12 @@ def _verify_delta(
     source: ByteSource, targets: TargetSet, full_ref: ArchiveRef | None, reporter: Reporter, stop: Stop
 ) -> VerifyReport:
     delta = DeltaReader(source)
-    for section in delta.header.sections:
-        delta.check_section(section)
-        stop()
-    delta.check_lists()
+    delta.check_metadata()
     checked = source.size
     with proven_full(delta, full_ref, targets, reporter, blocks=delta.header.blocks_full) as full:
-        if full is not None:
-            _check_whole(full, delta, stop)
-            checked += full.source.size
-        _check_blocks(delta, full, reporter, stop)
+        checked += full.source.size if full is not None else 0
+        with _proven_beside(partial(_check_files, delta, full), [source, *([full.source] if full is not None else [])], stop):
+            _check_blocks(delta, full, reporter, stop)
         return VerifyReport(
             archive=source.ref,
             full=full.source.ref if full else None,
@@ -68,6 +72,48 @@ def _verify_delta(
             bytes_checked=checked,
             disk_size=delta.header.disk_size,
         )
+
+
+def _check_files(delta: DeltaReader, full: FullReader | None, stop: Stop) -> None:
+    """Proves the SHA-256 of the long parts, which `check_metadata` leaves out: the frames, and the file of the Full."""
+    for section in delta.header.sections:
+        if section.name == "frames":
+            delta.check_section(section, stop)
+    if full is not None:
+        _check_whole(full, delta, stop)
+
+
+@contextlib.contextmanager
+def _proven_beside(check: Callable[[Stop], None], sources: list[ByteSource], stop: Stop) -> Iterator[None]:
+    """Runs the check beside the block, if all is local; before it, if not: a server may allow one connection only.
+
+    Its error is raised even if the block has one, too: it names the file that is damaged.
+    """
+    if not all(isinstance(source, LocalSource) for source in sources):
+        check(stop)
+        yield
+        return
+    over, failed = threading.Event(), None
+    with ThreadPoolExecutor(1, thread_name_prefix="phd-files") as pool:
+        checked = pool.submit(check, partial(_stop_if, over))
+        try:
+            try:
+                yield
+            except BadArchive as error:
+                failed = error
+            while not checked.done():
+                stop()
+                wait([checked], _TICK)
+        finally:
+            over.set()
+    checked.result()
+    if failed is not None:
+        raise failed
+
+
+def _stop_if(over: threading.Event) -> None:
+    if over.is_set():
+        raise Stopped("the blocks are no longer checked")
 
 
 def _verify_full(source: ByteSource, targets: TargetSet, reporter: Reporter, stop: Stop) -> VerifyReport:
@@ -114,11 +160,12 @@ def _check_whole(full: FullReader, delta: DeltaReader, stop: Stop) -> None:
 def _check_blocks(delta: DeltaReader, full: FullReader | None, reporter: Reporter, stop: Stop) -> None:
     report = ProgressReport(plan_summary(delta), reporter, time.monotonic(), Phase.VERIFY)
     try:
-        # A foreign Full is one stream beside the frames of the Delta: segments would be held without a bound.
-        proof = SegmentProof(delta) if full is None or delta.header.frame_size else None
-        Pipeline(delta, full, proof, where=delta.where, in_disk_order=proof is not None).run(report.tick, stop)
-        if proof is not None:
-            proof.finish()
+        proof = SegmentProof(delta)
+        pipeline = Pipeline(delta, full, proof, where=delta.where, in_disk_order=True)
+        if full is not None and not delta.header.frame_size:
+            proof.refuse_if_over = pipeline.refuse_if_over
+        pipeline.run(report.tick, stop)
+        proof.finish()
     except CopyFailed as failure:
         raise failure.error from failure
 

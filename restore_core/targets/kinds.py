@@ -102,9 +102,8 @@ def server_identity(spec: TargetSpec, limits: ServerLimits = DEFAULT_LIMITS) -> 
     kind, address = kind_of(spec), address_of(spec)
     if kind.trust_file is None:
         provable = _either(f"{scheme}://" for scheme, other in KINDS.items() if other.trust_file)
-        raise ConfigurationError(
-            f"target {spec.name}: a server cannot prove who it is over {address.scheme}", remedy=f"Use {provable}."
-        )
+        remedy = f"Use {provable}, if it has that." if address.host else "It is a folder of this machine: trust is for servers."
+        raise ConfigurationError(f"target {spec.name}: a server cannot prove who it is over {address.scheme}", remedy=remedy)
     file = getattr(spec, kind.trust_file)
     if file is None:
         raise ConfigurationError(
@@ -176,6 +175,16 @@ def wrong_options(url: str, given: Collection[str], *, has_credential: bool) -> 
         yield f"password_file without a user: write {kind.form}"
     if len(secrets) > 1:
         yield "key_file or password_file, not both"
+
+
+def idle_options(spec: TargetSpec) -> Iterator[str]:
+    """Yields the options of a target that nothing reads, since servers of its kind know no such thing: names, with who does."""
+    kind = kind_of(spec)
+    for option in sorted(frozenset().union(*(other.options for other in KINDS.values())) - kind.options):
+        if getattr(spec, option):
+            scheme = urllib.parse.urlsplit(spec.url).scheme
+            users = _either(sorted(f"{name}://" for name, other in KINDS.items() if option in other.options))
+            yield f"{option} does nothing for {scheme}://; it is for {users}"
 
 
 def _either(words: Collection[str] | Iterator[str]) -> str:

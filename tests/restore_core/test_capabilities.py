@@ -27,7 +27,7 @@ def test_what_is_missing_is_said_in_words_and_what_is_not_known_is_not() -> None
     words = list(Capabilities(resume=False, writable=False, largest_file=(4 << 30) - 1, missing=("lock a file",)).remarks())
     assert words == [
         "cannot hold disks or archives: no way to lock a file",
-        "read-only: backups cannot be made to it",
+        "read-only: nothing can be written to it",
         "no REST: reads from the start, slower",
         "a file has at most 4 GiB",
     ]

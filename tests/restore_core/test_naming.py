@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from restore_core import naming
 from restore_core.catalog.query import matches
+from restore_core.errors import NoSpace
 from restore_core.targets.gaps import Gap, GapKind
 
 UUID = "564d122a-0ed7-3b92-2f46-aee9456b2074"
@@ -51,3 +52,15 @@ def test_a_gap_hides_the_backups_of_a_vm_in_either_spelling() -> None:
     gap = Gap(path=normalize("NFD", f"2026.11.23-Büro.{UUID}"), kind=GapKind.UNREADABLE, why="permission denied")
     assert gap.may_hide(normalize("NFC", "Büro"), UUID)
     assert not gap.may_hide("Buro", UUID)
+
+
+@pytest.mark.parametrize(
+    ("needed", "free", "said"),
+    [
+        (2 << 30, 512 << 20, "2.0 GB needed, 512.0 MB free"),
+        (2 << 30, (2 << 30) - 5000, "2.0 GB needed, 2.0 GB free (4.9 KB too little)"),
+        (900, 0, "900 bytes needed, 0 bytes free"),
+    ],
+)
+def test_missing_space_is_told_in_units_that_people_read(needed: int, free: int, said: str) -> None:
+    assert said in str(NoSpace(where="/x", needed=needed, free=free))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from phd_daemon.cli.complete import jobs_in
-from phd_daemon.cli.options import command, config_option, quiet_option
+from phd_daemon.cli.options import DAYS, command, config_option, quiet_option
 from phd_daemon.cli.questions import ask_on_a_terminal, must_ask, yes_option
 from phd_daemon.operations import queue as operations
 from phd_daemon.operations.installation import job_named, read_config
@@ -31,7 +31,12 @@ _NAMES_SHOWN = 10
 
 @command(stays_done=True)
 @click.argument("jobs", nargs=-1, metavar="[JOB...]", shell_complete=jobs_in(*allowing(Act.REMOVE)))
-@click.option("--older-than", metavar="DAYS", type=click.FloatRange(min=0), help="Only jobs that ended at least so many days ago.")
+@click.option(
+    "--older-than",
+    metavar="DAYS",
+    type=DAYS,
+    help="Only jobs that ended at least so many days ago.",
+)
 @yes_option()
 @quiet_option
 @config_option

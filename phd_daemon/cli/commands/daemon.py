@@ -15,6 +15,7 @@ from phd_daemon.operations.installation import read_config
 from phd_daemon.show import output
 from restore_core.errors import ConfigurationError, ExitCode
 from restore_core.naming import printable
+from restore_core.targets.kinds import idle_options
 
 if TYPE_CHECKING:
     from phd_daemon.config.model import Config
@@ -35,8 +36,17 @@ def daemon(*, detach: bool, check: bool, config: Path | None) -> int:
     SIGHUP lets it read phd.toml again, open its log file anew, and begin a replication pass; SIGTERM stops it.
     """
     if check:
-        source = read_config(config).source
+        from phd_daemon.config.edit import doubt_about_default_datastore
+
+        settings = read_config(config)
+        source = settings.source
         output.say(f"{printable(str(source))}: no mistake" if source else "no settings' file: the defaults are used")
+        for spec in settings.targets:
+            for words in idle_options(spec):
+                output.say(f"targets.{spec.name}: {words}")
+        named = "default_datastore" in settings.replication.model_fields_set
+        if named and settings.replication.enabled and (doubt := doubt_about_default_datastore(settings)):
+            output.complain(doubt)
         return ExitCode.DONE
     from phd_daemon.daemon import logs
     from phd_daemon.daemon.service import Service, open_spool

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from phd_daemon.cli.complete import datastore_names
-from phd_daemon.cli.options import config_option, json_option
+from phd_daemon.cli.options import NounGroup, config_option, json_option
 from phd_daemon.cli.questions import ask_on_a_terminal, yes_option
 from phd_daemon.host.datastores import DatastoreView
 from phd_daemon.operations import datastores as operations
@@ -18,7 +19,7 @@ from restore_core.errors import ExitCode
 from restore_core.naming import printable
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=NounGroup, invoke_without_command=True)
 @json_option
 @config_option
 @click.pass_context
@@ -81,6 +82,7 @@ def _data(one: DatastoreView) -> dict[str, object]:
         "free_bytes": one.free,
         "problem": one.problem,
         "remedy": one.remedy,
+        "can": asdict(one.can),
     }
 
 
@@ -93,3 +95,5 @@ def _print(found: list[DatastoreView]) -> None:
     for one in found:
         if one.problem:
             output.say(f"\n{one.problem}\n  {one.remedy}")
+        if words := "; ".join(one.can.remarks()):
+            output.say(f"\n{printable(one.path.name)}: {words}")

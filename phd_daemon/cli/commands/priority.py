@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from phd_daemon.cli.complete import jobs_in
-from phd_daemon.cli.options import command, config_option
+from phd_daemon.cli.options import PRIORITY, command, config_option
 from phd_daemon.operations.installation import job_named, read_config
 from phd_daemon.operations.queue import set_priority
 from phd_daemon.show import output
@@ -17,7 +17,7 @@ from restore_core.naming import printable
 
 @command(stays_done=True)
 @click.argument("job", shell_complete=jobs_in(*allowing(Act.PRIORITY)))
-@click.argument("number", metavar="N", type=click.IntRange(0, 9))
+@click.argument("number", metavar="N", type=PRIORITY)
 @config_option
 def priority(job: str, number: int, config: Path | None) -> None:
     """Give the waiting JOB the priority N, 0 (first) to 9 (last).

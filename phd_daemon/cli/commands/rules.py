@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from phd_daemon.cli.commands.replicate import show_troubles
-from phd_daemon.cli.options import config_option, json_option
+from phd_daemon.cli.options import NounGroup, config_option, json_option
 from phd_daemon.operations.installation import read_config, spool_of
 from phd_daemon.operations.rules import edit_file
 from phd_daemon.replication import one_pass as passes
@@ -21,7 +21,7 @@ from restore_core.errors import ExitCode
 from restore_core.naming import printable
 
 
-@click.group()
+@click.group(cls=NounGroup)
 def rules() -> None:
     """Check or edit the rules of replication (vmdks.auto), or add to them."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from phd_daemon.cli.complete import target_names
-from phd_daemon.cli.options import NO_TARGETS, config_option, json_option
+from phd_daemon.cli.options import NO_TARGETS, NounGroup, config_option, json_option
 from phd_daemon.cli.questions import agreed, yes_option
 from phd_daemon.operations.installation import read_config
 from phd_daemon.operations.targets import Reached, look_for_archives, reach_all, spec_of
@@ -29,7 +29,7 @@ from restore_core.targets.kinds import KINDS, server_identity
 _CLEAR_TEXT = "clear text: whoever listens reads the backups and the password; ftps:// or sftp:// if the server has it"
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=NounGroup, invoke_without_command=True)
 @json_option
 @config_option
 @click.pass_context
@@ -123,6 +123,8 @@ def _print(found: list[Reached]) -> None:
         elif KINDS[urllib.parse.urlsplit(one.url).scheme].clear_text:
             output.say(f"\n{one.name}: {_CLEAR_TEXT}")
         if words := "; ".join(one.can.remarks()):
+            output.say(f"\n{one.name}: {words}")
+        for words in one.idle:
             output.say(f"\n{one.name}: {words}")
         if one.passed_over:
             output.say(f"\n{one.name}: passed over, since no backup can be in it: {one.passed_over}")

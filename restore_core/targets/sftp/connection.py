@@ -14,6 +14,7 @@ from collections.abc import Generator, Iterable, Iterator
 from itertools import tee
 from typing import TYPE_CHECKING
 
+from restore_core.capabilities import Capabilities
 from restore_core.errors import ArchiveAbsent, PhdError, TargetRefused
 from restore_core.targets.base import Address, Buffer, FileStat, Range, ServerLimits, TargetSpec
 from restore_core.targets.gaps import GapKind
@@ -30,7 +31,7 @@ from restore_core.targets.remote.connection import (
     server_name,
 )
 from restore_core.targets.sftp.channel import SMALL, begin_sftp
-from restore_core.targets.sftp.declined import CREATE_NEW, error_of_declined
+from restore_core.targets.sftp.declined import CREATE_NEW, error_of_declined, room_of
 from restore_core.targets.sftp.listing import read_folders, reason_of
 from restore_core.targets.sftp.wire import (
     AnswerType,
@@ -164,6 +165,23 @@ class SftpConnection(Connection):
         """Deletes by REMOVE."""
         with contextlib.suppress(ArchiveAbsent), self.as_our_errors(path):
             self.wire.done(self.wire.ask(Ask.REMOVE, string(self._path(path))))
+
+    def capabilities(self) -> Capabilities:
+        """Returns what its extensions tell, and how much room there is. RENAME of version 3 refuses a name that is taken."""
+        known = self.wire.extensions
+        with self.as_our_errors(""):
+            room = room_of(self.wire, self._path(""))
+        return Capabilities(
+            resume=True,
+            exact_listing=True,
+            exact_times=True,
+            no_replace=True,
+            hard_links=b"hardlink@openssh.com" in known,
+            symlinks=True,
+            syncs=b"fsync@openssh.com" in known,
+            free=room.free if room else None,
+            writable=False if room and room.read_only else None,
+        )
 
     def alive(self) -> bool:
         """Whether the connection under this channel still stands: if it broke for one channel, it broke for all."""

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from restore_core.errors import ArchiveAbsent, PhdError, TargetFull, TargetRefused, TargetUnavailable
+from restore_core.errors import ArchiveAbsent, PhdError, TargetFull, TargetRefused, TargetUnavailable, size_text
 from restore_core.targets.base import NEW_FILE_SUFFIX
 from restore_core.targets.remote.words import DENIED, FULL
 from restore_core.targets.sftp.listing import reason_of
@@ -46,7 +46,7 @@ def error_of_declined(wire: Wire, no: Declined, where: str, folder: bytes, *, wr
         return ArchiveAbsent(text, remedy="See what there is with 'phd backups'.")
     if no.code == Status.FAILURE and not writing:
         return TargetUnavailable(text, remedy="Look at the server's log.")
-    room = _room(wire, folder) if writing and no.code == Status.FAILURE else None
+    room = room_of(wire, folder) if writing and no.code == Status.FAILURE else None
     if no.code == Status.READ_ONLY or (room is not None and room.read_only):
         return TargetRefused(f"{text}; its file system is read-only", remedy="Mount it there so that it can be written.")
     if no.code == Status.FAILURE and not DENIED.search(no.text):
@@ -60,11 +60,11 @@ def _why_no_room(wire: Wire, no: Declined, folder: bytes) -> str | None:
         return ""
     if no.code != Status.FAILURE:
         return None
-    room = _room(wire, folder)
+    room = room_of(wire, folder)
     if room is not None and room.read_only:
         return None
     if room is not None and room.free < _PIECE:
-        return f", and {room.free} bytes are free there"
+        return f", and {size_text(room.free)} are free there"
     if room is not None and room.no_more_files:
         return ", and no more files can be made there"
     if _is_room_for_a_small_file(wire, folder):
@@ -72,7 +72,7 @@ def _why_no_room(wire: Wire, no: Declined, folder: bytes) -> str | None:
     return ", and takes no other file either; is the quota of this user used up?"
 
 
-def _room(wire: Wire, folder: bytes) -> _Room | None:
+def room_of(wire: Wire, folder: bytes) -> _Room | None:
     """Returns how much room there is; None if the server does not say it."""
     if _STATVFS not in wire.extensions:
         return None

@@ -164,6 +164,39 @@ def test_a_date_is_the_newest_state_of_that_day_as_the_list_up_to_it_shows(
     assert "the backup of 2007-09-22 03:00 UTC" in capsys.readouterr().out
 
 
+def test_a_vm_of_one_disk_may_be_given_the_name_of_that_disk(tmp_path: Path, spool: Path, capsys: Say) -> None:
+    to = "volumes/A/copy/other.vmdk"
+    for scsi, disk in (("00", "CRM.vmdk"), ("01", "data.vmdk")):
+        path = tmp_path / "nas" / VM.format(day="20", scsi=scsi, disk=disk)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+        assert run(["submit", "--vm", "CRM", "--to", to]) == (0 if scsi == "00" else ExitCode.USAGE)
+    assert parse_control_file((spool / "other.job").read_bytes()).restore_to == tmp_path / to
+    assert names(spool) == ["other.job"]
+    assert "CRM has 2\n  Name the folder for all of them: --to volumes/A/copy\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["", "--to", "x.vmdk"], 2, ("the archive has no name", "NAME:FOLDER/FILE")),
+        (["nas1:abc", "--to", "volumes/A/x.vmdk"], 65, ("its folder is missing", "nas1:FOLDER/NAME.phd")),
+        (["nas1:a/b.phd", "--to", ""], 2, ("the disk has no name", "--to FOLDER/NAME.vmdk")),
+        (["--vm", "", "--to", "x"], 2, ("the VM has no name", "phd backups")),
+        (["nas1:a/b.phd", "--to", "volumes/A/x-flat.vmdk"], 65, ("phd: restore_to: names a flat file", "FOLDER/NAME.vmdk")),
+        (["nas1:a/b.phd", "--to", "/other/x.vmdk"], 73, ("is not in a datastore", "/volumes/DATASTORE/x.vmdk")),
+    ],
+)
+def test_a_wrong_request_ends_in_what_to_type(
+    spool: Path, arguments: list[str], code: int, said: tuple[str, str], capsys: Say
+) -> None:
+    assert run(["submit", *arguments]) == code
+    text = capsys.readouterr().err
+    assert [part for part in said if part not in text] == []
+    assert ".job" not in text
+    assert names(spool) == []
+
+
 def test_all_disks_of_a_vm_at_a_time(tmp_path: Path, spool: Path, capsys: Say) -> None:
     for day, scsi, disk in (
         ("20", "00", "CRM.vmdk"),
@@ -174,9 +207,11 @@ def test_all_disks_of_a_vm_at_a_time(tmp_path: Path, spool: Path, capsys: Say) -
         path = tmp_path / "nas" / VM.format(day=day, scsi=scsi, disk=disk)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
-    assert run(["submit", "--vm", "CRM", "--at", "2007-09-21 12:00+00:00", "--to", "volumes/A/copy"]) == 0
+    assert run(["submit", "--vm", "CRM", "--at", "2007-09-21 12:00+00:00", "--to", "volumes/A/copy", "--vmx", "as-is"]) == 0
     assert names(spool) == ["CRM.job", "data.job"]
     control = parse_control_file((spool / "data.job").read_bytes())
+    vmx = [parse_control_file((spool / name).read_bytes()).options.vmx for name in ("CRM.job", "data.job")]
+    assert vmx == [VmxChoice.AS_IS, VmxChoice.NONE], "one VMX, of the VM"
     assert str(control.delta) == "nas1:" + VM.format(day="21", scsi="01", disk="data.vmdk")
     assert control.restore_to == tmp_path / "volumes/A/copy/data.vmdk"
     assert run(["submit", "--vm", "CRN", "--to", "volumes/A/copy"]) == ExitCode.UNAVAILABLE

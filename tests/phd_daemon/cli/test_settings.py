@@ -163,8 +163,29 @@ def test_a_datastore_that_is_none_is_warned_of(tmp_path: Path, config: Path, cap
     config.write_text(f'[datastores]\nroots = ["{tmp_path}"]\n')
     assert run(["options", "replication.default_datastore", "/srv/elsewhere/x"]) == 0
     assert "is not a datastore" in capsys.readouterr().err
+    (tmp_path / "B").mkdir()
+    assert run(["daemon", "--check"]) == 0
+    said = capsys.readouterr()
+    assert "no mistake" in said.out
+    assert f"phd options replication.default_datastore {tmp_path}/B" in said.err
     assert run(["options", "replication.default_datastore", f"{tmp_path}/A"]) == 0
     assert "does not exist now" in capsys.readouterr().err
+
+
+def test_a_value_out_of_range_is_refused_with_what_to_type(config: Path, capsys: Say) -> None:
+    config.write_text("[queue]\n")
+    for value in ("9", "0", "many"):
+        assert run(["options", "queue.workers", value]) == ExitCode.USAGE
+        assert "1 to 4): phd options queue.workers VALUE" in capsys.readouterr().err
+
+
+def test_an_option_is_shown_in_the_unit_it_was_set_in(config: Path, capsys: Say) -> None:
+    config.write_text("[queue]\n")
+    for value in ("14d", "2w", "48h", "36h", "90m", "7200s"):
+        assert run(["options", "queue.purge_after", value]) == 0
+        capsys.readouterr()
+        assert run(["options", "queue.purge_after"]) == 0
+        assert capsys.readouterr().out == f"{value}\n"
 
 
 @pytest.mark.parametrize(

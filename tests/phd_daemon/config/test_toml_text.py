@@ -68,6 +68,26 @@ def test_not_toml(data: bytes, line: int, message: str) -> None:
     assert (caught.value.line, caught.value.message) == (line, message)
 
 
+@pytest.mark.parametrize(
+    ("data", "hint"),
+    [
+        (b"a = text\n", "quotes"),
+        (b'a = "x', "quote that it begins with"),
+        (b"a = [1,\n", "quotes"),
+        (b"a\n", 'key = "value"'),
+        (b"a = 1 b = 2\n", "value on a line"),
+        (b"a = 1\na = 2\n", "twice"),
+        (b"[a]\n[a]\n", "twice"),
+        (b'a = "C:\\x"\n', "backslash"),
+        (b"[a\n", "[NAME]"),
+    ],
+)
+def test_what_is_not_toml_comes_with_what_to_write(data: bytes, hint: str) -> None:
+    with pytest.raises(NotToml) as caught:
+        parse_toml(data)
+    assert hint in caught.value.advice, caught.value.message
+
+
 def test_did_you_mean() -> None:
     assert did_you_mean("overwite", ["overwrite", "full"]) == " (did you mean 'overwrite'?)"
     assert did_you_mean("zzz", ["overwrite", "full"]) == ""

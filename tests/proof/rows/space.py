@@ -78,7 +78,7 @@ def no_room(host: Host, *, room: int, thin: bool, refresh: bool) -> str:
     if host.states()["crm"] is not State.FAILED:
         return f"{host.states()['crm'].value} with {room} bytes free"
     why = reason(host, "crm")
-    if not re.search(r"\d+ bytes needed, \d+ bytes free|No space left|Disk quota exceeded", why) or "Free space" not in why:
+    if not re.search(r"[\d.]+ \w+ needed, [\d.]+ \w+ free|No space left|Disk quota exceeded", why) or "Free space" not in why:
         return f"the reason is {why!r}"
     if wrong := tidy(host, before=before, kept=kept):
         return wrong

@@ -22,8 +22,8 @@ SHELLS = {
     "busybox sh": ("busybox", "sh"),
 }
 SMALL_TOOLS = (
-    *("awk", "cat", "date", "dd", "df", "find", "fold", "gzip", "ln", "ls", "mkfifo", "mv", "od"),
-    *("rm", "sed", "sh", "sha256sum", "sync", "tee", "tr"),
+    *("awk", "cat", "date", "dd", "df", "find", "fold", "gzip", "ln", "ls", "mkdir", "mkfifo", "mv", "od"),
+    *("rm", "rmdir", "sed", "sh", "sha256sum", "sync", "tee", "tr"),
 )
 """What there is where no faster helper is: neither pigz nor openssl nor fallocate."""
 

@@ -254,5 +254,5 @@ def test_it_ends_by_itself_and_fits() -> None:
     """What follows it in the file is padding and binary data: no shell may come that far."""
     code = [line for line in stub_script().splitlines() if not line.startswith("#h")]
     assert code[-1] == "exit"
-    assert len(stub_script().encode()) < 40_000, "the header needs room in the 64 KiB too"
+    assert len(stub_script().encode()) < 46_000, "the header needs room in the 64 KiB too"
     assert max(map(len, code)) <= 132

@@ -119,7 +119,7 @@ def test_what_is_there_is_not_touched(lab: Lab) -> None:
         "part.img",
         "used.img",
         'quo"te.vmdk',
-        "no/such/folder.img",
+        "no/../such/folder.img",
         "tab\t.img",
         ".vmdk",
         f"{'n' * 237}.img",

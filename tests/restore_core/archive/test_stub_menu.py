@@ -119,14 +119,14 @@ def test_every_entry(lab: Lab) -> None:
 
 
 def test_second_thoughts(lab: Lab) -> None:
-    """A folder that is not there, a name that is taken: the menu goes on."""
+    """A folder that cannot be made, a name that is taken: the menu goes on."""
     old, new = small_case()
     _, delta = two_backups(lab, old, new)
     (lab.folder / "crm.vmdk").write_text('RW 1 FLAT "crm-flat.vmdk" 0\n')
     menu = Terminal("sh", str(delta), cwd=lab.folder)
     menu.answer("Choose", "1")
     menu.answer("Full: path or URL")
-    menu.answer("Restore to", "no/such/folder.img")
+    menu.answer("Restore to", "crm.vmdk/folder.img")
     menu.answer("thin", "y")
     menu.answer("Start?")
     menu.expect("no such folder")

@@ -54,7 +54,7 @@ class Case:
     right: str
     """`accept`, or refuse."""
     except_for: tuple[str, ...] = ()
-    """Programs that do not use what is wrong, and give the right disk: FORMAT.md, What a reader has to check."""
+    """Programs that do not use what is wrong, and give the right disk: `MAP_ONLY` and `NOT_ALL_READ` say why."""
 
     def accepts(self, program: str) -> bool:
         return (self.right == ACCEPT) != (program in self.except_for)
@@ -169,6 +169,16 @@ def runs(*texts: str) -> Change:
     return section("runs", lines(*texts))
 
 
+def foreign_and(change: Change) -> Change:
+    """The change, to a pair with a Full that something else wrote."""
+
+    def both(p: Pair) -> None:
+        another(OLD, NEW, whole)(p)
+        change(p)
+
+    return both
+
+
 def segments(*texts: str) -> Change:
     return section("segments", lines(*texts))
 
@@ -229,9 +239,10 @@ def a_long_line(name: str) -> Change:
 REFUSE = "refuse"
 RUNS = (f"{2 * BLOCK} {BLOCK} delta", f"{4 * BLOCK} {BLOCK} zero", f"{9 * BLOCK} 1024 delta")
 SEGMENT_0 = f"0 {hashlib.sha256(NEW).hexdigest()}"
-SH, PHD = ("sh verify", "sh restore"), ("phd verify", "phd restore")
-MAP_ONLY = SH
-"""`sh` checks of map, pages and full-frames the digest of the section only: it reads the lists instead."""
+MAP_ONLY = ("sh verify", "sh restore")
+"""The shell has no BLAKE3. It proves the disk by its segments; map, pages and full-frames only tell others where a block is."""
+NOT_ALL_READ = ("phd restore",)
+"""It reads the frames that it needs and proves each block: to prove a file or a segment as a whole is for `phd verify`."""
 
 KEYS = [key for key, _ in pair().delta.fields]
 FREE = {"vm", "uuid", "scsi", "vmdk", "made-by"}
@@ -264,7 +275,7 @@ CASES |= {
     "full-id in capitals": Case(put("full-id", "AB" * 16), REFUSE),
     "id too short": Case(put("id", "cd" * 15), REFUSE),
     "full-sha256 too short": Case(put("full-sha256", "cd" * 31), REFUSE),
-    "full-sha256 of another file": Case(put("full-sha256", "cd" * 32), REFUSE, ("phd restore",)),
+    "full-sha256 of another file": Case(put("full-sha256", "cd" * 32), REFUSE, NOT_ALL_READ),
     "keys the other way round": Case(reorder, ACCEPT),
     "format last": Case(format_last, ACCEPT),
     "format far down": Case(format_far, ACCEPT),
@@ -326,7 +337,7 @@ CASES |= {f"{name} damaged": Case(damage(name), REFUSE) for name in ("map", "pag
 CASES |= {
     "frames damaged": Case(damage("frames"), REFUSE),
     "pages too long": Case(lambda p: section("pages", p.delta.sections["pages"] * 2)(p), REFUSE),
-    "runs shifted": Case(runs(f"{3 * BLOCK} {BLOCK} delta", *RUNS[1:]), REFUSE, ("sh verify",)),
+    "runs shifted": Case(runs(f"{3 * BLOCK} {BLOCK} delta", *RUNS[1:]), REFUSE),
     "runs of no line": Case(runs(), REFUSE),
     "runs of no byte": Case(section("runs", b""), REFUSE),
     "runs no gzip": Case(section("runs", b"0 0 delta\n"), REFUSE),
@@ -337,14 +348,14 @@ CASES |= {
     "a run of nothing": Case(runs(f"{BLOCK} 0 zero", *RUNS), REFUSE),
     "a run of another kind": Case(runs(*RUNS[:1], RUNS[1].replace("zero", "none"), RUNS[2]), REFUSE),
     "a run with a leading zero": Case(runs(f"0{RUNS[0]}", *RUNS[1:]), REFUSE),
-    "a zero run over a block of the Full": Case(runs(f"{BLOCK} {BLOCK} zero", *RUNS), REFUSE, ("sh verify",)),
+    "a zero run over a block of the Full": Case(runs(f"{BLOCK} {BLOCK} zero", *RUNS), REFUSE),
     "a zero run over a block that is zero anyway": Case(runs(f"0 {BLOCK} zero", *RUNS), ACCEPT),
     "a run in two lines": Case(runs(f"0 {BLOCK} zero", RUNS[0], f"{3 * BLOCK} {BLOCK} zero", *RUNS[1:]), ACCEPT),
     "runs without the last newline": Case(section("runs", whole("\n".join(RUNS).encode())), REFUSE),
     "runs in two members": Case(two_members("runs"), ACCEPT),
     "segments in two members": Case(two_members("segments"), ACCEPT),
-    "segments wrong": Case(segments("0 " + "12" * 32), REFUSE, ("phd restore", "sh verify")),
-    "segments of no line": Case(segments(), REFUSE, ("phd restore", "sh verify")),
+    "segments wrong": Case(segments("0 " + "12" * 32), REFUSE, NOT_ALL_READ),
+    "segments of no line": Case(segments(), REFUSE, NOT_ALL_READ),
     "segments of no byte": Case(section("segments", b""), REFUSE),
     "segments beyond the disk": Case(segments(SEGMENT_0, "1 " + "12" * 32), REFUSE),
     "segments twice": Case(segments(SEGMENT_0, SEGMENT_0), REFUSE),
@@ -365,6 +376,9 @@ CASES |= {
         lambda p: section("full-frames", struct.pack("<I", 5) + p.delta.sections["full-frames"][4:])(p), REFUSE, MAP_ONLY
     ),
     "a foreign Full of gzip": Case(another(OLD, NEW, whole), ACCEPT),
+    "a foreign Full, segments wrong": Case(foreign_and(segments("0 " + "12" * 32)), REFUSE, NOT_ALL_READ),
+    "a foreign Full, segments of no line": Case(foreign_and(segments()), REFUSE, NOT_ALL_READ),
+    "a foreign Full, runs shifted": Case(foreign_and(runs(f"{3 * BLOCK} {BLOCK} delta", *RUNS[1:])), REFUSE),
     "a foreign Full of many members": Case(another(OLD, NEW, members), ACCEPT),
     "a foreign Full with zeros at its end": Case(another(OLD, NEW, lambda data: whole(data) + bytes(1024)), ACCEPT),
     "a foreign Full with FEXTRA": Case(another(OLD, NEW, flags(0, b"XX\x02\0ab")), ACCEPT),

@@ -95,6 +95,10 @@ def test_missing_folders_are_made(store: Path) -> None:
     walk = walk_to(store / "new" / "newer", (store.parent,))
     os.close(walk.make_missing())
     assert (store / "new" / "newer").is_dir()
+    assert walk.made is not None
+    (store / "new" / "theirs").mkdir()
+    walk.made.close()
+    assert os.listdir(store / "new") == ["theirs"], "taken away, but not what holds something of others"
 
 
 def test_the_kernel_is_asked_first(store: Path, way: str) -> None:

@@ -51,7 +51,7 @@ def test_a_vmdk_on_a_datastore(root: Path):
         facts = os.stat(path.parent)
         assert found.key == (facts.st_dev, facts.st_ino, "crm-flat.vmdk")
         assert os.fstat(found.folder_fd).st_ino == facts.st_ino
-    assert path.parent.stat().st_mode & 0o777 == 0o700
+        assert facts.st_mode & 0o777 == 0o700
     found.close()
 
 
@@ -93,7 +93,7 @@ def test_a_datastore_may_be_a_link_but_is_never_made(root: Path, tmp_path: Path)
     (root / "dangling").symlink_to(tmp_path / "lun8")
     with opened(root / "nice" / "vm" / "x.vmdk", root) as found:
         assert found.datastore == str(root / "nice")
-    assert (tmp_path / "lun7" / "vm").is_dir()
+        assert (tmp_path / "lun7" / "vm").is_dir()
     for name in ("gone", "dangling"):
         assert "there is no datastore" in str(refusal(root / name / "vm" / "x.vmdk", root))
     assert not (root / "gone").exists()

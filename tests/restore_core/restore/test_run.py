@@ -13,7 +13,7 @@ from restore_core import durable
 from restore_core.archive.header import HEAD_BYTES
 from restore_core.backup.run import BackupOptions, BackupReporter, backup
 from restore_core.disk.vmdk import parse_descriptor
-from restore_core.errors import BadArchive, DestinationError, DestinationExists, DestinationInUse, NoSpace, Stopped
+from restore_core.errors import BadArchive, DestinationError, DestinationExists, DestinationInUse, NoSpace, Stopped, size_text
 from restore_core.restore import run
 from restore_core.restore.extras import restore_vmx, write_stub
 from restore_core.restore.request import Provision, RestoreRequest, VmxChoice
@@ -120,6 +120,15 @@ def test_a_bad_archive_leaves_the_old_disk(lab: Lab) -> None:
     assert lab.leftovers() == ["a.img"]
 
 
+def test_two_disks_of_a_vm_bring_one_vmx(lab: Lab) -> None:
+    first, second = machine(lab)
+    lab.restore(first, "vm/CRM.vmdk", vmx=VmxChoice.AS_IS)
+    outcome = lab.restore(second, "vm/CRM_1.vmdk", vmx=VmxChoice.AS_IS)
+    folder = lab.folder / "out" / "vm"
+    assert [path.name for path in folder.glob("*.vmx")] == ["CRM.vmx"]
+    assert outcome.vmx == folder / "CRM.vmx"
+
+
 def test_another_vmx_is_never_overwritten(lab: Lab) -> None:
     delta, _ = machine(lab)
     (lab.folder / "out").mkdir()
@@ -146,7 +155,7 @@ def test_a_size_that_no_vmdk_can_have(lab: Lab) -> None:
 def test_no_space_is_refused_before_writing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     made = lab.backup(DATA)
     monkeypatch.setattr("restore_core.disk.allocation.free_bytes", lambda _fd: 1000)
-    with pytest.raises(NoSpace, match=rf"{len(DATA)} bytes needed, 1000 bytes free") as caught:
+    with pytest.raises(NoSpace, match=rf"{size_text(len(DATA))} needed, 1000 bytes free") as caught:
         lab.restore(made.delta, "a.img")
     assert (caught.value.needed, caught.value.free) == (len(DATA), 1000)
     assert lab.leftovers() == []

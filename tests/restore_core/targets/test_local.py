@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from restore_core import durable
+from restore_core.backup.run import BackupReporter
 from restore_core.capabilities import Capabilities
 from restore_core.errors import ExitCode, TargetFull, TargetRefused, TargetUnavailable, remedy_for
 from restore_core.targets import local
 from restore_core.targets.base import TargetSpec
 from restore_core.targets.kinds import make_target
 from restore_core.targets.remote.connection import Bandwidth
+from tests.lab import BLOCK, Lab
 from tests.restore_core.targets.conftest import QUICK
 
 FULL = "2026.03.01-A.c/00-C.vmdk.gz-260301-0300.phd"
@@ -28,9 +30,10 @@ def test_every_target_says_what_it_can_do_and_is_not_written_to(place: tuple[Tar
     can = target.capabilities()
     target.close()
     assert (os.listdir(folder), os.stat(folder).st_mtime_ns) == before
-    if not spec.url.startswith("sftp"):
-        assert can.resume is True
-        assert can.exact_times is True
+    assert can.resume is True
+    assert can.exact_times is True
+    if not spec.url.startswith("ftp"):
+        assert can.syncs is False or can.free  # a server without OpenSSH's extensions tells neither
     assert can.writable is not False
 
 
@@ -87,3 +90,17 @@ def test_the_advice_for_a_write_that_failed_is_that_of_its_error(
         new.write(b"x")
     new.discard()
     assert caught.value.remedy == remedy_for(OSError(code, ""))
+
+
+def test_a_backup_says_beforehand_that_an_archive_may_become_too_large_for_its_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = Lab(tmp_path)
+    monkeypatch.setattr(local, "of_folder", lambda _path: Capabilities(file_system="vfat", largest_file=BLOCK - 1))
+    notes: list[str] = []
+    monkeypatch.setattr(BackupReporter, "note", lambda _self, text: notes.append(text))
+    lab.backup(b"x" * BLOCK)
+    assert any(f"at most {BLOCK - 1} bytes" in note for note in notes)
+    notes.clear()
+    lab.backup(b"x" * (BLOCK - 1), full=True)
+    assert not any("at most" in note for note in notes)

@@ -54,7 +54,7 @@ def on_a_mount(folder: Path, *options: str, lines: Sequence[str] = ()) -> Iterat
 def test_a_full_disk_of_openssh_is_no_room_on_the_target(tmp_path: Path, path: str) -> None:
     """OpenSSH says "Failure", which was "what this user may do", exit code 69."""
     with on_a_mount(tmp_path) as spec:
-        with pytest.raises(TargetFull, match=r"there is no room on the target: .*Failure, and \d+ bytes are free there") as caught:
+        with pytest.raises(TargetFull, match=r"there is no room on the target: .*Failure, and [\d.]+ \w+ are free there") as caught:
             back_up(spec, path)
         assert caught.value.exit_code is ExitCode.DESTINATION
         assert "sftp:2026.03.01-A.x/" in str(caught.value)
