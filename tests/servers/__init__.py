@@ -158,7 +158,8 @@ def sshd(
         + f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\nPidFile none\n"
         f"AuthorizedKeysFile {folder}/authorized_keys\n"
         "StrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n"
-        f"Subsystem sftp internal-sftp {sftp_options}\nMaxStartups 100\n"
+        "MaxStartups 100\n"
+        + ("" if any(line.startswith("Subsystem") for line in config) else f"Subsystem sftp internal-sftp {sftp_options}\n")
     )
     user = _me()
     spec = TargetSpec(
