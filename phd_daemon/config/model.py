@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -27,7 +28,7 @@ from phd_daemon.config.values import (
     Timezone,
 )
 from restore_core.targets.base import TargetSpec
-from restore_core.targets.kinds import wrong_options
+from restore_core.targets.kinds import KINDS, wrong_options
 
 DEFAULT_PATH = Path("/etc/phd/phd.toml")
 _CREDENTIALS = "CREDENTIALS_DIRECTORY"
@@ -118,7 +119,8 @@ class TargetTable(_Table):
         """Returns these settings for restore_core. A target without a secret takes the service's credential of its name."""
         values: dict[str, Any] = {key: str(value) if isinstance(value, Path) else value for key, value in self}
         credentials = os.environ.get(_CREDENTIALS)
-        if credentials and not self.key_file and not self.password_file and os.path.isfile(os.path.join(credentials, name)):
+        wanted = "password_file" in KINDS[urlsplit(self.url).scheme].options and not self.key_file and not self.password_file
+        if credentials and wanted and os.path.isfile(os.path.join(credentials, name)):
             values["password_file"] = os.path.join(credentials, name)
         return TargetSpec(name=name, staging_dir=str(staging_dir), **values)
 

@@ -15,8 +15,7 @@ from phd_daemon.console.menus import queue_state, waited
 from phd_daemon.console.session import Session
 from phd_daemon.console.steps import Went, on_if, take
 from phd_daemon.console.whole_vm_flow import restore_vm
-from phd_daemon.host.datastores import readable_record
-from phd_daemon.operations.restore import BackupFacts, fulls_of, request_for, restore
+from phd_daemon.operations.restore import BackupFacts, fulls_of, request_for, restore, vmx_into
 from phd_daemon.operations.submit import submit
 from phd_daemon.show import output
 from phd_daemon.show.live import FullLine, LiveLine, LiveReport, done_line, header_block
@@ -25,7 +24,6 @@ from phd_daemon.spool.control_file import ControlFile
 from restore_core.catalog import CatalogEntry
 from restore_core.errors import Stopped
 from restore_core.naming import printable, time_text
-from restore_core.restore.extras import restore_vmx
 from restore_core.restore.fulls.candidates import Candidate
 from restore_core.restore.request import RestoreOptions, RestoreOutcome, RestoreRequest, VmxChoice
 from restore_core.targets.base import ArchiveRef
@@ -113,6 +111,7 @@ class _Restore(PlaceSteps):
         lines = header_block(request, self.session.targets.specs, is_full=is_full)[2:-2]
         if self.backup.header is not None:
             lines.append(f" DISK: {self.backup.header.describe()}")
+            lines += [f" NOTE: {self.backup.header.of_a_part}"] if self.backup.header.of_a_part else []
             lines += [f" FULL: {request.full}"] if request.full else []
         elif self.backup.disk_size is not None:
             lines.append(f" DISK: {self.backup.disk_size} bytes")
@@ -164,7 +163,8 @@ class _Restore(PlaceSteps):
 def _full_row(one: Candidate, *, first: bool) -> Row[tuple[ArchiveRef | None]]:
     date = time_text(one.time) if one.time else "-"
     mark, why = ("*", one.why) if one.proven else ("", "")
-    cells = (mark, one.ref.target, output.size(one.size), date, printable(one.ref.name), why)
+    # With its folder: the Fulls of clones, and those of a VM that was renamed, may have one name.
+    cells = (mark, one.ref.target, output.size(one.size), date, printable(one.ref.path), why)
     left = first and one.proven  # which Full is taken is left to the restore, which goes on with another if this one breaks
     return Row(cells=cells, value=(None if left else one.ref,), refused="" if one.proven else one.why)
 
@@ -204,5 +204,5 @@ def offer_vmx(backup: BackupFacts, folder: Path, face: Face, session: Session) -
 
 def put_vmx(entry: CatalogEntry, folder: Path, face: Face, session: Session) -> None:
     """Writes the VMX of a backup into a folder, never over a file that is there."""
-    written = restore_vmx(entry.ref, session.targets, folder, readable_record(session.config))
+    written = vmx_into(session.config, session.targets, entry.ref, folder)
     face.show(Page(title="VMX restored", lines=[f"{printable(str(written))}: check its paths and settings before you use it"]))

@@ -15,6 +15,7 @@ from phd_daemon.operations import places
 from phd_daemon.operations.backups import VmBackup, deltas_of_vm, runs_of_vm
 from phd_daemon.operations.groups import Group
 from phd_daemon.operations.submit import submit
+from phd_daemon.operations.vm_disks import disks_at
 from phd_daemon.show.output import counted
 from phd_daemon.spool.control_file import ControlFile
 from restore_core.naming import printable, time_text
@@ -48,7 +49,11 @@ class _WholeVm(FolderSteps):
 
     def choose_run(self) -> Went:
         """One of the runs that can be taken; the newest is proposed."""
-        runs = runs_of_vm(self._group.entries, vm=self._folder.vm, uuid=self._folder.uuid)
+        look = disks_at(self.session.targets)
+        work = partial(runs_of_vm, self._group.entries, vm=self._folder.vm, uuid=self._folder.uuid, disks_of=look)
+        runs = waited("Reading which disks the VM had", work, self.face, self.session)
+        if runs is None:
+            return Went.BACK
         rows = [Row(cells=_cells(run), value=run) for run in runs]
         title = f"A backup run of {self._group.title}"
         run = self.face.choose(Choice(title=title, rows=rows, columns=("DATE (UTC)", "DISKS", "NAMES"), help=_HELP, start=0))
@@ -83,6 +88,7 @@ class _WholeVm(FolderSteps):
         lines = [f"The backup of {time_text(self.found.entries[0].time)} UTC:"]
         for entry, path in zip(self.found.entries, self._paths(), strict=True):
             lines += [f"{entry.ref}", f"  to {printable(str(path))}"]
+        lines += [f"{line[:1].upper()}{line[1:]}" for line in self.found.not_in_it]
         for entry in self.run.newer:
             lines.append(f"Not taken, as it is not of all disks: the newer backup of {printable(entry.name.disk)}, {entry.ref}")
         lines += filter(None, [queue_state(self.session)])

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from phd_daemon.config.model import Config
 from phd_daemon.config.toml_text import did_you_mean
 from phd_daemon.host.catalog import catalog_of, fresh_catalog
+from phd_daemon.operations.vm_disks import DisksAt, disks_at, not_known
 from restore_core import catalog
+from restore_core.backup.subject import bus_and_unit
 from restore_core.catalog import CatalogEntry, DiskKey
 from restore_core.catalog.index import Indexed, refuse_emptied
 from restore_core.catalog.query import Query
@@ -56,10 +58,26 @@ def search(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VmBackup:
-    """The Deltas of a VM from one backup run, by SCSI id; `newer` are later Deltas of single disks, newest first."""
+    """The Deltas of a VM from one backup run, by SCSI id; `newer` are later Deltas of single disks, newest first.
+
+    `missing` are the last Deltas, up to then, of disks that the run does not hold; `left_out` are those that it was made without.
+    """
 
     entries: tuple[CatalogEntry, ...]
     newer: tuple[CatalogEntry, ...]
+    missing: tuple[CatalogEntry, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def not_in_it(self) -> tuple[str, ...]:
+        """What a restore of it does not bring back, in sentences."""
+        gone = [
+            f"not in this backup: {printable(entry.name.disk)} ({bus_and_unit(entry.name.scsi)}), last backed up "
+            f"{time_text(entry.time)} UTC, {entry.ref}"
+            for entry in self.missing
+        ]
+        named = {bus_and_unit(entry.name.scsi) for entry in self.missing}
+        return (*gone, *(f"left out of this backup: {printable(disk)}" for disk in self.left_out if disk not in named))
 
 
 def deltas_of_vm(
@@ -80,7 +98,7 @@ def deltas_of_vm(
             error.remedy = f"{error.remedy} {choose}".strip()
             raise
         known += found
-    return newest_common_set(known, vm=vm, uuid=uuid, at=at)
+    return newest_common_set(known, vm=vm, uuid=uuid, at=at, disks_of=disks_at(targets))
 
 
 def _meant(vm: str, entries: Iterable[CatalogEntry]) -> str:
@@ -100,11 +118,17 @@ def why_nothing(settings: Config, vm: str | None, *, filtered: bool) -> str:
 
 
 def newest_common_set(
-    entries: Iterable[CatalogEntry], *, vm: str, uuid: str | None = None, at: dt.datetime | None = None
+    entries: Iterable[CatalogEntry],
+    *,
+    vm: str,
+    uuid: str | None = None,
+    at: dt.datetime | None = None,
+    disks_of: DisksAt = not_known,
 ) -> VmBackup:
-    """Returns the newest backup run at or before `at` (aware; None: of all) that holds every disk the VM has backups of by then.
+    """Returns the newest backup run at or before `at` (aware; None: of all) that holds every disk of the VM.
 
-    Disks of two points in time are no VM. Where no run holds every disk, `at` must be the time of a run to be taken. The same
+    These are the disks that the VM had then and that were not left out, by `disks_of`; where that is not known, those it has
+    backups of by then. Disks of two points in time are no VM. Where no run holds every disk, `at` must be that of a run. The same
     backup on two targets counts once, the first one listed. Raises `UsageError` when several VMs have that name, no run can be
     taken, or two disks would get the same file, and `ArchiveAbsent` when there is nothing.
     """
@@ -121,11 +145,9 @@ def newest_common_set(
             remedy="'phd backups' lists what there is.",
         )
     disks = {key for run in runs.values() for key in run}
-    whole = [time for time, run in runs.items() if len(run) == len(disks)]
-    if not whole and at not in runs:
+    taken = next((time for time in sorted(runs, reverse=True) if _is_whole(runs[time], disks, disks_of)), at)
+    if taken is None or taken not in runs:
         raise _no_common_set(vm, runs)
-    taken = max(whole) if whole else at
-    assert taken is not None  # noqa: S101 - `at` is a key of `runs` here
     later = [entry for time in sorted(runs, reverse=True) if time > taken for entry in runs[time].values()]
     found = sorted(runs[taken].values(), key=lambda entry: entry.name.scsi)
     names = [entry.disk_key.disk for entry in found]
@@ -134,15 +156,30 @@ def newest_common_set(
             f"two disks of {printable(vm)} are named {printable(twice)}",
             remedy="Submit each with a DELTA and a --to of its own.",
         )
-    return VmBackup(entries=tuple(found), newer=tuple(later))
+    then = disks_of(found[0])
+    missing = {entry.disk_key: entry for time in sorted(runs) if time <= taken for entry in runs[time].values()}
+    gone = [entry for key, entry in sorted(missing.items(), key=lambda item: item[0].scsi) if key not in runs[taken]]
+    return VmBackup(
+        entries=tuple(found), newer=tuple(later), missing=tuple(gone), left_out=then.left_out if then is not None else ()
+    )
 
 
-def runs_of_vm(entries: Iterable[CatalogEntry], *, vm: str, uuid: str | None = None) -> list[VmBackup]:
+def _is_whole(run: Mapping[DiskKey, CatalogEntry], ever: Collection[DiskKey], disks_of: DisksAt) -> bool:
+    """Whether a run holds every disk that the VM had then; where that is not known, every disk that has a backup."""
+    if len(run) == len(ever):
+        return True
+    then = next(filter(None, map(disks_of, run.values())), None)
+    return then is not None and bool(then.backed_up) and then.backed_up <= {key.scsi for key in run}
+
+
+def runs_of_vm(
+    entries: Iterable[CatalogEntry], *, vm: str, uuid: str | None = None, disks_of: DisksAt = not_known
+) -> list[VmBackup]:
     """Returns each run that `newest_common_set` takes when it is asked for that time, the newest first. Raises as it does."""
     mine = [entry for entry in entries if entry.name.type is ArchiveType.DELTA]
     found: dict[dt.datetime, VmBackup] = {}
     for time in sorted({entry.time for entry in mine}, reverse=True):
-        run = newest_common_set(mine, vm=vm, uuid=uuid, at=time)
+        run = newest_common_set(mine, vm=vm, uuid=uuid, at=time, disks_of=disks_of)
         found.setdefault(run.entries[0].time, run)
     return list(found.values())
 

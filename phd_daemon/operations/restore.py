@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from restore_core.catalog import CatalogEntry
     from restore_core.restore.fulls.candidates import Candidate
     from restore_core.restore.preview import Preview
+    from restore_core.restore.redo_file import Side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,3 +155,17 @@ def fulls_of(backup: BackupFacts, config: Config, targets: TargetSet) -> list[Ca
 def _delta_header(source: ByteSource) -> DeltaHeader | None:
     """Returns the header of a Delta, None for a Full. The content decides, not the name."""
     return None if source.read_at(0, min(2, source.size)) == GZIP_MAGIC else DeltaReader(source).header
+
+
+def vmx_into(settings: Config, targets: TargetSet, delta: ArchiveRef, folder: Path) -> Path:
+    """Writes the VMX in a Delta into an existing folder, unedited and never over a file that is there. Returns its path."""
+    from restore_core.restore.extras import restore_vmx
+
+    return restore_vmx(delta, targets, folder, readable_record(settings))
+
+
+def end_interrupted(settings: Config, disk: Path, side: Side | None, stop: Stop) -> list[str]:
+    """Brings a disk whose change was interrupted to one side, or (None) shows it as it lies. Returns notes of what was done."""
+    from restore_core.restore.extras import recover_disk
+
+    return recover_disk(disk, side, receipts_folder(settings), stop)

@@ -10,6 +10,7 @@ import itertools
 import os
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from phd_daemon.config.model import Config
@@ -21,6 +22,7 @@ from phd_daemon.spool.requests import drop
 from restore_core.disk.destination import names_for
 from restore_core.errors import BadControlFile, UsageError
 from restore_core.naming import printable
+from restore_core.restore.request import VmxChoice
 
 
 def submit(
@@ -32,7 +34,7 @@ def submit(
     cannot be used or belongs to a waiting job, `OSError`.
     """
     spool = spool_of(settings)
-    texts = [_checked_text(settings, control) for control in controls]
+    texts = [_checked_text(settings, control) for control in _one_vmx(controls)]
     start = not_before.timestamp() if not_before else None
     jobs = []
     for text, control in zip(texts, controls, strict=True):
@@ -43,6 +45,18 @@ def submit(
             raise UsageError(f"a job '{printable(name or '')}' is waiting already", remedy=remedy)
         jobs.append(job)
     return jobs
+
+
+def _one_vmx(controls: Sequence[ControlFile]) -> list[ControlFile]:
+    """Takes the VMX from all disks of a VM but the first of each folder: it is one file of the VM."""
+    found: list[ControlFile] = []
+    folders: set[Path] = set()
+    for control in controls:
+        wanted, folder = control.options.vmx is VmxChoice.AS_IS, control.restore_to.parent
+        second = wanted and folder in folders
+        found.append(replace(control, options=replace(control.options, vmx=VmxChoice.NONE)) if second else control)
+        folders |= {folder} if wanted else set()
+    return found
 
 
 def _checked_text(settings: Config, control: ControlFile) -> bytes:

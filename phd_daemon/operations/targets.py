@@ -8,14 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from phd_daemon.config.model import Config
-from phd_daemon.host.catalog import catalog_of
+from phd_daemon.host.catalog import catalog_of, fresh_catalog
 from phd_daemon.operations.installation import known_target
 from restore_core import catalog
 from restore_core.capabilities import Capabilities
 from restore_core.catalog.index import Catalog, Indexed, refuse_emptied
 from restore_core.errors import ListingPartial, PhdError, TargetEmptied, TargetUnavailable, from_os_error
 from restore_core.naming import printable
-from restore_core.targets.base import Target, TargetSpec
+from restore_core.targets.base import Stop, Target, TargetSpec
 from restore_core.targets.gaps import Gap, refuse_partial, shown
 from restore_core.targets.kinds import idle_options, make_target
 
@@ -73,6 +73,12 @@ def reach_all(settings: Config) -> list[Reached]:
     indexed = {known.target: known.head.finished for known in cache.known() if known.head}
     with ThreadPoolExecutor(max(1, min(8, len(settings.targets)))) as pool:
         return list(pool.map(lambda spec: _reach(spec, indexed.get(spec.name), cache), settings.targets))
+
+
+def index_all(settings: Config, stop: Stop | None = None) -> tuple[Indexed, ...]:
+    """Lists all targets at the same time into the catalog. Returns what is known of each; `stop` may raise to give up."""
+    with fresh_catalog(settings, look=None, stop=stop) as catalog:
+        return tuple(catalog.known())
 
 
 def look_for_archives(settings: Config, name: str) -> Emptied:

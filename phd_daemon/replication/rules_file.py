@@ -16,7 +16,7 @@ from phd_daemon.config.model import Config
 from restore_core import durable
 from restore_core.disk.destination import disk_key
 from restore_core.durable import read_plain
-from restore_core.errors import BadRule, PhdError, TryAgainLater
+from restore_core.errors import BadRule, PhdError, TryAgainLater, remedy_for
 from restore_core.naming import printable
 from restore_core.replication.rules import MAX_BYTES, RuleSet, parse_rules
 
@@ -54,7 +54,7 @@ def load_rules(config: Config, *, keep: bool) -> LoadedRules:
         if not dangling and not last_good(config).exists():
             return LoadedRules(found=RuleSet(rules=(), problems=()))
     except OSError as error:
-        trouble = TryAgainLater(f"{printable(str(path))}: {error.strerror or error}")
+        trouble = TryAgainLater(f"{printable(str(path))}: {error.strerror or error}", remedy=remedy_for(error))
     except BadRule as error:
         trouble = BadRule(f"{printable(str(path))}: {error.message}", remedy=error.remedy)
     else:

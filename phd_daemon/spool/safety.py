@@ -13,7 +13,7 @@ from phd_daemon.spool.layout import Spool, side_file
 from phd_daemon.spool.own_files import is_own, put_aside
 from phd_daemon.spool.record import JobRecord, read_record
 from restore_core import durable
-from restore_core.errors import ConfigurationError
+from restore_core.errors import ConfigurationError, remedy_for
 from restore_core.mounts import unmounted_mount_point
 from restore_core.naming import printable
 
@@ -75,7 +75,9 @@ def faults(folder: Path, daemon: int | None = None) -> Iterator[ConfigurationErr
     except OSError as error:
         yield ConfigurationError(
             f"queue.spool: {name}: {error.strerror}",
-            remedy=f"Make the folder (install -d -m 0700 {name}), or name another one in phd.toml.",
+            remedy=f"Make the folder (install -d -m 0700 {name}), or name another one in phd.toml."
+            if isinstance(error, FileNotFoundError)
+            else remedy_for(error),
         )
         return
     if not stat.S_ISDIR(found.st_mode):

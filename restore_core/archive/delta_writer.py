@@ -31,6 +31,7 @@ class DiskFacts:
     """The disk of a backup. `disk` is the VMDK's name; a restore writes `vmx` and `descriptor` without a change.
 
     `stub` is a descriptor for the restored disk, which the script in a Delta uses; None where the disk cannot be a VMDK.
+    `path` is where the disk lay; `left_out` are the disks of its VM that are not backed up with it, as a VMX writes them.
     """
 
     vm: str
@@ -41,6 +42,8 @@ class DiskFacts:
     vmx: bytes | None = None
     descriptor: bytes | None = None
     stub: bytes | None = None
+    path: str = ""
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +144,8 @@ class DeltaWriter(contextlib.AbstractContextManager["DeltaWriter"]):
             file_size=sections[-1].offset + sections[-1].length,
             made_by=f"phd-daemon {__version__}",
             sections=sections,
+            source=disk.path,
+            left_out=disk.left_out,
         )
         self._out.write_at(render_head(header, stub_script()), 0)
         return header

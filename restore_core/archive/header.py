@@ -56,7 +56,8 @@ class Section:
 class DeltaHeader:
     """The header of a Delta. Sizes are bytes, times seconds since the epoch (UTC), ids 32 hex digits.
 
-    `full_id` is empty and `frame_size` 0 when the Full was written by something else.
+    `full_id` is empty and `frame_size` 0 when the Full was written by something else. `source` is the path of the disk,
+    and `left_out` are the disks of its VM that were not backed up with it, as a VMX writes them (`scsi0:1`); old ones say neither.
     """
 
     delta_id: str
@@ -82,6 +83,8 @@ class DeltaHeader:
     file_size: int
     made_by: str
     sections: tuple[Section, ...]
+    source: str = ""
+    left_out: tuple[str, ...] = ()
 
     @property
     def blocks(self) -> int:
@@ -99,6 +102,13 @@ class DeltaHeader:
             f"{utc(self.time)}, VM {printable(self.vm)}, UUID {printable(self.uuid) or 'none'}, "
             f"SCSI {scsi_colon(self.scsi)}, {printable(self.disk)}, {self.disk_size} bytes of disk"
         )
+
+    @property
+    def of_a_part(self) -> str:
+        """Which disks of the VM its backup left out, in words; empty if none."""
+        names = ", ".join(map(printable, self.left_out))
+        disks = "the disk" if len(self.left_out) == 1 else "the disks"
+        return f"{disks} {names} of this VM {'was' if len(self.left_out) == 1 else 'were'} left out of the backup" if names else ""
 
     def section(self, name: str) -> Section | None:
         """Returns a section by name, None if there is none. Nobody asks for the unknown ones."""
@@ -135,6 +145,8 @@ def render_head(header: DeltaHeader, script: str) -> bytes:
     ]
     lines += [f"#: {key}={getattr(header, name)}" for key, name in _HEX_KEYS.items()]
     lines += [f"#: {key}={printable(getattr(header, name))}" for key, name in _TEXT_KEYS.items()]
+    lines += [f"#: source={printable(header.source)}"] if header.source else []
+    lines += [f"#: left-out={printable(' '.join(header.left_out))}"] if header.left_out else []
     lines += [f"#: {key}={getattr(header, name)}" for key, name in _NUMBER_KEYS.items()]
     lines += [f"#: block-digest={header.block_digest.value}"]
     lines += [f"#: {key}={value}" for key, value in _FIXED.items()]
@@ -157,6 +169,8 @@ def parse_head(head: bytes, where: str) -> DeltaHeader:
         raise BadArchive(f"{where}: the head is damaged: its SHA-256 differs", remedy="Use another copy of this Delta.")
     try:
         values: dict[str, Any] = {name: unescape_name(fields[key]) for key, name in _TEXT_KEYS.items()}
+        values |= {"source": unescape_name(fields.get("source", ""))}
+        values |= {"left_out": tuple(map(unescape_name, fields.get("left-out", "").split()))}
         values |= {name: _number(fields[key]) for key, name in _NUMBER_KEYS.items()}
         values |= {name: _hex(key, fields[key]) for key, name in _HEX_KEYS.items()}
         sections = tuple(_section(line) for line in section_lines)

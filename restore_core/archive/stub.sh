@@ -777,6 +777,14 @@ restore_vmx() {
     take_hold "$to"
     put_text "$to" section vmx
 }
+vmx_lies_in() { # vmx_lies_in FOLDER: whether the VMX of this archive is there, under any name, as another disk of the VM brings it
+    set +f
+    for same in "$1"/*.vmx; do
+        [ -f "$same" ] && [ "$(sha256 <"$same")" = "$(section vmx | sha256)" ] && set -f && return 0
+    done
+    set -f
+    return 1
+}
 write_stub() {
     name_files
     [ -n "$descriptor" ] || die 2 "A stub is called NAME.vmdk"
@@ -830,7 +838,9 @@ menu_restore() {
     agreed "Leave holes for zeros (thin)?" n && thin=yes
     agreed "Start?" y && act restore || return
     choice=q
-    place vmx && agreed "Restore the VMX too, as ${to%.*}.vmx?" y || return
+    place vmx || return
+    ! vmx_lies_in "${to%/*}" || { say "$same: the VMX of this VM is there already" && return; }
+    agreed "Restore the VMX too, as ${to%.*}.vmx?" y || return
     to=${to%.*}.vmx overwrite='' && act restore_vmx
 }
 menu() {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import os
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -76,6 +78,8 @@ def backup(path: Path, target: Target, options: BackupOptions, reporter: BackupR
     with open_subjects(path, options.asked) as subjects:
         for note in dict.fromkeys(note for subject in subjects for note in subject.notes):
             reporter.note(f"passed over: {note}")
+        if left_out := subjects[0].disk.left_out:
+            reporter.note(f"left out, and said so in the backup: {', '.join(left_out)}")
         known = _known(target, [subject.disk for subject in subjects], options, reporter)
         _tell_of_small_files(target, [subject.disk for subject in subjects], reporter)
         bases = [_newest_base(subject.disk, known, options, reporter) for subject in subjects]
@@ -157,6 +161,17 @@ def _namesakes(mine: catalog.DiskKey, known: list[catalog.CatalogEntry]) -> str:
     )
 
 
+def _of_another_disk(before: str, now: str) -> str:
+    """Returns that two disks share all their names, if the Full was made of another one that is still there; empty if not."""
+    with contextlib.suppress(OSError, ValueError):
+        if before and before != now and not os.path.samefile(before, now):
+            return (
+                f"two disks share VM name, UUID, SCSI id and disk name: that Full was made of {naming.printable(before)}, and this "
+                f"is {naming.printable(now)}. If they are of two VMs, their backups are mixed: give one another name with --vm"
+            )
+    return ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
     """One backup run. All its disks share stamp and time."""
@@ -192,6 +207,8 @@ class _Run:
         with self.target.open(base.empty_delta.ref.path) as source, self._new(delta_ref) as out:
             known = self._sound(source, base)
             self.reporter.note(f"{naming.printable(subject.disk.disk)}: a Delta against {base.full.ref}")
+            if why := _of_another_disk(known.header.source, subject.disk.path):
+                self.reporter.note(f"{naming.printable(subject.disk.disk)}: {why}")
             header = write_delta(
                 fd=subject.source.fd,
                 disk=subject.disk,

@@ -74,7 +74,8 @@ class VmSource:
     """A VM to back up: the folder's name, `uuid.bios`, the VMX as it is, and (SCSI id, descriptor's path) of each disk.
 
     `troubles` is (SCSI id, what is wrong with its name) of the disks that are no path of this machine; they are not in `disks`.
-    `notes` are the lines of the VMX that were passed over. Of an `encrypted` one a part cannot be read.
+    `notes` are the lines of the VMX that were passed over. Of an `encrypted` one a part cannot be read. `independent` are the SCSI
+    ids of the disks that no snapshot of the VM holds.
     """
 
     vm: str
@@ -84,6 +85,7 @@ class VmSource:
     troubles: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     encrypted: bool = False
+    independent: frozenset[str] = frozenset()
 
 
 def open_disk(path: Path, *, live: bool) -> DiskSource:
@@ -148,6 +150,7 @@ def open_vmx(path: Path) -> VmSource:
         troubles=troubles,
         notes=found.warnings,
         encrypted=found.encrypted,
+        independent=frozenset(disk.scsi for disk in found.disks if disk.independent),
     )
 
 

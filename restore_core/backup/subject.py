@@ -21,6 +21,9 @@ _A_DAY = dt.datetime(2026, 11, 24, 3)  # noqa: DTZ001 - for the length of names 
 _NAMESPACE = uuid_module.UUID("8c6f1d0e-5a43-5c1b-9a55-7068642d7068")
 
 
+_NAME_IT = "Name that disk itself, by its path on this machine."
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """What the person gave on the command line; None where the disk or the VMX tells it.
@@ -72,19 +75,20 @@ def _open_vm(path: Path, asked: Asked, opened: list[Subject]) -> None:
         raise SourceRefused(f"{printable(str(path))}: no uuid.bios in it", remedy="Start the VM once, or give --uuid.")
     skipped = _skipped(machine, asked, path)
     refused: list[tuple[str, str, str | None]] = [
-        (scsi, trouble, "Name that disk itself, by its path on this machine.")
-        for scsi, trouble in machine.troubles
-        if scsi not in skipped
+        (scsi, trouble, _NAME_IT) for scsi, trouble in machine.troubles if scsi not in skipped
     ]
     for scsi, disk_path in machine.disks:
         if scsi in skipped:
+            continue
+        if scsi in machine.independent:
+            refused.append((scsi, f"{printable(disk_path.name)}: an independent disk: no snapshot of the VM holds it", _NAME_IT))
             continue
         try:
             source = open_disk(disk_path, live=asked.live)
         except SourceRefused as error:
             refused.append((scsi, error.message, error.remedy))
             continue
-        facts = _facts(source, vm, uuid, scsi, machine.vmx)
+        facts = replace(_facts(source, vm, uuid, scsi, machine.vmx), left_out=tuple(map(bus_and_unit, sorted(skipped))))
         opened.append(Subject(source=source, disk=facts, notes=machine.notes))
     if refused:
         raise _some_refused(path, refused, len(machine.disks) + len(machine.troubles))
@@ -178,7 +182,16 @@ def _facts(source: DiskSource, vm: str, uuid: str, scsi: str, vmx: bytes | None)
     check_names(vm, uuid)
     check_length(scsi, source.disk_name)
     descriptor = source.descriptor.encode("utf-8", "surrogateescape") if source.descriptor is not None else None
-    return DiskFacts(vm=vm, uuid=uuid, scsi=scsi, disk=source.disk_name, disk_size=source.size, vmx=vmx, descriptor=descriptor)
+    return DiskFacts(
+        vm=vm,
+        uuid=uuid,
+        scsi=scsi,
+        disk=source.disk_name,
+        disk_size=source.size,
+        vmx=vmx,
+        descriptor=descriptor,
+        path=os.path.abspath(source.path.with_name(source.disk_name)),
+    )
 
 
 def with_stub(disk: DiskFacts) -> DiskFacts:

@@ -3,6 +3,7 @@
     entry      one archive by its name; the archives of one target as it is now
     exact      the exact time of an archive whose stamp is ambiguous
     listing    the cache: one text file for each target, a line `size mtime mark path` for each file
+    left_out   which disks of its VM a backup left out
     held       the record of how many archives a target held, outside of the cache
     query      reads the archives that are asked for
     index      lists all targets at the same time into the cache

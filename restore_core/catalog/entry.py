@@ -44,7 +44,8 @@ class CatalogEntry:
     """One archive. `time` is the stamp of its name in UTC.
 
     `settled` is False for a file so new that it may still be uploading; it is not offered. `stale` is True for a file that an
-    earlier listing contains and the last one does not: it may exist, and cannot be read now.
+    earlier listing contains and the last one does not: it may exist, and cannot be read now. `left_out` are the disks of its VM
+    that are known to be left out of a Delta's backup, as a VMX writes them.
     """
 
     ref: ArchiveRef
@@ -54,6 +55,7 @@ class CatalogEntry:
     time: dt.datetime
     settled: bool = True
     stale: bool = False
+    left_out: tuple[str, ...] = ()
 
     @property
     def disk_key(self) -> DiskKey:

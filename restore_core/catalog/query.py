@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 
 from restore_core import naming
 from restore_core.catalog.entry import CatalogEntry, entry_of
+from restore_core.catalog.left_out import read_left_out
 from restore_core.catalog.listing import ListingLine, parse_line, read_texts, read_trouble, unescaped
 from restore_core.naming import ArchiveType, printable
 from restore_core.targets.base import ArchiveRef, FileStat, TargetSpec
@@ -57,6 +58,7 @@ def cached_entries(folder: Path, spec: TargetSpec, query: Query = EVERYTHING) ->
     wanted_name = _name_test(query)
     last_folder, folder_is_wanted = "", False
     silent = read_trouble(folder, spec) is not None
+    left_out = read_left_out(folder, spec)
     for text in read_texts(folder, spec):
         if any(literal not in text for literal in literals):
             continue
@@ -68,7 +70,7 @@ def cached_entries(folder: Path, spec: TargetSpec, query: Query = EVERYTHING) ->
         if folder_is_wanted and wanted_name(name) and (line := parse_line(text)) is not None:
             found = entry_of(*_ref_and_stat(spec, line), zone, settled=line.settled, stale=silent or line.stale)
             if found is not None and _in_time(found, query):
-                yield found
+                yield replace(found, left_out=left_out[line.path]) if line.path in left_out else found
 
 
 def files_of_size(folder: Path, spec: TargetSpec, size: int) -> Iterator[tuple[ArchiveRef, FileStat]]:

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from restore_core.errors import SourceRefused, TryAgainLater
+from restore_core.errors import SourceRefused, TryAgainLater, remedy_for
 
 SEGMENT_SIZE = 16 << 20
 """Bytes that are read and worked on at once; a whole number of blocks of every size."""
@@ -119,5 +119,5 @@ def _read_block(fd: int, offset: int, length: int) -> bytes | None:
                 )
             data += more
     except OSError as error:
-        raise TryAgainLater(f"reading the disk at {offset}: {error.strerror}", remedy="Look at the kernel's log.") from error
+        raise TryAgainLater(f"reading the disk at {offset}: {error.strerror}", remedy=remedy_for(error)) from error
     return None if is_zero(data) else data

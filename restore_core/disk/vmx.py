@@ -36,12 +36,13 @@ _TRUE, _FALSE = {"true", "t", "yes", "y", "on", "1"}, {"false", "f", "no", "n", 
 class VmxDisk:
     """`scsi` is the id without the colon (`00`, `010`), other buses in front (`sata00`); `file` is as written.
 
-    `trouble` says why `file` is no path of this machine, None if it is one.
+    `trouble` says why `file` is no path of this machine, None if it is one. Snapshots leave an `independent` disk out.
     """
 
     scsi: str
     file: str
     trouble: str | None = None
+    independent: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +128,15 @@ def _disks(values: dict[str, str], where: str) -> Iterator[tuple[tuple[int, int,
             raise BadData(f"{where}: {bus}{controller}:{unit}: expected controllers 0 to 9 and units 0 to 999")
         scsi = f"{'' if bus == 'scsi' else bus}{controller}{unit}"
         trouble = f"it is given by {slot}.name, as ESX 2 did" if match["part"] == "name" else _no_path(file)
-        yield (_BUSES.index(bus), controller, unit), VmxDisk(scsi=scsi, file=file, trouble=trouble)
+        yield (
+            (_BUSES.index(bus), controller, unit),
+            VmxDisk(
+                scsi=scsi,
+                file=file,
+                trouble=trouble,
+                independent=values.get(f"{slot}.mode", "").strip().lower().startswith("independent"),
+            ),
+        )
 
 
 def _no_path(file: str) -> str | None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from restore_core import durable
-from restore_core.errors import TryAgainLater
+from restore_core.errors import TryAgainLater, remedy_for
 from restore_core.naming import printable, unescape_name
 from restore_core.targets import parse_ref
 from restore_core.targets.base import ArchiveRef
@@ -65,7 +65,8 @@ def read_ledger(path: Path) -> Ledger:
         return EMPTY
     except OSError as error:
         raise TryAgainLater(
-            f"{printable(str(path))}: {error.strerror or error}", remedy="Nothing is replicated while the ledger cannot be read."
+            f"{printable(str(path))}: {error.strerror or error}",
+            remedy=f"{remedy_for(error)} Nothing is replicated while the ledger cannot be read.",
         ) from error
     return parse_ledger(data)
 

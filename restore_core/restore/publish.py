@@ -99,19 +99,19 @@ def put_vmx(destination: Destination, request: RestoreRequest, delta: DeltaReade
 
 
 def vmx_to_put(destination: Destination, delta: DeltaReader) -> tuple[str, bytes | None]:
-    """Returns name and bytes of the VMX to write; None for the bytes when the very same file is there.
+    """Returns name and bytes of the VMX to write; None for the bytes when the very same file is there, under any name.
 
-    Raises `DestinationExists` when another VMX is there.
+    A VM has one VMX, and each of its disks brings it. Raises `DestinationExists` when another VMX is there.
     """
     data = delta.text("vmx")
     if data is None:
         raise BadArchive(f"{delta.where}: it holds no VMX", remedy='Restore without the VMX (vmx = "none").')
     name = destination.vmx_name
-    if not destination.has(name):
-        return name, data
-    if not destination.holds(name, data):
+    if destination.has(name) and not destination.holds(name, data):
         raise DestinationExists(
             f"{printable(str(destination.path.with_name(name)))}: another VMX is there",
             remedy="Move it away, or restore without the VMX.",
         )
-    return name, None
+    others = [other for other in sorted(os.listdir(destination.folder_fd)) if other.lower().endswith(".vmx")]
+    same = [other for other in (name, *others) if destination.holds(other, data)]
+    return (same[0], None) if same else (name, data)

@@ -15,7 +15,6 @@ costs nothing but time, except that a replication pass leaves a disk without one
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -34,18 +33,13 @@ from restore_core.archive.index_map import BLOCKS_PER_PAGE
 from restore_core.disk.alone import Alone, alone
 from restore_core.disk.destination import Destination
 from restore_core.durable import read_plain
-from restore_core.errors import TryAgainLater
+from restore_core.errors import TryAgainLater, remedy_for
 from restore_core.naming import printable
 
 VERSION = 2
 _NEXT = ".next"
 _TICK_NS = 20_000_000
 """More than one clock tick of a file system: a write within the same tick as ours would leave the same mtime."""
-_REMEDIES = {
-    errno.ENOSPC: "Free space there",
-    errno.EDQUOT: "Free space there",
-    errno.ENOENT: "Somebody removed that folder: make it again (install -d -m 0700)",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,7 +275,7 @@ def _errors_told(records: Path) -> Iterator[None]:
     except OSError as error:
         raise TryAgainLater(
             f"{printable(str(records))}: the record of the finished disk cannot be written: {error.strerror or error}",
-            remedy=f"{_REMEDIES.get(error.errno or 0, 'Look at that folder and its disk')}; what was written of the disk is kept.",
+            remedy=f"{remedy_for(error)} What was written of the disk is kept.",
         ) from error
 
 

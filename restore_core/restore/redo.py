@@ -19,7 +19,7 @@ from restore_core import durable
 from restore_core.disk.allocation import set_size, zero_range
 from restore_core.disk.alone import ctime_of, leased
 from restore_core.disk.destination import HIDDEN_SUFFIX, REDO_SUFFIX, STAGED_SUFFIX, Destination
-from restore_core.errors import DestinationError, PhdError, TryAgainLater, from_os_error
+from restore_core.errors import DestinationError, PhdError, TryAgainLater, from_os_error, remedy_for
 from restore_core.naming import printable
 from restore_core.restore.existing import ExistingDisk
 from restore_core.restore.publish import hide_descriptor, prepare_descriptor, show_descriptor
@@ -52,7 +52,7 @@ def discard(destination: Destination) -> None:
             destination.move(name + REDO_SUFFIX, name + STAGED_SUFFIX, replace=True)
         except OSError as error:
             text = f"{destination.where}: the disk is whole, but its redo file cannot be renamed: {error.strerror}"
-            raise TryAgainLater(text, remedy="Mend the cause; the next restore onto this disk removes it.") from error
+            raise TryAgainLater(text, remedy=f"{remedy_for(error)} The next restore onto this disk removes it.") from error
     destination.remove(name + STAGED_SUFFIX)
 
 

@@ -17,7 +17,15 @@ from restore_core.disk.confinement import walk_to
 from restore_core.disk.destination import SCRIPT_OLD_SUFFIX, SCRIPT_PART_SUFFIX, Destination, names_for
 from restore_core.disk.known_datastores import refuse_unless_known
 from restore_core.disk.locks import refuse_if_in_use
-from restore_core.errors import DestinationError, DestinationExists, DestinationHeld, Overtaken, PhdError, from_os_error
+from restore_core.errors import (
+    DestinationError,
+    DestinationExists,
+    DestinationHeld,
+    Overtaken,
+    PhdError,
+    from_os_error,
+    is_no_answer,
+)
 from restore_core.naming import printable
 from restore_core.restore import publish
 from restore_core.restore.decide import Decision, Way, diverged, for_new, may_be_ours
@@ -136,6 +144,8 @@ def refuse_beside_a_script(destination: Destination) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
+        if is_no_answer(error):
+            raise from_os_error(error, doing=f"looking at {printable(name)}", where=destination.where) from error
         raise DestinationError(
             f"{destination.where}: {printable(name)} is in the way: {error.strerror}",
             remedy="Remove it by hand.",

@@ -67,6 +67,8 @@ def restore_delta(
     with open_delta(request, targets) as delta:
         delta.check_metadata()
         reporter.note(f"Delta: {delta.where}, {delta.source.size} bytes, of {delta.header.describe()}")
+        if delta.header.of_a_part:
+            reporter.note(delta.header.of_a_part)
         refuse_first(refusals_of_missing_folders(request, delta))
         with held_destination(request.destination, roots=request.roots, make_folders=True, datastores=request.datastores) as (
             destination,

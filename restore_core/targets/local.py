@@ -63,7 +63,7 @@ class LocalSource(base.ByteSource):
                     raise _short(self.ref, offset + length, offset + len(data))
                 data += more
         except OSError as error:
-            raise TryAgainLater(f"{self.ref}: reading at {offset}: {error.strerror}") from error
+            raise TryAgainLater(f"{self.ref}: reading at {offset}: {error.strerror}", remedy=remedy_for(error)) from error
         self._bandwidth.spend(length)
         return data
 
@@ -280,7 +280,7 @@ def _short(ref: ArchiveRef, wanted: int, size: int) -> BadArchive:
 def _read_error(error: OSError, ref: ArchiveRef) -> PhdError:
     if error.errno in _ABSENT:
         return ArchiveAbsent(f"{ref}: {error.strerror}", remedy="See what there is with 'phd backups'.")
-    return TargetUnavailable(f"{ref}: {error.strerror}", remedy="Check that this user may read the target.")
+    return TargetUnavailable(f"{ref}: {error.strerror}", remedy=remedy_for(error))
 
 
 def _refuse_unable(folder_fd: int, ref: ArchiveRef) -> None:

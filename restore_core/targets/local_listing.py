@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Iterator
 
-from restore_core.errors import TargetUnavailable
+from restore_core.errors import TargetUnavailable, remedy_for
 from restore_core.naming import printable
 from restore_core.targets.base import NEW_FILE_SUFFIX, FileStat, ListedFile, TargetSpec
 from restore_core.targets.gaps import Gap, GapKind, link_gap, may_be_backups, refuse_partial
@@ -77,5 +77,5 @@ def unreachable(spec: TargetSpec, error: OSError, path: str = "") -> TargetUnava
     where = f"{printable(path)}: " if path else ""
     return TargetUnavailable(
         f"target {spec.name} ({printable(spec.url)}): {where}{error.strerror}",
-        remedy="Is the file system mounted, and may this user read the folder?",
+        remedy="Is its file system mounted, and the path right?" if error.errno in _GONE else remedy_for(error),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import click
@@ -10,14 +9,11 @@ import click
 from phd_daemon.cli.complete import files
 from phd_daemon.cli.interrupt import interruptible
 from phd_daemon.cli.options import command, config_option, open_targets, quiet_option, scsi_option
-from phd_daemon.host.catalog import written_to
-from phd_daemon.operations.installation import archive_ref, prepare_process, read_config
+from phd_daemon.operations.archiving import make_empty_delta
+from phd_daemon.operations.installation import archive_ref, read_config
 from phd_daemon.show import output
 from phd_daemon.show.live import FullLine, LiveReport
-from restore_core.backup.adopt import adopt_full
 from restore_core.backup.subject import Asked
-from restore_core.restore.request import Phase, Progress
-from restore_core.targets.base import LOCAL
 
 
 @command(stays_done=True)
@@ -35,19 +31,10 @@ def adopt(*, full: str, vm: str | None, uuid: str | None, scsi: str | None, conf
     settings = read_config(config)
     targets = open_targets(settings)
     ref = archive_ref(full, targets.specs)
-    prepare_process()
-    asked = Asked(vm=vm, uuid=uuid, scsi=scsi)
-    report, started = LiveReport(FullLine()), time.monotonic()
+    report, asked = LiveReport(FullLine()), Asked(vm=vm, uuid=uuid, scsi=scsi)
     with interruptible() as stop:
-
-        def tick(done: int) -> None:
-            stop()
-            report.progress(Progress.of_stream(Phase.VERIFY, done=done, total=done, started=started))
-
         try:
-            empty = adopt_full(ref, targets, asked, scratch=settings.backup.staging_dir, tick=tick)
+            empty = make_empty_delta(settings, targets, ref, asked, report=report.progress, stop=stop)
         finally:
             report.close()
-    if empty.target != LOCAL:
-        written_to(settings, empty.target)
     output.say(f"empty Delta {empty}")

@@ -9,15 +9,13 @@ import click
 from phd_daemon.cli.complete import target_names
 from phd_daemon.cli.interrupt import Interrupt, interruptible
 from phd_daemon.cli.options import command, config_option, json_option, open_targets, quiet_option, scsi_option
-from phd_daemon.host.catalog import catalog_of, written_to
-from phd_daemon.operations.installation import known_target, prepare_process, read_config
+from phd_daemon.operations.archiving import WantedBackup, make_backup
+from phd_daemon.operations.installation import known_target, read_config
 from phd_daemon.show import output
 from phd_daemon.show.live import LiveLine
 from phd_daemon.show.progress import percent
 from phd_daemon.show.times import ZONE, parse_stamp
-from restore_core.archive.frames import Effort
-from restore_core.backup.run import BackupOptions, BackupReporter, BackupResult
-from restore_core.backup.run import backup as back_up
+from restore_core.backup.run import BackupReporter, BackupResult
 from restore_core.backup.subject import Asked
 from restore_core.naming import printable
 
@@ -61,23 +59,15 @@ def backup(
     """Back up a flat VMDK, raw image, device, or all disks of a VMX."""
     settings = read_config(config)
     targets = open_targets(settings)
-    target = targets[known_target(name, targets.specs)]
-    options = BackupOptions(
-        asked=Asked(vm=vm, uuid=uuid, scsi=scsi, live=live, skip=skip),
-        full=full,
-        effort=Effort.FAST if fast else Effort.NORMAL,
-        at=parse_stamp(at) if at else None,
-        held=catalog_of(settings).held(targets.specs[name]),
-        scratch=settings.backup.staging_dir,
-    )
-    prepare_process()
+    known_target(name, targets.specs)
+    asked = Asked(vm=vm, uuid=uuid, scsi=scsi, live=live, skip=skip)
+    wanted = WantedBackup(asked=asked, full=full, fast=fast, at=parse_stamp(at) if at else None)
     with interruptible() as stop:
         report = BackupReport(stop, quiet=as_json)
         try:
-            results = back_up(disk, target, options, report)
+            results = make_backup(settings, targets, disk, wanted, target=name, reporter=report)
         finally:
             report.close()
-    written_to(settings, name)
     if as_json:
         output.as_json([_data(result) for result in results])
         return
@@ -120,6 +110,7 @@ def _data(result: BackupResult) -> dict[str, object]:
         "uuid": header.uuid,
         "scsi": header.scsi,
         "vmdk": printable(header.disk),
+        "left_out": list(map(printable, header.left_out)),
         "disk_size": header.disk_size,
         "bytes_written": result.bytes_written,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -121,7 +122,8 @@ def _data(entry: CatalogEntry, maps: Maps) -> dict[str, object]:
         "archive": str(entry.ref),
         "target": entry.ref.target,
         "time": entry.time.isoformat(),
-        "type": type_of(entry, maps).lower(),
+        "type": type_of(replace(entry, left_out=()), maps).lower(),
+        "left_out": list(entry.left_out),
         "size": entry.stat.size,
         "scsi": entry.name.scsi,
         "vm": printable(entry.folder.vm),

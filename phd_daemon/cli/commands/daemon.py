@@ -13,7 +13,7 @@ from phd_daemon.cli.options import command, config_option
 from phd_daemon.host.utf8 import PYTHON
 from phd_daemon.operations.installation import read_config
 from phd_daemon.show import output
-from restore_core.errors import ConfigurationError, ExitCode
+from restore_core.errors import ConfigurationError, ExitCode, remedy_for
 from restore_core.naming import printable
 from restore_core.targets.kinds import idle_options
 
@@ -71,7 +71,7 @@ def _detached(service: Service, settings: Config, spool_lock: PidLock) -> int:
     try:
         settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        remedy = "Make this folder for the daemon's user, or name another state_dir in phd.toml."
+        remedy = f"{remedy_for(error)} Or name another state_dir in phd.toml."
         raise ConfigurationError(f"state_dir: {printable(str(settings.state_dir))}: {error.strerror}", remedy=remedy) from error
     pid_lock = PidLock(settings.state_dir / "phd-daemon.pid", temporary=True)
     pid_lock.acquire()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from phd_daemon.cli.interrupt import interruptible
 from phd_daemon.cli.options import NO_TARGETS, command, config_option, json_option, quiet_option
-from phd_daemon.host.catalog import fresh_catalog
 from phd_daemon.operations.installation import read_config
+from phd_daemon.operations.targets import index_all
 from phd_daemon.show import output
 from phd_daemon.show.output import counted
 from phd_daemon.show.times import minute
@@ -28,8 +28,8 @@ def index(*, as_json: bool, config: Path | None) -> int:
     """Index all targets again. Exit code 69 if one does not answer, or in part: what was known of the rest is kept."""
     settings = read_config(config)
     began = time.monotonic()
-    with interruptible() as stop, fresh_catalog(settings, look=None, stop=stop) as catalog:
-        known = catalog.known()
+    with interruptible() as stop:
+        known = index_all(settings, stop)
     seconds = time.monotonic() - began
     if as_json:
         output.as_json([_data(one) for one in known])

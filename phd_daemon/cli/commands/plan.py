@@ -54,6 +54,8 @@ def plan(delta: str, to: str, full: str | None, as_json: bool, config: Path | No
         _end_with(preview)
         return
     output.say(f"\nDelta: {request.delta}\n  of {made.header.describe()}")
+    if made.header.of_a_part:
+        output.say(f"  {made.header.of_a_part}")
     _show_fulls(made.fulls)
     output.say(f"\n{found.disk_size} bytes of disk in blocks of {found.block_size} bytes")
     output.table(("BLOCKS", "BYTES", "FROM", "WHY"), _rows(found))
@@ -93,6 +95,7 @@ def _delta_data(request: RestoreRequest, head: DeltaHeader) -> dict[str, object]
         "uuid": printable(head.uuid),
         "scsi": printable(head.scsi),
         "vmdk": printable(head.disk),
+        "left_out": list(map(printable, head.left_out)),
     }
 
 

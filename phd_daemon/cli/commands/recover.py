@@ -10,11 +10,11 @@ from phd_daemon.cli.complete import files
 from phd_daemon.cli.interrupt import interruptible
 from phd_daemon.cli.options import command, config_option
 from phd_daemon.cli.questions import ask_on_a_terminal, yes_option
-from phd_daemon.operations.installation import destination, read_config, receipts_folder
+from phd_daemon.operations.installation import destination, read_config
+from phd_daemon.operations.restore import end_interrupted
 from phd_daemon.show import output
 from restore_core.errors import UsageError
 from restore_core.naming import printable
-from restore_core.restore.extras import recover_disk
 from restore_core.restore.redo_file import Side
 
 
@@ -38,6 +38,6 @@ def recover(disk: str, *, back: bool, as_it_is: bool, yes: bool, config: Path | 
         ask_on_a_terminal(question, yes=yes, otherwise="nothing was changed")
     side = None if as_it_is else Side.OLD if back else Side.NEW
     with interruptible() as stop:
-        notes = recover_disk(destination(disk), side, receipts_folder(settings), stop)
+        notes = end_interrupted(settings, destination(disk), side, stop)
     for note in notes:
         output.say(f"{printable(disk)}: {note}")

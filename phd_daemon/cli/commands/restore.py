@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,9 +18,11 @@ from phd_daemon.show import output
 from phd_daemon.show.live import FullLine, LiveReport, done_line, header_block
 from phd_daemon.show.progress import delta_line
 from restore_core.naming import printable
-from restore_core.restore.extras import restore_vmx
 from restore_core.restore.request import RestoreOptions, RestoreRequest, VmxChoice
 from restore_core.targets import TargetSet
+
+if TYPE_CHECKING:
+    from phd_daemon.config.model import Config
 
 
 @command(stays_done=True)
@@ -53,12 +56,12 @@ def restore(*, archive: str, to: str, full: str | None, options: RestoreOptions,
     output.say(done_line(outcome, is_full=is_full))
     somebody_answers = sys.stdin.isatty() and output.on_a_terminal() and not output.is_quiet()
     if has_vmx and request.options.vmx is VmxChoice.NONE and somebody_answers:
-        _offer_vmx(request, targets)
+        _offer_vmx(settings, request, targets)
 
 
-def _offer_vmx(request: RestoreRequest, targets: TargetSet) -> None:
+def _offer_vmx(settings: Config, request: RestoreRequest, targets: TargetSet) -> None:
     """Asks whether the VMX is restored, too. It is the copy from the backup, and is not edited."""
     folder = request.destination.parent
     if click.confirm(f"Restore the VMX file also, unedited, to {printable(str(folder))}?", default=False):
-        written = restore_vmx(request.delta, targets, folder, request.datastores)
+        written = operations.vmx_into(settings, targets, request.delta, folder)
         output.say(f"{printable(str(written))}: check its paths and settings before you use it")

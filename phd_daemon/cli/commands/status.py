@@ -39,8 +39,7 @@ def status(*, ask: bool, as_json: bool, config: Path | None) -> int:
 
 def _ask(config: Path | None) -> None:
     from phd_daemon.config.load import load_what_is_right
-    from phd_daemon.host.catalog import fresh_catalog
+    from phd_daemon.operations.targets import index_all
 
     settings, _problem = load_what_is_right(config)
-    with fresh_catalog(settings, look=None):
-        pass
+    index_all(settings)

@@ -123,6 +123,8 @@ def _disks_of_vm(settings: Config, vm: str, uuid: str | None, at: str | None, to
     time = parse_moment(at, now, end_of_day=True) if at else None
     found = deltas_of_vm(settings, open_targets(settings), vm=unescape_name(vm), uuid=uuid, at=time)
     output.say(f"{printable(vm)}: the backup of {time_text(found.entries[0].time)} UTC, disks {_disk_names(found.entries)}")
+    for line in found.not_in_it:
+        output.complain(line)
     for entry in found.newer:
         output.complain(f"not taken, as it is not of all disks: the newer backup of {printable(entry.name.disk)}, {entry.ref}")
     if not ends_like_a_disk(folder) or folder.is_dir():

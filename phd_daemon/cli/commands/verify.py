@@ -10,10 +10,10 @@ import click
 from phd_daemon.cli.complete import files
 from phd_daemon.cli.interrupt import interruptible
 from phd_daemon.cli.options import command, config_option, full_option, json_option, open_targets, quiet_option
-from phd_daemon.operations.installation import archive_ref, prepare_process, read_config
+from phd_daemon.operations.archiving import check_archive
+from phd_daemon.operations.installation import archive_ref, read_config
 from phd_daemon.show import output
 from phd_daemon.show.live import LiveLine, LiveReport
-from restore_core.restore.verify import verify_archive
 
 
 @command(stays_done=False)
@@ -25,13 +25,12 @@ from restore_core.restore.verify import verify_archive
 def verify(archive: str, full: str | None, as_json: bool, config: Path | None) -> None:
     """Prove every byte of ARCHIVE, a Delta or a Full. Exit code 0, or 65 and what is wrong."""
     targets = open_targets(read_config(config))
-    prepare_process()
     report = LiveReport(live=LiveLine(output.complain, draw=lambda _: None)) if as_json and not output.is_quiet() else LiveReport()
     with interruptible() as stop:
         targets.stop = stop
         try:
             reference = archive_ref(full, targets.specs) if full else None
-            found = verify_archive(archive_ref(archive, targets.specs), targets, full=reference, reporter=report, stop=stop)
+            found = check_archive(targets, archive_ref(archive, targets.specs), full=reference, reporter=report, stop=stop)
         finally:
             report.close()
     if as_json:

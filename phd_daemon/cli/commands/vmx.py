@@ -8,11 +8,10 @@ import click
 
 from phd_daemon.cli.complete import files
 from phd_daemon.cli.options import command, config_option, open_targets
-from phd_daemon.host.datastores import readable_record
 from phd_daemon.operations.installation import archive_ref, read_config
+from phd_daemon.operations.restore import vmx_into
 from phd_daemon.show import output
 from restore_core.naming import printable
-from restore_core.restore.extras import restore_vmx
 
 
 @command(stays_done=False)
@@ -23,5 +22,5 @@ def vmx(delta: str, folder: Path, config: Path | None) -> None:
     """Restore only the VMX in DELTA into DIR. It is never edited, and never put over a file that is there."""
     settings = read_config(config)
     targets = open_targets(settings)
-    written = restore_vmx(archive_ref(delta, targets.specs), targets, folder.absolute(), readable_record(settings))
+    written = vmx_into(settings, targets, archive_ref(delta, targets.specs), folder.absolute())
     output.say(f"{printable(str(written))}: check its paths and settings before you use it")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 
-from restore_core.errors import ConfigurationError
+from restore_core.errors import ConfigurationError, remedy_for
 from restore_core.naming import printable
 
 _MAX_BYTES = 4096
@@ -43,7 +43,7 @@ def _open(path: str, key: str) -> int:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise ConfigurationError(f"{where}: {error.strerror}", remedy="Name a file that this user can read.") from error
+        raise ConfigurationError(f"{where}: {error.strerror}", remedy=remedy_for(error)) from error
     facts = os.fstat(fd)
     problem = ""
     if not stat.S_ISREG(facts.st_mode):

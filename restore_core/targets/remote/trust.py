@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from restore_core import durable
-from restore_core.errors import ConfigurationError
+from restore_core.errors import ConfigurationError, remedy_for
 from restore_core.naming import printable
 
 
@@ -58,4 +58,4 @@ def read_trusted(path: str) -> bytes:
     except FileNotFoundError:
         return b""
     except OSError as error:
-        raise ConfigurationError(f"{printable(path)}: {error.strerror}", remedy="Make it readable for this user.") from error
+        raise ConfigurationError(f"{printable(path)}: {error.strerror}", remedy=remedy_for(error)) from error

@@ -144,3 +144,25 @@ def test_no_targets(config: Path, capsys: Say) -> None:
     assert run(["index"]) == 0
     assert "no targets" in capsys.readouterr().out
     assert run(["backups"]) == 0
+
+
+def test_a_backup_without_a_disk_of_its_vm_says_so_in_the_list_in_json_and_in_a_plan(tmp_path: Path, capsys: Say) -> None:
+    home = tmp_path / "ds" / "Web"
+    home.mkdir(parents=True)
+    for name in ("Web", "Web_1"):
+        (home / f"{name}-flat.vmdk").write_bytes(b"x" * 1024)
+        assert run(["stub", str(home / f"{name}-flat.vmdk")]) == 0
+    (home / "Web.vmx").write_text(f'uuid.bios = "{UUID}"\nscsi0:0.fileName = "Web.vmdk"\nscsi0:1.fileName = "Web_1.vmdk"\n')
+    capsys.readouterr()
+    assert run(["backup", str(home / "Web.vmx"), "--target", "nas1", "--skip", "scsi0:1", "--json"]) == 0
+    (made,) = json.loads(capsys.readouterr().out)
+    assert made["left_out"] == ["scsi0:1"]
+    delta, full = listed(capsys, "--vm", "Web")
+    assert (delta["type"], delta["left_out"], full["left_out"]) == ("empty delta", ["scsi0:1"], [])
+    assert [one["left_out"] for one in listed(capsys, "--vm", "CRM")] == [[], [], []]
+    assert run(["backups", "--vm", "Web"]) == 0
+    assert "without scsi0:1" in capsys.readouterr().out
+    assert run(["plan", made["delta"], "--to", str(tmp_path / "out.vmdk")]) == 0
+    assert "the disk scsi0:1 of this VM was left out of the backup" in capsys.readouterr().out
+    assert run(["plan", made["delta"], "--to", str(tmp_path / "out.vmdk"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["delta"]["left_out"] == ["scsi0:1"]

@@ -209,9 +209,11 @@ def test_all_disks_of_a_vm_at_a_time(tmp_path: Path, spool: Path, capsys: Say) -
         path = tmp_path / "nas" / VM.format(day=day, scsi=scsi, disk=disk)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
-    assert run(["submit", "--vm", "CRM", "--at", "2007-09-21 12:00+00:00", "--to", "volumes/A/copy"]) == 0
+    assert run(["submit", "--vm", "CRM", "--at", "2007-09-21 12:00+00:00", "--to", "volumes/A/copy", "--vmx", "as-is"]) == 0
     assert names(spool) == ["CRM.job", "data.job"]
     control = parse_control_file((spool / "data.job").read_bytes())
+    vmx = [parse_control_file((spool / name).read_bytes()).options.vmx for name in ("CRM.job", "data.job")]
+    assert vmx == [VmxChoice.AS_IS, VmxChoice.NONE], "one VMX, of the VM"
     assert str(control.delta) == "nas1:" + VM.format(day="21", scsi="01", disk="data.vmdk")
     assert control.restore_to == tmp_path / "volumes/A/copy/data.vmdk"
     assert run(["submit", "--vm", "CRN", "--to", "volumes/A/copy"]) == ExitCode.UNAVAILABLE

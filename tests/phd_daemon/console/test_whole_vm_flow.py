@@ -49,7 +49,7 @@ def test_the_newest_run_with_all_disks_is_proposed_and_a_newer_backup_of_one_dis
     face = talk(vm, ("A backup run of CRM", ENTER), *PLACE, ("Submit 2 jobs", ENTER), ("Restore the VMX file also", "y"))
     assert jobs(vm) == {
         "CRM": (vm.datastore / "CRM" / "CRM.vmdk", False, VmxChoice.AS_IS),
-        "CRM_1": (vm.datastore / "CRM" / "CRM_1.vmdk", False, VmxChoice.AS_IS),
+        "CRM_1": (vm.datastore / "CRM" / "CRM_1.vmdk", False, VmxChoice.NONE),
     }
     assert [line for line in face.seen if line.startswith("2007-09-2") and line.strip().endswith(".vmdk")] == [
         "2007-09-20 16:01 2 CRM.vmdk, CRM_1.vmdk "

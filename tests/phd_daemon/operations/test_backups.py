@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+from pathlib import Path
 
 import pytest
 
 from phd_daemon.operations.backups import newest_common_set, runs_of_vm
-from restore_core.catalog import CatalogEntry
+from phd_daemon.operations.vm_disks import DisksAt, VmDisks, disks_at
+from restore_core.catalog import CatalogEntry, entries
 from restore_core.errors import ArchiveAbsent, UsageError
 from restore_core.naming import parse_archive, parse_folder
 from restore_core.targets.base import ArchiveRef, FileStat
+from tests.lab import Lab
+from tests.restore_core.backup.test_left_out import backed_up, vm_in
 
 A, B = "564d122a-0ed7-3b92-2f46-aee9456b2074", "564d122a-0ed7-3b92-2f46-aee9456b2075"
 
@@ -92,3 +96,51 @@ def test_two_disks_of_one_name_are_refused() -> None:
 def test_another_vm_is_not_touched() -> None:
     with pytest.raises(ArchiveAbsent, match="no Delta of the VM CRM is on any target"):
         newest_common_set([entry("00-a.vmdk", day=1, vm="CRM2")], vm="CRM")
+
+
+def vm_had(*scsi: str, without: tuple[str, ...] = ()) -> DisksAt:
+    return lambda _entry: VmDisks(backed_up=frozenset(scsi), left_out=without)
+
+
+def test_a_disk_that_was_removed_from_the_vm_holds_back_no_newer_run_and_is_named() -> None:
+    old, new = [entry("00-a.vmdk", day=1), entry("01-b.vmdk", day=1)], entry("00-a.vmdk", day=2)
+    with_it = newest_common_set([*old, new], vm="CRM")
+    assert with_it.entries == tuple(old)
+    without = newest_common_set([*old, new], vm="CRM", disks_of=vm_had("00"))
+    assert (without.entries, without.missing, without.newer) == ((new,), (old[1],), ())
+    assert without.not_in_it == (f"not in this backup: b.vmdk (scsi0:1), last backed up 2007-09-01 03:00 UTC, {old[1].ref}",)
+    assert [run.entries for run in runs_of_vm([*old, new], vm="CRM", disks_of=vm_had("00"))] == [(new,), tuple(old)]
+
+
+def test_a_disk_that_is_left_out_of_every_backup_is_named_and_holds_back_nothing() -> None:
+    held = [entry("00-a.vmdk", day=1), entry("00-a.vmdk", day=2)]
+    found = newest_common_set(held, vm="CRM", disks_of=vm_had("00", without=("scsi0:1",)))
+    assert found.entries == (held[1],)
+    assert found.not_in_it == ("left out of this backup: scsi0:1",)
+
+
+def test_a_disk_that_was_backed_up_alone_is_still_no_whole_vm() -> None:
+    held = [entry("00-a.vmdk", day=1), entry("01-b.vmdk", day=1), entry("00-a.vmdk", day=2)]
+    found = newest_common_set(held, vm="CRM", disks_of=vm_had("00", "01"))
+    assert (found.entries, found.newer) == ((held[0], held[1]), (held[2],))
+
+
+def test_a_run_that_is_named_by_its_time_names_the_disk_that_it_lacks() -> None:
+    held = [entry("01-b.vmdk", day=2), entry("00-a.vmdk", day=3)]
+    found = newest_common_set(held, vm="CRM", at=held[1].time)
+    assert (found.entries, found.missing) == ((held[1],), (held[0],))
+    assert "not in this backup: b.vmdk (scsi0:1)" in found.not_in_it[0]
+
+
+def test_the_disks_of_a_vm_are_read_from_the_vmx_in_its_backup(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    vmx = vm_in(tmp_path / "ds" / "CRM")
+    made = backed_up(lab, vmx, skip=("scsi0:1",))
+    lone = backed_up(lab, vmx.with_name("CRM_1.vmdk"), hours=1)
+    found = {each.ref: each for each in entries(lab.targets["t"])}
+    look = disks_at(lab.targets)
+    assert look(found[made.delta]) == VmDisks(backed_up=frozenset({"00"}), left_out=("scsi0:1",))
+    assert look(found[lone.delta]) == VmDisks(backed_up=frozenset({"00", "01"}), left_out=())
+    assert newest_common_set(found.values(), vm="CRM", disks_of=look).entries == (found[made.delta],)
+    lab.path(made.delta).write_bytes(b"damaged")
+    assert disks_at(lab.targets)(found[made.delta]) is None

@@ -120,6 +120,15 @@ def test_a_bad_archive_leaves_the_old_disk(lab: Lab) -> None:
     assert lab.leftovers() == ["a.img"]
 
 
+def test_two_disks_of_a_vm_bring_one_vmx(lab: Lab) -> None:
+    first, second = machine(lab)
+    lab.restore(first, "vm/CRM.vmdk", vmx=VmxChoice.AS_IS)
+    outcome = lab.restore(second, "vm/CRM_1.vmdk", vmx=VmxChoice.AS_IS)
+    folder = lab.folder / "out" / "vm"
+    assert [path.name for path in folder.glob("*.vmx")] == ["CRM.vmx"]
+    assert outcome.vmx == folder / "CRM.vmx"
+
+
 def test_another_vmx_is_never_overwritten(lab: Lab) -> None:
     delta, _ = machine(lab)
     (lab.folder / "out").mkdir()
