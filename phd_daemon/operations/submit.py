@@ -19,7 +19,6 @@ from phd_daemon.operations.installation import spool_of
 from phd_daemon.spool.control_file import ControlFile, check_policy, parse_control_file, render_control_file
 from phd_daemon.spool.layout import MAX_STEM_BYTES, Spool, as_stored, too_long
 from phd_daemon.spool.requests import drop
-from restore_core.disk.destination import names_for
 from restore_core.errors import BadControlFile, UsageError
 from restore_core.naming import printable
 from restore_core.restore.request import VmxChoice
@@ -70,7 +69,6 @@ def _checked_text(settings: Config, control: ControlFile) -> bytes:
         raise BadControlFile(
             message, remedy="Name the Delta as 'phd backups' prints it, and the disk as FOLDER/NAME.vmdk."
         ) from error
-    names_for(parsed.restore_to, confined=True)  # what a worker would refuse by its name alone
     check_policy(parsed, roots=settings.datastores.roots, target_names=names, submitter="", limits=None)
     return text
 
@@ -84,10 +82,8 @@ def _unused(spool: Spool, disk: Path) -> Iterable[str]:
 
 def _checked_name(name: str) -> str:
     if too_long(name):
-        found = len(os.fsencode(name))
-        raise UsageError(
-            f"the name of a job has at most {MAX_STEM_BYTES} bytes, this one has {found}", remedy="Give a shorter --name."
-        )
+        text = f"the name of a job has at most {MAX_STEM_BYTES} bytes, this one has {len(os.fsencode(name))}"
+        raise UsageError(text, remedy="Give a shorter --name.")
     if "/" in name or "\0" in name or name.startswith(".") or name.endswith("~"):
         raise UsageError(f"'{printable(name)}' cannot be the name of a job", remedy="Use letters, digits, '-' and '_'.")
     return name

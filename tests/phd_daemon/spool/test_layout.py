@@ -12,6 +12,7 @@ from phd_daemon.spool.layout import (
     Spool,
     State,
     how_to_retry,
+    is_stem,
     meant_name,
     parse_name,
     rotated_of,

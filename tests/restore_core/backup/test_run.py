@@ -121,8 +121,8 @@ def test_names_that_are_too_long_are_refused_before_anything_is_written(lab: Lab
     lab.disk.write_bytes(b"x")
     longest = "ü" * 103 + "x"  # 255 bytes with the date and the UUID
     backup(lab.disk, lab.targets["t"], BackupOptions(asked=Asked(vm=longest, uuid=UUID), scratch=lab.folder), BackupReporter())
+    asked = Asked(vm=longest + "y", uuid=UUID)
     with pytest.raises(UsageError, match="1 bytes too long for the folder"):
-        asked = Asked(vm=longest + "y", uuid=UUID)
         backup(lab.disk, lab.targets["t"], BackupOptions(asked=asked, scratch=lab.folder), BackupReporter())
     disk = lab.folder / ("d" * 220)
     disk.write_bytes(b"x")
