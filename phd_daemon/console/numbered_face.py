@@ -35,6 +35,7 @@ from phd_daemon.console.watched import Watched
 from phd_daemon.host.signals import deaf_to_interrupts, handled
 from phd_daemon.show import output
 from phd_daemon.show.live import redraw
+from phd_daemon.show.table import width_of
 
 T = TypeVar("T")
 _AROUND_A_LIST = 7
@@ -196,7 +197,8 @@ class NumberedFace:
     def _head(self, title: str, lines: Sequence[str]) -> None:
         with deaf_to_interrupts():
             _forget_the_rest_of_a_paste()
-            output.say(f"\n{title}\n{'-' * len(title)}")
+            room = shutil.get_terminal_size().columns
+            output.say(f"\n{title}\n{'-' * min(width_of(output.harmless(title)), room)}")
             if lines:
                 output.say("\n".join(lines))
 

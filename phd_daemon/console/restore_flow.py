@@ -163,7 +163,8 @@ class _Restore(PlaceSteps):
 def _full_row(one: Candidate, *, first: bool) -> Row[tuple[ArchiveRef | None]]:
     date = time_text(one.time) if one.time else "-"
     mark, why = ("*", one.why) if one.proven else ("", "")
-    cells = (mark, one.ref.target, output.size(one.size), date, printable(one.ref.name), why)
+    # With its folder: the Fulls of clones, and those of a VM that was renamed, may have one name.
+    cells = (mark, one.ref.target, output.size(one.size), date, printable(one.ref.path), why)
     left = first and one.proven  # which Full is taken is left to the restore, which goes on with another if this one breaks
     return Row(cells=cells, value=(None if left else one.ref,), refused="" if one.proven else one.why)
 

@@ -29,7 +29,8 @@ def status_lines(found: _Facts, now: float) -> list[str]:
     lines = [f"{'' if at else title:<12}{text}" for title, texts in parts.items() for at, text in enumerate(texts)]
     lines += [f"not looked at: {in_one_line(what)}" for what in found["unseen"]]
     needs = found["needs"]
-    lines.append(f"{counted(len(needs), 'thing')} for a person" if needs else "nothing needs a person in what is seen")
+    other = "nothing else" if found["problem"] else "nothing"
+    lines.append(f"{counted(len(needs), 'thing')} for a person" if needs else f"{other} needs a person in what is seen")
     for need in needs:
         lines += [f"  {in_one_line(need['what'])}", f"    {in_one_line(need['type'])}"]
     return lines
