@@ -112,4 +112,6 @@ def test_nothing_is_said_of_files_that_lie_in_the_spool_for_a_while_or_are_the_d
 
 
 def test_a_name_that_a_shell_or_phd_would_read_otherwise_is_quoted_in_the_advice() -> None:
-    assert "phd retry -- '-two words';" in how_to_retry("-two words", State.FAILED)
+    assert "phd retry -- '-two words'; what it asks for can be edited in -two words.failed" in how_to_retry(
+        "-two words", State.FAILED
+    )
