@@ -24,7 +24,8 @@ class Site:
     def __init__(self, folder: Path, spec: TargetSpec, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self.disk, self.out, self._capsys = folder / "disk.img", folder / "out.img", capsys
         table = "".join(f'{key} = "{getattr(spec, key)}"\n' for key in _KEYS if getattr(spec, key))
-        text = f'state_dir = "{folder}/state"\n[backup]\nstaging_dir = "{folder}"\n[targets.t]\n{table}'
+        text = f'state_dir = "{folder}/state"\n[queue]\nspool = "{folder}/spool"\n[backup]\nstaging_dir = "{folder}"\n'
+        text += f"[targets.t]\n{table}"
         (folder / "phd.toml").write_text(text)
         monkeypatch.setenv("PHD_CONFIG", str(folder / "phd.toml"))
 
@@ -58,14 +59,14 @@ class Site:
         assert code == 0, said
         return targets
 
-    def is_refused(self, words: str) -> None:
+    def is_refused(self, words: str, refusal: ExitCode = ExitCode.UNAVAILABLE) -> None:
         """One message ends what cannot be done."""
         code, said = 0, ""
         for day, data in ((5, MONDAY), (6, TUESDAY)):
             code, said = self.back_up(data, day)
             if code:
                 break
-        assert code == ExitCode.UNAVAILABLE, said
+        assert code == refusal, said
         assert words in said
         assert [line[:5] for line in said.splitlines()].count("phd: ") == 1
         assert "Traceback" not in said

@@ -20,7 +20,6 @@ from restore_core.catalog import listing
 from restore_core.catalog.arriving import Arriving
 from restore_core.catalog.entry import CatalogEntry
 from restore_core.catalog.held import accept_none, note_held, read_held
-from restore_core.catalog.left_out import learn_left_out
 from restore_core.catalog.listing import GREW, STALE, Head, KnownGap, ListingLine, ListingWriter, escaped, parse_line, with_since
 from restore_core.catalog.query import EVERYTHING, Query, cached_entries, files_of_size
 from restore_core.errors import PhdError, Stopped, TargetEmptied, TargetUnavailable
@@ -199,7 +198,6 @@ class Catalog:
         gaps: list[Gap] = []
         try:
             archives = _write(target, writer, Arriving(self.folder, spec, began=began), gaps)
-            learn_left_out(self.folder, spec, target, writer.texts())
         finally:
             target.close()
         before = listing.read_head(self.folder, spec)

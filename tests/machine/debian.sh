@@ -21,6 +21,29 @@ missing() {
     done
 }
 
+# Servers that conflict with each other as packages are unpacked side by side, with the libraries that are not here. No root is needed.
+unpacked=(proftpd-core proftpd-mod-crypto pure-ftpd pure-ftpd-common)
+unpack() {
+    local to=$PWD/.work/debian scratch all library
+    [ -e "$to/.complete" ] && return
+    command -v apt-get >/dev/null && scratch=$(mktemp -d) || return
+    all=("${unpacked[@]}")
+    while read -r library; do
+        dpkg-query -W -f '${db:Status-Abbrev}' "$library" 2>/dev/null | grep -q ^ii || all+=("$library")
+    done < <(apt-cache depends --recurse --no-pre-depends --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces \
+        --no-enhances "${unpacked[@]}" 2>/dev/null | grep -E '^lib[a-z0-9]' | sort -u)
+    (cd "$scratch" && apt-get -qq download "${all[@]}") >/dev/null 2>&1 || {
+        as_root apt-get -qq update >/dev/null 2>&1
+        (cd "$scratch" && apt-get -qq download "${all[@]}") >/dev/null 2>&1
+    }
+    mkdir -p "$to"
+    for library in "$scratch"/*.deb; do [ -e "$library" ] && dpkg -x "$library" "$to"; done
+    rm -rf "$scratch"
+    if [ -x "$to/usr/sbin/proftpd" ] && [ -x "$to/usr/sbin/pure-ftpd" ]; then touch "$to/.complete"; else
+        echo "not unpacked: ${unpacked[*]}; what needs them is skipped"
+    fi
+}
+
 case ${1:-} in
 test) wanted=("${test[@]}") ;;
 demo) wanted=("${demo[@]}") ;;
@@ -28,6 +51,7 @@ bench) wanted=("${bench[@]}") ;;
 *) echo "usage: debian.sh test|demo|bench" >&2; exit 2 ;;
 esac
 
+[ "$1" = test ] && unpack
 mapfile -t absent < <(missing "${wanted[@]}")
 [ ${#absent[@]} = 0 ] && exit 0
 echo "Debian packages wanted: ${absent[*]}"

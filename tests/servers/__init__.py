@@ -76,12 +76,17 @@ def program(name: str) -> str:
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str], port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The server's process, in a group of its own, once it listens."""
+def running(command: Sequence[str], port: int, log: Path, *, as_root: bool = False) -> Iterator[subprocess.Popen[bytes]]:
+    """The server's process, in a group of its own, once it listens. `as_root` if it gives up the rights of root by itself."""
     with log.open("w+b") as output:
         # vsftpd writes its complaints to descriptor 0.
         process = subprocess.Popen(
-            [*_WITHOUT_RIGHTS_OF_ROOT, *command], stdin=output, stdout=output, stderr=output, start_new_session=True, cwd=ROOT
+            [*([] if as_root else _WITHOUT_RIGHTS_OF_ROOT), *command],
+            stdin=output,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            cwd=ROOT,
         )
         try:
             _wait_for(port, process, log)
@@ -153,7 +158,8 @@ def sshd(
         + f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\nPidFile none\n"
         f"AuthorizedKeysFile {folder}/authorized_keys\n"
         "StrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n"
-        f"Subsystem sftp internal-sftp {sftp_options}\nMaxStartups 100\n"
+        "MaxStartups 100\n"
+        + ("" if any(line.startswith("Subsystem") for line in config) else f"Subsystem sftp internal-sftp {sftp_options}\n")
     )
     user = _me()
     spec = TargetSpec(
@@ -189,8 +195,10 @@ def ssh_password(folder: Path, *, script: Path | None = None) -> Iterator[Served
 
 
 @contextlib.contextmanager
-def vsftpd(folder: Path, store: Path | None = None, *, tls: bool = False, passive: range | None = None) -> Iterator[Served]:
-    """vsftpd, anonymous with the rights to write; run without root it knows real paths."""
+def vsftpd(
+    folder: Path, store: Path | None = None, *, tls: bool = False, passive: range | None = None, extra: Sequence[str] = ()
+) -> Iterator[Served]:
+    """vsftpd, anonymous with the rights to write; run without root it knows real paths. `extra` lines replace others."""
     command, port, store = program("vsftpd"), free_port(), store or _store(folder)
     first = free_port()
     passive = passive or range(first, min(65535, first + 200))
@@ -205,6 +213,7 @@ def vsftpd(folder: Path, store: Path | None = None, *, tls: bool = False, passiv
     if certificate:
         lines += ["ssl_enable=YES", "allow_anon_ssl=YES", "force_anon_logins_ssl=YES", "force_anon_data_ssl=YES"]
         lines += [f"rsa_cert_file={certificate}", "ssl_ciphers=HIGH"]
+    lines = [line for line in lines if line.partition("=")[0] not in {new.partition("=")[0] for new in extra}] + list(extra)
     config = folder / "vsftpd.conf"
     config.write_text("\n".join(lines) + "\n")
     spec = TargetSpec(

@@ -32,6 +32,8 @@ _GAP = 1 << 20
 """Up to this many bytes are read and dropped before another transfer is begun, which costs four round trips."""
 
 _PIECE = 256 << 10
+_AFTER_CUT = 3.0
+"""Seconds in which a server says that a transfer was cut. pure-ftpd in TLS says nothing at times: another connection is quicker."""
 _NO_RESTART = ("551", "554")
 """Codes by which servers refuse a transfer from the middle of a file that they took REST for."""
 
@@ -114,7 +116,8 @@ class FtpControl(Connection, ABC):
                 features = self.ftp.sendcmd("FEAT").upper().split()
                 self._mlsd = any(word.startswith("MLS") for word in features)
                 if "UTF8" in features:
-                    self.ftp.sendcmd("OPTS UTF8 ON")
+                    with contextlib.suppress(ftplib.error_temp):  # proftpd with UseEncoding off; names are sent as bytes anyhow
+                        self.ftp.sendcmd("OPTS UTF8 ON")
         except (ftplib.Error, OSError, EOFError) as error:
             self.ftp.close()
             raise self.broken("logging in", error, "TLS: " if isinstance(error, ssl.SSLError) else "") from error
@@ -188,6 +191,10 @@ class FtpControl(Connection, ABC):
             f"{short.message}: the server answers: {printable(said)}", remedy="Look at the server's log: why does it end transfers?"
         )
 
+    def _wait_at_most(self, seconds: float) -> None:
+        if self.ftp.sock is not None:
+            self.ftp.sock.settimeout(seconds)
+
     def connect_again(self) -> None:
         """Logs in anew, in place of a connection that ended; an error if we cut it ourselves."""
         if self._aborted:
@@ -202,9 +209,11 @@ class FtpControl(Connection, ABC):
             return
         transfer.line.close()
         try:
+            self._wait_at_most(min(_AFTER_CUT, self._limits.idle))
             with contextlib.suppress(ftplib.Error):
                 self.ftp.getresp()
             in_step = self.ftp.sendcmd("NOOP").startswith("200")
+            self._wait_at_most(self._limits.idle)
         except ftplib.error_perm as error:
             in_step = meaning_of(error) is Meaning.NOT_KNOWN
         except (ftplib.Error, OSError, EOFError):

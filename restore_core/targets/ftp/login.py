@@ -214,10 +214,12 @@ def _keep_alive(ftp: ftplib.FTP, limits: ServerLimits) -> None:
 def _authenticate(ftp: ftplib.FTP, spec: TargetSpec, user: str, password: str, where: str) -> None:
     try:
         ftp.login(user, password or ("phd@" if user == _ANONYMOUS else ""))
-    except ftplib.error_perm as error:
+    except (ftplib.error_perm, ftplib.error_temp) as error:
         meaning = meaning_of(error)
         if meaning is Meaning.BUSY:
             raise too_many(where, str(error)) from None
+        if isinstance(error, ftplib.error_temp) and meaning not in (Meaning.NEEDS_TLS, Meaning.LOGIN):
+            raise
         reply = printable(str(error))
         if password:  # a server may repeat it
             reply = reply.replace(password, "...").replace(printable(password), "...")

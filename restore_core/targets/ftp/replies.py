@@ -43,6 +43,7 @@ _BUSY = _words(
     r"|slots?) (?:are )?(?:available|left|free)"
     r"|server (?:is )?(?:too )?(?:full|busy)|only \d+ (?:\w+ )*(?:connections?|users?|clients?|sessions?)"
     r"|(?:the maximum\) are)"
+    r"|accept more than \d+ (?:\w+ )*connections?"
     r"|find a listening port|no (?:more |free |passive )*ports? (?:are )?(?:available|left|free)"
 )
 _LOCKED_OUT = _words(
@@ -51,7 +52,7 @@ _LOCKED_OUT = _words(
 )
 _NEEDS_TLS = _words(
     r"(?:must|requires?|required|needs?|only) .{0,60}(?:encrypt|\bTLS|\bSSL|secure|AUTH)|(?:encrypt\w*|TLS"
-    r"|SSL)\b.{0,40}(?:required|mandatory|needed|only)"
+    r"|SSL)\b.{0,40}(?:required|mandatory|needed|only)|clear.?text .{0,60}not (?:accepted|allowed)|reconnect using (?:TLS|SSL)"
 )
 _NOT_KNOWN = _words(
     r"not (?:been )?(?:implemented|supported|understood|recogni[sz]ed|available in this)|unknown command"

@@ -30,6 +30,7 @@ _Folder: TypeAlias = tuple[str, FolderContent]
 _TOGETHER = 16
 """Folders that are waited for at a time, as many as an SFTP server is asked for in one message: a thread for each would be slow."""
 _LOOK_EVERY = 0.25
+_TRIES_FOR_A_PLACE = 4
 
 
 def run_interruptibly(work: Callable[[], _Result], stop: Stop | None) -> _Result:
@@ -316,7 +317,10 @@ class Server:
                 self._pause_or_raise(error, failures)
 
     def _pause_or_raise(self, error: PhdError, failures: int) -> None:
-        if isinstance(error, Stopped) or not error.try_again or failures >= self._limits.tries or self._closed.is_set():
+        tries = self._limits.tries
+        if isinstance(error, TooManyConnections):  # the last command's own connection may not be forgotten there yet
+            tries = max(tries, _TRIES_FOR_A_PLACE)
+        if isinstance(error, Stopped) or not error.try_again or failures >= tries or self._closed.is_set():
             raise error
         pause = min(self._limits.longest_pause, self._limits.first_pause * 2 ** (failures - 1))
         pause *= random.uniform(0.5, 1.0)  # noqa: S311 - no secret

@@ -1,6 +1,6 @@
 """A `Target` on top of a `Server`: what is the same for FTP and SFTP.
 
-A new file is written to `.phd-….phd-part` in the archive's folder and renamed when the server has all of it. A Full is sent as it
+A new file is written to `phd-….phd-part` in the archive's folder and renamed when the server has all of it. A Full is sent as it
 is made. Any other archive may be written out of order (the head of a Delta is known last), so it is finished in a file without a
 name in `staging_dir` and sent as a whole. Sending it can be repeated; sending a Full cannot.
 """
@@ -163,7 +163,7 @@ class RemoteTarget:
         for count in range(1, len(folders) + 1):
             self._server.make_folder("/".join(folders[:count]))
         made = folders[0] if len(folders) == 1 and folders[0] not in there else None
-        part = "/".join((*folders, f".phd-{secrets.token_hex(8)}{NEW_FILE_SUFFIX}"))
+        part = "/".join((*folders, f"phd-{secrets.token_hex(8)}{NEW_FILE_SUFFIX}"))
         known = parse_archive(name)
         if known is not None and known.type is ArchiveType.FULL:
             return SentFile(self._server, ref, part, made)

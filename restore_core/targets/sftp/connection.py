@@ -19,19 +19,36 @@ from restore_core.errors import ArchiveAbsent, PhdError, TargetRefused
 from restore_core.targets.base import Address, Buffer, FileStat, Range, ServerLimits, TargetSpec
 from restore_core.targets.gaps import GapKind
 from restore_core.targets.read_ahead import cut, requests
-from restore_core.targets.remote.connection import Bandwidth, Budget, Connection, CutShort, FolderContent, KnownFile, Pace, Replaced
+from restore_core.targets.remote.connection import (
+    Bandwidth,
+    Budget,
+    Connection,
+    CutShort,
+    FolderContent,
+    KnownFile,
+    Pace,
+    Replaced,
+    server_name,
+)
+from restore_core.targets.sftp.channel import SMALL, begin_sftp
 from restore_core.targets.sftp.declined import CREATE_NEW, error_of_declined, room_of
 from restore_core.targets.sftp.listing import read_folders, reason_of
-from restore_core.targets.sftp.wire import AnswerType, Ask, Attributes, Declined, Fields, ProtocolError, Status, Wire, string
+from restore_core.targets.sftp.wire import (
+    AnswerType,
+    Ask,
+    Attributes,
+    Declined,
+    Fields,
+    ProtocolError,
+    Status,
+    string,
+)
 
 if TYPE_CHECKING:
     import paramiko
 
 _WINDOW = 16 << 20
 """Bytes the server may send before we take them. At a distance of 20 ms, 2 MiB would be 80 MB/s at most."""
-
-_SAFE_CHUNK = 32 << 10
-"""Every server must answer a read of this size (section 3 of the draft); larger ones only if it says so."""
 
 _MAX_CHUNK = 256 << 10
 _NEAR, _FAR = 16, 32
@@ -41,27 +58,6 @@ _FAR_SECONDS = 0.005
 _GAP = 32 << 10
 _WRITES = 64
 _READ = struct.Struct(">QI")
-
-
-class _Line:
-    """The channel, with its pace measured."""
-
-    def __init__(self, channel: paramiko.Channel, pace: Pace) -> None:
-        self._channel, self._pace = channel, pace
-
-    def recv(self, size: int) -> bytes:
-        """Receives from the channel."""
-        began = time.perf_counter()
-        data: bytes = self._channel.recv(size)
-        self._pace.moved(len(data), time.perf_counter() - began)
-        return data
-
-    def sendall(self, data: bytes) -> None:
-        """Sends on the channel."""
-        began = time.perf_counter()
-        self._channel.sendall(data)
-        if len(data) > _SAFE_CHUNK // 2:  # requests are small and wait for nothing
-            self._pace.moved(len(data), time.perf_counter() - began)
 
 
 class SftpConnection(Connection):
@@ -76,8 +72,7 @@ class SftpConnection(Connection):
         with self.as_our_errors(""):
             self._channel = transport.open_session(window_size=_WINDOW, timeout=limits.login)
             self._channel.settimeout(limits.idle)
-            self._channel.invoke_subsystem("sftp")
-            self.wire = Wire(_Line(self._channel, Pace(spec.name, limits, bandwidth)))
+            self.wire = begin_sftp(self._channel, transport, Pace(spec.name, limits, bandwidth), server_name(spec, address))
             began = time.perf_counter()
             self._chunk = self._largest_read()
             self._depth = _FAR if time.perf_counter() - began > _FAR_SECONDS else _NEAR
@@ -209,10 +204,10 @@ class SftpConnection(Connection):
     def _largest_read(self) -> int:
         """Returns the size of the largest read, which limits@openssh.com tells; without it, what every server must take."""
         if b"limits@openssh.com" not in self.wire.extensions:
-            return _SAFE_CHUNK
+            return SMALL
         fields = Fields(self.wire.answer(self.wire.ask(Ask.EXTENDED, string(b"limits@openssh.com")), AnswerType.EXTENDED_REPLY))
         fields.u64()
-        return max(4096, min(_MAX_CHUNK, fields.u64() or _SAFE_CHUNK))
+        return max(4096, min(_MAX_CHUNK, fields.u64() or SMALL))
 
     def _handle(self, path: str, known: KnownFile) -> bytes:
         """Returns the handle of the file, which is the one that is known."""
@@ -319,8 +314,8 @@ class SftpUpload:
         """Sends, and collects the answers to earlier writes."""
         view, wire = memoryview(data), self._connection.wire
         with self._connection.as_our_errors(self._path, writing=True):
-            for at in range(0, len(view), _SAFE_CHUNK):
-                piece = bytes(view[at : at + _SAFE_CHUNK])
+            for at in range(0, len(view), SMALL):
+                piece = bytes(view[at : at + SMALL])
                 self._flight.append(wire.ask(Ask.WRITE, string(self._handle) + struct.pack(">Q", self._size) + string(piece)))
                 self._size += len(piece)
                 if len(self._flight) >= _WRITES:

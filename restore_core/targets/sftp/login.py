@@ -177,19 +177,8 @@ def _our_error(
 
     where, text = server_name(spec, address), printable(str(error))
     match error:
-        case paramiko.AuthenticationException() if key is not None and (accepted := not_accepted(transport, key.get_name())):
-            return TargetRefused(
-                f"{where}: refuses the login: its PubkeyAcceptedAlgorithms are {accepted}; key_file is {key.get_name()}",
-                remedy="Make a key of such a type (ssh-keygen -t), or let that line of its sshd_config hold this one, too.",
-            )
         case paramiko.AuthenticationException() if not _died(text):
-            user = f"Check the user in targets.{spec.name}.url and its key_file or password_file."
-            takes = (
-                f" Is the key in that user's authorized_keys, and does the server take {key.get_name()} (PubkeyAcceptedAlgorithms)?"
-                if key is not None
-                else ""
-            )
-            return TargetRefused(f"{where}: refuses the login: {text}", remedy=f"{user}{takes} Nothing tries again.")
+            return _login_refused(error, where, spec, transport, key)
         case paramiko.ssh_exception.IncompatiblePeer() if why := why_not(method_kinds(transport)):
             return TargetRefused(f"{where}: no method in common: {why[0]}", remedy=why[1])
         case paramiko.ssh_exception.IncompatiblePeer():
@@ -201,6 +190,31 @@ def _our_error(
         case OSError():
             text = _unreachable(error)
     return no_server(where, text, "SSH", error)
+
+
+def _login_refused(
+    error: paramiko.AuthenticationException, where: str, spec: TargetSpec, transport: paramiko.Transport | None, key: Any
+) -> TargetRefused:
+    """Returns the error for a login that the server refuses; `key` is ours, None for a password."""
+    text = f"{where}: refuses the login"
+    takes = tuple(getattr(error, "allowed_types", ()))
+    if takes and ("publickey" if key is not None else "password") not in takes:
+        return TargetRefused(
+            f"{text}: it takes {printable(', '.join(takes))}, and phd offers a {'key' if key is not None else 'password'}",
+            remedy="Set what it takes, key_file or password_file; where it wants both (AuthenticationMethods), let it want one.",
+        )
+    if key is not None and (accepted := not_accepted(transport, key.get_name())):
+        return TargetRefused(
+            f"{text}: its PubkeyAcceptedAlgorithms are {accepted}; key_file is {key.get_name()}",
+            remedy="Make a key of such a type (ssh-keygen -t), or let that line of its sshd_config hold this one, too.",
+        )
+    user = f"Check the user in targets.{spec.name}.url and its key_file or password_file."
+    there = (
+        f" Is the key in that user's authorized_keys, and does the server take {key.get_name()} (PubkeyAcceptedAlgorithms)?"
+        if key
+        else ""
+    )
+    return TargetRefused(f"{text}: {printable(str(error))}", remedy=f"{user}{there} Nothing tries again.")
 
 
 def _unreachable(error: OSError) -> str:

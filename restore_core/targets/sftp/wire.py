@@ -23,6 +23,8 @@ MAX_PACKET = 1 << 20
 _TAKE = 1 << 20
 """The most bytes taken from the channel at once. Four times as much is no faster, and needs 30 MB more memory."""
 _LATE = 16 << 10
+_SAID = 120
+"""Bytes that are shown of what is no answer of an SFTP server."""
 _U32 = struct.Struct(">I")
 _HEAD = struct.Struct(">IBI")
 _SIZE, _OWNER, _MODE, _TIMES, _EXTENDED = 1, 2, 4, 8, 0x80000000
@@ -87,6 +89,10 @@ class Declined(Exception):
 
 class ProtocolError(Exception):
     """The server sent what is not SFTP."""
+
+
+class NotSftp(ProtocolError):
+    """Something else than an SFTP server has answered; the text is what it said."""
 
 
 class ByteChannel(Protocol):
@@ -247,7 +253,13 @@ class Wire:
 
     def _start(self) -> dict[bytes, bytes]:
         self._line.sendall(_HEAD.pack(5, Ask.INIT, 3))
-        kind, version, body = self._packet()
+        said = self._held = self._line.recv(_TAKE)
+        try:
+            kind, version, body = self._packet()
+        except (ProtocolError, EOFError):
+            if said:
+                raise NotSftp(said[:_SAID].decode("utf-8", "replace").strip()) from None
+            raise
         if kind != AnswerType.VERSION or version < 3:
             raise ProtocolError("not an SFTP server of version 3")
         fields, found = Fields(body), {}

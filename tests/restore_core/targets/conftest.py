@@ -75,15 +75,16 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Targ
         yield TargetSpec(name="file", url=f"file://{tmp_path}"), tmp_path
         return
     served: Served = request.getfixturevalue(request.param)
-    _empty(served.store)  # other tests share the server
+    emptied(served.store)  # other tests share the server
     yield served.spec, served.store
-    _empty(served.store)
+    emptied(served.store)
 
 
-def _empty(folder: Path) -> None:
+def emptied(folder: Path) -> None:
+    """Deletes all that is in a folder."""
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
-            _empty(path)
+            emptied(path)
             path.rmdir()
         else:
             path.unlink()

@@ -23,6 +23,9 @@ SERVED = {
     "groups": ("KexAlgorithms diffie-hellman-group16-sha512", "Ciphers aes128-ctr", "MACs hmac-sha1"),
     "group exchange": ("KexAlgorithms diffie-hellman-group-exchange-sha256",),
     "compression, rekeying": ("Compression yes", "RekeyLimit 1M"),
+    "one session": ("MaxSessions 1", "MaxStartups 1", "MaxAuthTries 1"),
+    "SFTP alone": ("ForceCommand internal-sftp", "ChrootDirectory /", "DisableForwarding yes", "Banner /etc/hostname"),
+    "without extensions": ("Subsystem sftp internal-sftp -P fsync,limits,statvfs,remove",),
 }
 """Lines of sshd_config with which we can work."""
 
@@ -39,6 +42,25 @@ REFUSED = {
     ),
 }  # fmt: skip
 """Lines of sshd_config with which we cannot, what is said of them, and what would help."""
+
+
+NO_SFTP = {
+    "a shell that talks": (("ForceCommand echo hello; exec /bin/cat",), "not an SFTP server: it says hello", ".bashrc"),
+    "a shell that ends": (("ForceCommand echo This account is no login",), "it says This account is no login", "ForceCommand"),
+    "no subsystem": (("Subsystem other /bin/true",), "lets this user in, and begins no SFTP", "Subsystem sftp"),
+    "no program": (("Subsystem sftp /nonexistent",), "lets this user in, and begins no SFTP", "is its program there"),
+    "password": (
+        ("AuthenticationMethods password", "PasswordAuthentication yes"),
+        "it takes password, and phd offers a key",
+        "key_file",
+    ),
+    "both": (
+        ("AuthenticationMethods publickey,password", "PasswordAuthentication yes"),
+        "it takes password, and phd offers a key",
+        "AuthenticationMethods",
+    ),
+}
+"""Lines with which this user gets no SFTP, what is said of it, and what would help."""
 
 
 def put_and_get(served: Served) -> bytes:
@@ -73,6 +95,28 @@ def test_a_server_with_these_lines_is_told_where_the_two_would_meet(
             assert helps in caught.value.remedy
             assert not caught.value.try_again
             assert caught.value.exit_code is ExitCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize(("lines", "said", "helps"), NO_SFTP.values(), ids=NO_SFTP)
+def test_a_server_that_gives_this_user_no_sftp_says_why(tmp_path: Path, lines: tuple[str, ...], said: str, helps: str) -> None:
+    """It was "a packet of 1751477351 bytes", "Channel closed", and tried again and again."""
+    with servers.sshd(tmp_path, config=lines) as served:
+        with pytest.raises(TargetRefused, match=said) as caught:
+            put_and_get(served)
+        assert helps in caught.value.remedy
+        assert not caught.value.try_again
+
+
+def test_one_session_is_enough_for_two_archives_at_a_time(tmp_path: Path) -> None:
+    with servers.sshd(tmp_path, config=["MaxSessions 1"]) as served:
+        for name in "ab":
+            (served.store / name).write_bytes(name.encode() * 900_000)
+        target = make_target(served.spec, QUICK)
+        with target.open("a") as one, target.open("b") as other:
+            pieces = list(zip(one.stream(chunk=100_000), other.stream(chunk=100_000), strict=True))
+        target.close()
+        assert b"".join(piece for piece, _ in pieces) == b"a" * 900_000
+        assert b"".join(piece for _, piece in pieces) == b"b" * 900_000
 
 
 @pytest.mark.parametrize(
