@@ -119,6 +119,15 @@ def take_hold(folder_fd: int, disk_name: str, where: str) -> Hold:
 
 def holder(folder_fd: int, disk_name: str, where: str) -> PhdError | None:
     """Returns why the disk could not be held now, None if it could. Changes nothing."""
+    own = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder_fd)
+    try:
+        _lock_folder(own, fcntl.LOCK_SH, where)
+    except PhdError as error:
+        return error
+    except OSError:
+        return None
+    finally:
+        os.close(own)
     try:
         fd = os.open(disk_name + HOLD_SUFFIX, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder_fd)
     except FileNotFoundError:

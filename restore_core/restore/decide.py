@@ -98,7 +98,7 @@ class Found:
 
 def exists(request: RestoreRequest) -> bool:
     """Whether a disk or a descriptor is at the destination: then a restore without `overwrite` is refused."""
-    if not request.destination.parent.exists():
+    if not os.path.exists(request.destination.parent):
         return False
     with open_destination(request.destination, roots=request.roots, make_folders=False) as destination:
         return destination.stat_descriptor() is not None or destination.stat_disk() is not None

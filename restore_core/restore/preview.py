@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,7 +15,13 @@ from restore_core.restore.decide import Decision, Found, for_new, look
 from restore_core.restore.existing import ChangedMeanwhile
 from restore_core.restore.fulls.find import copies_in_catalog, proven_full
 from restore_core.restore.plan import plan_summary
-from restore_core.restore.refusals import refusals, refusals_of_missing_folders, refuse_rights, refuse_space
+from restore_core.restore.refusals import (
+    refusals,
+    refusals_before_recovery,
+    refusals_of_missing_folders,
+    refuse_rights,
+    refuse_space,
+)
 from restore_core.restore.request import PlanSummary, Reporter, RestoreRequest
 from restore_core.restore.run import open_delta
 from restore_core.targets import TargetSet
@@ -43,13 +50,15 @@ def plan_delta(request: RestoreRequest, targets: TargetSet, *, reporter: Reporte
 def _decided(request: RestoreRequest, delta: DeltaReader, stop: Stop) -> tuple[Decision, list[PhdError]]:
     everything = for_new(plan_summary(delta), None)
     refused = list(refusals_of_missing_folders(request, delta))
-    if not request.destination.parent.is_dir():
+    if not os.path.isdir(request.destination.parent):
         return everything, refused
     try:
         with open_destination(request.destination, roots=request.roots, make_folders=False) as destination:
             held = holder(destination.folder_fd, destination.disk_name, destination.where)
             refused += [held] if held is not None else []
-            refused += refusals(destination, request, delta, None)
+            refused += refusals_before_recovery(destination)
+            said = {one.message for one in refused}
+            refused += [one for one in refusals(destination, request, delta, None) if one.message not in said]
             with _each_refusal_in(refused):
                 return _surveyed(destination, request, delta, stop, refused), refused
     except PhdError as error:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 from restore_core.archive.delta_reader import DeltaReader
@@ -14,7 +16,7 @@ from restore_core.capabilities import tried
 from restore_core.disk.allocation import refuse_if_no_space
 from restore_core.disk.alone import Alone, alone
 from restore_core.disk.confinement import walk_to
-from restore_core.disk.destination import SCRIPT_OLD_SUFFIX, SCRIPT_PART_SUFFIX, Destination, names_for
+from restore_core.disk.destination import HIDDEN_SUFFIX, SCRIPT_OLD_SUFFIX, SCRIPT_PART_SUFFIX, Destination, names_for
 from restore_core.disk.known_datastores import refuse_unless_known
 from restore_core.disk.locks import refuse_if_in_use
 from restore_core.errors import (
@@ -32,6 +34,8 @@ from restore_core.restore.decide import Decision, Way, diverged, for_new, may_be
 from restore_core.restore.existing import ExistingDisk, is_thick, ranges_to_allocate
 from restore_core.restore.plan import plan_summary
 from restore_core.restore.publish import descriptor_text
+from restore_core.restore.redo import pending
+from restore_core.restore.replace import third_file
 from restore_core.restore.request import Provision, RestoreRequest, VmxChoice
 
 _SCRIPT_IS_SILENT = 900.0
@@ -40,20 +44,19 @@ _SCRIPT_IS_SILENT = 900.0
 
 def refusals(
     destination: Destination, request: RestoreRequest, delta: DeltaReader, record: dict[str, Any] | None
-) -> Iterator[PhdError]:
+) -> Generator[PhdError]:
     """Yields why the restore may not begin, worst first. `record` is that of the hold. Changes nothing. Raises `OSError`."""
     yield from _each(
         lambda: refuse_existing(destination, request, delta.header.delta_id, record),
         lambda: refuse_overtaken(destination, request, delta, record),
         lambda: refuse_beside_a_script(destination),
         lambda: refuse_unwritable(destination),
-        lambda: refuse_unable(destination, delta.header.disk_size),
         lambda: refuse_contents(destination, request, delta),
     )
 
 
-def refusals_of_missing_folders(request: RestoreRequest, delta: DeltaReader) -> Iterator[PhdError]:
-    """Yields the same before a folder is made for the disk; only about its datastore if its folder is there. Changes nothing."""
+def refusals_of_missing_folders(request: RestoreRequest, delta: DeltaReader) -> Generator[PhdError]:
+    """Yields the same before a folder is made, or locked, for the disk; little if its folder is there. Changes nothing."""
     try:
         refuse_unless_known(request.destination, request.datastores)
         disk_name, descriptor_name = names_for(request.destination, confined=request.roots is not None)
@@ -73,22 +76,47 @@ def refusals_of_missing_folders(request: RestoreRequest, delta: DeltaReader) -> 
         datastore=walk.datastore,
         roots=request.roots,
     ) as nearest:
+        yield from _each(lambda: refuse_unwritable(nearest), lambda: refuse_unable(nearest, delta.header.disk_size))
         if walk.missing:
             yield from _each(
-                lambda: refuse_unwritable(nearest),
-                lambda: refuse_unable(nearest, delta.header.disk_size),
                 lambda: refuse_contents(nearest, request, delta),
                 lambda: refuse_space(nearest, request, for_new(plan_summary(delta), None), delta, None),
             )
 
 
-def refuse_first(found: Iterator[PhdError]) -> None:
-    """Raise the first of them, if there is one."""
-    for error in found:
-        raise error
+def refusals_before_recovery(destination: Destination) -> Generator[PhdError]:
+    """Yields what neither a recovery nor a restore can end: something else under a name of ours. Changes nothing."""
+    yield from _each(lambda: refuse_folders(destination), lambda: refuse_third_file(destination))
 
 
-def _each(*checks: Callable[[], None]) -> Iterator[PhdError]:
+def refuse_folders(destination: Destination) -> None:
+    """Refuse where a folder has the name of a file that a restore makes."""
+    for name in destination.names_of_ours():
+        facts = os.stat(name, dir_fd=destination.folder_fd, follow_symlinks=False)
+        if stat.S_ISDIR(facts.st_mode):
+            raise DestinationError(
+                f"{destination.where}: {printable(name)} is a folder, and a restore needs this name for a file",
+                remedy="Move it away, then restore again.",
+            )
+
+
+def refuse_third_file(destination: Destination) -> None:
+    """Refuse a hidden disk whose redo file is gone, where something else took its name."""
+    hidden = destination.disk_name + HIDDEN_SUFFIX
+    lost = destination.has(hidden) and not pending(destination) and not destination.private_names()
+    if lost and destination.stat_disk() is not None:
+        raise third_file(destination, hidden)
+
+
+def refuse_first(found: Generator[PhdError]) -> None:
+    """Raise the first of them, if there is one; the folder that they look at is closed then."""
+    with contextlib.closing(found):
+        first = next(found, None)
+    if first is not None:
+        raise first
+
+
+def _each(*checks: Callable[[], None]) -> Generator[PhdError]:
     for check in checks:
         try:
             check()
@@ -178,6 +206,8 @@ def refuse_unable(destination: Destination, size: int | None) -> None:
     try:
         can = tried(destination.folder_fd)
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return  # recovery must work on a full file system; room is asked for by itself
         raise from_os_error(error, doing="trying what its file system can do", where=destination.where) from error
     system = printable(can.file_system)
     if can.missing:

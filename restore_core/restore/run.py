@@ -42,6 +42,7 @@ from restore_core.restore.plan import CopyFailed, plan_summary
 from restore_core.restore.recovery import recover
 from restore_core.restore.refusals import (
     refusals,
+    refusals_before_recovery,
     refusals_of_missing_folders,
     refuse_existing,
     refuse_first,
@@ -74,6 +75,7 @@ def restore_delta(
             destination,
             hold,
         ):
+            refuse_first(refusals_before_recovery(destination))
             for note in recover(destination, hold, request.records, stop):
                 reporter.note(note)
             refuse_first(refusals(destination, request, delta, hold.record()))
