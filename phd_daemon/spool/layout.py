@@ -160,7 +160,8 @@ def how_to_retry(stem: str, state: State) -> str:
     """Returns the line that ends the log of a job that failed or was rejected."""
     typed = f"{'-- ' if stem.startswith('-') else ''}{shlex.quote(printable(stem))}"
     file = f"{printable(stem)}.{state.value}"
-    return f"to try again when that is mended: phd retry {typed}; what it asks for can be edited before, in {file}"
+    has = "was rejected" if state is State.REJECTED else "has failed"
+    return f"what to do now that it {has}: mend the cause, then: phd retry {typed}; what it asks for can be edited in {file}"
 
 
 def too_long(stem: str) -> bool:

@@ -144,7 +144,8 @@ def _stamp(ref: ArchiveRef, targets: TargetSet) -> dt.datetime:
         mtime, zone = os.stat(ref.path).st_mtime, "UTC"
     else:
         mtime, zone = targets[ref.target].stat(ref.path).mtime, targets.specs[ref.target].timezone
-    return dt.datetime.fromtimestamp(mtime, ZoneInfo(zone)).replace(tzinfo=None, second=0, microsecond=0)
+    # A server's clock may be ahead: no stamp lies in the future.
+    return dt.datetime.fromtimestamp(min(mtime, time_module.time()), ZoneInfo(zone)).replace(tzinfo=None, second=0, microsecond=0)
 
 
 def _refuse_taken(empty: ArchiveRef, targets: TargetSet) -> None:

@@ -132,7 +132,7 @@ class Catalog:
         Targets in `accepted` may hold no archive, whatever they held before. Raises `OSError` for the cache, and `Stopped` if
         `open_target` gives the targets a stop check that raised it.
         """
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        listing.make_cache(self.folder)
         chosen = [spec for spec in self.specs if names is None or spec.name in names]
         if chosen:
             with ThreadPoolExecutor(min(len(chosen), _SIDE_BY_SIDE), thread_name_prefix="index") as pool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import shutil
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -95,5 +94,13 @@ def test_a_disk_that_the_vm_has_no_more_hinders_no_newer_run_and_is_named(vm: Pl
 
 def test_a_vm_with_one_disk_is_restored_disk_by_disk(place: Place) -> None:
     face = Scripted(("Virtual Machines", ENTER), *OUT)
-    call("test", partial(restore_flow.by_vm), face, place.session)
+    call("test", restore_flow.by_vm, face, place.session)
+    assert "All disks of this VM" not in face.text()
+
+
+def test_fulls_alone_are_no_backup_run(vm: Place) -> None:
+    for path in (vm.folder / "nas").rglob("*.delta*"):
+        path.unlink()
+    face = Scripted(("Virtual Machines", ENTER), *OUT)
+    call("test", restore_flow.by_vm, face, vm.session)
     assert "All disks of this VM" not in face.text()
