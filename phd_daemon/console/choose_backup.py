@@ -91,7 +91,8 @@ class _Browse:
         """A date or All Dates; or all disks of the VM."""
         title = f"{self.group.title}: a date or All Dates"
         rows: list[Row[Group | _Whole]] = [*_days(self.group)]
-        if self.whole is not None and len({entry.disk_key for entry in self.group.entries}) > 1:
+        deltas = [entry for entry in self.group.entries if entry.name.type is ArchiveType.DELTA]
+        if self.whole is not None and len({entry.disk_key for entry in deltas}) > 1:
             rows.append(Row(cells=("All disks of this VM, from one backup run", "to the queue"), value=_Whole.WHOLE, key="w"))
         while (chosen := self._face.choose(Choice(title=title, rows=rows, help=_BACKUPS_HELP, start=1))) is _Whole.WHOLE:
             if self.whole is not None:

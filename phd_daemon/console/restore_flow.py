@@ -113,6 +113,7 @@ class _Restore(PlaceSteps):
             lines.append(f" DISK: {self.backup.header.describe()}")
             lines += [f" NOTE: {self.backup.header.of_a_part}"] if self.backup.header.of_a_part else []
             lines += [f" FULL: {request.full}"] if request.full else []
+            lines += [f" Note: {self.backup.header.of_a_part}"] if self.backup.header.of_a_part else []
         elif self.backup.disk_size is not None:
             lines.append(f" DISK: {self.backup.disk_size} bytes")
         if self.overwrite:

@@ -89,6 +89,7 @@ class _WholeVm(FolderSteps):
         for entry, path in zip(self.found.entries, self._paths(), strict=True):
             lines += [f"{entry.ref}", f"  to {printable(str(path))}"]
         lines += [f"{line[:1].upper()}{line[1:]}" for line in self.found.not_in_it]
+        lines += self.found.not_in_it
         for entry in self.run.newer:
             lines.append(f"Not taken, as it is not of all disks: the newer backup of {printable(entry.name.disk)}, {entry.ref}")
         lines += filter(None, [queue_state(self.session)])

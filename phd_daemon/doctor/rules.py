@@ -12,7 +12,7 @@ from restore_core.naming import printable
 from restore_core.replication.selection import RuleDecision, Verdict
 
 AHEAD = dt.timedelta(hours=1)
-"""A stamp takes the next free minute when its own is taken; an hour ahead is a wrong clock or a wrong time zone."""
+"""A stamp of a version before took the next free minute; an hour ahead is a wrong clock or a wrong time zone."""
 _SHOWN = 3
 _BAD_RULE = (
     "rule-bad",

@@ -22,8 +22,6 @@ _NEEDED = "The spool is the queue: without it no job can be asked for, and the d
 def examine(folder: Path, *, enabled: bool) -> Report:
     """Examines one spool and its daemon."""
     unsafe = (*_unsafe(folder), *_misnamed(folder))
-    if not os.path.lexists(folder):
-        return Report(findings=unsafe)  # nobody can serve what is not there
     where = printable(str(folder))
     try:
         pid = daemon_running(folder)
@@ -35,7 +33,8 @@ def examine(folder: Path, *, enabled: bool) -> Report:
             what="no daemon serves the spool",
             where=where,
             why="No job is started, and no replica is refreshed.",
-            mend=f"Start it: {how_to_start()}. If it stops again, its log says why.",
+            mend=f"{'Start it' if os.path.isdir(folder) else 'Make the spool first, then start it'}: {how_to_start()}."
+            " If it stops again, its log says why.",
         )
         return Report(findings=(*unsafe, down))
     disabled = Finding(

@@ -14,13 +14,18 @@ from restore_core import catalog
 from restore_core.backup.subject import bus_and_unit
 from restore_core.catalog import CatalogEntry, DiskKey
 from restore_core.catalog.index import Indexed, refuse_emptied
+from restore_core.catalog.left_out import with_left_out
 from restore_core.catalog.query import Query
 from restore_core.errors import ArchiveAbsent, TargetUnavailable, UsageError
 from restore_core.naming import ArchiveType, comparable, printable, time_text
 from restore_core.targets import TargetSet
+from restore_core.targets.base import ServerLimits, Target, TargetSpec
 from restore_core.targets.gaps import Gap, refuse_partial
+from restore_core.targets.kinds import make_target
 
 _RUNS_SHOWN = 5
+_NOT_WAITED_FOR = ServerLimits(connect=3.0, login=5.0, idle=5.0, tries=1)
+"""For what a list can do without."""
 
 Maps = frozenset[tuple[DiskKey, dt.datetime]]
 """Disk and time of each Full that has its empty Delta: the map of its blocks."""
@@ -48,12 +53,20 @@ def search(
     Targets whose listing is too old are looked at first, and those in `look`; None looks at all. Raises `OSError`.
     """
     with fresh_catalog(settings, look=look) as held:
-        found = list(held.entries(query or Query(), targets=only or None))
         targets = tuple(one for one in held.known() if not only or one.target in only)
+        found: list[CatalogEntry] = []
+        for spec in held.specs:
+            entries = held.entries(query or Query(), targets={spec.name}) if not only or spec.name in only else ()
+            away = any(one.target == spec.name and one.problem for one in targets)
+            found += entries if away else with_left_out(held.folder, spec, entries, _open_quickly)
     chosen = sorted((entry for entry in found if kind in (None, entry.name.type)), key=lambda entry: (entry.time, entry.ref))
     # A filter lets a Full and its empty Delta through or neither: they share all but the type.
     maps = frozenset((entry.disk_key, entry.name.stamp) for entry in found if entry.name.empty_delta)
     return Backups(entries=tuple(chosen), maps=maps, targets=targets)
+
+
+def _open_quickly(spec: TargetSpec) -> Target:
+    return make_target(spec, _NOT_WAITED_FOR)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +89,7 @@ class VmBackup:
             f"{time_text(entry.time)} UTC, {entry.ref}"
             for entry in self.missing
         ]
-        named = {bus_and_unit(entry.name.scsi) for entry in self.missing}
-        return (*gone, *(f"left out of this backup: {printable(disk)}" for disk in self.left_out if disk not in named))
+        return (*gone, *(f"left out of this backup: {printable(disk)}" for disk in self.left_out))
 
 
 def deltas_of_vm(

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from phd_daemon.config.toml_text import did_you_mean
 from phd_daemon.spool.layout import Spool, as_stored
-from phd_daemon.spool.safety import make_rooms
 from restore_core.errors import ArchiveAbsent, ConfigurationError, UsageError
 from restore_core.naming import printable, unescape_name
 from restore_core.targets import parse_ref
@@ -73,6 +72,8 @@ def receipts_folder(config: Config) -> Path | None:
 
 def made_receipts_folder(config: Config) -> tuple[Path | None, str]:
     """Returns the same for a restore, which makes the folder if no daemon has run yet; and why it is None, in words for people."""
+    from phd_daemon.spool.safety import make_rooms
+
     spool = Spool(folder=config.queue.spool)
     try:
         make_rooms(spool)

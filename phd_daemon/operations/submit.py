@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -16,7 +17,7 @@ from phd_daemon.config.model import Config
 from phd_daemon.operations.follow import state_of
 from phd_daemon.operations.installation import spool_of
 from phd_daemon.spool.control_file import ControlFile, check_policy, parse_control_file, render_control_file
-from phd_daemon.spool.layout import Spool, as_stored, too_long
+from phd_daemon.spool.layout import MAX_STEM_BYTES, Spool, as_stored, too_long
 from phd_daemon.spool.requests import drop
 from restore_core.errors import BadControlFile, UsageError
 from restore_core.naming import printable
@@ -80,6 +81,9 @@ def _unused(spool: Spool, disk: Path) -> Iterable[str]:
 
 
 def _checked_name(name: str) -> str:
-    if "/" in name or "\0" in name or name.startswith(".") or name.endswith("~") or too_long(name):
+    if too_long(name):
+        text = f"the name of a job has at most {MAX_STEM_BYTES} bytes, this one has {len(os.fsencode(name))}"
+        raise UsageError(text, remedy="Give a shorter --name.")
+    if "/" in name or "\0" in name or name.startswith(".") or name.endswith("~"):
         raise UsageError(f"'{printable(name)}' cannot be the name of a job", remedy="Use letters, digits, '-' and '_'.")
     return name

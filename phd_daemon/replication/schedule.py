@@ -29,7 +29,7 @@ from restore_core.durable import read_plain
 from restore_core.naming import printable
 
 _log = logging.getLogger(__name__)
-COMMAND = (*PYTHON, "-m", "phd_daemon.replication.one_pass")
+COMMAND = (*PYTHON, "-P", "-m", "phd_daemon.replication.one_pass")
 MOST_SECONDS = 3600.0
 _TERM_SECONDS = 10.0
 _SAID_BYTES = 4096

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from phd_daemon.spool import events, intake, transitions
 from phd_daemon.spool.job_log import muted
-from phd_daemon.spool.layout import Spool, State, parse_name
+from phd_daemon.spool.layout import Spool, State, parse_name, why_no_job
 from phd_daemon.spool.locks import lock_is_held
 from phd_daemon.spool.reconcile import (
     Action,
@@ -316,7 +316,7 @@ class Keeper:
         self._settled = {stem: settled for stem, settled in self._settled.items() if stem in found}
         self._paused_until = {stem: until for stem, until in self._paused_until.items() if stem in found}
         for name in self._reader.too_long:
-            self._troubles.report(name, "the name is longer than 200 bytes: left alone. Rename it to something shorter")
+            self._troubles.report(name, why_no_job(name) or "")
         for name, why in self._reader.strays.items():
             self._troubles.report(name, why)
         self._troubles.put_aside(self._reader.obstacles)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from restore_core.errors import ExitCode
-from restore_core.naming import comparable, printable
+from restore_core.naming import MAX_NAME_BYTES, comparable, printable
 
 MAX_STEM_BYTES = 200
 """A longer stem leaves no room for the names of its log and its rotations: 255 bytes is the limit of a name."""
@@ -82,6 +82,7 @@ _PASSING = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 """Names that editors, copies and the daemon itself use for a while (vim 4913, sed -i sedXXXXXX), and logs that were kept."""
+_LONGEST_SUFFIX = len(".cancelled")
 _MEANT = re.compile(r"(?P<stem>.+?)\.(?P<suffix>job|held)(?:\..*)?", re.DOTALL | re.IGNORECASE)
 FINAL = frozenset(state for state in State if state.final)
 _BY_SUFFIX = {state.value: state for state in State}
@@ -104,7 +105,8 @@ def parse_name(name: str) -> tuple[str, State] | None:
 
 def is_stem(name: str) -> bool:
     """Whether it can be the stem of a job: a name in the spool, no path out of it, and no file of the daemon's own."""
-    return bool(name) and not name.startswith(".") and "/" not in name and "\0" not in name
+    fits = len(os.fsencode(name)) + _LONGEST_SUFFIX <= MAX_NAME_BYTES
+    return bool(name) and fits and not name.startswith(".") and "/" not in name and "\0" not in name
 
 
 def as_stored(folder: Path, job: str) -> str:
@@ -135,7 +137,10 @@ def why_no_job(name: str) -> str | None:
 
     Nothing is said of control files, logs, status files and whatever lies there for a while only.
     """
-    if parse_name(name) is not None or side_file(name) is not None or _PASSING.fullmatch(name):
+    known = parse_name(name)
+    if known is not None and too_long(known[0]):
+        return f"never read: its name is longer than {MAX_STEM_BYTES} bytes; rename it to something shorter"
+    if known is not None or side_file(name) is not None or _PASSING.fullmatch(name):
         return None
     if (right := meant_name(name)) is not None:
         return f"never read: a control file is called {printable(right)}, in small letters and with nothing after it"
@@ -144,6 +149,9 @@ def why_no_job(name: str) -> str | None:
 
 def meant_name(name: str) -> str | None:
     """Returns the name of the control file that was meant: `esx.job` for `esx.JOB` and `esx.job.txt`; None if none can be seen."""
+    known = parse_name(name)
+    if known is not None and too_long(known[0]):
+        return f"{os.fsencode(known[0])[:MAX_STEM_BYTES].decode(errors='ignore')}.{known[1].value}"
     found = _MEANT.fullmatch(name)
     return f"{found['stem']}.{found['suffix'].lower()}" if found else None
 
@@ -152,7 +160,8 @@ def how_to_retry(stem: str, state: State) -> str:
     """Returns the line that ends the log of a job that failed or was rejected."""
     typed = f"{'-- ' if stem.startswith('-') else ''}{shlex.quote(printable(stem))}"
     file = f"{printable(stem)}.{state.value}"
-    return f"to try again when that is mended: phd retry {typed}; what it asks for can be edited before, in {file}"
+    has = "was rejected" if state is State.REJECTED else "has failed"
+    return f"what to do now that it {has}: mend the cause, then: phd retry {typed}; what it asks for can be edited in {file}"
 
 
 def too_long(stem: str) -> bool:

@@ -21,7 +21,7 @@ from restore_core.archive.header import DeltaHeader
 from restore_core.archive.index_map import FULL, ZERO, block_size_for
 from restore_core.archive.shell_lists import SEGMENT_SIZE
 from restore_core.backup.full import Tick
-from restore_core.backup.subject import Asked, check_names, derived_uuid, with_stub
+from restore_core.backup.subject import Asked, check_length, check_names, derived_uuid, with_stub
 from restore_core.disk.foreign import only_plain
 from restore_core.disk.scan import Segment, is_zero
 from restore_core.errors import ArchiveAbsent, DestinationExists, SourceRefused
@@ -63,8 +63,10 @@ def disk_of(ref: ArchiveRef, asked: Asked) -> DiskFacts:
     disk = name.disk if name is not None else _without_endings(ref.name)
     vm = asked.vm or folder.vm or PurePosixPath(disk).stem
     uuid = asked.uuid or folder.uuid or derived_uuid(f"{vm}/{disk}")
+    scsi = asked.scsi or (name.scsi if name is not None else "00")
     check_names(vm, uuid)
-    return DiskFacts(vm=vm, uuid=uuid, scsi=asked.scsi or (name.scsi if name is not None else "00"), disk=disk, disk_size=0)
+    check_length(scsi, disk)
+    return DiskFacts(vm=vm, uuid=uuid, scsi=scsi, disk=disk, disk_size=0)
 
 
 def write_adopted(
@@ -142,7 +144,8 @@ def _stamp(ref: ArchiveRef, targets: TargetSet) -> dt.datetime:
         mtime, zone = os.stat(ref.path).st_mtime, "UTC"
     else:
         mtime, zone = targets[ref.target].stat(ref.path).mtime, targets.specs[ref.target].timezone
-    return dt.datetime.fromtimestamp(mtime, ZoneInfo(zone)).replace(tzinfo=None, second=0, microsecond=0)
+    # A server's clock may be ahead: no stamp lies in the future.
+    return dt.datetime.fromtimestamp(min(mtime, time_module.time()), ZoneInfo(zone)).replace(tzinfo=None, second=0, microsecond=0)
 
 
 def _refuse_taken(empty: ArchiveRef, targets: TargetSet) -> None:

@@ -27,6 +27,7 @@ from restore_core.catalog.index import refuse_emptied
 from restore_core.errors import BadArchive, ListingPartial, TargetUnavailable, TryAgainLater
 from restore_core.targets.base import ArchiveRef, ByteSource, NewFile, Target
 from restore_core.targets.gaps import Gap, partial_text, shown
+from restore_core.targets.kinds import kind_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +130,7 @@ def _new_backup(subject: Subject, base: _Base | None) -> stamps.NewBackup:
 
 def _tell_of_small_files(target: Target, disks: list[DiskFacts], reporter: BackupReporter) -> None:
     """Says that an archive may become too large for the file system of the target (FAT); nobody knows how far it can be packed."""
-    largest = target.capabilities().largest_file
+    largest = target.capabilities().largest_file if kind_of(target.spec).port is None else None  # no server tells it
     if largest is not None and any(disk.disk_size > largest for disk in disks):
         reporter.note(f"target {target.spec.name}: a file there has at most {largest} bytes; an archive that grows larger fails")
 

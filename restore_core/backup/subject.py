@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import os
 import uuid as uuid_module
@@ -14,8 +15,9 @@ from restore_core.archive.delta_writer import DiskFacts
 from restore_core.backup.source import DiskSource, VmSource, open_disk, open_vmx
 from restore_core.disk.vmdk import render_descriptor
 from restore_core.errors import BadData, DestinationError, SourceRefused, UsageError
-from restore_core.naming import printable, scsi_colon
+from restore_core.naming import MAX_NAME_BYTES, delta_name, folder_name, printable, scsi_colon
 
+_A_DAY = dt.datetime(2026, 11, 24, 3)  # noqa: DTZ001 - for the length of names alone
 _NAMESPACE = uuid_module.UUID("8c6f1d0e-5a43-5c1b-9a55-7068642d7068")
 
 
@@ -162,10 +164,23 @@ def check_names(vm: str, uuid: str) -> None:
         )
     if not vm or "/" in vm or "\0" in vm or vm.startswith("."):
         raise UsageError(f"{printable(vm)!r} cannot be the name of a VM's folder", remedy="Give another with --vm.")
+    over = len(os.fsencode(folder_name(date=_A_DAY, vm=vm, uuid=uuid))) - MAX_NAME_BYTES
+    if over > 0:
+        text = f"the name of the VM is {over} bytes too long for the folder of its backups: {printable(vm)}"
+        raise UsageError(text, remedy="Give a shorter one with --vm.")
+
+
+def check_length(scsi: str, disk: str) -> None:
+    """Raises `SourceRefused` for a disk whose name is too long to be a part of an archive's."""
+    over = len(os.fsencode(delta_name(scsi=scsi, disk=disk, stamp=_A_DAY, base=_A_DAY))) - MAX_NAME_BYTES
+    if over > 0:
+        text = f"{printable(disk)}: the name of the disk is {over} bytes too long for the name of a Delta"
+        raise SourceRefused(text, remedy="Give the disk a shorter name.")
 
 
 def _facts(source: DiskSource, vm: str, uuid: str, scsi: str, vmx: bytes | None) -> DiskFacts:
     check_names(vm, uuid)
+    check_length(scsi, source.disk_name)
     descriptor = source.descriptor.encode("utf-8", "surrogateescape") if source.descriptor is not None else None
     return DiskFacts(
         vm=vm,

@@ -20,7 +20,6 @@ from restore_core.catalog import listing
 from restore_core.catalog.arriving import Arriving
 from restore_core.catalog.entry import CatalogEntry
 from restore_core.catalog.held import accept_none, note_held, read_held
-from restore_core.catalog.left_out import learn_left_out
 from restore_core.catalog.listing import GREW, STALE, Head, KnownGap, ListingLine, ListingWriter, escaped, parse_line, with_since
 from restore_core.catalog.query import EVERYTHING, Query, cached_entries, files_of_size
 from restore_core.errors import PhdError, Stopped, TargetEmptied, TargetUnavailable
@@ -133,7 +132,7 @@ class Catalog:
         Targets in `accepted` may hold no archive, whatever they held before. Raises `OSError` for the cache, and `Stopped` if
         `open_target` gives the targets a stop check that raised it.
         """
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        listing.make_cache(self.folder)
         chosen = [spec for spec in self.specs if names is None or spec.name in names]
         if chosen:
             with ThreadPoolExecutor(min(len(chosen), _SIDE_BY_SIDE), thread_name_prefix="index") as pool:
@@ -199,7 +198,6 @@ class Catalog:
         gaps: list[Gap] = []
         try:
             archives = _write(target, writer, Arriving(self.folder, spec, began=began), gaps)
-            learn_left_out(self.folder, spec, target, writer.texts())
         finally:
             target.close()
         before = listing.read_head(self.folder, spec)

@@ -104,6 +104,12 @@ def listing_path(folder: Path, target: str) -> Path:
     return folder / f"{target}.listing"
 
 
+def make_cache(folder: Path) -> None:
+    """Makes the folder of the cache, and state_dir around it, for one user alone, whoever comes first. Raises `OSError`."""
+    for each in (folder.parent, folder):
+        each.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
 def read_head(folder: Path, spec: TargetSpec) -> Head | None:
     """Returns what the cached listing of a target says of itself; None if there is none, it is incomplete, or of another URL."""
     try:
@@ -280,7 +286,7 @@ def clear_trouble(folder: Path, target: str) -> None:
 def mark_changed(folder: Path, target: str, *, now: float) -> None:
     """Records that we wrote to a target: a listing that began before is no longer fresh. An error is ignored: it is a cache."""
     with contextlib.suppress(OSError):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_cache(folder)
         durable.write_whole(folder / f"{target}.changed", json.dumps(now).encode(), durable=False)
 
 

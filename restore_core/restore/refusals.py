@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import time
@@ -50,7 +51,6 @@ def refusals(
         lambda: refuse_overtaken(destination, request, delta, record),
         lambda: refuse_beside_a_script(destination),
         lambda: refuse_unwritable(destination),
-        lambda: refuse_unable(destination, delta.header.disk_size),
         lambda: refuse_contents(destination, request, delta),
     )
 
@@ -76,10 +76,9 @@ def refusals_of_missing_folders(request: RestoreRequest, delta: DeltaReader) -> 
         datastore=walk.datastore,
         roots=request.roots,
     ) as nearest:
-        yield from _each(lambda: refuse_unwritable(nearest))
+        yield from _each(lambda: refuse_unwritable(nearest), lambda: refuse_unable(nearest, delta.header.disk_size))
         if walk.missing:
             yield from _each(
-                lambda: refuse_unable(nearest, delta.header.disk_size),
                 lambda: refuse_contents(nearest, request, delta),
                 lambda: refuse_space(nearest, request, for_new(plan_summary(delta), None), delta, None),
             )
@@ -207,6 +206,8 @@ def refuse_unable(destination: Destination, size: int | None) -> None:
     try:
         can = tried(destination.folder_fd)
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return  # recovery must work on a full file system; room is asked for by itself
         raise from_os_error(error, doing="trying what its file system can do", where=destination.where) from error
     system = printable(can.file_system)
     if can.missing:

@@ -89,15 +89,11 @@ class LocalNewFile:
         self._folder_fd, self._name, self._ref, self._bandwidth, self._made = folder_fd, name, ref, bandwidth, made
         self._part = name + NEW_FILE_SUFFIX
         try:
-            _refuse_unable(folder_fd, ref)
             self._fd = durable.take_part(self._part, dir_fd=folder_fd)
         except OSError as error:
             os.close(folder_fd)
             self._remove_made()
             raise _write_error(error, ref) from error
-        except PhdError:
-            os.close(folder_fd)
-            raise
         self._position = 0
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -200,6 +196,7 @@ class LocalTarget:
         """Begins a new archive; makes missing folders."""
         ref, folders, name = self._parts(path)
         self._check_mount()
+        _refuse_unable(self._root, ref)
         made = os.path.join(self._root, folders[0]) if len(folders) == 1 else None
         made = None if made is None or os.path.lexists(made) else made
         return LocalNewFile(self._enter(folders, ref, make=True), name, ref, self._bandwidth, made=made)
@@ -250,6 +247,7 @@ def create_local_file(path: str) -> base.NewFile:
     """Begins a new file in an existing local folder, under the rules of `Target.create`."""
     ref = ArchiveRef(target=LOCAL, path=path)
     folder, name = os.path.split(path)
+    _refuse_unable(folder or ".", ref)
     try:
         fd = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -283,9 +281,15 @@ def _read_error(error: OSError, ref: ArchiveRef) -> PhdError:
     return TargetUnavailable(f"{ref}: {error.strerror}", remedy=remedy_for(error))
 
 
-def _refuse_unable(folder_fd: int, ref: ArchiveRef) -> None:
-    """Refuse a folder on whose file system no archive can be made. Raises `TargetRefused`, `OSError`."""
-    can = tried(folder_fd)
+def _refuse_unable(folder: str, ref: ArchiveRef) -> None:
+    """Refuse a folder on whose file system no archive can be made. Raises `TargetRefused`. Other errors are told by the work."""
+    can = Capabilities()
+    with contextlib.suppress(OSError):
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            can = tried(fd)
+        finally:
+            os.close(fd)
     if can.missing:
         system = printable(can.file_system)
         raise TargetRefused(f"{ref}: on its file system ({system}) one cannot {can.missing[0]}", remedy=can.remedy)

@@ -49,6 +49,8 @@ def proftpd(folder: Path, *extra: str, tls: bool = False) -> Iterator[Served]:
     """proftpd for the user who runs this; without root it knows real paths."""
     command, passwd, port, store = _program("proftpd"), _program("ftpasswd"), free_port(), folder / "store"
     store.mkdir()
+    if "DefaultRoot ~" in extra and os.geteuid() != 0:
+        raise Missing("proftpd makes a chroot only as root")
     users, me, group = folder / "users", pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid()).gr_name
     subprocess.run(
         [

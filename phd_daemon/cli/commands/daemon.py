@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from phd_daemon.daemon.service import Service
     from phd_daemon.spool.locks import PidLock
 
-WORKER = (*PYTHON, "-m", "phd_daemon.worker.attempt")
+WORKER = (*PYTHON, "-P", "-m", "phd_daemon.worker.attempt")
 UMASK = 0o077
 
 

@@ -38,6 +38,8 @@ _TLS_RECORDS = (b"\x15", b"\x16")
 _ANSWER = 4.0
 """Seconds in which a server that said nothing answers in TLS."""
 _IMPLICIT_PORT = 990
+_NO_TLS_IN_COMMON = ("PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "HANDSHAKE_FAILURE", "INSUFFICIENT_SECURITY", "KEY_TOO_SMALL")
+"""Ends of OpenSSL's reasons."""
 _speak_tls_at_once: set[tuple[str, int]] = set()
 """Servers that were found to be so, that the wait is not repeated for each connection."""
 
@@ -254,6 +256,11 @@ def _unavailable(where: str, error: Exception, limits: ServerLimits) -> PhdError
     if isinstance(error, ftplib.error_perm):
         return TargetRefused(
             f"{where}: {printable(str(error))}", remedy="Does this server speak FTP, and TLS where the URL says ftps?"
+        )
+    if isinstance(error, ssl.SSLError) and (error.reason or "").endswith(_NO_TLS_IN_COMMON):
+        return TargetRefused(
+            f"{where}: no TLS in common: {error.reason}; phd speaks TLS 1.2 and 1.3, with ciphers that are not broken",
+            remedy="Bring that server up to date. What it offers shows 'openssl s_client -starttls ftp -connect HOST:PORT'.",
         )
     if isinstance(error, TimeoutError):
         what = f"no answer within {limits.connect:.0f} s"

@@ -182,6 +182,7 @@ def test_a_vm_of_one_disk_may_be_given_the_name_of_that_disk(tmp_path: Path, spo
         (["", "--to", "x.vmdk"], 2, ("the archive has no name", "NAME:FOLDER/FILE")),
         (["nas1:abc", "--to", "volumes/A/x.vmdk"], 65, ("its folder is missing", "nas1:FOLDER/NAME.phd")),
         (["nas1:a/b.phd", "--to", ""], 2, ("the disk has no name", "--to FOLDER/NAME.vmdk")),
+        (["nas1:a/b.phd", "--to", "volumes/A/x.img", "--name", "n" * 201], 2, ("at most 200 bytes, this one has 201", "--name")),
         (["--vm", "", "--to", "x"], 2, ("the VM has no name", "phd backups")),
         (["nas1:a/b.phd", "--to", "volumes/A/x-flat.vmdk"], 65, ("phd: restore_to: names a flat file", "FOLDER/NAME.vmdk")),
         (["nas1:a/b.phd", "--to", "/other/x.vmdk"], 73, ("is not in a datastore", "/volumes/DATASTORE/x.vmdk")),

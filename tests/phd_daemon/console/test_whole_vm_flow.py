@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import shutil
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from phd_daemon.console import restore_flow
+from phd_daemon.console import restore_flow, whole_vm_flow
 from phd_daemon.console.menus import call
+from phd_daemon.operations import backups
+from phd_daemon.operations.vm_disks import VmDisks
 from phd_daemon.spool.control_file import parse_control_file
 from restore_core.naming import delta_name
 from restore_core.restore.request import VmxChoice
@@ -78,7 +79,28 @@ def test_where_no_run_has_all_disks_each_can_be_taken_by_a_choice(vm: Place) -> 
     assert runs == ["2007-09-22 16:01 1 CRM_1.vmdk", "2007-09-21 16:01 1 CRM.vmdk", "2007-09-20 16:01 1 CRM.vmdk"]
 
 
+def test_a_disk_that_the_vm_has_no_more_hinders_no_newer_run_and_is_named(vm: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = VmDisks(backed_up=frozenset({"00"}), left_out=("scsi0:5",))
+    for module in (whole_vm_flow, backups):
+        monkeypatch.setattr(module, "disks_at", lambda _: lambda entry: now if entry.time == LATER else None)
+    for path in (vm.folder / "nas").rglob("*CRM_1.vmdk*"):
+        path.rename(path.with_name(path.name.replace("00-CRM_1", "01-CRM_1")))
+    run = ("A backup run of CRM", ENTER)
+    face = talk(vm, run, *PLACE, ("Submit 1 job", "n"), ("Folder on", BACK), ("Datastore", BACK), ("A backup run", BACK))
+    assert "2007-09-21 16:01 1 CRM.vmdk" in face.text()
+    assert "not in this backup: CRM_1.vmdk (scsi0:1), last backed up 2007-09-20 16:01 UTC" in face.text()
+    assert "left out of this backup: scsi0:5" in face.text()
+
+
 def test_a_vm_with_one_disk_is_restored_disk_by_disk(place: Place) -> None:
     face = Scripted(("Virtual Machines", ENTER), *OUT)
-    call("test", partial(restore_flow.by_vm), face, place.session)
+    call("test", restore_flow.by_vm, face, place.session)
+    assert "All disks of this VM" not in face.text()
+
+
+def test_fulls_alone_are_no_backup_run(vm: Place) -> None:
+    for path in (vm.folder / "nas").rglob("*.delta*"):
+        path.unlink()
+    face = Scripted(("Virtual Machines", ENTER), *OUT)
+    call("test", restore_flow.by_vm, face, vm.session)
     assert "All disks of this VM" not in face.text()

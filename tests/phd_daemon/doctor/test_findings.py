@@ -75,10 +75,11 @@ class TestSpool:
         for path in (tmp_path / "nothing", tmp_path / "file"):
             assert "spool-unsafe" in checks(spool.examine(path, enabled=True).findings)
 
-    def test_of_a_spool_that_is_not_there_only_that_is_said(self, tmp_path: Path) -> None:
-        (found,) = spool.examine(tmp_path / "nothing", enabled=True).findings
-        assert found.check == "spool-unsafe"
-        assert "without it no job can be asked for" in found.why
+    def test_a_spool_that_is_not_there_is_made_before_a_daemon_is_started(self, tmp_path: Path) -> None:
+        missing, down = spool.examine(tmp_path / "nothing", enabled=True).findings
+        assert checks([missing, down]) == ["spool-unsafe", "daemon-down"]
+        assert "without it no job can be asked for" in missing.why
+        assert down.mend.startswith("Make the spool first, then start it: ")
 
     def test_a_file_that_is_never_read_is_found_with_its_right_name(self, folder: Path) -> None:
         (folder / "two words.JOB").touch()

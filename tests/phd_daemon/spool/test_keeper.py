@@ -202,7 +202,7 @@ class TestHands:
         desk.mv("crm.rejected", "crm.job")
         assert desk.round().ready
         assert "rejected: crm.job" in desk.log()
-        assert "phd retry crm; what it asks for can be edited before, in crm.rejected\n" in desk.log()
+        assert "phd retry crm; what it asks for can be edited in crm.rejected\n" in desk.log()
         assert desk.start() == 2
 
     def test_put_back_while_it_runs(self, running: Desk) -> None:
@@ -336,7 +336,9 @@ class TestTrouble:
         running.round()
         assert running.names() == ["crm.failed"]
         assert "failed: given up after 5 tries: as played" in running.log()
-        said = "to try again when that is mended: phd retry crm; what it asks for can be edited before, in crm.failed"
+        said = (
+            "what to do now that it has failed: mend the cause, then: phd retry crm; what it asks for can be edited in crm.failed"
+        )
         assert running.log().splitlines()[-1].endswith(said)
         outcome = running.status().outcome
         assert outcome is not None

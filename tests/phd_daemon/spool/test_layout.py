@@ -12,6 +12,7 @@ from phd_daemon.spool.layout import (
     Spool,
     State,
     how_to_retry,
+    is_stem,
     meant_name,
     parse_name,
     rotated_of,
@@ -113,3 +114,20 @@ def test_nothing_is_said_of_files_that_lie_in_the_spool_for_a_while_or_are_the_d
 
 def test_a_name_that_a_shell_or_phd_would_read_otherwise_is_quoted_in_the_advice() -> None:
     assert "phd retry -- '-two words';" in how_to_retry("-two words", State.FAILED)
+
+
+def test_a_control_file_whose_name_is_too_long_is_said_to_be_never_read_with_a_name_that_is_read() -> None:
+    for name in ("x" * 201 + ".job", "é" * 101 + ".held", "é" * 124 + ".job"):
+        assert "longer than 200 bytes" in (why_no_job(name) or "")
+        right = meant_name(name)
+        assert right is not None
+        assert why_no_job(right) is None
+        assert right.rpartition(".")[2] == name.rpartition(".")[2]
+    assert why_no_job("x" * 200 + ".job") is None
+    assert why_no_job("x" * 200 + ".~12.done") is None
+
+
+def test_a_name_that_no_file_can_have_is_no_job() -> None:
+    assert is_stem("x" * 200 + ".~9999")
+    assert not is_stem("x" * 300)
+    assert not is_stem("é" * 130)

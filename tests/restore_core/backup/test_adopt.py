@@ -1,9 +1,15 @@
 from __future__ import annotations
 
-from restore_core.backup.adopt import disk_of
+import datetime as dt
+import gzip
+import os
+import time
+
+from restore_core import naming
+from restore_core.backup.adopt import adopt_full, disk_of
 from restore_core.backup.subject import Asked
 from restore_core.targets.base import ArchiveRef
-from tests.lab import UUID
+from tests.lab import UUID, Lab
 
 
 def test_whose_disk_an_adopted_gzip_is() -> None:
@@ -13,3 +19,16 @@ def test_whose_disk_an_adopted_gzip_is() -> None:
     assert (other.vm, other.scsi, other.disk, len(other.uuid)) == ("images", "00", "web.img", 36)
     said = disk_of(ArchiveRef(target="t", path="web.gz"), Asked(vm="X", uuid=UUID, scsi="11"))
     assert (said.vm, said.uuid, said.scsi, said.disk) == ("X", UUID, "11", "web")
+
+
+def test_a_gzip_whose_time_lies_in_the_future_is_adopted_as_of_now(lab: Lab) -> None:
+    path = lab.store / f"2026.01.02-WEB.{UUID}" / "web.gz"
+    path.parent.mkdir()
+    path.write_bytes(gzip.compress(b"x" * 5000))
+    os.utime(path, (time.time() + 90000, time.time() + 90000))
+    ref = ArchiveRef(target="t", path=f"{path.parent.name}/web.gz")
+    made = adopt_full(ref, lab.targets, Asked(), scratch=lab.folder, tick=lambda _: None)
+    name = naming.parse_archive(made.name)
+    assert name is not None
+    assert name.stamp.replace(tzinfo=dt.UTC) <= dt.datetime.now(dt.UTC)
+    assert lab.restored(made) == b"x" * 5000

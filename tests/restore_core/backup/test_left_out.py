@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ import pytest
 from restore_core.backup.run import BackupOptions, BackupResult, backup
 from restore_core.backup.subject import Asked
 from restore_core.catalog.index import Catalog
+from restore_core.catalog.left_out import with_left_out
 from restore_core.disk.vmdk import render_descriptor
-from restore_core.errors import SourceRefused
-from restore_core.targets.base import TargetSpec
+from restore_core.errors import SourceRefused, TargetUnavailable
+from restore_core.targets.base import Target, TargetSpec
 from restore_core.targets.kinds import make_target
 from restore_core.targets.local import LocalTarget
 from tests.lab import BLOCK, NIGHT, UUID, Lab
@@ -75,7 +77,9 @@ def test_a_backup_of_all_disks_says_nothing_of_the_kind(lab: Lab) -> None:
     assert not any("left out" in note for note in lab.witness.notes)
 
 
-def test_the_catalog_reads_it_from_each_header_once(lab: Lab, vmx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_list_reads_it_from_each_header_once_and_an_index_reads_none(
+    lab: Lab, vmx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     opened: list[str] = []
     plainly = LocalTarget.open
 
@@ -83,18 +87,35 @@ def test_the_catalog_reads_it_from_each_header_once(lab: Lab, vmx: Path, monkeyp
         opened.append(path)
         return plainly(self, path)
 
-    monkeypatch.setattr(LocalTarget, "open", counting)
     delta = backed_up(lab, vmx, skip=("scsi0:1",)).delta
     whole = backed_up(lab, vmx.with_name("CRM_1.vmdk"), hours=1).delta
-    opened.clear()
-    cache = Catalog(lab.folder / "catalog", tuple(lab.targets.specs.values()))
-    for _ in range(2):
-        cache.index(make_target)
-        found = {entry.ref: entry.left_out for entry in cache.entries()}
-        assert (found[delta], found[whole]) == (("scsi0:1",), ())
-    assert opened.count(delta.path) <= 3  # those that are new are probed for their size, too, until they are settled
-    other = Catalog(cache.folder, (TargetSpec(name="t", url=f"file://{lab.folder}/elsewhere"),))
-    assert list(other.entries()) == []
+    for path in lab.store.rglob("*.phd"):
+        os.utime(path, (NIGHT.timestamp(),) * 2)
+    (spec,) = lab.targets.specs.values()
+    cache = Catalog(lab.folder / "catalog", (spec,))
+    monkeypatch.setattr(LocalTarget, "open", counting)
+    cache.index(make_target)
+    assert opened == []
+    lists = [with_left_out(cache.folder, spec, cache.entries(), make_target) for _ in range(2)]
+    found = {one.ref: one.left_out for one in lists[0]}
+    assert (found[delta], found[whole]) == (("scsi0:1",), ())
+    assert lists[0] == lists[1]
+    assert sorted(opened) == sorted([delta.path, whole.path])
+    assert {one.ref: one.left_out for one in cache.entries()} == found
+
+
+def test_a_list_does_without_it_where_the_target_fails(lab: Lab, vmx: Path) -> None:
+    delta = backed_up(lab, vmx, skip=("scsi0:1",)).delta
+    (spec,) = lab.targets.specs.values()
+    cache = Catalog(lab.folder / "catalog", (spec,))
+    cache.index(make_target)
+
+    def fails(_spec: TargetSpec) -> Target:
+        raise TargetUnavailable("down")
+
+    assert [one.left_out for one in with_left_out(cache.folder, spec, cache.entries(), fails)] == [(), ()]
+    lab.path(delta).unlink()
+    assert [one.left_out for one in with_left_out(cache.folder, spec, cache.entries(), make_target)] == [(), ()]
 
 
 def test_two_disks_with_all_names_in_common_are_both_named(lab: Lab, vmx: Path) -> None:

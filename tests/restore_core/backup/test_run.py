@@ -117,6 +117,21 @@ def test_what_cannot_be_a_name(lab: Lab, asked: Asked, why: str) -> None:
         backup(lab.disk, lab.targets["t"], BackupOptions(asked=asked, scratch=lab.folder), BackupReporter())
 
 
+def test_names_that_are_too_long_are_refused_before_anything_is_written(lab: Lab) -> None:
+    lab.disk.write_bytes(b"x")
+    longest = "ü" * 103 + "x"  # 255 bytes with the date and the UUID
+    backup(lab.disk, lab.targets["t"], BackupOptions(asked=Asked(vm=longest, uuid=UUID), scratch=lab.folder), BackupReporter())
+    asked = Asked(vm=longest + "y", uuid=UUID)
+    with pytest.raises(UsageError, match="1 bytes too long for the folder"):
+        backup(lab.disk, lab.targets["t"], BackupOptions(asked=asked, scratch=lab.folder), BackupReporter())
+    disk = lab.folder / ("d" * 220)
+    disk.write_bytes(b"x")
+    before = sorted(lab.store.rglob("*"))
+    with pytest.raises(SourceRefused, match="bytes too long for the name of a Delta"):
+        backup(disk, lab.targets["t"], BackupOptions(asked=ASKED, scratch=lab.folder), BackupReporter())
+    assert sorted(lab.store.rglob("*")) == before
+
+
 def test_a_raw_disk_gets_a_uuid_of_its_own_name(lab: Lab) -> None:
     lab.disk.write_bytes(b"x")
     times = (NIGHT, NIGHT + dt.timedelta(minutes=1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -352,3 +353,11 @@ def test_an_archive_made_this_second_is_settled_when_its_header_proves_it_whole(
         cache.index(make_target)
         assert [entry.ref for entry in cache.entries() if not entry.settled] == [ref]
         path.write_bytes(whole)
+
+
+@pytest.mark.usefixtures("nas")
+def test_the_cache_and_the_folder_around_it_are_for_one_user_whoever_makes_them(tmp_path: Path) -> None:
+    for number, make in enumerate((lambda one: one.index(make_target), lambda one: mark_changed(one.folder, "nas1", now=1.0))):
+        cache = Catalog(tmp_path / f"state{number}" / "catalog", catalog(tmp_path).specs)
+        make(cache)
+        assert [stat.S_IMODE(folder.stat().st_mode) for folder in (cache.folder, cache.folder.parent)] == [0o700, 0o700]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 from collections.abc import Callable
@@ -81,6 +82,15 @@ def test_what_the_file_system_cannot_do_is_refused_before_the_work_at_every_door
         assert str(facts["file_system"]) in found[0].message
         assert found[0].remedy
     assert lab.leftovers() == []
+
+
+def test_a_full_file_system_is_not_called_unable(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_fd: int) -> Capabilities:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    delta = lab.backup(OLD).delta
+    monkeypatch.setattr(refusals, "tried", full)
+    lab.restore(delta)  # recovery must be able to begin
 
 
 def test_a_disk_is_refreshed_where_its_time_moves_when_it_is_read_for_the_first_time(

@@ -74,7 +74,7 @@ def test_an_archive_is_refused_before_it_is_begun_where_it_cannot_be_finished(
         with pytest.raises(TargetRefused, match=r"fuse\.rclone.*cannot write into the middle") as caught:
             create()
         assert "--vfs-cache-mode writes" in caught.value.remedy
-    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["a"]
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.EACCES, errno.ESTALE])

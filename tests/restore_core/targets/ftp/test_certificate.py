@@ -6,14 +6,16 @@ import contextlib
 import dataclasses
 import datetime as dt
 import shutil
+import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from restore_core.errors import ConfigurationError, TargetNotTrusted, TargetUnavailable
+from restore_core.errors import ConfigurationError, TargetNotTrusted, TargetRefused, TargetUnavailable
 from restore_core.targets.base import Address, TargetSpec
 from restore_core.targets.ftp import certificate
 from restore_core.targets.kinds import address_of, make_target, server_identity
@@ -178,3 +180,29 @@ def test_a_certificate_is_described_with_what_speaks_against_it(tmp_path: Path) 
     assert "IT DOES NOT" not in said("nas.example", name="*.example")
     assert "\x1b" not in said("127.0.0.1", name="a\x1b[2Jb")
     assert certificate.describe(b"junk", "x", dt.datetime.now(dt.UTC)) == ("what it says of itself cannot be read",)
+
+
+def test_a_server_without_a_cipher_in_common_is_told_so(tmp_path: Path) -> None:
+    """The advice was to look whether the machine is up."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers("ECDHE-ECDSA-AES128-CCM")
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(certificates.make(tmp_path / "own.pem"))
+    with socket.create_server(("127.0.0.1", 0)) as door:
+
+        def serve() -> None:
+            for _ in range(2):
+                line, _ = door.accept()
+                with line, contextlib.suppress(OSError):
+                    line.sendall(b"220 hello\r\n")
+                    line.recv(100)
+                    line.sendall(b"234 go on\r\n")
+                    context.wrap_socket(line, server_side=True)
+
+        threading.Thread(target=serve, daemon=True).start()
+        spec = TargetSpec(name="nas", url=f"ftps://u@127.0.0.1:{door.getsockname()[1]}/", ca_file=str(tmp_path / "none"))
+        for ask in (lambda: listed(spec), lambda: server_identity(spec, QUICK)):
+            with pytest.raises(TargetRefused, match="no TLS in common") as caught:
+                ask()
+            assert "openssl s_client" in caught.value.remedy
+            assert not caught.value.try_again
