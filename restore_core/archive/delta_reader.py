@@ -22,12 +22,13 @@ from restore_core.archive.index_map import (
     unpack_entries,
     unpack_u32,
 )
-from restore_core.archive.shell_lists import read_runs, read_segments
+from restore_core.archive.shell_lists import Run, read_runs, read_segments
 from restore_core.errors import BadArchive
 from restore_core.targets.base import ByteSource, Range, Stop, never_stop
 
 MAX_TEXT_SECTION = 4 << 20
 REQUIRED: Final = ("frames", "map", "pages", "segments", "full-frames", "runs")
+_TEXTS = ("descriptor", "vmx", "stub")
 _REMEDY = "Use another copy of this Delta."
 MAX_PAGES_SECTION = 64 << 20
 """Limit for the bytes of the page table, which is kept in memory: enough for 900 TiB in blocks of 256 KiB."""
@@ -51,6 +52,9 @@ class DeltaReader:
         self._entries = self._page_table()
         for name in REQUIRED:
             self._section(name)
+        for section in self.header.sections:
+            if section.name in _TEXTS and section.length > MAX_TEXT_SECTION:
+                raise self._bad(f"section {section.name} is {section.length} bytes long")
 
     @property
     def pages(self) -> int:
@@ -98,12 +102,16 @@ class DeltaReader:
                 raise self._bad(f"section segments: segment {index} is beyond the disk")
             yield index, digest
 
+    def runs(self) -> Iterator[Run]:
+        """Yields what is written over the unpacked Full, in disk order."""
+        section, header = self.section_stream(self._section("runs")), self.header
+        return read_runs(section, self.source.ref, disk_size=header.disk_size, block_size=header.block_size)
+
     def check_lists(self) -> None:
         """Checks `segments` line by line, and `runs` against the map: `sh` and the steps by hand use them."""
         deque(self.segments(), maxlen=0)
         size = self.header.block_size
-        section = self.section_stream(self._section("runs"))
-        runs = read_runs(section, self.source.ref, disk_size=self.header.disk_size, block_size=size)
+        runs = self.runs()
         run = next(runs, None)
         for index in range(self.pages):
             page = self.page(index)
@@ -124,8 +132,6 @@ class DeltaReader:
         section = self.header.section(name)
         if section is None:
             return None
-        if section.length > MAX_TEXT_SECTION:
-            raise self._bad(f"section {name} is {section.length} bytes long")
         data = self.source.read_at(section.offset, section.length)
         _compare(section, hashlib.sha256(data), self.where)
         return data

@@ -28,6 +28,8 @@ FRAME_SIZE = 1 << 20
 
 GZIP_MAGIC = b"\x1f\x8b"
 _FIXED = struct.Struct("<2sBBIBBH")
+_NOT_IN_RFC = 0xE0
+"""Bits of the flags with which RFC 1952 demands that a decoder gives up."""
 _DEFLATE, _FEXTRA, _OS_UNKNOWN = 8, 4, 255
 _LENGTH = struct.Struct("<2sHI")
 _IDENTITY = struct.Struct("<2sHB16sQI")
@@ -100,6 +102,8 @@ def decode(member: Buffer, size: int, where: str) -> bytearray:
         raise BadArchive(f"{where}: frame cannot be decompressed to its {size} bytes", remedy=_REMEDY) from error
     if len(data) != size:
         raise BadArchive(f"{where}: frame holds {len(data)} bytes instead of {size}", remedy=_REMEDY)
+    if size and (member[3] & _NOT_IN_RFC or bytes(member[-_TRAILER.size :]) != _TRAILER.pack(deflate.crc32(data), size)):
+        raise BadArchive(f"{where}: frame is not one gzip member", remedy=_REMEDY)  # its decoder is content; gzip is not
     return data
 
 
@@ -132,8 +136,7 @@ def plain_stream(chunks: Iterator[bytes], ref: ArchiveRef) -> Iterator[bytes]:
         if members and not data.strip(b"\0"):
             _only_padding(chunks, ref)
             return
-        if members:
-            data = _next_member(data, chunks, ref, members)
+        data = _next_member(data, chunks, ref, members)
         decoder = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
         while not decoder.eof:
             if decoder.needs_input and not data:
@@ -154,10 +157,12 @@ def plain_stream(chunks: Iterator[bytes], ref: ArchiveRef) -> Iterator[bytes]:
 
 
 def _next_member(data: bytes, chunks: Iterator[bytes], ref: ArchiveRef, members: int) -> bytes:
-    """Returns what follows a member. Raises `BadArchive` unless it begins another one."""
-    data = data if len(data) > 1 else data + next(chunks, b"")
-    if data[:2] != GZIP_MAGIC:
+    """Returns what follows a member. Raises `BadArchive` unless it begins another one, with flags that are known."""
+    data = data if len(data) > 3 else data + next(chunks, b"")
+    if members and data[:2] != GZIP_MAGIC:
         raise _damaged(ref, members, "neither another member nor zero padding")
+    if len(data) > 3 and data[3] & _NOT_IN_RFC:
+        raise _damaged(ref, members, "its flags are not those of a gzip")
     return data
 
 

@@ -200,7 +200,7 @@ def _lines(head: bytes, where: str) -> tuple[dict[str, str], list[str]]:
             return fields, section_lines
         if line.startswith("#: section "):
             section_lines.append(line.removeprefix("#: section "))
-        elif line.startswith("#: "):
+        elif line.startswith("#: ") and line != "#: ":
             key, _, value = line.removeprefix("#: ").partition("=")
             if key in fields:  # two readers could each use another one
                 raise BadArchive(f"{where}: the header says {printable(key)} twice", remedy="Use another copy of this Delta.")
@@ -220,7 +220,7 @@ def _check_version(fields: dict[str, str], where: str) -> None:
     unknown = set(fields.get("requires", "").split()) - _KNOWN_FEATURES
     if unknown:
         raise BadArchive(f"{where}: needs {printable(', '.join(sorted(unknown)))}", remedy="Restore with a newer phd.")
-    for key, value in {"requires": fields.get("requires"), **_FIXED}.items():
+    for key, value in {"requires": "", **_FIXED}.items():
         if fields.get(key) is None or fields[key] != value:
             raise BadArchive(
                 f"{where}: {key} is {printable(fields.get(key, 'absent'))}; this version reads '{value or ''}' only",

@@ -22,6 +22,7 @@ from restore_core.archive.digests import Buffer
 from restore_core.archive.frames import decode
 from restore_core.archive.full_reader import FullReader, block_length, check_block, frame_plain_size
 from restore_core.archive.index_map import BLOCKS_PER_PAGE, FULL, MapPage
+from restore_core.disk.scan import is_zero
 from restore_core.disk.sink import Sink
 from restore_core.errors import BadArchive, PhdError, from_os_error
 from restore_core.restore.plan import CopyFailed, DeltaUnit, Feed, FullUnit, failing_copy, walk
@@ -60,10 +61,13 @@ class Pipeline:
         where: str,
         survey: Survey | None = None,
         in_disk_order: bool = False,
+        wanted: Callable[[MapPage], bytes] | None = None,
     ) -> None:
+        """`wanted` may call zero blocks FULL: then the Full must hold zeros there, too."""
         self._delta, self._full, self._sink, self._where = delta, full, sink, where
         self._threads = min(4, len(os.sched_getaffinity(0))) + (_WAITING if sink is not None and sink.waits else 0)
-        self._wanted: Callable[[MapPage], bytes] = survey.wanted if survey is not None else lambda page: page.kinds
+        self._wanted: Callable[[MapPage], bytes] = wanted or (survey.wanted if survey is not None else lambda page: page.kinds)
+        self._whole_stream = wanted is not None
         self._header = delta.header
         self._moved = Moved()
         self._lock = threading.Lock()
@@ -126,6 +130,9 @@ class Pipeline:
         for index in unit.blocks:
             at = (first + index) * header.block_size - start
             length = block_length(header.disk_size, header.block_size, first + index)
+            if not unit.page.kinds[index]:
+                refuse_data(plain[at : at + length], self._delta.where, first + index)
+                continue
             check_block(self._delta, unit.page, index, plain[at : at + length], self._full.where)
             if at != run_to:
                 self._write(plain[run_from:run_to], start + run_from)
@@ -153,8 +160,11 @@ class Pipeline:
         """A Full without frames: every block of it passes by; those that are wanted are checked and written."""
         if self._full is None:
             return
-        for block, page, data in _stream_blocks(self._delta, self._full, self._wanted):
+        for block, page, data in _stream_blocks(self._delta, self._full, self._wanted, whole=self._whole_stream):
             self.refuse_if_over()
+            if not page.kinds[block - page.first_block]:
+                refuse_data(data, self._delta.where, block)
+                continue
             with failing_copy():
                 check_block(self._delta, page, block - page.first_block, data, self._full.where)
             self._write(data, block * self._header.block_size)
@@ -171,15 +181,16 @@ class Pipeline:
 
 
 def _stream_blocks(
-    delta: DeltaReader, full: FullReader, wanted: Callable[[MapPage], bytes]
+    delta: DeltaReader, full: FullReader, wanted: Callable[[MapPage], bytes], *, whole: bool
 ) -> Iterator[tuple[int, MapPage, bytes]]:
-    """Yields (block, its page, its bytes) for every block wanted from a Full without frames, in disk order; not yet checked.
+    """Yields (block, its page, its bytes) for every block wanted from a Full without frames, in disk order; not checked.
 
-    Stops decoding after the last one that can come. Raises `CopyFailed` when the stream ends before.
+    Stops decoding after the last one that can come, unless the `whole` Full is wanted.
+    Raises `CopyFailed` when the stream ends before.
     """
     header = delta.header
     pieces = _pieces(full.plain(), header.block_size)
-    left = header.blocks_full
+    left = header.blocks if whole else header.blocks_full
     for index in range(delta.pages):
         page = delta.page(index) if left else None
         kinds = wanted(page) if page is not None else b""
@@ -193,10 +204,19 @@ def _stream_blocks(
                 continue
             block = page.first_block + number
             length = block_length(header.disk_size, header.block_size, block)
-            if len(data) < length:
+            if len(data) < length and page.kinds[number]:
                 text = f"{full.where}: the disk in it ends before block {block}"
                 raise CopyFailed(BadArchive(text, remedy="This is not the Full of that Delta."))
             yield block, page, data[:length]
+
+
+def refuse_data(data: Buffer, where: str, block: int) -> None:
+    """Raises `BadArchive` unless all is zero: a block that is zero on the disk, not in the Full, must be in `runs`."""
+    if not is_zero(bytes(data)):
+        raise BadArchive(
+            f"{where}: section runs: block {block} is zero, the Full holds data there, and no run says so",
+            remedy="'phd restore' does not use this list and gives the right disk; 'sh' would refuse. Make a new backup.",
+        )
 
 
 def _pieces(stream: Iterator[bytes], size: int) -> Iterator[bytes]:

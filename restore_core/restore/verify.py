@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from restore_core import naming
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.frames import GZIP_MAGIC
 from restore_core.archive.full_reader import FullReader
+from restore_core.archive.index_map import ZERO, MapPage
 from restore_core.errors import ArchiveAbsent, BadArchive, Stopped
 from restore_core.naming import ArchiveType
 from restore_core.restore.fulls.find import proven_full
@@ -161,13 +163,39 @@ def _check_blocks(delta: DeltaReader, full: FullReader | None, reporter: Reporte
     report = ProgressReport(plan_summary(delta), reporter, time.monotonic(), Phase.VERIFY)
     try:
         proof = SegmentProof(delta)
-        pipeline = Pipeline(delta, full, proof, where=delta.where, in_disk_order=True)
+        pipeline = Pipeline(
+            delta,
+            full,
+            proof,
+            where=delta.where,
+            in_disk_order=True,
+            wanted=_with_unlisted_zeros(delta) if full is not None else None,
+        )
         if full is not None and not delta.header.frame_size:
             proof.refuse_if_over = pipeline.refuse_if_over
         pipeline.run(report.tick, stop)
         proof.finish()
     except CopyFailed as failure:
         raise failure.error from failure
+
+
+def _with_unlisted_zeros(delta: DeltaReader) -> Callable[[MapPage], bytes]:
+    """Wants zero blocks that no run names from the Full, too: `sh` and the steps by hand leave there what the Full has."""
+    size, end = delta.header.block_size, -(-delta.header.full_disk_size // delta.header.block_size)
+    zeros = [(run.offset // size, -(-run.end // size)) for run in delta.runs() if run.kind == ZERO]
+
+    def wanted(page: MapPage) -> bytes:
+        first, count = page.first_block, len(page.kinds)
+        inside = min(max(end - first, 0), count)
+        kinds = bytearray(page.kinds[:inside].replace(b"\0", b"\1") + page.kinds[inside:])
+        for start, stop in zeros[max(bisect_right(zeros, (first, 0)) - 1, 0) :]:
+            if start >= first + count:
+                break
+            here = slice(max(start - first, 0), max(min(stop - first, count), 0))
+            kinds[here] = page.kinds[here]
+        return bytes(kinds)
+
+    return wanted
 
 
 def _empty_delta(ref: ArchiveRef, targets: TargetSet) -> ArchiveRef | None:

@@ -179,6 +179,28 @@ def foreign_and(change: Change) -> Change:
     return both
 
 
+def zeros_and(change: Change) -> Change:
+    """The change, to a disk of zeros."""
+
+    def both(p: Pair) -> None:
+        another(OLD, bytes(len(OLD)))(p)
+        change(p)
+
+    return both
+
+
+def new_members(make: Callable[[bytes], bytes]) -> Change:
+    """The frames are made so; the map says their lengths, and all digests are right."""
+
+    def change(p: Pair) -> None:
+        members = [make(NEW[2 * BLOCK : 3 * BLOCK]), make(NEW[9 * BLOCK :])]
+        page = p.delta.sections["map"][:-8] + struct.pack("<2I", *map(len, members))
+        p.delta.sections["frames"], p.delta.sections["map"] = b"".join(members), page
+        p.delta.sections["pages"] = p.delta.sections["pages"][:40] + digest_of("blake3", page)
+
+    return change
+
+
 def segments(*texts: str) -> Change:
     return section("segments", lines(*texts))
 
@@ -350,6 +372,18 @@ CASES |= {
     "a run with a leading zero": Case(runs(f"0{RUNS[0]}", *RUNS[1:]), REFUSE),
     "a zero run over a block of the Full": Case(runs(f"{BLOCK} {BLOCK} zero", *RUNS), REFUSE),
     "a zero run over a block that is zero anyway": Case(runs(f"0 {BLOCK} zero", *RUNS), ACCEPT),
+    "a zero run is missing": Case(runs(RUNS[0], RUNS[2]), REFUSE, NOT_ALL_READ),
+    "a foreign Full, a zero run is missing": Case(foreign_and(runs(RUNS[0], RUNS[2])), REFUSE, NOT_ALL_READ),
+    "a member of frames is padded": Case(new_members(lambda data: member(data) + bytes(7)), REFUSE),
+    "a member of frames has a reserved flag": Case(new_members(lambda data: member(data, b"", 0x20)), REFUSE),
+    "a member of frames has FEXTRA": Case(new_members(lambda data: member(data, b"XX\x02\0ab")), ACCEPT),
+    "a member of frames has another CRC": Case(new_members(lambda data: member(data)[:-8] + b"1234" + member(data)[-4:]), REFUSE),
+    "runs with a reserved flag": Case(section("runs", member("\n".join([*RUNS, ""]).encode(), b"", 0x20)), REFUSE),
+    "requires is a space": Case(put("requires", " "), REFUSE),
+    "two empty header lines": Case(lambda p: p.delta.extra_lines.extend(["#: ", "#: "]), ACCEPT),
+    "a minor of 19 digits": Case(put("format", "1." + "1" * 19), REFUSE),
+    "a stub of 5 MiB": Case(section("stub", b"x" * (5 << 20)), REFUSE),
+    "a segment of zeros is listed wrong": Case(zeros_and(segments("0 " + "12" * 32)), REFUSE, NOT_ALL_READ),
     "a run in two lines": Case(runs(f"0 {BLOCK} zero", RUNS[0], f"{3 * BLOCK} {BLOCK} zero", *RUNS[1:]), ACCEPT),
     "runs without the last newline": Case(section("runs", whole("\n".join(RUNS).encode())), REFUSE),
     "runs in two members": Case(two_members("runs"), ACCEPT),
