@@ -70,6 +70,11 @@ CASES: dict[str, Case] = {
     "proftpd small files only": _pro("MaxStoreFileSize 100 Kb", refused=_NO_ROOM, code=ExitCode.DESTINATION),
     "proftpd no REST": _pro("AllowStoreRestart off", "AllowRetrieveRestart off"),
     "proftpd no MLSD in FEAT": _pro("FactsAdvertise off"),
+    "proftpd tells no SIZE": _pro("<Limit SIZE MDTM>", "DenyAll", "</Limit>"),
+    "proftpd no renaming": _pro("<Limit RNFR RNTO>", "DenyAll", "</Limit>", refused="all of it was sent, and renaming it failed"),
+    "proftpd no renaming, no deleting": _pro(
+        "<Limit RNFR RNTO DELE>", "DenyAll", "</Limit>", refused="its part file stays there, since"
+    ),
     "pure-ftpd": _pure(),
     "pure-ftpd TLS": _pure(tls=True),
     "pure-ftpd TLS, asked in clear": _pure(tls=True, in_clear=True, refused="Write ftps://"),
@@ -80,7 +85,7 @@ CASES: dict[str, Case] = {
     "pure-ftpd full": _pure("-k", "1", refused=_NO_ROOM, code=ExitCode.DESTINATION),
     "pure-ftpd quota": _pure("-n", "10:0", refused=_NO_ROOM, code=ExitCode.DESTINATION),
     "pure-ftpd listings cut": _pure("-L", "3:3", refused="Output truncated to 3 matches"),
-    "pure-ftpd no renaming": _pure("-G", refused="Rename/move failure"),
+    "pure-ftpd no renaming": _pure("-G", refused="all of it was sent, and renaming it failed"),
     "pure-ftpd new names for known ones": _pure("-r"),
     "pure-ftpd no deleting": _pure("-K"),
     "vsftpd one connection": _vs("max_clients=1"),

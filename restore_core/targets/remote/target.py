@@ -201,8 +201,11 @@ class _ServerFile:
         """Gives it its own name, or deletes it; `FileExistsError` if the name is taken."""
         try:
             self._server.give_name(self._part, self._ref.path)
-        except BaseException:
-            self._delete_part()
+        except BaseException as error:
+            stays = self._delete_part()
+            if isinstance(error, PhdError):
+                error.message = f"{self._ref}: all of it was sent, and renaming it failed: {error.message}"
+                error.message += f"; its part file stays there, since {stays.message}" if stays else ""
             raise
         self._made = None
 
@@ -213,10 +216,13 @@ class _ServerFile:
             with contextlib.suppress(PhdError):
                 self._server.remove_folder(made)
 
-    def _delete_part(self) -> None:
-        """Deletes what was written, if the server can still be reached."""
-        with contextlib.suppress(PhdError):
+    def _delete_part(self) -> PhdError | None:
+        """Deletes what was written, if the server can still be reached; returns why it could not."""
+        try:
             self._server.remove(self._part)
+        except PhdError as error:
+            return error
+        return None
 
 
 class SentFile(_ServerFile):
