@@ -273,9 +273,10 @@ def _errors_told(records: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        gone = "Somebody removed that folder: make it again (install -d -m 0700)." if isinstance(error, FileNotFoundError) else ""
         raise TryAgainLater(
             f"{printable(str(records))}: the record of the finished disk cannot be written: {error.strerror or error}",
-            remedy=f"{remedy_for(error)} What was written of the disk is kept.",
+            remedy=f"{gone or remedy_for(error)} What was written of the disk is kept.",
         ) from error
 
 

@@ -138,7 +138,7 @@ def test_no_room(capsys: Say, site: Site, monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_spool_that_is_not_there(site: Site, capsys: Say) -> None:
     text = site.config.read_text().replace(str(site.spool), str(site.root / "nothing"))
     site.config.write_text(text)
-    assert found(capsys) == ["spool-unsafe"]
+    assert found(capsys) == ["spool-unsafe", "daemon-down"]
     assert run(["doctor"]) == ExitCode.FINDINGS
     assert "not looked at: " in capsys.readouterr().out
 
