@@ -18,8 +18,10 @@ import enum
 import re
 import unicodedata
 import urllib.parse
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 _FOLDER = re.compile(r"(?P<date>\d{4}\.\d{2}\.\d{2})-(?P<vm>.+)\.(?P<uuid>[^.]{36})\Z", re.DOTALL)
@@ -143,6 +145,14 @@ def comparable(name: str) -> str:
     only resemble each other (the ligature `ﬁ` and `fi`) stay different.
     """
     return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def other_spellings(path: str) -> Iterator[str]:
+    """Yields the path of an archive with its accents joined and apart, of folder and name each: a target takes them as stored."""
+    folder, slash, name = path.rpartition("/")
+    forms: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
+    every = (unicodedata.normalize(one, folder) + slash + unicodedata.normalize(other, name) for one in forms for other in forms)
+    yield from (other for other in dict.fromkeys(every) if other != path)
 
 
 def searchable(text: str) -> str:

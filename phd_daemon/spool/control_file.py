@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phd_daemon.config.toml_text import NotToml, did_you_mean, key_lines, parse_toml
+from restore_core.disk.destination import names_for
 from restore_core.durable import read_plain
 from restore_core.errors import ArchiveAbsent, BadControlFile, DestinationOutside
 from restore_core.naming import ArchiveType, delta_name, disk_path, parse_archive, printable
@@ -78,6 +79,7 @@ def check_policy(
 ) -> None:
     """Raises `BadControlFile` or `DestinationOutside` for what this installation, or `limits` of the submitter, does not allow.
 
+    Raises `DestinationError` for a name that no attempt could give to a disk: too long, or kept for unfinished files.
     Paths are compared as they are written: a link that leads out of the datastore is found when the disk is opened.
     """
     for key, ref in (("delta", control.delta), ("full", control.full)):
@@ -94,6 +96,7 @@ def check_policy(
             remedy=f"Name a disk in a datastore, a folder directly in {_names(roots)}: {_example(roots, control.restore_to)}. "
             "Or add a root to [datastores] in phd.toml.",
         )
+    names_for(control.restore_to, confined=True)
     if limits is not None:
         _refuse_beyond_limits(control, submitter, limits)
 

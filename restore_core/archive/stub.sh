@@ -58,7 +58,7 @@ esac
 full_id=$(field full-id) full_name=$(field full-name) full_size=$(field full-size) full_sha256=$(field full-sha256)
 disk_size=$(field disk-size) full_disk_size=$(field full-disk-size) file_size=$(field file-size)
 block=$(field block-size) segment=$(field segment-size) blocks_full=$(field blocks-full) blocks_delta=$(field blocks-delta)
-vm=$(field vm) vmdk=$(field vmdk) sections=$(say "$header" | sed -n 's/^section //p')
+vm=$(field vm) vmdk=$(field vmdk) left_out=$(field left-out) sections=$(say "$header" | sed -n 's/^section //p')
 # The rules of FORMAT.md for the header. Numbers are compared as awk has them, exact up to 2^53; the file's own size is one of them.
 check_header() {
     say "$header" | awk '
@@ -716,6 +716,7 @@ ${disk##*/} is restored and verified; stub --to $to makes a descriptor for it"
     rm -f "$disk.phd-replaced" ${descriptor:+"$descriptor.phd-replaced"}
     sync "${to%/*}/" 2>/dev/null
     say "$to: restored and verified, $disk_size bytes"
+    [ -z "$left_out" ] || say "left out of the backup of this VM: $left_out"
 }
 taken() { die 75 "$1: was made, changed, moved or opened by somebody meanwhile. It is left as it is; try again"; }
 fill_part() {
@@ -810,6 +811,7 @@ summary() {
   needs the Full    $full_name
                     of $(moment "$(field full-time)"), $full_size bytes, id ${full_id:-none}"
     [ "$blocks_full" != 0 ] || say "                    (no block of this disk comes from it)"
+    [ -z "$left_out" ] || say "  without           $left_out of this VM, left out of the backup"
     [ -z "$damaged" ] || say "$damaged"
 }
 help() {

@@ -37,6 +37,8 @@ def adopt_full(ref: ArchiveRef, targets: TargetSet, asked: Asked, *, scratch: Pa
 
     Raises `DestinationExists` when it has one, `SourceRefused` for a Full that phd made, `BadArchive` for what is no gzip.
     """
+    with targets.open(ref) as source:  # raises the typed error for an archive that is not there
+        ref = source.ref
     stamp = _stamp(ref, targets)
     disk = disk_of(ref, asked)
     empty = ref.beside(naming.delta_name(scsi=disk.scsi, disk=disk.disk, stamp=stamp, base=stamp))
@@ -138,8 +140,6 @@ def _stamp(ref: ArchiveRef, targets: TargetSet) -> dt.datetime:
     name = naming.parse_archive(ref.name)
     if name is not None:
         return name.stamp
-    with targets.open(ref):  # raises the typed error for an archive that is not there
-        pass
     if ref.target == LOCAL:
         mtime, zone = os.stat(ref.path).st_mtime, "UTC"
     else:

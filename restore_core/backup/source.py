@@ -33,9 +33,9 @@ _GONE = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP, er
 class DiskSource:
     """A disk opened for reading; its owner closes it.
 
-    `path` is the file the bytes come from, `size` its bytes. `disk_name` names the backup: the VMDK's name, or the raw
-    file's own. `descriptor` is the VMDK's text (undecodable bytes as surrogates), None for a raw disk. `folder` is the
-    name of the folder that holds the disk, which is the VM's name for a VMDK.
+    `path` is the file the bytes come from, `size` its bytes. `disk_name` names the backup: the VMDK's name (also of a
+    flat file alone), or the raw file's own. `descriptor` is the VMDK's text (undecodable bytes as surrogates), None for a raw disk.
+    `folder` is the name of the folder that holds the disk, which is the VM's name for a VMDK.
     """
 
     path: Path
@@ -178,13 +178,15 @@ def _open_vmdk(path: Path) -> DiskSource:
 
 
 def _open_flat(path: Path) -> DiskSource:
-    """Opens a flat file: by the descriptor beside it where there is one, else as a raw disk."""
+    """Opens a flat file: by the descriptor beside it where there is one, else as a raw disk, named as its VMDK would be."""
     real = Path(os.path.realpath(path))
     beside = real.with_name(vmdk.descriptor_name_for(real.name)) if vmdk.is_flat_name(real.name) else None
     if beside is None or not os.path.lexists(beside):
         if (reason := half_applied(real)) is not None:
             raise SourceRefused(reason, remedy="Restore onto it again, with overwrite: that completes it.")
-        return _open_raw(path, check_kind=False)
+        source = _open_raw(path, check_kind=False)
+        source.disk_name = vmdk.descriptor_name_for(source.disk_name)  # no disk can be restored under the name of a flat file
+        return source
     descriptor = _read_descriptor(beside)
     if vmdk.why_not_flat(descriptor) is None and descriptor.extents[0].file != real.name:
         text = f"{printable(str(path))}: {printable(beside.name)} beside it describes another file"

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from restore_core import naming
 from restore_core.archive.delta_writer import DiskFacts
+from restore_core.backup.subject import check_length
 from restore_core.catalog import CatalogEntry, DiskKey
 from restore_core.errors import ArchiveAbsent, TryAgainLater, UsageError
 from restore_core.targets.base import ArchiveRef, Target
@@ -32,8 +33,9 @@ class NewBackup:
     base: dt.datetime | None
 
     def paths(self, stamp: dt.datetime) -> tuple[str, ...]:
-        """Returns paths on the target: of the Delta, or of the empty Delta and its Full."""
+        """Returns paths on the target: of the Delta, or of the empty Delta and its Full. `SourceRefused` if too long."""
         disk = self.disk
+        check_length(disk.scsi, disk.disk, stamp, self.base or stamp)
         folder = naming.folder_name(date=stamp.date(), vm=disk.vm, uuid=disk.uuid)
         delta = naming.delta_name(scsi=disk.scsi, disk=disk.disk, stamp=stamp, base=self.base or stamp)
         if self.base is not None:

@@ -170,12 +170,13 @@ def check_names(vm: str, uuid: str) -> None:
         raise UsageError(text, remedy="Give a shorter one with --vm.")
 
 
-def check_length(scsi: str, disk: str) -> None:
-    """Raises `SourceRefused` for a disk whose name is too long to be a part of an archive's."""
-    over = len(os.fsencode(delta_name(scsi=scsi, disk=disk, stamp=_A_DAY, base=_A_DAY))) - MAX_NAME_BYTES
+def check_length(scsi: str, disk: str, stamp: dt.datetime = _A_DAY, base: dt.datetime = _A_DAY) -> None:
+    """Raises `SourceRefused` for a disk whose name is too long to be a part of an archive's, which is longer with seconds in it."""
+    over = len(os.fsencode(delta_name(scsi=scsi, disk=disk, stamp=stamp, base=base))) - MAX_NAME_BYTES
     if over > 0:
         text = f"{printable(disk)}: the name of the disk is {over} bytes too long for the name of a Delta"
-        raise SourceRefused(text, remedy="Give the disk a shorter name.")
+        wait = " Or wait for a minute in which it has no backup: the name of this one has seconds in it." if stamp.second else ""
+        raise SourceRefused(text, remedy=f"Give the disk a shorter name.{wait}")
 
 
 def _facts(source: DiskSource, vm: str, uuid: str, scsi: str, vmx: bytes | None) -> DiskFacts:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from restore_core.errors import ArchiveAbsent
-from restore_core.naming import unescape_name
+from restore_core.naming import other_spellings, unescape_name
 from restore_core.targets.base import DEFAULT_LIMITS, LOCAL, ArchiveRef, ByteSource, ServerLimits, Stop, Target, TargetSpec
 from restore_core.targets.kinds import make_target
 from restore_core.targets.local import open_local_file
@@ -32,8 +34,17 @@ class TargetSet:
         return self._open[name]
 
     def open(self, ref: ArchiveRef) -> ByteSource:
-        """Opens the archive behind a reference."""
-        return open_local_file(ref.path) if ref.target == LOCAL else self[ref.target].open(ref.path)
+        """Opens the archive behind a reference, also where its accents are stored in another spelling; its `ref` is as stored."""
+        if ref.target == LOCAL:
+            return open_local_file(ref.path)
+        target = self[ref.target]
+        try:
+            return target.open(ref.path)
+        except ArchiveAbsent:
+            for path in other_spellings(ref.path):
+                with suppress(ArchiveAbsent):
+                    return target.open(path)
+            raise
 
     def close(self) -> None:
         """Closes every target."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import stat as stat_module
 import urllib.parse
@@ -23,7 +24,7 @@ from restore_core.errors import (
     remedy_for,
 )
 from restore_core.mounts import unmounted_mount_point
-from restore_core.naming import printable
+from restore_core.naming import MAX_NAME_BYTES, printable
 from restore_core.targets import base
 from restore_core.targets.base import LOCAL, NEW_FILE_SUFFIX, ArchiveRef, FileStat, ListedFile, TargetSpec
 from restore_core.targets.gaps import Gap
@@ -83,11 +84,15 @@ class LocalSource(base.ByteSource):
 
 
 class LocalNewFile:
-    """A file that is called `NAME.phd-part` until it is complete and durable. `made` is the folder that was made for it."""
+    """A file that is called `NAME.phd-part` until it is complete and durable. `made` is the folder that was made for it.
+
+    Where NAME leaves no room for the suffix, a digest of it takes its place.
+    """
 
     def __init__(self, folder_fd: int, name: str, ref: ArchiveRef, bandwidth: Bandwidth, *, made: str | None = None) -> None:
         self._folder_fd, self._name, self._ref, self._bandwidth, self._made = folder_fd, name, ref, bandwidth, made
-        self._part = name + NEW_FILE_SUFFIX
+        room = MAX_NAME_BYTES - len(os.fsencode(name)) >= len(NEW_FILE_SUFFIX)
+        self._part = (name if room else f"phd-{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}") + NEW_FILE_SUFFIX
         try:
             self._fd = durable.take_part(self._part, dir_fd=folder_fd)
         except OSError as error:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from phd_daemon.config.model import SubmitterLimits
 from phd_daemon.spool.control_file import ControlFile, check_policy, parse_control_file, render_control_file
-from restore_core.errors import ArchiveAbsent, BadControlFile, DestinationOutside, PhdError
+from restore_core.errors import ArchiveAbsent, BadControlFile, DestinationError, DestinationOutside, PhdError
 from restore_core.restore.request import Provision, RestoreOptions, VmxChoice
 from restore_core.targets.base import ArchiveRef
 from restore_core.targets.local import open_local_file
@@ -242,3 +242,10 @@ def test_a_device_is_not_opened_because_a_job_names_it(monkeypatch: pytest.Monke
     with pytest.raises(ArchiveAbsent, match="not a regular file"):
         open_local_file("/dev/zero")
     assert "/dev/zero" not in opened
+
+
+@pytest.mark.parametrize("name", ["x" * 240 + ".vmdk", "a.phd-new", 'q"x.vmdk', "a-FLAT.vmdk", ".vmdk"])
+def test_a_name_that_no_attempt_could_give_to_a_disk_is_refused_before_one(name: str) -> None:
+    with pytest.raises(DestinationError) as caught:
+        check(control(restore_to=Path(DISK).with_name(name)))
+    assert caught.value.remedy

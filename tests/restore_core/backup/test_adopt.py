@@ -4,6 +4,7 @@ import datetime as dt
 import gzip
 import os
 import time
+from unicodedata import normalize
 
 from restore_core import naming
 from restore_core.backup.adopt import adopt_full, disk_of
@@ -32,3 +33,12 @@ def test_a_gzip_whose_time_lies_in_the_future_is_adopted_as_of_now(lab: Lab) -> 
     assert name is not None
     assert name.stamp.replace(tzinfo=dt.UTC) <= dt.datetime.now(dt.UTC)
     assert lab.restored(made) == b"x" * 5000
+
+
+def test_the_map_of_a_gzip_that_is_named_in_the_other_spelling_lies_beside_it(lab: Lab) -> None:
+    path = lab.store / normalize("NFD", f"2026.01.02-Büro.{UUID}") / "web.gz"
+    path.parent.mkdir()
+    path.write_bytes(gzip.compress(b"x" * 5000))
+    typed = ArchiveRef(target="t", path=normalize("NFC", f"{path.parent.name}/web.gz"))
+    made = adopt_full(typed, lab.targets, Asked(), scratch=lab.folder, tick=lambda _: None)
+    assert {file.name for file in path.parent.iterdir()} == {"web.gz", made.name}

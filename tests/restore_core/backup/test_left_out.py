@@ -18,6 +18,7 @@ from restore_core.targets.base import Target, TargetSpec
 from restore_core.targets.kinds import make_target
 from restore_core.targets.local import LocalTarget
 from tests.lab import BLOCK, NIGHT, UUID, Lab
+from tests.restore_core.archive.stub_shell import sh
 from tests.restore_core.backup.test_clones import Notes
 
 VMX = f"""uuid.bios = "{UUID}"
@@ -67,6 +68,18 @@ def test_the_header_says_which_disks_were_left_out_and_a_restore_repeats_it(lab:
     assert b"\n#: left-out=scsi0:1\n" in lab.path(made.delta).read_bytes()[:4096]
     lab.restore(made.delta, "CRM.vmdk")
     assert "the disk scsi0:1 of this VM was left out of the backup" in lab.witness.notes
+
+
+def test_the_script_in_a_delta_says_what_was_left_out_and_is_silent_where_nothing_was(lab: Lab, vmx: Path) -> None:
+    def said(made: BackupResult, *arguments: str | Path) -> str:
+        return sh(lab.path(made.delta), *arguments).stdout
+
+    part = backed_up(lab, vmx, skip=("0:1",))
+    assert "  without           scsi0:1 of this VM, left out of the backup\n" in said(part, "info")
+    restored = said(part, "restore", "--to", lab.folder / "back.img")
+    assert restored.endswith("bytes\nleft out of the backup of this VM: scsi0:1\n")
+    whole = backed_up(lab, vmx.with_name("CRM_1.vmdk"), hours=1)
+    assert "left out" not in said(whole, "info").partition("id=")[0] + said(whole, "restore", "--to", lab.folder / "b.img")
 
 
 def test_a_backup_of_all_disks_says_nothing_of_the_kind(lab: Lab) -> None:

@@ -91,11 +91,20 @@ def test_links_lead_to_the_real_pair(disk: Path, tmp_path: Path, asked: str):
 
 
 @pytest.mark.parametrize("size", [0, 1, 511, 513, (1 << 20) + 1])
-@pytest.mark.parametrize("name", ["disk.img", "disk", "old-flat.vmdk"])
+@pytest.mark.parametrize("name", ["disk.img", "disk"])
 def test_a_raw_image_of_any_size(tmp_path: Path, name: str, size: int):
     (tmp_path / name).write_bytes(b"\xeb" * size)
     with opened(tmp_path / name) as source:
         assert (source.size, source.disk_name, source.descriptor, source.folder) == (size, name, None, tmp_path.name)
+
+
+@pytest.mark.parametrize(("name", "disk"), [("old-flat.vmdk", "old.vmdk"), ("OLD-FLAT.VMDK", "OLD.VMDK")])
+def test_a_flat_file_without_its_descriptor_is_named_as_its_disk(tmp_path: Path, name: str, disk: str):
+    """A restore to the name of a flat file is refused, so no backup has one."""
+    (tmp_path / name).write_bytes(b"\xeb" * 512)
+    with opened(tmp_path / name) as source:
+        assert (source.size, source.disk_name, source.descriptor) == (512, disk, None)
+        assert source.path == tmp_path / name
 
 
 def test_a_block_device_keeps_the_name_it_was_asked_by(tmp_path: Path):

@@ -10,7 +10,7 @@ from restore_core import catalog, naming
 from restore_core.backup import stamp as stamps
 from restore_core.backup.run import BackupOptions, BackupReporter, BackupResult, backup
 from restore_core.backup.subject import Asked
-from restore_core.errors import TargetUnavailable, TryAgainLater, UsageError
+from restore_core.errors import SourceRefused, TargetUnavailable, TryAgainLater, UsageError
 from restore_core.targets.local import LocalTarget
 from tests.lab import NIGHT, UUID, Lab
 
@@ -65,6 +65,18 @@ def test_three_backups_within_a_minute_have_their_own_times_and_none_lies_in_the
     assert made(lab).delta.name == "00-disk.img.delta-2026.03.01-030047-260301-030046.phd"
     assert times(lab) == [NIGHT, *(NIGHT + dt.timedelta(seconds=second) for second in (45, 46, 47))]
     assert max(times(lab)) <= clock.now
+
+
+@pytest.mark.usefixtures("clock")
+def test_the_longest_name_of_a_delta_is_written_and_seconds_beyond_it_are_refused_before_a_byte_is_read(lab: Lab) -> None:
+    lab.disk = lab.folder / f"{'d' * (255 - len('00-.delta-2026.03.01-0300-260301-0300.phd'))}"
+    first = made(lab)
+    assert len(first.delta.name) == 255
+    assert lab.restored(first.delta) == b"x" * 5000
+    with pytest.raises(SourceRefused, match="2 bytes too long") as refused:
+        made(lab)
+    assert "wait for a minute" in (refused.value.remedy or "")
+    assert len(list(lab.store.glob("*/*"))) == 2
 
 
 @pytest.mark.usefixtures("clock")

@@ -9,11 +9,14 @@ import random
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
+from unicodedata import normalize
 
 import pytest
 
 from restore_core.errors import ArchiveAbsent, BadArchive, ListingPartial, PhdError, TargetEmptied, TargetUnavailable, TryAgainLater
-from restore_core.targets.base import Target, TargetSpec
+from restore_core.targets import TargetSet
+from restore_core.targets.base import ArchiveRef, Target, TargetSpec
 from restore_core.targets.gaps import Gap, GapKind
 from restore_core.targets.kinds import make_target
 from tests.restore_core.targets.conftest import QUICK
@@ -70,6 +73,20 @@ def test_many_folders_and_many_files_in_one(place: Place, target: Target) -> Non
             expected.append((f"{folder.name}/n{file:03d}", file % 5))
     for _ in range(2):
         assert [(each.path, each.stat.size) for each in target.listing()] == expected
+
+
+@pytest.mark.parametrize(("stored", "typed"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_an_archive_is_opened_by_either_spelling_of_its_accents(
+    place: Place, stored: Literal["NFC", "NFD"], typed: Literal["NFC", "NFD"]
+) -> None:
+    path = "2026.03.01-Büro.c/00-Café.vmdk.gz-260301-0300.phd"
+    put(place, normalize(stored, path), b"abc")
+    targets = TargetSet((place[0],), QUICK)
+    with targets.open(ArchiveRef(target=place[0].name, path=normalize(typed, path))) as source:
+        assert (source.read_at(0, 3), source.ref.path) == (b"abc", normalize(stored, path))
+    with pytest.raises(ArchiveAbsent):
+        targets.open(ArchiveRef(target=place[0].name, path=path.replace("0300", "0400")))
+    targets.close()
 
 
 @pytest.mark.parametrize("name", [b"\xff\xfe.phd", "ä ö".encode(), b"tab\tname", b"esc\x1b[2J", b" leading", b"semi;colon"])
