@@ -72,9 +72,7 @@ CASES: dict[str, Case] = {
     "proftpd no MLSD in FEAT": _pro("FactsAdvertise off"),
     "proftpd tells no SIZE": _pro("<Limit SIZE MDTM>", "DenyAll", "</Limit>"),
     "proftpd no renaming": _pro("<Limit RNFR RNTO>", "DenyAll", "</Limit>", refused="all of it was sent, and renaming it failed"),
-    "proftpd no renaming, no deleting": _pro(
-        "<Limit RNFR RNTO DELE>", "DenyAll", "</Limit>", refused="its part file stays there, since"
-    ),
+    "proftpd no renaming, no deleting": _pro("<Limit RNFR RNTO DELE>", "DenyAll", "</Limit>", refused="its part file stays there"),
     "pure-ftpd": _pure(),
     "pure-ftpd TLS": _pure(tls=True),
     "pure-ftpd TLS, asked in clear": _pure(tls=True, in_clear=True, refused="Write ftps://"),

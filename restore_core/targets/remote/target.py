@@ -189,10 +189,7 @@ class RemoteTarget:
 
 
 class _ServerFile:
-    """A new file on a server. It has a temporary name, `part`, while it is written, then its own.
-
-    `made` is the folder that was made for it: it goes again if nothing comes into it.
-    """
+    """A new file on a server, called `part` until it is whole. `made` is the folder made for it, which goes again if empty."""
 
     def __init__(self, server: Server, ref: ArchiveRef, part: str, made: str | None = None) -> None:
         self._server, self._ref, self._part, self._made = server, ref, part, made
@@ -204,8 +201,7 @@ class _ServerFile:
         except BaseException as error:
             stays = self._delete_part()
             if isinstance(error, PhdError):
-                error.message = f"{self._ref}: all of it was sent, and renaming it failed: {error.message}"
-                error.message += f"; its part file stays there, since {stays.message}" if stays else ""
+                error.message = f"{self._ref}: all of it was sent, and renaming it failed: {error.message}{stays}"
             raise
         self._made = None
 
@@ -216,13 +212,12 @@ class _ServerFile:
             with contextlib.suppress(PhdError):
                 self._server.remove_folder(made)
 
-    def _delete_part(self) -> PhdError | None:
-        """Deletes what was written, if the server can still be reached; returns why it could not."""
-        try:
+    def _delete_part(self) -> str:
+        """Deletes what was written, if the server can still be reached and lets us; else returns words that say so."""
+        with contextlib.suppress(PhdError):
             self._server.remove(self._part)
-        except PhdError as error:
-            return error
-        return None
+            return ""
+        return "; its part file stays there, and 'phd doctor' names it after a day"
 
 
 class SentFile(_ServerFile):
