@@ -111,8 +111,6 @@ def _refuse_contradictions(
     if (delta is None) == (vm is None):
         found = "neither is" if delta is None else "both are"
         raise UsageError(f"give DELTA or --vm NAME: {found} given", remedy="'phd submit --help' shows the two ways.")
-    if vm == "":
-        raise UsageError("the VM has no name: --vm '' was given", remedy="'phd backups' lists the VMs.")
     for option, value in (only_vm if vm is None else only_one).items():
         if value is not None:
             raise UsageError(f"{option} is only for {'--vm' if vm is None else 'one DELTA'}", remedy=f"Leave {option} out.")
