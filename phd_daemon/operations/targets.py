@@ -13,11 +13,20 @@ from phd_daemon.operations.installation import known_target
 from restore_core import catalog
 from restore_core.capabilities import Capabilities
 from restore_core.catalog.index import Catalog, Indexed, refuse_emptied
-from restore_core.errors import ListingPartial, PhdError, TargetEmptied, TargetUnavailable, from_os_error
+from restore_core.errors import (
+    ListingPartial,
+    PhdError,
+    TargetEmptied,
+    TargetNotTrusted,
+    TargetRefused,
+    TargetUnavailable,
+    from_os_error,
+)
 from restore_core.naming import printable
 from restore_core.targets.base import Stop, Target, TargetSpec
 from restore_core.targets.gaps import Gap, refuse_partial, shown
 from restore_core.targets.kinds import idle_options, make_target
+from restore_core.targets.remote.connection import TooManyConnections
 
 _PROBE_BYTES = 16 << 20
 _PROBE_SECONDS = 3.0
@@ -153,6 +162,14 @@ def _state(error: PhdError | None, listed: float | None) -> str:
             return "held archives, holds none"
         case None | ListingPartial() if listed is not None:
             return f"answers{' in part,' if error else ''} in {listed:.2f} s"
+        case TooManyConnections():
+            return "lets in no more now"
+        case TargetNotTrusted():
+            return "is not trusted"
+        case TargetRefused():
+            return "refuses"
+        case _ if listed is not None:
+            return "answers, cannot be read"
         case _:
             return "does not answer"
 

@@ -188,7 +188,7 @@ class FtpConnection(FtpControl):
         try:
             size = self._size_of(path) if size is None else size
         except ftplib.error_perm as error:
-            if meaning_of(error) not in (Meaning.ABSENT, Meaning.DENIED):
+            if meaning_of(error) is not Meaning.ABSENT:
                 raise
         if size is None:
             return None

@@ -65,12 +65,14 @@ class FtpControl(Connection, ABC):
         return self._transfer.path if self._transfer else None
 
     def _size_of(self, path: str) -> int | None:
-        """Returns the answer to SIZE; None on a server that does not know it."""
+        """Returns the answer to SIZE; None on a server that does not know it, or does not tell it this user."""
         if not self._size:
             return None
         try:
             return int(self._command(f"SIZE {self._wire(path)}").split()[1])
         except ftplib.error_perm as error:
+            if meaning_of(error) is Meaning.DENIED:
+                return None
             if meaning_of(error) is not Meaning.NOT_KNOWN:
                 raise
         except (ValueError, IndexError):
@@ -239,7 +241,7 @@ class FtpControl(Connection, ABC):
             raise refusal(self.where(path), reply, writing=writing) from error
         except NoDataConnection as error:
             self.usable = False
-            raise no_data(server_name(self._spec, self._address), str(error)) from error
+            raise no_data(server_name(self._spec, self._address), str(error), for_good=error.for_good) from error
         except (ftplib.Error, OSError, EOFError, NotAListing) as error:
             self.usable = False
             raise self.broken(self.where(path), error, "TLS: " if isinstance(error, ssl.SSLError) else "") from error

@@ -17,7 +17,11 @@ _LAST_WORD = 2.0
 
 
 class NoDataConnection(OSError):
-    """The server opens no port for data, or the port cannot be reached. The text says which."""
+    """The server opens no port for data, or the port cannot be reached. The text says which. `for_good`: it never opens one."""
+
+    def __init__(self, text: str, *, for_good: bool = False) -> None:
+        super().__init__(text)
+        self.for_good = for_good
 
 
 class PassiveFtp(ftplib.FTP):
@@ -44,8 +48,9 @@ class PassiveFtp(ftplib.FTP):
         for no in refused.values():
             if str(no).startswith("4"):
                 raise no
+        never = all(meaning_of(no) in (Meaning.NOT_KNOWN, Meaning.DENIED) for no in refused.values())
         raise NoDataConnection(
-            f"opens no port for data: {'; '.join(f'{name}: {printable(str(no))}' for name, no in refused.items())}"
+            f"opens no port for data: {'; '.join(f'{name}: {printable(str(no))}' for name, no in refused.items())}", for_good=never
         )
 
     def ntransfercmd(self, cmd: str, rest: int | str | None = None) -> tuple[socket.socket, int | None]:

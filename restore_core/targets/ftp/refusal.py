@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from restore_core.errors import ArchiveAbsent, PhdError, TargetFull, TargetRefused, TargetUnavailable
 from restore_core.naming import printable
-from restore_core.targets.ftp.replies import Meaning, meaning_of
+from restore_core.targets.ftp.replies import Meaning, meaning_of, not_written_by
 from restore_core.targets.remote.connection import TooManyConnections
+from restore_core.targets.remote.words import NOT_READ_ONLY, READ_ONLY
 
 SEE_WHAT_THERE_IS = "See what there is with 'phd backups'."
 
@@ -19,6 +20,10 @@ def refusal(where: str, reply: str, *, writing: bool) -> PhdError:
             return TargetFull(where=where, why=said)
         case Meaning.BUSY:
             return too_many(where, reply)
+        case Meaning.DENIED if READ_ONLY.search(reply):
+            return TargetRefused(text, remedy=NOT_READ_ONLY)
+        case Meaning.TEMPORARY | Meaning.ABSENT | Meaning.REFUSED if writing and not_written_by(reply):
+            return TargetFull(where=where, why=f"{said}; servers say this of a full disk, and of one that fails")
         case Meaning.ABSENT if not writing:
             return ArchiveAbsent(
                 text,
@@ -31,9 +36,9 @@ def refusal(where: str, reply: str, *, writing: bool) -> PhdError:
     return TargetRefused(text, remedy="Check what this user may do on the server.")
 
 
-def no_data(where: str, why: str) -> TargetUnavailable:
-    """Returns the error for a server to which no data connection can be made."""
-    return TargetUnavailable(
+def no_data(where: str, why: str, *, for_good: bool = False) -> TargetUnavailable:
+    """Returns the error for a server to which no data connection can be made; `for_good` where its settings forbid them."""
+    return (TargetRefused if for_good else TargetUnavailable)(
         f"{where}: {why}",
         remedy="On the server: allow passive mode, with a range of ports that is wide enough, and open that range in its firewall.",
     )

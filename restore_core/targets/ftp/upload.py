@@ -10,6 +10,7 @@ import time
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from restore_core.errors import ArchiveAbsent
 from restore_core.targets.base import Buffer, FileStat
 from restore_core.targets.ftp.data_connection import last_word
 from restore_core.targets.ftp.replies import Meaning, meaning_of
@@ -83,9 +84,21 @@ class FtpUpload:
                 if not self._has_arrived():
                     raise
                 return
-            if meaning_of(reply) is Meaning.FULL:
-                raise ftplib.error_perm(reply)  # noqa: S321 - only its error
-        connection.check_arrived(self._path, connection.stat(self._path).size, self._size)
+            there = self._size_there(reply)
+        connection.check_arrived(self._path, there, self._size)
+
+    def _size_there(self, reply: str) -> int:
+        """Returns the size after a reply that means success; some say with it that there was no room, or soon will be none."""
+        full = meaning_of(reply) is Meaning.FULL
+        try:
+            there = self._connection.stat(self._path).size
+        except ArchiveAbsent:
+            if not full:
+                raise
+            there = -1
+        if full and there != self._size:
+            raise ftplib.error_perm(reply)  # noqa: S321 - only its error
+        return there
 
     def _has_arrived(self) -> bool:
         """Whether all bytes are there, by a new connection; waits as long as more of them arrive."""

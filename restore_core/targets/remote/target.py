@@ -189,10 +189,7 @@ class RemoteTarget:
 
 
 class _ServerFile:
-    """A new file on a server. It has a temporary name, `part`, while it is written, then its own.
-
-    `made` is the folder that was made for it: it goes again if nothing comes into it.
-    """
+    """A new file on a server, called `part` until it is whole. `made` is the folder made for it, which goes again if empty."""
 
     def __init__(self, server: Server, ref: ArchiveRef, part: str, made: str | None = None) -> None:
         self._server, self._ref, self._part, self._made = server, ref, part, made
@@ -201,8 +198,10 @@ class _ServerFile:
         """Gives it its own name, or deletes it; `FileExistsError` if the name is taken."""
         try:
             self._server.give_name(self._part, self._ref.path)
-        except BaseException:
-            self._delete_part()
+        except BaseException as error:
+            stays = self._delete_part()
+            if isinstance(error, PhdError):
+                error.message = f"{self._ref}: all of it was sent, and renaming it failed: {error.message}{stays}"
             raise
         self._made = None
 
@@ -213,10 +212,12 @@ class _ServerFile:
             with contextlib.suppress(PhdError):
                 self._server.remove_folder(made)
 
-    def _delete_part(self) -> None:
-        """Deletes what was written, if the server can still be reached."""
+    def _delete_part(self) -> str:
+        """Deletes what was written, if the server can still be reached and lets us; else returns words that say so."""
         with contextlib.suppress(PhdError):
             self._server.remove(self._part)
+            return ""
+        return "; its part file stays there, and 'phd doctor' names it after a day"
 
 
 class SentFile(_ServerFile):

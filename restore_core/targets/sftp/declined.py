@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from restore_core.errors import ArchiveAbsent, PhdError, TargetFull, TargetRefused, TargetUnavailable, size_text
 from restore_core.targets.base import NEW_FILE_SUFFIX
-from restore_core.targets.remote.words import DENIED, FULL
+from restore_core.targets.remote.words import DENIED, FAILING, FULL, NOT_READ_ONLY, READ_ONLY
 from restore_core.targets.sftp.listing import reason_of
 from restore_core.targets.sftp.wire import AnswerType, Ask, Declined, Fields, Status, Wire, string
 
@@ -47,8 +47,13 @@ def error_of_declined(wire: Wire, no: Declined, where: str, folder: bytes, *, wr
     if no.code == Status.FAILURE and not writing:
         return TargetUnavailable(text, remedy="Look at the server's log.")
     room = room_of(wire, folder) if writing and no.code == Status.FAILURE else None
-    if no.code == Status.READ_ONLY or (room is not None and room.read_only):
-        return TargetRefused(f"{text}; its file system is read-only", remedy="Mount it there so that it can be written.")
+    if no.code == Status.READ_ONLY or READ_ONLY.search(no.text) or (room is not None and room.read_only):
+        known = "" if READ_ONLY.search(no.text) else "; its file system is read-only"
+        return TargetRefused(f"{text}{known}", remedy=NOT_READ_ONLY)
+    if FAILING.search(no.text):
+        return TargetUnavailable(
+            text, remedy="That disk fails, or is full: look at the system log of the server, and at its free space."
+        )
     if no.code == Status.FAILURE and not DENIED.search(no.text):
         return TargetRefused(text, remedy="Look at the server's log: there is room for this user, and it does not say why.")
     return TargetRefused(text, remedy="Check what this user may do on the server.")
@@ -58,7 +63,7 @@ def _why_no_room(wire: Wire, no: Declined, folder: bytes) -> str | None:
     """Returns what shows that there is no room, beside what the server said; None if it is not that."""
     if no.code in (Status.NO_SPACE, Status.QUOTA) or FULL.search(no.text):
         return ""
-    if no.code != Status.FAILURE:
+    if no.code != Status.FAILURE or DENIED.search(no.text) or FAILING.search(no.text):
         return None
     room = room_of(wire, folder)
     if room is not None and room.read_only:
@@ -69,7 +74,7 @@ def _why_no_room(wire: Wire, no: Declined, folder: bytes) -> str | None:
         return ", and no more files can be made there"
     if _is_room_for_a_small_file(wire, folder):
         return None
-    return ", and takes no other file either; is the quota of this user used up?"
+    return ", and takes no other file either; either the quota of this user is used up, or that disk fails (its system log says so)"
 
 
 def room_of(wire: Wire, folder: bytes) -> _Room | None:

@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from restore_core.errors import TargetRefused
+from restore_core.targets.kinds import make_target
 from tests import servers
+from tests.restore_core.targets.conftest import QUICK
 from tests.servers import Served
 from tests.servers.imitations import IMITATIONS, REFUSED, SAID
 from tests.there_and_back import Site
@@ -53,3 +56,17 @@ def test_with_each_imitation_everything_works_or_one_message_says_why_not(
     name: str, server: tuple[Served, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     check(name, server, Site(tmp_path, server[0].spec, monkeypatch, capsys))
+
+
+def test_a_server_without_passive_mode_is_not_asked_again(server: tuple[Served, Path]) -> None:
+    """Its settings forbid it: it was tried again as if it were busy."""
+    served, script = server
+    script.write_text(json.dumps({"*": IMITATIONS["no passive mode"]}))
+    target = make_target(served.spec, QUICK)
+    try:
+        with pytest.raises(TargetRefused, match="opens no port for data") as caught:
+            list(target.listing())
+        assert not caught.value.try_again
+    finally:
+        target.close()
+        script.unlink()

@@ -81,7 +81,7 @@ def test_a_quota_is_no_room_on_the_target(tmp_path: Path, path: str) -> None:
     script = tmp_path / "said.json"
     script.write_text(json.dumps({"/": {"quota": 3_000_000}}))
     with servers.ssh_password(tmp_path, script=script) as served:
-        with pytest.raises(TargetFull, match=r"no room on the target: .*is the quota of this user used up") as caught:
+        with pytest.raises(TargetFull, match=r"no room on the target: .*or that disk fails") as caught:
             back_up(served.spec, path)
         assert caught.value.exit_code is ExitCode.DESTINATION
         assert [each for each in served.store.rglob("*") if each.is_file()] == []
@@ -145,6 +145,8 @@ class Answers:
         (Status.QUOTA, "", True, TargetFull),
         (Status.FAILURE, "Failure", True, TargetRefused),
         (Status.READ_ONLY, "", True, TargetRefused),
+        (Status.FAILURE, "Read only file system", True, TargetRefused),
+        (Status.FAILURE, "write x: input/output error", True, TargetUnavailable),
         (Status.NO_SUCH_FILE, "No such file", True, TargetRefused),
         (Status.NO_SUCH_FILE, "No such file", False, ArchiveAbsent),
         (Status.PERMISSION_DENIED, "Permission denied", False, TargetRefused),
@@ -165,3 +167,14 @@ def test_a_small_file_that_was_tried_is_removed_whatever_happens() -> None:
     assert wire.asked == [Ask.OPEN, Ask.WRITE, Ask.CLOSE, Ask.REMOVE]
     wire = Answers({Ask.OPEN: Declined(Status.PERMISSION_DENIED, "")})
     assert isinstance(error_of_declined(wire, Declined(Status.FAILURE, ""), "nas:f/x", b"/f", writing=True), TargetRefused)  # type: ignore[arg-type]  # see above
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"), [("Read only file system", "Mount it there so that it can be written."), ("input/output error", "fails")]
+)
+def test_where_the_server_says_why_nothing_is_tried_and_no_quota_is_guessed(text: str, remedy: str) -> None:
+    """rclone serve sftp --read-only: "no room on the target: Read only file system; is the quota used up?"."""
+    wire = Answers({Ask.OPEN: Declined(Status.FAILURE, text)})
+    found = error_of_declined(wire, Declined(Status.FAILURE, text), "nas:f/x", b"/f", writing=True)  # type: ignore[arg-type]  # see above
+    assert not isinstance(found, TargetFull)
+    assert (remedy in found.remedy, "quota" in found.message, wire.asked) == (True, False, [])
