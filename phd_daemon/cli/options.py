@@ -39,7 +39,7 @@ class Command(click.Command):
                 raise
             which = "; 'phd submit --vm NAME --to DIR' queues all disks of a VM, 'phd backups --vm NAME' lists its archives"
             raise click.UsageError(f"{ctx.command_path} takes one archive, and has no option --vm{which}", ctx) from None
-        for option in self.params:
+        for option in self.params if not ctx.resilient_parsing else ():
             empty = ctx.params.get(option.name or "") == ""
             if isinstance(option, click.Option) and empty and option.default != "" and not option.required:
                 raise click.UsageError(f"{option.opts[0]} is given without a value: leave it out, or write one", ctx)
