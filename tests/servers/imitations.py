@@ -14,6 +14,7 @@ IMITATIONS: dict[str, dict[str, Any]] = {
     "REST 501": _no_rest("501 REST: Resuming transfers is not enabled"),
     "REST 502": _no_rest("502 Command not implemented."),
     "REST 504": _no_rest("504 Reply marker invalid."),
+    "REST denied": _no_rest("550 Permission denied."),
     "REST taken, then 551": {"restart": "551 Restart not supported for this file"},
     "no MLSD": {"without": ["MLSD", "MLST"]},
     "MLSD in FEAT alone": {"answers": {"MLSD": "502 MLSD command not implemented."}},
@@ -62,7 +63,11 @@ REFUSED: dict[str, str] = {
 """Those to which no backup can be made, or from which none comes back, and what is said then. With all others everything works."""
 
 SAID: dict[str, str] = {
-    **{name: "no REST: reads from the start, slower" for name in IMITATIONS if "REST" in name and "taken" not in name},
+    **{
+        name: "no REST: reads from the start, slower"
+        for name in IMITATIONS
+        if "REST" in name and "taken" not in name and "denied" not in name
+    },
     **{name: "no MLSD: sizes and times are read from a listing" for name in IMITATIONS if name in ("LIST alone", "no MLSD")},
     "no MDTM": "no MDTM: the times of files are rough",
     "MLSD without size, no SIZE": "no MLSD: sizes and times are read from a listing",

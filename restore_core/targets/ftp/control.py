@@ -168,7 +168,8 @@ class FtpControl(Connection, ABC):
             try:
                 return self.ftp.transfercmd(command, rest=offset), offset
             except ftplib.error_perm as error:
-                if meaning_of(error) is not Meaning.NOT_KNOWN and str(error)[:3] not in _NO_RESTART:
+                # Denied may be REST alone (vsftpd's cmds_denied), or the file: without REST it shows.
+                if meaning_of(error) not in (Meaning.NOT_KNOWN, Meaning.DENIED) and str(error)[:3] not in _NO_RESTART:
                     raise
                 self._rest = False
         return self.ftp.transfercmd(command), 0

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from restore_core.errors import TargetRefused
 from restore_core.naming import printable
-from restore_core.targets.remote.connection import Pace
+from restore_core.targets.base import ServerLimits
+from restore_core.targets.remote.connection import Pace, TooManyConnections
 from restore_core.targets.sftp.wire import NotSftp, Wire
 
 if TYPE_CHECKING:
@@ -39,6 +40,19 @@ class _Line:
         self._channel.sendall(data)
         if len(data) > SMALL // 2:  # requests are small and wait for nothing
             self._pace.moved(len(data), time.perf_counter() - began)
+
+
+def open_channel(transport: paramiko.Transport, window: int, limits: ServerLimits, where: str) -> paramiko.Channel:
+    """Opens a channel. Raises `TooManyConnections` where the server lets in no more on this connection, else paramiko's error."""
+    from paramiko import ChannelException
+
+    try:
+        return transport.open_session(window_size=window, timeout=limits.login)
+    except ChannelException as no:
+        raise TooManyConnections(
+            f"{where}: opens no more channels: {printable(no.text)}",
+            remedy="Raise MaxSessions in its sshd_config, or let fewer jobs use it at a time.",
+        ) from None
 
 
 def begin_sftp(channel: paramiko.Channel, transport: paramiko.Transport, pace: Pace, where: str) -> Wire:

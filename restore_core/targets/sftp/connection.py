@@ -30,7 +30,7 @@ from restore_core.targets.remote.connection import (
     Replaced,
     server_name,
 )
-from restore_core.targets.sftp.channel import SMALL, begin_sftp
+from restore_core.targets.sftp.channel import SMALL, begin_sftp, open_channel
 from restore_core.targets.sftp.declined import CREATE_NEW, error_of_declined, room_of
 from restore_core.targets.sftp.listing import read_folders, reason_of
 from restore_core.targets.sftp.wire import (
@@ -70,7 +70,7 @@ class SftpConnection(Connection):
         self._transport = transport
         self._open: tuple[str, bytes, FileStat] | None = None
         with self.as_our_errors(""):
-            self._channel = transport.open_session(window_size=_WINDOW, timeout=limits.login)
+            self._channel = open_channel(transport, _WINDOW, limits, server_name(spec, address))
             self._channel.settimeout(limits.idle)
             self.wire = begin_sftp(self._channel, transport, Pace(spec.name, limits, bandwidth), server_name(spec, address))
             began = time.perf_counter()

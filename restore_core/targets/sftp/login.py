@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from restore_core.errors import ConfigurationError, PhdError, TargetNotTrusted, TargetRefused, TargetUnavailable
 from restore_core.naming import printable
 from restore_core.targets.base import Address, ServerLimits, TargetSpec
-from restore_core.targets.remote.connection import Bandwidth, no_server, server_name
+from restore_core.targets.remote.connection import Bandwidth, TooManyConnections, no_server, server_name
 from restore_core.targets.remote.secret import check_private, read_password
 from restore_core.targets.remote.trust import ServerIdentity, read_trusted
 from restore_core.targets.sftp.connection import SftpConnection
@@ -37,6 +37,7 @@ class SftpHost:
         self._spec, self._address, self._limits, self._bandwidth = spec, address, limits, bandwidth
         self._lock = threading.Lock()
         self._client: paramiko.SSHClient | None = None
+        self._more: list[paramiko.SSHClient] = []
 
     def connect(self) -> SftpConnection:
         """Opens a channel, and the SSH connection if there is none. Raises the errors of `Target`."""
@@ -48,13 +49,31 @@ class SftpHost:
                 transport = self._client.get_transport()
         if transport is None:
             raise TargetUnavailable(f"target {self._spec.name}: closed the connection")
+        try:
+            return self._on(transport)
+        except TooManyConnections:  # MaxSessions of its sshd_config
+            return self._on_another()
+
+    def _on(self, transport: paramiko.Transport) -> SftpConnection:
         return SftpConnection(transport, self._spec, self._address, self._limits, self._bandwidth)
+
+    def _on_another(self) -> SftpConnection:
+        """Opens a channel on an SSH connection of its own, where the server lets in no more channels on the first one."""
+        with self._lock:
+            self._more = [client for client in self._more if (known := client.get_transport()) and known.is_active()]
+            for client in self._more:
+                with contextlib.suppress(TooManyConnections):
+                    return self._on(client.get_transport())
+            self._more.append(log_in(self._spec, self._address, self._limits))
+            return self._on(self._more[-1].get_transport())
 
     def close(self) -> None:
         """Closes the SSH connection, and with it all channels."""
         client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        more, self._more = self._more, []
+        for each in (client, *more):
+            if each is not None:
+                each.close()
 
 
 def log_in(spec: TargetSpec, address: Address, limits: ServerLimits) -> paramiko.SSHClient:
