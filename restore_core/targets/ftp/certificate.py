@@ -11,6 +11,7 @@ other certificate of that server is refused, whoever signed it.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import datetime as dt
 import hashlib
@@ -129,6 +130,21 @@ def has_authorities(content: bytes) -> bool:
 def pinned(content: bytes, address: Address) -> tuple[str, ...]:
     """Returns the fingerprints of the certificates that a `ca_file` has pinned for a server."""
     return _fingerprints(found["pem"] for found in _BLOCK.finditer(content) if found["server"] == _server(address))
+
+
+def pinned_keys(file: str | None, address: Address) -> tuple[str, ...]:
+    """Returns the digests of the public keys in the certificates that `ca_file` has pinned for a server, as curl takes them."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    found = []
+    for block in _BLOCK.finditer(read_trusted(file)) if file else ():
+        if block["server"] == _server(address):
+            with contextlib.suppress(ValueError):
+                key = x509.load_pem_x509_certificate(block["pem"]).public_key()
+                der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+                found.append("sha256//" + base64.b64encode(hashlib.sha256(der).digest()).decode())
+    return tuple(found)
 
 
 def known_certificates(file: str | None) -> tuple[str, ...]:

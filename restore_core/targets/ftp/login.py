@@ -146,13 +146,18 @@ def _certificate(context: TargetContext, address: Address, limits: ServerLimits,
         return (line.getpeercert(binary_form=True) if isinstance(line, ssl.SSLSocket) else None) or b""
 
 
+def speaks_tls_at_once(address: Address) -> bool:
+    """Whether this FTPS server is known to speak TLS from the first byte on."""
+    return address.port == _IMPLICIT_PORT or (address.host, address.port) in _speak_tls_at_once
+
+
 def _connect(ftp: ftplib.FTP, address: Address, limits: ServerLimits, where: str) -> None:
     """Connects and reads the greeting. Port 990, and a server found to be so, speak TLS at once (implicit FTPS).
 
     A server that says nothing is asked in TLS, on the same connection: each other one counts where there is a limit.
     """
     host, port = address.host, address.port
-    if isinstance(ftp, FtpTls) and (port == _IMPLICIT_PORT or (host, port) in _speak_tls_at_once):
+    if isinstance(ftp, FtpTls) and speaks_tls_at_once(address):
         ftp.connect_at_once(host, port, limits.connect)
         return
     try:

@@ -8,6 +8,7 @@ import datetime as dt
 import shutil
 import socket
 import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 from restore_core.errors import ConfigurationError, TargetNotTrusted, TargetRefused, TargetUnavailable
 from restore_core.targets.base import Address, TargetSpec
 from restore_core.targets.ftp import certificate
-from restore_core.targets.kinds import address_of, make_target, server_identity
+from restore_core.targets.kinds import address_of, make_target, removal_of, server_identity
 from restore_core.targets.remote.trust import record
 from tests import servers
 from tests.restore_core.targets.conftest import QUICK
@@ -71,6 +72,30 @@ def test_a_certificate_that_a_person_has_trusted_is_trusted(tmp_path: Path, kind
         assert server_identity(served.spec, QUICK).trusted
         with pytest.raises(TargetNotTrusted):  # it is pinned for that server, and for no other name of it
             listed(dataclasses.replace(served.spec, url=served.spec.url.replace("127.0.0.1", "localhost")))
+
+
+@pytest.mark.parametrize("implicit", [False, True])
+def test_the_command_that_removes_a_file_trusts_what_is_pinned_and_nothing_else(
+    tmp_path: Path, implicit: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """curl was given the pinned certificate as an authority, and refused it for its name."""
+    certificates.make(tmp_path / "own.pem", name="nas.example")
+    other = certificates.make(tmp_path / "other.pem", name="nas.example").read_text().partition("-----BEGIN PRIVATE")[0]
+    with serving(tmp_path, tmp_path / "own.pem", implicit=implicit) as served:
+        if implicit:  # found out before, which takes a while
+            known = {("127.0.0.1", address_of(served.spec).port)}
+            monkeypatch.setattr("restore_core.targets.ftp.login._speak_tls_at_once", known)
+        shown = server_identity(served.spec, QUICK)
+        record(shown)
+
+        def delete() -> int:
+            command = removal_of(served.spec, "f/x").replace("-u phd", f"-u 'phd:{servers.PASSWORD}'")
+            return subprocess.run(["sh", "-c", command], capture_output=True, check=False, timeout=20).returncode
+
+        Path(served.spec.ca_file or "").write_bytes(certificate.pin(ssl.PEM_cert_to_DER_cert(other), address_of(served.spec)))
+        assert (delete(), (served.store / "f/x").exists()) == (90, True)  # 90: the key is not the pinned one
+        Path(served.spec.ca_file or "").write_bytes(shown.record)
+        assert (delete(), (served.store / "f/x").exists()) == (0, False)
 
 
 def test_any_other_certificate_of_a_pinned_server_is_refused(tmp_path: Path) -> None:
