@@ -33,6 +33,21 @@ class Command(click.Command):
 
     stays_done: bool
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuses an option whose value is empty: a variable of a script that is not set would change what is done."""
+        try:
+            left = super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if error.option_name != "--vm" or not {"archive", "delta"} & {one.name for one in self.params}:
+                raise
+            which = "; 'phd submit --vm NAME --to DIR' queues all disks of a VM, 'phd backups --vm NAME' lists its archives"
+            raise click.UsageError(f"{ctx.command_path} takes one archive, and has no option --vm{which}", ctx) from None
+        for option in self.params if not ctx.resilient_parsing else ():
+            empty = ctx.params.get(option.name or "") == ""
+            if isinstance(option, click.Option) and empty and option.default != "" and not option.required:
+                raise click.UsageError(f"{option.opts[0]} is given without a value: leave it out, or write one", ctx)
+        return left
+
 
 def command(*, stays_done: bool, cls: type[Command] = Command) -> Callable[[Callable[..., object]], Command]:
     """Makes a command of a function, like `click.command`."""

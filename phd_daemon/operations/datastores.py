@@ -38,9 +38,7 @@ def _to_change(settings: Config, name: str) -> tuple[Path, DatastoreRecord]:
     record = record_of(settings)
     every = [one.path for one in views(record)]
     wanted = comparable(name)
-    found = [
-        path for path in every if wanted in {comparable(one(text)) for text in (path.name, str(path)) for one in (str, printable)}
-    ]
+    found = [path for path in every if wanted in _names(path)]
     if len(found) == 1:
         return found[0], record
     if found:

@@ -140,8 +140,13 @@ def refuse_missing(ref: ArchiveRef, targets: Collection[str]) -> None:
 
 
 def destination(text: str) -> Path:
-    """Returns the absolute path of the disk to write; a relative one begins at the working folder. Raises `UsageError`."""
-    path = Path(os.path.abspath(text))
+    """Returns the absolute path of the disk to write; a relative one begins at the working folder. Raises `UsageError`.
+
+    Accents are spelled as they are on the disk.
+    """
+    from phd_daemon.operations.places import as_there  # most commands write no disk
+
+    path = as_there(Path(os.path.abspath(text)))
     if not text:
         raise UsageError("the disk has no name: --to '' was given", remedy="Name the disk: --to FOLDER/NAME.vmdk.")
     if text.endswith("/") or path.is_dir():

@@ -63,17 +63,23 @@ def folder_for(datastore: Path, vm: str, uuid: str | None, disk: str) -> str:
 
 def existing(stores: Iterable[Datastore], name: str, roots: tuple[Path, ...]) -> list[Place]:
     """Returns the disks with this name on the datastores."""
-    every = ((store, _as_there(folder, name)) for store in stores for folder in _walk(store.path))
+    every = ((store, as_there(folder / name)) for store in stores for folder in _walk(store.path))
     return [_place(path, store, roots) for store, path in every if _is_there(path)]
 
 
-def _as_there(folder: Path, name: str) -> Path:
-    """Returns the path of a disk of this name, in the spelling that its accents have in that folder."""
-    if name.isascii() or os.path.lexists(folder / name):
-        return folder / name
-    with contextlib.suppress(OSError):
-        name = next((other for other in sorted(os.listdir(folder)) if comparable(other) == comparable(name)), name)
-    return folder / name
+def as_there(path: Path) -> Path:
+    """Returns the path in the spelling that its accents have, folder by folder, in as far as it is there.
+
+    Else a disk would be restored beside the one that is meant, under a name that looks the same.
+    """
+    found = Path(path.anchor)
+    for name in path.parts[1:]:
+        there = name
+        if not name.isascii() and not os.path.lexists(found / name):
+            with contextlib.suppress(OSError):
+                there = next((other for other in sorted(os.listdir(found)) if comparable(other) == comparable(name)), name)
+        found /= there
+    return found
 
 
 def flats_alone(roots: Iterable[Path]) -> list[tuple[Path, int]]:

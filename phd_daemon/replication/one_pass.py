@@ -35,7 +35,7 @@ from phd_daemon.spool.requests import drop
 from phd_daemon.spool.snapshot import JobView, snapshot
 from phd_daemon.worker import sandbox
 from restore_core.catalog import CatalogEntry
-from restore_core.catalog.exact import exact
+from restore_core.catalog.exact import exact, header_of
 from restore_core.catalog.index import Catalog, Indexed
 from restore_core.catalog.query import Query
 from restore_core.disk.destination import disk_key, open_destination
@@ -115,9 +115,10 @@ def decide_rules(config: Config, catalog: Catalog, *, keep: bool) -> Findings:
         retry=dt.timedelta(seconds=config.replication.every),
         retry_most=dt.timedelta(seconds=max(86400, config.replication.every)),
     )
+    decided = _with_origins(select(rules, world, policy), world, config)
     return Findings(
         now=now,
-        decisions=tuple(_warned(decision, targets) for decision in select(rules, world, policy)),
+        decisions=tuple(_warned(decision, targets) for decision in decided),
         problems=loaded.found.problems,
         bad_lines=ledger.bad,
         targets=targets,
@@ -134,6 +135,27 @@ def _warned(decision: RuleDecision, targets: Iterable[Indexed]) -> RuleDecision:
         return decision
     text = f"a newer backup may lie where {hiding[0][0]} cannot be seen now: {shown([gap for _, gap in hiding])}"
     return replace(decision, warnings=(*decision.warnings, text))
+
+
+def _with_origins(decided: Iterable[RuleDecision], world: World, config: Config) -> list[RuleDecision]:
+    """Returns the decisions, with a warning where a replica would be replaced by a backup of a disk that lay elsewhere.
+
+    Two hosts may have a VM and its clone under one name: nothing else in their backups tells them apart.
+    """
+    with contextlib.closing(TargetSet(config.targets)) as targets:
+        return [_with_origin(one, world, targets) for one in decided]
+
+
+def _with_origin(one: RuleDecision, world: World, targets: TargetSet) -> RuleDecision:
+    there = world.destinations[one.rule.destination].archive
+    if one.verdict is not Verdict.RESTORE or one.entry is None or there is None or there.target in world.silent:
+        return one
+    heads = (header_of(there, targets), header_of(one.entry.ref, targets))
+    before, now = (head.source if head is not None else "" for head in heads)
+    if not before or not now or before == now:
+        return one
+    text = f"its disk was {printable(before)}, and is {printable(now)}: was it moved, or do two disks share all their names?"
+    return replace(one, warnings=(*one.warnings, text))
 
 
 def exit_code(done: Pass) -> ExitCode:

@@ -14,11 +14,12 @@ import datetime as dt
 from dataclasses import replace
 from zoneinfo import ZoneInfo
 
-from restore_core.archive.header import HEAD_BYTES, parse_head
+from restore_core.archive.header import HEAD_BYTES, DeltaHeader, parse_head
 from restore_core.catalog.entry import CatalogEntry
 from restore_core.errors import PhdError
 from restore_core.naming import ArchiveType
 from restore_core.targets import TargetSet
+from restore_core.targets.base import ArchiveRef
 
 _AHEAD = dt.timedelta(days=1)
 """A stamp further in the future than this is not a next free minute."""
@@ -42,10 +43,18 @@ def exact(entry: CatalogEntry, zone: ZoneInfo, targets: TargetSet, *, now: dt.da
     return replace(entry, time=time + dt.timedelta(microseconds=(entry.time - time) // dt.timedelta(minutes=1)))
 
 
-def _header_time(entry: CatalogEntry, targets: TargetSet) -> dt.datetime | None:
+def header_of(ref: ArchiveRef, targets: TargetSet) -> DeltaHeader | None:
+    """Returns the header of a Delta; None where it cannot be read now."""
     try:
-        with targets.open(entry.ref) as source:
-            head = parse_head(source.read_at(0, min(HEAD_BYTES, source.size)), str(source.ref))
-        return dt.datetime.fromtimestamp(head.time, dt.UTC)
-    except (PhdError, ValueError, OverflowError, OSError):
+        with targets.open(ref) as source:
+            return parse_head(source.read_at(0, min(HEAD_BYTES, source.size)), str(source.ref))
+    except (PhdError, ValueError, OSError):
+        return None
+
+
+def _header_time(entry: CatalogEntry, targets: TargetSet) -> dt.datetime | None:
+    head = header_of(entry.ref, targets)
+    try:
+        return dt.datetime.fromtimestamp(head.time, dt.UTC) if head is not None else None
+    except (ValueError, OverflowError, OSError):
         return None

@@ -113,7 +113,7 @@ def _name_test(query: Query) -> Callable[[str], bool]:
     """Returns a quick test of a file's name. It may accept a file that is no archive; it never rejects one that is asked for."""
     low = _stamp(query.since, -_DAY) if query.since else ""
     high = _stamp(query.until, _DAY) if query.until else "~"
-    scsi = query.scsi.replace(":", "") if query.scsi else None
+    scsi = query.scsi.lower().removeprefix("scsi").replace(":", "") if query.scsi else None  # as a VMX writes it, too
 
     def wanted(name: str) -> bool:
         shape = _SHAPE.match(name)

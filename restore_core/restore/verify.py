@@ -141,8 +141,10 @@ def _verify_full(source: ByteSource, targets: TargetSet, reporter: Reporter, sto
         raise BadArchive(
             f"{full.where}: holds {size} bytes, its first member says {full.identity.disk_size}", remedy="Use another copy."
         )
+    ours = naming.parse_archive(source.ref.name) is not None
+    missing = "there is no empty Delta beside it" if ours else "its name does not say which empty Delta is its own"
     reporter.note(
-        "there is no empty Delta beside it: only the gzip's own CRCs were checked ('phd adopt' makes a map for a foreign gzip)"
+        f"{missing}: only the gzip's own CRCs were checked. 'phd adopt' makes an empty Delta for a foreign gzip; verify that one"
     )
     return VerifyReport(archive=source.ref, full=source.ref, by="gzip CRC only", bytes_checked=source.size, disk_size=size)
 

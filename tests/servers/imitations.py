@@ -47,6 +47,7 @@ IMITATIONS: dict[str, dict[str, Any]] = {
     "421 after each transfer": {"last": "421 Idle timeout (60 seconds): closing control connection"},
     "hangs up after each transfer": {"last": ""},
     "no NOOP": {"without": ["NOOP"]},
+    "no data in clear": {"answers": {"MLSD": "522 Data connections must be encrypted.", "STOR": "522 Data must be encrypted."}},
     "no TYPE": {"answers": {"TYPE": "504 Command not implemented for that parameter"}},
 }
 """What is imitated, by name. The words are those of manners.py."""
@@ -55,6 +56,7 @@ REFUSED: dict[str, str] = {
     "no passive mode": "opens no port for data: PASV: 500 Unknown command.; EPSV: 500 Unknown command.",
     "425 always": "the server answers: 425 Can't open data connection.",
     "426 at every transfer": "the server answers: 426 Connection closed; transfer aborted.",
+    "no data in clear": "Write ftps:// in the url of this target",
     "no TYPE": "does not take TYPE I: 504 Command not implemented",
 }
 """Those to which no backup can be made, or from which none comes back, and what is said then. With all others everything works."""

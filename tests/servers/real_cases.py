@@ -68,6 +68,7 @@ CASES: dict[str, Case] = {
     "proftpd dotfiles hidden, no UTF8": _pro(*_HIDDEN, "UseEncoding off"),
     "proftpd ASCII": _pro("DefaultTransferMode ascii"),
     "proftpd small files only": _pro("MaxStoreFileSize 100 Kb", refused=_NO_ROOM, code=ExitCode.DESTINATION),
+    "proftpd sends small files only": _pro("MaxRetrieveFileSize 100 Kb", refused="the server answers: 426 Transfer aborted."),
     "proftpd no REST": _pro("AllowStoreRestart off", "AllowRetrieveRestart off"),
     "proftpd no MLSD in FEAT": _pro("FactsAdvertise off"),
     "proftpd tells no SIZE": _pro("<Limit SIZE MDTM>", "DenyAll", "</Limit>"),

@@ -30,7 +30,7 @@ _TITLES = ("TARGET", "DATE (UTC)", "TYPE", "SIZE", "SCSI", "VM", "UUID", "VMDK",
 @click.option("--vm", metavar="NAME", help="Only this VM; * and ? are wildcards, here and below.")
 @click.option("--vmdk", metavar="NAME", help="Only this disk.")
 @click.option("--uuid", metavar="UUID", help="Only VMs with this UUID; '-' for version-2 backups, which have none.")
-@click.option("--scsi", metavar="ID", help="Only disks at this SCSI id: 00 or 0:0.")
+@click.option("--scsi", metavar="ID", help="Only disks at this SCSI id: 00, 0:0 or scsi0:0.")
 @click.option("--type", "wanted", type=click.Choice(["full", "delta"]), help="Only Fulls, or only Deltas.")
 @click.option(
     "--since",

@@ -16,7 +16,7 @@ from phd_daemon.config.model import Config
 from phd_daemon.operations.backups import deltas_of_vm
 from phd_daemon.operations.follow import exit_code, follow
 from phd_daemon.operations.installation import archive_ref, destination, how_to_start, read_config, refuse_missing, spool_of
-from phd_daemon.operations.places import ends_like_a_disk
+from phd_daemon.operations.places import as_there, ends_like_a_disk
 from phd_daemon.operations.queue import Obstacle, obstacle
 from phd_daemon.operations.submit import submit as queue
 from phd_daemon.show import output
@@ -111,8 +111,6 @@ def _refuse_contradictions(
     if (delta is None) == (vm is None):
         found = "neither is" if delta is None else "both are"
         raise UsageError(f"give DELTA or --vm NAME: {found} given", remedy="'phd submit --help' shows the two ways.")
-    if vm == "":
-        raise UsageError("the VM has no name: --vm '' was given", remedy="'phd backups' lists the VMs.")
     for option, value in (only_vm if vm is None else only_one).items():
         if value is not None:
             raise UsageError(f"{option} is only for {'--vm' if vm is None else 'one DELTA'}", remedy=f"Leave {option} out.")
@@ -128,7 +126,7 @@ def _disks_of_vm(settings: Config, vm: str, uuid: str | None, at: str | None, to
     for entry in found.newer:
         output.complain(f"not taken, as it is not of all disks: the newer backup of {printable(entry.name.disk)}, {entry.ref}")
     if not ends_like_a_disk(folder) or folder.is_dir():
-        return [(entry.ref, folder / entry.name.disk) for entry in found.entries]
+        return [(entry.ref, as_there(folder / entry.name.disk)) for entry in found.entries]
     if len(found.entries) == 1:
         return [(found.entries[0].ref, destination(to))]
     raise UsageError(

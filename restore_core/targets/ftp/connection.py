@@ -20,12 +20,13 @@ from restore_core.targets.base import Buffer, FileStat, Range
 from restore_core.targets.ftp.control import FtpControl
 from restore_core.targets.ftp.listing import NotAListing, Parsed, Unsure, read_list, read_mlsd
 from restore_core.targets.ftp.refusal import SEE_WHAT_THERE_IS
-from restore_core.targets.ftp.replies import Meaning, closed_by, meaning_of, not_all_by
+from restore_core.targets.ftp.replies import Meaning, closed_by, is_empty_by, meaning_of, not_all_by
 from restore_core.targets.ftp.upload import FtpUpload
 from restore_core.targets.gaps import GapKind, may_be_backups
 from restore_core.targets.remote.connection import Budget, Entry, FolderContent, KnownFile
 
 _PIECE = 256 << 10
+_LIST_ALL = "LIST -a"
 _OF_ONE_FOLDER = ("450", "451", "550", "551", "553")
 """Codes of errors that concern only the folder that was asked for."""
 
@@ -78,7 +79,7 @@ class FtpConnection(FtpControl):
                     return found
         if budget.hidden:
             with contextlib.suppress(ftplib.error_perm):  # some take -a for a name
-                return self._content_by("LIST -a", _read_list_now, folder, budget)
+                return self._content_by(_LIST_ALL, _read_list_now, folder, budget)
         return self._content_by("LIST", _read_list_now, folder, budget)
 
     def stat(self, path: str) -> FileStat:
@@ -151,19 +152,13 @@ class FtpConnection(FtpControl):
             )
 
     def _content_by(self, command: str, parse: Callable[[bytes], Parsed], folder: str, budget: Budget) -> FolderContent:
-        self._end_transfer()
-        with self.ftp.transfercmd(command) as line:
-            parts = []
-            while True:
-                began = time.perf_counter()
-                data = line.recv(_PIECE)
-                if not data:
-                    break
-                self.pace.moved(len(data), time.perf_counter() - began)
-                budget.spend(size=len(data))
-                parts.append(data)
-        reply = self.ftp.voidresp()
-        found = parse(b"".join(parts))
+        try:
+            data, reply = self._received(command, budget)
+        except (ftplib.error_perm, ftplib.error_temp) as error:
+            if command == _LIST_ALL or not is_empty_by(str(error)):  # where -a is a name, there is no file of it
+                raise
+            return FolderContent(entries=[])
+        found = parse(data)
         budget.spend(entries=len(found.entries))
         missing: list[tuple[GapKind, str]] = []
         if not_all_by(reply):  # even code 226 comes with "Output truncated to 4 matches"
@@ -176,6 +171,21 @@ class FtpConnection(FtpControl):
             self._mlsd = self._mlsd and self._size  # a LIST tells sizes
             missing.append((GapKind.UNKNOWN, "the server does not say how long a file in it is"))
         return FolderContent(entries=[*found.entries, *sure], missing=tuple(missing))
+
+    def _received(self, command: str, budget: Budget) -> tuple[bytes, str]:
+        """Returns the bytes of a listing, and the reply that ends it."""
+        self._end_transfer()
+        with self.ftp.transfercmd(command) as line:
+            parts = []
+            while True:
+                began = time.perf_counter()
+                data = line.recv(_PIECE)
+                if not data:
+                    break
+                self.pace.moved(len(data), time.perf_counter() - began)
+                budget.spend(size=len(data))
+                parts.append(data)
+        return b"".join(parts), self.ftp.voidresp()
 
     def _asked(self, folder: str, unsure: Unsure, budget: Budget) -> Entry | None:
         """Asks for what a listing did not say of a file; None if the server does not say it of a file that may be a backup.

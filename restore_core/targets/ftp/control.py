@@ -186,6 +186,7 @@ class FtpControl(Connection, ABC):
     def _cut(self, transfer: Transfer) -> PhdError:
         """Returns the error for a transfer that ends early: with 226 the file does, with any other reply the server gave up."""
         self.usable = False
+        transfer.line.close()  # proftpd says why only after that, or after 10 s
         short, said = CutShort(self.where(transfer.path), transfer.position, transfer.stat.size), last_word(self.ftp)
         if said[:1] not in ("4", "5"):
             return short

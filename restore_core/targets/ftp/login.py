@@ -219,8 +219,9 @@ def _keep_alive(ftp: ftplib.FTP, limits: ServerLimits) -> None:
 
 
 def _authenticate(ftp: ftplib.FTP, spec: TargetSpec, user: str, password: str, where: str) -> None:
+    sent = _as_sent(password)
     try:
-        ftp.login(user, password or ("phd@" if user == _ANONYMOUS else ""))
+        ftp.login(_as_sent(user), sent or ("phd@" if user == _ANONYMOUS else ""))
     except (ftplib.error_perm, ftplib.error_temp) as error:
         meaning = meaning_of(error)
         if meaning is Meaning.BUSY:
@@ -229,7 +230,8 @@ def _authenticate(ftp: ftplib.FTP, spec: TargetSpec, user: str, password: str, w
             raise
         reply = printable(str(error))
         if password:  # a server may repeat it
-            reply = reply.replace(password, "...").replace(printable(password), "...")
+            for form in (password, printable(password), sent, printable(sent)):
+                reply = reply.replace(form, "...")
         raise TargetRefused(
             f"{where}: refuses the login of {printable(user)}: {reply}",
             remedy=f"Write ftps:// in targets.{spec.name}.url: this server wants TLS."
@@ -238,6 +240,11 @@ def _authenticate(ftp: ftplib.FTP, spec: TargetSpec, user: str, password: str, w
         ) from None
     if ftp.sock is not None:
         ftp.sock.settimeout(ftp.timeout)
+
+
+def _as_sent(text: str) -> str:
+    """Returns a user or a password as ftplib takes it, which sends latin-1: its bytes are those of UTF-8, as with names."""
+    return text.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
 def _not_trusted(spec: TargetSpec, address: Address, limits: ServerLimits, error: ssl.SSLCertVerificationError) -> PhdError:
@@ -266,6 +273,11 @@ def _unavailable(where: str, error: Exception, limits: ServerLimits) -> PhdError
         return TargetRefused(
             f"{where}: no TLS in common: {error.reason}; phd speaks TLS 1.2 and 1.3, with ciphers that are not broken",
             remedy="Bring that server up to date. What it offers shows 'openssl s_client -starttls ftp -connect HOST:PORT'.",
+        )
+    if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
+        return TargetRefused(
+            f"{where}: answers in clear where TLS is to begin",
+            remedy="Name the port of its FTPS in the url: on 990 phd speaks TLS at once, on any other after AUTH TLS.",
         )
     if isinstance(error, TimeoutError):
         what = f"no answer within {limits.connect:.0f} s"

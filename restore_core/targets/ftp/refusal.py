@@ -20,6 +20,8 @@ def refusal(where: str, reply: str, *, writing: bool) -> PhdError:
             return TargetFull(where=where, why=said)
         case Meaning.BUSY:
             return too_many(where, reply)
+        case Meaning.NEEDS_TLS if "reuse" not in reply:  # that is said inside TLS
+            return TargetRefused(text, remedy="Write ftps:// in the url of this target: this server wants TLS.")
         case Meaning.DENIED if READ_ONLY.search(reply):
             return TargetRefused(text, remedy=NOT_READ_ONLY)
         case Meaning.TEMPORARY | Meaning.ABSENT | Meaning.REFUSED if writing and not_written_by(reply):
@@ -33,7 +35,8 @@ def refusal(where: str, reply: str, *, writing: bool) -> PhdError:
             return no_data(where, said)
         case Meaning.TEMPORARY:
             return TargetUnavailable(text, remedy="This may be temporary; look at the server if it happens again.")
-    return TargetRefused(text, remedy="Check what this user may do on the server.")
+    disk = " Is its disk mounted read-only, or does it fail?" if writing and meaning is not Meaning.DENIED else ""
+    return TargetRefused(text, remedy=f"Check what this user may do on the server.{disk}")
 
 
 def no_data(where: str, why: str, *, for_good: bool = False) -> TargetUnavailable:

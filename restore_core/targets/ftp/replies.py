@@ -131,6 +131,17 @@ def not_written_by(reply: str) -> bool:
     return _WRITING.search(said) is not None or (reply.startswith(_IN_A_TRANSFER) and FAILING.search(said) is not None)
 
 
+_EMPTY = _words(
+    r"no (?!such)(?:\w+ )?(?:files?|entries)(?: or director\w+)?(?: (?:were |are )?(?:found|here|there|match\w*))?\W*$"
+    r"|(?:folder|directory) is empty"
+)
+
+
+def is_empty_by(reply: str) -> bool:
+    """Whether a server refuses to list a folder, which it has entered, since there is nothing in it: "550 No files found"."""
+    return reply.startswith(("450", "550")) and _EMPTY.search(_without_names(reply)) is not None
+
+
 _CLOSED = _words(r"denied|fail(?:ed|ure) to open|(?:can|could) ?(?:not|n't|'t) (?:be )?(?:open|read)")
 
 

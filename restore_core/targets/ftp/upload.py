@@ -58,7 +58,8 @@ class FtpUpload:
                 began = time.perf_counter()
                 try:
                     self._line.sendall(piece)
-                except OSError:  # a server without room closes the line, and says so on the other
+                except OSError:  # a server without room closes the line, and says so on the other, some once we have closed ours
+                    self._line.close()
                     if (said := last_word(connection.ftp))[:1] in ("4", "5"):
                         raise ftplib.error_perm(said) from None  # noqa: S321 - only its error
                     raise

@@ -5,6 +5,7 @@ A password is only ever in the local variables of a login: in no record, no mess
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 
@@ -22,7 +23,7 @@ def read_password(path: str, *, target: str) -> str:
         data = os.read(fd, _MAX_BYTES + 1)
     finally:
         os.close(fd)
-    text = data.removesuffix(b"\n").removesuffix(b"\r")
+    text = data.removeprefix(codecs.BOM_UTF8).removesuffix(b"\n").removesuffix(b"\r")  # some editors begin UTF-8 so
     if not text or len(data) > _MAX_BYTES or any(byte in text for byte in b"\0\r\n"):
         raise ConfigurationError(
             f"{key}: {printable(path)}: must hold one line, the password", remedy="Write the password there, alone."

@@ -57,6 +57,7 @@ def listed(capsys: Say, *options: str) -> list[dict[str, object]]:
         (["--uuid", UUID], 3),
         (["--uuid", "-"], 1),
         (["--scsi", "0:0"], 4),
+        (["--scsi", "scsi0:0"], 4),
         (["--scsi", "01"], 0),
         (["--type", "full"], 2),
         (["--type", "delta"], 2),

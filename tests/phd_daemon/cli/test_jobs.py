@@ -183,7 +183,7 @@ def test_a_vm_of_one_disk_may_be_given_the_name_of_that_disk(tmp_path: Path, spo
         (["nas1:abc", "--to", "volumes/A/x.vmdk"], 65, ("its folder is missing", "nas1:FOLDER/NAME.phd")),
         (["nas1:a/b.phd", "--to", ""], 2, ("the disk has no name", "--to FOLDER/NAME.vmdk")),
         (["nas1:a/b.phd", "--to", "volumes/A/x.img", "--name", "n" * 201], 2, ("at most 200 bytes, this one has 201", "--name")),
-        (["--vm", "", "--to", "x"], 2, ("the VM has no name", "phd backups")),
+        (["--vm", "", "--to", "x"], 2, ("--vm is given without a value", "leave it out")),
         (["nas1:a/b.phd", "--to", "volumes/A/x-flat.vmdk"], 65, ("phd: restore_to: names a flat file", "FOLDER/NAME.vmdk")),
         (["nas1:a/b.phd", "--to", "/other/x.vmdk"], 73, ("is not in a datastore", "/volumes/DATASTORE/x.vmdk")),
     ],
@@ -236,9 +236,9 @@ def test_a_disk_that_was_backed_up_alone_is_not_mixed_with_others_of_an_older_ru
 
 
 def test_names_that_no_terminal_likes(spool: Path, capsys: Say) -> None:
-    assert submit(to="volumes/A/we\x1bird näme.vmdk") == 0
-    assert names(spool) == ["we_ird_n_me.job"]
-    assert b"we%1Bird" in (spool / "we_ird_n_me.job").read_bytes()
+    assert submit(to="volumes/A/we\x1bird/my näme.vmdk") == 0
+    assert names(spool) == ["my_n_me.job"]
+    assert b"we%1Bird" in (spool / "my_n_me.job").read_bytes()
     assert "\x1b" not in capsys.readouterr().out
 
 

@@ -182,3 +182,30 @@ def test_a_mistake_in_a_control_file_is_told_with_what_to_write_instead() -> Non
     with pytest.raises(BadControlFile) as raised:
         parse_control_file(b"delta = nas1:x\n")
     assert "A text is written in quotes" in raised.value.remedy
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["submit", "--vm", "CRM", "--to", "x", "--at", ""],
+        ["submit", "--vm", "CRM", "--to", "x", "--uuid="],
+        ["submit", "nas1:f/d.phd", "--to", "x.img", "--not-before", ""],
+        ["restore", "nas1:f/d.phd", "--to", "x.img", "--full", ""],
+        ["backup", "x.img", "--target", "nas1", "--at", ""],
+        ["backup", "x.img", "--target", "nas1", "--vm", ""],
+        ["backups", "--since", ""],
+    ],
+)
+def test_an_option_without_a_value_is_not_taken_for_one_that_was_left_out(config: Path, words: list[str], capsys: Say) -> None:
+    assert run([*words, "--config", str(config)]) == ExitCode.USAGE
+    assert "is given without a value" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [["restore", "--vm", "CRM", "--to", "x"], ["plan", "--vm=CRM", "--to", "x"], ["verify", "--vm", "CRM"]]
+)
+def test_a_vm_where_one_archive_is_wanted_gets_the_commands_for_a_vm(words: list[str], capsys: Say) -> None:
+    assert run(words) == ExitCode.USAGE
+    said = capsys.readouterr().err
+    assert "phd submit --vm NAME --to DIR" in said
+    assert "--vmx" not in said

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
+from unicodedata import normalize
 
 import pytest
 
 from phd_daemon.config.load import load_config
 from phd_daemon.operations import installation
-from phd_daemon.operations.installation import how_to_start, settings_in_use, spool_of
+from phd_daemon.operations.installation import destination, how_to_start, settings_in_use, spool_of
 from restore_core.errors import ConfigurationError
 
 
@@ -38,3 +40,15 @@ def test_systemctl_is_named_only_where_systemd_runs_and_has_the_unit(
     if unit:
         (tmp_path / "phd-daemon.service").touch()
     assert how_to_start() == command
+
+
+@pytest.mark.parametrize(("stored", "typed"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_destination_is_the_folder_and_the_disk_that_are_there_in_another_spelling(
+    tmp_path: Path, stored: Literal["NFC", "NFD"], typed: Literal["NFC", "NFD"]
+) -> None:
+    disk = tmp_path / normalize(stored, "Büro") / normalize(stored, "Café.vmdk")
+    disk.parent.mkdir()
+    disk.touch()
+    assert destination(normalize(typed, str(disk))) == disk
+    new = normalize(typed, str(disk.parent / "Öl" / "Ü.vmdk"))
+    assert destination(new) == disk.parent / normalize(typed, "Öl") / normalize(typed, "Ü.vmdk")

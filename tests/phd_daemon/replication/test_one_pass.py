@@ -601,3 +601,18 @@ def test_a_user_who_may_not_record_a_restore_is_told_and_the_disk_is_restored(si
     assert "this restore is not recorded" in said.out + said.err
     assert "Permission denied" in said.out + said.err
     assert (site.store / "ronzo" / "CRM.vmdk").exists()
+
+
+def test_a_replica_that_a_backup_of_a_disk_from_elsewhere_would_replace_is_warned_of(site: Site) -> None:
+    """A clone on another host may have every name of its original; only where its disk lay tells them apart."""
+    assert site.restored_by_hand() == 0
+    (same,) = one_pass.dry_run(site.config).findings.decisions
+    assert (same.verdict, same.warnings) == (Verdict.RESTORE, ())
+    root, site.root = site.root, site.root / "clone"
+    site.root.mkdir()
+    site.backup(disk(3), "2026-03-03 03:00")
+    site.root = root
+    (other,) = one_pass.dry_run(site.config).findings.decisions
+    assert other.verdict is Verdict.RESTORE
+    (said,) = other.warnings
+    assert f"was {root}/CRM.img, and is {root}/clone/CRM.img" in said

@@ -15,7 +15,8 @@ import pytest
 from restore_core.archive.delta_writer import DiskFacts
 from restore_core.archive.digests import BlockDigest
 from restore_core.archive.full_reader import FullReader
-from restore_core.backup.adopt import write_adopted
+from restore_core.backup.adopt import adopt_full, write_adopted
+from restore_core.backup.subject import Asked
 from restore_core.errors import BadArchive, SourceRefused
 from restore_core.restore.full import restore_full
 from restore_core.restore.request import Provision, RestoreOptions, RestoreRequest
@@ -137,3 +138,13 @@ def test_ours_is_not_adopted(lab: Lab) -> None:
     assert made.full is not None
     with pytest.raises(SourceRefused, match="a Full that phd made"):
         adopt(lab, made.full.path)
+
+
+def test_a_gzip_whose_name_leads_to_no_empty_delta_is_not_said_to_have_none(lab: Lab) -> None:
+    ref = ArchiveRef(target="t", path="images/web.gz")
+    lab.path(ref).parent.mkdir()
+    lab.path(ref).write_bytes(gzip.compress(DATA))
+    adopt_full(ref, lab.targets, Asked(), scratch=lab.folder, tick=lambda _: None)
+    assert lab.verify(ref).by == "gzip CRC only"
+    assert any("its name does not say which empty Delta is its own" in note for note in lab.witness.notes)
+    assert not any("there is no empty Delta" in note for note in lab.witness.notes)

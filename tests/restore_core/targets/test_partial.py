@@ -112,6 +112,13 @@ def test_a_part_of_one_folder(ftp: tuple[Served, Path], case: str) -> None:
     assert notes == []
 
 
+def test_a_folder_of_which_the_server_says_that_it_is_empty_is_empty(ftp: tuple[Served, Path]) -> None:
+    """Some servers refuse to list what holds no file, 550: a new target was "its folder is not there"."""
+    assert told(ftp, {"/": {"before": "550 No files found."}}) == ([], [])
+    found, gaps = told(ftp, {f"/{SECOND}": {"before": "450 No files found"}})
+    assert (found, gaps) == ([path for path in ALL if not path.startswith(SECOND)], [])
+
+
 def test_who_asks_for_no_gaps_gets_an_error(ftp: tuple[Served, Path]) -> None:
     served, script = ftp
     script.write_text(json.dumps({"/": CUT}))

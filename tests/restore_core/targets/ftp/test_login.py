@@ -16,8 +16,11 @@ from restore_core.errors import TargetRefused
 from restore_core.targets.base import TargetSpec
 from restore_core.targets.kinds import make_target, server_identity
 from tests import servers
-from tests.restore_core.targets.conftest import QUICK
+from tests.restore_core.targets import conftest
 from tests.servers import Served
+
+QUICK = dataclasses.replace(conftest.QUICK, connect=3.0)
+"""Such a server is asked in TLS only once it was silent for as long as a connection may take."""
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +76,55 @@ def test_a_server_of_another_kind_is_named(first: bytes, answer: bytes, named: s
             list(target.listing())
         target.close()
         door.shutdown(socket.SHUT_RDWR)
+
+
+def test_user_and_password_are_sent_as_utf_8_and_are_in_no_message(tmp_path: Path) -> None:
+    """A password with a euro sign ended in a traceback; one with an umlaut was sent as latin-1, and refused."""
+    heard = bytearray()
+    with socket.create_server(("127.0.0.1", 0)) as door:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                line, _ = door.accept()
+                with line, line.makefile("rb") as lines:
+                    line.sendall(b"220 x\r\n")
+                    for answer in (b"331 go on", b"530 refused: "):
+                        said = lines.readline()
+                        heard.extend(said)
+                        line.sendall(answer + said[5:].strip() * answer.startswith(b"530") + b"\r\n")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"ftp://b%C3%BCro@127.0.0.1:{door.getsockname()[1]}/"
+        spec = TargetSpec(name="nas", url=url, password_file=servers.write_password(tmp_path, "\ufeffgeheim€ü"))
+        target = make_target(spec, QUICK)
+        with pytest.raises(TargetRefused, match=r"refuses the login of büro: 530 refused: \.\.\.") as caught:
+            list(target.listing())
+        target.close()
+        thread.join()
+    assert bytes(heard) == "USER büro\r\nPASS geheim€ü\r\n".encode()
+    assert "geheim" not in str(caught.value)
+
+
+def test_a_server_that_speaks_in_clear_where_tls_is_to_begin_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was "wrong version number", and the question whether that machine is up; ftps://host:990 of an explicit server."""
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        port = door.getsockname()[1]
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                line, _ = door.accept()
+                with line:
+                    line.sendall(b"220 ready\r\n")
+                    while line.recv(4096):
+                        pass
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        monkeypatch.setattr("restore_core.targets.ftp.login._speak_tls_at_once", {("127.0.0.1", port)})
+        target = make_target(TargetSpec(name="nas", url=f"ftps://127.0.0.1:{port}/"), QUICK)
+        with pytest.raises(TargetRefused, match="answers in clear where TLS is to begin") as caught:
+            list(target.listing())
+        target.close()
+        thread.join()
+    assert "on 990" in caught.value.remedy

@@ -6,7 +6,7 @@ import pytest
 
 from restore_core.errors import TargetFull, TargetRefused, TargetUnavailable
 from restore_core.targets.ftp.refusal import refusal
-from restore_core.targets.ftp.replies import Meaning, meaning_of, not_all_by
+from restore_core.targets.ftp.replies import Meaning, is_empty_by, meaning_of, not_all_by
 
 SAID = {
     Meaning.BUSY: [
@@ -138,3 +138,26 @@ def test_a_read_only_file_system_is_not_a_matter_of_rights() -> None:
 )
 def test_a_listing_is_partial_by_the_words_of_the_server_and_not_by_names_in_them(reply: str, part: bool) -> None:
     assert not_all_by(reply) is part
+
+
+@pytest.mark.parametrize(
+    ("reply", "empty"),
+    [
+        ("550 No files found.", True),
+        ("450 No files found", True),
+        ("550 No files or directories found.", True),
+        ("550 No files.", True),
+        ("450 Directory is empty", True),
+        ("550 No such file or directory", False),
+        ("550 No such file.", False),
+        ("550 No such files found.", False),
+        ("550 No files may be listed here", False),
+        ("450 .: Permission denied", False),
+        ("550 File not found", False),
+        ('550 "/a is empty": not found', False),
+        ("421 No files found", False),
+    ],
+)
+def test_a_folder_with_nothing_in_it_is_known_by_the_words_of_the_refusal(reply: str, empty: bool) -> None:
+    """A new target on such a server was "its folder is not there"."""
+    assert is_empty_by(reply) is empty
