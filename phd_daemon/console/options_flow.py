@@ -14,7 +14,7 @@ from phd_daemon.console.face import Choice, Face, Page, Question, Row
 from phd_daemon.console.menus import call
 from phd_daemon.console.session import Session
 from phd_daemon.console.steps import Went, on_if, take
-from phd_daemon.operations.options import options_file, set_option
+from phd_daemon.operations.settings import options_file, set_option
 from restore_core.naming import printable
 
 TITLE = "Replication / Restore Options"

@@ -11,7 +11,7 @@ from phd_daemon.cli.complete import option_names, option_values
 from phd_daemon.cli.options import Command, command, config_option, json_option
 from phd_daemon.config.edit import Setting, find
 from phd_daemon.operations.installation import read_config
-from phd_daemon.operations.options import Changed, options_file, set_option
+from phd_daemon.operations.settings import Changed, options_file, set_option
 from phd_daemon.show import output
 from restore_core.errors import UsageError
 from restore_core.naming import printable

@@ -8,7 +8,7 @@ import pytest
 
 from phd_daemon.config.edit import find
 from phd_daemon.config.load import load_config
-from phd_daemon.operations.options import options_file, set_option
+from phd_daemon.operations.settings import options_file, set_option
 from restore_core.errors import ConfigurationError, TryAgainLater, UsageError
 
 TEXT = "[queue]   # mine\nworkers = 1\n"
