@@ -122,6 +122,17 @@ def arrows_inside_the_daemon(root: Path) -> list[str]:
     return faults
 
 
+def faces_act_through_operations(root: Path) -> list[str]:
+    """What writes to a disk or to phd.toml has one place that all faces call: none of them calls what lies below it."""
+    acts = {"SettingsFile", "write_stub", "restore_vmx", "recover_disk", "restore_delta", "restore_full"}
+    return [
+        f"{path}: calls {node.func.id}"
+        for path, tree in modules(root, "phd_daemon/cli", "phd_daemon/console")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in acts
+    ]
+
+
 def operations_have_no_face(root: Path) -> list[str]:
     """What a person can ask for returns records: no operation prints, asks or draws."""
     faces = ("click", "rich", "textual", "phd_daemon.show", "phd_daemon.cli", "phd_daemon.console")
@@ -281,6 +292,8 @@ PLANTS: list[tuple[Check, str, str]] = [
     (arrows_inside_the_daemon, "phd_daemon/show/planted.py", "from phd_daemon.spool import layout"),
     (arrows_inside_the_daemon, "phd_daemon/worker/planted.py", "from phd_daemon.daemon import service"),
     (arrows_inside_the_daemon, "phd_daemon/cli/planted.py", "from phd_daemon.console import opening"),
+    (faces_act_through_operations, "phd_daemon/cli/planted.py", "def f(flat):\n    return write_stub(flat)"),
+    (faces_act_through_operations, "phd_daemon/console/planted.py", "def f(config):\n    return SettingsFile(config)"),
     (operations_have_no_face, "phd_daemon/operations/submit.py", "import click"),
     (operations_have_no_face, "phd_daemon/operations/planted.py", "def f():\n    from rich.table import Table"),
     (operations_have_no_face, "phd_daemon/operations/planted.py", "from textual.app import App"),

@@ -229,7 +229,7 @@ shutil.rmtree(lab.store)
 
 def phd(*arguments, **keys):
     lines = "".join(f'{key} = "{value}"\\n' for key, value in keys.items())
-    Path("phd.toml").write_text(f'state_dir = "{here}/state"\\n[targets.z]\\n{lines}')
+    Path("phd.toml").write_text(f'state_dir = "{here}/state"\\n[queue]\\nspool = "{here}/spool"\\n[targets.z]\\n{lines}')
     said, complaint = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complaint):
         code = run([*arguments, "--config", "phd.toml"])

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from phd_daemon.config.model import Config
 
 _Range = TypeVar("_Range", click.IntRange, click.FloatRange)
-NO_TARGETS = "no targets: add [targets.NAME] to the settings (--config FILE, else $PHD_CONFIG, else /etc/phd/phd.toml)"
+NO_TARGETS = (
+    'no targets: add [targets.NAME] with url = "file:///FOLDER" (or sftp://, ftps://, ftp://; the sample phd.toml shows them) '
+    "to the settings (--config FILE, else $PHD_CONFIG, else /etc/phd/phd.toml)"
+)
 
 
 class Command(click.Command):

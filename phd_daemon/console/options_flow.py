@@ -14,6 +14,7 @@ from phd_daemon.console.face import Choice, Face, Page, Question, Row
 from phd_daemon.console.menus import call
 from phd_daemon.console.session import Session
 from phd_daemon.console.steps import Went, on_if, take
+from phd_daemon.operations.settings import options_file, set_option
 from restore_core.naming import printable
 
 TITLE = "Replication / Restore Options"
@@ -40,7 +41,7 @@ class _Options:
 
     def choose_option(self) -> Went:
         """One of the options, with their values as they are now."""
-        self.file = file = SettingsFile(self._session.config)
+        self.file = file = options_file(self._session.config)
         settings, last = file.settings(), self.setting
         start = next((at for at, one in enumerate(settings) if last is not None and one.option is last.option), 0)
         rows = [Row(cells=(one.option.name, one.option.meaning, one.value), value=one) for one in settings]
@@ -62,7 +63,7 @@ def _change(face: Face, session: Session, *, file: SettingsFile, setting: Settin
     answer = _switch(face, setting) if option.kind is ValueKind.SWITCH else _text(face, file, setting)
     if answer is None or answer == setting.value or not _meant(face, option, answer):
         return
-    warnings = file.change(option, answer)
+    warnings = set_option(file, option, answer).warnings
     session.read_again()
     if warnings and warnings != (MANY_WORKERS,):
         face.show(Page(title=option.name, lines=warnings))

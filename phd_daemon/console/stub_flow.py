@@ -9,9 +9,9 @@ from phd_daemon.console.face import Choice, Face, Page, Question, Row
 from phd_daemon.console.session import Session
 from phd_daemon.console.steps import Went, on_if, take
 from phd_daemon.operations import places
+from phd_daemon.operations.restore import stub_for
 from phd_daemon.show import output
 from restore_core.naming import printable, unescape_name
-from restore_core.restore.extras import write_stub
 
 _HELP = """\
 A VMDK is two files: NAME-flat.vmdk with the disk, and the small text NAME.vmdk that describes it. Listed are the flat files on the
@@ -26,7 +26,7 @@ def stub(face: Face, session: Session) -> None:
     """Choose a flat file; its descriptor is written beside it."""
     flow = _Stub(face, face.wait("Looking at the datastores", lambda: places.flats_alone(session.config.datastores.roots)))
     if take([flow.choose_file, flow.type_path]):
-        face.show(Page(title="STUB created", lines=[f"{printable(str(write_stub(flow.flat)))}: written"]))
+        face.show(Page(title="STUB created", lines=[f"{printable(str(stub_for(flow.flat)))}: written"]))
 
 
 class _Stub:

@@ -164,6 +164,13 @@ def vmx_into(settings: Config, targets: TargetSet, delta: ArchiveRef, folder: Pa
     return restore_vmx(delta, targets, folder, readable_record(settings))
 
 
+def stub_for(flat: Path) -> Path:
+    """Writes the descriptor (stub) of a flat file beside it, never over one that is there. Returns its path."""
+    from restore_core.restore.extras import write_stub
+
+    return write_stub(flat.absolute())
+
+
 def end_interrupted(settings: Config, disk: Path, side: Side | None, stop: Stop) -> list[str]:
     """Brings a disk whose change was interrupted to one side, or (None) shows it as it lies. Returns notes of what was done."""
     from restore_core.restore.extras import recover_disk

@@ -7,6 +7,7 @@ looked at is named in `unseen`; it does not hide the rest.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import json
 import os
 import time
@@ -207,7 +208,7 @@ def _last_line(path: Path) -> bytes | None:
 def _pass_of(document: dict[str, Any]) -> PassView:
     decisions = document["decisions"]
     return PassView(
-        time=str(document["time"]),
+        time=dt.datetime.fromisoformat(str(document["time"])).isoformat(),
         summary=str(document["summary"]),
         rules=int(document["rules"]),
         verdicts=dict(sorted(Counter(str(one["verdict"]) for one in decisions).items())),

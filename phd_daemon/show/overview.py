@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -75,7 +76,8 @@ def _rules(one: _Facts | None) -> str:
         return "no pass is recorded"
     verdicts = ", ".join(f"{count} {in_words(verdict)}" for verdict, count in one["verdicts"].items())
     lag = f"; worst lag {age(one['worst_lag'])}" if one["worst_lag"] else ""
-    return f"{one['rules']}{f' ({verdicts})' if verdicts else ''}{lag}; last pass {one['time']}"
+    when = minute(dt.datetime.fromisoformat(one["time"]).timestamp())
+    return f"{one['rules']}{f' ({verdicts})' if verdicts else ''}{lag}; last pass {when}"
 
 
 def _target(one: _Facts) -> str:

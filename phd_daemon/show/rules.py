@@ -13,6 +13,7 @@ from restore_core.replication.rules import Problem
 
 TITLES = ("LINE", "DISK", "TO", "DAYS", "MATCHES (UTC)", "WHAT", "LAG", "WHY")
 _WORDS = {
+    Verdict.RESTORE.value: "to be restored",
     Verdict.QUEUED.value: "in the queue already",
     Verdict.AHEAD.value: "asks for an OLDER one",
     Verdict.GONE.value: "replica is gone",

@@ -166,7 +166,10 @@ def wrong_options(url: str, given: Collection[str], *, has_credential: bool) -> 
     secrets = {"key_file", "password_file"} & set(given)
     if kind.needs_login:
         if kind.trust_file and kind.trust_file not in given:
-            yield f"{scheme} needs {kind.trust_file}, the file in which 'phd targets trust' records the server's key"
+            yield (
+                f"{scheme} needs {kind.trust_file}, the file in which 'phd targets trust' records the server's key: "
+                f'write {kind.trust_file} = "/etc/phd/{kind.trust_file}", or another path'
+            )
         if not secrets and not has_credential:
             yield f"{scheme} needs {_either(sorted({'key_file', 'password_file'} & kind.options))}"
     if "key_file" in secrets - kind.options:

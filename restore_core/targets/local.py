@@ -7,7 +7,6 @@ import errno
 import hashlib
 import os
 import stat as stat_module
-import urllib.parse
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from restore_core.naming import MAX_NAME_BYTES, printable
 from restore_core.targets import base
 from restore_core.targets.base import LOCAL, NEW_FILE_SUFFIX, ArchiveRef, FileStat, ListedFile, TargetSpec
 from restore_core.targets.gaps import Gap
-from restore_core.targets.local_listing import list_folders, unreachable
+from restore_core.targets.local_listing import list_folders, root_of, unreachable
 from restore_core.targets.remote.connection import Bandwidth
 
 NO_LIMIT = Bandwidth(0)
@@ -155,7 +154,7 @@ class LocalTarget:
     def __init__(self, spec: TargetSpec) -> None:
         self.spec = spec
         self._bandwidth = Bandwidth(spec.bandwidth)  # a folder may be a mount of a network
-        self._root = urllib.parse.unquote(urllib.parse.urlsplit(spec.url).path, errors="surrogateescape")
+        self._root = root_of(spec)
 
     def listing(self, gaps: list[Gap] | None = None) -> Iterator[ListedFile]:
         """Yields the files in the folders of this target, and those at its root."""

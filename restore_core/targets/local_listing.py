@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
+import urllib.parse
 from collections.abc import Iterator
 
 from restore_core.errors import TargetUnavailable, remedy_for
@@ -75,7 +77,14 @@ def _may_be_folder(entry: os.DirEntry[str]) -> bool:
 def unreachable(spec: TargetSpec, error: OSError, path: str = "") -> TargetUnavailable:
     """Returns the error for a folder that cannot be looked at; it says nothing of what the folder holds."""
     where = f"{printable(path)}: " if path else ""
-    return TargetUnavailable(
-        f"target {spec.name} ({printable(spec.url)}): {where}{error.strerror}",
-        remedy="Is its file system mounted, and the path right?" if error.errno in _GONE else remedy_for(error),
-    )
+    remedy = remedy_for(error)
+    if error.errno in _GONE:
+        remedy = "Is its file system mounted, and the path right?"
+        if not path:
+            remedy += f" If it is a new folder: mkdir -p {shlex.quote(printable(root_of(spec)))}"
+    return TargetUnavailable(f"target {spec.name} ({printable(spec.url)}): {where}{error.strerror}", remedy=remedy)
+
+
+def root_of(spec: TargetSpec) -> str:
+    """Returns the folder of a `file://` target."""
+    return urllib.parse.unquote(urllib.parse.urlsplit(spec.url).path, errors="surrogateescape")

@@ -74,8 +74,8 @@ def test_what_cannot_be_finished_is_said_once_and_not_each_time_it_is_tried(
     desk.drop("crm.job", text)
     for _ in range(4):
         desk.round()
-    assert len(re.findall("accepted from|rejected:", desk.log())) == 1
+    assert len(re.findall("accepted from|rejected: crm", desk.log())) == 1
     assert desk.log().count("waits: [Errno 28] No space left on device") == 1
     desk.drop("crm.job", text + b"\n")
     desk.round()
-    assert len(re.findall("accepted from|rejected:", desk.log())) == 2
+    assert len(re.findall("accepted from|rejected: crm", desk.log())) == 2

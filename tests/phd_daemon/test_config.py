@@ -156,6 +156,11 @@ def test_one_problem(text: str, expected: str) -> None:
     assert found.startswith(expected)
 
 
+def test_a_missing_file_of_trusted_servers_is_named_with_the_line_to_write() -> None:
+    (found,) = problems('[targets.a]\nurl = "sftp://u@h/x"\nkey_file = "/k"\n')
+    assert 'write known_hosts = "/etc/phd/known_hosts"' in found
+
+
 def test_servers_and_what_they_need() -> None:
     config = parse(
         """

@@ -9,8 +9,9 @@ import click
 
 from phd_daemon.cli.complete import option_names, option_values
 from phd_daemon.cli.options import Command, command, config_option, json_option
-from phd_daemon.config.edit import Option, Setting, SettingsFile, find
+from phd_daemon.config.edit import Setting, find
 from phd_daemon.operations.installation import read_config
+from phd_daemon.operations.settings import Changed, options_file, set_option
 from phd_daemon.show import output
 from restore_core.errors import UsageError
 from restore_core.naming import printable
@@ -38,11 +39,11 @@ def options(*, key: str | None, value: str | None, as_json: bool, config: Path |
     The value is written into phd.toml, whose comments stay. A running daemon reads it by itself.
     """
     wanted = find(key) if key is not None else None
-    file = SettingsFile(read_config(config))
+    file = options_file(read_config(config))
     if wanted is not None and value is not None:
         if as_json:
             raise UsageError("--json cannot be used with a VALUE", remedy="Set the value first, then show it with --json.")
-        _set(file, wanted, value)
+        _print(set_option(file, wanted, value))
     elif as_json:
         found = file.settings() if wanted is None else (file.setting(wanted),)
         output.as_json([_data(one) for one in found])
@@ -54,15 +55,13 @@ def options(*, key: str | None, value: str | None, as_json: bool, config: Path |
         output.say(f"in {printable(str(file.path))}; 'phd options KEY VALUE' changes one")
 
 
-def _set(file: SettingsFile, option: Option, value: str) -> None:
-    before = file.setting(option).value
-    warnings = file.change(option, value)
-    now = file.setting(option).value
-    if now == before:
-        output.say(f"{option.name} = {now}: as it was")
+def _print(done: Changed) -> None:
+    name = done.option.name
+    if done.now == done.before:
+        output.say(f"{name} = {done.now}: as it was")
     else:
-        output.say(f"{option.name} = {now} (was {before}) in {printable(str(file.path))}; {TAKEN_UP}")
-    for warning in warnings:
+        output.say(f"{name} = {done.now} (was {done.before}) in {printable(str(done.file))}; {TAKEN_UP}")
+    for warning in done.warnings:
         output.complain(warning)
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import click
 
 from phd_daemon.cli.options import command
+from phd_daemon.operations.restore import stub_for
 from phd_daemon.show import output
 from restore_core.naming import printable
-from restore_core.restore.extras import write_stub
 
 
 @command(stays_done=False)
 @click.argument("flat", type=click.Path(path_type=Path))
 def stub(flat: Path) -> None:
     """Write NAME.vmdk, the descriptor of FLAT, beside it. FLAT is a NAME-flat.vmdk."""
-    output.say(f"{printable(str(write_stub(flat.absolute())))}: written")
+    output.say(f"{printable(str(stub_for(flat)))}: written")

@@ -225,6 +225,12 @@ def test_targets_that_answer_and_one_that_does_not(config: Path, capsys: Say) ->
     assert "CRM.vmdk" in said.out
 
 
+def test_a_target_whose_folder_was_never_made_says_how_to_make_it(config: Path, capsys: Say) -> None:
+    config.write_text(config.read_text() + '[targets.fresh]\nurl = "file:///not/made%20yet"\n')
+    assert run(["targets"]) == ExitCode.UNAVAILABLE
+    assert "mkdir -p '/not/made yet'" in "".join(capsys.readouterr())
+
+
 def test_vmx_alone(tmp_path: Path, backup: SmallBackup, capsys: Say) -> None:
     assert run(["vmx", str(backup.delta), "--to", "."]) == 0
     assert (tmp_path / "CRM.vmx").read_bytes() == VMX

@@ -143,7 +143,9 @@ def test_an_index_that_is_young_enough_is_believed(
 def test_no_targets(config: Path, capsys: Say) -> None:
     config.write_text(config.read_text().split("\n")[0])
     assert run(["index"]) == 0
-    assert "no targets" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "no targets" in said
+    assert 'url = "file:///FOLDER"' in said
     assert run(["backups"]) == 0
 
 

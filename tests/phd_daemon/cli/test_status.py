@@ -97,13 +97,16 @@ def test_a_record_of_passes_that_is_torn_is_said_and_hides_nothing(config: Path,
 
 def test_the_verdicts_of_the_last_pass_say_what_to_type(config: Path, capsys: Say) -> None:
     decisions = [{"verdict": "gone", "lag_seconds": 7200}, {"verdict": "ambiguous", "lag_seconds": None}]
-    one = {"time": "2026-11-29T06:00:00", "summary": "pass: 2 rules", "rules": 2, "decisions": decisions}
+    decisions.append({"verdict": "restore", "lag_seconds": None})
+    one = {"time": "2026-11-29T06:00:00", "summary": "pass: 3 rules", "rules": 3, "decisions": decisions}
     (config.parent / "state/passes.jsonl").write_text(json.dumps({**one, "problems": [], "ledger_problems": []}) + "\n")
     assert run(["status"]) == ExitCode.FINDINGS
     said = capsys.readouterr().out
     assert "restored.log" in said
     assert "write the UUID" in said
     assert "worst lag 2 h" in said
+    assert "1 to be restored" in said
+    assert "last pass 2026-11-29 06:00\n" in said
 
 
 def test_a_rejected_file_says_which_log_to_read(config: Path, capsys: Say) -> None:

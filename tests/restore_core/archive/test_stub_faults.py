@@ -16,7 +16,7 @@ from restore_core.archive.header import HEAD_BYTES
 from tests.lab import Lab
 from tests.restore_core.archive.stub_shell import SHELLS, SMALL_TOOLS, full_path, path_of, sh, small_case, two_backups
 
-FLIPS = 40
+FLIPS = 25
 
 
 def flip(path: Path, bit: int) -> None:

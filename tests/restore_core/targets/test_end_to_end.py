@@ -42,7 +42,7 @@ def phd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptu
     """`phd`, with a configuration of the targets it is called with."""
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("PHD_CONFIG", str(tmp_path / "phd.toml"))
-    text = f'state_dir = "{tmp_path}/state"\n[backup]\nstaging_dir = "{tmp_path}"\n'
+    text = f'state_dir = "{tmp_path}/state"\n[queue]\nspool = "{tmp_path}/spool"\n[backup]\nstaging_dir = "{tmp_path}"\n'
 
     def call(*arguments: str, **targets: TargetSpec) -> int:
         named = "".join(table(spec, name) for name, spec in targets.items())

@@ -16,8 +16,11 @@ from restore_core.errors import TargetRefused
 from restore_core.targets.base import TargetSpec
 from restore_core.targets.kinds import make_target, server_identity
 from tests import servers
-from tests.restore_core.targets.conftest import QUICK
+from tests.restore_core.targets import conftest
 from tests.servers import Served
+
+QUICK = dataclasses.replace(conftest.QUICK, connect=3.0)
+"""Such a server is asked in TLS only once it was silent for as long as a connection may take."""
 
 
 @pytest.fixture(scope="module")
