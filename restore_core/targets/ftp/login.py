@@ -37,6 +37,8 @@ _ANONYMOUS = "anonymous"
 _TLS_RECORDS = (b"\x15", b"\x16")
 _ANSWER = 4.0
 """Seconds in which a server that said nothing answers in TLS."""
+_SILENCE = 4.0
+"""Seconds after which a server that said nothing is asked in TLS. One that looks up our name first may need longer."""
 _IMPLICIT_PORT = 990
 _NO_TLS_IN_COMMON = ("PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "HANDSHAKE_FAILURE", "INSUFFICIENT_SECURITY", "KEY_TOO_SMALL")
 """Ends of OpenSSL's reasons."""
@@ -46,6 +48,15 @@ _speak_tls_at_once: set[tuple[str, int]] = set()
 
 class _Greeted(PassiveFtp):
     """FTP that does not take "SSH-2.0-..." for the first of several lines, and wait for the last."""
+
+    def connect_within(self, host: str, port: int, limit: float, greeting: float) -> None:
+        """Connects within `limit` seconds, and waits `greeting` seconds for the server to speak."""
+        self.host, self.port, self.timeout = host, port, limit
+        line = self.sock = socket.create_connection((host, port), limit)
+        self.af, self.file = line.family, line.makefile("r", encoding=self.encoding)
+        line.settimeout(greeting)
+        self.welcome = self.getresp()
+        line.settimeout(limit)
 
     def getline(self) -> str:
         """Reads a line."""
@@ -151,32 +162,44 @@ def speaks_tls_at_once(address: Address) -> bool:
     return address.port == _IMPLICIT_PORT or (address.host, address.port) in _speak_tls_at_once
 
 
-def _connect(ftp: ftplib.FTP, address: Address, limits: ServerLimits, where: str) -> None:
+def _connect(ftp: _Greeted, address: Address, limits: ServerLimits, where: str) -> None:
     """Connects and reads the greeting. Port 990, and a server found to be so, speak TLS at once (implicit FTPS).
 
     A server that says nothing is asked in TLS, on the same connection: each other one counts where there is a limit.
+    One that greets late, or says nothing to that either, gets a new connection and all of the time.
     """
     host, port = address.host, address.port
     if isinstance(ftp, FtpTls) and speaks_tls_at_once(address):
         ftp.connect_at_once(host, port, limits.connect)
         return
+    silence = min(_SILENCE, limits.connect)
     try:
-        ftp.connect(host, port, timeout=limits.connect)
+        try:
+            ftp.connect_within(host, port, limits.connect, silence)
+        except TimeoutError:
+            if ftp.sock is None:
+                raise
+            found = _answer_to_tls(ftp.sock, host)
+            ftp.close()
+            if found[:1] in _TLS_RECORDS:
+                _connect_at_once(ftp, address, limits, where)
+            elif found.startswith(b"HTTP"):
+                raise _another(where, found.decode("latin-1")) from None
+            elif silence == limits.connect:
+                raise
+            else:
+                ftp.connect_within(host, port, limits.connect, limits.connect)
     except ftplib.error_proto as error:
         raise _another(where, str(error)) from error
-    except TimeoutError:
-        found = _answer_to_tls(ftp.sock, host) if ftp.sock is not None else b""
-        if found.startswith(b"HTTP"):
-            raise _another(where, found.decode("latin-1")) from None
-        if found[:1] not in _TLS_RECORDS:
-            raise
-        if not isinstance(ftp, FtpTls):
-            raise TargetRefused(
-                f"{where}: says nothing, and speaks TLS at once (implicit FTPS)", remedy="Write ftps:// in the URL of this target."
-            ) from None
-        ftp.close()
-        _speak_tls_at_once.add((host, port))
-        ftp.connect_at_once(host, port, limits.connect)
+
+
+def _connect_at_once(ftp: _Greeted, address: Address, limits: ServerLimits, where: str) -> None:
+    if not isinstance(ftp, FtpTls):
+        raise TargetRefused(
+            f"{where}: says nothing, and speaks TLS at once (implicit FTPS)", remedy="Write ftps:// in the URL of this target."
+        ) from None
+    _speak_tls_at_once.add((address.host, address.port))
+    ftp.connect_at_once(address.host, address.port, limits.connect)
 
 
 def _answer_to_tls(line: socket.socket, host: str) -> bytes:
@@ -201,7 +224,7 @@ def _another(where: str, said: str) -> PhdError:
     return no_server(where, printable(said), "FTP")
 
 
-def _session(spec: TargetSpec, address: Address) -> ftplib.FTP:
+def _session(spec: TargetSpec, address: Address) -> _Greeted:
     # latin-1 changes no byte, in both directions.
     if address.scheme == "ftps":
         return FtpTls(context=tls_context(spec, address), encoding="latin-1")

@@ -7,13 +7,15 @@ import dataclasses
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from restore_core.errors import TargetRefused
 from restore_core.targets.base import TargetSpec
+from restore_core.targets.ftp import login
 from restore_core.targets.kinds import make_target, server_identity
 from tests import servers
 from tests.restore_core.targets import conftest
@@ -21,6 +23,24 @@ from tests.servers import Served
 
 QUICK = dataclasses.replace(conftest.QUICK, connect=3.0)
 """Such a server is asked in TLS only once it was silent for as long as a connection may take."""
+
+
+@contextlib.contextmanager
+def listening(serve: Callable[[socket.socket], None]) -> Iterator[int]:
+    """A server that does `serve` with each connection; gives its port."""
+    with socket.create_server(("127.0.0.1", 0)) as door:
+
+        def accept() -> None:
+            while True:
+                try:
+                    line, _ = door.accept()
+                except OSError:
+                    return
+                threading.Thread(target=serve, args=(line,), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield door.getsockname()[1]
+        door.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture(scope="module")
@@ -57,25 +77,17 @@ def test_a_server_that_speaks_tls_at_once_behind_ftp_is_named(implicit: Served) 
     [(b"SSH-2.0-OpenSSH_9.2\r\n", b"", "an SSH server"), (b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", "a web server")],
 )
 def test_a_server_of_another_kind_is_named(first: bytes, answer: bytes, named: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as door:
+    def serve(line: socket.socket) -> None:
+        with line, contextlib.suppress(OSError):
+            line.sendall(first)
+            if line.recv(4096):
+                line.sendall(answer)
 
-        def serve() -> None:
-            while True:
-                try:
-                    line, _ = door.accept()
-                except OSError:
-                    return
-                with line, contextlib.suppress(OSError):
-                    line.sendall(first)
-                    if line.recv(4096):
-                        line.sendall(answer)
-
-        threading.Thread(target=serve, daemon=True).start()
-        target = make_target(TargetSpec(name="nas", url=f"ftp://127.0.0.1:{door.getsockname()[1]}/"), QUICK)
+    with listening(serve) as port:
+        target = make_target(TargetSpec(name="nas", url=f"ftp://127.0.0.1:{port}/"), QUICK)
         with pytest.raises(TargetRefused, match=named):
             list(target.listing())
         target.close()
-        door.shutdown(socket.SHUT_RDWR)
 
 
 def test_user_and_password_are_sent_as_utf_8_and_are_in_no_message(tmp_path: Path) -> None:
@@ -128,3 +140,27 @@ def test_a_server_that_speaks_in_clear_where_tls_is_to_begin_is_told_so(monkeypa
         target.close()
         thread.join()
     assert "on 990" in caught.value.remedy
+
+
+def test_a_server_that_greets_late_is_not_taken_for_one_that_speaks_tls_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that looks up our name before it greets says nothing for a while; what it was sent meanwhile spoils its session."""
+    monkeypatch.setattr(login, "_SILENCE", 0.5)
+    sessions: list[list[bytes]] = []
+
+    def serve(line: socket.socket) -> None:
+        got: list[bytes] = []
+        sessions.append(got)
+        with line, contextlib.suppress(OSError):
+            time.sleep(1)
+            line.sendall(b"220 at last\r\n")
+            while data := line.recv(4096):
+                got.append(data)
+                line.sendall(b"530 not this user\r\n")
+
+    with listening(serve) as port:
+        target = make_target(TargetSpec(name="nas", url=f"ftp://127.0.0.1:{port}/"), conftest.QUICK)
+        with pytest.raises(TargetRefused, match="530 not this user"):
+            list(target.listing())
+        target.close()
+    assert sessions[1] == [b"USER anonymous\r\n"]
+    assert len(sessions) == 2
