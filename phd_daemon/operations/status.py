@@ -155,15 +155,24 @@ def _daemon(folder: Path, jobs: tuple[JobView, ...]) -> DaemonView:
     pid = daemon_running(folder)
     since, hangs = None, ""
     if pid:
-        with contextlib.suppress(OSError):
-            since = os.stat(f"/proc/{pid}").st_ctime
         with contextlib.suppress(OSError, IndexError):
-            letter = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+            since, letter = started_at(pid), _fields(pid)[0]
             hangs = {"T": f"it is stopped (kill -CONT {pid} lets it go on)", "D": "it waits for a disk or a mount"}.get(letter, "")
     late = [job for job in jobs if job.state is State.WAITING and not job.accepted and job.until is None and not job.rotated]
     if pid is not None and not hangs and late and time.time() - min(job.since for job in late) > NOT_TAKEN:
         hangs = f"it has not read {printable(late[0].name)}.job"
     return DaemonView(pid=pid, since=since, hangs=hangs)
+
+
+def started_at(pid: int) -> float:
+    """Returns when a process began, as a Unix time. The times of /proc/PID are those of the first look at it. Raises `OSError`."""
+    since_boot = int(_fields(pid)[19]) / os.sysconf("SC_CLK_TCK")
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + since_boot
+
+
+def _fields(pid: int) -> list[str]:
+    """Returns the fields of /proc/PID/stat (proc(5)) after the name. Raises `OSError`."""
+    return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
 
 
 def _of_jobs(jobs: tuple[JobView, ...]) -> Iterator[Need]:

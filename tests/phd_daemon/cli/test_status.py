@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from phd_daemon.cli.main import run
+from phd_daemon.operations.status import started_at
 from phd_daemon.spool.layout import Spool
 from phd_daemon.spool.locks import PidLock
 from restore_core.errors import ExitCode
@@ -113,3 +116,12 @@ def test_a_rejected_file_says_which_log_to_read(config: Path, capsys: Say) -> No
     (config.parent / "spool/crm.rejected").write_text("x")
     assert run(["status"]) == ExitCode.FINDINGS
     assert "phd log crm" in capsys.readouterr().out
+
+
+def test_a_daemon_runs_since_it_began_not_since_somebody_looked_at_it_first() -> None:
+    before = time.time()
+    with subprocess.Popen(["sleep", "60"]) as process:
+        after = time.time()
+        time.sleep(1.5)  # /proc/PID is made at the first look at it
+        assert before - 0.5 <= started_at(process.pid) <= after + 0.5
+        process.kill()
