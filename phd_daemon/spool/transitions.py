@@ -239,6 +239,8 @@ def _note_change(spool: Spool, record: JobRecord, state: State) -> JobRecord:
     log = log_of(spool, record)
     text = _text(spool.control(record.stem, state))
     now = _as_on_disk(spool, record, state)
+    if state is not State.RUNNING and not now.identity.same(record.identity):
+        return record  # a new file has its name since it was looked at: the next look decides about it
     edited = text is not None and text != record.text.encode()
     if not edited or now.mtime_ns > time.time_ns():
         now = now.with_(not_before_ns=now.mtime_ns)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from phd_daemon.spool import transitions
 from tests.phd_daemon.spool.desk import Desk, control
 
 
@@ -35,8 +36,8 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
 def replace(desk: Desk, name: str, text: bytes, *, when: float | None = None) -> None:
     """`rm` and a new file, which gets the inode number of the old one at once; the same size and, with `when`, the same time."""
     path = desk.folder / name
+    before = path.stat().st_ino if path.exists() else 0
     for _ in range(50):
-        before = path.stat().st_ino if path.exists() else 0
         path.unlink(missing_ok=True)
         path.write_bytes(text)
         if when is not None:
@@ -114,3 +115,26 @@ def test_held_and_released_it_is_the_same(desk: Desk) -> None:
     desk.mv("q.held", "q.job")
     assert [record.stem for record in desk.round().ready] == ["q"]
     assert desk.log("q").count("accepted from") == 1
+
+
+def test_one_that_comes_while_a_change_of_the_old_one_is_noted_is_a_new_request(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time of the old one had changed; the record took the identity of the new one, whose request was lost as an edit."""
+    replace(desk, "q.job", control("old"))
+    assert desk.round().ready
+    os.utime(desk.folder / "q.job", (1e9, 1e9))
+    note, came = transitions._text, list[Path]()
+
+    def text(path: Path) -> bytes | None:
+        if not came:
+            came.append(path)
+            replace(desk, "q.job", control("new"))
+        return note(path)
+
+    monkeypatch.setattr(transitions, "_text", text)
+    desk.round()
+    assert came
+    (ready,) = desk.round().ready
+    assert ready.control is not None
+    assert ready.control.restore_to.name == "new.vmdk"
