@@ -19,6 +19,7 @@ from phd_daemon.operations.places import Datastore, Place
 from phd_daemon.operations.restore import BackupFacts
 from phd_daemon.show import output
 from restore_core.naming import printable, unescape_name
+from restore_core.restore.request import VmxChoice
 
 _PLACE_HELP = """\
 The disks of this name on the datastores of this host, two folders deep. One that a virtual machine holds cannot be chosen: power
@@ -209,3 +210,9 @@ def _place_row(place: Place) -> Row[Place | _Elsewhere]:
     size, free = output.size(place.size), output.size(place.store.free)
     cells = (printable(str(place.path)), size, free, "" if place.refused else "not in use")
     return Row(cells=cells, value=place, refused=place.refused)
+
+
+def ask_for_vmx(face: Face, beside: str) -> tuple[VmxChoice, Went]:
+    """Asks whether the VMX is restored, too; it is put `beside` a disk or disks, in words."""
+    wanted = face.confirm("Restore the VMX file also, unedited?", [f"It is put beside {beside}."], default=False)
+    return VmxChoice.AS_IS if wanted else VmxChoice.NONE, Went.BACK if wanted is None else Went.ON

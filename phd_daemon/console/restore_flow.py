@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from phd_daemon.console.choose_backup import browse_machines, browse_vmdks, read_header, summary
-from phd_daemon.console.choose_place import PlaceSteps
+from phd_daemon.console.choose_place import PlaceSteps, ask_for_vmx
 from phd_daemon.console.face import Choice, Face, Page, Row, WorkControl
 from phd_daemon.console.menus import queue_state, waited
 from phd_daemon.console.session import Session
@@ -137,10 +137,8 @@ class _Restore(PlaceSteps):
         """Asked before a job is queued; a restore that runs here asks when it is done."""
         if not (self.queued and self.backup.has_vmx):
             return Went.PAST
-        lines = [f"It is put beside the disk, in {printable(str(self.path.parent))}."]
-        wanted = self.face.confirm("Restore the VMX file also, unedited?", lines, default=False)
-        self.vmx = VmxChoice.AS_IS if wanted else VmxChoice.NONE
-        return Went.BACK if wanted is None else Went.ON
+        self.vmx, went = ask_for_vmx(self.face, f"the disk, in {printable(str(self.path.parent))}")
+        return went
 
     def request(self) -> RestoreRequest:
         """What was chosen, as the restore takes it."""

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from phd_daemon.console.choose_backup import read_header
-from phd_daemon.console.choose_place import FolderSteps
+from phd_daemon.console.choose_place import FolderSteps, ask_for_vmx
 from phd_daemon.console.face import Choice, Face, Page, Row
 from phd_daemon.console.menus import queue_state, waited
 from phd_daemon.console.session import Session
@@ -88,7 +88,6 @@ class _WholeVm(FolderSteps):
         lines = [f"The backup of {time_text(self.found.entries[0].time)} UTC:"]
         for entry, path in zip(self.found.entries, self._paths(), strict=True):
             lines += [f"{entry.ref}", f"  to {printable(str(path))}"]
-        lines += [f"{line[:1].upper()}{line[1:]}" for line in self.found.not_in_it]
         lines += self.found.not_in_it
         for entry in self.run.newer:
             lines.append(f"Not taken, as it is not of all disks: the newer backup of {printable(entry.name.disk)}, {entry.ref}")
@@ -101,10 +100,8 @@ class _WholeVm(FolderSteps):
         self.vmx = VmxChoice.NONE
         if not self.backup.has_vmx:
             return Went.PAST
-        lines = [f"It is put beside the disks, in {printable(str(self.folder))}."]
-        wanted = self.face.confirm("Restore the VMX file also, unedited?", lines, default=False)
-        self.vmx = VmxChoice.AS_IS if wanted else VmxChoice.NONE
-        return Went.BACK if wanted is None else Went.ON
+        self.vmx, went = ask_for_vmx(self.face, f"the disks, in {printable(str(self.folder))}")
+        return went
 
     def begin(self) -> None:
         """Submits one job for each disk, all of them or none."""

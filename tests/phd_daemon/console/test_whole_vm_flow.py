@@ -90,6 +90,7 @@ def test_a_disk_that_the_vm_has_no_more_hinders_no_newer_run_and_is_named(vm: Pl
     assert "2007-09-21 16:01 1 CRM.vmdk" in face.text()
     assert "not in this backup: CRM_1.vmdk (scsi0:1), last backed up 2007-09-20 16:01 UTC" in face.text()
     assert "left out of this backup: scsi0:5" in face.text()
+    assert face.text().lower().count("left out of this backup: scsi0:5") == 1  # and not a second time, in another case
 
 
 def test_a_vm_with_one_disk_is_restored_disk_by_disk(place: Place) -> None:
