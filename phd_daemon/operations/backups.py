@@ -89,9 +89,10 @@ class VmBackup:
         # Disks with other names may have had the same place in the VM: the last of them is the one that was left out.
         last = {entry.name.scsi: entry for entry in sorted(self.missing, key=lambda entry: entry.time)}
         left_out = {scsi: disk for disk in self.left_out for scsi in scsi_ids((disk,))}
+        skipped = {entry.ref for scsi, entry in last.items() if scsi in left_out}
         gone = [
-            f"{'left out of' if entry.name.scsi in left_out and last[entry.name.scsi] is entry else 'not in'} this backup: "
-            f"{printable(entry.name.disk)} ({bus_and_unit(entry.name.scsi)}), last backed up {time_text(entry.time)} UTC, {entry.ref}"
+            f"{'left out of' if entry.ref in skipped else 'not in'} this backup: {printable(entry.name.disk)} "
+            f"({bus_and_unit(entry.name.scsi)}), last backed up {time_text(entry.time)} UTC, {entry.ref}"
             for entry in self.missing
         ]
         return (*gone, *(f"left out of this backup: {printable(disk)}" for scsi, disk in left_out.items() if scsi not in last))

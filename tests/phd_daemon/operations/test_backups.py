@@ -161,7 +161,8 @@ def test_the_runs_are_those_of_each_time_for_itself_whatever_the_history() -> No
     kinds = set()
     for seed in range(200):
         held, had = random_history(seed)
-        each = [newest_common_set(held, vm="CRM", at=time, disks_of=had) for time in sorted({one.time for one in held}, reverse=True)]
+        times = sorted({one.time for one in held}, reverse=True)
+        each = [newest_common_set(held, vm="CRM", at=time, disks_of=had) for time in times]
         wanted = {run.entries: run for run in reversed(each)}
         found = runs_of_vm(held, vm="CRM", disks_of=had)
         assert found == [wanted[entries] for entries in dict.fromkeys(run.entries for run in each)], seed
