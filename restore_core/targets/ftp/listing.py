@@ -29,7 +29,8 @@ _USUAL = re.compile(
 """The form of almost every server; the next one takes three times as long."""
 _UNIX = re.compile(
     # Owner and group may be anything: a group of a Windows domain has spaces in its name, some servers show no group.
-    rb"(?P<kind>[-dlbcpsD])[-rwxsStTlL]{9}\S*\s+\d+\s+(?P<owner>\S.*?)\s+(?P<size>\d+)\s+(?:" + _DATE + rb"|" + _ISO + rb")\s(?P<name>.+)",
+    rb"(?P<kind>[-dlbcpsD])[-rwxsStTlL]{9}\S*\s+\d+\s+(?P<owner>\S.*?)\s+(?P<size>\d+)\s+"
+    rb"(?:" + _DATE + rb"|" + _ISO + rb")\s(?P<name>.+)",
     re.DOTALL,
 )
 _DOS = re.compile(
