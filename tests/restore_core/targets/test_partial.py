@@ -288,7 +288,7 @@ def test_a_size_in_another_form_is_no_size(size: str) -> None:
 def test_over_ftp_a_size_that_a_listing_does_not_tell_is_asked_for(ftp: tuple[Served, Path]) -> None:
     """A LIST without sizes, and with numbers for owner and group, gave the number of the group as the size."""
     served, script = ftp
-    no_mlsd = "--no-mlsd" in served.process.args
+    no_mlsd = "--no-mlsd" in str(served.process.args)
     said = {"sub": [r" \S+ +\S+ +\d+ (?=[A-Z][a-z]{2} )", " 1000 1000 "] if no_mlsd else [r"size=\d+;", ""]}
     script.write_text(json.dumps({f"/{folder}": said for folder in FOLDERS}))
     target = make_target(served.spec, QUICK)
