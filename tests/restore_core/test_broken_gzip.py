@@ -69,5 +69,5 @@ def test_a_frame_may_have_every_field_of_the_standard(flags: int, names: bytes) 
     ],
 )
 def test_a_frame_that_gzip_refuses_is_refused(wrong: bytes) -> None:
-    with pytest.raises(BadArchive, match="^here: frame "):
+    with pytest.raises(BadArchive, match=r"^here: frame "):
         decode(wrong, len(PLAIN), "here")
