@@ -33,13 +33,13 @@ def test_a_member_cut_short_still_is() -> None:
 PLAIN = b"a block" * 300
 
 
-def member(flags: int = 0, names: bytes = b"", *, between: bytes = b"", crc: int = zlib.crc32(PLAIN), size: int = len(PLAIN)) -> bytes:
+def member(flags: int = 0, names: bytes = b"", *, crc: int = zlib.crc32(PLAIN), size: int = len(PLAIN)) -> bytes:
     packer = zlib.compressobj(wbits=-15)
     stream = packer.compress(PLAIN) + packer.flush()
     head = struct.pack("<2sBBIBB", b"\x1f\x8b", 8, flags, 0, 0, 255) + names
     if flags & 2:
         head += (zlib.crc32(head) & 0xFFFF).to_bytes(2, "little")
-    return head + stream + between + struct.pack("<II", crc, size)
+    return head + stream + struct.pack("<II", crc, size)
 
 
 @pytest.mark.parametrize(
