@@ -20,6 +20,7 @@ from restore_core.restore.refusals import (
     refusals_before_recovery,
     refusals_of_missing_folders,
     refuse_rights,
+    refuse_rival,
     refuse_space,
 )
 from restore_core.restore.request import PlanSummary, Reporter, RestoreRequest
@@ -56,6 +57,8 @@ def _decided(request: RestoreRequest, delta: DeltaReader, stop: Stop) -> tuple[D
         with open_destination(request.destination, roots=request.roots, make_folders=False) as destination:
             held = holder(destination.folder_fd, destination.disk_name, destination.where)
             refused += [held] if held is not None else []
+            with _each_refusal_in(refused):
+                refuse_rival(request)(destination)
             refused += refusals_before_recovery(destination)
             said = {one.message for one in refused}
             refused += [one for one in refusals(destination, request, delta, None) if one.message not in said]
