@@ -593,7 +593,7 @@ replaceable() { # an existing VMDK is replaced only if its data is in the file t
     *) die 73 "$descriptor: not a VMDK with its data in ${disk##*/}; move it away first" ;;
     esac
 }
-not_half_done() { # exit 75 if phd left an unfinished file, or a guest runs from a backup of this disk (FORMAT.md, Who writes a disk)
+not_half_done() { # exit 75 if phd left an unfinished file, or a guest runs from a backup of this disk
     for file in "$disk.phd-session" "$disk.phd-overlay.qcow2" "$disk.phd-overlay-finishing.qcow2"; do
         ! exists "$file" || die 75 "$file: an instant session of phd uses this disk. End it first: phd instant finish, or discard"
     done
