@@ -44,7 +44,7 @@ def forget(spool: Spool, session: str) -> None:
     durable.remove(spool.sessions / session, durable=False)
 
 
-def recorded(spool: Spool) -> Iterator[InstantSession]:
+def known_sessions(spool: Spool) -> Iterator[InstantSession]:
     """Yields the sessions whose records can be read, by their hints, the oldest first."""
     found = []
     names = sorted(os.listdir(spool.sessions)) if spool.sessions.is_dir() else []

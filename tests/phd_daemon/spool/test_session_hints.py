@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from phd_daemon.spool.layout import Spool
-from phd_daemon.spool.session_hints import forget, recorded, remember, where_recorded
+from phd_daemon.spool.session_hints import forget, known_sessions, remember, where_recorded
 from restore_core.disk.session_record import InstantSession, SessionDisk, SessionState
 
 
@@ -28,17 +28,17 @@ def test_sessions_are_found_by_their_hints_the_oldest_first(spool: Spool, tmp_pa
     second, first = _session(tmp_path, 2), _session(tmp_path, 1)
     for one in (second, first):
         remember(spool, one)
-    assert list(recorded(spool)) == [first, second]
+    assert list(known_sessions(spool)) == [first, second]
     assert where_recorded(spool, first.id) == first.record
     forget(spool, first.id)
-    assert list(recorded(spool)) == [second]
+    assert list(known_sessions(spool)) == [second]
 
 
 def test_a_hint_to_the_record_of_another_session_says_nothing(spool: Spool, tmp_path: Path) -> None:
     one = _session(tmp_path, 1)
     remember(spool, one)
     (spool.sessions / one.id).rename(spool.sessions / f"{7:012x}")
-    assert list(recorded(spool)) == []
+    assert list(known_sessions(spool)) == []
 
 
 @pytest.mark.parametrize("text", [b"", b"relative.phd-session\n", b"/etc/shadow\n"])
