@@ -96,7 +96,7 @@ class Result:
 
 
 def all_rows(naming: str = "") -> list[Row]:
-    """Every row of tests/proof/rows, R1 first; or those of the modules in whose text a word stands, without importing the others."""
+    """Every row of tests/proof/rows, R1 first; or those of the modules with a word in their text, and no other is imported."""
     found: list[Row] = []
     for module in pkgutil.iter_modules(rows.__path__):
         if naming in Path(rows.__path__[0], f"{module.name}.py").read_text():
