@@ -42,7 +42,8 @@ def drop_part(record: JobRecord, roots: tuple[Path, ...]) -> bool:
             names = {destination.part_name, *destination.small_parts, *_pieces(destination)}
             if not names & set(os.listdir(destination.folder_fd)):
                 return False  # not even a lock file is made: this may be an empty mount point
-        with held_destination(record.control.restore_to, roots=roots, make_folders=False) as (destination, hold):
+        held = held_destination(record.control.restore_to, roots=roots, make_folders=False, may=_also_in_session)
+        with held as (destination, hold):
             if hold.record() is not None:
                 return False  # a replacement was interrupted: the next restore has to look at it
             name, folder = destination.part_name, destination.folder_fd
@@ -56,6 +57,10 @@ def drop_part(record: JobRecord, roots: tuple[Path, ...]) -> bool:
                 os.close(fd)
     except (OSError, PhdError):
         return False  # no folder, no datastore, or in use: nothing can be deleted
+
+
+def _also_in_session(_destination: Destination) -> None:
+    """Refuses nothing: what is deleted is what the job itself began, never the disk of an instant session or its overlay."""
 
 
 def _pieces(destination: Destination) -> list[str]:
