@@ -51,7 +51,7 @@ def drop_part(record: JobRecord, roots: tuple[Path, ...]) -> bool:
 
 
 def _dropped(path: Path, roots: tuple[Path, ...]) -> bool:
-    with held_destination(path, roots=roots, make_folders=False) as (destination, hold):
+    with held_destination(path, roots=roots, make_folders=False, may=_also_in_session) as (destination, hold):
         if hold.record() is not None:
             return False  # a replacement was interrupted: the next restore has to look at it
         name, folder, pieces = destination.part_name, destination.folder_fd, _pieces(destination)
@@ -64,6 +64,10 @@ def _dropped(path: Path, roots: tuple[Path, ...]) -> bool:
             return durable.remove(name, dir_fd=folder) and was_there
         finally:
             os.close(fd)
+
+
+def _also_in_session(_destination: Destination) -> None:
+    """Refuses nothing: what is deleted is what the job itself began, never the disk of an instant session or its overlay."""
 
 
 def _pieces(destination: Destination) -> list[str]:

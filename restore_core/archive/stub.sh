@@ -551,7 +551,7 @@ name_files() { # sets, from --to, the disk, and the descriptor if it is a VMDK
     [ ${#name} -le 236 ] || die 73 "$to: the name is too long: with what is added to it while it is restored, 255 bytes are allowed"
     case $(say "$name" | tr '[:upper:]' '[:lower:]') in
     *-flat.vmdk) die 73 "$to: this names the data file of a VMDK; name its descriptor" ;;
-    *.phd-part | *.phd-hold | *.phd-new | *.phd-redo | *.phd-applying | *.phd-replaced)
+    *.phd-part | *.phd-hold | *.phd-new | *.phd-redo | *.phd-applying | *.phd-replaced | *.phd-session | *.phd-overlay*.qcow2)
         die 73 "$to: this suffix is kept for unfinished files"
         ;;
     .vmdk | *\"*.vmdk) die 73 "$to: not a name for a VMDK" ;;
@@ -593,7 +593,10 @@ replaceable() { # an existing VMDK is replaced only if its data is in the file t
     *) die 73 "$descriptor: not a VMDK with its data in ${disk##*/}; move it away first" ;;
     esac
 }
-not_half_done() { # exit 75 if phd left an unfinished file
+not_half_done() { # exit 75 if phd left an unfinished file, or a guest runs from a backup of this disk
+    for file in "$disk.phd-session" "$disk.phd-overlay.qcow2" "$disk.phd-overlay-finishing.qcow2"; do
+        ! exists "$file" || die 75 "$file: an instant session of phd uses this disk. End it first: phd instant finish, or discard"
+    done
     for file in "$disk" ${descriptor:+"$descriptor"}; do
         for kind in new redo applying; do
             ! exists "$file.phd-$kind" || die 75 "$file.phd-$kind: phd has not finished this disk. Let it finish first: by \

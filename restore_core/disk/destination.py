@@ -45,7 +45,8 @@ PRIVATE_SUFFIX = ".swap"
 _LONGEST_SUFFIX = max(
     map(len, (PART_SUFFIX, SCRIPT_PART_SUFFIX, SCRIPT_OLD_SUFFIX, REDO_SUFFIX, STAGED_SUFFIX, HIDDEN_SUFFIX, HOLD_SUFFIX))
 )
-_UNFINISHED = re.compile(r"\.phd-[a-z-]+\Z")
+_UNFINISHED = re.compile(r"\.phd-(?:[a-z-]+|overlay[a-z-]*\.qcow2)\Z")
+"""The last are overlays of instant sessions (`session_record`)."""
 
 
 @dataclass(slots=True, kw_only=True)
