@@ -66,8 +66,7 @@ class Destination:
     roots: tuple[Path, ...] | None
     folder: str = ""
     """The kernel's path of the folder when it was opened: the same for every path to it, also when it is moved meanwhile."""
-    lets_go: bool = False
-    """Whether `close` takes away folders that were made for disks and hold nothing: for whoever ends what was unfinished here."""
+    lets_go: bool = False  # whether `close` takes away folders that were made for disks and hold nothing
 
     @property
     def where(self) -> str:
@@ -177,8 +176,7 @@ class Destination:
     def close(self) -> None:
         """Close the folder. Harmless when repeated."""
         if self.folder_fd >= 0:
-            if self.lets_go:
-                # A folder that was moved meanwhile is somebody's.
+            if self.lets_go:  # a folder that was moved meanwhile is somebody's
                 confinement.let_go(self.folder_fd, used=_name_of(self.folder_fd, self.path.parent) != self.folder)
             os.close(self.folder_fd)
             self.folder_fd = -1
@@ -205,8 +203,7 @@ def open_destination(
 
     `roots` confines it to the datastores below them, None confines nothing. Raises `DestinationOutside` for a path that
     leaves its datastore, `DestinationError` for a name or an existing file that cannot become this disk, and the error of
-    `from_os_error`. With `make_folders` it raises `WrongDatastore` as `refuse_unless_known`, before it makes one; the destination
-    `lets_go` of those that hold nothing at its end. An existing flat
+    `from_os_error`. With `make_folders` it raises `WrongDatastore` as `refuse_unless_known`, before it makes one. An existing flat
     disk is accepted: `refusals` decides whether it may be replaced.
     """
     disk_name, descriptor_name = names_for(path, confined=roots is not None)
