@@ -127,7 +127,7 @@ def arrows_inside_the_daemon(root: Path) -> list[str]:
 
 
 def faces_act_through_operations(root: Path) -> list[str]:
-    """What writes to a disk, to phd.toml or to the trusted servers has one place that all faces call: none calls what lies below it."""
+    """What writes to a disk, to phd.toml or to the trusted servers has one place that all faces call; none calls below it."""
     acts = {
         "SettingsFile",
         "write_stub",
