@@ -15,7 +15,7 @@ def test_a_rule_follows_the_disk_that_is_there_whichever_way_its_accents_are_wri
     there.parent.mkdir(parents=True)
     there.touch()
     config = parse_config(f'[datastores]\nroots = ["{tmp_path}"]\n'.encode(), tmp_path / "phd.toml")
-    lines = [f"RESTORE=CRM|*|*|CRM.vmdk|{unicodedata.normalize(form, str(there))}\n" for form in ("NFC", "NFD")]  # type: ignore[arg-type]
+    lines = [f"RESTORE:CRM|*|*|CRM.vmdk|{unicodedata.normalize(form, str(there))}\n" for form in ("NFC", "NFD")]
     for line in lines:
         (rule,) = parse(line.encode(), config).rules
         assert rule.destination == there
