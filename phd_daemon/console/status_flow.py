@@ -23,7 +23,7 @@ from phd_daemon.show.output import counted
 from phd_daemon.show.progress import clock
 from phd_daemon.show.times import age, minute
 from phd_daemon.spool.layout import Act, State
-from phd_daemon.spool.snapshot import JobView, Known
+from phd_daemon.spool.snapshot import JobView, ReadStatuses
 from phd_daemon.spool.status_file import LiveProgress
 from restore_core.errors import in_one_line
 from restore_core.naming import printable
@@ -74,7 +74,7 @@ class _Status:
 
     def __init__(self, face: Face, session: Session) -> None:
         self._face, self._session, self._spool = face, session, spool_of(session.config)
-        self._known: Known = {}
+        self._known: ReadStatuses = {}
 
     def choose_job(self) -> Went:
         """One of all jobs. The job that was chosen last is proposed, if it is still there."""

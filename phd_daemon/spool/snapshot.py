@@ -50,11 +50,11 @@ class JobView:
     rotated: bool
 
 
-Known: TypeAlias = dict[str, tuple[tuple[int, ...], JobStatus | None]]
+ReadStatuses: TypeAlias = dict[str, tuple[tuple[int, ...], JobStatus | None]]
 """Status files by the names of their jobs: which file it was when it was read, and what it said. Two threads may share it."""
 
 
-def snapshot(folder: Path, now: float, known: Known | None = None) -> tuple[JobView, ...]:
+def snapshot(folder: Path, now: float, known: ReadStatuses | None = None) -> tuple[JobView, ...]:
     """Returns every job: running ones first, then the queue in its order, held ones, finished ones with the newest last.
 
     Whoever looks again and again gives the same `known` each time: of 5,000 status files only those that changed are read then.
@@ -85,7 +85,7 @@ def snapshot(folder: Path, now: float, known: Known | None = None) -> tuple[JobV
     return tuple(sorted(views, key=_place))
 
 
-def _read(spool: Spool, stem: str, facts: os.stat_result | None, known: Known) -> JobStatus | None:
+def _read(spool: Spool, stem: str, facts: os.stat_result | None, known: ReadStatuses) -> JobStatus | None:
     """Returns what a status file says, by what is known of it if it is the same file. The daemon replaces it to change it."""
     if facts is None:
         return None

@@ -11,7 +11,7 @@ import pytest
 from phd_daemon.spool import snapshot as snapshots
 from phd_daemon.spool.layout import State
 from phd_daemon.spool.locks import PidLock
-from phd_daemon.spool.snapshot import JobView, Known, daemon_running, snapshot
+from phd_daemon.spool.snapshot import JobView, ReadStatuses, daemon_running, snapshot
 from phd_daemon.spool.status_file import JobStatus, LiveProgress, Outcome, Result, read_status, write_status
 
 NOW = time.time()
@@ -131,7 +131,7 @@ def test_who_looks_again_reads_only_the_status_files_that_changed(tmp_path: Path
     """The console read all of them each second: with 5,000 jobs that was half a processor."""
     for number in range(20):
         put(tmp_path, f"job{number}.job", accepted_at=float(number))
-    known: Known = {}
+    known: ReadStatuses = {}
     assert snapshot(tmp_path, NOW, known) == snapshot(tmp_path, NOW)
     read: list[str] = []
 
