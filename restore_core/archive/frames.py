@@ -35,6 +35,8 @@ _LENGTH = struct.Struct("<2sHI")
 _IDENTITY = struct.Struct("<2sHB16sQI")
 _TRAILER = struct.Struct("<II")
 _IDENTITY_VERSION = 1
+_IDENTITY_END = 64
+"""The identity lies within the first bytes of the file: the script in a Delta reads no more of it."""
 MAX_MEMBER_HEAD = _FIXED.size + 0xFFFF
 _DECODED_AT_ONCE = 1 << 20
 _REMEDY = "The archive is damaged; use another copy."
@@ -116,7 +118,7 @@ def parse_identity(head: bytes) -> FullIdentity | None:
         start, length = at + 4, int.from_bytes(head[at + 2 : at + 4], "little")
         at = start + length
         if head[start - 4 : start - 2] == b"PI":
-            if at > end or length < _IDENTITY.size - 4 or head[start] != _IDENTITY_VERSION:
+            if at > min(end, _IDENTITY_END) or length != _IDENTITY.size - 4 or head[start] != _IDENTITY_VERSION:
                 return None
             archive_id, disk_size, frame_size = struct.unpack_from("<16sQI", head, start + 1)
             return FullIdentity(archive_id=archive_id, disk_size=disk_size, frame_size=frame_size)

@@ -56,7 +56,7 @@ case $header in
 *) die 2 "Run this file by its name: sh ./NAME.phd (not: sh -s < NAME.phd)" ;;
 esac
 full_id=$(field full-id) full_name=$(field full-name) full_size=$(field full-size) full_sha256=$(field full-sha256)
-disk_size=$(field disk-size) full_disk_size=$(field full-disk-size) file_size=$(field file-size)
+disk_size=$(field disk-size) full_disk_size=$(field full-disk-size) frame=$(field frame-size) file_size=$(field file-size)
 block=$(field block-size) segment=$(field segment-size) blocks_full=$(field blocks-full) blocks_delta=$(field blocks-delta)
 vm=$(field vm) vmdk=$(field vmdk) left_out=$(field left-out) sections=$(say "$header" | sed -n 's/^section //p')
 # The rules of FORMAT.md for the header. Numbers are compared as awk has them, exact up to 2^53; the file's own size is one of them.
@@ -102,7 +102,8 @@ check_header() {
             for (i = 1; i <= n; i++) number(w[i])
             d = v["disk-size"] + 0; b = v["block-size"] + 0; f = v["frame-size"] + 0
             for (power = 512; power < b; power *= 2) ;
-            if (power != b || b > 16777216 || v["segment-size"] != 16777216 || d > 2251799813685248)
+            fd = v["full-disk-size"] + 0
+            if (power != b || b > 16777216 || v["segment-size"] != 16777216 || d > 2251799813685248 || fd > 2251799813685248)
                 bad("its sizes contradict each other")
             if (f && (f < b || f > 67108864 || f % b || (4096 * b) % f)) bad("frame-size " f " does not fit")
             if ((f == 0) != (v["full-id"] == "")) bad("frame-size and full-id contradict each other")
@@ -114,6 +115,9 @@ check_header() {
             for (i = 1; i <= n; i++) if (!(w[i] in size)) bad("section " w[i] " is missing")
             if (size["pages"] != 72 * int((blocks + 4095) / 4096) || size["pages"] > 67108864)
                 bad("section pages has a wrong length")
+            if ((size["frames"] == 0) != (v["blocks-delta"] == 0)) bad("section frames has a wrong length")
+            n = size["full-frames"] / 4
+            if (n != (f ? int((fd + f - 1) / f) : 0) && !(f && !fd && n == 1)) bad("section full-frames has a wrong length")
             if (at + 65536 != v["file-size"] + 0) bad("the sections do not fill the file")
         }'
 }
@@ -177,11 +181,23 @@ section() { # section NAME: prints its bytes
     [ -z "$meter" ] || measure "$meter" "$blocks"
     { dd bs=1 skip="$offset" count=0 status=none && copy "$blocks" "$bytes"; } <"$me"
 }
-inflate() { # also reads what follows the last member, so that the writer of the pipe can finish
-    if have pigz; then pigz -dc; else gzip -dc; fi
-    [ $? -gt 128 ] || cat >/dev/null # above 128: ended by a signal, because the reader is gone
+inflate() { # and a mark: E, or U if the gzip is damaged or followed by something; reads on, so that the writer can finish
+    { if have pigz; then pigz -dcvv; else gzip -dc; fi; } 2>/dev/null
+    case $? in
+    0) printf E ;;
+    ? | ?? | 1[01]? | 12[0-8]) printf U ;;
+    *) return ;; # ended by a signal, because the reader is gone
+    esac
+    cat >/dev/null
 }
-inflated() { place "$1" && [ "$length" != 0 ] && section "$1" | inflate; }
+sound() { # sound COMMAND: whether what inflate made of its output ends here. To pigz padding is junk, too: gzip judges
+    case $(dd bs=2 count=1 iflag=fullblock status=none | tr '\000' 0) in
+    E) ;;
+    U) (meter='' && "$@") | gzip -t 2>/dev/null ;;
+    *) false ;;
+    esac
+}
+list() { section "$1" | gzip -dc; } # its soundness is a matter of check_lists
 measure() { # measure WHAT BLOCKS: starts to show progress, of long work and on a terminal only
     meter=''
     [ -t 2 ] && [ "$2" -ge "$batch" ] || return 0
@@ -211,7 +227,8 @@ decode() { # decode TEXT: prints it with each %HH as its byte
 right_full() { # right_full FILE: whether it is the Full by size and id; its digest is checked when it is read
     [ -r "$1" ] && is_size "$1" "$full_size" || return 1
     case $(dd if="$1" bs=64 count=1 status=none | od -A n -v -t x1 | tr -d ' \n') in
-    1f8b*50491d0001"$full_id"*) [ -n "$full_id" ] ;;
+    1f8b*50491d0001"$full_id$full_sizes"*) [ -n "$full_id" ] ;;
+    1f8b*50491d0001*) false ;;
     1f8b*) [ -z "$full_id" ] ;;
     *) return 1 ;;
     esac
@@ -291,7 +308,10 @@ full_bytes() { # prints as many bytes as the Full has, and one more if there is 
 judge_full() { # judge_full REPORT: ends with an error unless the report has the right digest and no failure
     case $1 in
     *'not written'*) die 73 "$part: cannot be written" ;;
-    *"$full_sha256"*) ;;
+    *"$full_sha256"*) case $1 in *'no such gzip'*)
+        die 65 "$full: not a sound gzip of $full_disk_size bytes: damaged, or not the Full of this Delta. Use another copy."
+        ;;
+    esac ;;
     *'not fetched'*) die 69 "$full: could not be fetched to its end" ;;
     *) die 65 "$full: its SHA-256 is not $full_sha256: damaged, or not the Full of this Delta. Use another copy." ;;
     esac
@@ -311,7 +331,7 @@ check_delta() {
 }
 check_lists() { # the rules of FORMAT.md for segments and runs; no line is read further than its 128 bytes
     fault=$(for list in segments runs; do
-        { place "$list" && [ "$length" != 0 ] && section "$list" | gzip -dc && say end; } 2>/dev/null | fold -b -w 129 |
+        { list "$list" && say end; } 2>/dev/null | fold -b -w 129 |
             awk -v b="$block" -v s="$segment" -v size="$disk_size" -v list="$list" -v count="$blocks_delta" '
             BEGIN { last = -1 }
             function number(text) { return text ~ /^(0|[1-9][0-9]*)$/ && length(text) <= 18 }
@@ -335,24 +355,33 @@ check_lists() { # the rules of FORMAT.md for segments and runs; no line is read 
     [ -z "$fault" ] || die 65 "$me: section $fault is not what it must be. Use another copy of this Delta."
 }
 check_full() { meter=Full && judge_full "$({ full_bytes | sha256; } 5>&1)"; }
+rest_of_full() { # reads what the Full holds beyond the disk
+    split "$beyond"
+    silent_copy "$blocks" "$bytes" >/dev/null && sound full_bytes || say 'no such gzip' >&5
+    cat >/dev/null
+}
 put_full() { # unpacks the Full into the part file (6) and checks its digest: 4 leads to sha256, 5 to the report
     judge_full "$({ {
         if [ -p "$part.fifo" ]; then cat "$part.fifo" >&4 & fi
         full_bytes | tee "$way" | inflate | (
             split "$full_share"
             measure Full "$blocks"
-            if copy "$blocks" "$bytes" 0 "$conv_full" >&6; then cat >/dev/null; else say 'not written' >&5; fi
+            if copy "$blocks" "$bytes" 0 "$conv_full" >&6; then rest_of_full; else say 'not written' >&5; fi
         )
     } 4>&1 | sha256; } 5>&1)"
 }
 run_lines() { # prints the runs for copy: BLOCKS BYTES GAP KIND
-    inflated runs | awk -v b="$block" '{ q = int($2 / b)
+    list runs | awk -v b="$block" '{ q = int($2 / b)
         printf "%.0f %.0f %.0f %s\n", q, $2 - q * b, ($1 - at) / b, $3; at = $1 + $2 }'
+}
+sound_frames() {
+    fault="section frames is not a sound gzip of $blocks_delta blocks"
+    [ "$blocks_delta" = 0 ] || sound section frames
 }
 put_runs() { # writes the blocks of the Delta, and zeros, over the unpacked Full (7)
     run_lines | {
         exec 3<&0
-        inflated frames | (
+        section frames | inflate | (
             measure Delta "$blocks_delta"
             while read -r blocks bytes skip kind <&3; do
                 case $kind in
@@ -360,24 +389,27 @@ put_runs() { # writes the blocks of the Delta, and zeros, over the unpacked Full
                 *) silent_copy "$blocks" "$bytes" "$skip" </dev/zero >&7 ;;
                 esac || die 73 "$part: cannot be written"
             done
+            sound_frames || die 65 "$me: $fault"
         )
     }
 }
 as_long() { # reads the unpacked Full, prints it as long as the disk
     split "$full_share"
-    copy "$blocks" "$bytes" && cat >/dev/null
+    copy "$blocks" "$bytes"
+    [ "$blocks_full" = 0 ] || rest_of_full
     split "$grown"
     copy "$blocks" "$bytes" </dev/zero
 }
 overlaid() { # prints the disk: the unpacked Full (7), and over it the blocks of the Delta, and zeros
     run_lines | {
         exec 3<&0
-        inflated frames | (
+        section frames | inflate | (
             while read -r blocks bytes gap kind <&3; do
                 copy "$gap" 0 <&7 || exit
                 if [ "$kind" = delta ]; then copy "$blocks" "$bytes"; else copy "$blocks" "$bytes" </dev/zero; fi || exit
                 copy "$blocks" "$bytes" <&7 >/dev/null || exit
             done
+            sound_frames || say "$fault" >&5
             cat <&7
         )
     }
@@ -403,10 +435,11 @@ prove() { # proves that a restore would give the right disk
 judge_disk() { # judge_disk REPORT
     case $1 in
     *'not this disk'*) die 65 "$me: $(say "$1" | sed -n '/^segment /p'): section runs or segments is wrong. Use another backup." ;;
+    *'section frames'*) die 65 "$me: $(say "$1" | sed -n '/^section /p'). Use another copy of this Delta." ;;
     esac
 }
 check_disk() { # checks each segment (4) against its digest; those that are not in the list are zero. Every segment is read
-    inflated segments | awk -v b="$block" -v s="$segment" -v size="$disk_size" '
+    list segments | awk -v b="$block" -v s="$segment" -v size="$disk_size" '
         function line(digest) { n = size - at < s ? size - at : s; q = int(n / b); at += s
             printf "%.0f %.0f %s\n", q, n - q * b, digest }
         { while (at < $1 * s) line("zero"); line($2) }
@@ -888,11 +921,13 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-# shellcheck disable=SC2046 # three numbers: the bytes of the Full within the disk, the blocks in 64 MiB, the bytes behind the Full
-set -- $(awk -v b="$block" -v n="$disk_size" -v f="$full_disk_size" 'BEGIN {
-    f = f + 0 < n + 0 ? f : n
-    printf "%.0f %d %.0f", f, b < 67108864 ? 67108864 / b : 1, n - f }')
-full_share=$1 batch=$2 grown=$3
+# shellcheck disable=SC2046 # the bytes of the Full within and beyond the disk, the blocks in 64 MiB, the bytes behind the Full,
+# and the sizes as the first member of the Full has them
+set -- $(awk -v b="$block" -v n="$disk_size" -v f="$full_disk_size" -v frame="$frame" '
+    function hex(n, bytes) { while (bytes--) { printf "%02x", n % 256; n = int(n / 256) } }
+    BEGIN { all = f; f = f + 0 < n + 0 ? f : n
+    printf "%.0f %.0f %d %.0f ", f, all - f, b < 67108864 ? 67108864 / b : 1, n - f; hex(all, 8); hex(frame, 4) }')
+full_share=$1 beyond=$2 batch=$3 grown=$4 full_sizes=$5
 [ "$blocks_full" != 0 ] || full_share=0 grown=$disk_size
 trap cleanup EXIT
 trap stop INT TERM HUP
