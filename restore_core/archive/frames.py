@@ -11,6 +11,7 @@ All numbers are little-endian, as everywhere in gzip.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import struct
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ GZIP_MAGIC = b"\x1f\x8b"
 _FIXED = struct.Struct("<2sBBIBBH")
 _NOT_IN_RFC = 0xE0
 """Bits of the flags with which RFC 1952 demands that a decoder gives up."""
-_DEFLATE, _FEXTRA, _OS_UNKNOWN = 8, 4, 255
+_DEFLATE, _FHCRC, _FEXTRA, _OS_UNKNOWN = 8, 2, 4, 255
 _LENGTH = struct.Struct("<2sHI")
 _IDENTITY = struct.Struct("<2sHB16sQI")
 _TRAILER = struct.Struct("<II")
@@ -109,6 +110,34 @@ def decode(member: Buffer, size: int, where: str) -> bytearray:
     return data
 
 
+def decode_frame(member: Buffer, size: int, where: str) -> bytearray:
+    """Returns the `size` bytes of a frame, in one member, as writers make it, or in several. Raises `BadArchive` as `decode` does.
+
+    `decode` is the fast way for one member; it looks at no header CRC.
+    """
+    if len(member) > 3 and member[3] & _FHCRC:
+        return _of_members(member, size, where)
+    try:
+        return decode(member, size, where)
+    except BadArchive:
+        with contextlib.suppress(BadArchive):
+            return _of_members(member, size, where)
+        raise
+
+
+def _of_members(members: Buffer, size: int, where: str) -> bytearray:
+    held = bytearray()
+    for data in plain_stream(iter((bytes(members),)), where, padding=False):
+        held += data
+        if len(held) > size:
+            break
+    if len(held) != size:
+        raise BadArchive(
+            f"{where}: frame holds {'more' if len(held) > size else len(held)} bytes instead of {size}", remedy=_REMEDY
+        )
+    return held
+
+
 def parse_identity(head: bytes) -> FullIdentity | None:
     """Returns the identity in the first bytes of a gzip file; None for a gzip that something else wrote, or for no gzip at all."""
     if len(head) < _FIXED.size or head[:2] != GZIP_MAGIC or not head[3] & _FEXTRA:
@@ -125,17 +154,17 @@ def parse_identity(head: bytes) -> FullIdentity | None:
     return None
 
 
-def plain_stream(chunks: Iterator[bytes], ref: ArchiveRef) -> Iterator[bytes]:
+def plain_stream(chunks: Iterator[bytes], ref: ArchiveRef | str, *, padding: bool = True) -> Iterator[bytes]:
     """Yields the plain bytes of a gzip file whose compressed bytes come in `chunks`.
 
-    Any gzip will do: of gzip, pigz or bgzip, with zero padding at its end. Yields at most 1 MiB at a time, whatever the file
+    Any gzip will do: of gzip, pigz or bgzip, with zero `padding` at its end. Yields at most 1 MiB at a time, whatever the file
     claims. The decoder checks CRC and length of every member. Raises `BadArchive` for a stream that ends early or is followed
     by anything but members and zeros.
     """
     data = b""
     members = 0
     while data := data or next(chunks, b""):
-        if members and not data.strip(b"\0"):
+        if members and padding and not data.strip(b"\0"):
             _only_padding(chunks, ref)
             return
         data = _next_member(data, chunks, ref, members)
@@ -158,7 +187,7 @@ def plain_stream(chunks: Iterator[bytes], ref: ArchiveRef) -> Iterator[bytes]:
         raise BadArchive(f"{ref}: the file is empty", remedy=_TRUNCATED)
 
 
-def _next_member(data: bytes, chunks: Iterator[bytes], ref: ArchiveRef, members: int) -> bytes:
+def _next_member(data: bytes, chunks: Iterator[bytes], ref: ArchiveRef | str, members: int) -> bytes:
     """Returns what follows a member. Raises `BadArchive` unless it begins another one, with flags that are known."""
     data = data if len(data) > 3 else data + next(chunks, b"")
     if members and data[:2] != GZIP_MAGIC:
@@ -168,11 +197,11 @@ def _next_member(data: bytes, chunks: Iterator[bytes], ref: ArchiveRef, members:
     return data
 
 
-def _only_padding(chunks: Iterator[bytes], ref: ArchiveRef) -> None:
+def _only_padding(chunks: Iterator[bytes], ref: ArchiveRef | str) -> None:
     """Raises `BadArchive` unless all bytes are zero: tapes and block devices pad with zeros to the end of the file."""
     if any(data.strip(b"\0") for data in chunks):
         raise _damaged(ref, 0, "data after the zero padding")
 
 
-def _damaged(ref: ArchiveRef, member: int, why: str) -> BadArchive:
+def _damaged(ref: ArchiveRef | str, member: int, why: str) -> BadArchive:
     return BadArchive(f"{ref}: gzip member {member + 1}: {why}", remedy=_REMEDY)

@@ -181,16 +181,14 @@ section() { # section NAME: prints its bytes
     [ -z "$meter" ] || measure "$meter" "$blocks"
     { dd bs=1 skip="$offset" count=0 status=none && copy "$blocks" "$bytes"; } <"$me"
 }
-inflate() { # and a mark: E, or U if the gzip is damaged or followed by something; reads on, so that the writer can finish
+inflate() { # adds E, or U if the gzip is damaged or followed by something; reads on, so that the writer can finish
     { if have pigz; then pigz -dcvv; else gzip -dc; fi; } 2>/dev/null
-    case $? in
-    0) printf E ;;
-    ? | ?? | 1[01]? | 12[0-8]) printf U ;;
-    *) return ;; # ended by a signal, because the reader is gone
-    esac
+    status=$?
+    [ $status -le 128 ] || return # ended by a signal, because the reader is gone
+    [ $status = 0 ] && printf E || printf U
     cat >/dev/null
 }
-sound() { # sound COMMAND: whether what inflate made of its output ends here. To pigz padding is junk, too: gzip judges
+sound() { # sound COMMAND: whether what inflate made of its output ends here; pigz takes padding for junk: gzip judges
     case $(dd bs=2 count=1 iflag=fullblock status=none | tr '\000' 0) in
     E) ;;
     U) (meter='' && "$@") | gzip -t 2>/dev/null ;;
@@ -308,10 +306,8 @@ full_bytes() { # prints as many bytes as the Full has, and one more if there is 
 judge_full() { # judge_full REPORT: ends with an error unless the report has the right digest and no failure
     case $1 in
     *'not written'*) die 73 "$part: cannot be written" ;;
-    *"$full_sha256"*) case $1 in *'no such gzip'*)
-        die 65 "$full: not a sound gzip of $full_disk_size bytes: damaged, or not the Full of this Delta. Use another copy."
-        ;;
-    esac ;;
+    *'no such gzip'*"$full_sha256"*) die 65 "$full: not a sound gzip of $full_disk_size bytes. Use another copy." ;;
+    *"$full_sha256"*) ;;
     *'not fetched'*) die 69 "$full: could not be fetched to its end" ;;
     *) die 65 "$full: its SHA-256 is not $full_sha256: damaged, or not the Full of this Delta. Use another copy." ;;
     esac
@@ -357,7 +353,9 @@ check_lists() { # the rules of FORMAT.md for segments and runs; no line is read 
 check_full() { meter=Full && judge_full "$({ full_bytes | sha256; } 5>&1)"; }
 rest_of_full() { # reads what the Full holds beyond the disk
     split "$beyond"
-    silent_copy "$blocks" "$bytes" >/dev/null && sound full_bytes || say 'no such gzip' >&5
+    dd bs="$block" count="$blocks" iflag=fullblock status=none >/dev/null
+    silent_copy 0 "$bytes" >/dev/null
+    sound full_bytes || say 'no such gzip' >&5
     cat >/dev/null
 }
 put_full() { # unpacks the Full into the part file (6) and checks its digest: 4 leads to sha256, 5 to the report
