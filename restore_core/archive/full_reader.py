@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.digests import Buffer
-from restore_core.archive.frames import GZIP_MAGIC, MAX_MEMBER_HEAD, FullIdentity, decode_frame, parse_identity, plain_stream
+from restore_core.archive.frames import GZIP_MAGIC, MAX_MEMBER_HEAD, FullIdentity, decode, parse_identity, plain_stream
 from restore_core.archive.index_map import FULL, MapPage
 from restore_core.errors import BadArchive, BlockMismatch, NotThisFull
 from restore_core.naming import comparable, parse_folder, printable
@@ -140,7 +140,7 @@ def check_frame(delta: DeltaReader, page: MapPage, frame: int, member: bytes, wh
     """Decodes frame number `frame` of the page, and checks all blocks that come from it."""
     per_frame = delta.header.frame_size // delta.header.block_size
     first = page.first_block // per_frame + frame
-    plain = memoryview(decode_frame(member, frame_plain_size(delta, first), f"{where}: frame {first}"))
+    plain = memoryview(decode(member, frame_plain_size(delta, first), f"{where}: frame {first}"))
     for slot in range(per_frame):
         index = frame * per_frame + slot
         if index < len(page.kinds) and page.kinds[index] == FULL:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.digests import Buffer
-from restore_core.archive.frames import decode_frame
+from restore_core.archive.frames import decode
 from restore_core.archive.full_reader import FullReader, block_length, check_block, frame_plain_size
 from restore_core.archive.index_map import BLOCKS_PER_PAGE, FULL, MapPage
 from restore_core.disk.scan import is_zero
@@ -124,7 +124,7 @@ class Pipeline:
         per_frame = header.frame_size // header.block_size
         number = first // per_frame + unit.frame
         where = f"{self._full.where}: frame {number}"
-        plain = memoryview(decode_frame(fetch(), frame_plain_size(self._delta, number), where))
+        plain = memoryview(decode(fetch(), frame_plain_size(self._delta, number), where))
         start = number * header.frame_size
         run_from = run_to = moved = 0
         for index in unit.blocks:
@@ -149,7 +149,7 @@ class Pipeline:
         for index, length in zip(unit.blocks, unit.lengths, strict=True):
             block = first + index
             size = block_length(header.disk_size, header.block_size, block)
-            plain = decode_frame(members[at : at + length], size, f"{self._delta.where}: block {block}")
+            plain = decode(members[at : at + length], size, f"{self._delta.where}: block {block}")
             check_block(self._delta, unit.page, index, plain, self._delta.where)
             self._write(plain, block * header.block_size)
             at += length

@@ -303,6 +303,57 @@ def test_it_can_be_used_again_after_an_error(place: Place, target: Target) -> No
             assert source.read_at(0, 4) == DATA[:4]
 
 
+# What rights forbid needs a person: the same verdict on every kind of target.
+
+
+def refused_work(place: Place, work: str) -> PhdError | None:
+    """The error of this work, as somebody who is not root."""
+    target = make_target(place[0], QUICK)
+    try:
+        with of_no_more_than_a_user(), contextlib.suppress(FileExistsError):
+            if work == "read":
+                target.open(FULL).read_at(0, 1)
+            elif work == "list":
+                list(target.listing())
+            else:
+                new = target.create(FULL if work == "write" else "new/00-C.vmdk.gz-260301-0300.phd")
+                try:
+                    new.write(b"x")
+                    new.publish()
+                finally:
+                    new.discard()
+    except PhdError as error:
+        return error
+    finally:
+        target.close()
+    return None
+
+
+@pytest.mark.parametrize(
+    ("work", "shut", "mode"),
+    [
+        ("read", FULL, 0),
+        ("write", os.path.dirname(FULL), 0o555),
+        ("make a folder", "", 0o555),
+        ("list", "", 0),
+    ],
+)
+def test_what_rights_forbid_is_not_tried_again_and_exits_with_69(place: Place, work: str, shut: str, mode: int) -> None:
+    """On a file target it was taken for temporary, and tried again three times."""
+    file = put(place, FULL, b"abc")
+    if work == "write":
+        file.unlink()
+    there = place[1] / shut
+    with closed(there, mode):
+        error = refused_work(place, work)
+    there.chmod(0o755)
+    assert error is not None
+    if work == "list" and "Failed to change directory" in error.message:
+        return  # vsftpd says the same of a folder that is not there: its disk may not be mounted yet
+    assert (error.try_again, error.exit_code) == (False, 69), error
+    assert error.remedy
+
+
 # A listing is complete, or partial, or it failed: the same on every kind of target.
 
 DATED = "2026.03.01-A.564d122a-0ed7-3b92-2f46-aee9456b2074"
