@@ -183,7 +183,7 @@ section() { # section NAME: prints its bytes
 inflate() { # adds E, or U after anything but a gzip; reads to the end, so that the writer can finish
     { if have pigz; then pigz -dcvv; else gzip -dc; fi; } 2>/dev/null
     status=$?
-    [ "$status" -le 128 ] || return # by a signal: the reader is gone
+    [ "$status" -le 128 ] || return # the reader is gone
     [ "$status" = 0 ] && say E || say U
     cat >/dev/null
 }
