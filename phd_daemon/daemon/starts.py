@@ -19,6 +19,7 @@ from phd_daemon.spool.keeper import Keeper
 from phd_daemon.spool.layout import Spool, State, parse_name
 from phd_daemon.spool.record import JobRecord
 from phd_daemon.spool.scheduler import StartLimits, StartPlan, WaitingJob, schedule
+from phd_daemon.spool.session_hints import where_recorded
 from phd_daemon.spool.status_file import JobStatus, read_status, write_status
 from phd_daemon.spool.transitions import Claim
 from phd_daemon.worker.order import WorkOrder
@@ -170,6 +171,8 @@ def work_order(config: Config, spool: Spool, claim: Claim) -> WorkOrder:
         catalog_max_age=config.index.max_age,
         targets=config.targets,
         decided_at=record.mtime_ns / 1e9 if from_rule(record.stem) else 0.0,
+        session=control.session,
+        session_record=os.fspath(where_recorded(spool, control.session) or "") if control.session else "",
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from restore_core.disk.destination import names_for, open_destination
 from restore_core.disk.locks import holder_of
+from restore_core.disk.session_guard import refuse_in_session
 from restore_core.disk.vmdk import descriptor_name_for, is_flat_name
 from restore_core.errors import PhdError, from_os_error
 from restore_core.naming import comparable, printable
@@ -166,6 +167,7 @@ def _place(path: Path, store: Datastore, roots: tuple[Path, ...]) -> Place:
             size = facts.st_size if facts else 0
             holder = holder_of(path, dir_fd=destination.folder_fd)
             refused = f"in use: {holder}" if holder else ""
+            refuse_in_session(destination)
     except PhdError as error:
         refused = error.message
     return Place(path=path, store=store, size=size, refused=refused)

@@ -1,7 +1,7 @@
 """Parses, checks and writes control files: short, flat TOML that asks for a restore.
 
     delta, restore_to                                                       required
-    full, overwrite, vmx, provision, readback, priority, note               optional
+    full, overwrite, vmx, provision, readback, priority, note, session      optional
 
 `parse_control_file` is pure, and refuses a wrong file with all its problems, each with its line. `check_policy` compares a
 control file with what this installation allows. `render_control_file` makes the text of one.
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from phd_daemon.config.toml_text import NotToml, did_you_mean, key_lines, parse_toml
 from restore_core.disk.destination import names_for
+from restore_core.disk.session_record import SESSION_ID
 from restore_core.durable import read_plain
 from restore_core.errors import ArchiveAbsent, BadControlFile, DestinationOutside
 from restore_core.naming import ArchiveType, delta_name, disk_path, parse_archive, printable
@@ -47,6 +48,8 @@ class ControlFile:
     options: RestoreOptions = field(default_factory=RestoreOptions)
     priority: int = 5
     note: str = ""
+    session: str = ""
+    """The id of the instant session whose job this is; empty for every other restore."""
 
 
 def parse_control_file(text: bytes) -> ControlFile:
@@ -193,6 +196,13 @@ def _note(value: object) -> str:
     return note
 
 
+def _session(value: object) -> str:
+    session = _text(value)
+    if not SESSION_ID.fullmatch(session):
+        raise ValueError("must be the id of an instant session, as 'phd instant list' prints it")
+    return session
+
+
 def _ref(value: object) -> ArchiveRef:
     text = _text(value)
     try:
@@ -219,6 +229,7 @@ _READERS: Mapping[str, Callable[[object], object]] = {
     **OPTION_PARSERS,
     "priority": _priority,
     "note": _note,
+    "session": _session,
 }
 _REQUIRED = ("delta", "restore_to")
 

@@ -497,7 +497,7 @@ no_locks() {
 file system has none. Move away what is there, then try without --overwrite"
     return 1
 }
-take_hold() { # take_hold FILE: nobody else writes it, until drop_hold and the end of all children (FORMAT.md, Who writes a disk)
+take_hold() { # take_hold FILE: nobody else writes it, until drop_hold and the end of all children
     held=$1
     see_who_has_it
     flock -u 9 9<>/dev/null 2>/dev/null || { no_locks || return 0; }
@@ -529,7 +529,7 @@ drop_hold() { # removes the lock file first, while it is still locked
 stamps() { # prints what differs when a file was replaced or written; nothing if there is no file
     stat -c '%d %i %s %y' "$1" 2>/dev/null || ls -dnil "$1" 2>/dev/null | awk '{ print $1, $6, $7, $8, $9 }'
 }
-opened() { # whether a program or a loop device has it open, as far as this user may see; the list is made before find starts
+opened() { # whether a program or a loop device has it open, as far as this user may see
     set +f
     set -- "$1" /proc/[0-9]*/fd
     set -f
@@ -578,7 +578,7 @@ name_files() { # sets, from --to, the disk, and the descriptor if it is a VMDK
     [ ${#name} -le 236 ] || die 73 "$to: the name is too long: with what is added to it while it is restored, 255 bytes are allowed"
     case $(say "$name" | tr '[:upper:]' '[:lower:]') in
     *-flat.vmdk) die 73 "$to: this names the data file of a VMDK; name its descriptor" ;;
-    *.phd-part | *.phd-hold | *.phd-new | *.phd-redo | *.phd-applying | *.phd-replaced)
+    *.phd-part | *.phd-hold | *.phd-new | *.phd-redo | *.phd-applying | *.phd-replaced | *.phd-session | *.phd-overlay*.qcow2)
         die 73 "$to: this suffix is kept for unfinished files"
         ;;
     .vmdk | *\"*.vmdk) die 73 "$to: not a name for a VMDK" ;;
@@ -620,7 +620,11 @@ replaceable() { # an existing VMDK is replaced only if its data is in the file t
     *) die 73 "$descriptor: not a VMDK with its data in ${disk##*/}; move it away first" ;;
     esac
 }
-not_half_done() { # exit 75 if phd left an unfinished file
+not_half_done() { # exit 75 if phd left an unfinished file, or a guest runs from a backup of this disk
+    for kind in session overlay.qcow2 overlay-finishing.qcow2; do
+        file=$disk.phd-$kind
+        ! exists "$file" || die 75 "$file: an instant session of phd uses this disk. End it first: phd instant finish, or discard"
+    done
     for file in "$disk" ${descriptor:+"$descriptor"}; do
         for kind in new redo applying; do
             ! exists "$file.phd-$kind" || die 75 "$file.phd-$kind: phd has not finished this disk. Let it finish first: by \
@@ -807,7 +811,7 @@ restore_vmx() {
     take_hold "$to"
     put_text "$to" section vmx
 }
-vmx_lies_in() { # vmx_lies_in FOLDER: whether the VMX of this archive is there, under any name, as another disk of the VM brings it
+vmx_lies_in() { # vmx_lies_in FOLDER: whether the VMX of this archive is there, under any name
     set +f
     for same in "$1"/*.vmx; do
         [ -f "$same" ] && [ "$(sha256 <"$same")" = "$(section vmx | sha256)" ] && set -f && return 0
