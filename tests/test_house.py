@@ -128,8 +128,17 @@ def arrows_inside_the_daemon(root: Path) -> list[str]:
 
 
 def faces_act_through_operations(root: Path) -> list[str]:
-    """What writes to a disk or to phd.toml has one place that all faces call: none of them calls what lies below it."""
-    acts = {"SettingsFile", "write_stub", "restore_vmx", "recover_disk", "restore_delta", "restore_full"}
+    """What writes to a disk, to phd.toml or to the trusted servers has one place that all faces call; none calls below it."""
+    acts = {
+        "SettingsFile",
+        "write_stub",
+        "restore_vmx",
+        "recover_disk",
+        "restore_delta",
+        "restore_full",
+        "server_identity",
+        "record",
+    }
     return [
         f"{path}: calls {node.func.id}"
         for path, tree in modules(root, "phd_daemon/cli", "phd_daemon/console")
@@ -299,6 +308,7 @@ PLANTS: list[tuple[Check, str, str]] = [
     (arrows_inside_the_daemon, "phd_daemon/cli/planted.py", "from phd_daemon.console import opening"),
     (faces_act_through_operations, "phd_daemon/cli/planted.py", "def f(flat):\n    return write_stub(flat)"),
     (faces_act_through_operations, "phd_daemon/console/planted.py", "def f(config):\n    return SettingsFile(config)"),
+    (faces_act_through_operations, "phd_daemon/cli/planted.py", "def f(shown):\n    record(shown)"),
     (operations_have_no_face, "phd_daemon/operations/submit.py", "import click"),
     (operations_have_no_face, "phd_daemon/operations/planted.py", "def f():\n    from rich.table import Table"),
     (operations_have_no_face, "phd_daemon/operations/planted.py", "from textual.app import App"),

@@ -18,6 +18,9 @@ _SHOWN = 300
 _UNREAD = re.compile(r"Input/output error|short read")
 """What is bad in the backup is found by the step `read`; a target that was lost is no fault of the file system."""
 _IN_USE = re.compile(r"unclean|hibernat|dirty|fast restart", re.IGNORECASE)
+_NO_SUPERBLOCK = re.compile(
+    r"superblock could not be read or does not describe|Bad magic number in super-block|superblock; is corrupt"
+)
 _FAT_HARMLESS = re.compile(
     r"fsck\.fat |Dirty bit is set|.*Automatically removing dirty bit|Leaving filesystem unchanged|.*: \d+ files, \d+/\d+ clusters"
     r"|There are differences between boot sector and its backup|This is mostly harmless|(?:,? ?\d+:[0-9a-fA-F]{2}/[0-9a-fA-F]{2})+"
@@ -38,10 +41,10 @@ class Checker:
 
 
 def _ext(code: int, said: str) -> Judged:
+    if code & 4 or (code == 8 and _NO_SUPERBLOCK.search(said)):
+        return DrillOutcome.FAILED, _told("e2fsck finds errors", said)
     if code & 8 or code & ~0x0F:
         return DrillOutcome.NOT_PROVEN, _told("e2fsck could not work", said)
-    if code & 4:
-        return DrillOutcome.FAILED, _told("e2fsck finds errors", said)
     return DrillOutcome.PASSED, "clean" + (" after its journal was replayed" if "recovering journal" in said else "")
 
 

@@ -112,7 +112,6 @@ def test_a_file_system_with_errors_is_a_failure(lab: DrillLab) -> None:
     need("qemu-storage-daemon", "e2fsck")
     need_fuse()
     broken = bytearray(ext4(lab.folder))
-    broken[1024 + 12 : 1024 + 16] = (7).to_bytes(4, "little")  # the number of free blocks
     inodes = int.from_bytes(broken[2048 + 8 : 2048 + 12], "little") * 1024  # of the first group's descriptor
     broken[inodes + 256 : inodes + 512] = os.urandom(256)  # the root folder
     delta = backed_up(lab, bytes(broken))
