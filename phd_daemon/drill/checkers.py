@@ -18,9 +18,7 @@ _SHOWN = 300
 _UNREAD = re.compile(r"Input/output error|short read")
 """What is bad in the backup is found by the step `read`; a target that was lost is no fault of the file system."""
 _IN_USE = re.compile(r"unclean|hibernat|dirty|fast restart", re.IGNORECASE)
-_NO_SUPERBLOCK = re.compile(
-    r"superblock could not be read or does not describe|Bad magic number in super-block|superblock; is corrupt"
-)
+_NO_SUPERBLOCK = re.compile(r"superblock could not be read or does not describe|Bad magic number in super-block")
 _FAT_HARMLESS = re.compile(
     r"fsck\.fat |Dirty bit is set|.*Automatically removing dirty bit|Leaving filesystem unchanged|.*: \d+ files, \d+/\d+ clusters"
     r"|There are differences between boot sector and its backup|This is mostly harmless|(?:,? ?\d+:[0-9a-fA-F]{2}/[0-9a-fA-F]{2})+"

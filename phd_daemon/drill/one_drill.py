@@ -104,15 +104,21 @@ def run_drill(
             add(_read(disks))
         if booted is not None:
             add(booted.step)
+    return _done(plan, tuple(steps), booted, began=began, seconds=time.monotonic() - clock, wanted=wanted.boot is not None)
+
+
+def _done(
+    plan: DrillPlan, steps: tuple[DrillStep, ...], booted: Booted | None, *, began: dt.datetime, seconds: float, wanted: bool
+) -> DrillDone:
     drill = Drill(
         began=began,
-        seconds=time.monotonic() - clock,
+        seconds=seconds,
         vm=plan.vm,
         uuid=plan.uuid,
         backup=plan.backup,
         archives=tuple(str(delta) for delta, _ in plan.disks),
-        boot=wanted.boot is not None,
-        steps=tuple(steps),
+        boot=wanted,
+        steps=steps,
         accelerator=booted.accelerator if booted else "",
     )
     return DrillDone(drill=drill, picture=booted.picture if booted else None, serial=booted.serial if booted else b"")
