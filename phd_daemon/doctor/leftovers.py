@@ -83,10 +83,11 @@ def on_servers(
 
 def _on_server(spec: TargetSpec, now: float, make: Callable[[TargetSpec, ServerLimits], Target]) -> Report:
     found: list[Finding] = []
+    hidden: list[str] = []
     target = None
     try:
         target = make(spec, LOOK)
-        for one in target.unfinished() if isinstance(target, RemoteTarget) else ():
+        for one in target.unfinished(hidden) if isinstance(target, RemoteTarget) else ():
             if now - one.stat.mtime > DAY:
                 found.append(_part_on_server(spec, one, now))  # noqa: PERF401 - one by one: those before an error count
     except PhdError as error:
@@ -94,7 +95,7 @@ def _on_server(spec: TargetSpec, now: float, make: Callable[[TargetSpec, ServerL
     finally:
         if target is not None:
             target.close()
-    return Report(findings=tuple(found))
+    return Report(findings=tuple(found), unseen=tuple(f"leftovers on target {spec.name}: {what}" for what in hidden))
 
 
 def _part_on_server(spec: TargetSpec, one: ListedFile, now: float) -> Finding:

@@ -120,7 +120,12 @@ def archive_ref(text: str, targets: Collection[str], *, must_exist: bool = True)
             return parse_ref(text)
         except ValueError as error:
             raise UsageError(str(error), remedy="Write it as 'phd backups' prints it.") from error
-    ref = ArchiveRef(target=LOCAL, path=os.path.join(os.getcwd(), text))
+    path = os.path.join(os.getcwd(), text)
+    if not text.isascii() and not os.path.lexists(path):
+        from phd_daemon.operations.places import as_there
+
+        path = str(as_there(Path(path)))
+    ref = ArchiveRef(target=LOCAL, path=path)
     if must_exist:
         refuse_missing(ref, targets)
     return ref

@@ -197,7 +197,7 @@ class _Attempt:
                 return decision, full.source.ref if full is not None else None
 
     def _next_copy(self, copies: Iterator[FullReader], failed: CopyFailed | None, *, wanted: bool) -> FullReader | None:
-        if not wanted:
+        if not wanted and failed is None:  # a copy may fail behind its last block: then another one has to be sound
             self.reporter.note("the Full is not needed: no block comes from it")
             return None
         full = next(copies, None)

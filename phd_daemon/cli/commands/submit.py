@@ -25,7 +25,7 @@ from phd_daemon.spool.control_file import ControlFile
 from phd_daemon.spool.layout import Spool
 from restore_core.catalog import CatalogEntry
 from restore_core.errors import ArchiveAbsent, ExitCode, UsageError
-from restore_core.naming import printable, time_text, unescape_name
+from restore_core.naming import printable, restored_name, time_text, unescape_name
 from restore_core.restore.request import RestoreOptions
 from restore_core.targets.base import ArchiveRef
 
@@ -126,7 +126,7 @@ def _disks_of_vm(settings: Config, vm: str, uuid: str | None, at: str | None, to
     for entry in found.newer:
         output.complain(f"not taken, as it is not of all disks: the newer backup of {printable(entry.name.disk)}, {entry.ref}")
     if not ends_like_a_disk(folder) or folder.is_dir():
-        return [(entry.ref, as_there(folder / entry.name.disk)) for entry in found.entries]
+        return [(entry.ref, as_there(folder / restored_name(entry.name.disk))) for entry in found.entries]
     if len(found.entries) == 1:
         return [(found.entries[0].ref, destination(to))]
     raise UsageError(

@@ -6,6 +6,7 @@ import grp
 import hashlib
 import os
 import pwd
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from phd_daemon.spool.record import JobRecord
 from phd_daemon.spool.transitions import Claim
 from phd_daemon.worker.order import from_json
 from restore_core import durable
+from restore_core.disk.confinement import walk_to
 from restore_core.disk.destination import disk_key
 from restore_core.disk.identity import FileIdentity
 from restore_core.errors import BadControlFile, DestinationOutside
@@ -118,6 +120,19 @@ class TestDropPart:
         part.rename(part.with_name(private))
         part.with_name("crm-flat.vmdk.phd-redo-part").write_bytes(b"staged")
         assert drop_part(record(tmp_path), (tmp_path,))
+        assert os.listdir(tmp_path / "ds1") == []
+
+    @pytest.mark.parametrize("left", [[], ["crm-flat.vmdk.phd-hold"], ["crm-flat.vmdk.phd-hold", "crm-flat.vmdk.phd-new"]])
+    def test_so_is_the_folder_that_a_worker_made_before_it_was_killed(self, tmp_path: Path, left: list[str]) -> None:
+        (tmp_path / "ds1").mkdir()
+        folder = tmp_path / "ds1" / "new"
+        os.close(walk_to(folder, None).make_missing())
+        for name in left:
+            (folder / name).touch()
+        job = record(tmp_path)
+        assert job.control is not None
+        job = job.with_(control=replace(job.control, restore_to=folder / "crm.vmdk"))
+        assert drop_part(job, (tmp_path,)) is (len(left) == 2)
         assert os.listdir(tmp_path / "ds1") == []
 
     def test_one_that_is_being_written_stays(self, tmp_path: Path, part: Path) -> None:
