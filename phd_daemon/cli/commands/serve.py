@@ -66,14 +66,9 @@ def serve(
     """
     settings = read_config(config)
     targets = open_targets(settings)
-    wanted = WantedServer(
-        what=_what(settings, targets, delta, session, full=full, vm=vm, uuid=uuid, at=at),
-        full=archive_ref(full, targets.specs) if full else None,
-        socket=sock,
-        tcp=tcp,
-        tls_dir=tls_dir,
-        cache=cache << 20,
-    )
+    what = _what(settings, targets, delta, session, full=full, vm=vm, uuid=uuid, at=at)
+    reference = archive_ref(full, targets.specs) if full else None
+    wanted = WantedServer(what=what, full=reference, socket=sock, tcp=tcp, tls_dir=tls_dir, cache=cache << 20)
     notes = _Notes(output.complain if as_json and not output.is_quiet() else output.say)
     counted: list[Callable[[], Served]] = []
 
