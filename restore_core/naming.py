@@ -18,7 +18,7 @@ import enum
 import re
 import unicodedata
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -154,6 +154,12 @@ def comparable(name: str) -> str:
     only resemble each other (the ligature `ﬁ` and `fi`) stay different.
     """
     return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def is_below(path: Path, folders: Collection[Path]) -> bool:
+    """Returns whether the path lies below one of these folders, in whichever spelling. Looks at no file."""
+    parts = tuple(map(comparable, path.parts))
+    return any(len(parts) > len(each.parts) and parts[: len(each.parts)] == tuple(map(comparable, each.parts)) for each in folders)
 
 
 def other_spellings(path: str) -> Iterator[str]:

@@ -10,6 +10,7 @@ from phd_daemon.spool.record import JobRecord
 from restore_core import durable
 from restore_core.disk.destination import STAGED_SUFFIX, Destination, open_destination
 from restore_core.disk.hold import HOLD_SUFFIX
+from restore_core.disk.spelling import as_there_below
 from restore_core.errors import PhdError
 from restore_core.replication import ledger
 from restore_core.replication.ledger import LedgerLine, from_rule
@@ -39,7 +40,7 @@ def drop_part(record: JobRecord, roots: tuple[Path, ...]) -> bool:
     """
     if record.control is None or record.attempt == 0:
         return False
-    path = record.control.restore_to
+    path = as_there_below(record.control.restore_to, roots)
     try:
         with open_destination(path, roots=roots, make_folders=False) as destination:
             destination.lets_go = True

@@ -24,6 +24,7 @@ from phd_daemon.spool.status_file import JobStatus, read_status, write_status
 from phd_daemon.spool.transitions import Claim
 from phd_daemon.worker.order import WorkOrder
 from restore_core.disk.destination import PART_SUFFIX, REDO_SUFFIX, STAGED_SUFFIX, destination_key, disk_key, names_for
+from restore_core.disk.spelling import as_there_below
 from restore_core.errors import PhdError, in_one_line
 from restore_core.naming import printable
 from restore_core.replication.ledger import from_rule
@@ -159,7 +160,7 @@ def work_order(config: Config, spool: Spool, claim: Claim) -> WorkOrder:
         spool=os.fspath(spool.folder),
         lock_fd=claim.lock_fd,
         delta=str(control.delta),
-        restore_to=os.fspath(control.restore_to),
+        restore_to=os.fspath(as_there_below(control.restore_to, config.datastores.roots)),
         full=str(control.full) if control.full else None,
         options=control.options,
         roots=tuple(os.fspath(root) for root in config.datastores.roots),

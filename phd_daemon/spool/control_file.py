@@ -23,7 +23,7 @@ from restore_core.disk.destination import names_for
 from restore_core.disk.session_record import SESSION_ID
 from restore_core.durable import read_plain
 from restore_core.errors import ArchiveAbsent, BadControlFile, DestinationOutside
-from restore_core.naming import ArchiveType, delta_name, disk_path, parse_archive, printable
+from restore_core.naming import ArchiveType, delta_name, disk_path, is_below, parse_archive, printable
 from restore_core.restore.request import OPTION_PARSERS, RestoreOptions
 from restore_core.targets import parse_ref
 from restore_core.targets.base import LOCAL, ArchiveRef, safe_parts
@@ -93,7 +93,7 @@ def check_policy(
                 remedy="Name a target of phd.toml, or a local file by a path that starts with /.",
             )
     _refuse_wrong_archive(control)
-    if not any(root in control.restore_to.parent.parents for root in roots):
+    if not is_below(control.restore_to.parent, roots):
         raise DestinationOutside(
             f"restore_to: {printable(str(control.restore_to))} is not in a datastore",
             remedy=f"Name a disk in a datastore, a folder directly in {_names(roots)}: {_example(roots, control.restore_to)}. "
@@ -150,7 +150,7 @@ def _refuse_beyond_limits(control: ControlFile, submitter: str, limits: Submitte
             f"overwrite: {who} may not replace disks",
             remedy=f"Restore to a new name; [submitters.{who}] in phd.toml forbids it.",
         )
-    if limits.destinations and not any(folder in control.restore_to.parents for folder in limits.destinations):
+    if limits.destinations and not is_below(control.restore_to, limits.destinations):
         raise DestinationOutside(
             f"restore_to: {who} may not restore to {printable(str(control.restore_to))}",
             remedy=f"[submitters.{who}] in phd.toml allows {_names(limits.destinations)}.",

@@ -16,7 +16,7 @@ from phd_daemon.config.model import Config
 from phd_daemon.operations.backups import deltas_of_vm
 from phd_daemon.operations.follow import exit_code, follow
 from phd_daemon.operations.installation import archive_ref, destination, how_to_start, read_config, refuse_missing, spool_of
-from phd_daemon.operations.places import as_there, ends_like_a_disk
+from phd_daemon.operations.places import ends_like_a_disk
 from phd_daemon.operations.queue import Obstacle, obstacle
 from phd_daemon.operations.submit import submit as queue
 from phd_daemon.show import output
@@ -24,6 +24,7 @@ from phd_daemon.show.times import ZONE, parse_moment, parse_time
 from phd_daemon.spool.control_file import ControlFile
 from phd_daemon.spool.layout import Spool
 from restore_core.catalog import CatalogEntry
+from restore_core.disk.spelling import as_there
 from restore_core.errors import ArchiveAbsent, ExitCode, UsageError
 from restore_core.naming import printable, restored_name, time_text, unescape_name
 from restore_core.restore.request import RestoreOptions

@@ -6,8 +6,10 @@ import grp
 import hashlib
 import os
 import pwd
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -55,6 +57,28 @@ class TestIntakeRules:
         policy = intake_rules(settings(tmp_path))
         assert str(policy.validate(text(tmp_path), ME).delta) == "nas1:x/d.phd"
         assert policy.open
+
+    @pytest.mark.parametrize("written", ["NFC", "NFD"])
+    @pytest.mark.parametrize("stored", ["NFC", "NFD"])
+    def test_a_destination_is_where_it_is_whichever_way_its_accents_are_written(
+        self, tmp_path: Path, written: Literal["NFC", "NFD"], stored: Literal["NFC", "NFD"]
+    ) -> None:
+        """A control file written by hand made a second folder that looked the same, or was "not in a datastore"."""
+        root = tmp_path / unicodedata.normalize(stored, "größe")
+        there = root / unicodedata.normalize("NFD", "Büro") / unicodedata.normalize("NFC", "Köln") / "crm.vmdk"
+        there.parent.mkdir(parents=True)
+        wanted = unicodedata.normalize(written, str(there))
+        asked = text(tmp_path).replace(f"{tmp_path}/ds1/crm.vmdk".encode(), wanted.encode())
+        assert wanted.encode() in asked
+        policy = intake_rules(settings(root))
+        assert policy.validate(asked, ME).restore_to == there
+        job = record(tmp_path)
+        assert job.control is not None
+        job = job.with_(control=replace(job.control, restore_to=Path(wanted)))
+        order = work_order(settings(root), Spool(folder=tmp_path), Claim(record=job, lock_fd=3))
+        assert order.restore_to == str(there)
+        there.with_name("crm-flat.vmdk.phd-new").write_text("half a disk")
+        assert drop_part(job, (root,))
 
     def test_unknown_target_and_destination_outside(self, tmp_path: Path) -> None:
         validate = intake_rules(settings(tmp_path)).validate
