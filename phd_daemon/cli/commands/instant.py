@@ -185,7 +185,7 @@ def _disks_of_vm(
 ) -> list[WantedDisk]:
     from phd_daemon.operations.backups import deltas_of_vm
     from phd_daemon.operations.instant.session_start import WantedDisk
-    from phd_daemon.operations.places import as_there
+    from restore_core.disk.spelling import as_there
 
     if full is not None:
         raise UsageError("--full is only for one DELTA", remedy="Leave --full out.")
