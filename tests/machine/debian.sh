@@ -11,7 +11,7 @@ demo=(e2fsprogs:mkfs.ext4 qemu-utils:qemu-img)
 test=("${demo[@]}" pigz:pigz busybox:busybox strace:strace openssh-server:sshd vsftpd:vsftpd openssl:openssl)
 test+=(faketime:faketime iptables:iptables iproute2:tc)
 test+=(xfsprogs:mkfs.xfs groff-base:groff)
-test+=(libnbd-bin:nbdinfo fio:fio)
+test+=(libnbd-bin:nbdinfo nbdkit:nbdkit fio:fio)
 test+=(mksh:mksh ksh93u+m:ksh93 yash:yash zsh:zsh shellcheck:shellcheck curl:curl wget:wget lynx:lynx)
 bench=("${test[@]}" borgbackup:borg restic:restic casync:casync bmap-tools:bmaptool curl:curl rclone:rclone lftp:lftp rsync:rsync)
 
