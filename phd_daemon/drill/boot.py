@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from phd_daemon.drill import qemu
+from phd_daemon.drill.disk_server import ServedDrillDisk
 from phd_daemon.drill.hardware import DrillHardware
 from phd_daemon.drill.partition_file import make_overlay, nbd_node
 from phd_daemon.drill.programs import find_program
-from phd_daemon.drill.server import ServedDrillDisk
 from phd_daemon.drill.verdict import DrillOutcome, DrillStep
 from phd_daemon.drill.watch import LOGIN_PROMPT, watch
 from phd_daemon.host.qmp import QmpError

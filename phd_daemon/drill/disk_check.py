@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from phd_daemon.drill.checkers import CHECKERS, Checker, Judged, judge
+from phd_daemon.drill.disk_server import ServedDrillDisk
 from phd_daemon.drill.launch import ProgramLimits
 from phd_daemon.drill.nbd_reader import NbdReader
 from phd_daemon.drill.partition_file import NoPartitionFile, PartitionFile, partition_file
 from phd_daemon.drill.programs import find_program, ran
-from phd_daemon.drill.server import ServedDrillDisk
 from phd_daemon.drill.verdict import DrillOutcome, DrillStep
 from restore_core.errors import BadData, TryAgainLater
 from restore_core.naming import printable

@@ -17,10 +17,10 @@ from pathlib import Path
 
 from phd_daemon.drill.boot import Booted, BootWanted, boot
 from phd_daemon.drill.disk_check import check_disk
+from phd_daemon.drill.disk_server import ServedDrillDisk, served
 from phd_daemon.drill.hardware import DiskBus, hardware_of
 from phd_daemon.drill.launch import ProgramLimits
 from phd_daemon.drill.programs import ran
-from phd_daemon.drill.server import ServedDrillDisk, served
 from phd_daemon.drill.verdict import Drill, DrillOutcome, DrillStep
 from restore_core.errors import BadData, ExitCode, UsageError
 from restore_core.naming import printable

@@ -53,7 +53,7 @@ class HowSeen(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watched:
+class SeenGuest:
     """What the watch saw. `serial` is the end of what the guest printed, `pictures` how many different screens there were."""
 
     how: HowSeen
@@ -169,7 +169,7 @@ class _Watch:
 
 def watch(
     guest: RunningGuest, *, text: re.Pattern[bytes], seconds: float, folder: Path, written: Callable[[], str], stop: Stop
-) -> Watched:
+) -> SeenGuest:
     """Watches a guest for so many seconds at most. Leaves `screen.png` in `folder`. Raises `QmpError`, and what `stop` raises."""
     one = _Watch(guest=guest, text=text, folder=folder, written=written, looked=time.monotonic())
     one.open = {guest.serial.fileno(), guest.agent.fileno()}
@@ -186,7 +186,7 @@ def watch(
         )
         found = HowSeen.TIME, DrillOutcome.NOT_PROVEN, reason
     how, outcome, reason = found
-    return Watched(how=how, outcome=outcome, reason=reason, serial=bytes(one.serial), pictures=len(one.screens))
+    return SeenGuest(how=how, outcome=outcome, reason=reason, serial=bytes(one.serial), pictures=len(one.screens))
 
 
 def _shown(text: bytes) -> str:

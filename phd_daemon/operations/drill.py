@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from phd_daemon.drill.choice import Machine, choose, weights
+from phd_daemon.drill.kept_drills import DrillFolder
 from phd_daemon.drill.one_drill import DrillPlan, DrillWanted, run_drill
-from phd_daemon.drill.record import DrillFolder
 from phd_daemon.drill.verdict import Drill, DrillOutcome, DrillStep
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.disk.encodings import read_text

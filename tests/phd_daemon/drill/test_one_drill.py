@@ -15,8 +15,8 @@ import pytest
 from phd_daemon.drill import boot, disk_check, partition_file, qemu
 from phd_daemon.drill.boot import BootWanted
 from phd_daemon.drill.hardware import DiskBus
+from phd_daemon.drill.kept_drills import DrillFolder
 from phd_daemon.drill.one_drill import DrillWanted
-from phd_daemon.drill.record import DrillFolder
 from phd_daemon.drill.verdict import DrillOutcome
 from phd_daemon.operations.drill import drills
 from restore_core.errors import ArchiveAbsent

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from phd_daemon.drill import record
-from phd_daemon.drill.record import DrillFolder
+from phd_daemon.drill import kept_drills
+from phd_daemon.drill.kept_drills import DrillFolder
 from restore_core.errors import DestinationError, TryAgainLater
 from tests.phd_daemon.drill.a_drill import DRILL
 
@@ -55,8 +55,8 @@ def test_drills_of_the_same_second_are_two_in_their_order(tmp_path: Path) -> Non
 
 
 def test_old_drills_and_older_pictures_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record, "MOST_KEPT", 4)
-    monkeypatch.setattr(record, "MOST_PICTURES", 2)
+    monkeypatch.setattr(kept_drills, "MOST_KEPT", 4)
+    monkeypatch.setattr(kept_drills, "MOST_PICTURES", 2)
     folder = DrillFolder(tmp_path)
     with folder.work():
         for number in range(7):
