@@ -32,6 +32,7 @@ ARROWS: dict[str, frozenset[str]] = {
     "catalog": GROUND | {"targets", "archive"},
     "backup": GROUND | {"targets", "archive", "catalog", "disk"},
     "restore": GROUND | {"targets", "archive", "catalog", "disk"},
+    "serve": GROUND | {"targets", "archive", "restore"},
     "replication": GROUND | {"targets", "catalog"},
 }
 """What each part of restore_core may import of the others. A new part is a decision: write it down here."""

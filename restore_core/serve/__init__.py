@@ -1,0 +1,1 @@
+"""Disks and their files, read straight from the archives, without a restore."""
