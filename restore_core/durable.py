@@ -58,6 +58,18 @@ def sync_folder(path: str | Path, *, dir_fd: int | None = None) -> None:
         os.close(fd)
 
 
+def sync_file_system(fd: int) -> None:
+    """Makes all that was written to the file system of an open file or folder durable: one call for very many small files."""
+    if _libc.syncfs(fd) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def second_name(source: str, to: str, *, source_dir_fd: int, to_dir_fd: int) -> None:
+    """Gives a file a second name, without following a link. A power cut can undo it. Raises `OSError`."""
+    os.link(source, to, src_dir_fd=source_dir_fd, dst_dir_fd=to_dir_fd, follow_symlinks=False)
+
+
 def move(
     source: str | Path,
     to: str | Path,

@@ -21,8 +21,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Interrupt:
     """The stop check of a command in the foreground."""
 
-    def __init__(self) -> None:
-        self._told = False
+    def __init__(self, saying: str) -> None:
+        self._told, self._saying = False, saying
         self.must_go_on: Callable[[], bool] = lambda: False
         """Returns whether the work cannot be stopped now."""
 
@@ -36,7 +36,7 @@ class Interrupt:
             return
         if again:
             raise KeyboardInterrupt
-        output.complain("stopping; unfinished files are removed")
+        output.complain(self._saying)
 
     def __call__(self) -> None:
         """Raises `Stopped` if a signal came."""
@@ -45,8 +45,8 @@ class Interrupt:
 
 
 @contextmanager
-def interruptible() -> Iterator[Interrupt]:
-    """While this is open, signals take effect between two blocks and not within one."""
-    interrupt = Interrupt()
+def interruptible(saying: str = "stopping; unfinished files are removed") -> Iterator[Interrupt]:
+    """While this is open, signals take effect between two blocks and not within one. `saying` is what ^C is answered."""
+    interrupt = Interrupt(saying)
     with handled(_SIGNALS, interrupt.on_signal):
         yield interrupt

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import bisect
 import datetime as dt
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from phd_daemon.config.model import Config
 from phd_daemon.config.toml_text import did_you_mean
 from phd_daemon.host.catalog import catalog_of, fresh_catalog
-from phd_daemon.operations.vm_disks import DisksAt, disks_at, not_known
+from phd_daemon.operations.vm_disks import DisksAt, VmDisks, disks_at, not_known, scsi_ids
 from restore_core import catalog
 from restore_core.backup.subject import bus_and_unit
 from restore_core.catalog import CatalogEntry, DiskKey
@@ -84,12 +86,16 @@ class VmBackup:
     @property
     def not_in_it(self) -> tuple[str, ...]:
         """What a restore of it does not bring back, in sentences."""
+        # Disks with other names may have had the same place in the VM: the last of them is the one that was left out.
+        last = {entry.name.scsi: entry for entry in sorted(self.missing, key=lambda entry: entry.time)}
+        left_out = {scsi: disk for disk in self.left_out for scsi in scsi_ids((disk,))}
+        skipped = {entry.ref for scsi, entry in last.items() if scsi in left_out}
         gone = [
-            f"not in this backup: {printable(entry.name.disk)} ({bus_and_unit(entry.name.scsi)}), last backed up "
-            f"{time_text(entry.time)} UTC, {entry.ref}"
+            f"{'left out of' if entry.ref in skipped else 'not in'} this backup: {printable(entry.name.disk)} "
+            f"({bus_and_unit(entry.name.scsi)}), last backed up {time_text(entry.time)} UTC, {entry.ref}"
             for entry in self.missing
         ]
-        return (*gone, *(f"left out of this backup: {printable(disk)}" for disk in self.left_out))
+        return (*gone, *(f"left out of this backup: {printable(disk)}" for scsi, disk in left_out.items() if scsi not in last))
 
 
 def deltas_of_vm(
@@ -145,55 +151,106 @@ def newest_common_set(
     taken, or two disks would get the same file, and `ArchiveAbsent` when there is nothing.
     """
     entries = list(entries)
-    mine = _of_one_vm(entries, vm, uuid)
-    runs: dict[dt.datetime, dict[DiskKey, CatalogEntry]] = {}
-    for entry in mine:
-        if at is None or entry.time <= at:
-            runs.setdefault(entry.time, {}).setdefault(entry.disk_key, entry)
-    if not runs:
+    known = _history(entries, vm, uuid, at)
+    if not known.runs:
         when = f" at or before {at:%Y-%m-%d %H:%M %Z}" if at else ""
         raise ArchiveAbsent(
             f"no Delta of the VM {printable(vm)}{when} is on any target{_meant(vm, entries)}",
             remedy="'phd backups' lists what there is.",
         )
-    disks = {key for run in runs.values() for key in run}
-    taken = next((time for time in sorted(runs, reverse=True) if _is_whole(runs[time], disks, disks_of)), at)
-    if taken is None or taken not in runs:
-        raise _no_common_set(vm, runs)
-    later = [entry for time in sorted(runs, reverse=True) if time > taken for entry in runs[time].values()]
-    found = sorted(runs[taken].values(), key=lambda entry: entry.name.scsi)
-    names = [entry.disk_key.disk for entry in found]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UsageError(
-            f"two disks of {printable(vm)} are named {printable(twice)}",
-            remedy="Submit each with a DELTA and a --to of its own.",
-        )
-    then = disks_of(found[0])
-    missing = {entry.disk_key: entry for time in sorted(runs) if time <= taken for entry in runs[time].values()}
-    gone = [entry for key, entry in sorted(missing.items(), key=lambda item: item[0].scsi) if key not in runs[taken]]
-    return VmBackup(
-        entries=tuple(found), newer=tuple(later), missing=tuple(gone), left_out=then.left_out if then is not None else ()
-    )
-
-
-def _is_whole(run: Mapping[DiskKey, CatalogEntry], ever: Collection[DiskKey], disks_of: DisksAt) -> bool:
-    """Whether a run holds every disk that the VM had then; where that is not known, every disk that has a backup."""
-    if len(run) == len(ever):
-        return True
-    then = next(filter(None, map(disks_of, run.values())), None)
-    return then is not None and bool(then.backed_up) and then.backed_up <= {key.scsi for key in run}
+    newest, whole = next(_whole_runs(known, disks_of))
+    taken = whole or at
+    if taken is None or taken not in known.runs:
+        raise _no_common_set(vm, known.runs)
+    return _vm_backup(known, taken, newest, disks_of)
 
 
 def runs_of_vm(
     entries: Iterable[CatalogEntry], *, vm: str, uuid: str | None = None, disks_of: DisksAt = not_known
 ) -> list[VmBackup]:
     """Returns each run that `newest_common_set` takes when it is asked for that time, the newest first. Raises as it does."""
-    mine = [entry for entry in entries if entry.name.type is ArchiveType.DELTA]
+    known = _history(entries, vm, uuid)
     found: dict[dt.datetime, VmBackup] = {}
-    for time in sorted({entry.time for entry in mine}, reverse=True):
-        run = newest_common_set(mine, vm=vm, uuid=uuid, at=time, disks_of=disks_of)
-        found.setdefault(run.entries[0].time, run)
+    for time, whole in _whole_runs(known, disks_of):
+        taken = whole or time
+        if taken not in found:
+            found[taken] = _vm_backup(known, taken, time, disks_of)
     return list(found.values())
+
+
+_Run: TypeAlias = Mapping[DiskKey, CatalogEntry]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _History:
+    """The Deltas of one VM: its runs, the oldest first, their times, and for each time the last Delta of every disk by then."""
+
+    vm: str
+    times: list[dt.datetime]
+    runs: dict[dt.datetime, _Run]
+    ever: dict[dt.datetime, _Run]
+
+
+def _history(entries: Iterable[CatalogEntry], vm: str, uuid: str | None, at: dt.datetime | None = None) -> _History:
+    runs: dict[dt.datetime, dict[DiskKey, CatalogEntry]] = {}
+    for entry in _of_one_vm(entries, vm, uuid):
+        if at is None or entry.time <= at:
+            runs.setdefault(entry.time, {}).setdefault(entry.disk_key, entry)
+    times, ever, last = sorted(runs), dict[dt.datetime, _Run](), dict[DiskKey, CatalogEntry]()
+    for time in times:
+        last = ever[time] = {**last, **runs[time]}
+    return _History(vm=vm, times=times, runs={time: runs[time] for time in times}, ever=ever)
+
+
+def _whole_runs(known: _History, disks_of: DisksAt) -> Iterator[tuple[dt.datetime, dt.datetime | None]]:
+    """Yields each time, the newest first, with that of the newest run up to then that holds every disk; None if there is none.
+
+    These are the disks that the VM had then, or all that had a backup by then. No run is looked at twice, and none that need not
+    be: to learn which disks a VM had, `disks_of` reads a Delta.
+    """
+    times, last, disks = known.times, -1, 0
+    of_all: list[int] = []  # for each time the last run that holds every disk which had a backup by then, -1 if there is none
+    for at, time in enumerate(times):
+        before, disks = disks, len(known.ever[time])
+        last = at if len(known.runs[time]) == disks else last if disks == before else -1
+        of_all.append(last)
+    place = len(times) - 1  # where the search for a run with all disks of the VM has come to, downwards
+    for at in reversed(range(len(times))):
+        place = min(place, at)
+        while place > of_all[at] and not _holds_all(known.runs[times[place]], disks_of):
+            place -= 1
+        taken = max(place, of_all[at])
+        yield times[at], times[taken] if taken >= 0 else None
+
+
+def _holds_all(run: _Run, disks_of: DisksAt) -> bool:
+    """Whether a run is known to hold every disk that the VM had then."""
+    then = _disks_then(run, disks_of)
+    return then is not None and bool(then.backed_up) and then.backed_up <= {key.scsi for key in run}
+
+
+def _disks_then(run: _Run, disks_of: DisksAt) -> VmDisks | None:
+    return next(filter(None, map(disks_of, run.values())), None)
+
+
+def _vm_backup(known: _History, taken: dt.datetime, until: dt.datetime, disks_of: DisksAt) -> VmBackup:
+    """Returns the run of the time `taken`; `newer` is up to `until`. Raises `UsageError` if two disks would get the same file."""
+    run, times = known.runs[taken], known.times
+    names = [key.disk for key in run]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(
+            f"two disks of {printable(known.vm)} are named {printable(twice)}",
+            remedy="Submit each with a DELTA and a --to of its own.",
+        )
+    later = times[bisect.bisect_right(times, taken) : bisect.bisect_right(times, until)]
+    gone = sorted(((key, entry) for key, entry in known.ever[taken].items() if key not in run), key=lambda item: item[0].scsi)
+    then, held = _disks_then(run, disks_of), {key.scsi for key in run}
+    return VmBackup(
+        entries=tuple(sorted(run.values(), key=lambda entry: entry.name.scsi)),
+        newer=tuple(entry for time in reversed(later) for entry in known.runs[time].values()),
+        missing=tuple(entry for _, entry in gone),
+        left_out=tuple(disk for disk in then.left_out if not scsi_ids((disk,)) & held) if then is not None else (),
+    )
 
 
 def _of_one_vm(entries: Iterable[CatalogEntry], vm: str, uuid: str | None) -> list[CatalogEntry]:
@@ -207,7 +264,7 @@ def _of_one_vm(entries: Iterable[CatalogEntry], vm: str, uuid: str | None) -> li
     return mine
 
 
-def _no_common_set(vm: str, runs: Mapping[dt.datetime, Mapping[DiskKey, CatalogEntry]]) -> UsageError:
+def _no_common_set(vm: str, runs: Mapping[dt.datetime, _Run]) -> UsageError:
     """Returns the refusal, with the newest runs and the disks in each as the choice."""
     shown = [
         f"{time_text(time)} UTC: {', '.join(sorted(printable(entry.name.disk) for entry in runs[time].values()))}"

@@ -13,7 +13,6 @@ from restore_core.archive.frames import GZIP_MAGIC
 from restore_core.archive.full_reader import FullReader
 from restore_core.archive.header import DeltaHeader
 from restore_core.errors import UsageError
-from restore_core.restore.decide import exists
 from restore_core.restore.full import restore_full
 from restore_core.restore.request import Reporter, RestoreOptions, RestoreOutcome, RestoreRequest, VmxChoice
 from restore_core.restore.run import open_delta, restore_delta
@@ -140,7 +139,7 @@ def plan(settings: Config, request: RestoreRequest, targets: TargetSet, *, repor
         header = opened.header
         fulls = candidates(opened, catalog, targets) if header.blocks_full else []
     preview = plan_delta(request, targets, reporter=reporter, stop=stop)
-    return Plan(header=header, fulls=fulls, preview=preview, needs_overwrite=exists(request))
+    return Plan(header=header, fulls=fulls, preview=preview, needs_overwrite=preview.exists)
 
 
 def fulls_of(backup: BackupFacts, config: Config, targets: TargetSet) -> list[Candidate]:

@@ -5,7 +5,7 @@ Without this, a disk that was removed from its VM, or is left out of every backu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -67,5 +67,9 @@ def _read(ref: ArchiveRef, targets: TargetSet) -> VmDisks | None:
     if found.encrypted or not found.disks:
         return None
     left_out = delta.header.left_out
-    without = {disk.lower().removeprefix("scsi").replace(":", "") for disk in left_out}
-    return VmDisks(backed_up=frozenset(disk.scsi for disk in found.disks) - without, left_out=left_out)
+    return VmDisks(backed_up=frozenset(disk.scsi for disk in found.disks) - scsi_ids(left_out), left_out=left_out)
+
+
+def scsi_ids(disks: Iterable[str]) -> frozenset[str]:
+    """Returns the SCSI ids, as names have them, of disks that are written as in a VMX."""
+    return frozenset(disk.lower().removeprefix("scsi").replace(":", "") for disk in disks)

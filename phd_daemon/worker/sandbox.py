@@ -109,17 +109,21 @@ def available() -> Confinement:
     return Confinement(landlock=_landlock_abi(), seccomp=machine is not None and _libc.prctl(_PR_GET_SECCOMP, 0, 0, 0, 0) >= 0)
 
 
-def confine(writable: Iterable[int]) -> Confinement:
-    """From now on this process executes nothing and writes only below these open folders. Never raises."""
+def confine(writable: Iterable[int], *, removable: Iterable[int] = ()) -> Confinement:
+    """From now on this process executes nothing and writes only below these open folders; in `removable` it deletes files only.
+
+    Never raises.
+    """
     _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    return Confinement(landlock=_landlock(tuple(writable)), seccomp=_seccomp())
+    rules = [*((fd, _USED) for fd in writable), *((fd, _Right.REMOVE_FILE) for fd in removable)]
+    return Confinement(landlock=_landlock(rules), seccomp=_seccomp())
 
 
 def _landlock_abi() -> int:
     return max(0, int(_libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_VERSION_FLAG))))
 
 
-def _landlock(writable: tuple[int, ...]) -> int:
+def _landlock(rules: Iterable[tuple[int, _Right]]) -> int:
     """Returns the ABI that is now in force; 0 where the kernel has none or refuses."""
     abi = _landlock_abi()
     if abi < 1:
@@ -132,8 +136,8 @@ def _landlock(writable: tuple[int, ...]) -> int:
     if ruleset < 0:
         return 0
     try:
-        for fd in writable:
-            rule = struct.pack("=Qi", int(_USED & known), fd)
+        for fd, rights in rules:
+            rule = struct.pack("=Qi", int(rights & known), fd)
             if _libc.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, rule, ctypes.c_uint32(0)) != 0:
                 return 0
         return abi if _libc.syscall(_RESTRICT_SELF, ruleset, ctypes.c_uint32(0)) == 0 else 0

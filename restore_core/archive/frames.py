@@ -30,7 +30,8 @@ GZIP_MAGIC = b"\x1f\x8b"
 _FIXED = struct.Struct("<2sBBIBBH")
 _NOT_IN_RFC = 0xE0
 """Bits of the flags with which RFC 1952 demands that a decoder gives up."""
-_DEFLATE, _FEXTRA, _OS_UNKNOWN = 8, 4, 255
+_DEFLATE, _OS_UNKNOWN = 8, 255
+_FHCRC, _FEXTRA, _FNAME, _FCOMMENT = 2, 4, 8, 16
 _LENGTH = struct.Struct("<2sHI")
 _IDENTITY = struct.Struct("<2sHB16sQI")
 _TRAILER = struct.Struct("<II")
@@ -96,15 +97,38 @@ def decode(member: Buffer, size: int, where: str) -> bytearray:
 
     Raises `BadArchive` when the member is damaged or holds another number of bytes.
     """
+    start = _end_of_head(member)
+    if not start or start + _TRAILER.size > len(member):
+        raise BadArchive(f"{where}: frame is not one gzip member", remedy=_REMEDY)  # its decoder is content; gzip is not
+    stream, trailer = memoryview(member)[start : -_TRAILER.size], bytes(member[-_TRAILER.size :])
     try:
-        data: bytearray = deflate.gzip_decompress(member, size) if size else bytearray()
+        data: bytearray = deflate.deflate_decompress(stream, size) if size else bytearray()
     except (deflate.DeflateError, ValueError) as error:
         raise BadArchive(f"{where}: frame cannot be decompressed to its {size} bytes", remedy=_REMEDY) from error
     if len(data) != size:
         raise BadArchive(f"{where}: frame holds {len(data)} bytes instead of {size}", remedy=_REMEDY)
-    if size and (member[3] & _NOT_IN_RFC or bytes(member[-_TRAILER.size :]) != _TRAILER.pack(deflate.crc32(data), size)):
-        raise BadArchive(f"{where}: frame is not one gzip member", remedy=_REMEDY)  # its decoder is content; gzip is not
+    if trailer != _TRAILER.pack(deflate.crc32(data), size):
+        raise BadArchive(f"{where}: frame fails its CRC-32, or something follows its one gzip member", remedy=_REMEDY)
     return data
+
+
+def _end_of_head(member: Buffer) -> int:
+    """Returns where the deflate stream of a member begins (RFC 1952 §2.3); 0 unless a member begins at the first byte."""
+    if len(member) < _FIXED.size or bytes(member[:3]) != GZIP_MAGIC + bytes((_DEFLATE,)) or member[3] & _NOT_IN_RFC:
+        return 0
+    flags, at = member[3], _FIXED.size - 2
+    if flags & _FEXTRA:
+        at += 2 + int.from_bytes(member[at : at + 2], "little")
+    for flag in (_FNAME, _FCOMMENT):
+        if flags & flag:
+            at = bytes(member).find(0, at) + 1
+            if not at:
+                return 0
+    if flags & _FHCRC:
+        if bytes(member[at : at + 2]) != (deflate.crc32(bytes(member[:at])) & 0xFFFF).to_bytes(2, "little"):
+            return 0
+        at += 2
+    return at
 
 
 def parse_identity(head: bytes) -> FullIdentity | None:

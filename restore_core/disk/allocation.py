@@ -10,6 +10,7 @@ that have no blocks are allocated; FIEMAP tells them (Documentation/filesystems/
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -120,6 +121,17 @@ def clone(source: int, to: int) -> bool:
             return False
         raise
     return True
+
+
+def can_clone(fd: int, folder_fd: int) -> bool:
+    """Whether a new file in the folder could share the blocks of this one. Asks with a file that never has a name."""
+    with contextlib.suppress(OSError):
+        unnamed = os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=folder_fd)
+        try:
+            return clone(fd, unnamed)
+        finally:
+            os.close(unnamed)
+    return False
 
 
 def zero_range(fd: int, offset: int, length: int, *, thick: bool) -> None:

@@ -117,6 +117,20 @@ def take_hold(folder_fd: int, disk_name: str, where: str) -> Hold:
         raise
 
 
+def recorded(folder_fd: int, disk_name: str) -> dict[str, Any] | None:
+    """Returns the record that the last holder of a disk left, without taking the hold; None where there is none to be read."""
+    try:
+        fd = os.open(disk_name + HOLD_SUFFIX, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder_fd)
+    except OSError:
+        return None
+    try:
+        return _parsed(os.pread(fd, _MAX_RECORD, 0))
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
 def holder(folder_fd: int, disk_name: str, where: str) -> PhdError | None:
     """Returns why the disk could not be held now, None if it could. Changes nothing."""
     own = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder_fd)

@@ -14,7 +14,7 @@ from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.digests import BlockDigest
 from restore_core.capabilities import of_open_folder
 from restore_core.disk.allocation import shares_blocks
-from restore_core.disk.destination import Destination, open_destination
+from restore_core.disk.destination import Destination
 from restore_core.disk.identity import FileIdentity, identity_of
 from restore_core.errors import Diverged
 from restore_core.naming import printable
@@ -94,14 +94,6 @@ class Found:
     decision: Decision
     disk: ExistingDisk | None
     not_in_place: str = ""
-
-
-def exists(request: RestoreRequest) -> bool:
-    """Whether a disk or a descriptor is at the destination: then a restore without `overwrite` is refused."""
-    if not os.path.exists(request.destination.parent):
-        return False
-    with open_destination(request.destination, roots=request.roots, make_folders=False) as destination:
-        return destination.stat_descriptor() is not None or destination.stat_disk() is not None
 
 
 def may_be_ours(request: RestoreRequest, destination: Destination, record: dict[str, Any] | None) -> Receipt | None:

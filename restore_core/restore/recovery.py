@@ -14,8 +14,8 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from restore_core import durable
 from restore_core.archive.digests import BlockDigest
 from restore_core.disk.alone import Alone, alone, in_use_error, lock_image
 from restore_core.disk.destination import HIDDEN_SUFFIX, REDO_SUFFIX, STAGED_SUFFIX, Destination
@@ -26,10 +26,10 @@ from restore_core.disk.vmdk import load_descriptor
 from restore_core.errors import BadData, Diverged, TryAgainLater
 from restore_core.naming import printable
 from restore_core.restore import redo
-from restore_core.restore.publish import prepare_descriptor, show_descriptor
-from restore_core.restore.receipt import Receipt, Receipts, boot_id
+from restore_core.restore.receipt import Receipt, Receipts
 from restore_core.restore.redo_file import RedoFile, Side, sides_on_disk
-from restore_core.restore.replace import Replacement, back_to_part, third_file
+from restore_core.restore.replace import third_file
+from restore_core.restore.replacement_end import end_replacement, refuse_replacement
 from restore_core.restore.survey import holds_digests
 from restore_core.targets.base import Stop
 
@@ -44,10 +44,19 @@ def recover(destination: Destination, hold: Hold, records: Path | None, stop: St
     error of the system, and the rest as a restore.
     """
     try:
-        notes = [_recover_replacement(destination, hold), _recover_refresh(destination, Receipts(records, destination), stop)]
+        notes = [end_replacement(destination, hold), _recover_refresh(destination, Receipts(records, destination), stop)]
     except OSError as error:  # also one that would be final for a new restore: nothing else ends this
         raise redo.interrupted(destination.where, error) from error
     return [note for note in notes if note]
+
+
+def refuse_recovery(destination: Destination, record: dict[str, Any] | None, records: Path | None, stop: Stop) -> None:
+    """Raise what `recover` would raise of what lies there now, `record` being that of the hold. Changes nothing."""
+    try:
+        refuse_replacement(destination, record)
+        _refuse_refresh(destination, Receipts(records, destination), stop)
+    except OSError as error:
+        raise redo.interrupted(destination.where, error) from error
 
 
 def recover_to(destination: Destination, side: Side | None, records: Path | None, stop: Stop) -> str:
@@ -70,83 +79,6 @@ def recover_to(destination: Destination, side: Side | None, records: Path | None
     return f"the disk is the {side.value} one again as a whole" if side is Side.OLD else "the change was completed"
 
 
-def _recover_replacement(destination: Destination, hold: Hold) -> str | None:
-    record = Replacement.from_record(hold.record(), destination)
-    note = None
-    if record is not None:
-        with record.opened(destination) as files:
-            note = _replaced(destination, record, files)
-        hold.clear_record()
-    for name in destination.private_names():
-        back_to_part(destination, name)
-    return note
-
-
-def _replaced(destination: Destination, record: Replacement, files: dict[str, tuple[str, int]]) -> str:
-    disk = destination.disk_name
-    new, old = files.get("new"), files.get("old")
-    if old is None:
-        _show(destination, record, new)
-        return "finished replacing the disk: the old one was gone already"
-    if old[0] == disk:
-        if new is not None and not record.new.unused(new[1]):
-            raise _both_used(destination, disk, new[0])
-        redo.unhide(destination)
-        return "a replacement of the disk was interrupted before it began"
-    in_place = new is not None and new[0] == disk
-    if not in_place and destination.has(disk):
-        raise third_file(destination, old[0], *([new[0]] if new else []))
-    # Without the proof on record only the old disk's times can tell, and after another boot they tell nothing. With it nobody can
-    # have opened the old disk by its name, and the new one may be complete: a reader of the old one is no reason to go back.
-    if new is not None and record.proven and not record.old.unchanged(old[1]):
-        raise _both_used(destination, disk if in_place else new[0], old[0])
-    if new is not None and (record.proven or (record.boot == boot_id() and record.old.unused(old[1]))):
-        if not in_place:
-            destination.move(new[0], disk)
-        _show(destination, record, (disk, new[1]))
-        destination.remove(old[0])
-        return "finished replacing the disk, which was interrupted just before its end"
-    if new is not None and in_place and not record.new.unused(new[1]):
-        raise _both_used(destination, disk, old[0])
-    _give_back(destination, old[0], in_place=in_place)
-    redo.unhide(destination)
-    return (
-        "gave the old disk its name back: its replacement was interrupted, and the old disk was used since, or the new one is gone"
-    )
-
-
-def _both_used(destination: Destination, one: str, other: str) -> Diverged:
-    return Diverged(
-        f"{destination.where}: a replacement was interrupted, and both disks may have been used since: "
-        f"one is there as {printable(one)}, the other as {printable(other)}",
-        remedy=f"Power off the VMs that use them. Keep what you need of {printable(other)}, remove it, then restore again.",
-    )
-
-
-def _give_back(destination: Destination, old: str, *, in_place: bool) -> None:
-    disk = destination.disk_name
-    if in_place:
-        try:
-            durable.exchange(old, disk, dir_fd=destination.folder_fd)
-            return
-        except OSError as error:
-            if error.errno not in durable.NO_RENAME_FLAGS:
-                raise
-        destination.move(disk, destination.private_name())
-    destination.move(old, disk)
-
-
-def _show(destination: Destination, record: Replacement, new: tuple[str, int] | None) -> None:
-    """Give the new disk, if it has its name, its descriptor, where the old one was hidden."""
-    name = destination.descriptor_name
-    if new is not None and new[0] == destination.disk_name and name is not None and record.descriptor is not None:
-        if not destination.has(name):
-            prepare_descriptor(destination, record.descriptor, 0o600)
-            show_descriptor(destination, replace=False)
-    else:
-        redo.unhide(destination)
-
-
 def _recover_refresh(destination: Destination, receipts: Receipts, stop: Stop) -> str | None:
     disk = destination.disk_name
     if not redo.pending(destination):
@@ -160,24 +92,45 @@ def _recover_refresh(destination: Destination, receipts: Receipts, stop: Stop) -
         return "deleted the redo file of a refresh that was interrupted: the disk has its name and may have been used since"
     try:
         with _opened(destination) as (file, fd):
-            sides, strange = sides_on_disk(fd, file)
-            if strange is not None:
-                raise _written_meanwhile(destination, f"at {strange} it holds neither the old bytes nor the new ones")
-            # The disk grows before the first write: one that has grown goes forward.
-            if Side.NEW not in sides and os.fstat(fd).st_size == file.footer.size_before:
-                if _was_put_back(fd, receipts):
-                    _finish(destination, file, fd, Side.OLD, receipts=receipts, stop=stop)
+            side, sides = _side_to_take(destination, receipts, file, fd, stop)
+            if side is not None:
+                _finish(destination, file, fd, side, receipts=receipts, stop=stop)
+            if side is not Side.NEW:
                 redo.unhide(destination)
-                redo.discard(destination)
-                return "a refresh was interrupted before its first write: the disk has its name again"
-            if _written_elsewhere(receipts, file, fd, stop):
-                raise _written_meanwhile(destination, "blocks that the change leaves alone were written")
-            _finish(destination, file, fd, Side.NEW, receipts=receipts, stop=stop)
             redo.discard(destination)
+            if side is not Side.NEW:
+                return "a refresh was interrupted before its first write: the disk has its name again"
             return f"completed the refresh that was interrupted: {file.footer.records} blocks written again ({_words(sides)})"
     except _NotTheDisk:
         redo.discard(destination)
         return _NOT_THERE
+
+
+def _refuse_refresh(destination: Destination, receipts: Receipts, stop: Stop) -> None:
+    if not redo.pending(destination) or redo.in_its_place(destination):
+        return
+    with contextlib.suppress(_NotTheDisk), _opened(destination, only_looks=True) as (file, fd):
+        side, _sides = _side_to_take(destination, receipts, file, fd, stop)
+        if side is not None:
+            _refuse_damaged(destination, file, side)
+
+
+def _side_to_take(
+    destination: Destination, receipts: Receipts, file: RedoFile, fd: int, stop: Stop
+) -> tuple[Side | None, set[Side]]:
+    """Returns the side that the disk must be brought to (None: it is whole as it is), and those that it is on now.
+
+    Raises `Diverged` where somebody else wrote the disk.
+    """
+    sides, strange = sides_on_disk(fd, file)
+    if strange is not None:
+        raise _written_meanwhile(destination, f"at {strange} it holds neither the old bytes nor the new ones")
+    # The disk grows before the first write: one that has grown goes forward.
+    if Side.NEW not in sides and os.fstat(fd).st_size == file.footer.size_before:
+        return (Side.OLD if _was_put_back(fd, receipts) else None), sides
+    if _written_elsewhere(receipts, file, fd, stop):
+        raise _written_meanwhile(destination, "blocks that the change leaves alone were written")
+    return Side.NEW, sides
 
 
 def _recover_descriptor(destination: Destination) -> str | None:
@@ -208,7 +161,7 @@ def _says_its_size(destination: Destination, name: str) -> bool:
     return False
 
 
-def _refuse_another_hidden(destination: Destination) -> None:
+def _refuse_another_hidden(destination: Destination, *, only_looks: bool) -> None:
     """Refuse a hidden disk while another file has its name: a person decides. Delete the hidden name if both lead to one file.
 
     (A file system that cannot rename without replacing gives a file both names for a moment.)
@@ -218,7 +171,8 @@ def _refuse_another_hidden(destination: Destination) -> None:
         other = os.stat(hidden, dir_fd=destination.folder_fd, follow_symlinks=False)
         if there is None or not os.path.samestat(there, other):
             raise third_file(destination, hidden)
-        destination.remove(hidden)
+        if not only_looks:
+            destination.remove(hidden)
 
 
 def _was_put_back(disk: int, receipts: Receipts) -> bool:
@@ -237,13 +191,7 @@ def _hidden_without_redo(destination: Destination) -> str:
 
 def _finish(destination: Destination, file: RedoFile, disk: int, side: Side, *, receipts: Receipts, stop: Stop) -> None:
     """Bring every changed block to one side, make it durable, show the disk, and stamp its receipt if it is exactly as recorded."""
-    if not file.whole(side):
-        other = "--back" if side is Side.NEW else "without --back"
-        raise TryAgainLater(
-            f"{destination.where}: a change in place was interrupted, and the {side.value} blocks in its redo file are damaged; "
-            "the disk stays hidden",
-            remedy=f"Look at the kernel's log. {_WAYS_OUT} Here only {other} can give a whole disk.",
-        )
+    _refuse_damaged(destination, file, side)
     with redo.only_by_recovery(destination.where):
         redo.apply(destination, disk, file, side)
         known = receipts.load_next() if side is Side.NEW else receipts.load()
@@ -260,6 +208,16 @@ def _finish(destination: Destination, file: RedoFile, disk: int, side: Side, *, 
         receipts.settle(disk, ctime)
     elif ours:
         receipts.stamp(os.fstat(disk))  # its name changed its ctime
+
+
+def _refuse_damaged(destination: Destination, file: RedoFile, side: Side) -> None:
+    if not file.whole(side):
+        other = "--back" if side is Side.NEW else "without --back"
+        raise TryAgainLater(
+            f"{destination.where}: a change in place was interrupted, and the {side.value} blocks in its redo file are damaged; "
+            "the disk stays hidden",
+            remedy=f"Look at the kernel's log. {_WAYS_OUT} Here only {other} can give a whole disk.",
+        )
 
 
 def _written_elsewhere(receipts: Receipts, file: RedoFile, disk: int, stop: Stop) -> bool:
@@ -301,10 +259,11 @@ class _NotTheDisk(Exception):
 
 
 @contextlib.contextmanager
-def _opened(destination: Destination, *, copied: bool = False) -> Iterator[tuple[RedoFile, int]]:
+def _opened(destination: Destination, *, copied: bool = False, only_looks: bool = False) -> Iterator[tuple[RedoFile, int]]:
     """Opens the redo file and its disk, and proves that nobody else has the disk open. Raises `_NotTheDisk`, and as `recover`.
 
     With `copied` the hidden disk may be another file than the one that was being changed: a person says that it is a copy.
+    With `only_looks` nothing is changed.
     """
     name = destination.disk_name
     with contextlib.ExitStack() as stack:
@@ -318,7 +277,7 @@ def _opened(destination: Destination, *, copied: bool = False) -> Iterator[tuple
             )
         hidden = name + HIDDEN_SUFFIX if destination.has(name + HIDDEN_SUFFIX) else name
         if hidden != name and destination.has(name):
-            _refuse_another_hidden(destination)
+            _refuse_another_hidden(destination, only_looks=only_looks)
             hidden = name
         try:
             disk = destination.open(hidden, os.O_RDWR)

@@ -46,8 +46,8 @@ def refusals(
     destination: Destination, request: RestoreRequest, delta: DeltaReader, record: dict[str, Any] | None
 ) -> Generator[PhdError]:
     """Yields why the restore may not begin, worst first. `record` is that of the hold. Changes nothing. Raises `OSError`."""
+    yield from _refusals_of_existing(destination, request, delta.header.delta_id, record)
     yield from _each(
-        lambda: refuse_existing(destination, request, delta.header.delta_id, record),
         lambda: refuse_overtaken(destination, request, delta, record),
         lambda: refuse_beside_a_script(destination),
         lambda: refuse_unwritable(destination),
@@ -129,18 +129,35 @@ def refuse_existing(destination: Destination, request: RestoreRequest, delta_id:
 
     Not if an earlier attempt has put there the very disk that is asked for (`delta_id`).
     """
+    refuse_first(_refusals_of_existing(destination, request, delta_id, record))
+
+
+def _refusals_of_existing(
+    destination: Destination, request: RestoreRequest, delta_id: str | None, record: dict[str, Any] | None
+) -> Generator[PhdError]:
     receipt = may_be_ours(request, destination, record)
-    descriptor, disk = destination.stat_descriptor(), destination.stat_disk()
     if not (request.again and receipt is not None and receipt.delta_id == delta_id):
-        if (descriptor is not None or disk is not None) and not request.options.overwrite:
-            there = destination.descriptor_name if descriptor is not None else destination.disk_name
-            raise DestinationExists(
-                f"{destination.where}: {printable(there or '')} is there already",
-                remedy="Choose another name, or say that it may be replaced: overwrite = true (--overwrite).",
-            )
-        refuse_if_in_use(request.destination, dir_fd=destination.folder_fd)
-    if request.options.only_ours and disk is not None and receipt is None:
-        raise diverged(request)
+        yield from _each(
+            lambda: _refuse_there(destination, request),
+            lambda: refuse_if_in_use(request.destination, dir_fd=destination.folder_fd),
+        )
+    if request.options.only_ours and destination.stat_disk() is not None and receipt is None:
+        yield diverged(request)
+
+
+def _refuse_there(destination: Destination, request: RestoreRequest) -> None:
+    if not request.options.overwrite and (destination.stat_descriptor() is not None or destination.stat_disk() is not None):
+        raise there_already(destination)
+
+
+def there_already(destination: Destination) -> DestinationExists:
+    """Returns the refusal of a disk that nobody said may be replaced, by its descriptor's name if it has one, hidden or not."""
+    name = destination.descriptor_name
+    described = name is not None and (destination.has(name) or destination.has(name + HIDDEN_SUFFIX))
+    return DestinationExists(
+        f"{destination.where}: {printable((name if described else None) or destination.disk_name)} is there already",
+        remedy="Choose another name, or say that it may be replaced: overwrite = true (--overwrite).",
+    )
 
 
 def refuse_overtaken(destination: Destination, request: RestoreRequest, delta: DeltaReader, record: dict[str, Any] | None) -> None:

@@ -1,11 +1,11 @@
-"""Reads the file systems of guests: ext2-4, XFS, NTFS, FAT and exFAT, from anything that reads like a file.
+"""Reads the file systems of guests: ext2-4, XFS, NTFS and FAT, from anything that reads like a file.
 
 The libraries of the libyal project do it (libfsext, libfsxfs, libfsntfs, libfsfat: LGPL, wheels for x86_64 and aarch64, tested
 for years by the forensic tools that are built on them, fuzzed). They were chosen over
 
-    dissect    pure Python, but AGPL; it returned wrong bytes for bigalloc-like layouts and cuts inline data off
-    pytsk3     no XFS, and its authors warn of its defects
-    debugfs, ntfs-3g, xfs_db, mtools     want a file, so FUSE, which containers lack; none reads XFS as files
+    dissect     pure Python, but AGPL; no bigalloc, and it cuts inline data off without a word
+    pytsk3      no XFS
+    debugfs, ntfs-3g, mtools      want a file, and so FUSE, which containers lack; none of them reads XFS
 
 They need neither FUSE nor root, and one way serves all four. They are C code that parses hostile input: only the confined child
 of `phd_daemon/guest` imports them. What they are known to get wrong is refused or mended here, file by file (`problem`).
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import io
 import stat
 import struct
 from collections.abc import Iterator
@@ -36,7 +35,6 @@ LIBRARIES = {
     "FAT12": "pyfsfat",
     "FAT16": "pyfsfat",
     "FAT32": "pyfsfat",
-    "exFAT": "pyfsfat",
 }
 """Which library reads which file system, by the names that `partitions.detect` gives them."""
 CHUNK = 1 << 20
@@ -48,13 +46,15 @@ _FAT_MONTH_TOO_LATE = "20260826"
 class FileFacts:
     """What a file system says of one of its files. Nothing in it can be trusted.
 
-    `kind` is file, folder, link or special; `mode` None where the file system has none; `mtime` in ns since 1970; `identity` is
-    equal for the names of one file. `problem` says why its content cannot be had, `note` what of it is not taken.
+    `kind` is file, folder, link or special; `stored` are the bytes of `size` that are in no hole; `mode` is None where the file
+    system has none; `mtime` in ns since 1970; `identity` is equal for the names of one file. `problem` says why its content
+    cannot be had, `note` what of it is not taken.
     """
 
     name: str
     kind: str
     size: int = 0
+    stored: int = 0
     mode: int | None = None
     mtime: int | None = None
     uid: int | None = None
@@ -121,23 +121,17 @@ class GuestFile:
                 yield piece
 
     def _runs(self) -> Iterator[tuple[int, bool]]:
-        """Yields lengths of data and holes, seeking past the holes. All is data where the extents do not say."""
-        size, done = self.facts.size, 0
+        """Yields lengths of data and, with True, of holes. All is data where the extents do not say."""
         with _bad_data("its content"):
-            extents = [self._entry.get_extent(index) for index in range(self._entry.number_of_extents)]
+            runs = self._volume.runs(self._entry, self.facts.size)
             self._entry.seek(0)
-        block = max((length & -length for _, length, _ in extents if length > 0), default=1)
-        if any(flags & ~1 for _, _, flags in extents) or not 0 <= sum(run[1] for run in extents) - size < max(block, 1 << 16):
-            yield (size, False) if size else (0, False)
-            return
-        for _, length, flags in extents:
-            length = min(length, size - done)
+        done = 0
+        for length, hole in runs:
+            yield length, hole
             done += length
-            if flags & 1:
+            if hole and done < self.facts.size:
                 with _bad_data("its content"):
                     self._entry.seek(done)
-            if length:
-                yield length, bool(flags & 1)
 
 
 class Volume:
@@ -162,6 +156,29 @@ class Volume:
         """Returns whether a file belongs to the file system itself, and is no guest's."""
         del facts, of_root
         return False
+
+    def tells_holes(self, entry: Any) -> bool:
+        """Returns whether the extents of a file say where it has holes."""
+        del entry
+        return True
+
+    def runs(self, entry: Any, size: int) -> list[tuple[int, bool]]:
+        """Returns the lengths of the data and, with True, of the holes of a file, `size` in all."""
+        if not size or not self.tells_holes(entry):
+            return [(size, False)] if size else []
+        extents = [entry.get_extent(index) for index in range(entry.number_of_extents)]
+        runs, left = list[tuple[int, bool]](), size
+        for _, length, flags in extents:
+            if not left:
+                break
+            runs.append((min(length, left), bool(flags & 1)))
+            left -= min(length, left)
+        odd = left or any(length <= 0 or flags & ~1 for _, length, flags in extents)
+        return [(size, False)] if odd else runs
+
+    def stored(self, entry: Any, size: int) -> int:
+        """Returns the bytes of a file that are in no hole. Small files have none worth the look."""
+        return size if size < CHUNK else sum(length for length, hole in self.runs(entry, size) if not hole)
 
     def facts(self, entry: Any) -> FileFacts:
         """Returns the facts of an entry of the library."""
@@ -190,6 +207,7 @@ class _Unix(Volume):
             name=_name(entry, number),
             kind=kind,
             size=int(entry.size),
+            stored=self.stored(entry, int(entry.size)) if kind == "file" else 0,
             mode=stat.S_IMODE(mode),
             mtime=int(entry.get_modification_time_as_integer()),
             uid=int(entry.owner_identifier),
@@ -220,6 +238,9 @@ class _Ntfs(Volume):
     def hides(self, facts: FileFacts, *, of_root: bool) -> bool:
         return of_root and facts.identity < 24 and facts.name.startswith(("$", "."))
 
+    def tells_holes(self, entry: Any) -> bool:
+        return not int(entry.file_attribute_flags or 0) & 0xC00  # compressed, by NTFS or as a reparse point
+
     def facts(self, entry: Any) -> FileFacts:
         number, flags = int(entry.file_reference) & (1 << 48) - 1, int(entry.file_attribute_flags or 0)
         target = entry.symbolic_link_target if flags & 0x400 else None
@@ -230,15 +251,17 @@ class _Ntfs(Volume):
             problem = "is encrypted by Windows (EFS)"
         elif kind == "file" and flags & 0x400 and "WofCompressedData" not in streams:
             problem = "is a reparse point (deduplicated, or in a cloud): its content lies elsewhere"
+        size = int(entry.size) if kind == "file" and entry.has_default_data_stream() else 0
         named = [each for each in streams if each != "WofCompressedData"]
         return FileFacts(
             name=_name(entry, number),
             kind=kind,
-            size=int(entry.size) if kind == "file" and entry.has_default_data_stream() else 0,
+            size=size,
+            stored=self.stored(entry, size),
             mtime=(int(entry.get_modification_time_as_integer()) - 116444736000000000) * 100,
             identity=number,
             links=2,  # not told at once; two names of one file are found by their identity
-            link=(target or "").replace("\\", "/"),
+            link=("/" if target and target[1:2] == ":" else "") + (target or "").replace("\\", "/"),
             problem=problem,
             note=f"{len(named)} alternate data streams are not taken" if named else "",
         )
@@ -256,10 +279,12 @@ class _Fat(Volume):
 
     def facts(self, entry: Any) -> FileFacts:
         folder = bool(int(entry.file_attribute_flags) & 0x10)
+        size = 0 if folder else int(entry.size)
         return FileFacts(
             name=_name(entry, int(entry.identifier)),
             kind="folder" if folder else "file",
-            size=0 if folder else int(entry.size),
+            size=size,
+            stored=size,
             mtime=_mended(int(entry.get_modification_time_as_integer())) if self._late else None,
             identity=int(entry.identifier),
         )
@@ -269,28 +294,29 @@ _VOLUMES: dict[str, type[Volume]] = {"pyfsext": _Ext, "pyfsxfs": _Unix, "pyfsntf
 
 
 def open_volume(file_system: str, reader: Reader) -> Volume:
-    """Opens the file system of a partition. Raises `UsageError` for one that is not read, `BadData` for a broken one.
+    """Opens the file system of a partition. Raises `BadData` for a broken one, and what `library_of` raises."""
+    return _VOLUMES[LIBRARIES[file_system]](library_of(file_system), reader)
 
-    Raises `TargetUnavailable` where the libraries are not installed.
-    """
+
+def library_of(file_system: str) -> Any:
+    """Imports the library that reads a file system. Raises `UsageError` where none does, `TargetUnavailable` if it is not here."""
     name = LIBRARIES.get(file_system)
     if name is None:
         raise UsageError(f"{file_system or 'what lies there'} is no file system that phd reads")
     try:
-        library = importlib.import_module(name)
+        return importlib.import_module(name)
     except ImportError as error:
         text = f"the library that reads {file_system} is not installed here ({name})"
         raise TargetUnavailable(text, remedy="Install it: pip install 'phd-daemon[files]'.") from error
-    return _VOLUMES[name](library, reader)
 
 
 def _name(entry: Any, number: int) -> str:
-    """Returns the name of an entry. One that is no UTF-8 or UTF-16 the libraries cannot tell; it gets one from its number."""
+    """Returns the name of an entry. What is no UTF-8, or has 255 bytes, libfsext cannot tell; it gets a name from its number."""
     try:
         name = entry.name
     except OSError:
-        return f"name-is-not-UTF-8-{number}"
-    return name if isinstance(name, str) else f"no-name-{number}"
+        name = None
+    return name if isinstance(name, str) else f"name-that-cannot-be-told-{number}"
 
 
 def _mended(ticks: int) -> int | None:
@@ -320,8 +346,3 @@ def _bad_data(what: str) -> Iterator[None]:
 def _first(error: Exception) -> str:
     """Returns the first sentence of a library's error, which lists all functions that it went through."""
     return str(error).partition(". ")[0].partition(": ")[2] or str(error)[:200]
-
-
-def as_file(data: bytes) -> io.BytesIO:
-    """Returns bytes as a reader."""
-    return io.BytesIO(data)

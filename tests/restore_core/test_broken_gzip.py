@@ -1,12 +1,14 @@
-"""Foreign gzips with something behind their end."""
+"""Gzip members that are not what they should be: streams of foreign gzips, and single frames."""
 
 from __future__ import annotations
 
 import gzip
+import struct
+import zlib
 
 import pytest
 
-from restore_core.archive.frames import plain_stream
+from restore_core.archive.frames import decode, plain_stream
 from restore_core.errors import BadArchive
 from restore_core.targets.base import LOCAL, ArchiveRef
 
@@ -26,3 +28,46 @@ def test_a_member_cut_short_still_is() -> None:
     data = gzip.compress(b"a" * 3000) + gzip.compress(b"b" * 3000)[:7]
     with pytest.raises(BadArchive, match="ends early"):
         list(plain_stream(iter([data]), REF))
+
+
+PLAIN = b"a block" * 300
+
+
+def member(flags: int = 0, names: bytes = b"", *, crc: int = zlib.crc32(PLAIN), size: int = len(PLAIN)) -> bytes:
+    packer = zlib.compressobj(wbits=-15)
+    stream = packer.compress(PLAIN) + packer.flush()
+    head = struct.pack("<2sBBIBB", b"\x1f\x8b", 8, flags, 0, 0, 255) + names
+    if flags & 2:
+        head += (zlib.crc32(head) & 0xFFFF).to_bytes(2, "little")
+    return head + stream + struct.pack("<II", crc, size)
+
+
+@pytest.mark.parametrize(
+    ("flags", "names"),
+    [(0, b""), (1, b""), (4, b"\x03\0abc"), (8, b"name\0"), (16, b"comment\0"), (2, b""), (31, b"\x01\0xname\0comment\0")],
+)
+def test_a_frame_may_have_every_field_of_the_standard(flags: int, names: bytes) -> None:
+    assert decode(member(flags, names), len(PLAIN), "here") == PLAIN
+    assert decode(memoryview(member(flags, names)), len(PLAIN), "here") == PLAIN
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        member(crc=1),
+        member(size=1),
+        member(2)[:10] + b"xx" + member(2)[12:],  # the CRC of the head
+        member(8, b"a name that does not end")[:40],
+        member(32),
+        member(4, b"\xff\xffabc"),
+        b"\0" + member()[1:],
+        member()[:2] + b"\x07" + member()[3:],
+        member() + b"junk",
+        member()[:-9],
+        member()[:9],
+        b"",
+    ],
+)
+def test_a_frame_that_gzip_refuses_is_refused(wrong: bytes) -> None:
+    with pytest.raises(BadArchive, match=r"^here: frame "):
+        decode(wrong, len(PLAIN), "here")

@@ -5,6 +5,8 @@ With a SCRIPT it says of a folder what that file says at that moment, as JSON: {
 deny    the status with which it declines    keep    only the first so many names
 blank   it does not say what anything is     drop    names that match it are left out
 
+no_size  it does not say how long files are: of "/" "open" in what it says of open files, "named" of those asked for by name
+
 quota   of "/": a write fails with which there would be more bytes than these, as OpenSSH's fails
 
 It has none of OpenSSH's extensions.
@@ -57,6 +59,11 @@ def said_of(folder: str) -> dict[str, Any]:
     return found
 
 
+def without_size(found: Any) -> Any:
+    found.st_size, found._flags = None, found._flags & ~found.FLAG_SIZE
+    return found
+
+
 class Folder(paramiko.SFTPServerInterface):  # type: ignore[misc]  # paramiko has no types
     root = script = ""
 
@@ -75,11 +82,14 @@ class Folder(paramiko.SFTPServerInterface):  # type: ignore[misc]  # paramiko ha
         told = [paramiko.SFTPAttributes.from_stat(facts, name) for name, facts in kept]
         for one in told if said.get("blank") else ():
             one.st_mode, one._flags = None, one._flags & ~one.FLAG_PERMISSIONS
+        for one in told if said.get("no_size") else ():
+            without_size(one)
         return told
 
     def lstat(self, path: str) -> Any:
         try:
-            return paramiko.SFTPAttributes.from_stat(os.lstat(self._real(path)))
+            found = paramiko.SFTPAttributes.from_stat(os.lstat(self._real(path)))
+            return without_size(found) if "named" in said_of("/").get("no_size", "") else found
         except OSError as error:
             return paramiko.SFTPServer.convert_errno(error.errno)
 
@@ -92,8 +102,14 @@ class Folder(paramiko.SFTPServerInterface):  # type: ignore[misc]  # paramiko ha
         file = os.fdopen(fd, "wb" if flags & os.O_WRONLY else "rb")
         handle = File(flags)
         handle.readfile = handle.writefile = file
-        handle.stat = lambda: paramiko.SFTPAttributes.from_stat((file.flush() if file.writable() else None, os.fstat(fd))[1])
+        handle.stat = lambda: self._facts(file)
         return handle
+
+    def _facts(self, file: Any) -> Any:
+        if file.writable():
+            file.flush()
+        found = paramiko.SFTPAttributes.from_stat(os.fstat(file.fileno()))
+        return without_size(found) if "open" in said_of("/").get("no_size", "") else found
 
     def mkdir(self, path: str, attr: Any) -> int:
         del attr

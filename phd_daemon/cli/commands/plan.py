@@ -10,7 +10,7 @@ import click
 
 from phd_daemon.cli.complete import files
 from phd_daemon.cli.interrupt import interruptible
-from phd_daemon.cli.options import command, config_option, full_option, json_option, open_targets, to_option
+from phd_daemon.cli.options import command, config_option, json_option, open_targets, restore_options
 from phd_daemon.operations import restore as operations
 from phd_daemon.operations.installation import archive_ref, destination, read_config
 from phd_daemon.operations.restore import request_for
@@ -25,18 +25,19 @@ from restore_core.restore.request import PlanSummary, RestoreOptions, RestoreReq
 
 @command(stays_done=False)
 @click.argument("delta", shell_complete=files)
-@to_option
-@full_option
+@restore_options
 @json_option
 @config_option
-def plan(delta: str, to: str, full: str | None, as_json: bool, config: Path | None) -> None:
-    """Show what a restore of DELTA would move, and from which Full. Both archives are checked as a restore checks them."""
+def plan(*, delta: str, to: str, full: str | None, options: RestoreOptions, as_json: bool, config: Path | None) -> None:
+    """Show what a restore of DELTA with the same options would move, from which Full, and what it would be refused for.
+
+    Both archives are checked as a restore checks them. The exit code is that of the restore's refusal, 0 where there is none.
+    """
     settings = read_config(config)
     targets = open_targets(settings)
     reference = archive_ref(full, targets.specs) if full else None
-    there = RestoreOptions(overwrite=True)
     request = request_for(
-        settings, delta=archive_ref(delta, targets.specs), destination=destination(to), full=reference, options=there
+        settings, delta=archive_ref(delta, targets.specs), destination=destination(to), full=reference, options=options
     )
     report = LiveReport(live=LiveLine(say=lambda _: None)) if as_json else LiveReport()
     with interruptible() as stop:
@@ -61,7 +62,8 @@ def plan(delta: str, to: str, full: str | None, as_json: bool, config: Path | No
     output.table(("BLOCKS", "BYTES", "FROM", "WHY"), _rows(found))
     if made.needs_overwrite:
         where = printable(str(request.destination))
-        output.say(f"\n{where} is there already: a restore needs --overwrite, and then takes this way: {preview.way}")
+        needs = "" if options.overwrite else ": a restore needs --overwrite, and then takes this way"
+        output.say(f"\n{where} is there already{needs or ', and is written this way'}: {preview.way}")
     for refusal in preview.refusals:
         output.say(f"\nA restore would be refused now: {refusal}")
     _end_with(preview)

@@ -9,8 +9,8 @@ import urllib.parse
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
-from typing import TypeAlias
+from pathlib import Path, PurePosixPath
+from typing import Protocol, TypeAlias
 
 from restore_core import naming
 from restore_core.archive.delta_reader import DeltaReader
@@ -18,7 +18,7 @@ from restore_core.archive.full_reader import FullReader
 from restore_core.archive.header import utc
 from restore_core.errors import ArchiveAbsent, BadArchive, NotThisFull, PhdError, Stopped, TargetRefused, TargetUnavailable
 from restore_core.restore.fulls.copies import fastest_first, tell, try_all
-from restore_core.restore.request import Reporter, RestoreRequest
+from restore_core.restore.request import Reporter
 from restore_core.targets import TargetSet
 from restore_core.targets.base import LOCAL, ArchiveRef, ListedFile, Target, TargetSpec, never_stop
 from restore_core.targets.kinds import make_target
@@ -28,13 +28,25 @@ CopiesOfSize: TypeAlias = Callable[[int], Sequence[ArchiveRef]]
 """Returns the files of exactly this many bytes that the catalog knows of."""
 
 
+class CatalogUse(Protocol):
+    """A request that may look into the catalog for copies of a Full; the fields are those of `RestoreRequest`."""
+
+    @property
+    def catalog(self) -> Path | None:
+        """Folder of the catalog's cache; None: the catalog is not used."""
+
+    @property
+    def catalog_max_age(self) -> float:
+        """Seconds after which the catalog is refreshed."""
+
+
 def no_copies(size: int) -> Sequence[ArchiveRef]:
     """Returns no copies: there is no catalog."""
     del size
     return ()
 
 
-def copies_in_catalog(request: RestoreRequest, targets: TargetSet, reporter: Reporter) -> CopiesOfSize:
+def copies_in_catalog(request: CatalogUse, targets: TargetSet, reporter: Reporter) -> CopiesOfSize:
     """Returns a lazy lookup for `proven_copies`: size -> copies of a Full that the catalog knows of.
 
     It costs nothing until it is called: a restore that needs no Full looks at no target. Listings that are too old are read anew.

@@ -22,7 +22,7 @@ from restore_core.errors import ArchiveAbsent, PhdError, TargetRefused, TargetUn
 from restore_core.naming import printable
 from restore_core.targets.base import Address, FileStat, ServerLimits, TargetSpec
 from restore_core.targets.ftp.data_connection import NoDataConnection, last_word
-from restore_core.targets.ftp.listing import NotAListing, parse_mdtm
+from restore_core.targets.ftp.listing import NotAListing, parse_mdtm, size_in
 from restore_core.targets.ftp.login import log_in
 from restore_core.targets.ftp.refusal import no_data, refusal
 from restore_core.targets.ftp.replies import Meaning, meaning_of
@@ -69,7 +69,7 @@ class FtpControl(Connection, ABC):
         if not self._size:
             return None
         try:
-            return int(self._command(f"SIZE {self._wire(path)}").split()[1])
+            return size_in(self._command(f"SIZE {self._wire(path)}").split()[1])
         except ftplib.error_perm as error:
             if meaning_of(error) is Meaning.DENIED:
                 return None

@@ -29,7 +29,8 @@ _USUAL = re.compile(
 """The form of almost every server; the next one takes three times as long."""
 _UNIX = re.compile(
     # Owner and group may be anything: a group of a Windows domain has spaces in its name, some servers show no group.
-    rb"(?P<kind>[-dlbcpsD])[-rwxsStTlL]{9}\S*\s+\d+\s+\S.*?\s+(?P<size>\d+)\s+(?:" + _DATE + rb"|" + _ISO + rb")\s(?P<name>.+)",
+    rb"(?P<kind>[-dlbcpsD])[-rwxsStTlL]{9}\S*\s+\d+\s+(?P<owner>\S.*?)\s+(?P<size>\d+)\s+"
+    rb"(?:" + _DATE + rb"|" + _ISO + rb")\s(?P<name>.+)",
     re.DOTALL,
 )
 _DOS = re.compile(
@@ -83,6 +84,13 @@ def read_mlsd(data: bytes) -> Parsed:
 def read_list(data: bytes, now: dt.datetime) -> Parsed:
     """Reads a LIST. A time without a year is the last one before `now` (UTC) plus a day for clocks that differ."""
     return _parse(data, lambda line: _list_line(line, now))
+
+
+def size_in(text: str) -> int:
+    """Reads a size as SIZE and MLSD write it, digits alone; `ValueError` for anything else."""
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f"{text[:40]!r} is no size")
+    return int(text)
 
 
 def parse_mdtm(text: str) -> float:
@@ -140,7 +148,7 @@ def _mlsd_line(line: bytes) -> Entry | Unsure | bool:
         time = facts.get(b"modify", b"").decode("ascii", "replace")
         return _entry(name, folder=True, size=0, mtime=parse_mdtm(time) if _TIME.match(time) else 0.0)
     try:
-        size = int(facts[b"size"]) if b"size" in facts else None
+        size = size_in(facts[b"size"].decode("ascii")) if b"size" in facts else None
         mtime = parse_mdtm(facts[b"modify"].decode("ascii", "replace")) if b"modify" in facts else None
     except ValueError:
         return False
@@ -150,12 +158,16 @@ def _mlsd_line(line: bytes) -> Entry | Unsure | bool:
     return found
 
 
-def _list_line(line: bytes, now: dt.datetime) -> Entry | bool:
+def _list_line(line: bytes, now: dt.datetime) -> Entry | Unsure | bool:
     try:
         if match := _USUAL.match(line):
             return _unix_entry(match, _unix_time(match, match["month"], match["day"], now))
         if match := _UNIX.match(line):
-            return _unix_entry(match, _other_time(match, now))
+            found = _unix_entry(match, _other_time(match, now))
+            if isinstance(found, Entry) and match["kind"] == b"-" and match["owner"].isdigit():
+                # Two numbers are owner and size, or owner and group of a server that tells no size.
+                return Unsure(name=found.name, size=None, mtime=found.stat.mtime)
+            return found
         if match := _DOS.match(line):
             time = _dos_time(match)
             return _entry(match["name"], folder=bool(match["folder"]), size=int(match["size"] or 0), mtime=time.timestamp())

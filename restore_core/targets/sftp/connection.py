@@ -32,7 +32,7 @@ from restore_core.targets.remote.connection import (
 )
 from restore_core.targets.sftp.channel import SMALL, begin_sftp, open_channel
 from restore_core.targets.sftp.declined import CREATE_NEW, error_of_declined, room_of
-from restore_core.targets.sftp.listing import read_folders, reason_of
+from restore_core.targets.sftp.listing import read_folders, reason_of, stat_told
 from restore_core.targets.sftp.wire import (
     AnswerType,
     Ask,
@@ -108,7 +108,7 @@ class SftpConnection(Connection):
             found = [self.attributes_of(number) for number in numbers]
             if not found[-1].regular or not all(each.folder for each in found[:-1]):
                 raise ArchiveAbsent(f"{self.where(path)}: not a regular file", remedy="Links on a target are not followed.")
-            return found[-1].stat
+            return stat_told(found[-1], self.where(path))
 
     def ranges(self, path: str, known: KnownFile, wanted: Iterator[Range]) -> Generator[Buffer]:
         """Reads with a window of requests; ranges up to 32 KiB apart become one request."""
@@ -217,7 +217,7 @@ class SftpConnection(Connection):
             self.wire.drop(self.wire.ask(Ask.CLOSE, string(self._open[1])))
             self._open = None
         handle = self._handle_of(self.wire.ask(Ask.OPEN, string(self._path(path)) + struct.pack(">II", 0x1, 0)))
-        now = self.attributes_of(self.wire.ask(Ask.FSTAT, string(handle))).stat
+        now = self.stat_of(path, handle)
         try:
             self.check_same(path, known, now, lambda count: self._first(path, handle, count))
         except Replaced:
@@ -264,6 +264,13 @@ class SftpConnection(Connection):
     def attributes_of(self, number: int) -> Attributes:
         """Returns the attributes that answer a request."""
         return Fields(self.wire.answer(number, AnswerType.ATTRS)).attributes()
+
+    def stat_of(self, path: str, handle: bytes) -> FileStat:
+        """Returns size and time of an open file. A size that FSTAT does not tell is asked for by the name."""
+        found = self.attributes_of(self.wire.ask(Ask.FSTAT, string(handle)))
+        if found.size is None:
+            found = self.attributes_of(self.wire.ask(Ask.LSTAT, string(self._path(path))))
+        return stat_told(found, self.where(path))
 
     def _handle_of(self, number: int) -> bytes:
         return Fields(self.wire.answer(number, AnswerType.HANDLE)).text()
@@ -330,7 +337,7 @@ class SftpUpload:
                 wire.done(self._flight.popleft())
             if b"fsync@openssh.com" in wire.extensions:
                 wire.done(wire.ask(Ask.EXTENDED, string(b"fsync@openssh.com") + string(self._handle)))
-            there = connection.attributes_of(wire.ask(Ask.FSTAT, string(self._handle))).stat.size
+            there = connection.stat_of(self._path, self._handle).size
             wire.done(wire.ask(Ask.CLOSE, string(self._handle)))
         connection.check_arrived(self._path, there, self._size)
 

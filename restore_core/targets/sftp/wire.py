@@ -17,8 +17,6 @@ import struct
 from dataclasses import dataclass
 from typing import Protocol
 
-from restore_core.targets.base import FileStat
-
 MAX_PACKET = 1 << 20
 _TAKE = 1 << 20
 """The most bytes taken from the channel at once. Four times as much is no faster, and needs 30 MB more memory."""
@@ -107,10 +105,11 @@ class ByteChannel(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attributes:
-    """What the server says of a file. `mode` is 0 when it does not say."""
+    """What the server says of a file. `mode` is 0 when it does not say, `size` None."""
 
     mode: int
-    stat: FileStat
+    size: int | None
+    mtime: float
 
     @property
     def regular(self) -> bool:
@@ -151,11 +150,11 @@ class Fields:
             raise ProtocolError("a field is longer than its packet")
 
     def attributes(self) -> Attributes:
-        """Reads a file's attributes; those the server leaves out are 0."""
+        """Reads a file's attributes; those the server leaves out are 0, but for the size: a file of 0 bytes is another thing."""
         mode, size, mtime = self.facts()
-        return Attributes(mode=mode, stat=FileStat(size=size, mtime=float(mtime)))
+        return Attributes(mode=mode, size=size, mtime=float(mtime))
 
-    def facts(self) -> tuple[int, int, int]:
+    def facts(self) -> tuple[int, int | None, int]:
         """Reads them as mode, size and mtime: faster for a listing, which has many of them."""
         if len(self._data) - self._at >= _USUAL.size:
             flags, size, _user, _group, mode, _read, mtime = _USUAL.unpack_from(self._data, self._at)
@@ -163,7 +162,7 @@ class Fields:
                 self._at += _USUAL.size
                 return mode, size, mtime
         flags = self.u32()
-        size = self.u64() if flags & _SIZE else 0
+        size = self.u64() if flags & _SIZE else None
         if flags & _OWNER:
             self._take(8)
         mode = self.u32() if flags & _MODE else 0

@@ -122,14 +122,26 @@ def test_plan_shows_blocks_and_why(backup: SmallBackup, capsys: Say) -> None:
     assert json.loads(capsys.readouterr().out)["full_bytes"] == 16 << 20
 
 
-def test_plan_says_when_a_restore_would_need_overwrite(tmp_path: Path, backup: SmallBackup, capsys: Say) -> None:
-    assert run(["plan", str(backup.delta), "--to", "a.img"]) == 0
+def test_plan_has_the_options_of_restore_and_ends_as_it_would(tmp_path: Path, backup: SmallBackup, capsys: Say) -> None:
+    """It had none: a disk that is there was exit code 0 and "needs --overwrite"; a VMX that lies there was not foreseen."""
+    line = ["plan", str(backup.delta), "--to", "a.img"]
+    assert run(line) == 0
     assert "--overwrite" not in capsys.readouterr().out
     (tmp_path / "a.img").write_bytes(bytes(5000))
-    assert run(["plan", str(backup.delta), "--to", "a.img"]) == 0
-    assert "a.img is there already: a restore needs --overwrite" in capsys.readouterr().out
-    assert run(["plan", str(backup.delta), "--to", "a.img", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["needs_overwrite"] is True
+    for command in (line, [*line, "--json"]):
+        with pytest.raises(SystemExit) as caught:
+            run(command)
+        assert caught.value.code == ExitCode.DESTINATION
+    said, found = capsys.readouterr().out.split("{", 1)
+    assert "a.img is there already: a restore needs --overwrite" in said
+    assert "A restore would be refused now: a.img: a.img is there already" in said.replace(f"{tmp_path}/", "")
+    assert json.loads("{" + found)["needs_overwrite"] is True
+    assert run([*line, "--overwrite", "--thin", "--readback"]) == 0
+    (tmp_path / "a.vmx").write_text("another VM")
+    with pytest.raises(SystemExit) as caught:
+        run([*line, "--overwrite", "--vmx", "as-is"])
+    assert caught.value.code == run(["restore", *line[1:], "--overwrite", "--vmx", "as-is"]) == ExitCode.DESTINATION
+    assert "a.vmx: another VMX is there" in capsys.readouterr().out
 
 
 def test_plan_lists_the_fulls_with_a_star_at_the_proven_one(backup: SmallBackup, capsys: Say) -> None:

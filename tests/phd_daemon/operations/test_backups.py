@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import random
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -117,6 +119,69 @@ def test_a_disk_that_is_left_out_of_every_backup_is_named_and_holds_back_nothing
     found = newest_common_set(held, vm="CRM", disks_of=vm_had("00", without=("scsi0:1",)))
     assert found.entries == (held[1],)
     assert found.not_in_it == ("left out of this backup: scsi0:1",)
+
+
+def test_a_disk_that_was_left_out_and_has_an_older_backup_is_named_once() -> None:
+    held = [entry("00-a.vmdk", day=1), entry("01-b.vmdk", day=1), entry("00-a.vmdk", day=2)]
+    found = newest_common_set(held, vm="CRM", disks_of=vm_had("00", without=("SCSI0:1", "sata0:0")))
+    assert found.not_in_it == (
+        f"left out of this backup: b.vmdk (scsi0:1), last backed up 2007-09-01 03:00 UTC, {held[1].ref}",
+        "left out of this backup: sata0:0",
+    )
+
+
+def test_of_two_disks_that_had_the_place_one_after_the_other_the_last_is_the_one_that_was_left_out() -> None:
+    held = [entry("01-c.vmdk", day=1), entry("01-b.vmdk", day=2), entry("00-a.vmdk", day=3)]
+    found = newest_common_set(held, vm="CRM", disks_of=vm_had("00", without=("scsi0:1",)))
+    assert [line.split(" (")[0] for line in found.not_in_it] == ["not in this backup: c.vmdk", "left out of this backup: b.vmdk"]
+
+
+def test_a_disk_that_is_in_the_run_is_not_said_to_be_left_out_of_it() -> None:
+    held = [entry("00-a.vmdk", day=1), entry("01-b.vmdk", day=1)]
+    assert newest_common_set(held, vm="CRM", disks_of=vm_had("00", without=("scsi0:1",))).not_in_it == ()
+
+
+def random_history(seed: int) -> tuple[list[CatalogEntry], DisksAt]:
+    """Runs of some of four disks, of some of which it is known which disks the VM had then."""
+    chance = random.Random(seed)
+    held = [
+        entry(f"0{disk}-{letter}.vmdk", day=day)
+        for day in chance.sample(range(1, 28), chance.randint(0, 12))
+        for disk, letter in chance.sample(list(enumerate("abcd")), chance.randint(1, 4))
+    ]
+    known = {
+        one.ref: VmDisks(backed_up=frozenset(f"0{disk}" for disk in chance.sample(range(4), chance.randint(0, 3))), left_out=())
+        for one in held
+        if chance.random() < 0.4
+    }
+    return held, lambda one: known.get(one.ref)
+
+
+def test_the_runs_are_those_of_each_time_for_itself_whatever_the_history() -> None:
+    kinds = set()
+    for seed in range(200):
+        held, had = random_history(seed)
+        times = sorted({one.time for one in held}, reverse=True)
+        each = [newest_common_set(held, vm="CRM", at=time, disks_of=had) for time in times]
+        wanted = {run.entries: run for run in reversed(each)}
+        found = runs_of_vm(held, vm="CRM", disks_of=had)
+        assert found == [wanted[entries] for entries in dict.fromkeys(run.entries for run in each)], seed
+        kinds |= {(bool(run.newer), bool(run.missing)) for run in found}
+    assert len(kinds) == 4
+
+
+def test_of_many_runs_none_is_looked_at_more_than_once() -> None:
+    looked: Counter[ArchiveRef] = Counter()
+    held = [entry(f"0{day % 2}-{'ab'[day % 2]}.vmdk", day=day) for day in range(1, 29)]
+
+    def count(one: CatalogEntry) -> VmDisks | None:
+        looked[one.ref] += 1
+        return None
+
+    runs = runs_of_vm(held, vm="CRM", disks_of=count)
+    # Once in the search and once for what was left out of it.
+    assert len(runs) == len(held)
+    assert max(looked.values()) <= 2
 
 
 def test_a_disk_that_was_backed_up_alone_is_still_no_whole_vm() -> None:

@@ -9,11 +9,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from restore_core.capabilities import Capabilities, of_open_folder
 from restore_core.errors import PhdError
+from restore_core.restore import refusals
 from restore_core.restore.preview import plan_delta
 from restore_core.restore.request import RestoreRequest, VmxChoice
 from restore_core.restore.run import restore_delta
@@ -126,6 +129,26 @@ SETTINGS: dict[str, tuple[str, Setting, bool]] = {
 }
 
 
+def part_of_us(out: Path) -> None:
+    """What a restore that was killed has written of the new disk."""
+    (out / "d.img.phd-new").write_bytes(NEW)
+
+
+def linked(out: Path) -> None:
+    (out / "d.img").write_bytes(NEW[: 2 * BLOCK] + b"x" * BLOCK)
+    os.link(out / "d.img", out / "copy")
+
+
+SETTINGS |= {
+    "a hidden disk that nobody said may be replaced": ("d.img", text("d.img.phd-applying"), False),
+    "a hidden VMDK": ("d.vmdk", settings(text("d-flat.vmdk.phd-applying"), text("d.vmdk.phd-applying")), False),
+    "a part of ours": ("d.img", part_of_us, False),
+    "a disk with another name": ("d.img", linked, True),
+    "a VMX lies there": ("d.vmdk", text("d.vmx"), False),
+    "a VMDK and a lock of ESX": ("d.vmdk", settings(descriptor("d.vmdk", "d-flat.vmdk"), folder("d-flat.vmdk.lck")), False),
+}
+
+
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_plan_says_what_a_restore_is_refused_for(name: str, lab: Lab) -> None:
     where, setting, overwrite = SETTINGS[name]
@@ -181,13 +204,29 @@ def read_only(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def small(path: Path) -> Iterator[None]:
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", path], capture_output=True, check=False).returncode:
+def tmpfs(path: Path, size: int) -> Iterator[None]:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", path], capture_output=True, check=False).returncode:
         pytest.skip("only root may mount a file system here")
     try:
         yield
     finally:
         subprocess.run(["umount", path], check=True)
+
+
+def small(path: Path) -> contextlib.AbstractContextManager[None]:
+    return tmpfs(path, 256 << 10)
+
+
+@contextmanager
+def vfat(_path: Path) -> Iterator[None]:
+    """A file system whose files are smaller than this disk, as those of vfat are limited to 4 GiB."""
+
+    def limited(fd: int) -> Capabilities:
+        return replace(of_open_folder(fd), file_system="vfat", largest_file=BLOCK)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(refusals, "tried", limited)
+        yield
 
 
 HOLDERS: dict[str, Callable[[Path], contextlib.AbstractContextManager[None]]] = {
@@ -197,6 +236,7 @@ HOLDERS: dict[str, Callable[[Path], contextlib.AbstractContextManager[None]]] = 
     "a program has it open": lambda out: opened(out / "d.img"),
     "the file system is read-only": read_only,
     "the file system is too small": small,
+    "the file system takes no file of this size": vfat,
 }
 
 
@@ -220,7 +260,33 @@ def test_a_plan_says_what_the_archives_lack(lab: Lab) -> None:
         assert said is not None
         assert said == restored(request, lab)
     full_path(lab, made).unlink()
-    request = request_for(delta=ArchiveRef(target="", path=str(delta)), destination=out / "d.img")
-    said = planned(request, lab)
-    assert said is not None
-    assert said == restored(request, lab)
+    (out / "there.img").write_bytes(b"somebody's")
+    for name in ("d.img", "there.img"):
+        request = request_for(delta=ArchiveRef(target="", path=str(delta)), destination=out / name)
+        said = planned(request, lab)
+        assert said is not None
+        assert said == restored(request, lab)
+
+
+def test_a_plan_takes_into_account_the_room_that_a_part_of_ours_has_already(lab: Lab) -> None:
+    """It asked for the whole disk once more: a restore that had room to go on was called impossible."""
+    _, delta = two_backups(lab, OLD, NEW)
+    out = lab.folder / "out"
+    with tmpfs(out, 5 * BLOCK + (64 << 10)):
+        part_of_us(out)
+        (out / "other").write_bytes(b"x" * BLOCK)
+        request = request_for(delta=ArchiveRef(target="", path=str(delta)), destination=out / "d.img")
+        assert planned(request, lab) is None
+        assert restored(request, lab) is None
+
+
+def test_a_plan_asks_for_the_whole_disk_where_it_cannot_be_written_in_place(lab: Lab) -> None:
+    """A disk with a second name is replaced as a whole; the plan asked for the room of what differs."""
+    _, delta = two_backups(lab, OLD, NEW)
+    out = lab.folder / "out"
+    with tmpfs(out, 5 * BLOCK):
+        linked(out)
+        request = request_for(delta=ArchiveRef(target="", path=str(delta)), destination=out / "d.img", overwrite=True)
+        said = planned(request, lab)
+        assert said is not None
+        assert said == restored(request, lab)

@@ -6,12 +6,13 @@ import datetime as dt
 import json
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from restore_core.errors import ListingPartial, TargetUnavailable
+from restore_core.errors import ListingPartial, TargetRefused, TargetUnavailable
 from restore_core.targets.ftp.listing import Unsure, read_list, read_mlsd
 from restore_core.targets.ftp.replies import not_all_by
 from restore_core.targets.gaps import Gap, GapKind
@@ -233,6 +234,69 @@ def test_a_part_over_sftp(ssh: tuple[Served, Path], case: str) -> None:
     found, gaps = told(ssh, said)
     assert found == ([path for path in ALL if not path.startswith(SECOND)] if where else [])
     assert [(gap.path, gap.counts()) for gap in gaps] == [(where, True)]
+
+
+def test_over_sftp_a_size_that_a_listing_does_not_tell_is_asked_for(ssh: tuple[Served, Path]) -> None:
+    served, script = ssh
+    script.write_text(json.dumps({"/": {"no_size": "open"}, **{f"/{folder}": {"no_size": "yes"} for folder in FOLDERS}}))
+    target = make_target(served.spec, QUICK)
+    try:
+        assert {found.path: found.stat.size for found in target.listing()} == dict.fromkeys(ALL, 3)
+        with target.open(ALL[0]) as source:  # the server does not say it of open files either
+            assert source.read_at(0, 3) == b"123"
+        new = target.create(f"{FOLDERS[0]}/{NAME.replace('0300', '0400')}")
+        new.write(b"4567")
+        new.publish()
+        assert (served.store / FOLDERS[0] / NAME.replace("0300", "0400")).read_bytes() == b"4567"
+    finally:
+        target.close()
+        script.unlink()
+        (served.store / FOLDERS[0] / NAME.replace("0300", "0400")).unlink(missing_ok=True)
+
+
+def test_over_sftp_a_size_that_the_server_never_tells_is_a_gap_and_no_0(ssh: tuple[Served, Path]) -> None:
+    said = {"/": {"no_size": "named"}, f"/{SECOND}": {"no_size": "yes"}}
+    found, gaps = told(ssh, said)
+    assert found == [path for path in ALL if not path.startswith(SECOND)]
+    assert [(gap.path, gap.why) for gap in gaps] == [(SECOND, "the server does not say how long a file in it is")]
+    served, script = ssh
+    script.write_text(json.dumps(said))
+    target = make_target(served.spec, QUICK)
+    try:
+        with pytest.raises(TargetRefused, match="does not say how long this file is"):
+            target.open(ALL[0])
+    finally:
+        target.close()
+        script.unlink()
+
+
+@pytest.mark.parametrize("size", ["", "-", "?", "1.2G", "1,234", "1_234", "0x10", "-5", "12M"])
+def test_a_size_in_another_form_is_no_size(size: str) -> None:
+    """`1_234` was 1234 to MLSD, and a column that is not there made the group the size."""
+    for read, line in (
+        (read_mlsd, f"type=file;size={size};modify=20260301030000; {NAME}"),
+        (partial(read_list, now=NOW), f"-rw-r--r-- 1 ftp ftp {size} Mar 01 03:00 {NAME}"),
+        (partial(read_list, now=NOW), f"-rw-r--r-- 1 1000 1000 {size} Mar 01 03:00 {NAME}"),
+        (partial(read_list, now=NOW), f"03-01-26  03:00AM  {size} {NAME}"),
+    ):
+        folder = "type=dir; x" if read is read_mlsd else "drwxr-xr-x 1 a b 0 Mar 01 03:00 x"
+        found = read(f"{line}\r\n{folder}\r\n".encode())
+        assert [entry.name for entry in found.entries] == ["x"], line
+        assert len(found.unknown) + len(found.unsure) == 1, line
+
+
+def test_over_ftp_a_size_that_a_listing_does_not_tell_is_asked_for(ftp: tuple[Served, Path]) -> None:
+    """A LIST without sizes, and with numbers for owner and group, gave the number of the group as the size."""
+    served, script = ftp
+    no_mlsd = "--no-mlsd" in str(served.process.args)
+    said = {"sub": [r" \S+ +\S+ +\d+ (?=[A-Z][a-z]{2} )", " 1000 1000 "] if no_mlsd else [r"size=\d+;", ""]}
+    script.write_text(json.dumps({f"/{folder}": said for folder in FOLDERS}))
+    target = make_target(served.spec, QUICK)
+    try:
+        assert {found.path: found.stat.size for found in target.listing()} == dict.fromkeys(ALL, 3)
+    finally:
+        target.close()
+        script.unlink()
 
 
 def test_a_folder_that_is_gone_over_sftp_is_no_gap(ssh: tuple[Served, Path]) -> None:

@@ -94,10 +94,15 @@ def test_attributes_of_any_bytes(data: bytes) -> None:
         found = Fields(data).attributes()
     except ProtocolError:
         return
-    assert found.stat.size >= 0
+    assert found.size is None or found.size >= 0
 
 
 def test_attributes() -> None:
     data = struct.pack(">IQIIIII", 0xF, 5_000_000_000, 1, 2, 0o100644, 7, 1_700_000_000)
     found = Fields(data).attributes()
-    assert (found.regular, found.folder, found.stat.size, found.stat.mtime) == (True, False, 5_000_000_000, 1_700_000_000.0)
+    assert (found.regular, found.folder, found.size, found.mtime) == (True, False, 5_000_000_000, 1_700_000_000.0)
+
+
+def test_a_size_that_is_not_told_is_not_known_and_never_0() -> None:
+    found = Fields(struct.pack(">III", 0x4, 0o100644, 0)).attributes()
+    assert (found.regular, found.size) == (True, None)
