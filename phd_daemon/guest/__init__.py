@@ -13,7 +13,7 @@ has limits on memory and processor time, and is nobody if it was started by root
                                     ←    Left: a folder is over
                                     ←    Done, or Failed
 
-wire     the messages
-child    the program of the child
+dialogue the messages
+program  the program of the child
 reader   `GuestReader`: starts the child, answers its reads, checks what it says
 """

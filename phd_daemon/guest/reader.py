@@ -13,10 +13,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, Self, cast
 
-from phd_daemon.guest.wire import LENGTH, MAX_READ, READ, Broken, Message, Wire, record
+from phd_daemon.guest.dialogue import LENGTH, MAX_READ, READ, Broken, Dialogue, Message, json_of
 from restore_core.errors import BadArchive, BadData, ExitCode, PhdError, TargetUnavailable, UsageError
 from restore_core.naming import printable
-from restore_core.serve.file_systems import FileFacts
+from restore_core.serve.file_systems import GuestFacts
 from restore_core.serve.partitions import DiskBytes, Partition
 
 _KINDS = {"file", "folder", "link", "special"}
@@ -28,7 +28,7 @@ _ENDS = 10.0
 class Visitor(Protocol):
     """What is told of a walk, in order. An error that it raises ends the walk and the reader."""
 
-    def found(self, facts: FileFacts, depth: int) -> bool:
+    def found(self, facts: GuestFacts, depth: int) -> bool:
         """A file or folder; returns whether its content is wanted. Depth 0 is what was named."""
         ...
 
@@ -59,7 +59,7 @@ class GuestReader:
         ours, its = socket.socketpair()
         with its:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-            command = [sys.executable, "-m", "phd_daemon.guest.child", str(its.fileno()), partition.file_system]
+            command = [sys.executable, "-m", "phd_daemon.guest.program", str(its.fileno()), partition.file_system]
             self._child = subprocess.Popen(  # noqa: S603  our own command line; the name of the file system is from our table
                 [*command, str(partition.length)],
                 stdin=subprocess.DEVNULL,
@@ -68,7 +68,7 @@ class GuestReader:
                 pass_fds=[its.fileno()],
                 start_new_session=True,
             )
-        self._wire = Wire(ours)
+        self._dialogue = Dialogue(ours)
         try:
             kind, body = self._next()
             if kind is not Message.READY:
@@ -86,7 +86,7 @@ class GuestReader:
         Raises `UsageError` if it is not there, `BadData` for a file system that cannot be read, what the disk raises where even
         the path cannot be read, and what the visitor raises.
         """
-        self._wire.send_record(Message.WALK, {"path": list(path)})
+        self._dialogue.send_record(Message.WALK, {"path": list(path)})
         while True:
             kind, body = self._next()
             match kind:
@@ -110,7 +110,7 @@ class GuestReader:
         """Returns the next message that is no read and no failure."""
         while True:
             try:
-                kind, body = self._wire.receive()
+                kind, body = self._dialogue.receive()
             except Broken as error:
                 raise self._broken(str(error)) from error
             if kind is Message.READ:
@@ -138,7 +138,7 @@ class GuestReader:
 
     def _send(self, kind: Message, body: bytes = b"") -> None:
         try:
-            self._wire.send(kind, body)
+            self._dialogue.send(kind, body)
         except Broken as error:
             raise self._broken(str(error)) from error
 
@@ -156,14 +156,14 @@ class GuestReader:
 
     def _record(self, body: bytes) -> dict[str, Any]:
         try:
-            return record(body)
+            return json_of(body)
         except Broken as error:
             raise self._broken(str(error)) from error
 
-    def _facts(self, said: dict[str, Any]) -> tuple[FileFacts, int]:
+    def _facts(self, said: dict[str, Any]) -> tuple[GuestFacts, int]:
         depth = cast("int", said.pop("depth", None))
         try:
-            facts = FileFacts(**said)
+            facts = GuestFacts(**said)
         except TypeError as error:
             raise self._broken("a file with other facts than files have") from error
         numbers: list[object] = [depth, facts.size, facts.stored, facts.identity, facts.links]
@@ -177,7 +177,7 @@ class GuestReader:
 
     def _broken(self, why: str) -> BadData:
         """Returns the error for a child that died or lies: in both cases the file system made it do so."""
-        self._wire.close()
+        self._dialogue.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._child.wait(_ENDS)
         code = self._child.poll()
@@ -191,7 +191,7 @@ class GuestReader:
 
     def close(self) -> None:
         """Ends the child. Harmless when repeated."""
-        self._wire.close()
+        self._dialogue.close()
         if self._child.poll() is None:
             self._child.kill()
         self._child.wait()

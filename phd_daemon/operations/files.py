@@ -15,9 +15,9 @@ from restore_core.disk.confinement import walk_to
 from restore_core.errors import BadData, PhdError, UsageError, from_os_error
 from restore_core.naming import printable
 from restore_core.serve.disk import DiskRequest, ServedDisk, open_served_disk
-from restore_core.serve.file_systems import LIBRARIES, FileFacts
+from restore_core.serve.file_systems import LIBRARIES, GuestFacts
 from restore_core.serve.partitions import DiskBytes, Partition, PartitionTable, read_partitions
-from restore_core.serve.taken import FolderWriter, LeftOut, Taken
+from restore_core.serve.taken import FolderWriter, LeftOut, TakenFiles
 from restore_core.targets.base import ArchiveRef
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class InPartition:
 class Listing:
     """What a folder holds, or the one file that was named. `notes` are on the file system, `problem` if not all was seen."""
 
-    files: list[FileFacts] = field(default_factory=list)
+    files: list[GuestFacts] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     problem: str = ""
     confined: str = ""
@@ -93,7 +93,7 @@ def list_files(disk: DiskBytes, where: InPartition) -> Listing:
     return listing.found_so_far
 
 
-def get_files(disk: DiskBytes, wanted: WantedFiles) -> Taken:
+def get_files(disk: DiskBytes, wanted: WantedFiles) -> TakenFiles:
     """Writes files and whole folders into a folder of this host, which is made if it is missing.
 
     Raises `UsageError` and `BadData` where nothing at all could be taken; otherwise `left_out` says what is missing and why.
@@ -160,7 +160,7 @@ class _Lister:
     def __init__(self, listing: Listing) -> None:
         self.found_so_far = listing
 
-    def found(self, facts: FileFacts, depth: int) -> bool:
+    def found(self, facts: GuestFacts, depth: int) -> bool:
         if depth == 0 and facts.kind == "folder":
             return True
         self.found_so_far.files.append(facts)

@@ -43,7 +43,7 @@ _FAT_MONTH_TOO_LATE = "20260826"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FileFacts:
+class GuestFacts:
     """What a file system says of one of its files. Nothing in it can be trusted.
 
     `kind` is file, folder, link or special; `stored` are the bytes of `size` that are in no hole; `mode` is None where the file
@@ -77,7 +77,7 @@ class Reader(Protocol):
 class GuestFile:
     """One file or folder in a volume."""
 
-    def __init__(self, volume: Volume, entry: Any, facts: FileFacts) -> None:
+    def __init__(self, volume: Volume, entry: Any, facts: GuestFacts) -> None:
         self._volume, self._entry, self.facts = volume, entry, facts
 
     def children(self) -> Iterator[GuestFile]:
@@ -89,7 +89,7 @@ class GuestFile:
                 entry = self._entry.get_sub_file_entry(index)
                 facts = self._volume.facts(entry)
             except (OSError, ValueError, OverflowError) as error:
-                facts = FileFacts(name=f"entry-{index}-cannot-be-read", kind="special", problem=_first(error))
+                facts = GuestFacts(name=f"entry-{index}-cannot-be-read", kind="special", problem=_first(error))
                 yield GuestFile(self._volume, None, facts)
                 continue
             if not self._volume.hides(facts, of_root=self.facts.name == ""):
@@ -146,13 +146,13 @@ class Volume:
         with _bad_data("the file system"):
             self._volume.open_file_object(reader)
             root = self._volume.get_root_directory()
-        self.root = GuestFile(self, root, FileFacts(name="", kind="folder"))
+        self.root = GuestFile(self, root, GuestFacts(name="", kind="folder"))
 
     def examine(self) -> list[str]:
         """Returns notes on the file system, before the library opens it."""
         return []
 
-    def hides(self, facts: FileFacts, *, of_root: bool) -> bool:
+    def hides(self, facts: GuestFacts, *, of_root: bool) -> bool:
         """Returns whether a file belongs to the file system itself, and is no guest's."""
         del facts, of_root
         return False
@@ -180,7 +180,7 @@ class Volume:
         """Returns the bytes of a file that are in no hole. Small files have none worth the look."""
         return size if size < CHUNK else sum(length for length, hole in self.runs(entry, size) if not hole)
 
-    def facts(self, entry: Any) -> FileFacts:
+    def facts(self, entry: Any) -> GuestFacts:
         """Returns the facts of an entry of the library."""
         raise NotImplementedError
 
@@ -190,7 +190,7 @@ class _Unix(Volume):
 
     _inline = False
 
-    def facts(self, entry: Any) -> FileFacts:
+    def facts(self, entry: Any) -> GuestFacts:
         mode, number, problem = int(entry.file_mode), int(entry.inode_number), ""
         kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
         kind = kinds.get(stat.S_IFMT(mode), "special")
@@ -203,7 +203,7 @@ class _Unix(Volume):
             }.get(stat.S_IFMT(mode), "is of no known type")
         elif self._inline and kind != "link" and entry.size > 60 and not entry.number_of_extents:
             problem = "its content lies in its inode (inline_data), which cannot be read here"
-        return FileFacts(
+        return GuestFacts(
             name=_name(entry, number),
             kind=kind,
             size=int(entry.size),
@@ -235,13 +235,13 @@ class _Ext(_Unix):
 class _Ntfs(Volume):
     folds = True
 
-    def hides(self, facts: FileFacts, *, of_root: bool) -> bool:
+    def hides(self, facts: GuestFacts, *, of_root: bool) -> bool:
         return of_root and facts.identity < 24 and facts.name.startswith(("$", "."))
 
     def tells_holes(self, entry: Any) -> bool:
         return not int(entry.file_attribute_flags or 0) & 0xC00  # compressed, by NTFS or as a reparse point
 
-    def facts(self, entry: Any) -> FileFacts:
+    def facts(self, entry: Any) -> GuestFacts:
         number, flags = int(entry.file_reference) & (1 << 48) - 1, int(entry.file_attribute_flags or 0)
         target = entry.symbolic_link_target if flags & 0x400 else None
         streams = [stream.name for stream in entry.alternate_data_streams] if entry.number_of_alternate_data_streams else []
@@ -253,7 +253,7 @@ class _Ntfs(Volume):
             problem = "is a reparse point (deduplicated, or in a cloud): its content lies elsewhere"
         size = int(entry.size) if kind == "file" and entry.has_default_data_stream() else 0
         named = [each for each in streams if each != "WofCompressedData"]
-        return FileFacts(
+        return GuestFacts(
             name=_name(entry, number),
             kind=kind,
             size=size,
@@ -277,10 +277,10 @@ class _Fat(Volume):
     def examine(self) -> list[str]:
         return [] if self._late else ["the times of its files are not known: this version of libfsfat was not tried"]
 
-    def facts(self, entry: Any) -> FileFacts:
+    def facts(self, entry: Any) -> GuestFacts:
         folder = bool(int(entry.file_attribute_flags) & 0x10)
         size = 0 if folder else int(entry.size)
-        return FileFacts(
+        return GuestFacts(
             name=_name(entry, int(entry.identifier)),
             kind="folder" if folder else "file",
             size=size,

@@ -25,7 +25,7 @@ from restore_core import durable
 from restore_core.disk.confinement import open_beneath
 from restore_core.errors import BadData, DestinationError, from_os_error, size_text
 from restore_core.naming import MAX_NAME_BYTES, printable
-from restore_core.serve.file_systems import FileFacts
+from restore_core.serve.file_systems import GuestFacts
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -44,7 +44,7 @@ class LeftOut:
 
 
 @dataclass(slots=True, kw_only=True)
-class Taken:
+class TakenFiles:
     """What was written: counts, bytes without holes, what was left out, and notes on what of a file was."""
 
     files: int = 0
@@ -59,7 +59,7 @@ class Taken:
 class _Folder:
     fd: int
     names: tuple[str, ...]
-    facts: FileFacts
+    facts: GuestFacts
     made: bool
 
 
@@ -68,7 +68,7 @@ class _File:
     fd: int
     part: str
     name: str
-    facts: FileFacts
+    facts: GuestFacts
     at: int = 0
 
 
@@ -81,14 +81,14 @@ class FolderWriter:
         self._file: _File | None = None
         self._first: dict[int, tuple[str, ...]] = {}
         self._top, self._prefix = "", ""
-        self.taken = Taken()
+        self.taken = TakenFiles()
 
     def begin(self, *, name: str, prefix: str) -> None:
         """What comes next gets this name in the folder; `prefix` is the path of what is around it, for messages."""
         self._top, self._prefix = name, prefix
         self._first.clear()
 
-    def found(self, facts: FileFacts, depth: int) -> bool:
+    def found(self, facts: GuestFacts, depth: int) -> bool:
         """Returns whether the content is wanted."""
         if depth != len(self._folders):
             raise BadData(f"{self._prefix}: a file at depth {depth} in {len(self._folders)} folders")
@@ -102,7 +102,7 @@ class FolderWriter:
         self._leave_out(name, why)
         return False
 
-    def _refusal(self, name: str, facts: FileFacts) -> str:
+    def _refusal(self, name: str, facts: GuestFacts) -> str:
         if facts.problem:
             return facts.problem
         if not is_harmless_name(name):
@@ -126,7 +126,7 @@ class FolderWriter:
             return ""
         return f"is a link to {printable(target) or 'nothing'}, which may lead out of what is taken"
 
-    def _begin_one(self, name: str, facts: FileFacts) -> bool:
+    def _begin_one(self, name: str, facts: GuestFacts) -> bool:
         if facts.note:
             self.taken.notes.append(f"{self._path(name)}: {facts.note}")
         match facts.kind:
@@ -139,7 +139,7 @@ class FolderWriter:
             case _:
                 return not self._write_second_name(name, facts) and self._open(name, facts)
 
-    def _enter(self, name: str, facts: FileFacts) -> None:
+    def _enter(self, name: str, facts: GuestFacts) -> None:
         made = True
         try:
             os.mkdir(name, 0o700, dir_fd=self._here)
@@ -150,7 +150,7 @@ class FolderWriter:
         self._folders.append(_Folder(fd=fd, names=names, facts=facts, made=made))
         self.taken.folders += 1
 
-    def _write_link(self, name: str, facts: FileFacts) -> None:
+    def _write_link(self, name: str, facts: GuestFacts) -> None:
         part = _part()
         os.symlink(facts.link, part, dir_fd=self._here)
         try:
@@ -165,7 +165,7 @@ class FolderWriter:
             raise
         self.taken.links += 1
 
-    def _write_second_name(self, name: str, facts: FileFacts) -> bool:
+    def _write_second_name(self, name: str, facts: GuestFacts) -> bool:
         """Makes a hard link to the file that was written under another name. Returns False where there is none yet."""
         first = self._first.get(facts.identity) if facts.links > 1 else None
         if first is None:
@@ -185,7 +185,7 @@ class FolderWriter:
         self.taken.files += 1
         return True
 
-    def _open(self, name: str, facts: FileFacts) -> bool:
+    def _open(self, name: str, facts: GuestFacts) -> bool:
         room = os.fstatvfs(self._here)
         free = room.f_bavail * room.f_frsize
         if facts.stored > free:
@@ -253,7 +253,7 @@ class FolderWriter:
         if problem:
             self._leave_out(folder.names[-1], problem, damaged=True)
 
-    def finish(self) -> Taken:
+    def finish(self) -> TakenFiles:
         """Makes everything durable, and returns what was written. Raises a typed error."""
         try:
             durable.sync_file_system(self._fd)
@@ -274,7 +274,7 @@ class FolderWriter:
                 durable.remove(self._file.part, dir_fd=self._here, durable=False)
             self._file = None
 
-    def _set_facts(self, fd: int, facts: FileFacts, mode: int) -> None:
+    def _set_facts(self, fd: int, facts: GuestFacts, mode: int) -> None:
         """Sets owner (if asked), mode and time. A mode that lets run as another user is kept only together with the owner."""
         mode = mode if facts.mode is None else facts.mode & 0o777
         if self._owners and facts.uid is not None and facts.gid is not None:

@@ -16,7 +16,7 @@ from phd_daemon.show import output
 from phd_daemon.show.notes import DamageNotes
 from restore_core.errors import ExitCode
 from restore_core.naming import printable
-from restore_core.serve.taken import Taken
+from restore_core.serve.taken import TakenFiles
 
 _SHOWN = 50
 
@@ -65,7 +65,7 @@ def get(
     return ExitCode.FINDINGS if taken.left_out else ExitCode.DONE
 
 
-def _tell(taken: Taken, to: Path) -> None:
+def _tell(taken: TakenFiles, to: Path) -> None:
     parts = [(taken.files, "file"), (taken.folders, "folder"), (taken.links, "link")]
     counts = ", ".join(output.counted(number, noun) for number, noun in parts if number) or "nothing"
     output.say(f"{counts} taken into {printable(str(to))}, {output.size(taken.bytes_written)} written")
@@ -76,7 +76,7 @@ def _tell(taken: Taken, to: Path) -> None:
         output.complain(f"and {len(lines) - _SHOWN} more were left out; --json lists all")
 
 
-def _printable(taken: Taken) -> dict[str, object]:
+def _printable(taken: TakenFiles) -> dict[str, object]:
     data = asdict(taken)
     data["left_out"] = [{**one, "why": printable(one["why"])} for one in data["left_out"]]
     data["notes"] = list(map(printable, taken.notes))

@@ -17,7 +17,7 @@ from phd_daemon.show import output
 from phd_daemon.show.notes import DamageNotes
 from restore_core.errors import ExitCode
 from restore_core.naming import printable
-from restore_core.serve.file_systems import FileFacts
+from restore_core.serve.file_systems import GuestFacts
 from restore_core.serve.partitions import PartitionTable
 
 _LETTERS = {"file": stat.S_IFREG, "folder": stat.S_IFDIR, "link": stat.S_IFLNK}
@@ -78,7 +78,7 @@ def _show_files(where: InPartition, listing: Listing, *, as_json: bool) -> None:
         output.complain(f"{where}: not all of it was seen: {printable(listing.problem)}")
 
 
-def _row(facts: FileFacts) -> tuple[str, str, str, str, str]:
+def _row(facts: GuestFacts) -> tuple[str, str, str, str, str]:
     mode = stat.filemode(_LETTERS.get(facts.kind, 0) | (facts.mode or 0))
     if facts.mode is None:
         mode = mode[0] + "-" * 9
@@ -95,7 +95,7 @@ def _time(mtime: int | None) -> str:
         return "-"
 
 
-def _data(facts: FileFacts) -> dict[str, object]:
+def _data(facts: GuestFacts) -> dict[str, object]:
     return {
         "name": printable(facts.name),
         "kind": facts.kind,

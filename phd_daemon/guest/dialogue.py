@@ -40,7 +40,7 @@ class Broken(Exception):
     """The other side is gone, or says what it may not."""
 
 
-class Wire:
+class Dialogue:
     """One end of the connection. Each call sends or receives one whole message; raises `Broken`."""
 
     def __init__(self, end: socket.socket) -> None:
@@ -87,7 +87,7 @@ class Wire:
         self._end.close()
 
 
-def record(body: bytes) -> dict[str, Any]:
+def json_of(body: bytes) -> dict[str, Any]:
     """Returns the JSON of a body. Raises `Broken`."""
     try:
         found = json.loads(body)

@@ -1,6 +1,6 @@
 """The program of the child: reads one file system, and can do nothing else.
 
-python -m phd_daemon.guest.child FD FILE_SYSTEM SIZE
+python -m phd_daemon.guest.program FD FILE_SYSTEM SIZE
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 from collections import OrderedDict
 from dataclasses import asdict
 
-from phd_daemon.guest.wire import LENGTH, MAX_READ, READ, Broken, Message, Wire, record
+from phd_daemon.guest.dialogue import LENGTH, MAX_READ, READ, Broken, Dialogue, Message, json_of
 from phd_daemon.host.process import be_killed_first, forbid_core_dumps
 from phd_daemon.worker import sandbox
 from restore_core.errors import BadData, PhdError, UsageError
@@ -33,8 +33,8 @@ _NOBODY = 65534
 class _Partition:
     """The partition as a file: each read is a question to the parent. Small reads are cached in blocks of 64 KiB."""
 
-    def __init__(self, wire: Wire, size: int) -> None:
-        self._wire, self._size, self._at = wire, size, 0
+    def __init__(self, dialogue: Dialogue, size: int) -> None:
+        self._dialogue, self._size, self._at = dialogue, size, 0
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
 
     def read(self, size: int = -1, /) -> bytes:
@@ -73,8 +73,8 @@ class _Partition:
         return block[begin : begin + size]
 
     def _ask(self, offset: int, length: int) -> bytes:
-        self._wire.send(Message.READ, READ.pack(offset, length))
-        kind, body = self._wire.receive()
+        self._dialogue.send(Message.READ, READ.pack(offset, length))
+        kind, body = self._dialogue.receive()
         if kind is Message.NO_BYTES:
             raise OSError(5, body.decode("utf-8", "surrogateescape"))
         return body
@@ -83,24 +83,24 @@ class _Partition:
 class _Reading:
     """Answers the questions of the parent."""
 
-    def __init__(self, wire: Wire, volume: Volume) -> None:
-        self._wire, self._volume = wire, volume
+    def __init__(self, dialogue: Dialogue, volume: Volume) -> None:
+        self._dialogue, self._volume = dialogue, volume
         self._entered: set[int] = set()
 
     def serve(self) -> None:
         """Answers until the parent is gone."""
         while True:
-            kind, body = self._wire.receive()
+            kind, body = self._dialogue.receive()
             if kind is not Message.WALK:
                 raise Broken("a question that is not known")
             self._entered.clear()
             allow_more_time()
             try:
-                self._visit(self._named(record(body)["path"]), 0)
+                self._visit(self._named(json_of(body)["path"]), 0)
             except PhdError as error:
-                fail(self._wire, error)
+                fail(self._dialogue, error)
             else:
-                self._wire.send(Message.DONE)
+                self._dialogue.send(Message.DONE)
 
     def _named(self, names: list[str]) -> GuestFile:
         here, path = self._volume.root, ""
@@ -120,8 +120,8 @@ class _Reading:
 
     def _visit(self, file: GuestFile, depth: int) -> None:
         allow_more_time()
-        self._wire.send_record(Message.FOUND, {**asdict(file.facts), "depth": depth})
-        kind, _ = self._wire.receive()
+        self._dialogue.send_record(Message.FOUND, {**asdict(file.facts), "depth": depth})
+        kind, _ = self._dialogue.receive()
         if kind is not Message.YES:
             return
         if file.facts.kind == "folder":
@@ -142,7 +142,7 @@ class _Reading:
                     self._visit(child, depth + 1)
             except BadData as error:
                 problem = error.message
-        self._wire.send_record(Message.LEFT, {"problem": problem})
+        self._dialogue.send_record(Message.LEFT, {"problem": problem})
 
     def _send(self, file: GuestFile) -> None:
         problem = ""
@@ -150,17 +150,17 @@ class _Reading:
             for piece in file.data():
                 allow_more_time()
                 if isinstance(piece, int):
-                    self._wire.send(Message.HOLE, LENGTH.pack(piece))
+                    self._dialogue.send(Message.HOLE, LENGTH.pack(piece))
                 else:
-                    self._wire.send(Message.DATA, piece)
+                    self._dialogue.send(Message.DATA, piece)
         except BadData as error:
             problem = error.message
-        self._wire.send_record(Message.ENDED, {"problem": problem})
+        self._dialogue.send_record(Message.ENDED, {"problem": problem})
 
 
-def fail(wire: Wire, error: PhdError) -> None:
+def fail(dialogue: Dialogue, error: PhdError) -> None:
     """Tells the parent why there is no answer."""
-    wire.send_record(Message.FAILED, {"code": int(error.exit_code), "message": error.message, "remedy": error.remedy})
+    dialogue.send_record(Message.FAILED, {"code": int(error.exit_code), "message": error.message, "remedy": error.remedy})
 
 
 def allow_more_time() -> None:
@@ -188,18 +188,18 @@ def give_up_rights() -> sandbox.Confinement:
 def main() -> None:
     """Opens the file system, and answers until the parent is gone."""
     fd, file_system, size = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-    wire = Wire(socket.socket(fileno=fd))
+    dialogue = Dialogue(socket.socket(fileno=fd))
     with contextlib.suppress(Broken):
         try:
             load(file_system)
             confined = give_up_rights()
             allow_more_time()
-            volume = open_volume(file_system, _Partition(wire, size))
+            volume = open_volume(file_system, _Partition(dialogue, size))
         except PhdError as error:
-            fail(wire, error)
+            fail(dialogue, error)
             return
-        wire.send(Message.READY, json.dumps({"notes": volume.notes, "confined": confined.describe()}).encode("ascii"))
-        _Reading(wire, volume).serve()
+        dialogue.send(Message.READY, json.dumps({"notes": volume.notes, "confined": confined.describe()}).encode("ascii"))
+        _Reading(dialogue, volume).serve()
 
 
 def load(file_system: str) -> None:
