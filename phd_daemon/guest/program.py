@@ -20,7 +20,8 @@ from phd_daemon.host.process import be_killed_first, forbid_core_dumps
 from phd_daemon.worker import sandbox
 from restore_core.errors import BadData, PhdError, UsageError
 from restore_core.naming import printable
-from restore_core.serve.file_systems import GuestFile, Volume, library_of, open_volume
+from restore_core.serve.file_systems import load, open_volume
+from restore_core.serve.file_systems.guest_file import GuestFile, Volume
 
 MEMORY = 1 << 30
 PROCESSOR_SECONDS = 60
@@ -191,7 +192,7 @@ def main() -> None:
     dialogue = Dialogue(socket.socket(fileno=fd))
     with contextlib.suppress(Broken):
         try:
-            load(file_system)
+            import_all(file_system)
             confined = give_up_rights()
             allow_more_time()
             volume = open_volume(file_system, _Partition(dialogue, size))
@@ -202,10 +203,10 @@ def main() -> None:
         _Reading(dialogue, volume).serve()
 
 
-def load(file_system: str) -> None:
+def import_all(file_system: str) -> None:
     """Imports the library before the rights are gone: nobody may be unable to read where it is installed."""
     importlib.import_module("datetime")  # what the library imports later
-    library_of(file_system)
+    load(file_system)
 
 
 if __name__ == "__main__":

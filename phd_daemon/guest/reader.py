@@ -16,7 +16,7 @@ from typing import Any, Protocol, Self, cast
 from phd_daemon.guest.dialogue import LENGTH, MAX_READ, READ, Broken, Dialogue, Message, json_of
 from restore_core.errors import BadArchive, BadData, ExitCode, PhdError, TargetUnavailable, UsageError
 from restore_core.naming import printable
-from restore_core.serve.file_systems import GuestFacts
+from restore_core.serve.file_systems.guest_file import GuestFacts
 from restore_core.serve.partitions import DiskBytes, Partition
 
 _KINDS = {"file", "folder", "link", "special"}

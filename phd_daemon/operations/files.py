@@ -15,7 +15,8 @@ from restore_core.disk.confinement import walk_to
 from restore_core.errors import BadData, PhdError, UsageError, from_os_error
 from restore_core.naming import printable
 from restore_core.serve.disk import DiskRequest, ServedDisk, open_served_disk
-from restore_core.serve.file_systems import LIBRARIES, GuestFacts
+from restore_core.serve.file_systems import FILE_SYSTEMS
+from restore_core.serve.file_systems.guest_file import GuestFacts
 from restore_core.serve.partitions import DiskBytes, Partition, PartitionTable, read_partitions
 from restore_core.serve.taken import FolderWriter, LeftOut, TakenFiles
 from restore_core.targets.base import ArchiveRef
@@ -144,7 +145,7 @@ def _readable(table: PartitionTable, where: InPartition) -> Partition:
     if part is None:
         known = ", ".join(one.name for one in table.partitions) or "none"
         raise UsageError(f"there is no partition {printable(where.partition)}; there are: {known}", remedy=_see(table.marks))
-    if part.file_system not in LIBRARIES:
+    if part.file_system not in FILE_SYSTEMS:
         holds = f"holds {part.file_system}" if part.file_system else f"holds nothing that is known ({part.type})"
         raise UsageError(f"{part.name} {holds}: phd reads ext2-4, XFS, NTFS and FAT", remedy=_OTHERS)
     return part

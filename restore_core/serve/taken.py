@@ -25,7 +25,7 @@ from restore_core import durable
 from restore_core.disk.confinement import open_beneath
 from restore_core.errors import BadData, DestinationError, from_os_error, size_text
 from restore_core.naming import MAX_NAME_BYTES, printable
-from restore_core.serve.file_systems import GuestFacts
+from restore_core.serve.file_systems.guest_file import GuestFacts
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -17,7 +17,7 @@ from phd_daemon.show import output
 from phd_daemon.show.notes import DamageNotes
 from restore_core.errors import ExitCode
 from restore_core.naming import printable
-from restore_core.serve.file_systems import GuestFacts
+from restore_core.serve.file_systems.guest_file import GuestFacts
 from restore_core.serve.partitions import PartitionTable
 
 _LETTERS = {"file": stat.S_IFREG, "folder": stat.S_IFDIR, "link": stat.S_IFLNK}
