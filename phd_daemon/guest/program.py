@@ -5,6 +5,7 @@ python -m phd_daemon.guest.program FD FILE_SYSTEM SIZE
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import importlib
 import json
@@ -200,12 +201,19 @@ def main() -> None:
             fail(dialogue, error)
             return
         dialogue.send(Message.READY, json.dumps({"notes": volume.notes, "confined": confined.describe()}).encode("ascii"))
-        _Reading(dialogue, volume).serve()
+        try:
+            _Reading(dialogue, volume).serve()
+        except Exception as error:
+            if not isinstance(error, Broken):
+                fail(dialogue, BadData(f"reading it failed in a way that phd does not know: {error!r}"))
+            raise
 
 
 def import_all(file_system: str) -> None:
     """Imports the library before the rights are gone: nobody may be unable to read where it is installed."""
-    importlib.import_module("datetime")  # what the library imports later
+    importlib.import_module("datetime")  # what a library imports later
+    for encoding in ("cp437", "utf-16-le"):
+        codecs.lookup(encoding)
     load(file_system)
 
 

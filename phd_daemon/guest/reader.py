@@ -6,6 +6,7 @@ What the child says is not trusted: every field is checked, reads stay inside of
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import socket
 import subprocess
@@ -54,6 +55,8 @@ class GuestReader:
 
     def __init__(self, disk: DiskBytes, partition: Partition) -> None:
         self._disk, self._part = disk, partition
+        self.over = False
+        """Whether the child is gone; another reader has to be made."""
         self._error: PhdError | None = None
         """Why a read of the disk failed last: the child can only say that it did."""
         ours, its = socket.socketpair()
@@ -86,7 +89,7 @@ class GuestReader:
         Raises `UsageError` if it is not there, `BadData` for a file system that cannot be read, what the disk raises where even
         the path cannot be read, and what the visitor raises.
         """
-        self._dialogue.send_record(Message.WALK, {"path": list(path)})
+        self._send(Message.WALK, json.dumps({"path": list(path)}).encode("ascii"))
         while True:
             kind, body = self._next()
             match kind:
@@ -169,14 +172,15 @@ class GuestReader:
         numbers: list[object] = [depth, facts.size, facts.stored, facts.identity, facts.links]
         numbers += [number for number in (facts.mode, facts.mtime, facts.uid, facts.gid) if number is not None]
         texts: list[object] = [facts.name, facts.kind, facts.link, facts.problem, facts.note]
-        if not all(isinstance(text, str) and len(text) <= _MAX_TEXT for text in texts) or facts.kind not in _KINDS:
+        if not all(map(_is_text, texts)) or facts.kind not in _KINDS:
             raise self._broken("a file with texts that cannot be")
-        if not all(type(number) is int for number in numbers) or min(depth, facts.size, facts.stored) < 0:
+        if not all(type(number) is int and abs(number) < 1 << 64 for number in numbers) or min(depth, facts.size, facts.stored) < 0:
             raise self._broken("a file with numbers that cannot be")
         return facts, depth
 
     def _broken(self, why: str) -> BadData:
         """Returns the error for a child that died or lies: in both cases the file system made it do so."""
+        self.over = True
         self._dialogue.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._child.wait(_ENDS)
@@ -201,3 +205,14 @@ class GuestReader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _is_text(value: object) -> bool:
+    """Whether a value of the child's is a text that has bytes in UTF-8, odd ones as PEP 383 has them."""
+    if not isinstance(value, str) or len(value) > _MAX_TEXT:
+        return False
+    try:
+        value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True

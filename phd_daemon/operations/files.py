@@ -116,7 +116,7 @@ def get_files(disk: DiskBytes, wanted: WantedFiles) -> TakenFiles:
         refused: list[PhdError] = []
         for where, part in parts.items():
             try:
-                if part.name not in readers:
+                if part.name not in readers or readers[part.name].over:
                     readers[part.name] = held.enter_context(GuestReader(disk, part))
                     writer.taken.notes += [f"{part.name}: {note}" for note in readers[part.name].notes]
                 _take(readers[part.name], writer, where)

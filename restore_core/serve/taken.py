@@ -233,6 +233,8 @@ class FolderWriter:
                 os.close(file.fd)
                 self._file = None
                 return
+        except OverflowError:
+            why = "cannot be written: it is larger than any file"
         except OSError as error:
             why = self._said(error)
         self._drop_file()

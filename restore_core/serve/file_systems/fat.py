@@ -33,9 +33,9 @@ class _Fat:
         first = reserved + copies * size + root_sectors
         if total <= first:
             raise BadData("the boot sector is broken")
-        self.cluster = sector * per_cluster
+        self.cluster = int(sector * per_cluster)
         self.count = (total - first) // per_cluster
-        self._fat, self._data = reserved * sector, first * sector
+        self._fat, self._data = int(reserved * sector), int(first * sector)
         self._bits = 12 if self.count < 4085 else 16 if self.count < 65525 else 32
         if self.count > size * sector * 8 // self._bits - 2:
             raise BadData("its table is smaller than its clusters need")
@@ -49,7 +49,8 @@ class _Fat:
         if self._bits == 12:
             raw = raw >> 4 if cluster % 2 else raw & 0xFFF
         raw &= 0x0FFFFFFF
-        return -1 if raw >= {12: 0xFF8, 16: 0xFFF8, 32: 0x0FFFFFF8}[self._bits] else raw
+        end = {12: 0xFF8, 16: 0xFFF8, 32: 0x0FFFFFF8}
+        return -1 if raw >= end[self._bits] else int(raw)
 
     def runs(self, cluster: int, size: int) -> Iterator[tuple[int | None, int]]:
         """Yields offset and length of the parts of a chain, until `size` bytes. Raises `BadData` if it ends before."""

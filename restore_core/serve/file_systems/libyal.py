@@ -105,19 +105,23 @@ class _XfsFile(_LibraryFile):
         mode, number = int(entry.file_mode), int(entry.inode_number)
         kind = _KINDS.get(stat.S_IFMT(mode), "special")
         size = int(entry.size) if kind != "folder" else 0
+        problem = _SPECIAL.get(stat.S_IFMT(mode), "is of no known type") if kind == "special" else ""
+        link = (entry.symbolic_link_target or "") if kind == "link" else ""
+        if len(link.encode("utf-8", "surrogateescape")) != size and kind == "link":
+            link, problem = "", "is a link whose target lies in a block of its own, which cannot be read here"
         return GuestFacts(
             name=_name(entry, number),
             kind=kind,
             size=size,
-            stored=_stored(entry, size, told=True),
+            stored=_stored(entry, size, told=True) if kind == "file" else 0,
             mode=stat.S_IMODE(mode),
             mtime=int(entry.get_modification_time_as_integer()),
             uid=int(entry.owner_identifier),
             gid=int(entry.group_identifier),
             identity=number,
             links=int(entry.number_of_links),
-            link=(entry.symbolic_link_target or "") if kind == "link" else "",
-            problem=_SPECIAL.get(stat.S_IFMT(mode), "is of no known type") if kind == "special" else "",
+            link=link,
+            problem=problem,
         )
 
 
