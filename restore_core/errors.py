@@ -27,7 +27,8 @@
     │   └── NoSpace                                there is not enough space; the text gives both numbers
     │       └── SpacePromised     73   later   there is space, but it is reserved for jobs that run
     ├── TryAgainLater                 75   later   temporary I/O and resource errors, timeouts
-    │   └── DestinationMoved                       its folder was moved, replaced or unmounted during the restore
+    │   ├── DestinationMoved                       its folder was moved, replaced or unmounted during the restore
+    │   └── InSession                              an instant session uses the disk; this end uses up no try
     ├── ConfigurationError            78   never   phd.toml
     └── Stopped                      130   later   the work was asked to stop; nothing is broken
 
@@ -235,6 +236,12 @@ class TryAgainLater(PhdError):
 
 class DestinationMoved(TryAgainLater):
     """The path of the destination no longer leads to the folder in which the disk was written."""
+
+
+class InSession(TryAgainLater):
+    """An instant session uses the disk: a guest runs from its backup, and what it wrote lies in an overlay beside the disk."""
+
+    counts_as_try = False
 
 
 class ConfigurationError(PhdError):

@@ -8,6 +8,7 @@ from pathlib import Path
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.backup.run import BackupOptions, BackupReporter, BackupResult, backup
 from restore_core.backup.subject import Asked
+from restore_core.disk.confinement import MADE
 from restore_core.restore.request import OPTION_PARSERS, PlanSummary, Progress, RestoreOptions, RestoreOutcome, RestoreRequest
 from restore_core.restore.run import restore_delta
 from restore_core.restore.verify import VerifyReport, verify_archive
@@ -85,8 +86,8 @@ class Lab:
         return (self.folder / "out" / name).read_bytes()
 
     def leftovers(self) -> list[str]:
-        """Names in the folder of the destination."""
-        return sorted(path.name for path in (self.folder / "out").glob("*")) if (self.folder / "out").exists() else []
+        """Names in the folder of the destination, without the mark of a folder that a restore made."""
+        return sorted({path.name for path in (self.folder / "out").glob("*")} - {MADE})
 
     def verify(self, ref: ArchiveRef) -> VerifyReport:
         """Verify an archive."""

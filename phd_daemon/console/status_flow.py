@@ -23,7 +23,7 @@ from phd_daemon.show.output import counted
 from phd_daemon.show.progress import clock
 from phd_daemon.show.times import age, minute
 from phd_daemon.spool.layout import Act, State
-from phd_daemon.spool.snapshot import JobView
+from phd_daemon.spool.snapshot import JobView, ReadStatuses
 from phd_daemon.spool.status_file import LiveProgress
 from restore_core.errors import in_one_line
 from restore_core.naming import printable
@@ -74,6 +74,7 @@ class _Status:
 
     def __init__(self, face: Face, session: Session) -> None:
         self._face, self._session, self._spool = face, session, spool_of(session.config)
+        self._known: ReadStatuses = {}
 
     def choose_job(self) -> Went:
         """One of all jobs. The job that was chosen last is proposed, if it is still there."""
@@ -156,7 +157,7 @@ class _Status:
             self._face.show(Page(title=title, lines=lines or ["There is no log."]))
 
     def _list(self) -> Choice[JobView | _Other]:
-        self._views = views = jobs(self._session.config)
+        self._views = views = jobs(self._session.config, self._known)
         now = time.time()
         start = next((at for at, view in enumerate(views) if view.name == self.job), 0)
         rows: list[Row[JobView | _Other]] = [Row(cells=_cells(view, now), value=view) for view in views]
@@ -168,7 +169,7 @@ class _Status:
         return Choice(title=TITLE, rows=rows, columns=_COLUMNS, intro=intro, help=_HELP, start=start, anew=self._list)
 
     def _view(self) -> JobView | None:
-        return next((view for view in jobs(self._session.config) if view.name == self.job), None)
+        return next((view for view in jobs(self._session.config, self._known) if view.name == self.job), None)
 
     def _page(self, view: JobView) -> Choice[Act | _Other]:
         """All that is known of a job, and what can be done to it."""

@@ -18,7 +18,7 @@ from phd_daemon.operations.submit import submit
 from phd_daemon.operations.vm_disks import disks_at
 from phd_daemon.show.output import counted
 from phd_daemon.spool.control_file import ControlFile
-from restore_core.naming import printable, time_text
+from restore_core.naming import printable, restored_name, time_text
 from restore_core.restore.request import RestoreOptions, VmxChoice
 
 _HELP = """\
@@ -120,7 +120,7 @@ class _WholeVm(FolderSteps):
         self.face.show(Page(title="Submitted to the restore queue", lines=lines))
 
     def _paths(self) -> list[Path]:
-        return [self.folder / entry.name.disk for entry in self.found.entries]
+        return [self.folder / restored_name(entry.name.disk) for entry in self.found.entries]
 
 
 def _cells(run: VmBackup) -> tuple[str, ...]:

@@ -19,10 +19,12 @@ from phd_daemon.spool.keeper import Keeper
 from phd_daemon.spool.layout import Spool, State, parse_name
 from phd_daemon.spool.record import JobRecord
 from phd_daemon.spool.scheduler import StartLimits, StartPlan, WaitingJob, schedule
+from phd_daemon.spool.session_hints import where_recorded
 from phd_daemon.spool.status_file import JobStatus, read_status, write_status
 from phd_daemon.spool.transitions import Claim
 from phd_daemon.worker.order import WorkOrder
 from restore_core.disk.destination import PART_SUFFIX, REDO_SUFFIX, STAGED_SUFFIX, destination_key, disk_key, names_for
+from restore_core.disk.spelling import as_there_below
 from restore_core.errors import PhdError, in_one_line
 from restore_core.naming import printable
 from restore_core.replication.ledger import from_rule
@@ -158,7 +160,7 @@ def work_order(config: Config, spool: Spool, claim: Claim) -> WorkOrder:
         spool=os.fspath(spool.folder),
         lock_fd=claim.lock_fd,
         delta=str(control.delta),
-        restore_to=os.fspath(control.restore_to),
+        restore_to=os.fspath(as_there_below(control.restore_to, config.datastores.roots)),
         full=str(control.full) if control.full else None,
         options=control.options,
         roots=tuple(os.fspath(root) for root in config.datastores.roots),
@@ -170,6 +172,8 @@ def work_order(config: Config, spool: Spool, claim: Claim) -> WorkOrder:
         catalog_max_age=config.index.max_age,
         targets=config.targets,
         decided_at=record.mtime_ns / 1e9 if from_rule(record.stem) else 0.0,
+        session=control.session,
+        session_record=os.fspath(where_recorded(spool, control.session) or "") if control.session else "",
     )
 
 

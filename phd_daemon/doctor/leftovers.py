@@ -2,6 +2,7 @@
 
 *.phd-new  *.phd-part  *.phd-hold  .phd-*.tmp ...    unfinished; nothing needs them
 *.phd-redo  *.phd-applying  *.phd-replaced          a disk is half old and half new: these can complete it
+*.phd-session  *.phd-overlay*.qcow2                 of an instant session: see `open_sessions`
 .phd-*.swap                                         the old or the new disk of a replacement that was interrupted
 """
 
@@ -17,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from phd_daemon.doctor import open_sessions
 from phd_daemon.doctor.finding import Finding, Report
 from phd_daemon.doctor.targets import HASTY
 from phd_daemon.show.output import size
@@ -58,8 +60,11 @@ def examine(folders: Iterable[Path], *, owned: Collection[Path], now: float) -> 
         if not _collect(folder, found):
             unseen.append(f"all of {printable(str(folder))}: more than {MOST_ENTRIES} files; {len(found) - before} leftovers seen")
     keep = {name for path in owned for name in _names_of(path)}
+    of_sessions = [one.path for one in found if open_sessions.is_of_session(one.path.name)]
+    keep |= open_sessions.disks_in_session(of_sessions)  # finish and discard need what lies beside those
     stale = sorted((one for one in found if is_stale(one, keep, now)), key=lambda one: one.path)
-    return Report(findings=tuple(_finding(one, now) for one in stale), unseen=tuple(unseen))
+    open_ones = open_sessions.unfinished(of_sessions, now)
+    return Report(findings=(*open_ones, *(_finding(one, now) for one in stale)), unseen=tuple(unseen))
 
 
 def on_servers(
@@ -78,10 +83,11 @@ def on_servers(
 
 def _on_server(spec: TargetSpec, now: float, make: Callable[[TargetSpec, ServerLimits], Target]) -> Report:
     found: list[Finding] = []
+    hidden: list[str] = []
     target = None
     try:
         target = make(spec, LOOK)
-        for one in target.unfinished() if isinstance(target, RemoteTarget) else ():
+        for one in target.unfinished(hidden) if isinstance(target, RemoteTarget) else ():
             if now - one.stat.mtime > DAY:
                 found.append(_part_on_server(spec, one, now))  # noqa: PERF401 - one by one: those before an error count
     except PhdError as error:
@@ -89,7 +95,7 @@ def _on_server(spec: TargetSpec, now: float, make: Callable[[TargetSpec, ServerL
     finally:
         if target is not None:
             target.close()
-    return Report(findings=tuple(found))
+    return Report(findings=tuple(found), unseen=tuple(f"leftovers on target {spec.name}: {what}" for what in hidden))
 
 
 def _part_on_server(spec: TargetSpec, one: ListedFile, now: float) -> Finding:
@@ -105,7 +111,9 @@ def _part_on_server(spec: TargetSpec, one: ListedFile, now: float) -> Finding:
 
 
 def is_stale(one: Leftover, owned: Collection[Path], now: float) -> bool:
-    """Whether the file was not written for a day, and no job will write it. Pure."""
+    """Whether the file was not written for a day, and no job will write it. Pure. No file of an instant session is stale."""
+    if open_sessions.is_of_session(one.path.name):
+        return False
     return now - one.mtime > DAY and one.path.with_name(_SUFFIX.sub("", one.path.name)) not in owned
 
 
@@ -141,13 +149,20 @@ def _collect(top: Path, into: list[Leftover]) -> bool:
             if stat.S_ISDIR(facts.st_mode):
                 if facts.st_dev == device:
                     waiting.append(entry.path)
-            elif stat.S_ISREG(facts.st_mode) and any(kind.match(entry.name) for kind in (_PIECE, _HALF, _SWAP)):
-                if entry.name.endswith(HOLD_SUFFIX) and facts.st_size:
-                    continue  # the record of an interrupted replacement, which is reported for the disk itself
+            elif _counts(entry.name, facts):
                 into.append(Leftover(path=Path(entry.path), size=facts.st_size, mtime=facts.st_mtime))
         if seen > MOST_ENTRIES:
             return False
     return True
+
+
+def _counts(name: str, facts: os.stat_result) -> bool:
+    """Whether a file may be a leftover by its name, or belongs to an instant session, of whatever kind it is."""
+    if not stat.S_ISREG(facts.st_mode):
+        return open_sessions.is_of_session(name)
+    if name.endswith(HOLD_SUFFIX) and facts.st_size:
+        return False  # the record of an interrupted replacement, which is reported for the disk itself
+    return open_sessions.is_of_session(name) or any(kind.match(name) for kind in (_PIECE, _HALF, _SWAP))
 
 
 def _finding(one: Leftover, now: float) -> Finding:

@@ -11,6 +11,7 @@ import resource
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
 _PR_SET_DUMPABLE = 4
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -25,6 +26,16 @@ def tune_malloc() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 32 << 20)
         mallopt(_M_TRIM_THRESHOLD, 256 << 20)
+
+
+def use_one_heap() -> None:
+    """Lets all threads allocate from one heap, for a process that keeps decoded frames: what one thread frees, another can use.
+
+    By default each thread has a heap of its own, and a cache of 64 MiB took 190 MB of memory instead of 126.
+    """
+    mallopt = getattr(_libc, "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, 1)
 
 
 def be_killed_first() -> None:

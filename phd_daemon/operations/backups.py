@@ -19,7 +19,7 @@ from restore_core.catalog.index import Indexed, refuse_emptied
 from restore_core.catalog.left_out import with_left_out
 from restore_core.catalog.query import Query
 from restore_core.errors import ArchiveAbsent, TargetUnavailable, UsageError
-from restore_core.naming import ArchiveType, comparable, printable, time_text
+from restore_core.naming import ArchiveType, comparable, printable, restored_name, time_text
 from restore_core.targets import TargetSet
 from restore_core.targets.base import ServerLimits, Target, TargetSpec
 from restore_core.targets.gaps import Gap, refuse_partial
@@ -195,7 +195,9 @@ def _history(entries: Iterable[CatalogEntry], vm: str, uuid: str | None, at: dt.
     runs: dict[dt.datetime, dict[DiskKey, CatalogEntry]] = {}
     for entry in _of_one_vm(entries, vm, uuid):
         if at is None or entry.time <= at:
-            runs.setdefault(entry.time, {}).setdefault(entry.disk_key, entry)
+            # A disk that older versions called X-flat.vmdk is the same as X.vmdk: they would be restored to one file.
+            key = entry.disk_key._replace(disk=restored_name(entry.disk_key.disk))
+            runs.setdefault(entry.time, {}).setdefault(key, entry)
     times, ever, last = sorted(runs), dict[dt.datetime, _Run](), dict[DiskKey, CatalogEntry]()
     for time in times:
         last = ever[time] = {**last, **runs[time]}

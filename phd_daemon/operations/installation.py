@@ -116,7 +116,12 @@ def archive_ref(text: str, targets: Collection[str], *, must_exist: bool = True)
             return parse_ref(text)
         except ValueError as error:
             raise UsageError(str(error), remedy="Write it as 'phd backups' prints it.") from error
-    ref = ArchiveRef(target=LOCAL, path=os.path.join(os.getcwd(), text))
+    path = os.path.join(os.getcwd(), text)
+    if not text.isascii() and not os.path.lexists(path):
+        from restore_core.disk.spelling import as_there
+
+        path = str(as_there(Path(path)))
+    ref = ArchiveRef(target=LOCAL, path=path)
     if must_exist:
         refuse_missing(ref, targets)
     return ref
@@ -144,7 +149,7 @@ def destination(text: str) -> Path:
 
     Accents are spelled as they are on the disk.
     """
-    from phd_daemon.operations.places import as_there  # most commands write no disk
+    from restore_core.disk.spelling import as_there  # most commands write no disk
 
     path = as_there(Path(os.path.abspath(text)))
     if not text:

@@ -6,7 +6,6 @@ datastore is followed. What is found is true for this moment only; the restore l
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,9 +13,11 @@ from pathlib import Path
 
 from restore_core.disk.destination import names_for, open_destination
 from restore_core.disk.locks import holder_of
+from restore_core.disk.session_guard import refuse_in_session
+from restore_core.disk.spelling import as_there
 from restore_core.disk.vmdk import descriptor_name_for, is_flat_name
 from restore_core.errors import PhdError, from_os_error
-from restore_core.naming import comparable, printable
+from restore_core.naming import printable
 
 _SUFFIXES = (".vmdk", ".img", ".raw", ".bin", ".dd")
 _LEVELS = 2
@@ -65,21 +66,6 @@ def existing(stores: Iterable[Datastore], name: str, roots: tuple[Path, ...]) ->
     """Returns the disks with this name on the datastores."""
     every = ((store, as_there(folder / name)) for store in stores for folder in _walk(store.path))
     return [_place(path, store, roots) for store, path in every if _is_there(path)]
-
-
-def as_there(path: Path) -> Path:
-    """Returns the path in the spelling that its accents have, folder by folder, in as far as it is there.
-
-    Else a disk would be restored beside the one that is meant, under a name that looks the same.
-    """
-    found = Path(path.anchor)
-    for name in path.parts[1:]:
-        there = name
-        if not name.isascii() and not os.path.lexists(found / name):
-            with contextlib.suppress(OSError):
-                there = next((other for other in sorted(os.listdir(found)) if comparable(other) == comparable(name)), name)
-        found /= there
-    return found
 
 
 def flats_alone(roots: Iterable[Path]) -> list[tuple[Path, int]]:
@@ -166,6 +152,7 @@ def _place(path: Path, store: Datastore, roots: tuple[Path, ...]) -> Place:
             size = facts.st_size if facts else 0
             holder = holder_of(path, dir_fd=destination.folder_fd)
             refused = f"in use: {holder}" if holder else ""
+            refuse_in_session(destination)
     except PhdError as error:
         refused = error.message
     return Place(path=path, store=store, size=size, refused=refused)

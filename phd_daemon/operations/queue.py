@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from phd_daemon.operations.installation import spool_of
 from phd_daemon.spool.layout import Act
-from phd_daemon.spool.snapshot import JobView, nobody_serves, snapshot, strays
+from phd_daemon.spool.snapshot import JobView, ReadStatuses, nobody_serves, snapshot, strays
 from restore_core.errors import PhdError
 
 if TYPE_CHECKING:
@@ -40,9 +40,12 @@ def obstacle(settings: Config) -> Obstacle | None:
     return Obstacle.NO_DAEMON if nobody_serves(settings.queue.spool) else None
 
 
-def jobs(settings: Config) -> tuple[JobView, ...]:
-    """Returns all jobs: those that run, those that wait in their order, held ones, finished ones with the newest last."""
-    return snapshot(spool_of(settings).folder, time.time())
+def jobs(settings: Config, known: ReadStatuses | None = None) -> tuple[JobView, ...]:
+    """Returns all jobs: those that run, those that wait in their order, held ones, finished ones with the newest last.
+
+    Give the same `known` each time to look again and again.
+    """
+    return snapshot(spool_of(settings).folder, time.time(), known)
 
 
 def never_read(settings: Config) -> dict[str, str]:

@@ -13,6 +13,7 @@ from restore_core.archive.frames import GZIP_MAGIC
 from restore_core.archive.full_reader import FullReader
 from restore_core.archive.header import DeltaHeader
 from restore_core.errors import UsageError
+from restore_core.naming import restored_name
 from restore_core.restore.full import restore_full
 from restore_core.restore.request import Reporter, RestoreOptions, RestoreOutcome, RestoreRequest, VmxChoice
 from restore_core.restore.run import open_delta, restore_delta
@@ -58,7 +59,7 @@ class BackupFacts:
     @property
     def disk_name(self) -> str:
         """The name to propose for the VMDK: a Delta knows it, that of a Full is only what its file says."""
-        return self.header.disk if self.header else self.entry.name.disk
+        return restored_name(self.header.disk if self.header else self.entry.name.disk)
 
     @property
     def has_vmx(self) -> bool:

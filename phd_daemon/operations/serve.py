@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from phd_daemon.host.process import use_one_heap
 from phd_daemon.operations.installation import prepare_process
 from phd_daemon.worker import sandbox
 from restore_core.archive.header import utc
@@ -117,6 +118,7 @@ def serve(
     Confines this process for good. Raises what `open_served_disk` raises, and the errors of the sockets.
     """
     prepare_process()
+    use_one_heap()
     with contextlib.ExitStack() as held:
         listening, path, confined = _bound(settings, wanted, held)
         cache = new_cache(wanted.cache)

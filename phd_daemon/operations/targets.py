@@ -6,6 +6,7 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from phd_daemon.config.model import Config
 from phd_daemon.host.catalog import catalog_of, fresh_catalog
@@ -25,8 +26,11 @@ from restore_core.errors import (
 from restore_core.naming import printable
 from restore_core.targets.base import Stop, Target, TargetSpec
 from restore_core.targets.gaps import Gap, refuse_partial, shown
-from restore_core.targets.kinds import idle_options, make_target
+from restore_core.targets.kinds import idle_options, make_target, server_identity
 from restore_core.targets.remote.connection import TooManyConnections
+
+if TYPE_CHECKING:
+    from restore_core.targets.remote.trust import ServerIdentity
 
 _PROBE_BYTES = 16 << 20
 _PROBE_SECONDS = 3.0
@@ -88,6 +92,22 @@ def index_all(settings: Config, stop: Stop | None = None) -> tuple[Indexed, ...]
     """Lists all targets at the same time into the catalog. Returns what is known of each; `stop` may raise to give up."""
     with fresh_catalog(settings, look=None, stop=stop) as catalog:
         return tuple(catalog.known())
+
+
+def identity_of(settings: Config, name: str) -> tuple[TargetSpec, ServerIdentity]:
+    """Asks the server of a target who it is. Raises `UsageError` for an unknown name, and as `server_identity`."""
+    spec = spec_of(settings, name)
+    return spec, server_identity(spec)
+
+
+def trust(shown: ServerIdentity) -> None:
+    """Records that a person trusts what a server showed, in the place of what was trusted of it before. Raises `PhdError`."""
+    from restore_core.targets.remote.trust import record  # loaded here: most commands ask no server who it is
+
+    try:
+        record(shown)
+    except OSError as error:
+        raise from_os_error(error, doing="recording whose server it is", where=printable(shown.file)) from error
 
 
 def look_for_archives(settings: Config, name: str) -> Emptied:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import stat
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from phd_daemon.config.model import Config
 from restore_core import durable
 from restore_core.disk.destination import disk_key
+from restore_core.disk.spelling import as_there_below
 from restore_core.durable import read_plain
 from restore_core.errors import BadRule, PhdError, TryAgainLater, remedy_for
 from restore_core.naming import printable
@@ -73,9 +74,13 @@ def _fall_back(config: Config, trouble: PhdError) -> LoadedRules:
 
 
 def parse(data: bytes, config: Config) -> RuleSet:
-    """Returns the rules in these bytes for the datastores of this installation. Raises `BadRule` for what are no rules at all."""
+    """Returns the rules in these bytes for the datastores of this installation; accents of a destination are as they are there.
+
+    Raises `BadRule` for what are no rules at all.
+    """
     roots = config.datastores.roots
-    return parse_rules(data, roots=roots, key=lambda path: disk_key(path, roots))
+    found = parse_rules(data, roots=roots, key=lambda path: disk_key(as_there_below(path, roots), roots))
+    return replace(found, rules=tuple(replace(one, destination=as_there_below(one.destination, roots)) for one in found.rules))
 
 
 def _read(path: Path, *, wait: bool) -> bytes:

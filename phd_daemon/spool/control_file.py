@@ -1,7 +1,7 @@
 """Parses, checks and writes control files: short, flat TOML that asks for a restore.
 
     delta, restore_to                                                       required
-    full, overwrite, vmx, provision, readback, priority, note               optional
+    full, overwrite, vmx, provision, readback, priority, note, session      optional
 
 `parse_control_file` is pure, and refuses a wrong file with all its problems, each with its line. `check_policy` compares a
 control file with what this installation allows. `render_control_file` makes the text of one.
@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from phd_daemon.config.toml_text import NotToml, did_you_mean, key_lines, parse_toml
 from restore_core.disk.destination import names_for
+from restore_core.disk.session_record import SESSION_ID
 from restore_core.durable import read_plain
 from restore_core.errors import ArchiveAbsent, BadControlFile, DestinationOutside
-from restore_core.naming import ArchiveType, delta_name, disk_path, parse_archive, printable
+from restore_core.naming import ArchiveType, delta_name, disk_path, is_below, parse_archive, printable
 from restore_core.restore.request import OPTION_PARSERS, RestoreOptions
 from restore_core.targets import parse_ref
 from restore_core.targets.base import LOCAL, ArchiveRef, safe_parts
@@ -47,6 +48,8 @@ class ControlFile:
     options: RestoreOptions = field(default_factory=RestoreOptions)
     priority: int = 5
     note: str = ""
+    session: str = ""
+    """The id of the instant session whose job this is; empty for every other restore."""
 
 
 def parse_control_file(text: bytes) -> ControlFile:
@@ -90,7 +93,7 @@ def check_policy(
                 remedy="Name a target of phd.toml, or a local file by a path that starts with /.",
             )
     _refuse_wrong_archive(control)
-    if not any(root in control.restore_to.parent.parents for root in roots):
+    if not is_below(control.restore_to.parent, roots):
         raise DestinationOutside(
             f"restore_to: {printable(str(control.restore_to))} is not in a datastore",
             remedy=f"Name a disk in a datastore, a folder directly in {_names(roots)}: {_example(roots, control.restore_to)}. "
@@ -147,7 +150,7 @@ def _refuse_beyond_limits(control: ControlFile, submitter: str, limits: Submitte
             f"overwrite: {who} may not replace disks",
             remedy=f"Restore to a new name; [submitters.{who}] in phd.toml forbids it.",
         )
-    if limits.destinations and not any(folder in control.restore_to.parents for folder in limits.destinations):
+    if limits.destinations and not is_below(control.restore_to, limits.destinations):
         raise DestinationOutside(
             f"restore_to: {who} may not restore to {printable(str(control.restore_to))}",
             remedy=f"[submitters.{who}] in phd.toml allows {_names(limits.destinations)}.",
@@ -193,6 +196,13 @@ def _note(value: object) -> str:
     return note
 
 
+def _session(value: object) -> str:
+    session = _text(value)
+    if not SESSION_ID.fullmatch(session):
+        raise ValueError("must be the id of an instant session, as 'phd instant list' prints it")
+    return session
+
+
 def _ref(value: object) -> ArchiveRef:
     text = _text(value)
     try:
@@ -219,6 +229,7 @@ _READERS: Mapping[str, Callable[[object], object]] = {
     **OPTION_PARSERS,
     "priority": _priority,
     "note": _note,
+    "session": _session,
 }
 _REQUIRED = ("delta", "restore_to")
 

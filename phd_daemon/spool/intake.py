@@ -30,6 +30,7 @@ from phd_daemon.spool.record import JobRecord, write_record
 from phd_daemon.spool.scan import identity_of
 from phd_daemon.spool.status_file import Outcome, Result, read_status, write_status
 from restore_core.disk.identity import FileIdentity
+from restore_core.disk.spelling import as_there_below
 from restore_core.errors import BadControlFile, PhdError
 from restore_core.naming import printable
 from restore_core.restore.request import OURS, Provision, VmxChoice
@@ -100,6 +101,7 @@ def intake_rules(config: Config) -> IntakeRules:
 
     def validate(text: bytes, submitter: str) -> ControlFile:
         control = parse_control_file(text)
+        control = replace(control, restore_to=as_there_below(control.restore_to, config.datastores.roots))
         limits = _limits(config.queue.submitter_limits, submitter)
         check_policy(control, roots=config.datastores.roots, target_names=names, submitter=submitter, limits=limits)
         return control

@@ -198,6 +198,11 @@ class Spool:
         return self.state_folder / ".datastores.json"  # the dot: a job may be called "datastores", see below
 
     @property
+    def sessions(self) -> Path:
+        """The folder of instant sessions: for each a file that says where its record is."""
+        return self.state_folder / ".sessions"
+
+    @property
     def daemon_lock(self) -> Path:
         """The lock file of the one daemon of this spool."""
         # The dot: a job may be called "daemon", but no stem begins with a dot.

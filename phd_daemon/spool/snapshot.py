@@ -11,9 +11,10 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from phd_daemon.spool.access import user_name
-from phd_daemon.spool.layout import Spool, State, parse_name, rotated_of, why_no_job
+from phd_daemon.spool.layout import STATUS, Spool, State, parse_name, rotated_of, why_no_job
 from phd_daemon.spool.locks import holder
 from phd_daemon.spool.scheduler import TURN, time_of_day
 from phd_daemon.spool.status_file import JobStatus, LiveProgress, read_status
@@ -49,29 +50,50 @@ class JobView:
     rotated: bool
 
 
-def snapshot(folder: Path, now: float) -> tuple[JobView, ...]:
+ReadStatuses: TypeAlias = dict[str, tuple[tuple[int, ...], JobStatus | None]]
+"""Status files by the names of their jobs: which file it was when it was read, and what it said. Two threads may share it."""
+
+
+def snapshot(folder: Path, now: float, known: ReadStatuses | None = None) -> tuple[JobView, ...]:
     """Returns every job: running ones first, then the queue in its order, held ones, finished ones with the newest last.
 
+    Whoever looks again and again gives the same `known` each time: of 5,000 status files only those that changed are read then.
     Raises `OSError` if the spool cannot be read.
     """
     spool = Spool(folder=folder)
     found: dict[str, dict[State, os.stat_result]] = {}
+    files_of_status: dict[str, os.stat_result] = {}
     with os.scandir(folder) as entries:
         for entry in entries:
             parsed = parse_name(entry.name)
             with contextlib.suppress(FileNotFoundError):
                 facts = entry.stat(follow_symlinks=False)
+                if entry.name.endswith(f".{STATUS}"):
+                    files_of_status[entry.name.removesuffix(f".{STATUS}")] = facts
                 if parsed is not None and (stat.S_ISREG(facts.st_mode) or stat.S_ISLNK(facts.st_mode)):
                     found.setdefault(parsed[0], {})[parsed[1]] = facts
     views = []
     for stem, files in found.items():
-        status = read_status(spool.status(stem))
+        status = read_status(spool.status(stem)) if known is None else _read(spool, stem, files_of_status.get(stem), known)
         main = _main(files, status)
         for state, facts in files.items():
             # Log and status belong to the job that runs or has ended; a newer file of the same name has none yet.
             namesake = len(files) > 1 and state is not main
             views.append(_view(stem, state, facts, None if namesake else status, behind=main if namesake else None, now=now))
+    for stem in set(known or ()) - found.keys():
+        (known or {}).pop(stem, None)
     return tuple(sorted(views, key=_place))
+
+
+def _read(spool: Spool, stem: str, facts: os.stat_result | None, known: ReadStatuses) -> JobStatus | None:
+    """Returns what a status file says, by what is known of it if it is the same file. The daemon replaces it to change it."""
+    if facts is None:
+        return None
+    file = (facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+    read = known.get(stem)
+    if read is None or read[0] != file:
+        read = known[stem] = (file, read_status(spool.status(stem)))
+    return read[1]
 
 
 def strays(folder: Path) -> dict[str, str]:

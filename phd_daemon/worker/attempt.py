@@ -31,7 +31,7 @@ from phd_daemon.spool.status_file import JobStatus, Outcome, Result, read_status
 from phd_daemon.worker import sandbox
 from phd_daemon.worker.order import WorkOrder, from_json
 from phd_daemon.worker.report import WorkerReport
-from restore_core.disk.confinement import walk_to
+from restore_core.disk.confinement import above_made, walk_to
 from restore_core.errors import ExitCode, PhdError, Stopped, from_os_error, in_one_line
 from restore_core.naming import printable
 from restore_core.restore.request import RestoreOutcome
@@ -150,8 +150,8 @@ def outcome_line(outcome: Outcome) -> str:
 def confine_to_order(order: WorkOrder) -> sandbox.Confinement:
     """Allows this process to execute nothing, and to write only in the spool, the catalog and the folder of the disk.
 
-    Where that folder is not there yet it is the nearest one above it, in the datastore. For an impossible destination none is
-    opened: the attempt itself reports what is wrong with it.
+    Where that folder is not there yet, or an attempt made it (so that it may go again), it is the nearest one above it, in the
+    datastore. For an impossible destination none is opened: the attempt itself reports what is wrong with it.
     """
     with contextlib.ExitStack() as stack:
         for folder in filter(None, (order.catalog, order.records)):
@@ -160,8 +160,9 @@ def confine_to_order(order: WorkOrder) -> sandbox.Confinement:
         folders = list(stack.enter_context(sandbox.opened([order.spool, order.records, order.catalog])))
         with contextlib.suppress(PhdError, OSError):
             walk = walk_to(Path(order.restore_to).parent, tuple(Path(root) for root in order.roots))
-            stack.callback(os.close, walk.fd)
-            folders.append(walk.fd)
+            nearest = above_made(walk.fd)
+            stack.callback(os.close, nearest)
+            folders.append(nearest)
         return sandbox.confine(folders)
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from restore_core.disk.known_datastores import DatastoreRecord
+from restore_core.disk.session_record import SessionClaim
 from restore_core.restore.request import RestoreOptions, RestoreRequest
 from restore_core.targets import parse_ref
 from restore_core.targets.base import TargetSpec
@@ -19,7 +20,10 @@ VERSION = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkOrder:
-    """One attempt of one job. `lock_fd` is the inherited descriptor of the job's lock, held while the worker lives."""
+    """One attempt of one job. `lock_fd` is the inherited descriptor of the job's lock, held while the worker lives.
+
+    `session` is the id of the instant session whose job this is, `session_record` the path of its record; empty for other jobs.
+    """
 
     job: str
     attempt: int
@@ -38,6 +42,8 @@ class WorkOrder:
     catalog_max_age: float
     targets: tuple[TargetSpec, ...]
     decided_at: float = 0.0
+    session: str = ""
+    session_record: str = ""
 
     def request(self) -> RestoreRequest:
         """Returns the restore that this order asks for."""
@@ -56,6 +62,9 @@ class WorkOrder:
             catalog=Path(self.catalog),
             catalog_max_age=self.catalog_max_age,
             decided_at=self.decided_at,
+            session=SessionClaim(id=self.session, record=Path(self.session_record) if self.session_record else None)
+            if self.session
+            else None,
         )
 
     def to_json(self) -> bytes:

@@ -55,6 +55,7 @@ class DeltaReader:
         for section in self.header.sections:
             if section.name in _TEXTS and section.length > MAX_TEXT_SECTION:
                 raise self._bad(f"section {section.name} is {section.length} bytes long")
+        self._check_lengths()
 
     @property
     def pages(self) -> int:
@@ -83,8 +84,6 @@ class DeltaReader:
         section = self._section("full-frames")
         start = index * per_page * 4
         length = max(0, min(per_page * 4, section.length - start))
-        if length % 4:
-            raise self._bad("section full-frames ends within an entry")
         lengths = unpack_u32(self._section_bytes("full-frames", start, length)) if length else []
         self._refuse_long_frames("full-frames", index, lengths, self.header.frame_size)
         offsets = list(accumulate(lengths, initial=self._entries[index].full_base))[:-1]
@@ -175,6 +174,16 @@ class DeltaReader:
         entries = unpack_entries(data, self.header.block_digest)
         self._check_entries(entries)
         return entries
+
+    def _check_lengths(self) -> None:
+        """Checks the lengths of the sections that hold one thing for each changed block, or for each frame of the Full."""
+        header = self.header
+        if (self._section("frames").length == 0) != (header.blocks_delta == 0):
+            raise self._bad(f"section frames is {self._section('frames').length} bytes long for {header.blocks_delta} blocks")
+        frames = -(-header.full_disk_size // header.frame_size) if header.frame_size else 0
+        entries = self._section("full-frames").length / 4
+        if entries != frames and not (header.frame_size and not frames and entries == 1):  # that of an empty disk may be listed
+            raise self._bad(f"section full-frames has {entries:g} entries, the Full has {frames} frames")
 
     def _check_entries(self, entries: list[PageEntry]) -> None:
         map_end = frames_end = blocks = 0

@@ -212,5 +212,8 @@ class DeltaWriter(contextlib.AbstractContextManager["DeltaWriter"]):
 
 
 def stub_script() -> str:
-    """Returns the script in the head of every Delta."""
-    return resources.files("restore_core.archive").joinpath("stub.sh").read_text("utf-8")
+    """Returns the script in the head of every Delta, without the lines that only its developers need."""
+    text = resources.files("restore_core.archive").joinpath("stub.sh").read_text("utf-8")
+    return "".join(
+        line for line in text.splitlines(keepends=True) if not line.lstrip().startswith(("# shellcheck ", "# (SC", "# ----"))
+    )

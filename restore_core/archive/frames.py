@@ -11,6 +11,7 @@ All numbers are little-endian, as everywhere in gzip.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import struct
 from collections.abc import Iterator
@@ -36,6 +37,8 @@ _LENGTH = struct.Struct("<2sHI")
 _IDENTITY = struct.Struct("<2sHB16sQI")
 _TRAILER = struct.Struct("<II")
 _IDENTITY_VERSION = 1
+_IDENTITY_END = 64
+"""The identity lies within the first bytes of the file: the script in a Delta reads no more of it."""
 MAX_MEMBER_HEAD = _FIXED.size + 0xFFFF
 _DECODED_AT_ONCE = 1 << 20
 _REMEDY = "The archive is damaged; use another copy."
@@ -92,11 +95,31 @@ def _member(data: Buffer, body: bytes, extra: bytes) -> bytes:
     return b"".join((head, extra, body, _TRAILER.pack(deflate.crc32(data), len(data))))
 
 
-def decode(member: Buffer, size: int, where: str) -> bytearray:
-    """Returns the `size` bytes in one member. Never produces more, so that a small member cannot fill the memory. Releases the GIL.
+def decode(frame: Buffer, size: int, where: str) -> bytearray:
+    """Returns the `size` bytes in a frame. Never produces more, so that a small frame cannot fill the memory. Releases the GIL.
 
-    Raises `BadArchive` when the member is damaged or holds another number of bytes.
+    It is one member, as writers make it, or several. Raises `BadArchive` when it is damaged or holds another number of bytes.
     """
+    try:
+        return _of_one(frame, size, where)
+    except BadArchive:
+        with contextlib.suppress(BadArchive):
+            return _of_several(frame, size, where)
+        raise
+
+
+def _of_several(members: Buffer, size: int, where: str) -> bytearray:
+    held = bytearray()
+    for data in plain_stream(iter((bytes(members),)), where, padding=False):
+        held += data
+        if len(held) > size:
+            break
+    if len(held) != size:
+        raise BadArchive(f"{where}: frame does not hold {size} bytes", remedy=_REMEDY)
+    return held
+
+
+def _of_one(member: Buffer, size: int, where: str) -> bytearray:
     start = _end_of_head(member)
     if not start or start + _TRAILER.size > len(member):
         raise BadArchive(f"{where}: frame is not one gzip member", remedy=_REMEDY)  # its decoder is content; gzip is not
@@ -140,24 +163,24 @@ def parse_identity(head: bytes) -> FullIdentity | None:
         start, length = at + 4, int.from_bytes(head[at + 2 : at + 4], "little")
         at = start + length
         if head[start - 4 : start - 2] == b"PI":
-            if at > end or length < _IDENTITY.size - 4 or head[start] != _IDENTITY_VERSION:
+            if at > min(end, _IDENTITY_END) or length != _IDENTITY.size - 4 or head[start] != _IDENTITY_VERSION:
                 return None
             archive_id, disk_size, frame_size = struct.unpack_from("<16sQI", head, start + 1)
             return FullIdentity(archive_id=archive_id, disk_size=disk_size, frame_size=frame_size)
     return None
 
 
-def plain_stream(chunks: Iterator[bytes], ref: ArchiveRef) -> Iterator[bytes]:
+def plain_stream(chunks: Iterator[bytes], ref: ArchiveRef | str, *, padding: bool = True) -> Iterator[bytes]:
     """Yields the plain bytes of a gzip file whose compressed bytes come in `chunks`.
 
-    Any gzip will do: of gzip, pigz or bgzip, with zero padding at its end. Yields at most 1 MiB at a time, whatever the file
+    Any gzip will do: of gzip, pigz or bgzip, with zero `padding` at its end. Yields at most 1 MiB at a time, whatever the file
     claims. The decoder checks CRC and length of every member. Raises `BadArchive` for a stream that ends early or is followed
     by anything but members and zeros.
     """
     data = b""
     members = 0
     while data := data or next(chunks, b""):
-        if members and not data.strip(b"\0"):
+        if members and padding and not data.strip(b"\0"):
             _only_padding(chunks, ref)
             return
         data = _next_member(data, chunks, ref, members)
@@ -180,7 +203,7 @@ def plain_stream(chunks: Iterator[bytes], ref: ArchiveRef) -> Iterator[bytes]:
         raise BadArchive(f"{ref}: the file is empty", remedy=_TRUNCATED)
 
 
-def _next_member(data: bytes, chunks: Iterator[bytes], ref: ArchiveRef, members: int) -> bytes:
+def _next_member(data: bytes, chunks: Iterator[bytes], ref: ArchiveRef | str, members: int) -> bytes:
     """Returns what follows a member. Raises `BadArchive` unless it begins another one, with flags that are known."""
     data = data if len(data) > 3 else data + next(chunks, b"")
     if members and data[:2] != GZIP_MAGIC:
@@ -190,11 +213,11 @@ def _next_member(data: bytes, chunks: Iterator[bytes], ref: ArchiveRef, members:
     return data
 
 
-def _only_padding(chunks: Iterator[bytes], ref: ArchiveRef) -> None:
+def _only_padding(chunks: Iterator[bytes], ref: ArchiveRef | str) -> None:
     """Raises `BadArchive` unless all bytes are zero: tapes and block devices pad with zeros to the end of the file."""
     if any(data.strip(b"\0") for data in chunks):
         raise _damaged(ref, 0, "data after the zero padding")
 
 
-def _damaged(ref: ArchiveRef, member: int, why: str) -> BadArchive:
+def _damaged(ref: ArchiveRef | str, member: int, why: str) -> BadArchive:
     return BadArchive(f"{ref}: gzip member {member + 1}: {why}", remedy=_REMEDY)

@@ -46,6 +46,20 @@ class FullReader(AbstractContextManager["FullReader"]):
         """Yields the bytes of the disk from the first to the last, as the gzip holds them."""
         return plain_stream(self.source.stream(chunk=256 << 10), self.source.ref)
 
+    def disk(self, size: int) -> Iterator[bytes]:
+        """Yields what `plain` does. Raises `BadArchive` unless that is `size` bytes, which a Delta says."""
+        held = 0
+        for data in self.plain():
+            held += len(data)
+            if held > size:
+                break
+            yield data
+        if held != size:
+            raise BadArchive(
+                f"{self.where}: holds {'more than' if held > size else f'{held} of'} the {size} bytes of disk that the Delta says",
+                remedy="One of the two is damaged, or they do not belong together. Use another copy of both.",
+            )
+
     def prove(self, delta: DeltaReader) -> None:
         """Raises `NotThisFull` or `BadArchive` with the reason unless this is the Full that `delta` was made against."""
         header = delta.header
@@ -59,6 +73,13 @@ class FullReader(AbstractContextManager["FullReader"]):
                 f"{self.where}: not the Full of this Delta: {self.source.size} bytes, needed {header.full_size}"
                 f"{self._of_another_vm(delta)}",
                 remedy=_CUT_SHORT if found else _RECOMPRESSED,
+            )
+        said, needed = self.identity, (header.full_disk_size, header.frame_size)
+        if said and (said.disk_size, said.frame_size) != needed:
+            raise NotThisFull(
+                f"{self.where}: says a disk of {said.disk_size} bytes in frames of {said.frame_size}, the Delta says "
+                f"{needed[0]} and {needed[1]}",
+                remedy="One of the two is damaged. Use another copy of both.",
             )
         if header.frame_size:
             self._probe_frames(delta)

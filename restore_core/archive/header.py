@@ -232,7 +232,7 @@ def _check_sense(header: DeltaHeader, where: str) -> None:
     """Checks every number against the others before it is used as a size or an offset. Raises `BadArchive`."""
     block, frame = header.block_size, header.frame_size
     sound = (
-        0 <= header.disk_size <= MAX_DISK
+        max(header.disk_size, header.full_disk_size) <= MAX_DISK
         and 512 <= block <= MAX_BLOCK
         and block & (block - 1) == 0
         and header.segment_size == SEGMENT_SIZE

@@ -5,21 +5,20 @@
 # od, tr, tee, find, fold, ls, ln, df, mkdir; openssl, sha256sum or shasum); busybox alone has them all. To replace an existing disk
 # it needs flock (util-linux) as well. Nothing behind these 64 KiB is run.
 #
-# What holds: a disk gets its final name only when the SHA-256 was right of this head, of every section of this file, of
-# the compressed Full and of each 16 MiB of the finished disk. Until then its name is NAME.phd-part, and that file is removed
-# after any error. During publication .phd-RANDOM-WHAT.tmp and, if a disk is replaced, NAME.phd-replaced lie beside it for a
-# moment. There is no other temporary file: data that is needed in two places at once goes through pipes.
+# What holds: a disk gets its final name only when the SHA-256 was right of this head, of every section, of the compressed Full
+# and of each 16 MiB of the finished disk. Until then it is NAME.phd-part, which is removed after any error. While it gets its
+# name, .phd-RANDOM-WHAT.tmp and, if a disk is replaced, NAME.phd-replaced lie beside it. There is no other temporary file: what
+# is needed in two places at once goes through pipes.
 #
-# Nobody else writes this disk: from the first look to the last act the script holds a lock on NAME.phd-hold (descriptor 9)
-# and a shared one on the folder (8); all processes that move bytes hold them, too. The part file is made new and stays open
-# (6); before it gets its name its inode is compared. A file that changed since the start, or that a program has open, is not
-# replaced.
+# Nobody else writes this disk: from the first look to the last act a lock is held on NAME.phd-hold (descriptor 9) and a shared
+# one on the folder (8), by all processes that move bytes, too. The part file is made new and stays open (6); before it gets its
+# name its inode is compared. A file that changed since the start, or that a program has open, is not replaced.
 #
-# Numbers: the script counts in blocks of the disk (256 KiB or 1 MiB) and the bytes left over, because some shells have 32 bits
-# only; awk does the divisions. Texts of the header are printed, never run, and none of them is used as a path.
+# Numbers: counted in blocks of the disk and the bytes left over, because some shells have 32 bits only; awk divides. Texts of the
+# header are printed, never run, and none is used as a path.
 #
-# Processes: the main process makes and removes the names and receives the signals; a worker behind it moves the bytes, and
-# stops within 64 MiB when the main process is gone.
+# Processes: the main one makes and removes names and receives signals; a worker behind it moves the bytes, and stops within
+# 64 MiB when the main one is gone.
 
 me=$0
 case $me in /*) ;; *) me=./$me ;; esac
@@ -56,10 +55,10 @@ case $header in
 *) die 2 "Run this file by its name: sh ./NAME.phd (not: sh -s < NAME.phd)" ;;
 esac
 full_id=$(field full-id) full_name=$(field full-name) full_size=$(field full-size) full_sha256=$(field full-sha256)
-disk_size=$(field disk-size) full_disk_size=$(field full-disk-size) file_size=$(field file-size)
+disk_size=$(field disk-size) full_disk_size=$(field full-disk-size) frame=$(field frame-size) file_size=$(field file-size)
 block=$(field block-size) segment=$(field segment-size) blocks_full=$(field blocks-full) blocks_delta=$(field blocks-delta)
 vm=$(field vm) vmdk=$(field vmdk) left_out=$(field left-out) sections=$(say "$header" | sed -n 's/^section //p')
-# The rules of FORMAT.md for the header. Numbers are compared as awk has them, exact up to 2^53; the file's own size is one of them.
+# The rules of FORMAT.md for the header. The numbers of awk are exact up to 2^53.
 check_header() {
     say "$header" | awk '
         function bad(text) { if (!wrong) { gsub(/[^ -~]/, "?", text); print substr(text, 1, 200) } wrong = 1; exit }
@@ -102,7 +101,8 @@ check_header() {
             for (i = 1; i <= n; i++) number(w[i])
             d = v["disk-size"] + 0; b = v["block-size"] + 0; f = v["frame-size"] + 0
             for (power = 512; power < b; power *= 2) ;
-            if (power != b || b > 16777216 || v["segment-size"] != 16777216 || d > 2251799813685248)
+            old = v["full-disk-size"] + 0; most = 2251799813685248
+            if (power != b || b > 16777216 || v["segment-size"] != 16777216 || d > most || old > most)
                 bad("its sizes contradict each other")
             if (f && (f < b || f > 67108864 || f % b || (4096 * b) % f)) bad("frame-size " f " does not fit")
             if ((f == 0) != (v["full-id"] == "")) bad("frame-size and full-id contradict each other")
@@ -114,6 +114,9 @@ check_header() {
             for (i = 1; i <= n; i++) if (!(w[i] in size)) bad("section " w[i] " is missing")
             if (size["pages"] != 72 * int((blocks + 4095) / 4096) || size["pages"] > 67108864)
                 bad("section pages has a wrong length")
+            if ((size["frames"] == 0) != (v["blocks-delta"] == 0)) bad("section frames has a wrong length")
+            n = size["full-frames"] / 4
+            if (n != (f ? int((old + f - 1) / f) : 0) && (!f || old || n != 1)) bad("section full-frames has a wrong length")
             if (at + 65536 != v["file-size"] + 0) bad("the sections do not fill the file")
         }'
 }
@@ -177,11 +180,21 @@ section() { # section NAME: prints its bytes
     [ -z "$meter" ] || measure "$meter" "$blocks"
     { dd bs=1 skip="$offset" count=0 status=none && copy "$blocks" "$bytes"; } <"$me"
 }
-inflate() { # also reads what follows the last member, so that the writer of the pipe can finish
-    if have pigz; then pigz -dc; else gzip -dc; fi
-    [ $? -gt 128 ] || cat >/dev/null # above 128: ended by a signal, because the reader is gone
+inflate() { # adds E, or U after anything but a gzip; reads to the end, so that the writer can finish
+    { if have pigz; then pigz -dcvv; else gzip -dc; fi; } 2>/dev/null
+    status=$?
+    [ "$status" -le 128 ] || return # the reader is gone
+    [ "$status" = 0 ] && say E || say U
+    cat >/dev/null
 }
-inflated() { place "$1" && [ "$length" != 0 ] && section "$1" | inflate; }
+sound() { # sound COMMAND: whether what inflate made of its output ends here. pigz takes padding for junk; gzip does not
+    case $(dd bs=3 count=1 iflag=fullblock status=none | tr '\000' 0) in
+    E) ;;
+    U) (meter='' && "$@") | gzip -t 2>/dev/null ;;
+    *) false ;;
+    esac
+}
+list() { section "$1" | gzip -dc; }
 measure() { # measure WHAT BLOCKS: starts to show progress, of long work and on a terminal only
     meter=''
     [ -t 2 ] && [ "$2" -ge "$batch" ] || return 0
@@ -211,7 +224,8 @@ decode() { # decode TEXT: prints it with each %HH as its byte
 right_full() { # right_full FILE: whether it is the Full by size and id; its digest is checked when it is read
     [ -r "$1" ] && is_size "$1" "$full_size" || return 1
     case $(dd if="$1" bs=64 count=1 status=none | od -A n -v -t x1 | tr -d ' \n') in
-    1f8b*50491d0001"$full_id"*) [ -n "$full_id" ] ;;
+    1f8b*50491d0001"$full_id$full_sizes"*) [ -n "$full_id" ] ;;
+    1f8b*50491d0001*) false ;;
     1f8b*) [ -z "$full_id" ] ;;
     *) return 1 ;;
     esac
@@ -291,6 +305,7 @@ full_bytes() { # prints as many bytes as the Full has, and one more if there is 
 judge_full() { # judge_full REPORT: ends with an error unless the report has the right digest and no failure
     case $1 in
     *'not written'*) die 73 "$part: cannot be written" ;;
+    *'no such gzip'*"$full_sha256"*) die 65 "$full: not a sound gzip of $full_disk_size bytes. Use another copy." ;;
     *"$full_sha256"*) ;;
     *'not fetched'*) die 69 "$full: could not be fetched to its end" ;;
     *) die 65 "$full: its SHA-256 is not $full_sha256: damaged, or not the Full of this Delta. Use another copy." ;;
@@ -311,7 +326,7 @@ check_delta() {
 }
 check_lists() { # the rules of FORMAT.md for segments and runs; no line is read further than its 128 bytes
     fault=$(for list in segments runs; do
-        { place "$list" && [ "$length" != 0 ] && section "$list" | gzip -dc && say end; } 2>/dev/null | fold -b -w 129 |
+        { list "$list" && say end; } 2>/dev/null | fold -b -w 129 |
             awk -v b="$block" -v s="$segment" -v size="$disk_size" -v list="$list" -v count="$blocks_delta" '
             BEGIN { last = -1 }
             function number(text) { return text ~ /^(0|[1-9][0-9]*)$/ && length(text) <= 18 }
@@ -335,24 +350,33 @@ check_lists() { # the rules of FORMAT.md for segments and runs; no line is read 
     [ -z "$fault" ] || die 65 "$me: section $fault is not what it must be. Use another copy of this Delta."
 }
 check_full() { meter=Full && judge_full "$({ full_bytes | sha256; } 5>&1)"; }
-put_full() { # unpacks the Full into the part file (6) and checks its digest: 4 leads to sha256, 5 to the report
+rest_of_full() { # what is beyond the disk
+    split "$beyond"
+    dd bs="$block" count="$blocks" iflag=fullblock status=none >/dev/null
+    silent_copy 0 "$bytes" >/dev/null
+    sound full_bytes || say 'no such gzip' >&5
+    cat >/dev/null
+}
+put_full() { # unpacks the Full into the part file (6) and checks it: 4 leads to sha256, 5 to the report
     judge_full "$({ {
         if [ -p "$part.fifo" ]; then cat "$part.fifo" >&4 & fi
         full_bytes | tee "$way" | inflate | (
             split "$full_share"
             measure Full "$blocks"
-            if copy "$blocks" "$bytes" 0 "$conv_full" >&6; then cat >/dev/null; else say 'not written' >&5; fi
+            if copy "$blocks" "$bytes" 0 "$conv_full" >&6; then rest_of_full; else say 'not written' >&5; fi
         )
     } 4>&1 | sha256; } 5>&1)"
 }
 run_lines() { # prints the runs for copy: BLOCKS BYTES GAP KIND
-    inflated runs | awk -v b="$block" '{ q = int($2 / b)
+    list runs | awk -v b="$block" '{ q = int($2 / b)
         printf "%.0f %.0f %.0f %s\n", q, $2 - q * b, ($1 - at) / b, $3; at = $1 + $2 }'
 }
+bad_frames='section frames is no sound gzip of its blocks. Use another copy of this Delta.'
+sound_frames() { [ "$blocks_delta" = 0 ] || sound section frames; }
 put_runs() { # writes the blocks of the Delta, and zeros, over the unpacked Full (7)
     run_lines | {
         exec 3<&0
-        inflated frames | (
+        section frames | inflate | (
             measure Delta "$blocks_delta"
             while read -r blocks bytes skip kind <&3; do
                 case $kind in
@@ -360,35 +384,37 @@ put_runs() { # writes the blocks of the Delta, and zeros, over the unpacked Full
                 *) silent_copy "$blocks" "$bytes" "$skip" </dev/zero >&7 ;;
                 esac || die 73 "$part: cannot be written"
             done
+            sound_frames || die 65 "$me: $bad_frames"
         )
     }
 }
 as_long() { # reads the unpacked Full, prints it as long as the disk
     split "$full_share"
-    copy "$blocks" "$bytes" && cat >/dev/null
+    copy "$blocks" "$bytes"
+    [ "$blocks_full" = 0 ] || rest_of_full
     split "$grown"
     copy "$blocks" "$bytes" </dev/zero
 }
 overlaid() { # prints the disk: the unpacked Full (7), and over it the blocks of the Delta, and zeros
     run_lines | {
         exec 3<&0
-        inflated frames | (
+        section frames | inflate | (
             while read -r blocks bytes gap kind <&3; do
                 copy "$gap" 0 <&7 || exit
                 if [ "$kind" = delta ]; then copy "$blocks" "$bytes"; else copy "$blocks" "$bytes" </dev/zero; fi || exit
                 copy "$blocks" "$bytes" <&7 >/dev/null || exit
             done
+            sound_frames || say "$bad_frames" >&5
             cat <&7
         )
     }
 }
-assemble() ( # reads the unpacked Full; the disk that comes of it goes through pipes and is checked; 5 leads to the report
+assemble() ( # checks the disk that comes of the unpacked Full; 5 leads to the report
     meter=''
     as_long | overlaid 7<&0 | { check_disk 4<&0 2>&5 || say 'not this disk' >&5; cat >/dev/null; }
 )
 prove() { # proves that a restore would give the right disk
-    [ "$blocks_full" != 0 ] || judge_disk "$(assemble 5>&1 </dev/null)"
-    [ "$blocks_full" != 0 ] || return 0
+    if [ "$blocks_full" = 0 ]; then judge_disk "$(assemble 5>&1 </dev/null)" && return; fi
     way=$descriptors/4 meter=Full
     case ${told:-no}${KSH_VERSION-} in # there tee cannot write into a pipe: the Full is read twice
     no* | *93*) way=/dev/null && check_full ;;
@@ -403,10 +429,11 @@ prove() { # proves that a restore would give the right disk
 judge_disk() { # judge_disk REPORT
     case $1 in
     *'not this disk'*) die 65 "$me: $(say "$1" | sed -n '/^segment /p'): section runs or segments is wrong. Use another backup." ;;
+    *"$bad_frames"*) die 65 "$me: $bad_frames" ;;
     esac
 }
-check_disk() { # checks each segment (4) against its digest; those that are not in the list are zero. Every segment is read
-    inflated segments | awk -v b="$block" -v s="$segment" -v size="$disk_size" '
+check_disk() { # checks each segment (4) against its digest; those that are not in the list are zero
+    list segments | awk -v b="$block" -v s="$segment" -v size="$disk_size" '
         function line(digest) { n = size - at < s ? size - at : s; q = int(n / b); at += s
             printf "%.0f %.0f %s\n", q, n - q * b, digest }
         { while (at < $1 * s) line("zero"); line($2) }
@@ -470,7 +497,7 @@ no_locks() {
 file system has none. Move away what is there, then try without --overwrite"
     return 1
 }
-take_hold() { # take_hold FILE: nobody else writes it, until drop_hold and the end of all children (FORMAT.md, Who writes a disk)
+take_hold() { # take_hold FILE: nobody else writes it, until drop_hold and the end of all children
     held=$1
     see_who_has_it
     flock -u 9 9<>/dev/null 2>/dev/null || { no_locks || return 0; }
@@ -502,7 +529,7 @@ drop_hold() { # removes the lock file first, while it is still locked
 stamps() { # prints what differs when a file was replaced or written; nothing if there is no file
     stat -c '%d %i %s %y' "$1" 2>/dev/null || ls -dnil "$1" 2>/dev/null | awk '{ print $1, $6, $7, $8, $9 }'
 }
-opened() { # whether a program or a loop device has it open, as far as this user may see; the list is made before find starts
+opened() { # whether a program or a loop device has it open, as far as this user may see
     set +f
     set -- "$1" /proc/[0-9]*/fd
     set -f
@@ -551,7 +578,7 @@ name_files() { # sets, from --to, the disk, and the descriptor if it is a VMDK
     [ ${#name} -le 236 ] || die 73 "$to: the name is too long: with what is added to it while it is restored, 255 bytes are allowed"
     case $(say "$name" | tr '[:upper:]' '[:lower:]') in
     *-flat.vmdk) die 73 "$to: this names the data file of a VMDK; name its descriptor" ;;
-    *.phd-part | *.phd-hold | *.phd-new | *.phd-redo | *.phd-applying | *.phd-replaced)
+    *.phd-part | *.phd-hold | *.phd-new | *.phd-redo | *.phd-applying | *.phd-replaced | *.phd-session | *.phd-overlay*.qcow2)
         die 73 "$to: this suffix is kept for unfinished files"
         ;;
     .vmdk | *\"*.vmdk) die 73 "$to: not a name for a VMDK" ;;
@@ -593,7 +620,11 @@ replaceable() { # an existing VMDK is replaced only if its data is in the file t
     *) die 73 "$descriptor: not a VMDK with its data in ${disk##*/}; move it away first" ;;
     esac
 }
-not_half_done() { # exit 75 if phd left an unfinished file
+not_half_done() { # exit 75 if phd left an unfinished file, or a guest runs from a backup of this disk
+    for kind in session overlay.qcow2 overlay-finishing.qcow2; do
+        file=$disk.phd-$kind
+        ! exists "$file" || die 75 "$file: an instant session of phd uses this disk. End it first: phd instant finish, or discard"
+    done
     for file in "$disk" ${descriptor:+"$descriptor"}; do
         for kind in new redo applying; do
             ! exists "$file.phd-$kind" || die 75 "$file.phd-$kind: phd has not finished this disk. Let it finish first: by \
@@ -780,7 +811,7 @@ restore_vmx() {
     take_hold "$to"
     put_text "$to" section vmx
 }
-vmx_lies_in() { # vmx_lies_in FOLDER: whether the VMX of this archive is there, under any name, as another disk of the VM brings it
+vmx_lies_in() { # vmx_lies_in FOLDER: whether the VMX of this archive is there, under any name
     set +f
     for same in "$1"/*.vmx; do
         [ -f "$same" ] && [ "$(sha256 <"$same")" = "$(section vmx | sha256)" ] && set -f && return 0
@@ -888,11 +919,12 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-# shellcheck disable=SC2046 # three numbers: the bytes of the Full within the disk, the blocks in 64 MiB, the bytes behind the Full
-set -- $(awk -v b="$block" -v n="$disk_size" -v f="$full_disk_size" 'BEGIN {
-    f = f + 0 < n + 0 ? f : n
-    printf "%.0f %d %.0f", f, b < 67108864 ? 67108864 / b : 1, n - f }')
-full_share=$1 batch=$2 grown=$3
+# shellcheck disable=SC2046 # five words
+set -- $(awk -v b="$block" -v n="$disk_size" -v f="$full_disk_size" -v frame="$frame" '
+    function hex(n, bytes) { while (bytes--) { printf "%02x", n % 256; n = int(n / 256) } }
+    BEGIN { own = f + 0 < n + 0 ? f : n
+        printf "%.0f %.0f %d %.0f ", own, f - own, b < 67108864 ? 67108864 / b : 1, n - own; hex(f, 8); hex(frame, 4) }')
+full_share=$1 beyond=$2 batch=$3 grown=$4 full_sizes=$5 # bytes in the disk and beyond it; blocks in 64 MiB; bytes; as in PI
 [ "$blocks_full" != 0 ] || full_share=0 grown=$disk_size
 trap cleanup EXIT
 trap stop INT TERM HUP

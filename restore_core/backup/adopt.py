@@ -62,7 +62,7 @@ def adopt_full(ref: ArchiveRef, targets: TargetSet, asked: Asked, *, scratch: Pa
 def disk_of(ref: ArchiveRef, asked: Asked) -> DiskFacts:
     """Returns whose disk it is: as the person said, else as folder and name say, else the name. The size is 0, not known yet."""
     name, folder = naming.parse_archive(ref.name), naming.parse_folder(ref.folder)
-    disk = name.disk if name is not None else _without_endings(ref.name)
+    disk = name.disk if name is not None else naming.restored_name(_without_endings(ref.name))
     vm = asked.vm or folder.vm or PurePosixPath(disk).stem
     uuid = asked.uuid or folder.uuid or derived_uuid(f"{vm}/{disk}")
     scsi = asked.scsi or (name.scsi if name is not None else "00")

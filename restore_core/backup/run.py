@@ -24,7 +24,7 @@ from restore_core.backup.delta import write_delta
 from restore_core.backup.full import write_full
 from restore_core.backup.subject import Asked, Subject, open_subjects
 from restore_core.catalog.index import refuse_emptied
-from restore_core.errors import BadArchive, ListingPartial, TargetUnavailable, TryAgainLater
+from restore_core.errors import BadArchive, ListingPartial, TargetUnavailable, TryAgainLater, UsageError
 from restore_core.targets.base import ArchiveRef, ByteSource, NewFile, Target
 from restore_core.targets.gaps import Gap, partial_text, shown
 from restore_core.targets.kinds import kind_of
@@ -138,11 +138,18 @@ def _tell_of_small_files(target: Target, disks: list[DiskFacts], reporter: Backu
 def _newest_base(
     disk: DiskFacts, known: list[catalog.CatalogEntry], options: BackupOptions, reporter: BackupReporter
 ) -> _Base | None:
-    """Returns what a Delta is made against; None if a Full has to be made."""
+    """Returns what a Delta is made against; None if a Full has to be made. Raises `UsageError` for a time before every Full."""
     if options.full:
         return None
     mine = catalog.DiskKey.of(vm=disk.vm, uuid=disk.uuid, scsi=disk.scsi, disk=disk.disk)
-    found = catalog.newest_full_with_map(known, mine)
+    at = options.at
+    found = catalog.newest_full_with_map((entry for entry in known if at is None or entry.time <= at), mine)
+    if found is None and (later := catalog.newest_full_with_map(known, mine)) is not None:
+        raise UsageError(
+            f"{naming.printable(disk.disk)}: the time of --at is before that of its Full, {later[0].ref}: a Delta of then would "
+            "need what was made after it",
+            remedy="Make a Full of that time, too (--full), or give a time after that of the Full.",
+        )
     if found is None:
         none = f"{naming.printable(disk.disk)}: no Full of it with its empty Delta on this target yet: making a Full"
         reporter.note(none + _namesakes(mine, known))

@@ -21,6 +21,7 @@ from restore_core.disk.destination import half_applied, is_unfinished
 from restore_core.disk.encodings import read_text
 from restore_core.disk.foreign import kind_of_file
 from restore_core.disk.locks import holder_of
+from restore_core.disk.session_record import FINISHING_SUFFIX, OVERLAY_SUFFIX, beside
 from restore_core.disk.vmx import MAX_VMX, VmxFile, parse_vmx
 from restore_core.errors import BadData, PhdError, SourceRefused, TryAgainLater, remedy_for
 from restore_core.naming import printable
@@ -101,6 +102,7 @@ def open_disk(path: Path, *, live: bool) -> DiskSource:
     if is_unfinished(name):
         raise SourceRefused(f"{where}: an unfinished file of a restore, not a disk", remedy="Let the restore run again first.")
     try:
+        _refuse_in_session(path)
         if vmdk.is_flat_name(name):
             source = _open_flat(path)
         elif vmdk.is_vmdk_name(name):
@@ -116,6 +118,19 @@ def open_disk(path: Path, *, live: bool) -> DiskSource:
         source.close()
         raise
     return source
+
+
+def _refuse_in_session(path: Path) -> None:
+    """Refuse a disk whose guest writes into the overlay of an instant session: a backup of the disk would lack all of that."""
+    flat = Path(os.path.realpath(path))
+    if vmdk.is_vmdk_name(flat.name) and not vmdk.is_flat_name(flat.name):
+        flat = flat.with_name(vmdk.flat_name_for(flat.name))
+    for suffix in (OVERLAY_SUFFIX, FINISHING_SUFFIX):
+        if os.path.lexists(beside(flat, suffix)):
+            raise SourceRefused(
+                f"{printable(str(path))}: in an instant session; what its guest wrote is in {printable(flat.name + suffix)}",
+                remedy="Finish the session first (phd instant finish), then back the disk up.",
+            )
 
 
 def open_vmx(path: Path) -> VmSource:

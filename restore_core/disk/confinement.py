@@ -6,7 +6,7 @@
 With roots: the datastore is a direct child of a root, must exist and is never made. It may be a link, which is resolved once,
 when it is opened; below it no link is followed: openat2 tells the kernel so, and on an old kernel the folders are opened one by
 one (O_NOFOLLOW). Without roots (a restore that a person runs) links are followed. Missing folders are made one by one in the
-open folder, mode 0700, durably.
+open folder, mode 0700, durably, and marked: so those that hold nothing of anyone go when the job ends, whoever ends it.
 
 Not checked here: whether a datastore is mounted and is the disk that it was (`known_datastores`).
 """
@@ -30,40 +30,100 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NO_FOLDER = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 _OPENAT2 = 437
 _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH = 2, 4, 8
+MADE = ".phd-made"
+"""Marks a folder that a restore made, until a disk or anything of somebody else is in it. Whoever ends the last unfinished file
+there takes it away, whichever process of whichever job made it."""
+_OURS = ".phd-"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class MadeFolders:
-    """Folders that are made for one file, one below the other. `close` takes away those that are still empty.
+def make_folder(name: str, parent_fd: int) -> None:
+    """Make a folder (0700) for a disk, durably and with our mark, or find it there. Raises `OSError`; then it is not made."""
+    try:
+        os.mkdir(name, 0o700, dir_fd=parent_fd)
+    except FileExistsError:
+        return
+    try:
+        _mark(f"{name}/{MADE}", parent_fd)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.rmdir(name, dir_fd=parent_fd)
+        raise
+    durable.sync_folder(".", dir_fd=parent_fd)
 
-    A folder that was there, or that another process made meanwhile, is never taken away.
+
+def let_go(folder_fd: int, *, used: bool = False) -> None:
+    """Take away this folder, and those above it, as long as each bears our mark and holds nothing else.
+
+    One that holds a disk, or anything of somebody else, only loses its mark: from then on it is not ours. One with unfinished
+    files, of whichever restore, stays as it is: the last of them lets it go. What cannot be done now stays, too. `used`: it is
+    known to be somebody's.
     """
+    with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+        fd = folder_fd
+        while stat_module.S_ISREG(os.stat(MADE, dir_fd=fd, follow_symlinks=False).st_mode):
+            parent = os.open("..", _FOLDER, dir_fd=fd)
+            stack.callback(os.close, parent)
+            names = os.listdir(fd)
+            used = used or any(not _is_ours(name, fd) for name in names)
+            if used:
+                durable.remove(MADE, dir_fd=fd, durable=False)
+            elif names != [MADE]:
+                return
+            else:
+                _remove_marked(fd, parent)
+            fd = parent
 
-    def __init__(self, fd: int) -> None:
-        self._fd = os.dup(fd)
-        self._names: list[str] = []
-        self._ours: list[bool] = []
 
-    def make(self, name: str, parent_fd: int) -> None:
-        """Make the next folder (0700), durably, or find it there. Raises `OSError`."""
-        self._names.append(name)
-        try:
-            os.mkdir(name, 0o700, dir_fd=parent_fd)
-        except FileExistsError:
-            self._ours.append(False)
+def _let_go_below(fd: int, names: tuple[str, ...]) -> None:
+    """Let go the deepest of these folders that is there, one below the other, and those above it."""
+    for count in range(len(names), 0, -1):
+        with contextlib.suppress(OSError):
+            deepest = os.open("/".join(names[:count]), _FOLDER | os.O_NOFOLLOW, dir_fd=fd)
+            let_go(deepest)
+            os.close(deepest)
             return
-        self._ours.append(True)
-        durable.sync_folder(".", dir_fd=parent_fd)
 
-    def close(self) -> None:
-        """Take away the empty ones, from the last on. May be repeated."""
-        if self._fd < 0:
-            return
-        with contextlib.suppress(OSError, IndexError):
-            while self._ours.pop():
-                os.rmdir("/".join(self._names[: len(self._ours) + 1]), dir_fd=self._fd)
-        os.close(self._fd)
-        self._fd = -1
+
+def above_made(folder_fd: int) -> int:
+    """Returns the deepest open folder, this one or one above it, that we did not make: it stays whatever is let go meanwhile.
+
+    Closes `folder_fd` if it is another one. Raises `OSError`.
+    """
+    fd = folder_fd
+    while _has_mark(".", fd):
+        parent = os.open("..", _FOLDER, dir_fd=fd)
+        os.close(fd)
+        fd = parent
+    return fd
+
+
+def _remove_marked(fd: int, parent_fd: int) -> None:
+    """Remove a folder that holds only its mark. Raises `OSError`; it has its mark then, unless it is gone."""
+    name = os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))
+    if not os.path.samestat(os.stat(name, dir_fd=parent_fd, follow_symlinks=False), os.fstat(fd)):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+    durable.remove(MADE, dir_fd=fd, durable=False)
+    try:
+        os.rmdir(name, dir_fd=parent_fd)
+    except OSError:  # a file came meanwhile, or a worker may not write in the folder above: its daemon lets it go
+        _mark(MADE, fd)
+        raise
+
+
+def _mark(path: str, folder_fd: int) -> None:
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder_fd))
+
+
+def _is_ours(name: str, folder_fd: int) -> bool:
+    """Whether it is an unfinished file of a restore, or a folder that a restore made."""
+    return _OURS in name or _has_mark(name, folder_fd)
+
+
+def _has_mark(name: str, folder_fd: int) -> bool:
+    with contextlib.suppress(OSError):
+        return stat_module.S_ISREG(os.stat(f"{name}/{MADE}", dir_fd=folder_fd, follow_symlinks=False).st_mode)
+    return False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -77,8 +137,6 @@ class Walk:
     fd: int
     missing: tuple[str, ...]
     datastore: str
-    made: MadeFolders | None = None
-    """What `make_missing` made; whoever takes the folder closes it."""
 
     def refuse_missing(self) -> int:
         """Returns the open folder. Raises `DestinationError`, and closes it, if a part of the path is missing."""
@@ -91,23 +149,23 @@ class Walk:
     def make_missing(self) -> int:
         """Makes the missing folders and returns the last one.
 
-        Closes `fd`, takes away what it made, and raises a typed error or `OSError` when it cannot.
+        Closes `fd`, lets go what was made, and raises a typed error or `OSError` when it cannot.
         """
-        if not self.missing:
-            return self.fd
-        self.made = made = MadeFolders(self.fd)
+        start, names = os.dup(self.fd), self.missing
         try:
             while self.missing:
-                self._make_first(made)
+                self._make_first()
         except BaseException:
-            made.close()
+            _let_go_below(start, names)
             raise
+        finally:
+            os.close(start)
         return self.fd
 
-    def _make_first(self, made: MadeFolders) -> None:
+    def _make_first(self) -> None:
         before = self.missing
         try:
-            made.make(before[0], self.fd)
+            make_folder(before[0], self.fd)
         except OSError:
             os.close(self.fd)
             raise

@@ -45,7 +45,8 @@ PRIVATE_SUFFIX = ".swap"
 _LONGEST_SUFFIX = max(
     map(len, (PART_SUFFIX, SCRIPT_PART_SUFFIX, SCRIPT_OLD_SUFFIX, REDO_SUFFIX, STAGED_SUFFIX, HIDDEN_SUFFIX, HOLD_SUFFIX))
 )
-_UNFINISHED = re.compile(r"\.phd-[a-z-]+\Z")
+_UNFINISHED = re.compile(r"\.phd-(?:[a-z-]+|overlay[a-z-]*\.qcow2)\Z")
+"""The last are overlays of instant sessions (`session_record`)."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,7 +66,7 @@ class Destination:
     roots: tuple[Path, ...] | None
     folder: str = ""
     """The kernel's path of the folder when it was opened: the same for every path to it, also when it is moved meanwhile."""
-    made: confinement.MadeFolders | None = None
+    lets_go: bool = False  # whether `close` takes away folders that were made for disks and hold nothing
 
     @property
     def where(self) -> str:
@@ -173,12 +174,12 @@ class Destination:
         return None if self.descriptor_name is None else self._stat(self.descriptor_name)
 
     def close(self) -> None:
-        """Close the folder; take away empty folders that were made for it. Harmless when repeated."""
+        """Close the folder. Harmless when repeated."""
         if self.folder_fd >= 0:
+            if self.lets_go:  # a folder that was moved meanwhile is somebody's
+                confinement.let_go(self.folder_fd, used=_name_of(self.folder_fd, self.path.parent) != self.folder)
             os.close(self.folder_fd)
             self.folder_fd = -1
-        if self.made is not None:
-            self.made.close()
 
     def __enter__(self) -> Self:
         return self
@@ -224,7 +225,7 @@ def open_destination(
         datastore=walk.datastore,
         roots=roots,
         folder=_name_of(fd, path.parent),
-        made=walk.made,
+        lets_go=make_folders,
     )
     try:
         _refuse_what_lies_there(destination)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from restore_core.catalog import CatalogEntry
-from restore_core.naming import searchable
+from restore_core.naming import restored_name, searchable
 from restore_core.replication.rules import Rule, names_disk, parse_rules, render_rule
 
 _OFF = "#"
@@ -39,7 +39,7 @@ def _named(text: bytes) -> list[Rule]:
 
 def _places(datastore: Path, vm: str, uuid: str | None, scsi: str, vmdk: str) -> Iterator[Path]:
     """Yields `DATASTORE/VM/VMDK`, the same with the SCSI id, with the UUID too, then numbered: the first free one is taken."""
-    folder, disk = _component(vm), _disk(vmdk)
+    folder, disk = _component(vm), restored_name(_component(vmdk))
     yield datastore / folder / disk
     yield datastore / folder / f"{scsi}-{disk}"
     for number in itertools.count(1):
@@ -49,8 +49,3 @@ def _places(datastore: Path, vm: str, uuid: str | None, scsi: str, vmdk: str) ->
 def _component(name: str) -> str:
     """Returns a name from a target as the name of one folder."""
     return name.replace("/", "_").lstrip(".") or "_"  # `render_rule` escapes it, once
-
-
-def _disk(name: str) -> str:
-    plain = _component(name)
-    return plain.removesuffix("-flat.vmdk") + ".vmdk" if plain.endswith("-flat.vmdk") else plain

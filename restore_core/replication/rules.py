@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from restore_core.errors import BadRule
-from restore_core.naming import comparable, disk_path, is_scsi_id, printable, unescape_name
+from restore_core.naming import comparable, disk_path, is_below, is_scsi_id, printable, unescape_name
 
 MAX_BYTES = 4 << 20
 _PREFIX = "RESTORE:"
@@ -207,9 +207,9 @@ def _destination(column: int, text: str, roots: Collection[Path] | None) -> Path
         path = disk_path(text)
     except ValueError as error:
         raise _Wrong(column, f"the restore path {error}") from None
-    if roots is not None and not any(root in path.parent.parents for root in roots):
-        below = ", ".join(printable(str(root)) for root in roots)
-        raise _Wrong(column, f"the restore path is not in a datastore (a folder directly below {below})")
+    if roots is not None and not is_below(path.parent, roots):
+        known = ", ".join(printable(str(root)) for root in roots)
+        raise _Wrong(column, f"the restore path is not in a datastore (a folder directly below {known})")
     return path
 
 

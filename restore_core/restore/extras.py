@@ -47,6 +47,7 @@ def recover_disk(path: Path, side: Side | None, records: Path | None, stop: Stop
     """
     refuse_unmounted(path)
     with held_destination(path, roots=None, make_folders=False) as (destination, hold):
+        destination.lets_go = True
         unfinished = hold.record() is not None or destination.names_of_ours()
         if redo_is_pending(destination) and not in_its_place(destination):
             notes = [recover_to(destination, side, records, stop)]

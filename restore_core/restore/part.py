@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from restore_core.disk.allocation import open_part
 from restore_core.disk.destination import REDO_SUFFIX, Destination, open_destination
 from restore_core.disk.hold import Hold, take_hold
 from restore_core.disk.known_datastores import DatastoreRecord
+from restore_core.disk.session_guard import refuse_in_session
 from restore_core.errors import DestinationMoved, TryAgainLater, from_os_error
 from restore_core.naming import printable
 from restore_core.restore.request import KeepPart
@@ -19,17 +20,27 @@ from restore_core.restore.request import KeepPart
 
 @contextlib.contextmanager
 def held_destination(
-    path: Path, *, roots: tuple[Path, ...] | None, make_folders: bool, datastores: DatastoreRecord | None = None
+    path: Path,
+    *,
+    roots: tuple[Path, ...] | None,
+    make_folders: bool,
+    datastores: DatastoreRecord | None = None,
+    may: Callable[[Destination], None] = refuse_in_session,
 ) -> Iterator[tuple[Destination, Hold]]:
     """Opens a destination and holds it until the block ends: every command that writes a disk, its descriptor or its VMX begins so.
 
-    The lock file stays if a file that a restore left is beside the disk then. Raises as `open_destination` and `take_hold`.
+    `may` is asked under the hold and raises for a disk that must be left alone: one that is in an instant session. The lock file
+    stays if a file that a restore left is beside the disk at the end. Raises as `open_destination`, `take_hold` and `may`.
     """
     with (
         open_destination(path, roots=roots, make_folders=make_folders, datastores=datastores) as destination,
         take_hold(destination.folder_fd, destination.disk_name, destination.where) as hold,
     ):
         try:
+            try:
+                may(destination)
+            except OSError as error:
+                raise from_os_error(error, doing="looking for an instant session", where=destination.where) from error
             yield destination, hold
         finally:
             hold.leave = True

@@ -63,15 +63,15 @@ class Pipeline:
         in_disk_order: bool = False,
         wanted: Callable[[MapPage], bytes] | None = None,
     ) -> None:
-        """`wanted` may call zero blocks FULL: then the Full must hold zeros there, too."""
+        """`wanted` may call zero blocks FULL: then the Full must hold zeros there, too, and all of its frames are decoded."""
         self._delta, self._full, self._sink, self._where = delta, full, sink, where
         self._threads = min(4, len(os.sched_getaffinity(0))) + (_WAITING if sink is not None and sink.waits else 0)
         self._wanted: Callable[[MapPage], bytes] = wanted or (survey.wanted if survey is not None else lambda page: page.kinds)
-        self._whole_stream = wanted is not None
+        self._whole = whole = wanted is not None
         self._header = delta.header
         self._moved = Moved()
         self._lock = threading.Lock()
-        self._feed = Feed(walk(delta, self._wanted, in_disk_order=in_disk_order), delta, full)
+        self._feed = Feed(walk(delta, self._wanted, in_disk_order=in_disk_order, every_frame=whole), delta, full)
         self.refuse_if_over = self._feed.refuse_if_over
         """Raises `Stopped` in a thread when another one has failed."""
 
@@ -157,10 +157,11 @@ class Pipeline:
         self._count(delta=moved)
 
     def _drain_stream(self) -> None:
-        """A Full without frames: every block of it passes by; those that are wanted are checked and written."""
+        """A Full without frames: every block of it passes by, to its end; those that are wanted are checked and written."""
         if self._full is None:
             return
-        for block, page, data in _stream_blocks(self._delta, self._full, self._wanted, whole=self._whole_stream):
+        pieces = _pieces(self._full.disk(self._header.full_disk_size), self._header.block_size)
+        for block, page, data in _stream_blocks(self._delta, self._full, pieces, self._wanted, whole=self._whole):
             self.refuse_if_over()
             if not page.kinds[block - page.first_block]:
                 refuse_data(data, self._delta.where, block)
@@ -169,6 +170,9 @@ class Pipeline:
                 check_block(self._delta, page, block - page.first_block, data, self._full.where)
             self._write(data, block * self._header.block_size)
             self._count(full=len(data))
+        with failing_copy():
+            for _data in pieces:
+                self.refuse_if_over()
 
     def _write(self, data: Buffer, offset: int) -> None:
         if self._sink is not None and len(data):
@@ -181,15 +185,14 @@ class Pipeline:
 
 
 def _stream_blocks(
-    delta: DeltaReader, full: FullReader, wanted: Callable[[MapPage], bytes], *, whole: bool
+    delta: DeltaReader, full: FullReader, pieces: Iterator[bytes], wanted: Callable[[MapPage], bytes], *, whole: bool
 ) -> Iterator[tuple[int, MapPage, bytes]]:
     """Yields (block, its page, its bytes) for every block wanted from a Full without frames, in disk order; not checked.
 
-    Stops decoding after the last one that can come, unless the `whole` Full is wanted.
+    Stops after the last one that can come, or, if the `whole` Full is wanted, at the end of the disk.
     Raises `CopyFailed` when the stream ends before.
     """
     header = delta.header
-    pieces = _pieces(full.plain(), header.block_size)
     left = header.blocks if whole else header.blocks_full
     for index in range(delta.pages):
         page = delta.page(index) if left else None

@@ -29,7 +29,7 @@ _PAGES_AHEAD = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FullUnit:
-    """One frame of the Full. `blocks` are indices within the page; `frame` is its number within the page."""
+    """One frame of the Full. `blocks` are indices within the page, none if it is only proven; `frame` is its number in it."""
 
     page: MapPage
     frame: int
@@ -76,10 +76,13 @@ def counted(delta: DeltaReader, blocks: Mapping[int, int], last: int) -> PlanSum
     return PlanSummary(block_size=header.block_size, disk_size=header.disk_size, **counts, **sizes)
 
 
-def walk(delta: DeltaReader, wanted: Callable[[MapPage], bytes], *, in_disk_order: bool = False) -> Iterator[list[Unit]]:
+def walk(
+    delta: DeltaReader, wanted: Callable[[MapPage], bytes], *, in_disk_order: bool = False, every_frame: bool = False
+) -> Iterator[list[Unit]]:
     """Walks the plan once: yields the units of each page of the map that has any, in the order of the disk.
 
-    Within a page those of the Full come first, unless all are to come `in_disk_order`.
+    Within a page those of the Full come first, unless all are to come `in_disk_order`. With `every_frame` the frames of the Full
+    from which no block is wanted come, too.
     `wanted` returns the kinds of a page, zero where nothing is to be fetched. A Full without frames is read as one stream: it has
     no units. Raises `BadArchive` for a damaged page.
     """
@@ -88,26 +91,28 @@ def walk(delta: DeltaReader, wanted: Callable[[MapPage], bytes], *, in_disk_orde
         page = delta.page(index)
         kinds = wanted(page)
         units: list[Unit] = []
-        if header.frame_size and kinds.find(FULL) >= 0:
-            units += _full_units(page, kinds, *delta.full_frames(index), header.frame_size // header.block_size)
+        per_frame = header.frame_size // header.block_size
+        if header.frame_size and (every_frame or kinds.find(FULL) >= 0):
+            units += _full_units(page, kinds, *delta.full_frames(index), per_frame, every=every_frame)
         if kinds.find(DELTA) >= 0:
             units += _delta_units(page, kinds)
         if in_disk_order:
-            units.sort(key=lambda unit: unit.blocks[0])
+            units.sort(key=lambda unit: unit.frame * per_frame if isinstance(unit, FullUnit) else unit.blocks[0])
         if units:
             yield units
 
 
-def _full_units(page: MapPage, kinds: bytes, offsets: list[int], lengths: list[int], per_frame: int) -> Iterator[FullUnit]:
-    block = kinds.find(FULL)
-    while block >= 0:
-        frame = block // per_frame
-        end = min((frame + 1) * per_frame, len(kinds))
-        blocks = tuple(index for index in range(block, end) if kinds[index] == FULL)
+def _full_units(
+    page: MapPage, kinds: bytes, offsets: list[int], lengths: list[int], per_frame: int, *, every: bool
+) -> Iterator[FullUnit]:
+    for frame in range(max(len(offsets), -(-len(kinds) // per_frame))):
+        start, end = frame * per_frame, min((frame + 1) * per_frame, len(kinds))
+        if kinds.find(FULL, start, end) < 0 and not (every and frame < len(offsets)):
+            continue
+        blocks = tuple(index for index in range(start, end) if kinds[index] == FULL)
         # A frame beyond the table is a damaged Delta: `Feed` refuses its offset.
         offset, length = (offsets[frame], lengths[frame]) if frame < len(offsets) else (-1, 0)
         yield FullUnit(page=page, frame=frame, offset=offset, length=length, blocks=blocks)
-        block = kinds.find(FULL, end)
 
 
 def _delta_units(page: MapPage, wanted: bytes) -> Iterator[DeltaUnit]:

@@ -23,6 +23,7 @@ from restore_core.restore.refusals import (
     refusals_before_recovery,
     refusals_of_missing_folders,
     refuse_rights,
+    refuse_rival,
     refuse_space,
     there_already,
 )
@@ -82,6 +83,10 @@ class _Question:
         request = self.request
         held = holder(destination.folder_fd, destination.disk_name, destination.where)
         self.refused += [held] if held is not None else []
+        with self._refusing():
+            refuse_rival(request)(destination)
+        with self._refusing():
+            refuse_rival(request)(destination)
         self.refused += refusals_before_recovery(destination)
         record = recorded(destination.folder_fd, destination.disk_name)
         with self._refusing():

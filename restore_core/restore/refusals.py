@@ -19,6 +19,7 @@ from restore_core.disk.confinement import walk_to
 from restore_core.disk.destination import HIDDEN_SUFFIX, SCRIPT_OLD_SUFFIX, SCRIPT_PART_SUFFIX, Destination, names_for
 from restore_core.disk.known_datastores import refuse_unless_known
 from restore_core.disk.locks import refuse_if_in_use
+from restore_core.disk.session_guard import refuse_in_session
 from restore_core.errors import (
     DestinationError,
     DestinationExists,
@@ -87,6 +88,11 @@ def refusals_of_missing_folders(request: RestoreRequest, delta: DeltaReader) -> 
 def refusals_before_recovery(destination: Destination) -> Generator[PhdError]:
     """Yields what neither a recovery nor a restore can end: something else under a name of ours. Changes nothing."""
     yield from _each(lambda: refuse_folders(destination), lambda: refuse_third_file(destination))
+
+
+def refuse_rival(request: RestoreRequest) -> Callable[[Destination], None]:
+    """Returns the guard of a restore: it refuses a disk in an instant session, except to the job of that session."""
+    return lambda destination: refuse_in_session(destination, request.session, str(request.delta))
 
 
 def refuse_folders(destination: Destination) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Protocol, Self, TypeVar
 
 from restore_core.disk.known_datastores import DatastoreRecord
+from restore_core.disk.session_record import SessionClaim
 from restore_core.targets.base import ArchiveRef
 
 OURS: Final = "ours"
@@ -116,6 +117,7 @@ class RestoreRequest:
     catalog_max_age  seconds after which the catalog is refreshed
     decided_at       when a replication pass asked for this restore, in seconds since the epoch; 0: a person asked.
                      A newer backup that was restored there since then is kept.
+    session          the instant session whose job this is; None: an ordinary restore
     """
 
     delta: ArchiveRef
@@ -131,6 +133,7 @@ class RestoreRequest:
     catalog: Path | None = None
     catalog_max_age: float = 5 * 3600.0
     decided_at: float = 0.0
+    session: SessionClaim | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,6 +47,7 @@ from restore_core.restore.refusals import (
     refuse_existing,
     refuse_first,
     refuse_rights,
+    refuse_rival,
     refuse_space,
 )
 from restore_core.restore.request import KeepPart, Reporter, RestoreOutcome, RestoreRequest
@@ -71,10 +72,13 @@ def restore_delta(
         if delta.header.of_a_part:
             reporter.note(delta.header.of_a_part)
         refuse_first(refusals_of_missing_folders(request, delta))
-        with held_destination(request.destination, roots=request.roots, make_folders=True, datastores=request.datastores) as (
-            destination,
-            hold,
-        ):
+        with held_destination(
+            request.destination,
+            roots=request.roots,
+            make_folders=True,
+            datastores=request.datastores,
+            may=refuse_rival(request),
+        ) as (destination, hold):
             refuse_first(refusals_before_recovery(destination))
             for note in recover(destination, hold, request.records, stop):
                 reporter.note(note)
@@ -193,7 +197,7 @@ class _Attempt:
                 return decision, full.source.ref if full is not None else None
 
     def _next_copy(self, copies: Iterator[FullReader], failed: CopyFailed | None, *, wanted: bool) -> FullReader | None:
-        if not wanted:
+        if not wanted and failed is None:  # a copy may fail behind its last block: then another one has to be sound
             self.reporter.note("the Full is not needed: no block comes from it")
             return None
         full = next(copies, None)

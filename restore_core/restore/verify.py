@@ -14,9 +14,9 @@ from functools import partial
 
 from restore_core import naming
 from restore_core.archive.delta_reader import DeltaReader
-from restore_core.archive.frames import GZIP_MAGIC
+from restore_core.archive.frames import GZIP_MAGIC, plain_stream
 from restore_core.archive.full_reader import FullReader
-from restore_core.archive.index_map import ZERO, MapPage
+from restore_core.archive.index_map import BLOCKS_PER_PAGE, ZERO, MapPage
 from restore_core.errors import ArchiveAbsent, BadArchive, Stopped
 from restore_core.naming import ArchiveType
 from restore_core.restore.fulls.find import proven_full
@@ -83,6 +83,27 @@ def _check_files(delta: DeltaReader, full: FullReader | None, stop: Stop) -> Non
             delta.check_section(section, stop)
     if full is not None:
         _check_whole(full, delta, stop)
+        if delta.header.frame_size:
+            _check_rest(full, delta, stop)
+
+
+def _check_rest(full: FullReader, delta: DeltaReader, stop: Stop) -> None:
+    """Proves what follows the frames that the map covers, as `zcat` reads it: the last of them again, others, padding."""
+    header, start, frame = delta.header, 0, 0
+    for page in reversed(range(delta.pages)):
+        offsets, _lengths = delta.full_frames(page)
+        if offsets:
+            start, frame = offsets[-1], page * BLOCKS_PER_PAGE * header.block_size // header.frame_size + len(offsets) - 1
+            break
+    left, size = header.full_disk_size - frame * header.frame_size, max(full.source.size - start, 0)
+    for data in plain_stream(full.source.stream(start, size), full.source.ref):
+        stop()
+        left -= len(data)
+    if left:
+        raise BadArchive(
+            f"{full.where}: holds {header.full_disk_size - left} bytes of disk, the Delta says {header.full_disk_size}",
+            remedy="One of the two is damaged, or they do not belong together. Use another copy of both.",
+        )
 
 
 @contextlib.contextmanager

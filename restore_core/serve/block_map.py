@@ -79,6 +79,14 @@ class BlockMap:
             return None
         return ServedUnit(True, block // self.per_frame) if kind == FULL else ServedUnit(False, block)
 
+    def uses_frame(self, number: int) -> bool:
+        """Returns whether a block comes from this frame of the Full, if there is such a frame."""
+        block = number * self.per_frame
+        if block >= self.blocks:
+            return False
+        mapped, index = self.page_of(block)
+        return mapped.page.kinds.find(FULL, index, index + self.per_frame) >= 0
+
     def spans(self, offset: int, length: int) -> Iterator[Span]:
         """Yields the spans of a range of the disk, in order: neighbouring blocks of one unit, or zero blocks, together."""
         if not length:

@@ -30,6 +30,8 @@ CACHE_BYTES = 64 << 20
 """Bytes of decoded frames that are kept."""
 _MORE_THAN_CORES = 2
 """Threads beside those that decode, which wait for an archive."""
+_AHEAD = 4
+"""Frames that are decoded before they are asked for."""
 _ZEROS = memoryview(bytes(1 << 20))
 _numbers = itertools.count()
 
@@ -63,6 +65,8 @@ class ServedDisk:
         self._blocks = BlockMap(delta)
         self._units = UnitSource(delta, self._blocks, copies, reporter.note)
         self._number = next(_numbers)
+        self._last_frame = -1
+        """The frame of the Full that was asked for last; a hint, so threads may change it as they like."""
         self._closed = False
         self.size, self.block_size = self._blocks.size, self._blocks.block_size
 
@@ -108,7 +112,12 @@ class ServedDisk:
         """Returns the promise of a unit of this disk, which is fetched in another thread unless the cache has it."""
         if self._closed:
             raise Stopped(f"{self._delta.where}: is no longer served")
-        return self._cache.get(self._number, unit, partial(self._units.fetch, unit))
+        found = self._begin(unit)
+        if unit.of_full:
+            if unit.number == self._last_frame + 1 and self._cache.limit >= 4 * _AHEAD * self.cost(unit):
+                self._read_ahead(unit.number)
+            self._last_frame = unit.number
+        return found
 
     def cost(self, unit: ServedUnit) -> int:
         """Returns the bytes of memory that a decoded unit takes."""
@@ -129,6 +138,16 @@ class ServedDisk:
     def extents(self, offset: int, length: int, *, most: int = 4096) -> list[Extent]:
         """Returns which parts of a range are zero blocks, at most so many of them. No archive but the map is read for it."""
         return self._blocks.extents(offset, max(0, min(length, self.size - offset)), most)
+
+    def _begin(self, unit: ServedUnit) -> Future[Decoded]:
+        return self._cache.get(self._number, unit, partial(self._units.fetch, unit))
+
+    def _read_ahead(self, frame: int) -> None:
+        """Begins the frames after this one, for a reader that goes on in order: they are there when it asks for them."""
+        for number in range(frame + 1, frame + 1 + _AHEAD):
+            unit = ServedUnit(True, number)
+            if self._blocks.uses_frame(number) and not self._cache.holds(self._number, unit):
+                self._begin(unit)
 
     def close(self) -> None:
         """Ends reads in other threads with an error, and closes the archives. Harmless when repeated."""

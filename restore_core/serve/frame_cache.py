@@ -31,7 +31,7 @@ class FrameCache:
     """Keeps the units that were used last, at most `limit` bytes of them. Several disks may share one."""
 
     def __init__(self, limit: int, threads: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self._lock = threading.Lock()
         self._kept: OrderedDict[_Key, Future[Decoded]] = OrderedDict()
         self._coming: dict[_Key, Future[Decoded]] = {}
@@ -88,6 +88,6 @@ class FrameCache:
             self.decoded += 1
             self._kept[key] = made
             self._held += len(made.result().data)
-            while self._held > self._limit and self._kept:
+            while self._held > self.limit and self._kept:
                 _, oldest = self._kept.popitem(last=False)
                 self._held -= len(oldest.result().data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from restore_core.errors import ArchiveAbsent
-from restore_core.naming import other_spellings, unescape_name
+from restore_core.naming import comparable, other_spellings, unescape_name
 from restore_core.targets.base import DEFAULT_LIMITS, LOCAL, ArchiveRef, ByteSource, ServerLimits, Stop, Target, TargetSpec
 from restore_core.targets.kinds import make_target
 from restore_core.targets.local import open_local_file
@@ -44,7 +44,14 @@ class TargetSet:
             for path in other_spellings(ref.path):
                 with suppress(ArchiveAbsent):
                     return target.open(path)
-            raise
+            wanted = comparable(ref.path)
+            if wanted.isascii():
+                raise
+            # Some servers and copies have both spellings in one name: only a listing shows it.
+            stored = next((one.path for one in target.listing([]) if comparable(one.path) == wanted), None)
+            if stored is None:
+                raise
+            return target.open(stored)
 
     def close(self) -> None:
         """Closes every target."""

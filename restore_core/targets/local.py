@@ -27,7 +27,7 @@ from restore_core.naming import MAX_NAME_BYTES, printable
 from restore_core.targets import base
 from restore_core.targets.base import LOCAL, NEW_FILE_SUFFIX, ArchiveRef, FileStat, ListedFile, TargetSpec
 from restore_core.targets.gaps import Gap
-from restore_core.targets.local_listing import list_folders, root_of, unreachable
+from restore_core.targets.local_listing import as_refused, list_folders, root_of, unreachable
 from restore_core.targets.remote.connection import Bandwidth
 
 NO_LIMIT = Bandwidth(0)
@@ -282,7 +282,7 @@ def _short(ref: ArchiveRef, wanted: int, size: int) -> BadArchive:
 def _read_error(error: OSError, ref: ArchiveRef) -> PhdError:
     if error.errno in _ABSENT:
         return ArchiveAbsent(f"{ref}: {error.strerror}", remedy="See what there is with 'phd backups'.")
-    return TargetUnavailable(f"{ref}: {error.strerror}", remedy=remedy_for(error))
+    return as_refused(error)(f"{ref}: {error.strerror}", remedy=remedy_for(error))
 
 
 def _refuse_unable(folder: str, ref: ArchiveRef) -> None:
@@ -305,5 +305,5 @@ def _write_error(error: OSError, ref: ArchiveRef) -> PhdError:
     if error.errno == errno.EFBIG:
         return TargetFull(where=str(ref), why="the file system there takes no file of this size (vfat: less than 4 GiB)")
     if error.errno == errno.EROFS:
-        return TargetUnavailable(f"{ref}: cannot be written: read-only", remedy="Mount the target for writing, or choose another.")
-    return TargetUnavailable(f"{ref}: cannot be written: {error.strerror}", remedy=remedy_for(error))
+        return TargetRefused(f"{ref}: cannot be written: read-only", remedy="Mount the target for writing, or choose another.")
+    return as_refused(error)(f"{ref}: cannot be written: {error.strerror}", remedy=remedy_for(error))

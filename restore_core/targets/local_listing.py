@@ -8,7 +8,7 @@ import shlex
 import urllib.parse
 from collections.abc import Iterator
 
-from restore_core.errors import TargetUnavailable, remedy_for
+from restore_core.errors import TargetRefused, TargetUnavailable, remedy_for
 from restore_core.naming import printable
 from restore_core.targets.base import NEW_FILE_SUFFIX, FileStat, ListedFile, TargetSpec
 from restore_core.targets.gaps import Gap, GapKind, link_gap, may_be_backups, refuse_partial
@@ -16,6 +16,8 @@ from restore_core.targets.gaps import Gap, GapKind, link_gap, may_be_backups, re
 _GONE = {errno.ENOENT, errno.ENOTDIR}
 _OF_ONE_FOLDER = {errno.EACCES, errno.EPERM, errno.EIO, errno.EUCLEAN, errno.ELOOP, errno.ENAMETOOLONG, errno.EBADMSG}
 """Errors of one folder, or of its blocks on the disk. Any other error is taken for one of the whole file system."""
+
+_NEEDS_A_PERSON = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 def list_folders(spec: TargetSpec, root: str, gaps: list[Gap] | None) -> Iterator[ListedFile]:
@@ -82,7 +84,12 @@ def unreachable(spec: TargetSpec, error: OSError, path: str = "") -> TargetUnava
         remedy = "Is its file system mounted, and the path right?"
         if not path:
             remedy += f" If it is a new folder: mkdir -p {shlex.quote(printable(root_of(spec)))}"
-    return TargetUnavailable(f"target {spec.name} ({printable(spec.url)}): {where}{error.strerror}", remedy=remedy)
+    return as_refused(error)(f"target {spec.name} ({printable(spec.url)}): {where}{error.strerror}", remedy=remedy)
+
+
+def as_refused(error: OSError) -> type[TargetUnavailable]:
+    """Returns the kind of an error of the system: what rights or mounts forbid is refused, as by a server, and not tried again."""
+    return TargetRefused if error.errno in _NEEDS_A_PERSON else TargetUnavailable
 
 
 def root_of(spec: TargetSpec) -> str:

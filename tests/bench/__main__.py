@@ -21,10 +21,11 @@ from tests.bench.network import network_rows
 from tests.bench.refresh import refresh_rows
 from tests.bench.replication import replication_rows
 from tests.bench.restore import restore_rows
+from tests.bench.serve import serve_rows
 from tests.bench.stub import stub_rows
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = "restore,network,refresh,stub,full,delta,replication,listing,memory,latency"
+PARTS = "restore,network,refresh,stub,full,delta,replication,listing,memory,latency,serve"
 NEEDED = 25 << 30
 """Bytes for a first run of 4 GiB: disks 3.6, archives and stores of seven 5, one output of 4.3, and room."""
 
@@ -36,7 +37,7 @@ def main() -> int:
     size = asked.gib << 30
     _check_space(work, NEEDED * asked.gib // 4)
     disks = images(work, size)
-    phd = install(work / f"phd-{asked.gib}", "restore", "backup", "delta", "small", "network", "runs")
+    phd = install(work / f"phd-{asked.gib}", "restore", "backup", "delta", "small", "network", "runs", "served")
     parts: dict[str, Callable[[], list[report.Row]]] = {
         "restore": lambda: restore_rows(phd, disks, work / f"run-{asked.gib}", asked.rounds),
         "network": lambda: network_rows(phd, disks, work / f"run-{asked.gib}", asked.rounds),
@@ -48,6 +49,7 @@ def main() -> int:
         "listing": lambda: listing_rows(phd, asked.rounds),
         "memory": lambda: memory_rows(phd, work),
         "latency": lambda: latency_rows(phd, work),
+        "serve": lambda: serve_rows(phd, disks, work / f"run-{asked.gib}", max(3, asked.rounds)),
     }
     (work / f"run-{asked.gib}").mkdir(exist_ok=True)
     chosen = asked.only.split(",") if asked.only else [*parts]

@@ -125,15 +125,14 @@ def test_files_of_replication_that_are_no_files(daemon: Daemon, place: str, kind
 
 
 @pytest.mark.parametrize("kind", ["fifo", "folder", "link to nowhere"])
-@pytest.mark.parametrize("place", ["crm.json", "crm.lock", "stray.json", "stray.lock"])
-def test_entries_of_the_state_folder_that_are_no_files(daemon: Daemon, place: str, kind: str) -> None:
+def test_entries_of_the_state_folder_that_are_no_files(daemon: Daemon, kind: str) -> None:
     """Accepted again each round, or waited for without end. A job whose lock is no lock waits; all others go on."""
     daemon.up(environment=QUICK, fake=True)
     daemon.end()
-    path = daemon.spool / ".state" / place
-    SPECIAL[kind](path)
+    for place in ("crm.json", "erp.lock", "stray.json", "astray.lock"):
+        SPECIAL[kind](daemon.spool / ".state" / place)
     daemon.up(environment=QUICK, fake=True)
-    for name in ("crm", "other"):
+    for name in ("crm", "erp", "other"):
         daemon.drop(name, "/fake/sleep=0")
         assert daemon.ends(name) is State.DONE, daemon.log(name)
-    assert daemon.log("crm").count("accepted from") == 1
+        assert daemon.log(name).count("accepted from") == 1

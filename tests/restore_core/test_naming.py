@@ -64,3 +64,17 @@ def test_a_gap_hides_the_backups_of_a_vm_in_either_spelling() -> None:
 )
 def test_missing_space_is_told_in_units_that_people_read(needed: int, free: int, said: str) -> None:
     assert said in str(NoSpace(where="/x", needed=needed, free=free))
+
+
+@pytest.mark.parametrize(
+    ("name", "restored"),
+    [
+        ("a-flat.vmdk", "a.vmdk"),
+        ("A-FLAT.VMDK", "A.VMDK"),
+        ("a.vmdk", "a.vmdk"),
+        ("a-flat.img", "a-flat.img"),
+        ("flat.vmdk", "flat.vmdk"),
+    ],
+)
+def test_a_backup_that_is_named_by_a_flat_file_is_of_the_disk_that_is_restored(name: str, restored: str) -> None:
+    assert naming.restored_name(name) == restored

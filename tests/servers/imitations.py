@@ -16,6 +16,7 @@ IMITATIONS: dict[str, dict[str, Any]] = {
     "REST 504": _no_rest("504 Reply marker invalid."),
     "REST denied": _no_rest("550 Permission denied."),
     "REST taken, then 551": {"restart": "551 Restart not supported for this file"},
+    "MLSD denied": {"answers": {"MLSD": "550 Unable to handle command"}, "dots": "asked"},
     "no MLSD": {"without": ["MLSD", "MLST"]},
     "MLSD in FEAT alone": {"answers": {"MLSD": "502 MLSD command not implemented."}},
     "MLSD without modify": {"facts": ["modify"]},
@@ -68,7 +69,11 @@ SAID: dict[str, str] = {
         for name in IMITATIONS
         if "REST" in name and "taken" not in name and "denied" not in name
     },
-    **{name: "no MLSD: sizes and times are read from a listing" for name in IMITATIONS if name in ("LIST alone", "no MLSD")},
+    **{
+        name: "no MLSD: sizes and times are read from a listing"
+        for name in IMITATIONS
+        if name in ("LIST alone", "no MLSD", "MLSD denied")
+    },
     "no MDTM": "no MDTM: the times of files are rough",
     "MLSD without size, no SIZE": "no MLSD: sizes and times are read from a listing",
 }

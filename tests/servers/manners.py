@@ -7,6 +7,7 @@ without   commands that the server does not know: 500, and not in FEAT
 facts     facts that an MLSD does not tell
 own       an MLSD begins with the folder itself and the one above (cdir, pdir), and shows a link as OS.unix=slink
 dos       a LIST in the style of IIS
+dots      names that begin with a dot are in no LIST; where this is "asked", LIST -a has them, and the folder itself
 address   the address in the answer to PASV
 cut       [BYTES, REPLY, N]: so many bytes into a file its transfer ends with this reply; the first N times
 last      a reply that comes after the transfer of a file instead of 226, and the control connection ends with it
@@ -32,9 +33,13 @@ class Mannered(FTPHandler):  # type: ignore[misc]  # pyftpdlib has no types
     """Has the manners of the server that is imitated. `manners` is told by the script."""
 
     manners: dict[str, Any]
+    asked_all = False
+    """Whether the last command was LIST -a."""
+
     _restart_position: int
 
     def pre_process_command(self, line: str, cmd: str, arg: str) -> None:
+        self.asked_all = cmd == "LIST" and arg == "-a"
         reply = self.manners.get("answers", {}).get(cmd) or (_UNKNOWN if cmd in self.manners.get("without", ()) else "")
         if isinstance(reply, list):
             reply = reply[0] if self.first_times(cmd, reply[1]) else ""
@@ -103,8 +108,13 @@ def facts_of(manners: dict[str, Any], lines: Iterator[bytes], folder: str) -> It
         yield b";".join(kept) + b" " + name
 
 
-def lines_of(manners: dict[str, Any], lines: Iterator[bytes], folder: str) -> Iterator[bytes]:
+def lines_of(manners: dict[str, Any], lines: Iterator[bytes], folder: str, *, asked_all: bool) -> Iterator[bytes]:
     """The lines of a LIST, in this server's style."""
+    if "dots" in manners:
+        shown = asked_all and manners["dots"] == "asked"
+        yield from [b"drwxr-xr-x   2 root     root         4096 Mar 01 03:00 .\r\n"] if shown else []
+        yield from lines if shown else (line for line in lines if b" ." not in line)
+        return
     if not manners.get("dos"):
         yield from lines
         return

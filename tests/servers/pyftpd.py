@@ -112,7 +112,8 @@ class Folder(Files):
         return LyingFile(file, Handler.lie) if mode == "rb" and Handler.lie not in ("", "list", "hostile") else file
 
     def format_list(self, *args: Any, **options: Any) -> Any:
-        lines = lines_of(self.cmd_channel.manners, super().format_list(*args, **options), args[0])
+        channel = self.cmd_channel
+        lines = lines_of(channel.manners, super().format_list(*args, **options), args[0], asked_all=channel.asked_all)
         return scripted(self.cmd_channel.said_of(args[0]), lines)
 
     def format_mlsx(self, *args: Any, **options: Any) -> Any:

@@ -71,6 +71,7 @@ CASES: dict[str, Case] = {
     "proftpd sends small files only": _pro("MaxRetrieveFileSize 100 Kb", refused="the server answers: 426 Transfer aborted."),
     "proftpd no REST": _pro("AllowStoreRestart off", "AllowRetrieveRestart off"),
     "proftpd no MLSD in FEAT": _pro("FactsAdvertise off"),
+    "proftpd no MLSD by a limit": _pro("<Limit MLSD>", "DenyAll", "</Limit>"),
     "proftpd tells no SIZE": _pro("<Limit SIZE MDTM>", "DenyAll", "</Limit>"),
     "proftpd no renaming": _pro("<Limit RNFR RNTO>", "DenyAll", "</Limit>", refused="all of it was sent, and renaming it failed"),
     "proftpd no renaming, no deleting": _pro("<Limit RNFR RNTO DELE>", "DenyAll", "</Limit>", refused="its part file stays there"),

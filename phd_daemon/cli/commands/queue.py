@@ -15,7 +15,7 @@ from phd_daemon.operations.installation import read_config, settings_in_use
 from phd_daemon.operations.queue import jobs, never_read
 from phd_daemon.show import output
 from phd_daemon.show.times import minute
-from phd_daemon.spool.snapshot import JobView
+from phd_daemon.spool.snapshot import JobView, ReadStatuses
 from restore_core.errors import UsageError, in_one_line
 from restore_core.naming import printable
 
@@ -53,9 +53,10 @@ def queue(*, watch: bool, as_json: bool, config: Path | None) -> None:
 
 def _watch(settings: Config) -> None:
     shown: object = None
+    known: ReadStatuses = {}
     with contextlib.suppress(KeyboardInterrupt):
         while True:
-            views = jobs(settings)
+            views = jobs(settings, known)
             if views != shown:
                 shown = views
                 output.clear()

@@ -16,7 +16,7 @@ from phd_daemon.config.model import Config
 from phd_daemon.operations.backups import deltas_of_vm
 from phd_daemon.operations.follow import exit_code, follow
 from phd_daemon.operations.installation import archive_ref, destination, how_to_start, read_config, refuse_missing, spool_of
-from phd_daemon.operations.places import as_there, ends_like_a_disk
+from phd_daemon.operations.places import ends_like_a_disk
 from phd_daemon.operations.queue import Obstacle, obstacle
 from phd_daemon.operations.submit import submit as queue
 from phd_daemon.show import output
@@ -24,8 +24,9 @@ from phd_daemon.show.times import ZONE, parse_moment, parse_time
 from phd_daemon.spool.control_file import ControlFile
 from phd_daemon.spool.layout import Spool
 from restore_core.catalog import CatalogEntry
+from restore_core.disk.spelling import as_there
 from restore_core.errors import ArchiveAbsent, ExitCode, UsageError
-from restore_core.naming import printable, time_text, unescape_name
+from restore_core.naming import printable, restored_name, time_text, unescape_name
 from restore_core.restore.request import RestoreOptions
 from restore_core.targets.base import ArchiveRef
 
@@ -126,7 +127,7 @@ def _disks_of_vm(settings: Config, vm: str, uuid: str | None, at: str | None, to
     for entry in found.newer:
         output.complain(f"not taken, as it is not of all disks: the newer backup of {printable(entry.name.disk)}, {entry.ref}")
     if not ends_like_a_disk(folder) or folder.is_dir():
-        return [(entry.ref, as_there(folder / entry.name.disk)) for entry in found.entries]
+        return [(entry.ref, as_there(folder / restored_name(entry.name.disk))) for entry in found.entries]
     if len(found.entries) == 1:
         return [(found.entries[0].ref, destination(to))]
     raise UsageError(

@@ -17,14 +17,15 @@ from phd_daemon.cli.complete import target_names
 from phd_daemon.cli.options import NO_TARGETS, NounGroup, config_option, json_option
 from phd_daemon.cli.questions import agreed, yes_option
 from phd_daemon.operations.installation import read_config
-from phd_daemon.operations.targets import Reached, look_for_archives, reach_all, spec_of
+from phd_daemon.operations.targets import Reached, identity_of, look_for_archives, reach_all
 from phd_daemon.operations.targets import accept as accept_emptied
+from phd_daemon.operations.targets import trust as record_trust
 from phd_daemon.show import output
 from phd_daemon.show.output import counted
 from phd_daemon.show.times import age
 from restore_core.errors import ExitCode, Stopped
 from restore_core.naming import printable
-from restore_core.targets.kinds import KINDS, server_identity
+from restore_core.targets.kinds import KINDS
 
 _CLEAR_TEXT = "clear text: whoever listens reads the backups and the password; ftps:// or sftp:// if the server has it"
 
@@ -58,10 +59,7 @@ def targets(context: click.Context, as_json: bool, config: Path | None) -> int |
 @click.pass_context
 def trust(context: click.Context, name: str, yes: bool, config: Path | None) -> None:
     """Show whose server target NAME is, and trust it. It shows the fingerprint, and asks."""
-    from restore_core.targets.remote.trust import record
-
-    spec = spec_of(read_config(config or context.obj), name)
-    shown = server_identity(spec)
+    spec, shown = identity_of(read_config(config or context.obj), name)
     output.say(f"{printable(spec.url)} shows the {shown.kind}\n  {shown.fingerprint}")
     for line in shown.about:
         output.say(f"  {line}")
@@ -82,7 +80,7 @@ def trust(context: click.Context, name: str, yes: bool, config: Path | None) -> 
         output.say(f"What is trusted is {shown.pins}.")
     if not yes and not agreed("Trust it from now on?", "compare the fingerprint"):
         raise Stopped(f"{printable(name)}: not trusted; nothing was recorded")
-    record(shown)
+    record_trust(shown)
     output.say(f"recorded in {printable(shown.file)}")
 
 

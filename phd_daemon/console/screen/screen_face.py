@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError
@@ -123,7 +124,13 @@ def _pour(lines: Iterator[str], feed: LogFeed) -> None:
 
 
 def _renew(anew: Callable[[], Choice[T]], newest: deque[Choice[T]], answered: threading.Event) -> None:
-    """Makes the list anew every second until it was answered; errors are passed over."""
-    while not answered.wait(_ANEW_EVERY):
+    """Makes the list anew every second until it was answered; errors are passed over.
+
+    A long list is made less often. Drawing it costs half as much again, and both together take a fifth of a processor at most.
+    """
+    pause = _ANEW_EVERY
+    while not answered.wait(pause):
+        began = time.thread_time()
         with contextlib.suppress(PhdError, OSError):
             newest.append(anew())
+        pause = max(_ANEW_EVERY, 8 * (time.thread_time() - began))

@@ -264,4 +264,5 @@ class _Coming:
             self._left -= 1
             if self._left:
                 return
-        self._done(self._found)
+        found, self._found = self._found, {}  # a future keeps its callbacks: it must not keep the other frames by them
+        self._done(found)

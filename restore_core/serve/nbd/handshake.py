@@ -87,7 +87,7 @@ class Handshake:
     def client_flags(self, data: bytes) -> None:
         """Takes the client's first four bytes."""
         (flags,) = struct.unpack(">I", data)
-        if flags & ~(HandshakeFlag.FIXED_NEWSTYLE | HandshakeFlag.NO_ZEROES):
+        if flags & ~int(HandshakeFlag.FIXED_NEWSTYLE | HandshakeFlag.NO_ZEROES):  # of a flag, ~ holds known bits only
             raise ProtocolBroken(f"client flags {flags:#x}")
         self._no_zeroes = bool(flags & HandshakeFlag.NO_ZEROES)
 

@@ -1,4 +1,7 @@
-"""How many bytes all clients together may have asked for and not yet taken: a bound for the memory of the server."""
+"""How many bytes all clients together may have asked for and not yet taken: a bound for the memory of the server.
+
+One client has half of it at most, unless a single request is larger: one that takes no replies leaves room for the others.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,9 @@ class InFlight:
         cost = min(max(cost, 1), self._limit)
         with self._changed:
             while not share.over:
-                if self._held + cost <= self._limit or (share.held == 0 and cost <= ALWAYS):
+                alone = share.held == 0
+                fits = self._held + cost <= self._limit and (alone or share.held + cost <= self._limit // 2)
+                if fits or (alone and cost <= ALWAYS):
                     share.held += cost
                     self._held += cost
                     return cost

@@ -36,7 +36,8 @@ def own_socket(path: Path) -> Iterator[socket.socket]:
             f"{where}: the path of a socket has {LONGEST_PATH} bytes at most", remedy="Name a shorter one with --sock."
         )
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            path.parent.mkdir(mode=0o700, parents=True)
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise from_os_error(error, doing="making the socket's folder", where=where) from error

@@ -66,7 +66,7 @@ def refused_at_once(request: Request, *, size: int, block_status: bool) -> NbdEr
     if request.command in _WRITES:
         return NbdError.EPERM
     allowed = next((flags for command, flags in _FLAGS.items() if command == request.command), None)
-    if allowed is None or request.flags & ~allowed:
+    if allowed is None or request.flags & ~int(allowed):
         return NbdError.EINVAL
     if request.command == RequestType.FLUSH:
         return None

@@ -12,21 +12,23 @@ import datetime as dt
 import ftplib
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import replace
 
 from restore_core.capabilities import Capabilities
 from restore_core.errors import ArchiveAbsent, TargetUnavailable
 from restore_core.naming import printable
-from restore_core.targets.base import Buffer, FileStat, Range
+from restore_core.targets.base import NEW_FILE_SUFFIX, Buffer, FileStat, Range
 from restore_core.targets.ftp.control import FtpControl
 from restore_core.targets.ftp.listing import NotAListing, Parsed, Unsure, read_list, read_mlsd
 from restore_core.targets.ftp.refusal import SEE_WHAT_THERE_IS
 from restore_core.targets.ftp.replies import Meaning, closed_by, is_empty_by, meaning_of, not_all_by
 from restore_core.targets.ftp.upload import FtpUpload
 from restore_core.targets.gaps import GapKind, may_be_backups
-from restore_core.targets.remote.connection import Budget, Entry, FolderContent, KnownFile
+from restore_core.targets.remote.connection import NOT_EVEN_ITSELF, Budget, Entry, FolderContent, KnownFile
 
 _PIECE = 256 << 10
 _LIST_ALL = "LIST -a"
+_OF_THE_LOGIN = (Meaning.BUSY, Meaning.LOGIN, Meaning.NEEDS_TLS)
 _OF_ONE_FOLDER = ("450", "451", "550", "551", "553")
 """Codes of errors that concern only the folder that was asked for."""
 
@@ -35,6 +37,8 @@ class FtpConnection(FtpControl):
     """A `Connection`."""
 
     shared_between_ranges = True
+    _shows_dots: bool | None = None
+    """Whether LIST -a of the target's own folder lists its own name; None as long as nobody had to know."""
 
     def entries(self, folder: str, budget: Budget) -> FolderContent:
         """Lists a folder: CWD, which fails if it does not exist; then MLSD or LIST."""
@@ -56,7 +60,7 @@ class FtpConnection(FtpControl):
             return self._content(folder, budget)
         except (ftplib.error_perm, ftplib.error_temp) as error:
             meaning = meaning_of(error)
-            if str(error)[:3] not in _OF_ONE_FOLDER or meaning in (Meaning.BUSY, Meaning.LOGIN, Meaning.NEEDS_TLS):
+            if str(error)[:3] not in _OF_ONE_FOLDER or meaning in _OF_THE_LOGIN:
                 raise
             why = f"the server answers: {printable(str(error))}"
             return FolderContent(entries=(), missing=((GapKind.UNREADABLE, why),), may_be_gone=meaning is Meaning.ABSENT)
@@ -67,20 +71,63 @@ class FtpConnection(FtpControl):
 
     def _content(self, folder: str, budget: Budget) -> FolderContent:
         self._command(f"CWD {self._wire(folder)}")
+        refused: ftplib.error_perm | None = None
         if self._mlsd:
             try:
                 found = self._content_by("MLSD", read_mlsd, folder, budget)
             except ftplib.error_perm as error:
-                if meaning_of(error) is not Meaning.NOT_KNOWN:
+                if meaning_of(error) in _OF_THE_LOGIN:
                     raise
-                self._mlsd = False
+                self._mlsd = meaning_of(error) is not Meaning.NOT_KNOWN
+                refused = error if self._mlsd else None
             else:
                 if self._mlsd:
                     return found
         if budget.hidden:
-            with contextlib.suppress(ftplib.error_perm):  # some take -a for a name
-                return self._content_by(_LIST_ALL, _read_list_now, folder, budget)
-        return self._content_by("LIST", _read_list_now, folder, budget)
+            return self._with_hidden(folder, budget)
+        return self._by_list(folder, budget, refused)
+
+    def _by_list(self, folder: str, budget: Budget, refused: ftplib.error_perm | None) -> FolderContent:
+        """Lists by LIST. `refused` is what the server said to MLSD: of this folder, or of that command whatever the folder.
+
+        proftpd answers with an empty listing where the folder may not be read. One that may be read lists its own name by LIST -a.
+        """
+        found = self._content_by("LIST", _read_list_now, folder, budget)
+        if not found.entries and not found.missing and not self._lists_itself(budget):
+            if refused is not None:
+                raise refused
+            if self._shows_dots is None:
+                self._command(f"CWD {self._wire('')}")
+                self._shows_dots = self._lists_itself(budget)
+            if self._shows_dots:
+                return FolderContent(entries=(), missing=((GapKind.UNREADABLE, NOT_EVEN_ITSELF),))
+        elif refused is not None and not found.entries and found.missing:
+            raise refused
+        elif refused is not None:  # it was of the command: proftpd with <Limit MLSD>
+            self._mlsd = False
+        return found
+
+    def _lists_itself(self, budget: Budget) -> bool:
+        with contextlib.suppress(ftplib.error_perm, ftplib.error_temp):
+            return any(line.endswith(b" .") for line in self._received(_LIST_ALL, budget)[0].splitlines())
+        return False
+
+    def _with_hidden(self, folder: str, budget: Budget) -> FolderContent:
+        """Lists with the names that begin with a dot: by LIST -a, else by NLST, and what that names is asked for."""
+        found = None
+        with contextlib.suppress(ftplib.error_perm):  # some take -a for a name
+            found = self._content_by(_LIST_ALL, _read_list_now, folder, budget)
+        found = found or self._content_by("LIST", _read_list_now, folder, budget)
+        if any(entry.name.startswith(".") for entry in found.entries) or self._lists_itself(budget):
+            return found
+        names: set[str] = set()
+        for command in ("NLST -a", "NLST"):
+            with contextlib.suppress(ftplib.error_perm, ftplib.error_temp):
+                lines = self._received(command, budget)[0].decode("utf-8", "surrogateescape").splitlines()
+                names |= {name for line in lines if (name := line.rpartition("/")[2]).startswith(".")}
+        parts = (Unsure(name=name, size=None, mtime=None) for name in sorted(names) if name.endswith(NEW_FILE_SUFFIX))
+        asked = [entry for part in parts if (entry := self._asked(folder, part, budget)) is not None]
+        return replace(found, entries=[*found.entries, *asked], hides_dots=not names)
 
     def stat(self, path: str) -> FileStat:
         """Asks for SIZE and MDTM. The time is 0 on a server without MDTM; one without SIZE is asked for a listing."""
@@ -126,7 +173,8 @@ class FtpConnection(FtpControl):
 
     def remove_folder(self, path: str) -> None:
         """Removes a folder by RMD, if a listing shows it empty: some servers remove what is in it, too."""
-        if self.entries(path, Budget(self._spec.name, self._limits, hidden=True)) == FolderContent(entries=[]):
+        found = self.entries(path, Budget(self._spec.name, self._limits, hidden=True))
+        if not found.entries and not found.missing:
             with self.as_our_errors(path, writing=True):
                 self._command(f"RMD {self._wire(path)}")
 
@@ -145,11 +193,27 @@ class FtpConnection(FtpControl):
             self._command(f"DELE {self._wire(path)}")
 
     def capabilities(self) -> Capabilities:
-        """Asks for REST and MDTM: servers do more than their FEAT says, and less. MLSD is known since the last listing."""
+        """Asks for REST, MDTM and writing: servers do more than their FEAT says, and less. MLSD is known since the last listing."""
         with self.as_our_errors(""):
             return Capabilities(
-                resume=self._rest and self._knows("REST 0"), exact_times=self._knows("MDTM /"), exact_listing=self._mlsd
+                resume=self._rest and self._knows("REST 0"),
+                exact_times=self._knows("MDTM /"),
+                exact_listing=self._mlsd,
+                writable=False if self._is_read_only() else None,
             )
+
+    def _is_read_only(self) -> bool:
+        """Whether the server denies to make the target's own folder, and to rename it. It is there, so that nothing is written."""
+        root = self._wire("")
+        self._command(f"CWD {root}")
+        return self._denies(f"MKD {root}") and self._denies(f"RNFR {root}")
+
+    def _denies(self, line: str) -> bool:
+        try:
+            self._command(line)
+        except (ftplib.error_perm, ftplib.error_temp) as error:
+            return meaning_of(error) is Meaning.DENIED
+        return False
 
     def _content_by(self, command: str, parse: Callable[[bytes], Parsed], folder: str, budget: Budget) -> FolderContent:
         try:

@@ -69,13 +69,18 @@ class FolderContent:
     """What is in a folder. `missing` are the reasons why that may not be all of it.
 
     `lists_itself` says that the server listed the folder's own name, `.`, too. `may_be_gone` says that the folder may simply have
-    been deleted: FTP has one answer for that and for a folder that may not be entered.
+    been deleted: FTP has one answer for that and for a folder that may not be entered. `hides_dots` says that names with a dot
+    before them were asked for, and none was shown, not even `.`.
     """
 
     entries: Sequence[Entry]
     missing: tuple[tuple[GapKind, str], ...] = ()
     lists_itself: bool = False
     may_be_gone: bool = False
+    hides_dots: bool = False
+
+
+NOT_EVEN_ITSELF = "the server lists no name in it, not even its own"
 
 
 def is_single_path_component(name: str) -> bool:

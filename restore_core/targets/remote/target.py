@@ -34,7 +34,7 @@ from restore_core.targets.base import (
     safe_parts,
 )
 from restore_core.targets.gaps import Gap, GapKind, link_gap, may_be_backups, refuse_partial
-from restore_core.targets.remote.connection import Budget, CutShort, Entry, FolderContent, KnownFile, Upload
+from restore_core.targets.remote.connection import NOT_EVEN_ITSELF, Budget, CutShort, Entry, FolderContent, KnownFile, Upload
 from restore_core.targets.remote.server import Server
 
 _SEND = 1 << 20
@@ -116,7 +116,7 @@ class RemoteTarget:
                 continue
             found += _gaps(folder, content)
             if top.lists_itself and not content.lists_itself and not content.entries and not content.missing:
-                found.append(Gap(path=folder, kind=GapKind.UNREADABLE, why="the server lists no name in it, not even its own"))
+                found.append(Gap(path=folder, kind=GapKind.UNREADABLE, why=NOT_EVEN_ITSELF))
             yield from _files(folder, content.entries)
         if doubtful:  # deleted since it was listed, or closed to this user: FTP has one answer for both
             there = {entry.name for entry in self._top(budget).entries if entry.folder}
@@ -124,16 +124,17 @@ class RemoteTarget:
         if gaps is None:
             refuse_partial(self.spec.name, found)
 
-    def unfinished(self) -> Iterator[ListedFile]:
-        """Yields the new files that have no name of their own, which are in no listing; the time is 0 if it is not known."""
+    def unfinished(self, unseen: list[str]) -> Iterator[ListedFile]:
+        """Yields files that never got their names, the time 0 if it is not known; adds to `unseen` what the server may hide."""
         budget = Budget(self.spec.name, self._limits, hidden=True)
         top = self._top(budget)
-        folders = sorted(entry.name for entry in top.entries if entry.folder and not entry.name.startswith("."))
+        hides, folders = True, sorted(entry.name for entry in top.entries if entry.folder and not entry.name.startswith("."))
         for folder, content in itertools.chain([("", top)], self._server.walk(folders, budget)):
-            for entry in content.entries:
-                if not entry.folder and not entry.link and entry.name.endswith(NEW_FILE_SUFFIX):
-                    path = f"{folder}/{entry.name}" if folder else entry.name
-                    yield ListedFile(path=path, stat=entry.stat if entry.stat.mtime else self._server.stat(path))
+            hides = hides and content.hides_dots
+            for entry in (one for one in content.entries if not (one.folder or one.link) and one.name.endswith(NEW_FILE_SUFFIX)):
+                path = f"{folder}/{entry.name}" if folder else entry.name
+                yield ListedFile(path=path, stat=entry.stat if entry.stat.mtime else self._server.stat(path))
+        unseen += ["files whose names begin with a dot, as those of older versions: this server shows none"] if hides else []
 
     def stat(self, path: str) -> FileStat:
         """Returns size and time of one file."""

@@ -122,3 +122,24 @@ def test_what_was_meant_is_proposed_and_a_datastore_is_named(phd: Phd, tmp_path:
     assert f"did you mean '{normalize(stored, 'Büro')}'" in said
     (tmp_path / "volumes" / normalize(stored, "Spëicher")).mkdir()
     assert phd("datastores", "accept", normalize(typed, "Spëicher"))[0] == 0
+
+
+def test_a_local_archive_is_found_in_another_spelling(phd: Phd, tmp_path: Path) -> None:
+    backed_up(phd, tmp_path, "NFD")
+    (full,) = (tmp_path / "nas").rglob("*.gz-*.phd")
+    code, said = phd("verify", normalize("NFC", str(full)))
+    assert code == 0, said
+
+
+def test_old_backups_that_are_named_by_a_flat_file_are_submitted_as_the_disks_that_they_are(phd: Phd, tmp_path: Path) -> None:
+    """They were refused: "names a flat file", of a name that nobody had typed."""
+    disk = tmp_path / "X.vmdk"
+    disk.with_name("X-flat.vmdk").write_bytes(b"x" * 5120)
+    assert phd("backup", str(disk.with_name("X-flat.vmdk")), "--target", "nas1", "--vm", "CRM", "--uuid", UUID)[0] == 0
+    for path in list((tmp_path / "nas").rglob("*.phd")):
+        path.rename(path.with_name(path.name.replace("-X.vmdk", "-X-flat.vmdk")))
+    to = tmp_path / "volumes" / "ds1" / "CRM"
+    code, said = phd("submit", "--vm", "CRM", "--to", str(to))
+    assert code == 0, said
+    (job,) = (tmp_path / "spool").glob("*.job")
+    assert f'restore_to = "{to}/X.vmdk"' in job.read_text()

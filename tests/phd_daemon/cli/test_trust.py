@@ -27,7 +27,7 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def record(what: ServerIdentity) -> None:
         done.append(what.fingerprint)
 
-    monkeypatch.setattr("phd_daemon.cli.commands.targets.server_identity", lambda _: shown)
+    monkeypatch.setattr("phd_daemon.operations.targets.server_identity", lambda _: shown)
     monkeypatch.setattr(trust, "record", record)
     return done
 

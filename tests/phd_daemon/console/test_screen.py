@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -10,6 +13,7 @@ import pytest
 from textual.events import Key, Paste
 
 from phd_daemon.console.face import Choice, Face, Page, Question, Row, WorkControl
+from phd_daemon.console.screen import screen_face
 from phd_daemon.console.screen.app import ConsoleApp
 from phd_daemon.console.screen.choose import ChoiceScreen
 from phd_daemon.console.screen.row_list import RowList, Table
@@ -500,3 +504,21 @@ def test_a_filter_stands_on_the_first_row_it_finds_and_says_when_there_is_none()
     assert "1 of 2" in drawn
     _, drawn = chosen(again, "slash", "x", "x", "enter", "i")
     assert "no row has all of these words" in drawn
+
+
+@pytest.mark.parametrize(("seconds", "pause"), [(0.01, 1.0), (0.7, 5.6)])
+def test_a_list_that_is_long_to_make_is_made_less_often(seconds: float, pause: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """5,000 jobs took half a processor for as long as the list was open."""
+    clock = itertools.count(step=seconds)
+    monkeypatch.setattr(time, "thread_time", lambda: next(clock))
+    pauses: list[float] = []
+
+    class Answered(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            pauses.append(timeout or 0)
+            return len(pauses) == 3
+
+    newest: deque[Choice[Any]] = deque(maxlen=1)
+    screen_face._renew(lambda: SHORT, newest, Answered())
+    assert list(newest) == [SHORT]
+    assert pauses == pytest.approx([1.0, pause, pause])

@@ -6,7 +6,10 @@ import grp
 import hashlib
 import os
 import pwd
+import unicodedata
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -21,6 +24,7 @@ from phd_daemon.spool.record import JobRecord
 from phd_daemon.spool.transitions import Claim
 from phd_daemon.worker.order import from_json
 from restore_core import durable
+from restore_core.disk.confinement import walk_to
 from restore_core.disk.destination import disk_key
 from restore_core.disk.identity import FileIdentity
 from restore_core.errors import BadControlFile, DestinationOutside
@@ -53,6 +57,28 @@ class TestIntakeRules:
         policy = intake_rules(settings(tmp_path))
         assert str(policy.validate(text(tmp_path), ME).delta) == "nas1:x/d.phd"
         assert policy.open
+
+    @pytest.mark.parametrize("written", ["NFC", "NFD"])
+    @pytest.mark.parametrize("stored", ["NFC", "NFD"])
+    def test_a_destination_is_where_it_is_whichever_way_its_accents_are_written(
+        self, tmp_path: Path, written: Literal["NFC", "NFD"], stored: Literal["NFC", "NFD"]
+    ) -> None:
+        """A control file written by hand made a second folder that looked the same, or was "not in a datastore"."""
+        root = tmp_path / unicodedata.normalize(stored, "größe")
+        there = root / unicodedata.normalize("NFD", "Büro") / unicodedata.normalize("NFC", "Köln") / "crm.vmdk"
+        there.parent.mkdir(parents=True)
+        wanted = unicodedata.normalize(written, str(there))
+        asked = text(tmp_path).replace(f"{tmp_path}/ds1/crm.vmdk".encode(), wanted.encode())
+        assert wanted.encode() in asked
+        policy = intake_rules(settings(root))
+        assert policy.validate(asked, ME).restore_to == there
+        job = record(tmp_path)
+        assert job.control is not None
+        job = job.with_(control=replace(job.control, restore_to=Path(wanted)))
+        order = work_order(settings(root), Spool(folder=tmp_path), Claim(record=job, lock_fd=3))
+        assert order.restore_to == str(there)
+        there.with_name("crm-flat.vmdk.phd-new").write_text("half a disk")
+        assert drop_part(job, (root,))
 
     def test_unknown_target_and_destination_outside(self, tmp_path: Path) -> None:
         validate = intake_rules(settings(tmp_path)).validate
@@ -118,6 +144,19 @@ class TestDropPart:
         part.rename(part.with_name(private))
         part.with_name("crm-flat.vmdk.phd-redo-part").write_bytes(b"staged")
         assert drop_part(record(tmp_path), (tmp_path,))
+        assert os.listdir(tmp_path / "ds1") == []
+
+    @pytest.mark.parametrize("left", [[], ["crm-flat.vmdk.phd-hold"], ["crm-flat.vmdk.phd-hold", "crm-flat.vmdk.phd-new"]])
+    def test_so_is_the_folder_that_a_worker_made_before_it_was_killed(self, tmp_path: Path, left: list[str]) -> None:
+        (tmp_path / "ds1").mkdir()
+        folder = tmp_path / "ds1" / "new"
+        os.close(walk_to(folder, None).make_missing())
+        for name in left:
+            (folder / name).touch()
+        job = record(tmp_path)
+        assert job.control is not None
+        job = job.with_(control=replace(job.control, restore_to=folder / "crm.vmdk"))
+        assert drop_part(job, (tmp_path,)) is (len(left) == 2)
         assert os.listdir(tmp_path / "ds1") == []
 
     def test_one_that_is_being_written_stays(self, tmp_path: Path, part: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -98,3 +99,25 @@ def test_a_server_that_did_not_answer_is_not_asked_again(
     assert asked == ["sftp"]
     assert [one.where for one in found if one.check == "partial-file-stale"] == [f"sftp:{PART}"]
     assert part.exists()
+
+
+@pytest.mark.parametrize(("nlst", "found", "unseen"), [([], [f"ftp:{PART}"], ()), (["NLST"], [], ("ftp",))])
+def test_a_server_that_shows_no_dot_names_in_its_listings_is_asked_otherwise_or_said_to_hide_them(
+    tmp_path: Path, nlst: list[str], found: list[str], unseen: tuple[str, ...]
+) -> None:
+    """Without MLSD, and where LIST -a is LIST: part files of older versions were there, and the doctor found nothing."""
+    script = tmp_path / "script.json"
+    script.write_text(json.dumps({"*": {"without": ["MLSD", "MLST", *nlst], "dots": "never"}}))
+    with servers.pyftpd(tmp_path, script=script) as served:
+        path = served.store / PART
+        path.parent.mkdir()
+        path.write_bytes(b"12345")
+        os.utime(path, (0, 1_600_000_000))
+        report = leftovers.on_servers([served.spec], time.time())
+        assert [one.where for one in report.findings] == found
+        assert [line.split(":")[0] for line in report.unseen] == [f"leftovers on target {name}" for name in unseen]
+        shown = path.with_name(path.name.removeprefix("."))  # as they are called now
+        path.rename(shown)
+        assert [one.where for one in leftovers.on_servers([served.spec], time.time()).findings] == [
+            f"ftp:{PART.replace('/.', '/')}"
+        ]

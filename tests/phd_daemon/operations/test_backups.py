@@ -141,6 +141,16 @@ def test_a_disk_that_is_in_the_run_is_not_said_to_be_left_out_of_it() -> None:
     assert newest_common_set(held, vm="CRM", disks_of=vm_had("00", without=("scsi0:1",))).not_in_it == ()
 
 
+def test_a_disk_that_older_versions_called_by_its_flat_file_is_the_same_disk() -> None:
+    """Its old backups were those of a disk that is gone: no run held every disk, or the older one was taken."""
+    old, new = entry("00-a-flat.vmdk", day=1), entry("00-a.vmdk", day=2)
+    found = newest_common_set([old, new], vm="CRM")
+    assert (found.entries, found.missing) == ((new,), ())
+    assert [run.entries for run in runs_of_vm([old, new], vm="CRM")] == [(new,), (old,)]
+    with pytest.raises(UsageError, match=r"two disks of CRM are named a\.vmdk"):
+        newest_common_set([entry("00-a.vmdk", day=1), entry("01-a-flat.vmdk", day=1)], vm="CRM")
+
+
 def random_history(seed: int) -> tuple[list[CatalogEntry], DisksAt]:
     """Runs of some of four disks, of some of which it is known which disks the VM had then."""
     chance = random.Random(seed)

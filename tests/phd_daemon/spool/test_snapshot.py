@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from phd_daemon.spool import snapshot as snapshots
 from phd_daemon.spool.layout import State
 from phd_daemon.spool.locks import PidLock
-from phd_daemon.spool.snapshot import JobView, daemon_running, snapshot
-from phd_daemon.spool.status_file import JobStatus, LiveProgress, Outcome, Result, write_status
+from phd_daemon.spool.snapshot import JobView, ReadStatuses, daemon_running, snapshot
+from phd_daemon.spool.status_file import JobStatus, LiveProgress, Outcome, Result, read_status, write_status
 
 NOW = time.time()
 
@@ -124,3 +125,29 @@ def test_a_held_job_is_held_since_it_was_parked(tmp_path: Path) -> None:
     put(tmp_path, "a.held", accepted_at=5.0)
     (view,) = snapshot(tmp_path, 0.0)
     assert view.since == (tmp_path / "a.held").stat().st_ctime
+
+
+def test_who_looks_again_reads_only_the_status_files_that_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The console read all of them each second: with 5,000 jobs that was half a processor."""
+    for number in range(20):
+        put(tmp_path, f"job{number}.job", accepted_at=float(number))
+    known: ReadStatuses = {}
+    assert snapshot(tmp_path, NOW, known) == snapshot(tmp_path, NOW)
+    read: list[str] = []
+
+    def counted(path: Path) -> JobStatus | None:
+        read.append(path.name)
+        return read_status(path)
+
+    monkeypatch.setattr(snapshots, "read_status", counted)
+    assert len(snapshot(tmp_path, NOW, known)) == 20
+    assert read == []
+    put(tmp_path, "job3.job", priority=1)
+    (tmp_path / "job4.job").rename(tmp_path / "job4.cancelled")
+    (tmp_path / "job5.status").unlink()
+    (tmp_path / "job6.job").unlink()
+    (tmp_path / "new.job").write_text("x")
+    seen = snapshot(tmp_path, NOW, known)
+    assert read == ["job3.status"]
+    assert seen == snapshot(tmp_path, NOW)
+    assert set(known) == {f"job{number}" for number in range(20)} - {"job6"}

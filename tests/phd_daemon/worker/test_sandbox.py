@@ -272,3 +272,23 @@ raise SystemExit(one_pass.main())
     assert "ermitted" in ran.stdout or "denied" in ran.stdout
     assert (tmp_path / "state" / "mine").exists()
     assert not (tmp_path / "planted").exists()
+
+
+def test_where_it_may_only_delete_it_deletes_and_writes_nothing(tmp_path: Path) -> None:
+    needs(landlock=3)
+    (tmp_path / "s.sock").write_text("as a socket")
+    (tmp_path / "other").write_text("other")
+    program = """
+import os, sys
+from phd_daemon.worker import sandbox
+with sandbox.opened([sys.argv[1]]) as folders:
+    sandbox.confine([], removable=folders)
+os.chdir(sys.argv[1])
+os.unlink("s.sock")
+for act in (lambda: open("new", "w"), lambda: open("other", "a"), lambda: os.mkdir("folder"), lambda: os.rename("other", "new")):
+    try: act()
+    except OSError as error: print(error.errno)
+"""
+    ran = subprocess.run([sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["13"] * 4
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]

@@ -17,12 +17,13 @@ SCRIPT = Path(__file__).resolve().parents[3] / "restore_core" / "archive" / "stu
 
 
 def member(data: bytes, extra: bytes = b"", flags: int = 0, names: bytes = b"") -> bytes:
-    """One gzip member (RFC 1952)."""
+    """One gzip member (RFC 1952); with the flag 2 it has the CRC of its head."""
     packer = zlib.compressobj(6, zlib.DEFLATED, -15)
     body = packer.compress(data) + packer.flush()
     flags |= 4 if extra else 0
     field_ = struct.pack("<H", len(extra)) + extra if extra else b""
     head = b"\x1f\x8b\x08" + bytes([flags]) + bytes(4) + b"\0\xff" + field_ + names
+    head += struct.pack("<H", zlib.crc32(head) & 0xFFFF) if flags & 2 else b""
     return head + body + struct.pack("<II", zlib.crc32(data), len(data))
 
 

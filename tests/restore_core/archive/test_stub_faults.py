@@ -16,7 +16,8 @@ from restore_core.archive.header import HEAD_BYTES
 from tests.lab import Lab
 from tests.restore_core.archive.stub_shell import SHELLS, SMALL_TOOLS, full_path, path_of, sh, small_case, two_backups
 
-FLIPS = 25
+FLIPS = 10
+"""Of the whole file, and of the Delta as many again behind its head; 500 of each in tests/proof/test_stub.py."""
 
 
 def flip(path: Path, bit: int) -> None:

@@ -7,6 +7,7 @@ import functools
 import gzip
 import hashlib
 import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from restore_core.restore.verify import verify_archive
 from restore_core.targets import TargetSet
 from restore_core.targets.base import LOCAL, ArchiveRef
 from tests.lab import Witness, go_on, request_for
-from tests.restore_core.archive.from_the_page import BLOCK, Delta, digest_of, framed_full, lines, make_delta, member
+from tests.restore_core.archive.from_the_page import BLOCK, FRAME, Delta, digest_of, framed_full, lines, make_delta, member
 from tests.restore_core.archive.stub_shell import sh
 
 OLD = b"".join(bytes(BLOCK) if n % 3 == 0 else bytes([n]) * BLOCK for n in range(9)) + b"t" * 512
@@ -55,6 +56,8 @@ class Case:
     """`accept`, or refuse."""
     except_for: tuple[str, ...] = ()
     """Programs that do not use what is wrong, and give the right disk: `MAP_ONLY` and `NOT_ALL_READ` say why."""
+    long: bool = False
+    """Whether `make proof` alone tries it."""
 
     def accepts(self, program: str) -> bool:
         return (self.right == ACCEPT) != (program in self.except_for)
@@ -174,6 +177,16 @@ def foreign_and(change: Change) -> Change:
 
     def both(p: Pair) -> None:
         another(OLD, NEW, whole)(p)
+        change(p)
+
+    return both
+
+
+def unneeded_and(change: Change) -> Change:
+    """The change, to a pair with a foreign Full that no block comes from."""
+
+    def both(p: Pair) -> None:
+        another(OLD, b"x" * len(OLD), whole)(p)
         change(p)
 
     return both
@@ -436,6 +449,214 @@ CASES |= {
     "the Full is cut": Case(lambda p: setattr(p, "full", p.full[:-1]), REFUSE),
     "the Full is no gzip": Case(lambda p: setattr(p, "full", bytes(len(p.full))), REFUSE),
 }
+
+
+def refit(make: Callable[[bytes], bytes], *, framed: bool = False) -> Change:
+    """The Full is made into another file, of which the header says the right size and digest."""
+
+    def change(p: Pair) -> None:
+        if not framed:
+            another(OLD, NEW, whole)(p)
+        p.full = make(p.full)
+        p.delta.set("full-size", str(len(p.full)))
+        p.delta.set("full-sha256", hashlib.sha256(p.full).hexdigest())
+
+    return change
+
+
+def flip(at: int) -> Callable[[bytes], bytes]:
+    """One byte differs, counted from the end: -6 lies in the CRC-32 of the last member, -3 in its ISIZE."""
+    return lambda data: data[:at] + bytes([data[at] ^ 0x55]) + data[at + 1 :]
+
+
+def behind(more: bytes) -> Callable[[bytes], bytes]:
+    return lambda data: data + more
+
+
+def head_crc(one: bytes, *, right: bool) -> bytes:
+    """A member without one gets the CRC of its head."""
+    at = 12 + struct.unpack_from("<H", one, 10)[0] if one[3] & 4 else 10
+    head = one[:3] + bytes([one[3] | 2]) + one[4:at]
+    return head + struct.pack("<H", zlib.crc32(head) & 0xFFFF ^ (0 if right else 1)) + one[at:]
+
+
+def frames_of(full: bytes, table: bytes) -> list[bytes]:
+    lengths = [length for (length,) in struct.iter_unpack("<I", table)]
+    return [full[sum(lengths[:n]) : sum(lengths[: n + 1])] for n in range(len(lengths))]
+
+
+def full_frames(number: int, make: Callable[[bytes], bytes], base: Change = lambda _: None) -> Change:
+    """One member of the Full differs; the table of frames, size and digest are right."""
+
+    def change(p: Pair) -> None:
+        base(p)
+        made = frames_of(p.full, p.delta.sections["full-frames"])
+        made[number] = make(made[number])
+        p.delta.sections["full-frames"] = struct.pack(f"<{len(made)}I", *map(len, made))
+        refit(lambda _: b"".join(made), framed=True)(p)
+
+    return change
+
+
+def table(change_it: Callable[[bytes], bytes]) -> Change:
+    return lambda p: section("full-frames", change_it(p.delta.sections["full-frames"]))(p)
+
+
+def bytewise(data: bytes) -> bytes:
+    return b"".join(whole(data[n : n + 1]) for n in range(500)) + whole(data[500:])
+
+
+def halves(data: bytes, extra: bytes = b"") -> bytes:
+    return member(data[:1000], extra) + member(data[1000:])
+
+
+def in_identity(at: int) -> Callable[[bytes], bytes]:
+    """A byte of `PI` in the first member differs."""
+    return lambda one: flip(one.index(b"PI") + at)(one)
+
+
+def far_identity(one: bytes) -> bytes:
+    length = struct.unpack_from("<H", one, 10)[0]
+    more = b"XX" + struct.pack("<H", 40) + bytes(40)
+    return one[:10] + struct.pack("<H", length + len(more)) + more + one[12:]
+
+
+def parted(at: int) -> Change:
+    """The changed bytes are parted into two members there, or all in the first one; the map says these lengths."""
+
+    def change(p: Pair) -> None:
+        both = NEW[2 * BLOCK : 3 * BLOCK] + NEW[9 * BLOCK :]
+        made = [member(both[:at]), member(both[at:]) if both[at:] else b""]
+        page = p.delta.sections["map"][:-8] + struct.pack("<2I", *map(len, made))
+        p.delta.sections["frames"], p.delta.sections["map"] = b"".join(made), page
+        p.delta.sections["pages"] = p.delta.sections["pages"][:40] + digest_of("blake3", page)
+
+    return change
+
+
+def frames_and(more: bytes, base: Change = lambda _: None) -> Change:
+    def change(p: Pair) -> None:
+        base(p)
+        p.delta.sections["frames"] += more
+
+    return change
+
+
+def relist(name: str, make: Callable[[bytes], bytes]) -> Change:
+    """A list for the shell is packed anew from its plain text."""
+    return lambda p: section(name, make(gzip.decompress(p.delta.sections[name])))(p)
+
+
+SHRUNK = another(OLD, OLD[: 3 * BLOCK])
+FRAME_0_UNUSED = another(OLD, b"x" * FRAME + OLD[FRAME:])
+CASES |= {
+    f"a foreign Full, {what}": Case(change, right)
+    for what, (change, right) in {
+        "its CRC-32 wrong": (refit(flip(-6)), REFUSE),
+        "its ISIZE wrong": (refit(flip(-3)), REFUSE),
+        "the CRC-32 of its first member wrong": (another(OLD, NEW, lambda d: flip(-6)(whole(d[:99])) + whole(d[99:])), REFUSE),
+        "the ISIZE of its first member wrong": (another(OLD, NEW, lambda d: flip(-3)(whole(d[:99])) + whole(d[99:])), REFUSE),
+        "the CRC-32 of an empty member at its end wrong": (refit(behind(flip(-6)(whole(b"")))), REFUSE),
+        "cut within its trailer": (refit(lambda data: data[:-4]), REFUSE),
+        "garbage at its end": (refit(behind(b"garbage")), REFUSE),
+        "one byte at its end": (refit(behind(b"x")), REFUSE),
+        "half a head at its end": (refit(behind(b"\x1f\x8b")), REFUSE),
+        "zeros and garbage at its end": (refit(behind(bytes(100) + b"x")), REFUSE),
+        "zeros and a member at its end": (refit(behind(bytes(100) + whole(b""))), REFUSE),
+        "one zero at its end": (refit(behind(b"\0")), ACCEPT),
+        "an empty member at its end": (refit(behind(whole(b""))), ACCEPT),
+        "an empty member at its start": (refit(lambda data: whole(b"") + data), ACCEPT),
+        "a member more": (refit(behind(whole(b"more"))), REFUSE),
+        "longer than the header says": (another(OLD, NEW, lambda data: whole(data + b"z")), REFUSE),
+        "shorter than the header says": (another(OLD, NEW, lambda data: whole(data[:-1])), REFUSE),
+        "the CRC of its head": (another(OLD, NEW, flags(2)), ACCEPT),
+        "the CRC of its head behind all else": (another(OLD, NEW, flags(27, b"XX\x02\0ab", b"disk\0note\0")), ACCEPT),
+        "a wrong CRC of its head": (another(OLD, NEW, lambda data: head_crc(whole(data), right=False)), REFUSE),
+        "a wrong CRC of its second head": (
+            another(OLD, NEW, lambda d: whole(d[:99]) + head_crc(whole(d[99:]), right=False)),
+            REFUSE,
+        ),
+        "a reserved flag in its second head": (another(OLD, NEW, lambda d: whole(d[:99]) + member(d[99:], b"", 0x40)), REFUSE),
+        "of another method": (refit(lambda data: data[:2] + b"\7" + data[3:]), REFUSE),
+        "a long FNAME": (another(OLD, NEW, flags(8, names=b"n" * 70_000 + b"\0")), ACCEPT),
+        "the longest FEXTRA": (another(OLD, NEW, flags(0, b"XX" + struct.pack("<H", 65531) + b"a" * 65531)), ACCEPT),
+        "FEXTRA without subfields": (another(OLD, NEW, flags(0, b"XX\xff\xffab")), ACCEPT),
+        "FEXTRA of no byte": (another(OLD, NEW, lambda data: member(data, b"", 4, b"\0\0")), ACCEPT),
+        "FTEXT": (another(OLD, NEW, flags(1)), ACCEPT),
+        "stored blocks": (another(OLD, NEW, lambda data: gzip.compress(data, 0, mtime=0)), ACCEPT),
+        "members of one byte": (another(OLD, NEW, bytewise), ACCEPT),
+    }.items()
+}
+CASES |= {
+    "the CRC-32 of a frame of the Full wrong": Case(full_frames(2, flip(-6)), REFUSE),
+    "the ISIZE of a frame of the Full wrong": Case(full_frames(2, flip(-3)), REFUSE),
+    "the Full has CRCs of heads": Case(full_frames(0, lambda one: head_crc(one, right=True)), ACCEPT),
+    "the Full has a wrong CRC of a head": Case(full_frames(2, lambda one: head_crc(one, right=False)), REFUSE),
+    "a frame of the Full without PF": Case(full_frames(1, lambda _: member(OLD[FRAME : 2 * FRAME])), ACCEPT),
+    "a frame of the Full in two members": Case(full_frames(1, lambda _: halves(OLD[FRAME : 2 * FRAME])), ACCEPT),
+    "an empty member behind a frame of the Full": Case(full_frames(1, behind(member(b""))), ACCEPT),
+    "zeros behind a frame of the Full": Case(full_frames(1, behind(bytes(9))), REFUSE),
+    "the Full has zeros at its end": Case(refit(behind(bytes(9)), framed=True), ACCEPT),
+    "the Full has zeros in its last frame": Case(full_frames(2, behind(bytes(9))), REFUSE, MAP_ONLY),
+    "the Full has an empty member at its end": Case(refit(behind(member(b"")), framed=True), ACCEPT),
+    "the Full has garbage at its end": Case(refit(behind(b"garbage"), framed=True), REFUSE, NOT_ALL_READ),
+    "the Full has a member more": Case(refit(behind(member(b"more")), framed=True), REFUSE, NOT_ALL_READ),
+    "a frame that is not needed is damaged": Case(full_frames(0, flip(-6), FRAME_0_UNUSED), REFUSE, NOT_ALL_READ),
+    "a frame beyond the disk is damaged": Case(full_frames(2, flip(-6), SHRUNK), REFUSE, NOT_ALL_READ),
+    "full-frames has an entry more": Case(table(behind(struct.pack("<I", 20))), REFUSE),
+    "full-frames has an entry less": Case(table(lambda data: data[:-4]), REFUSE),
+    "full-frames ends within an entry": Case(table(behind(b"ab")), REFUSE),
+    "a foreign Full, full-frames has an entry": Case(foreign_and(table(behind(bytes(4)))), REFUSE),
+    "the disk size in PI differs": Case(full_frames(0, in_identity(21)), REFUSE),
+    "the frame size in PI differs": Case(full_frames(0, in_identity(29)), REFUSE),
+    "PI has another length": Case(full_frames(0, in_identity(2)), REFUSE),
+    "PI is another version": Case(full_frames(0, in_identity(4)), REFUSE),
+    "PI lies behind another subfield": Case(full_frames(0, far_identity), REFUSE),
+    "frame-size twice as long": Case(put("frame-size", str(2 * FRAME)), REFUSE),
+    "frame-size half as long": Case(put("frame-size", str(FRAME // 2)), REFUSE),
+    "no block of the Full, full-disk-size 2^52": Case(unneeded_and(put("full-disk-size", str(1 << 52))), REFUSE),
+}
+for _what, _size in {"one more": len(OLD) + 1, "one less": len(OLD) - 1, "0": 0, "twice": 2 * len(OLD), "2^51": 1 << 51}.items():
+    CASES[f"full-disk-size is {_what}"] = Case(put("full-disk-size", str(_size)), REFUSE)
+    CASES[f"a foreign Full, full-disk-size is {_what}"] = Case(foreign_and(put("full-disk-size", str(_size))), REFUSE)
+CASES |= {
+    "a block in two members": Case(new_members(halves), ACCEPT),
+    "a block in one member and an empty one": Case(new_members(lambda data: member(data) + member(b"")), ACCEPT),
+    "a block in an empty member and another": Case(new_members(lambda data: member(b"") + member(data)), ACCEPT),
+    "a member of frames has the CRC of its head": Case(new_members(flags(2)), ACCEPT),
+    "a member of frames has a wrong CRC of its head": Case(new_members(lambda data: head_crc(member(data), right=False)), REFUSE),
+    "a member of frames has FNAME": Case(new_members(flags(8, names=b"disk\0")), ACCEPT),
+    "a member of frames has FCOMMENT": Case(new_members(flags(16, names=b"note\0")), ACCEPT),
+    "a member of frames has another ISIZE": Case(new_members(lambda data: flip(-3)(member(data))), REFUSE),
+    "a member of frames is shorter than its block": Case(new_members(lambda data: member(data[:-1])), REFUSE),
+    "a member of frames is longer than its block": Case(new_members(lambda data: member(data + b"x")), REFUSE),
+    "frames has garbage at its end": Case(frames_and(b"garbage"), REFUSE),
+    "frames has a member more": Case(frames_and(member(b"more")), REFUSE),
+    "frames has zeros at its end": Case(frames_and(bytes(9)), REFUSE, MAP_ONLY),
+    "frames has an empty member at its end": Case(frames_and(member(b"")), REFUSE, MAP_ONLY),
+    "blocks are parted elsewhere": Case(parted(BLOCK + 10), REFUSE, MAP_ONLY),
+    "all blocks in one member": Case(parted(2 * BLOCK), REFUSE, MAP_ONLY),
+    "an empty Delta with an empty member": Case(frames_and(member(b""), another(OLD, OLD)), REFUSE),
+    "an empty Delta with garbage in frames": Case(frames_and(b"garbage", another(OLD, OLD)), REFUSE),
+    "an empty Delta with zeros in frames": Case(frames_and(bytes(9), another(OLD, OLD)), REFUSE),
+}
+for _name in ("runs", "segments"):
+    _lists: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+        "with the CRC of its head": (flags(2), ACCEPT),
+        "with a wrong CRC of its head": (lambda text: head_crc(whole(text), right=False), REFUSE),
+        "with FNAME": (flags(8, names=b"list\0"), ACCEPT),
+        "with another CRC-32": (lambda text: flip(-6)(whole(text)), REFUSE),
+        "with another ISIZE": (lambda text: flip(-3)(whole(text)), REFUSE),
+        "with an empty member at its start": (lambda text: whole(b"") + whole(text), ACCEPT),
+        "with an empty member at its end": (lambda text: whole(text) + whole(b""), ACCEPT),
+        "with zeros at its end": (lambda text: whole(text) + bytes(9), ACCEPT),
+        "with a NUL": (lambda text: whole(b"\0" + text), REFUSE),
+        "with carriage returns": (lambda text: whole(text.replace(b"\n", b"\r\n")), REFUSE),
+        "with an empty line": (lambda text: whole(text + b"\n"), REFUSE),
+        "with a line that says end": (lambda text: whole(text + b"end\n"), REFUSE),
+        "with tabs": (lambda text: whole(text.replace(b" ", b"\t")), REFUSE),
+    }
+    CASES |= {f"{_name} {_what}": Case(relist(_name, _make), _right, long=True) for _what, (_make, _right) in _lists.items()}
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,14 @@ def test_whose_disk_an_adopted_gzip_is() -> None:
     assert (said.vm, said.uuid, said.scsi, said.disk) == ("X", UUID, "11", "web")
 
 
+def test_a_gzip_of_a_flat_file_is_of_its_disk() -> None:
+    """Its empty Delta was of a disk `web-flat.vmdk`, a name that no disk can have."""
+    found = disk_of(ArchiveRef(target="", path="/srv/images/web-flat.vmdk.gz"), Asked())
+    assert found.disk == "web.vmdk"
+    named = disk_of(ArchiveRef(target="t", path=f"2026.01.02-WEB.{UUID}/00-web-flat.vmdk.gz-260102-0300.phd"), Asked())
+    assert named.disk == "web-flat.vmdk"  # the Delta of such a name is found by the Full's
+
+
 def test_a_gzip_whose_time_lies_in_the_future_is_adopted_as_of_now(lab: Lab) -> None:
     path = lab.store / f"2026.01.02-WEB.{UUID}" / "web.gz"
     path.parent.mkdir()

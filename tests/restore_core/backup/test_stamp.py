@@ -168,3 +168,31 @@ def test_a_backup_with_seconds_in_its_name_is_restored_and_verified(lab: Lab) ->
     lab.verify(first.delta)
     assert first.full is not None
     lab.verify(first.full)
+
+
+def test_a_time_before_that_of_the_full_is_refused_and_an_older_full_is_taken_where_there_is_one(lab: Lab) -> None:
+    """A Delta of an earlier time was made against a later Full: whoever removed what came after that time lost it, too."""
+    late = made(lab, NIGHT)
+    before = sorted(lab.store.rglob("*"))
+    with pytest.raises(UsageError, match="is before that of its Full, t:2026") as caught:
+        made(lab, NIGHT - dt.timedelta(days=2))
+    assert (str(late.full) in caught.value.message, "--full" in caught.value.remedy) == (True, True)
+    assert sorted(lab.store.rglob("*")) == before
+    old = made(lab, NIGHT - dt.timedelta(days=2), full=True)
+    between = made(lab, NIGHT - dt.timedelta(days=1))
+    assert (between.full, between.header.full_id) == (None, old.header.full_id)
+    assert made(lab, NIGHT + dt.timedelta(minutes=1)).header.full_id == late.header.full_id
+
+
+def test_a_delta_that_is_older_than_its_full_since_a_clock_was_set_back_is_restored_and_verified(lab: Lab, clock: Clock) -> None:
+    same = b"s" * 600_000
+    lab.disk.write_bytes(b"a" * 5000 + same)
+    options = BackupOptions(asked=ASKED, scratch=lab.folder)
+    backup(lab.disk, lab.targets["t"], options, BackupReporter())
+    clock.now -= dt.timedelta(days=1)
+    lab.disk.write_bytes(b"b" * 5000 + same)
+    (delta,) = backup(lab.disk, lab.targets["t"], options, BackupReporter())
+    assert delta.full is None
+    assert delta.delta.name.endswith(".delta-2026.02.28-0300-260301-0300.phd")
+    assert lab.restored(delta.delta) == b"b" * 5000 + same
+    assert lab.verify(delta.delta).full is not None

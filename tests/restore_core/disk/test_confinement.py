@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from restore_core.disk import confinement
-from restore_core.disk.confinement import open_beneath, walk_to
+from restore_core.disk.confinement import MADE, above_made, let_go, open_beneath, walk_to
 from restore_core.errors import DestinationError, DestinationOutside
 
 
@@ -93,12 +94,69 @@ def test_a_link_that_comes_in_between_is_not_followed(store: Path) -> None:
 
 def test_missing_folders_are_made(store: Path) -> None:
     walk = walk_to(store / "new" / "newer", (store.parent,))
-    os.close(walk.make_missing())
-    assert (store / "new" / "newer").is_dir()
-    assert walk.made is not None
-    (store / "new" / "theirs").mkdir()
-    walk.made.close()
+    with open_folder(walk.make_missing()) as fd:
+        assert os.listdir(store / "new" / "newer") == [MADE]
+        (store / "new" / "theirs").mkdir()
+        let_go(fd)
     assert os.listdir(store / "new") == ["theirs"], "taken away, but not what holds something of others"
+
+
+@contextlib.contextmanager
+def open_folder(fd: int) -> Iterator[int]:
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def test_a_folder_with_unfinished_files_of_anyone_is_kept_until_the_last_is_gone(store: Path) -> None:
+    with open_folder(walk_to(store / "new" / "newer", (store.parent,)).make_missing()) as fd:
+        other = store / "new" / "b"
+        with open_folder(walk_to(other, (store.parent,)).make_missing()) as second:
+            (store / "new" / "newer" / "x.phd-new").touch()
+            let_go(fd)
+            let_go(second)
+            assert sorted(os.listdir(store / "new")) == [MADE, "newer"]
+        (store / "new" / "newer" / "x.phd-new").unlink()
+        let_go(fd)
+    assert not (store / "new").exists()
+
+
+def test_a_folder_in_which_somebody_works_is_his_for_ever(store: Path) -> None:
+    with open_folder(walk_to(store / "new" / "newer", (store.parent,)).make_missing()) as fd:
+        (store / "new" / "newer" / "notes.txt").touch()
+        let_go(fd)
+        (store / "new" / "newer" / "notes.txt").unlink()
+        let_go(fd)
+    assert os.listdir(store / "new") == ["newer"]
+    assert os.listdir(store / "new" / "newer") == []
+
+
+def test_a_folder_of_the_same_name_that_somebody_else_made_is_not_ours(store: Path) -> None:
+    with open_folder(walk_to(store / "new", (store.parent,)).make_missing()) as fd:
+        let_go(fd)
+        (store / "new").mkdir()
+        let_go(fd)
+    with open_folder(walk_to(store / "new", (store.parent,)).make_missing()) as fd:
+        let_go(fd)
+    assert (store / "new").is_dir()
+
+
+def test_a_folder_that_cannot_be_removed_now_keeps_its_mark(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker may not write in the folder above; its daemon lets it go."""
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with open_folder(walk_to(store / "new", (store.parent,)).make_missing()) as fd:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "rmdir", forbidden)
+            let_go(fd)
+        assert os.listdir(store / "new") == [MADE]
+        with open_folder(above_made(os.dup(fd))) as above:
+            assert os.path.samestat(os.fstat(above), store.stat())
+        let_go(fd)
+    assert not (store / "new").exists()
 
 
 def test_the_kernel_is_asked_first(store: Path, way: str) -> None:

@@ -144,6 +144,7 @@ SETTINGS |= {
     "a hidden VMDK": ("d.vmdk", settings(text("d-flat.vmdk.phd-applying"), text("d.vmdk.phd-applying")), False),
     "a part of ours": ("d.img", part_of_us, False),
     "a disk with another name": ("d.img", linked, True),
+    "an instant session": ("d.img", settings(text("d.img"), text("d.img.phd-session"), text("d.img.phd-overlay.qcow2")), True),
     "a VMX lies there": ("d.vmdk", text("d.vmx"), False),
     "a VMDK and a lock of ESX": ("d.vmdk", settings(descriptor("d.vmdk", "d-flat.vmdk"), folder("d-flat.vmdk.lck")), False),
 }

@@ -2,58 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
 import random
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from restore_core.backup.adopt import adopt_full
+from restore_core.backup.subject import Asked
 from restore_core.errors import BadArchive, PhdError, UsageError
 from restore_core.serve.disk import DiskRequest, ServedDisk, new_cache, open_served_disk
 from restore_core.targets.base import ArchiveRef
 from tests.lab import BLOCK, Lab
-
-
-def disk_bytes(dice: random.Random, blocks: int, tail: bytes = b"odd") -> bytes:
-    """A third of zero blocks, some data, and a short last block."""
-    return b"".join(bytes(BLOCK) if n % 3 == 1 else dice.randbytes(4096) * (BLOCK // 4096) for n in range(blocks)) + tail
-
-
-class Served:
-    """A Full, a Delta over it, and what the disk of the Delta holds."""
-
-    def __init__(self, lab: Lab) -> None:
-        dice = random.Random(7)
-        self.lab = lab
-        old = disk_bytes(dice, 13)
-        self.full = lab.backup(old).full
-        new = bytearray(old)
-        new[2 * BLOCK : 3 * BLOCK], new[5 * BLOCK : 6 * BLOCK] = dice.randbytes(BLOCK), bytes(BLOCK)
-        self.data = bytes(new)
-        self.delta = lab.backup(self.data).delta
-
-    def open(self, delta: ArchiveRef | None = None) -> ServedDisk:
-        return open_served_disk(DiskRequest(delta=delta or self.delta), self.lab.targets, reporter=self.lab.witness)
-
-    def flip(self, ref: ArchiveRef | None, at: int) -> None:
-        assert ref is not None
-        path = self.lab.path(ref)
-        whole = bytearray(path.read_bytes())
-        whole[at] ^= 1
-        path.write_bytes(whole)
-
-
-@pytest.fixture
-def served(lab: Lab) -> Served:
-    return Served(lab)
-
-
-@pytest.fixture
-def disk(served: Served) -> Iterator[ServedDisk]:
-    with served.open() as opened:
-        yield opened
+from tests.restore_core.serve.served_lab import Served, disk_bytes
 
 
 def test_any_range_is_what_the_disk_holds(served: Served, disk: ServedDisk) -> None:
@@ -168,10 +131,6 @@ def test_reads_after_the_close_are_errors(served: Served) -> None:
 
 
 def test_a_full_without_frames_is_refused_at_once_with_what_to_do(lab: Lab, tmp_path: Path) -> None:
-    import gzip
-
-    from restore_core.backup.adopt import adopt_full
-    from restore_core.backup.subject import Asked
 
     path = lab.store / "x.gz"
     path.write_bytes(gzip.compress(disk_bytes(random.Random(3), 4)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import random
 import threading
@@ -75,15 +76,25 @@ def test_many_folders_and_many_files_in_one(place: Place, target: Target) -> Non
         assert [(each.path, each.stat.size) for each in target.listing()] == expected
 
 
-@pytest.mark.parametrize(("stored", "typed"), [("NFC", "NFD"), ("NFD", "NFC")])
-def test_an_archive_is_opened_by_either_spelling_of_its_accents(
-    place: Place, stored: Literal["NFC", "NFD"], typed: Literal["NFC", "NFD"]
-) -> None:
-    path = "2026.03.01-Büro.c/00-Café.vmdk.gz-260301-0300.phd"
-    put(place, normalize(stored, path), b"abc")
+Spelling = Literal["NFC", "NFD", "both"]
+
+
+def spelled(form: Spelling, path: str) -> str:
+    """The path with its accents joined or apart, or with every second one apart."""
+    if form != "both":
+        return normalize(form, path)
+    accents = itertools.count()
+    return "".join(c if c.isascii() or next(accents) % 2 else normalize("NFD", c) for c in normalize("NFC", path))
+
+
+@pytest.mark.parametrize(("stored", "typed"), [("NFC", "NFD"), ("NFD", "NFC"), ("both", "NFC"), ("both", "NFD"), ("NFD", "both")])
+def test_an_archive_is_opened_by_any_spelling_of_its_accents(place: Place, stored: Spelling, typed: Spelling) -> None:
+    """One with both spellings in one name, of which no form is the other's, was not found."""
+    path = "2026.03.01-Bürö.c/00-Café é.vmdk.gz-260301-0300.phd"
+    put(place, spelled(stored, path), b"abc")
     targets = TargetSet((place[0],), QUICK)
-    with targets.open(ArchiveRef(target=place[0].name, path=normalize(typed, path))) as source:
-        assert (source.read_at(0, 3), source.ref.path) == (b"abc", normalize(stored, path))
+    with targets.open(ArchiveRef(target=place[0].name, path=spelled(typed, path))) as source:
+        assert (source.read_at(0, 3), source.ref.path) == (b"abc", spelled(stored, path))
     with pytest.raises(ArchiveAbsent):
         targets.open(ArchiveRef(target=place[0].name, path=path.replace("0300", "0400")))
     targets.close()
@@ -301,6 +312,57 @@ def test_it_can_be_used_again_after_an_error(place: Place, target: Target) -> No
             target.open("a/none")
         with target.open(FULL) as source:
             assert source.read_at(0, 4) == DATA[:4]
+
+
+# What rights forbid needs a person: the same verdict on every kind of target.
+
+
+def refused_work(place: Place, work: str) -> PhdError | None:
+    """The error of this work, as somebody who is not root."""
+    target = make_target(place[0], QUICK)
+    try:
+        with of_no_more_than_a_user(), contextlib.suppress(FileExistsError):
+            if work == "read":
+                target.open(FULL).read_at(0, 1)
+            elif work == "list":
+                list(target.listing())
+            else:
+                new = target.create(FULL if work == "write" else "new/00-C.vmdk.gz-260301-0300.phd")
+                try:
+                    new.write(b"x")
+                    new.publish()
+                finally:
+                    new.discard()
+    except PhdError as error:
+        return error
+    finally:
+        target.close()
+    return None
+
+
+@pytest.mark.parametrize(
+    ("work", "shut", "mode"),
+    [
+        ("read", FULL, 0),
+        ("write", os.path.dirname(FULL), 0o555),
+        ("make a folder", "", 0o555),
+        ("list", "", 0),
+    ],
+)
+def test_what_rights_forbid_is_not_tried_again_and_exits_with_69(place: Place, work: str, shut: str, mode: int) -> None:
+    """On a file target it was taken for temporary, and tried again three times."""
+    file = put(place, FULL, b"abc")
+    if work == "write":
+        file.unlink()
+    there = place[1] / shut
+    with closed(there, mode):
+        error = refused_work(place, work)
+    there.chmod(0o755)
+    assert error is not None
+    if work == "list" and "Failed to change directory" in error.message:
+        return  # vsftpd says the same of a folder that is not there: its disk may not be mounted yet
+    assert (error.try_again, error.exit_code) == (False, 69), error
+    assert error.remedy
 
 
 # A listing is complete, or partial, or it failed: the same on every kind of target.

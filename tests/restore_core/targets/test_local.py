@@ -77,6 +77,37 @@ def test_an_archive_is_refused_before_it_is_begun_where_it_cannot_be_finished(
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("code", [errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS, errno.ESTALE])
+def test_what_needs_a_person_is_not_tried_again_and_what_may_heal_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def fails(*_: object, **__: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    (tmp_path / "a").mkdir()
+    (tmp_path / FULL).parent.mkdir(exist_ok=True)
+    (tmp_path / FULL).write_bytes(b"x")
+    target = local.LocalTarget(TargetSpec(name="nas", url=f"file://{tmp_path}"))
+    new = target.create("a/b.phd")
+    again, scandir = [], os.scandir
+    with monkeypatch.context() as patched:
+        patched.setattr(durable, "write_all_at", fails)
+        with pytest.raises(TargetUnavailable) as caught:
+            new.write(b"x")
+        again.append(caught.value.try_again)
+        patched.setattr(os, "open", fails)
+        for work in (target.open, lambda path: local.open_local_file(str(tmp_path / path)), target.create):
+            with pytest.raises(TargetUnavailable) as caught:
+                work(FULL)
+            again.append(caught.value.try_again)
+        patched.setattr(os, "scandir", lambda path: fails() if path == str(tmp_path) else scandir(path))
+        with pytest.raises(TargetUnavailable) as caught:
+            list(target.listing())
+        again.append(caught.value.try_again)
+    new.discard()
+    assert again == [code in (errno.EIO, errno.ESTALE)] * 5
+
+
 @pytest.mark.parametrize("code", [errno.EIO, errno.EACCES, errno.ESTALE])
 def test_the_advice_for_a_write_that_failed_is_that_of_its_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int

@@ -22,7 +22,8 @@ from tests.servers.imitations import IMITATIONS, REFUSED, SAID
 from tests.there_and_back import Site
 
 SLICE = (
-    "no REST", "REST denied", "REST taken, then 551", "MLSD without modify and size", "MLSD of type alone, neither SIZE nor MDTM",
+    "no REST", "REST denied", "REST taken, then 551", "MLSD denied",
+    "MLSD without modify and size", "MLSD of type alone, neither SIZE nor MDTM",
     "MLSD with its own folder, and links", "LIST alone, no REST", "LIST of IIS alone", "EPSV alone", "PASV with a private address",
     "425 for a file now and then", "426 in the middle", "421 after each transfer", "hangs up after each transfer", *REFUSED,
 )  # fmt: skip

@@ -8,9 +8,14 @@ from pathlib import Path
 import pytest
 
 from restore_core.errors import ExitCode
+from restore_core.targets.gaps import Gap, GapKind
+from restore_core.targets.kinds import make_target
 from tests import mounting
+from tests.lab import UUID
+from tests.restore_core.targets.conftest import QUICK
 from tests.servers import Missing, vsftpd
 from tests.servers.real_cases import CASES
+from tests.servers.unpacked_ftp import proftpd
 from tests.there_and_back import Site
 
 SLICE = (
@@ -18,6 +23,7 @@ SLICE = (
     "proftpd dotfiles hidden, no UTF8",
     "pure-ftpd one connection a user, no dotfiles",
     "proftpd tells no SIZE",
+    "proftpd no MLSD by a limit",
     "proftpd no renaming, no deleting",
     "pure-ftpd quota",
     "vsftpd one connection a host",
@@ -61,3 +67,40 @@ def test_a_full_disk_of_vsftpd_is_no_room_on_the_target(
         pytest.skip(str(missing))
     finally:
         mounting.unmount_all_below(tmp_path)
+
+
+def test_a_folder_that_may_not_be_read_is_a_gap_on_proftpd_with_mlsd_or_without() -> None:
+    """proftpd answers a LIST of it with nothing and 226, as of an empty folder: its backups looked deleted."""
+    limit = ("<Limit MLSD>", "DenyAll", "</Limit>")
+    for extra in ((), limit, ("FactsAdvertise off",)):
+        with tempfile.TemporaryDirectory(prefix="phd-") as own:
+            try:
+                with proftpd(Path(own), *extra) as served:
+                    shut, empty = served.store / f"2026.03.01-A.{UUID}", served.store / f"2026.03.02-A.{UUID}"
+                    shut.mkdir()
+                    empty.mkdir()
+                    (shut / "00-C.vmdk.gz-260301-0300.phd").write_bytes(b"1")
+                    shut.chmod(0o311)
+                    target, gaps = make_target(served.spec, QUICK), list[Gap]()
+                    assert list(target.listing(gaps)) == []
+                    target.close()
+                    assert [(gap.path, gap.kind) for gap in gaps] == [(shut.name, GapKind.UNREADABLE)], extra
+                    shut.chmod(0o755)
+            except Missing as missing:
+                pytest.skip(str(missing))
+
+
+@pytest.mark.parametrize("server", ["proftpd", "proftpd chroot", "vsftpd", "pure-ftpd", "vsftpd read-only", "proftpd read-only"])
+def test_a_server_to_which_nothing_can_be_written_is_said_to_be_read_only_and_no_other(server: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="phd-") as own:
+        try:
+            case = CASES[server] if server in CASES else CASES["vsftpd one connection"]
+            with case.start(Path(own)) as served:
+                target = make_target(case.spec(served), QUICK)
+                can = target.capabilities()
+                target.close()
+                assert can.writable is (False if "read-only" in server else None)
+                assert ("read-only: nothing can be written to it" in can.remarks()) == ("read-only" in server)
+                assert list(served.store.iterdir()) == []
+        except Missing as missing:
+            pytest.skip(str(missing))
