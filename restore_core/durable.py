@@ -38,7 +38,7 @@ def sync_file(fd: int) -> None:
 
 
 def start_writing(fd: int) -> None:
-    """Asks the kernel to begin writing the cached bytes of a file: the last fsync of a restore is quicker. Makes nothing durable."""
+    """Asks the kernel to begin writing the cached bytes of a file: a last fsync is quicker then. Makes nothing durable."""
     with contextlib.suppress(AttributeError):
         _libc.sync_file_range(fd, ctypes.c_int64(0), ctypes.c_int64(0), _SYNC_FILE_RANGE_WRITE)
 

@@ -79,6 +79,18 @@ def test_qemu_nbd_lists_it(server: ServeProcess) -> None:
     assert "readonly" in ran("qemu-nbd", "--list", "-k", server.ready["socket"])
 
 
+def test_servers_that_are_its_clients_give_the_exact_disk(server: ServeProcess, backup: Served, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ran("nbdkit", "nbd", f"uri={server.uri}", "--run", f'nbdcopy "$uri" {out}')
+    assert out.read_bytes() == backup.data
+    with subprocess.Popen([tool("qemu-nbd"), "--read-only", "--format=raw", f"--socket={tmp_path}/q.sock", server.uri]) as between:
+        while not (tmp_path / "q.sock").exists():
+            assert between.poll() is None
+        ran("nbdcopy", f"nbd+unix:///?socket={tmp_path}/q.sock", out)
+        between.terminate()
+    assert out.read_bytes()[: len(backup.data)] == backup.data
+
+
 def test_fio_reads_it_at_random(server: ServeProcess, tmp_path: Path) -> None:
     fio = tool("fio")
     if "nbd" not in subprocess.run([fio, "--enghelp"], capture_output=True, text=True, check=False).stdout:

@@ -145,3 +145,21 @@ def test_no_thread_is_left_when_the_disk_is_closed(served: Served) -> None:
     with served.open() as disk:
         disk.read(0, disk.size)
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("size", [0, 1, 511, BLOCK, BLOCK + 1, 4 * BLOCK - 1])
+def test_a_disk_of_any_size_is_served_to_its_end(lab: Lab, size: int) -> None:
+    data = random.Random(size).randbytes(size)
+    made = lab.backup(data)
+    with open_served_disk(DiskRequest(delta=made.delta), lab.targets, reporter=lab.witness) as disk:
+        assert disk.size == size
+        assert disk.read(0, size + 5) == data
+        assert sum(extent.length for extent in disk.extents(0, size)) == size
+
+
+def test_frames_ahead_of_a_reader_that_goes_on_in_order_are_decoded_once(served: Served) -> None:
+    cache = new_cache()
+    with open_served_disk(DiskRequest(delta=served.delta), served.lab.targets, reporter=served.lab.witness, cache=cache) as disk:
+        assert b"".join(disk.read(at, 10_000) for at in range(0, disk.size, 10_000)) == served.data
+        assert cache.decoded == 4 + 1
+    cache.close()

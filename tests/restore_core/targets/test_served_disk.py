@@ -16,8 +16,12 @@ from restore_core.targets import TargetSet
 from restore_core.targets.base import ArchiveRef, TargetSpec
 from tests import servers
 from tests.lab import Lab
+from tests.phd_daemon.serving import phd_serve
+from tests.restore_core.serve.nbd.raw_client import RawClient
 from tests.restore_core.serve.served_lab import Served
-from tests.restore_core.targets.conftest import HASTY, QUICK
+from tests.restore_core.targets.conftest import HASTY, QUICK, emptied
+from tests.restore_core.targets.test_end_to_end import table
+from tests.servers import Served as Server
 
 
 @pytest.fixture
@@ -70,3 +74,14 @@ def test_while_a_server_is_silent_a_twin_elsewhere_is_read_and_without_one_reads
         assert [note for note in lab.witness.notes if "does not answer" in note]
         cache.close()
         targets.close()
+
+
+def test_the_confined_command_serves_from_a_server(sftp: Server, backup: Served, tmp_path: Path) -> None:
+    shutil.copytree(backup.lab.store, sftp.store, dirs_exist_ok=True)
+    settings = table(sftp.spec, "nas")
+    with phd_serve(tmp_path, f"nas:{backup.delta.path}", "--sock", tmp_path / "s.sock", settings=settings) as serving:
+        client = RawClient.on(tmp_path / "s.sock").go()
+        assert client.read(0, len(backup.data)).data == backup.data
+        client.close()
+        assert serving.end() == 0
+    emptied(sftp.store)
