@@ -12,7 +12,6 @@ test=("${demo[@]}" pigz:pigz busybox:busybox strace:strace openssh-server:sshd v
 test+=(faketime:faketime iptables:iptables iproute2:tc)
 test+=(xfsprogs:mkfs.xfs groff-base:groff)
 test+=(fdisk:sfdisk mtools:mcopy dosfstools:mkfs.vfat ntfs-3g:ntfscp fuse3:fusermount3)
-test+=(libnbd-bin:nbdinfo fio:fio)
 test+=(libnbd-bin:nbdinfo nbdkit:nbdkit fio:fio)
 test+=(mksh:mksh ksh93u+m:ksh93 yash:yash zsh:zsh shellcheck:shellcheck curl:curl wget:wget lynx:lynx)
 bench=("${test[@]}" borgbackup:borg restic:restic casync:casync bmap-tools:bmaptool curl:curl rclone:rclone lftp:lftp rsync:rsync)
