@@ -7,7 +7,7 @@
 
     session_disks   the holds of all disks of a session     session_server   starts, asks and stops the server
     session_proof   that a session may be finished          qemu_nodes       finds its disks in a running QEMU
-    qemu_img        the one module that runs qemu-img       qmp              speaks to a running QEMU
+    qemu_img        the one module that runs qemu-img       guest_monitor    its monitor (QMP)
     nbd_probe       asks a server for one block
 
 docs/instant.md says what lies where in every state, and what a crash leaves.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phd_daemon.operations.instant.qmp import Qmp
+from phd_daemon.operations.instant.guest_monitor import GuestMonitor
 from phd_daemon.operations.instant.session_disks import HeldDisk
 from restore_core import durable
 from restore_core.errors import DestinationInUse, TryAgainLater, UsageError
@@ -36,7 +36,7 @@ class LiveDisk:
     name: str
 
 
-def live_disk(qmp: Qmp, held: HeldDisk, session: str, number: int) -> LiveDisk:
+def live_disk(qmp: GuestMonitor, held: HeldDisk, session: str, number: int) -> LiveDisk:
     """Returns the disk in this QEMU.
 
     Raises `UsageError` if that does not run on the overlay, `DestinationInUse` if its guest cannot go over to another disk now.
@@ -62,7 +62,7 @@ def live_disk(qmp: Qmp, held: HeldDisk, session: str, number: int) -> LiveDisk:
     return LiveDisk(held=held, node=node, backing=backing, name=f"phd-{session}-{number}")
 
 
-def name_backing(qmp: Qmp, disk: LiveDisk, name: str) -> None:
+def name_backing(qmp: GuestMonitor, disk: LiveDisk, name: str) -> None:
     """Writes another name of the backing, which is a raw image, into the header of the overlay, durably.
 
     It is a stream of nothing: `change-backing-file` would write that the backing has the format of the overlay.
@@ -83,7 +83,7 @@ def name_backing(qmp: Qmp, disk: LiveDisk, name: str) -> None:
         os.close(fd)
 
 
-def device_is_on(qmp: Qmp, disk_node: str) -> bool:
+def device_is_on(qmp: GuestMonitor, disk_node: str) -> bool:
     """Whether a device of the guest is on this node."""
     return any(one.get("inserted", {}).get("node-name") == disk_node for one in qmp.command("query-block"))
 

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from phd_daemon.config.model import Config
+from phd_daemon.host.qmp import QmpError
+from phd_daemon.operations.instant.guest_monitor import GuestMonitor
 from phd_daemon.operations.instant.qemu_img import backing_of
 from phd_daemon.operations.instant.qemu_nodes import LiveDisk, device_is_on, live_disk, name_backing, open_elsewhere
-from phd_daemon.operations.instant.qmp import Qmp
 from phd_daemon.operations.instant.session_disks import HeldDisk, write_session
 from phd_daemon.operations.instant.session_proof import path_of_hidden, proven_disk, refuse_no_room, refuse_unfit_overlay
 from phd_daemon.operations.instant.session_server import start_server
@@ -54,7 +55,7 @@ def begin_live(
     An error before the first copied byte is undone. Raises as `finish`.
     """
     start_server(config, session)  # QEMU is silent while it waits for it
-    with Qmp(qmp) as monitor:
+    with GuestMonitor(qmp) as monitor:
         disks = [live_disk(monitor, one, session.id, number) for number, one in enumerate(held, 1)]
         for one in held:
             refuse_unfit_overlay(one, one.overlay_name)
@@ -93,7 +94,7 @@ def finish_live(
         for fd in opened:
             files.callback(os.close, fd)
         _wait_until_ready(qmp, names, stop)
-        with Qmp(qmp) as monitor:
+        with GuestMonitor(qmp) as monitor:
             ran = session.ran or bool(monitor.command("query-status")["running"])
             monitor.command("stop")
             try:
@@ -101,8 +102,9 @@ def finish_live(
                 done = session.to(SessionState.FINISHED)
                 write_session(held[0], done)
             except BaseException:
-                if ran and not any(device_is_on(monitor, name) for name in names):
-                    monitor.attempt("cont", {})  # all of it goes to the overlays again
+                with contextlib.suppress(QmpError):
+                    if ran and not any(device_is_on(monitor, name) for name in names):
+                        monitor.command("cont")  # all of it goes to the overlays again
                 raise
             try:
                 end()
@@ -112,7 +114,7 @@ def finish_live(
             return done
 
 
-def _give_to_qemu(config: Config, monitor: Qmp, disk: LiveDisk, stop: Stop) -> None:
+def _give_to_qemu(config: Config, monitor: GuestMonitor, disk: LiveDisk, stop: Stop) -> None:
     """Lets QEMU open the disk under its name, then hides it; nobody else may have it open, and it must be what was proven."""
     held, destination = disk.held, disk.held.destination
     with proven_disk(config, held, stop) as proven:
@@ -136,7 +138,7 @@ def _same(facts: os.stat_result, stamps: Stamps) -> bool:
     return found == (stamps.identity.inode, stamps.size, stamps.mtime_ns, 1)
 
 
-def _take_back(monitor: Qmp, disk: LiveDisk, session: InstantSession) -> None:
+def _take_back(monitor: GuestMonitor, disk: LiveDisk, session: InstantSession) -> None:
     """Undoes `_give_to_qemu`, as far as it came; no byte of the disk was written."""
     backing = backing_of(session.socket, disk.held.disk.export)
     name_backing(monitor, disk, backing)
@@ -146,19 +148,19 @@ def _take_back(monitor: Qmp, disk: LiveDisk, session: InstantSession) -> None:
 
 def _wait_until_ready(qmp: Path, names: Sequence[str], stop: Stop) -> None:
     while True:
-        with Qmp(qmp) as monitor:
+        with GuestMonitor(qmp) as monitor:
             if all(job["status"] == "ready" for job in _jobs(monitor, _pending(monitor, names))):
                 return
         stop()
         time.sleep(_LOOK_EVERY)
 
 
-def _pending(monitor: Qmp, names: Sequence[str]) -> list[str]:
+def _pending(monitor: GuestMonitor, names: Sequence[str]) -> list[str]:
     """Returns which disks the guest has not gone over to yet: node and job of a disk have one name."""
     return [name for name in names if not device_is_on(monitor, name)]
 
 
-def _jobs(monitor: Qmp, names: Sequence[str]) -> list[dict[str, Any]]:
+def _jobs(monitor: GuestMonitor, names: Sequence[str]) -> list[dict[str, Any]]:
     """Returns our jobs in QEMU. Raises `TryAgainLater` if one is gone or failed."""
     found = {job["id"]: job for job in monitor.command("query-jobs")}
     for name in names:
@@ -173,7 +175,7 @@ def _jobs(monitor: Qmp, names: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _gone_over(
-    monitor: Qmp, session: InstantSession, held: Sequence[HeldDisk], names: Sequence[str], opened: Sequence[int]
+    monitor: GuestMonitor, session: InstantSession, held: Sequence[HeldDisk], names: Sequence[str], opened: Sequence[int]
 ) -> InstantSession:
     """Lets the stopped guest go over to its disks, which are equal to the overlays and durable before that."""
     pending = _pending(monitor, names)
@@ -197,7 +199,7 @@ def _gone_over(
     return session
 
 
-def _wait_until_equal(monitor: Qmp, names: Sequence[str]) -> None:
+def _wait_until_equal(monitor: GuestMonitor, names: Sequence[str]) -> None:
     """Returns when nothing is left to copy. Only after the answer to `stop` these numbers say that disk and overlay are equal."""
     end = time.monotonic() + _PAUSE_SECONDS
     while not all(job["status"] == "ready" and job["current-progress"] == job["total-progress"] for job in _jobs(monitor, names)):

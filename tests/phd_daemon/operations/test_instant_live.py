@@ -13,8 +13,9 @@ from types import ModuleType
 
 import pytest
 
+from phd_daemon.host.qmp import QmpError
 from phd_daemon.operations.instant import session_finish, session_live, session_server
-from phd_daemon.operations.instant.qmp import Qmp
+from phd_daemon.operations.instant.guest_monitor import GuestMonitor
 from phd_daemon.operations.instant.session_disks import HeldDisk, find_session, write_session
 from phd_daemon.operations.instant.session_settle import Keep
 from restore_core.disk.session_record import InstantSession, SessionState
@@ -45,15 +46,15 @@ class Guest:
         )
         while True:
             try:
-                with Qmp(monitor):
+                with GuestMonitor(monitor):
                     return
-            except UsageError:
+            except QmpError:
                 said = self.process.poll()
                 assert said is None, self.process.communicate()
                 time.sleep(0.02)
 
     def ask(self, name: str, **arguments: object) -> object:
-        with Qmp(self.monitor) as monitor:
+        with GuestMonitor(self.monitor) as monitor:
             return monitor.command(name, arguments)
 
     def writes(self, *writes: tuple[int, int, int], flush: bool = True) -> None:
@@ -176,11 +177,11 @@ def _steps(act: Callable[[int], bool]) -> int:
 def test_phd_is_killed_at_every_step_of_a_live_finish(host: InstantHost) -> None:
     """The guest runs on, or stands still; `finish` goes on where it ended, live or with the guest off, and nothing is lost."""
     delta = host.lab.backup(BACKUP).delta
-    honest = Qmp.command
-    points: list[tuple[ModuleType | type, str]] = [*every_call(), (Qmp, "command")]
+    honest = GuestMonitor.command
+    points: list[tuple[ModuleType | type, str]] = [*every_call(), (GuestMonitor, "command")]
 
     def crash(number: int) -> bool:
-        Qmp.command = honest  # type: ignore[method-assign]
+        GuestMonitor.command = honest  # type: ignore[method-assign]
         session = host.start(delta).session
         host.restore(session)
         with guest_of(host, session) as guest:
