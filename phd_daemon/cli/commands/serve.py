@@ -35,6 +35,12 @@ from restore_core.targets.base import ArchiveRef
     "--tls-dir", type=click.Path(path_type=Path), metavar="DIR", help="Holds ca-cert.pem, server-cert.pem and server-key.pem."
 )
 @click.option("--cache", type=click.IntRange(1, 1 << 20), default=64, show_default=True, metavar="MIB", help="Memory for frames.")
+@click.option(
+    "--order",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Fetch ahead in the order of earlier reads that FILE holds, as of a boot; at the end it holds that of this run, too.",
+)
 @json_option
 @quiet_option
 @config_option
@@ -49,6 +55,7 @@ def serve(
     tcp: str | None,
     tls_dir: Path | None,
     cache: int,
+    order: Path | None,
     as_json: bool,
     config: Path | None,
 ) -> int:
@@ -65,6 +72,7 @@ def serve(
         tcp=tcp,
         tls_dir=tls_dir,
         cache=cache << 20,
+        order=order,
     )
     notes = _Notes(output.complain if as_json and not output.is_quiet() else output.say)
     counted: list[Callable[[], Served]] = []
