@@ -29,6 +29,7 @@
     ├── TryAgainLater                 75   later   temporary I/O and resource errors, timeouts
     │   ├── DestinationMoved                       its folder was moved, replaced or unmounted during the restore
     │   └── InSession                              an instant session uses the disk; this end uses up no try
+    ├── ProgramMissing                69   never   a program that is needed is not installed
     ├── ConfigurationError            78   never   phd.toml
     └── Stopped                      130   later   the work was asked to stop; nothing is broken
 
@@ -242,6 +243,12 @@ class InSession(TryAgainLater):
     """An instant session uses the disk: a guest runs from its backup, and what it wrote lies in an overlay beside the disk."""
 
     counts_as_try = False
+
+
+class ProgramMissing(PhdError):
+    """A program of another package, which this command runs, is not installed."""
+
+    exit_code = ExitCode.UNAVAILABLE
 
 
 class ConfigurationError(PhdError):

@@ -60,8 +60,12 @@ def settings_in_use(config: Config) -> str:
 
 def how_to_start() -> str:
     """Returns the command that starts the daemon on this machine: systemctl only where systemd runs and has the unit."""
-    has_unit = any((Path(folder) / UNIT).exists() for folder in _UNIT_FOLDERS)
-    return "systemctl start phd-daemon" if has_unit and BOOTED.is_dir() else "phd daemon --detach"
+    return "systemctl start phd-daemon" if has_unit(UNIT) and BOOTED.is_dir() else "phd daemon --detach"
+
+
+def has_unit(name: str) -> bool:
+    """Whether systemd is given a unit of this name here."""
+    return any((Path(folder) / name).exists() for folder in _UNIT_FOLDERS)
 
 
 def receipts_folder(config: Config) -> Path | None:

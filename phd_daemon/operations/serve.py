@@ -24,6 +24,7 @@ from phd_daemon.host.process import use_one_heap
 from phd_daemon.operations.installation import prepare_process
 from phd_daemon.worker import sandbox
 from restore_core.archive.header import utc
+from restore_core.disk.session_record import InstantSession
 from restore_core.errors import UsageError, from_os_error
 from restore_core.naming import printable
 from restore_core.restore.request import Reporter
@@ -34,6 +35,7 @@ from restore_core.serve.nbd.own_socket import own_socket
 from restore_core.serve.nbd.tcp import parse_host_and_port, server_tls, tcp_socket
 from restore_core.serve.read_order import MAX_BYTES, orders_of_text, orders_to_text
 from restore_core.serve.unit_source import Damage
+from restore_core.targets import parse_ref
 from restore_core.targets.base import ArchiveRef, Stop
 
 if TYPE_CHECKING:
@@ -61,7 +63,7 @@ class WantedServer:
     Without `socket` and `tcp` the socket has a default path.
     """
 
-    what: ArchiveRef | VmAt
+    what: ArchiveRef | VmAt | InstantSession
     full: ArchiveRef | None = None
     socket: Path | None = None
     tcp: str | None = None
@@ -102,8 +104,10 @@ class Served:
     damage: Damage
 
 
-def default_socket(what: ArchiveRef | VmAt) -> Path:
+def default_socket(what: ArchiveRef | VmAt | InstantSession) -> Path:
     """Returns where the socket of a disk or VM is if nobody says otherwise: the same path each time, in a folder of this user."""
+    if isinstance(what, InstantSession):
+        return Path(what.socket)
     user = os.geteuid()
     own = os.environ.get("XDG_RUNTIME_DIR")
     folder = Path("/run/phd") if user == 0 else Path(own) / "phd" if own else Path(f"/tmp/phd-{user}")  # noqa: S108  checked, 0700
@@ -211,11 +215,14 @@ def _bound(
 def _requests(settings: Config, targets: TargetSet, wanted: WantedServer) -> tuple[Mapping[str, DiskRequest], tuple[str, ...]]:
     """Returns what to open, by the name of its export, and what of a VM is missing. A single disk has the name ""."""
 
-    def request(ref: ArchiveRef) -> DiskRequest:
+    def request(ref: ArchiveRef, full: ArchiveRef | None = wanted.full) -> DiskRequest:
         folder, age = settings.catalog_folder, settings.index.max_age
-        return DiskRequest(delta=ref, full=wanted.full, catalog=folder, catalog_max_age=age)
+        return DiskRequest(delta=ref, full=full, catalog=folder, catalog_max_age=age)
 
     what = wanted.what
+    if isinstance(what, InstantSession):
+        disks = {disk.export: (parse_ref(disk.delta), parse_ref(disk.full) if disk.full else None) for disk in what.disks}
+        return {export: request(*refs) for export, refs in disks.items()}, ()
     if isinstance(what, ArchiveRef):
         return {"": request(what)}, ()
     from phd_daemon.operations.backups import deltas_of_vm

@@ -33,7 +33,7 @@ def submit(
     cannot be used or belongs to a waiting job, `OSError`.
     """
     spool = spool_of(settings)
-    texts = [_checked_text(settings, control) for control in _one_vmx(controls)]
+    texts = [checked_text(settings, control) for control in _one_vmx(controls)]
     start = not_before.timestamp() if not_before else None
     jobs = []
     for text, control in zip(texts, controls, strict=True):
@@ -58,7 +58,7 @@ def _one_vmx(controls: Sequence[ControlFile]) -> list[ControlFile]:
     return found
 
 
-def _checked_text(settings: Config, control: ControlFile) -> bytes:
+def checked_text(settings: Config, control: ControlFile) -> bytes:
     """Returns the text of the control file. Raises what the daemon would reject it with; only the daemon checks who may do what."""
     text = render_control_file(control).encode()
     names = [spec.name for spec in settings.targets]

@@ -63,12 +63,13 @@ class SessionState(enum.Enum):
 class SessionDisk:
     """One disk of a session: the path of its descriptor (or raw image), the backup that is served, and the job that restores it.
 
-    `export` is its name at the server, `size` its bytes. The inodes are those of the overlay and of the restored disk when the copy
-    began, 0 before that; the stamps (inode, size, mtime, ctime) those when both were equal, for a live finish.
+    `export` is its name at the server, `size` its bytes. The inodes are those of the overlay, from `serving` on, and of the
+    restored disk, from `finishing` on; the stamps (inode, size, mtime) those when both were equal, for a live finish.
     """
 
     path: str
     delta: str
+    delta_id: str
     export: str
     size: int
     full: str | None = None
@@ -101,6 +102,8 @@ class InstantSession:
     vm: str = ""
     options: tuple[tuple[str, object], ...] = ()
     priority: int = 5
+    boot: str = ""
+    """The kernel's id of the boot in which the stamps were taken."""
 
     @property
     def record(self) -> Path:

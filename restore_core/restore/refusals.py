@@ -24,6 +24,7 @@ from restore_core.errors import (
     DestinationError,
     DestinationExists,
     DestinationHeld,
+    InSession,
     Overtaken,
     PhdError,
     from_os_error,
@@ -91,8 +92,21 @@ def refusals_before_recovery(destination: Destination) -> Generator[PhdError]:
 
 
 def refuse_rival(request: RestoreRequest) -> Callable[[Destination], None]:
-    """Returns the guard of a restore: it refuses a disk in an instant session, except to the job of that session."""
-    return lambda destination: refuse_in_session(destination, request.session, str(request.delta))
+    """Returns the guard of a restore: it refuses a disk in an instant session, except to the job of that session.
+
+    A restore that may replace any disk does not wait: it would begin when the session was finished, over what the guest wrote.
+    """
+
+    def guard(destination: Destination) -> None:
+        try:
+            refuse_in_session(destination, request.session, str(request.delta))
+        except InSession as refusal:
+            if request.options.overwrite is True and request.session is None:
+                remedy = "It may replace the disk, so it does not wait for the end of the session: ask for it anew after that."
+                raise DestinationError(refusal.message, remedy=remedy) from refusal
+            raise
+
+    return guard
 
 
 def refuse_folders(destination: Destination) -> None:

@@ -9,6 +9,9 @@
     read_order     what was read after what in an earlier run, fetched ahead
     disk           `ServedDisk`: all of them together
     nbd/           the disk for other programs: NBD on a socket
+    partitions     MBR and GPT: the disk cut into p1 ... pN, and what each of them holds
+    file_systems   the files in a partition; imported only by the confined child of `phd_daemon/guest`
+    taken          the files that were taken out, written into a folder of this host
 
 Read-only, and without any state on disk: a server may be killed and started again at any time.
 """

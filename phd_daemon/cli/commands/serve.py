@@ -6,6 +6,7 @@ import datetime as dt
 import shlex
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,6 +23,11 @@ from restore_core.naming import printable, unescape_name
 from restore_core.restore.request import PlanSummary, Progress
 from restore_core.targets.base import ArchiveRef
 
+if TYPE_CHECKING:
+    from phd_daemon.config.model import Config
+    from restore_core.disk.session_record import InstantSession
+    from restore_core.targets import TargetSet
+
 
 @command(stays_done=False)
 @click.argument("delta", required=False, shell_complete=files)
@@ -29,6 +35,7 @@ from restore_core.targets.base import ArchiveRef
 @click.option("--vm", metavar="NAME", help="Instead of DELTA: every disk of this VM, each under its name.")
 @click.option("--uuid", help="Which VM, where several have that name.")
 @click.option("--at", metavar="TIME", help=f'With --vm: its newest backup up to "2026-11-24", "2026-11-24 03:00", or 3d. {ZONE}')
+@click.option("--session", metavar="ID", help="Instead of DELTA: the disks of this instant session, for its unit.")
 @click.option("--sock", type=click.Path(path_type=Path), metavar="PATH", help="The Unix socket; default: one in /run/phd.")
 @click.option("--tcp", metavar="HOST:PORT", help="Serve over TCP, in TLS, to clients with a certificate; needs --tls-dir.")
 @click.option(
@@ -51,6 +58,7 @@ def serve(
     vm: str | None,
     uuid: str | None,
     at: str | None,
+    session: str | None,
     sock: Path | None,
     tcp: str | None,
     tls_dir: Path | None,
@@ -65,15 +73,9 @@ def serve(
     """
     settings = read_config(config)
     targets = open_targets(settings)
-    wanted = WantedServer(
-        what=_vm(vm, uuid, at, full) if delta is None else _delta(delta, targets.specs, vm=vm, uuid=uuid, at=at),
-        full=archive_ref(full, targets.specs) if full else None,
-        socket=sock,
-        tcp=tcp,
-        tls_dir=tls_dir,
-        cache=cache << 20,
-        order=order,
-    )
+    what = _what(settings, targets, delta, session, full=full, vm=vm, uuid=uuid, at=at)
+    reference = archive_ref(full, targets.specs) if full else None
+    wanted = WantedServer(what=what, full=reference, socket=sock, tcp=tcp, tls_dir=tls_dir, cache=cache << 20, order=order)
     notes = _Notes(output.complain if as_json and not output.is_quiet() else output.say)
     counted: list[Callable[[], Served]] = []
 
@@ -96,6 +98,18 @@ def serve(
                 raise
     output.say(_summary(counted[0]()))
     return ExitCode.DONE
+
+
+def _what(
+    settings: Config, targets: TargetSet, delta: str | None, session: str | None, *, full: str | None, **vm: str | None
+) -> ArchiveRef | VmAt | InstantSession:
+    if session is None:
+        return _vm(vm["vm"], vm["uuid"], vm["at"], full) if delta is None else _delta(delta, targets.specs, **vm)
+    if delta is not None or full is not None or any(vm.values()):
+        raise UsageError("--session says itself which disks are served", remedy="Leave DELTA, --full and --vm out.")
+    from phd_daemon.operations.instant.session_disks import find_session
+
+    return find_session(settings, session)
 
 
 class _Notes:

@@ -16,7 +16,7 @@ NOW = 100 * leftovers.DAY
 
 def _found(folder: Path, *, began: float, record: bool = True, hidden: bool = False) -> tuple[Finding, ...]:
     flat = folder / "CRM-flat.vmdk"
-    disk = SessionDisk(path=str(folder / "CRM.vmdk"), delta="t:a/b.phd", export="CRM.vmdk", size=512)
+    disk = SessionDisk(path=str(folder / "CRM.vmdk"), delta="t:a/b.phd", delta_id="0a", export="CRM.vmdk", size=512)
     session = InstantSession(id="0123456789ab", state=SessionState.FINISHING, disks=(disk,), began=began, socket="/s")
     names = [beside(flat, OVERLAY_SUFFIX), beside(flat, FINISHING_SUFFIX)]
     names += [folder / "CRM.vmdk.phd-applying", beside(flat, ".phd-applying"), beside(flat, ".phd-new")] if hidden else []

@@ -18,7 +18,7 @@ def spool(tmp_path: Path) -> Spool:
 
 
 def _session(folder: Path, number: int) -> InstantSession:
-    disk = SessionDisk(path=str(folder / f"D{number}.vmdk"), delta="t:a/b.phd", export="D", size=512)
+    disk = SessionDisk(path=str(folder / f"D{number}.vmdk"), delta="t:a/b.phd", delta_id="0a", export="D", size=512)
     session = InstantSession(id=f"{number:012x}", state=SessionState.SERVING, disks=(disk,), began=float(number), socket="/s")
     session.record.write_bytes(session.to_json())
     return session

@@ -23,8 +23,10 @@ TWO = InstantSession(
     id="0123456789ab",
     state=SessionState.SERVING,
     disks=(
-        SessionDisk(path="/d/CRM.vmdk", delta="t:a/b.phd", export="CRM.vmdk", size=1 << 20, job="CRM"),
-        SessionDisk(path="/d/raw.img", delta="t:a/c.phd", export="raw.img", size=512, overlay_stamps=(1, 2), disk_inode=4),
+        SessionDisk(path="/d/CRM.vmdk", delta="t:a/b.phd", delta_id="0a", export="CRM.vmdk", size=1 << 20, job="CRM"),
+        SessionDisk(
+            path="/d/raw.img", delta="t:a/c.phd", delta_id="0a", export="raw.img", size=512, overlay_stamps=(1, 2), disk_inode=4
+        ),
     ),
     began=1.5,
     socket="/run/phd/s",

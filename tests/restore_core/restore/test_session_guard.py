@@ -47,7 +47,7 @@ class Place:
         return self.path.with_name("CRM-flat.vmdk")
 
     def session(self, state: SessionState = SessionState.SERVING, **changes: object) -> InstantSession:
-        disk = SessionDisk(path=str(self.path), delta=str(self.delta), export="CRM.vmdk", size=len(NEW))
+        disk = SessionDisk(path=str(self.path), delta=str(self.delta), delta_id="0a", export="CRM.vmdk", size=len(NEW))
         session = InstantSession(id=ID, state=state, disks=(dataclasses.replace(disk, **changes),), began=1.0, socket="/s")  # type: ignore[arg-type]
         session.record.write_bytes(session.to_json())
         return session
@@ -97,7 +97,11 @@ def _stub(place: Place) -> object:
         place.path.write_bytes(text)
 
 
-RIVALS = [_restore, _replicate, _full, _recover, _stub]
+def _new(place: Place) -> object:
+    return place.lab.restore(place.delta, "CRM.vmdk")
+
+
+RIVALS = [_new, _replicate, _full, _recover, _stub]
 
 
 @pytest.mark.parametrize("suffix", SESSION_SUFFIXES)
@@ -111,7 +115,18 @@ def test_no_rival_touches_a_disk_of_a_session(place: Place, rival: Callable[[Pla
     assert place.everything() == before
 
 
-@pytest.mark.parametrize("rival", [_restore, _stub])
+@pytest.mark.parametrize("suffix", SESSION_SUFFIXES)
+def test_one_that_may_replace_the_disk_does_not_wait_for_the_end_of_the_session(place: Place, suffix: str) -> None:
+    """A job that waited would begin in the minute in which the session is finished, over what the guest wrote."""
+    beside(place.flat, suffix).write_bytes(b"a guest's work")
+    before = place.everything()
+    with pytest.raises(DestinationError, match="does not wait") as refused:
+        _restore(place)
+    assert not refused.value.try_again
+    assert place.everything() == before
+
+
+@pytest.mark.parametrize("rival", [_new, _stub])
 def test_whatever_kind_of_file_has_such_a_name_it_counts(place: Place, rival: Callable[[Place], object]) -> None:
     beside(place.flat, OVERLAY_SUFFIX).symlink_to("/nowhere")
     with pytest.raises(InSession):
@@ -131,9 +146,10 @@ def test_the_guard_is_what_keeps_them_away(place: Place, monkeypatch: pytest.Mon
 
 def test_the_plan_says_it_too(place: Place) -> None:
     place.session()
-    request = request_for(delta=place.delta, destination=place.path, overwrite=True)
+    request = request_for(delta=place.delta, destination=place.path, overwrite="ours", records=place.lab.folder)
     refused = plan_delta(request, place.lab.targets, reporter=Witness()).refusals
-    assert [type(one) for one in refused] == [InSession]
+    assert refused
+    assert isinstance(refused[0], InSession)
 
 
 def _as_its_job(place: Place, claim: SessionClaim, **asked: object) -> object:
