@@ -48,9 +48,10 @@ ROOMS: dict[str, frozenset[str]] = {
     "guest": frozenset({"host", "worker"}),
     "replication": _SPOOL | {"host", "worker", "show"},
     "daemon": _DAEMON,
-    "operations": (_DAEMON | {"daemon", "guest"}) - {"show"},
-    "doctor": _DAEMON | {"daemon", "operations"},
-    "cli": _DAEMON | {"daemon", "operations", "doctor"},
+    "drill": frozenset({"spool", "host", "worker"}),
+    "operations": (_DAEMON | {"daemon", "drill", "guest"}) - {"show"},
+    "doctor": _DAEMON | {"daemon", "drill", "operations"},
+    "cli": _DAEMON | {"daemon", "drill", "operations", "doctor"},
     "console": _SPOOL | {"host", "replication", "operations", "show"},
 }
 """What each room of phd_daemon may import of the others. A new room is a decision: write it down here."""
