@@ -21,11 +21,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-_RENAME_NOREPLACE = 1
-_RENAME_EXCHANGE = 2
-_SYNC_FILE_RANGE_WRITE = 2
-_AT_FDCWD = -100
-_FUSE_MAGIC = 0x65735546
+_RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
+_SYNC_FILE_RANGE_WRITE, _AT_FDCWD, _FUSE_MAGIC = 2, -100, 0x65735546
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EIO}
 """What a file system without hard links says. A broken disk fails again at the next step."""
 NO_RENAME_FLAGS = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
@@ -41,10 +38,7 @@ def sync_file(fd: int) -> None:
 
 
 def start_writing(fd: int) -> None:
-    """Asks the kernel to begin writing the cached bytes of a file, and does not wait. It makes nothing durable.
-
-    A restore calls it from time to time; its last fsync then takes 0.02 s instead of 0.2 to 0.3 s for 1.7 GiB.
-    """
+    """Asks the kernel to begin writing the cached bytes of a file: a last fsync is quicker then. Makes nothing durable."""
     with contextlib.suppress(AttributeError):
         _libc.sync_file_range(fd, ctypes.c_int64(0), ctypes.c_int64(0), _SYNC_FILE_RANGE_WRITE)
 
@@ -56,6 +50,17 @@ def sync_folder(path: str | Path, *, dir_fd: int | None = None) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def sync_file_system(fd: int) -> None:
+    """Makes all that was written to the file system of an open file or folder durable: one call for very many small files."""
+    if _libc.syncfs(fd) != 0:
+        raise OSError(code := ctypes.get_errno(), os.strerror(code))
+
+
+def second_name(source: str, to: str, *, source_dir_fd: int, to_dir_fd: int) -> None:
+    """Gives a file a second name, without following a link. A power cut can undo it. Raises `OSError`."""
+    os.link(source, to, src_dir_fd=source_dir_fd, dst_dir_fd=to_dir_fd, follow_symlinks=False)
 
 
 def move(
@@ -287,11 +292,8 @@ def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
 def write_all_at(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
     """Writes all of `data` at an offset: one `pwrite` of the kernel may take less."""
     written = os.pwrite(fd, data, offset)
-    if written == len(data):
-        return
-    view = memoryview(data)
-    while written < len(view):
-        written += os.pwrite(fd, view[written:], offset + written)
+    while written < len(data):
+        written += os.pwrite(fd, memoryview(data)[written:], offset + written)
 
 
 def _rename_noreplace(source: str | Path, to: str | Path, source_dir_fd: int | None, to_dir_fd: int | None) -> None:
@@ -343,5 +345,4 @@ def _rename_to_a_free_name(source: str | Path, to: str | Path, source_dir_fd: in
 def _renameat2(source: str | Path, to: str | Path, source_dir_fd: int | None, to_dir_fd: int | None, flag: int) -> None:
     folders = [_AT_FDCWD if folder is None else folder for folder in (source_dir_fd, to_dir_fd)]
     if _libc.renameat2(folders[0], os.fsencode(source), folders[1], os.fsencode(to), flag) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), os.fspath(source), None, os.fspath(to))
+        raise OSError(code := ctypes.get_errno(), os.strerror(code), os.fspath(source), None, os.fspath(to))

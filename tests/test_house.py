@@ -32,7 +32,7 @@ ARROWS: dict[str, frozenset[str]] = {
     "catalog": GROUND | {"targets", "archive"},
     "backup": GROUND | {"targets", "archive", "catalog", "disk"},
     "restore": GROUND | {"targets", "archive", "catalog", "disk"},
-    "serve": GROUND | {"targets", "archive", "restore"},
+    "serve": GROUND | {"targets", "archive", "disk", "restore"},
     "replication": GROUND | {"targets", "catalog"},
 }
 """What each part of restore_core may import of the others. A new part is a decision: write it down here."""
@@ -45,11 +45,13 @@ ROOMS: dict[str, frozenset[str]] = {
     "show": frozenset(),
     "host": _SPOOL,
     "worker": _SPOOL | {"host", "show"},
+    "guest": frozenset({"host", "worker"}),
     "replication": _SPOOL | {"host", "worker", "show"},
     "daemon": _DAEMON,
-    "operations": (_DAEMON | {"daemon"}) - {"show"},
-    "doctor": _DAEMON | {"daemon", "operations"},
-    "cli": _DAEMON | {"daemon", "operations", "doctor"},
+    "drill": frozenset({"spool", "host", "worker"}),
+    "operations": (_DAEMON | {"daemon", "drill", "guest"}) - {"show"},
+    "doctor": _DAEMON | {"daemon", "drill", "operations"},
+    "cli": _DAEMON | {"daemon", "drill", "operations", "doctor"},
     "console": _SPOOL | {"host", "replication", "operations", "show"},
 }
 """What each room of phd_daemon may import of the others. A new room is a decision: write it down here."""

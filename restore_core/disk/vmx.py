@@ -74,6 +74,11 @@ def parse_vmx(text: str, where: str) -> VmxFile:
     )
 
 
+def vmx_values(text: str, where: str) -> dict[str, str]:
+    """Returns all values of a VMX by their keys in lower case; the first of those that are given twice. Raises as `parse_vmx`."""
+    return _values(text, where)[0]
+
+
 def _values(text: str, where: str) -> tuple[dict[str, str], list[str]]:
     if len(text) > MAX_VMX:
         raise BadData(f"{where}: {len(text)} characters; a VMX has at most {MAX_VMX}")

@@ -116,7 +116,7 @@ def test_all_of_it(tmp_path: Path) -> None:
 
 def test_landlock_alone_denies_execution(tmp_path: Path) -> None:
     needs(landlock=3)
-    answers = tried(tmp_path, "sandbox._seccomp = lambda: False")
+    answers = tried(tmp_path, "sandbox._seccomp = lambda *_: False")
     # A memfd lies on no file system that a rule could name: that way is closed by seccomp only.
     assert {answers[name] for name in EXECUTES - {"execveat of a memfd"}} == {EACCES}
     assert answers["write outside"] == EACCES
@@ -124,7 +124,7 @@ def test_landlock_alone_denies_execution(tmp_path: Path) -> None:
 
 def test_seccomp_alone_denies_execution(tmp_path: Path) -> None:
     needs(seccomp=True)
-    answers = tried(tmp_path, "sandbox._landlock = lambda _: 0")
+    answers = tried(tmp_path, "sandbox._landlock = lambda *_: 0")
     assert {answers[name] for name in EXECUTES} == {EPERM}
     assert answers["write outside"] == "done"
 
@@ -143,7 +143,7 @@ def test_an_older_landlock_is_used_as_far_as_it_goes(tmp_path: Path) -> None:
 
 
 def test_without_anything_nothing_is_claimed(tmp_path: Path) -> None:
-    nothing_held = "sandbox._seccomp = lambda: False\nsandbox._landlock = lambda _: 0\n"
+    nothing_held = "sandbox._seccomp = lambda *_: False\nsandbox._landlock = lambda *_: 0\n"
     only_harmless = "TRIES = {name: TRIES[name] for name in ('child', 'write outside')}"
     assert tried(tmp_path, nothing_held + only_harmless) == {"child": "done", "write outside": "done"}
     nothing = sandbox.Confinement(landlock=0, seccomp=False)
