@@ -22,6 +22,7 @@ from phd_daemon.config.toml_text import NotToml, did_you_mean, key_lines, parse_
 from restore_core.disk.destination import names_for
 from restore_core.disk.session_record import SESSION_ID
 from restore_core.durable import read_plain
+from restore_core.disk.spelling import is_within
 from restore_core.errors import ArchiveAbsent, BadControlFile, DestinationOutside
 from restore_core.naming import ArchiveType, delta_name, disk_path, is_below, parse_archive, printable
 from restore_core.restore.request import OPTION_PARSERS, RestoreOptions
@@ -83,7 +84,7 @@ def check_policy(
     """Raises `BadControlFile` or `DestinationOutside` for what this installation, or `limits` of the submitter, does not allow.
 
     Raises `DestinationError` for a name that no attempt could give to a disk: too long, or kept for unfinished files.
-    Paths are compared as they are written: a link that leads out of the datastore is found when the disk is opened.
+    Paths are compared as they are written, in either spelling of accents: a link that leads out of the datastore is found when the disk is opened.
     """
     for key, ref in (("delta", control.delta), ("full", control.full)):
         if ref is not None and ref.target != LOCAL and ref.target not in target_names:
@@ -150,7 +151,7 @@ def _refuse_beyond_limits(control: ControlFile, submitter: str, limits: Submitte
             f"overwrite: {who} may not replace disks",
             remedy=f"Restore to a new name; [submitters.{who}] in phd.toml forbids it.",
         )
-    if limits.destinations and not is_below(control.restore_to, limits.destinations):
+    if limits.destinations and not is_within(control.restore_to, limits.destinations):
         raise DestinationOutside(
             f"restore_to: {who} may not restore to {printable(str(control.restore_to))}",
             remedy=f"[submitters.{who}] in phd.toml allows {_names(limits.destinations)}.",
