@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 from phd_daemon.config.toml_text import NotToml, did_you_mean, key_lines, parse_toml
 from restore_core.disk.destination import names_for
 from restore_core.disk.session_record import SESSION_ID
-from restore_core.durable import read_plain
 from restore_core.disk.spelling import is_within
+from restore_core.durable import read_plain
 from restore_core.errors import ArchiveAbsent, BadControlFile, DestinationOutside
 from restore_core.naming import ArchiveType, delta_name, disk_path, is_below, parse_archive, printable
 from restore_core.restore.request import OPTION_PARSERS, RestoreOptions
@@ -84,7 +84,7 @@ def check_policy(
     """Raises `BadControlFile` or `DestinationOutside` for what this installation, or `limits` of the submitter, does not allow.
 
     Raises `DestinationError` for a name that no attempt could give to a disk: too long, or kept for unfinished files.
-    Paths are compared as they are written, in either spelling of accents: a link that leads out of the datastore is found when the disk is opened.
+    Paths are compared as they are written: a link that leads out of the datastore is found when the disk is opened.
     """
     for key, ref in (("delta", control.delta), ("full", control.full)):
         if ref is not None and ref.target != LOCAL and ref.target not in target_names:

@@ -47,7 +47,7 @@ def _others(one: Path, other: Path) -> bool:
 
 def _spelled(found: Path, names: tuple[str, ...], *, links: bool = True) -> Path:
     for count, name in enumerate(names):
-        if not links and not "".join(names[count:]).isascii() and os.path.islink(found):
+        if count and not links and not "".join(names[count:]).isascii() and os.path.islink(found):
             return found.joinpath(*names[count:])
         there = name
         if not name.isascii() and not os.path.lexists(found / name):
