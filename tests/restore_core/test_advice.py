@@ -15,6 +15,8 @@ SORTED_BEFORE = {
     "restore_core/disk/confinement.py": 1,  # a datastore that is not there
     "restore_core/restore/refusals.py": 1,  # a link or a FIFO; errors of the moment are told before
     "restore_core/restore/replace.py": 1,  # a name that is taken
+    "restore_core/serve/nbd/tcp.py": 1,  # a port that is taken
+    "phd_daemon/operations/instant/session_disks.py": 1,  # an overlay that is not there; errors of the moment are told before
     "phd_daemon/operations/rules.py": 1,  # an editor that cannot be started
 }
 

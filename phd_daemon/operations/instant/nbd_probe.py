@@ -8,7 +8,7 @@ import socket
 import struct
 from pathlib import Path
 
-from restore_core.errors import TargetUnavailable
+from restore_core.errors import TargetUnavailable, is_no_answer, remedy_for
 from restore_core.naming import printable
 
 _MAGIC, _OPTION_MAGIC, _REPLY_MAGIC = b"NBDMAGIC", b"IHAVEOPT", 0x3E889045565A9
@@ -26,7 +26,8 @@ def probe(path: Path, export: str, *, seconds: float = 10.0) -> int:
             server.connect(os.fspath(path))
             return _first_sector(server, export, where)
     except OSError as error:
-        raise TargetUnavailable(f"{where} does not answer: {error.strerror or error}", remedy=_REMEDY) from error
+        remedy = remedy_for(error) if is_no_answer(error) else _REMEDY
+        raise TargetUnavailable(f"{where} does not answer: {error.strerror or error}", remedy=remedy) from error
 
 
 def server_pid(path: Path) -> int | None:

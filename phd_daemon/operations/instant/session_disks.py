@@ -32,7 +32,7 @@ from restore_core.disk.session_record import (
     beside,
     read_session,
 )
-from restore_core.errors import DestinationError, InSession, PhdError, UsageError, from_os_error
+from restore_core.errors import DestinationError, InSession, PhdError, UsageError, from_os_error, is_no_answer
 from restore_core.naming import printable
 from restore_core.restore.part import held_destination
 
@@ -159,6 +159,8 @@ def lone_overlay(held: HeldDisk, name: str) -> Iterator[int]:
     try:
         fd = held.destination.open(name)
     except OSError as error:
+        if is_no_answer(error):
+            raise from_os_error(error, doing="opening the overlay", where=where) from error
         raise DestinationError(
             f"{where}: the overlay cannot be opened: {error.strerror}",
             remedy="What the guest wrote is in it: bring it back under its name. Nothing was changed.",

@@ -8,7 +8,7 @@ import socket
 import ssl
 from pathlib import Path
 
-from restore_core.errors import ConfigurationError, DestinationError, DestinationInUse, UsageError
+from restore_core.errors import ConfigurationError, DestinationError, DestinationInUse, UsageError, is_no_answer, remedy_for
 from restore_core.naming import printable
 
 PORT = 10809
@@ -62,4 +62,5 @@ def tcp_socket(host: str, port: int) -> socket.socket:
         text = f"{printable(host)}:{port}: listening: {error.strerror or error}"
         if error.errno == errno.EADDRINUSE:
             raise DestinationInUse(text, remedy="Choose another port.") from error
-        raise DestinationError(text, remedy="Name an address of this machine, and a port from 1024 on.") from error
+        remedy = remedy_for(error) if is_no_answer(error) else "Name an address of this machine, and a port from 1024 on."
+        raise DestinationError(text, remedy=remedy) from error
