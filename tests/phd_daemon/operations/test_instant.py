@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,12 @@ def test_a_start_that_crashes_at_any_step_is_begun_again_or_discarded(host: Inst
         return died
 
     assert step_by_step(crash) > 8
+
+
+def test_no_state_says_that_a_server_answers_which_does_not(host: InstantHost, delta: ArchiveRef) -> None:
+    session = host.start(delta).session
+    for state in SessionState:
+        assert "does not answer" in seen_session(host.config, replace(session, state=state)).server, state
 
 
 def test_discard_throws_the_overlay_away_and_leaves_the_disk(host: InstantHost, delta: ArchiveRef) -> None:
