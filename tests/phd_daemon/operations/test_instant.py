@@ -189,8 +189,8 @@ def test_a_record_in_another_folder_ends_no_session(
     act(home, away)
     with pytest.raises(DestinationError, match="a copy of that one, or was moved"):
         find_session(host.config, str(away / "CRM.vmdk"))
+    request = RestoreRequest(delta=delta, destination=away / "CRM.vmdk")
     with pytest.raises(InSession) as refused:
-        request = RestoreRequest(delta=delta, destination=away / "CRM.vmdk")
         restore_delta(request, host.lab.targets, reporter=Witness(), stop=go_on)
     assert str(home) not in refused.value.remedy
     if not home.exists():
