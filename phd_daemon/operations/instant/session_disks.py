@@ -87,6 +87,12 @@ def find_session(config: Config, text: str) -> InstantSession:
             f"{printable(str(beside(flat, RECORD_SUFFIX)))} cannot be read as the record of a session",
             remedy="Use the version of phd that wrote it; the overlay beside it was left alone.",
         )
+    for overlay in (beside(flat, OVERLAY_SUFFIX), beside(flat, FINISHING_SUFFIX)):
+        if os.path.lexists(overlay):
+            raise DestinationError(
+                f"{printable(str(overlay))} may hold what a guest wrote, and no record of its session is known here",
+                remedy="Name the first disk of its VM, or bring the *.phd-session back beside that. Do not delete the overlay.",
+            )
     raise UsageError(f"{printable(str(path))}: no instant session uses this disk", remedy="'phd instant list' shows them.")
 
 

@@ -17,7 +17,7 @@ from phd_daemon.operations.instant.session_disks import find_session
 from phd_daemon.operations.instant.session_seen import seen_session
 from phd_daemon.spool.layout import State
 from phd_daemon.spool.session_hints import known_sessions
-from restore_core.disk.session_record import OVERLAY_SUFFIX, InstantSession, SessionState, beside, read_session
+from restore_core.disk.session_record import FINISHING_SUFFIX, OVERLAY_SUFFIX, InstantSession, SessionState, beside, read_session
 from restore_core.errors import (
     DestinationError,
     DestinationExists,
@@ -198,6 +198,15 @@ def test_a_record_in_another_folder_ends_no_session(
     assert find_session(host.config, str(host.disk())).id == session.id
     host.finish(session)
     assert _flat(host) == written(BACKUP, *WRITES)
+
+
+@pytest.mark.parametrize("suffix", [OVERLAY_SUFFIX, FINISHING_SUFFIX])
+def test_an_overlay_whose_record_is_gone_is_not_called_no_session(host: InstantHost, delta: ArchiveRef, suffix: str) -> None:
+    session = host.start(delta).session
+    session.record.unlink()
+    session.disks[0].overlay.rename(beside(session.disks[0].flat, suffix))
+    with pytest.raises(DestinationError, match="no record of its session is known here"):
+        find_session(host.config, str(host.disk()))
 
 
 def test_discard_throws_the_overlay_away_and_leaves_the_disk(host: InstantHost, delta: ArchiveRef) -> None:
