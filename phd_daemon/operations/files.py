@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from phd_daemon.guest.reader import GuestReader
 from phd_daemon.operations.installation import prepare_process
-from restore_core.disk.confinement import walk_to
+from restore_core.disk.confinement import let_go, walk_to
 from restore_core.errors import BadData, PhdError, UsageError, from_os_error
 from restore_core.naming import printable
 from restore_core.serve.disk import DiskRequest, ServedDisk, open_served_disk
@@ -110,6 +110,7 @@ def get_files(disk: DiskBytes, wanted: WantedFiles) -> TakenFiles:
         raise from_os_error(error, doing="opening the folder", where=printable(str(folder))) from error
     with contextlib.ExitStack() as held:
         held.callback(os.close, fd)
+        held.callback(let_go, fd)
         writer = FolderWriter(fd, overwrite=wanted.overwrite, owners=wanted.owners)
         held.callback(writer.close)
         readers: dict[str, GuestReader] = {}

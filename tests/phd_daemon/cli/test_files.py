@@ -83,6 +83,7 @@ def test_get_takes_a_file_byte_for_byte_out_of_each_file_system(
     assert (tmp_path / "out/big").read_bytes() == BIG
     assert (tmp_path / "out/fstab").read_bytes() == (made / "guest/etc/fstab").read_bytes()
     assert not (tmp_path / "out/fstab").stat().st_mode & stat.S_ISUID
+    assert sorted(os.listdir(tmp_path / "out")) == ["big", "fstab"]
     assert "2 files taken into out" in capsys.readouterr().out
 
 
@@ -128,7 +129,7 @@ def test_get_leaves_what_is_there_and_replaces_it_when_told(delta: str, tmp_path
     ],
 )
 def test_what_is_not_there_ends_with_2(delta: str, path: str, text: str, capsys: Say, tmp_path: Path) -> None:
-    assert run(["get", delta, path]) == 2
+    assert run(["get", delta, path, "--to", "new/folder"]) == 2
     assert run(["ls", delta, path]) == 2
     assert text in capsys.readouterr().err
     assert os.listdir(tmp_path) == []
