@@ -17,7 +17,8 @@ from restore_core.naming import printable
 from restore_core.serve.disk import DiskRequest, ServedDisk, open_served_disk
 from restore_core.serve.file_systems import FILE_SYSTEMS
 from restore_core.serve.file_systems.guest_file import GuestFacts
-from restore_core.serve.partitions import DiskBytes, Partition, PartitionTable, read_partitions
+from restore_core.serve.magic_bytes import DiskBytes
+from restore_core.serve.partitions import Partition, PartitionTable, read_partitions
 from restore_core.serve.taken import FolderWriter, LeftOut, TakenFiles
 from restore_core.targets.base import ArchiveRef
 
