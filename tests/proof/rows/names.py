@@ -312,7 +312,7 @@ def reused_numbers(folder: Path, asked: Round) -> Iterator[Case]:
 
 
 def bugs(folder: Path, asked: Round) -> Iterator[Case]:
-    """A bug that one job brings to light is that job's alone. Those of a short run are as well in tests/phd_daemon/test_one_job.py."""
+    """A bug that one job brings to light is that job's alone. tests/phd_daemon/test_one_job.py has them all, a short run one."""
     for count, fault in enumerate(FAULTS[: asked.times(len(FAULTS))]):
         daemon = Daemon(folder / f"{count}", "", queue="workers = 2")
         try:
