@@ -13,8 +13,9 @@ import hashlib
 import os
 import socket
 import ssl
+import stat
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ from phd_daemon.operations.installation import prepare_process
 from phd_daemon.worker import sandbox
 from restore_core.archive.header import utc
 from restore_core.disk.session_record import InstantSession
-from restore_core.errors import UsageError
+from restore_core.errors import UsageError, from_os_error
 from restore_core.naming import printable
 from restore_core.restore.request import Reporter
 from restore_core.serve.disk import CACHE_BYTES, DiskRequest, ServedDisk, new_cache, open_served_disk
@@ -32,6 +33,7 @@ from restore_core.serve.nbd.client import Export, Traffic
 from restore_core.serve.nbd.listener import NbdServer
 from restore_core.serve.nbd.own_socket import own_socket
 from restore_core.serve.nbd.tcp import parse_host_and_port, server_tls, tcp_socket
+from restore_core.serve.read_order import BEGINNING, MAX_BYTES, orders_of_text, orders_to_text
 from restore_core.serve.unit_source import Damage
 from restore_core.targets import parse_ref
 from restore_core.targets.base import ArchiveRef, Stop
@@ -56,7 +58,10 @@ class VmAt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WantedServer:
-    """What a person asks to be served, and where. `cache` are bytes. Without `socket` and `tcp` the socket has a default path."""
+    """What a person asks to be served, and where. `cache` are bytes. `order` is a file with the order of earlier reads.
+
+    Without `socket` and `tcp` the socket has a default path.
+    """
 
     what: ArchiveRef | VmAt | InstantSession
     full: ArchiveRef | None = None
@@ -64,6 +69,7 @@ class WantedServer:
     tcp: str | None = None
     tls_dir: Path | None = None
     cache: int = CACHE_BYTES
+    order: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,14 +130,18 @@ def serve(
     prepare_process()
     use_one_heap()
     with contextlib.ExitStack() as held:
+        orders = held.enter_context(_orders(wanted.order, reporter)) if wanted.order is not None else None
         listening, path, confined = _bound(settings, wanted, held)
         cache = new_cache(wanted.cache)
         held.callback(cache.close)
         requests, missing = _requests(settings, targets, wanted)
         exports: dict[str, Export] = {}
         for name, request in requests.items():
-            disk = held.enter_context(open_served_disk(request, targets, reporter=reporter, cache=cache))
+            order = orders.earlier.get(name, ()) if orders is not None else ()
+            disk = held.enter_context(open_served_disk(request, targets, reporter=reporter, cache=cache, order=order))
             exports[name] = Export(disk=disk, description=f"{printable(disk.header.disk)}, {utc(disk.header.time)}")
+        if orders is not None:
+            held.callback(lambda: orders.keep({name: export.disk.order for name, export in exports.items()}))
         server = NbdServer(exports)
         held.callback(server.close)
         for one, context in listening:
@@ -143,6 +153,45 @@ def serve(
             lambda: _count(server.traffic, exports),
         )
         server.serve(stop)
+
+
+class _OrderFile:
+    """The file with the orders of earlier reads; it is opened before the process may write no file any more."""
+
+    def __init__(self, fd: int, path: Path, reporter: Reporter) -> None:
+        self._fd = fd
+        self.earlier: dict[str, list[int]] = {}
+        data = os.pread(fd, MAX_BYTES, 0)
+        if data and not data.startswith(BEGINNING):  # it would be replaced at the end
+            raise UsageError(
+                f"--order {printable(str(path))}: the file holds something else than an order of reads",
+                remedy="Name a new file, or one that an earlier 'phd serve --order' wrote.",
+            )
+        try:
+            self.earlier = orders_of_text(data.decode()) if data else {}
+        except ValueError as error:
+            reporter.note(f"{printable(str(path))}: not used, and written anew at the end: {printable(str(error))}")
+
+    def keep(self, orders: Mapping[str, Sequence[int]]) -> None:
+        """Replaces what is in the file. It is a hint, so it may be lost."""
+        with contextlib.suppress(OSError):
+            text = orders_to_text({**self.earlier, **orders}).encode()
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, text, 0)
+
+
+@contextlib.contextmanager
+def _orders(path: Path, reporter: Reporter) -> Iterator[_OrderFile]:
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise from_os_error(error, doing="opening the order of reads", where=printable(str(path))) from error
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise UsageError(f"--order {printable(str(path))}: not a plain file", remedy="Name a file, which may be a new one.")
+        yield _OrderFile(fd, path, reporter)
+    finally:
+        os.close(fd)
 
 
 def _bound(

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from phd_daemon.config.toml_text import NotToml, did_you_mean, key_lines, parse_toml
 from restore_core.disk.destination import names_for
 from restore_core.disk.session_record import SESSION_ID
+from restore_core.disk.spelling import is_within
 from restore_core.durable import read_plain
 from restore_core.errors import ArchiveAbsent, BadControlFile, DestinationOutside
 from restore_core.naming import ArchiveType, delta_name, disk_path, is_below, parse_archive, printable
@@ -150,7 +151,7 @@ def _refuse_beyond_limits(control: ControlFile, submitter: str, limits: Submitte
             f"overwrite: {who} may not replace disks",
             remedy=f"Restore to a new name; [submitters.{who}] in phd.toml forbids it.",
         )
-    if limits.destinations and not is_below(control.restore_to, limits.destinations):
+    if limits.destinations and not is_within(control.restore_to, limits.destinations):
         raise DestinationOutside(
             f"restore_to: {who} may not restore to {printable(str(control.restore_to))}",
             remedy=f"[submitters.{who}] in phd.toml allows {_names(limits.destinations)}.",

@@ -160,7 +160,7 @@ def confine_to_order(order: WorkOrder) -> sandbox.Confinement:
         folders = list(stack.enter_context(sandbox.opened([order.spool, order.records, order.catalog])))
         with contextlib.suppress(PhdError, OSError):
             walk = walk_to(Path(order.restore_to).parent, tuple(Path(root) for root in order.roots))
-            nearest = above_made(walk.fd)
+            nearest = above_made(walk.fd, walk.datastore)
             stack.callback(os.close, nearest)
             folders.append(nearest)
         return sandbox.confine(folders)

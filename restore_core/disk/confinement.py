@@ -17,12 +17,14 @@ import contextlib
 import ctypes
 import errno
 import os
+import re
 import stat as stat_module
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 from restore_core import durable
+from restore_core.disk.hold import folder_removed
 from restore_core.errors import DestinationError, DestinationOutside, PhdError, from_os_error
 from restore_core.naming import printable
 
@@ -32,8 +34,12 @@ _OPENAT2 = 437
 _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH = 2, 4, 8
 MADE = ".phd-made"
 """Marks a folder that a restore made, until a disk or anything of somebody else is in it. Whoever ends the last unfinished file
-there takes it away, whichever process of whichever job made it."""
-_OURS = ".phd-"
+there takes it away, whichever process of whichever job made it. It holds the folder's inode and has its owner: a mark that was
+copied with a folder, or that somebody else put into one, counts for nothing."""
+UNFINISHED = re.compile(r"\.phd-(?:[a-z-]+|overlay[a-z-]*\.qcow2)\Z")
+"""Ends of the names of files that are not a disk yet, or not at the moment; the last are overlays (`session_record`)."""
+_PRIVATE = ".phd-"
+_MARK_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -44,7 +50,11 @@ def make_folder(name: str, parent_fd: int) -> None:
     except FileExistsError:
         return
     try:
-        _mark(f"{name}/{MADE}", parent_fd)
+        fd = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=parent_fd)
+        try:
+            _mark(fd)
+        finally:
+            os.close(fd)
     except OSError:
         with contextlib.suppress(OSError):
             os.rmdir(name, dir_fd=parent_fd)
@@ -65,7 +75,7 @@ def let_go(folder_fd: int, *, used: bool = False) -> None:
             parent = os.open("..", _FOLDER, dir_fd=fd)
             stack.callback(os.close, parent)
             names = os.listdir(fd)
-            used = used or any(not _is_ours(name, fd) for name in names)
+            used = used or not _is_marked(fd) or any(not _is_ours(name, fd) for name in names)
             if used:
                 durable.remove(MADE, dir_fd=fd, durable=False)
             elif names != [MADE]:
@@ -85,13 +95,13 @@ def _let_go_below(fd: int, names: tuple[str, ...]) -> None:
             return
 
 
-def above_made(folder_fd: int) -> int:
+def above_made(folder_fd: int, datastore: str) -> int:
     """Returns the deepest open folder, this one or one above it, that we did not make: it stays whatever is let go meanwhile.
 
-    Closes `folder_fd` if it is another one. Raises `OSError`.
+    It is never above the datastore. Closes `folder_fd` if it is another one. Raises `OSError`.
     """
     fd = folder_fd
-    while _has_mark(".", fd):
+    while _is_marked(fd) and not os.path.samestat(os.fstat(fd), os.stat(datastore)):
         parent = os.open("..", _FOLDER, dir_fd=fd)
         os.close(fd)
         fd = parent
@@ -107,22 +117,45 @@ def _remove_marked(fd: int, parent_fd: int) -> None:
     try:
         os.rmdir(name, dir_fd=parent_fd)
     except OSError:  # a file came meanwhile, or a worker may not write in the folder above: its daemon lets it go
-        _mark(MADE, fd)
+        _mark(fd)
         raise
 
 
-def _mark(path: str, folder_fd: int) -> None:
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder_fd))
+def _mark(folder_fd: int) -> None:
+    """Put our mark into an open folder. Raises `OSError`; then it has none."""
+    fd = os.open(MADE, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _MARK_FLAGS, 0o600, dir_fd=folder_fd)
+    try:
+        durable.write_all(fd, _inode(folder_fd))
+    except OSError:
+        durable.remove(MADE, dir_fd=folder_fd, durable=False)
+        raise
+    finally:
+        os.close(fd)
+
+
+def _inode(folder_fd: int) -> bytes:
+    return f"{os.fstat(folder_fd).st_ino}\n".encode()
 
 
 def _is_ours(name: str, folder_fd: int) -> bool:
     """Whether it is an unfinished file of a restore, or a folder that a restore made."""
-    return _OURS in name or _has_mark(name, folder_fd)
-
-
-def _has_mark(name: str, folder_fd: int) -> bool:
+    if UNFINISHED.search(name) or name.startswith(_PRIVATE):
+        return True
     with contextlib.suppress(OSError):
-        return stat_module.S_ISREG(os.stat(f"{name}/{MADE}", dir_fd=folder_fd, follow_symlinks=False).st_mode)
+        fd = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder_fd)
+        try:
+            return _is_marked(fd)
+        finally:
+            os.close(fd)
+    return False
+
+
+def _is_marked(folder_fd: int) -> bool:
+    """Whether an open folder bears the mark that a restore gave it, and is still of the user who did."""
+    with contextlib.suppress(OSError), open(os.open(MADE, os.O_RDONLY | _MARK_FLAGS, dir_fd=folder_fd), "rb") as mark:
+        facts = os.fstat(mark.fileno())
+        plain = stat_module.S_ISREG(facts.st_mode) and facts.st_nlink == 1
+        return plain and facts.st_uid == os.fstat(folder_fd).st_uid and mark.read(64) == _inode(folder_fd)
     return False
 
 
@@ -166,8 +199,11 @@ class Walk:
         before = self.missing
         try:
             make_folder(before[0], self.fd)
-        except OSError:
+        except OSError as error:
+            removed = os.fstat(self.fd).st_nlink == 0
             os.close(self.fd)
+            if removed:
+                raise folder_removed(self.where) from error
             raise
         self.descend()
         if self.missing == before:

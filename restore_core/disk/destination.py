@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import secrets
 import stat as stat_module
 import unicodedata
@@ -45,8 +44,6 @@ PRIVATE_SUFFIX = ".swap"
 _LONGEST_SUFFIX = max(
     map(len, (PART_SUFFIX, SCRIPT_PART_SUFFIX, SCRIPT_OLD_SUFFIX, REDO_SUFFIX, STAGED_SUFFIX, HIDDEN_SUFFIX, HOLD_SUFFIX))
 )
-_UNFINISHED = re.compile(r"\.phd-(?:[a-z-]+|overlay[a-z-]*\.qcow2)\Z")
-"""The last are overlays of instant sessions (`session_record`)."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -263,7 +260,7 @@ def disk_key(path: Path, roots: tuple[Path, ...]) -> Hashable:
 
 def is_unfinished(name: str) -> bool:
     """Whether a restore gives such a name to a file that is not a disk yet, or not at the moment."""
-    return _UNFINISHED.search(name) is not None
+    return confinement.UNFINISHED.search(name) is not None
 
 
 def half_applied(flat: Path) -> str | None:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from restore_core import durable
-from restore_core.errors import DestinationError, DestinationHeld, PhdError, TryAgainLater, from_os_error
+from restore_core.errors import DestinationError, DestinationHeld, DestinationMoved, PhdError, TryAgainLater, from_os_error
 from restore_core.naming import printable
 
 HOLD_SUFFIX = ".phd-hold"
@@ -110,11 +110,22 @@ def take_hold(folder_fd: int, disk_name: str, where: str) -> Hold:
     try:
         return Hold(disk_name=disk_name, where=where, folder_fd=own, fd=_locked(own, disk_name + HOLD_SUFFIX, where))
     except OSError as error:
+        removed = os.fstat(own).st_nlink == 0
         os.close(own)
+        if removed:
+            raise folder_removed(where) from error
         raise from_os_error(error, doing="taking the lock of this disk", where=where) from error
     except BaseException:
         os.close(own)
         raise
+
+
+def folder_removed(where: str) -> DestinationMoved:
+    """Returns the error of a folder that another restore had made, and took away when it ended, after this one had opened it."""
+    return DestinationMoved(
+        f"{where}: its folder was removed while it was opened; nothing was written",
+        remedy="Try again: it is made anew. A queued job is tried again.",
+    )
 
 
 def recorded(folder_fd: int, disk_name: str) -> dict[str, Any] | None:

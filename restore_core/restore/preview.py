@@ -85,8 +85,6 @@ class _Question:
         self.refused += [held] if held is not None else []
         with self._refusing():
             refuse_rival(request)(destination)
-        with self._refusing():
-            refuse_rival(request)(destination)
         self.refused += refusals_before_recovery(destination)
         record = recorded(destination.folder_fd, destination.disk_name)
         with self._refusing():

@@ -118,6 +118,10 @@ class BlockMap:
             at = until
         return found
 
+    def offset_of(self, unit: ServedUnit) -> int:
+        """Returns where on the disk a unit begins."""
+        return unit.number * self.block_size * (self.per_frame if unit.of_full else 1)
+
     def length_of(self, block: int) -> int:
         """Returns the bytes in a block: the last one may be short."""
         return block_length(self.size, self.block_size, block)

@@ -7,7 +7,7 @@ import itertools
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from functools import partial
@@ -16,12 +16,13 @@ from typing import Self, TypeAlias
 
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.header import DeltaHeader
-from restore_core.errors import Stopped, UsageError
+from restore_core.errors import PhdError, Stopped, UsageError
 from restore_core.restore.fulls.find import copies_in_catalog, proven_copies
 from restore_core.restore.request import Reporter
 from restore_core.serve.block_map import BlockMap, Extent, ServedUnit, Span
 from restore_core.serve.frame_cache import Decoded, FrameCache
 from restore_core.serve.full_copies import FullCopies
+from restore_core.serve.read_order import ReadOrder
 from restore_core.serve.unit_source import Damage, UnitSource
 from restore_core.targets import TargetSet
 from restore_core.targets.base import ArchiveRef
@@ -31,7 +32,7 @@ CACHE_BYTES = 64 << 20
 _MORE_THAN_CORES = 2
 """Threads beside those that decode, which wait for an archive."""
 _AHEAD = 4
-"""Frames that are decoded before they are asked for."""
+"""Units that are decoded before they are asked for."""
 _ZEROS = memoryview(bytes(1 << 20))
 _numbers = itertools.count()
 
@@ -59,11 +60,19 @@ class ServedDisk:
     """
 
     def __init__(
-        self, delta: DeltaReader, copies: FullCopies | None, cache: FrameCache, *, own_cache: bool, reporter: Reporter
+        self,
+        delta: DeltaReader,
+        copies: FullCopies | None,
+        cache: FrameCache,
+        *,
+        own_cache: bool,
+        reporter: Reporter,
+        order: Sequence[int] = (),
     ) -> None:
         self._delta, self._copies, self._cache, self._own_cache = delta, copies, cache, own_cache
         self._blocks = BlockMap(delta)
         self._units = UnitSource(delta, self._blocks, copies, reporter.note)
+        self._order = ReadOrder(self._blocks, order)
         self._number = next(_numbers)
         self._last_frame = -1
         """The frame of the Full that was asked for last; a hint, so threads may change it as they like."""
@@ -79,6 +88,11 @@ class ServedDisk:
     def full(self) -> ArchiveRef | None:
         """The Full that is read first; None if no block comes from it."""
         return self._copies.opened()[0].source.ref if self._copies is not None else None
+
+    @property
+    def order(self) -> list[int]:
+        """The offsets on the disk in the order in which they were first read, for a later `open_served_disk`."""
+        return self._order.offsets()
 
     @property
     def damage(self) -> Damage:
@@ -113,10 +127,8 @@ class ServedDisk:
         if self._closed:
             raise Stopped(f"{self._delta.where}: is no longer served")
         found = self._begin(unit)
-        if unit.of_full:
-            if unit.number == self._last_frame + 1 and self._cache.limit >= 4 * _AHEAD * self.cost(unit):
-                self._read_ahead(unit.number)
-            self._last_frame = unit.number
+        with contextlib.suppress(PhdError):  # who asks for it then is told
+            self._read_ahead(unit)
         return found
 
     def cost(self, unit: ServedUnit) -> int:
@@ -142,12 +154,18 @@ class ServedDisk:
     def _begin(self, unit: ServedUnit) -> Future[Decoded]:
         return self._cache.get(self._number, unit, partial(self._units.fetch, unit))
 
-    def _read_ahead(self, frame: int) -> None:
-        """Begins the frames after this one, for a reader that goes on in order: they are there when it asks for them."""
-        for number in range(frame + 1, frame + 1 + _AHEAD):
-            unit = ServedUnit(True, number)
-            if self._blocks.uses_frame(number) and not self._cache.holds(self._number, unit):
-                self._begin(unit)
+    def _read_ahead(self, unit: ServedUnit) -> None:
+        """Begins what will be asked for next: by a reader in the order of an earlier run, or in that of the disk."""
+        following = self._order.read(unit, _AHEAD)
+        if unit.of_full:
+            if not following and unit.number == self._last_frame + 1:
+                ahead = range(unit.number + 1, unit.number + 1 + _AHEAD)
+                following = [ServedUnit(True, number) for number in ahead if self._blocks.uses_frame(number)]
+            self._last_frame = unit.number
+        if self._cache.limit >= 4 * _AHEAD * self.cost(unit):
+            for each in following:
+                if not self._cache.holds(self._number, each):
+                    self._begin(each)
 
     def close(self) -> None:
         """Ends reads in other threads with an error, and closes the archives. Harmless when repeated."""
@@ -187,10 +205,16 @@ def new_cache(limit: int = CACHE_BYTES) -> FrameCache:
 
 
 def open_served_disk(
-    request: DiskRequest, targets: TargetSet, *, reporter: Reporter, cache: FrameCache | None = None
+    request: DiskRequest,
+    targets: TargetSet,
+    *,
+    reporter: Reporter,
+    cache: FrameCache | None = None,
+    order: Sequence[int] = (),
 ) -> ServedDisk:
     """Opens the disk of a Delta. Finds and proves its Full as a restore does; nothing is decoded but for that proof.
 
+    `order` are offsets on the disk in which an earlier run read it: what comes next there is fetched ahead.
     Raises `BadArchive` for what is no sound Delta, `UsageError` if its Full has no frames, and what the search for the Full raises.
     The notes of `reporter` come from any thread, one at a time. Without a `cache` the disk has one of `CACHE_BYTES`.
     """
@@ -205,7 +229,7 @@ def open_served_disk(
             known = copies_in_catalog(request, targets, notes)
             copies = FullCopies(lambda: proven_copies(delta, request.full, targets, notes, known=known))
         opened.pop_all()
-    return ServedDisk(delta, copies, cache or new_cache(), own_cache=cache is None, reporter=notes)
+    return ServedDisk(delta, copies, cache or new_cache(), own_cache=cache is None, reporter=notes, order=order)
 
 
 def _refuse_without_frames(delta: DeltaReader) -> None:

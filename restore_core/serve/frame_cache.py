@@ -35,6 +35,7 @@ class FrameCache:
         self._lock = threading.Lock()
         self._kept: OrderedDict[_Key, Future[Decoded]] = OrderedDict()
         self._coming: dict[_Key, Future[Decoded]] = {}
+        self._dropped: set[int] = set()
         self._held = 0
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self.threads = threads
@@ -68,6 +69,7 @@ class FrameCache:
     def drop(self, owner: int) -> None:
         """Drops what is of one disk; waits for what is being decoded of it."""
         with self._lock:
+            self._dropped.add(owner)
             coming = [made for (of, _), made in self._coming.items() if of == owner]
         for made in coming:
             made.cancel()
@@ -86,6 +88,8 @@ class FrameCache:
             if made.cancelled() or made.exception() is not None:
                 return
             self.decoded += 1
+            if key[0] in self._dropped:
+                return
             self._kept[key] = made
             self._held += len(made.result().data)
             while self._held > self.limit and self._kept:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.bench import report
 from tests.bench.backup import delta_rows, full_rows
+from tests.bench.files import files_rows
 from tests.bench.image import images
 from tests.bench.installed import install
 from tests.bench.latency import latency_rows
@@ -25,7 +26,7 @@ from tests.bench.serve import serve_rows
 from tests.bench.stub import stub_rows
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = "restore,network,refresh,stub,full,delta,replication,listing,memory,latency,serve"
+PARTS = "restore,network,refresh,stub,full,delta,replication,listing,memory,latency,serve,files"
 NEEDED = 25 << 30
 """Bytes for a first run of 4 GiB: disks 3.6, archives and stores of seven 5, one output of 4.3, and room."""
 
@@ -37,7 +38,7 @@ def main() -> int:
     size = asked.gib << 30
     _check_space(work, NEEDED * asked.gib // 4)
     disks = images(work, size)
-    phd = install(work / f"phd-{asked.gib}", "restore", "backup", "delta", "small", "network", "runs", "served")
+    phd = install(work / f"phd-{asked.gib}", "restore", "backup", "delta", "small", "network", "runs", "served", "files")
     parts: dict[str, Callable[[], list[report.Row]]] = {
         "restore": lambda: restore_rows(phd, disks, work / f"run-{asked.gib}", asked.rounds),
         "network": lambda: network_rows(phd, disks, work / f"run-{asked.gib}", asked.rounds),
@@ -50,6 +51,7 @@ def main() -> int:
         "memory": lambda: memory_rows(phd, work),
         "latency": lambda: latency_rows(phd, work),
         "serve": lambda: serve_rows(phd, disks, work / f"run-{asked.gib}", max(3, asked.rounds)),
+        "files": lambda: files_rows(phd, disks, work / f"run-{asked.gib}", max(3, asked.rounds)),
     }
     (work / f"run-{asked.gib}").mkdir(exist_ok=True)
     chosen = asked.only.split(",") if asked.only else [*parts]

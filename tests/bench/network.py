@@ -99,13 +99,18 @@ def _rows(what: str, ours: Contender, others: list[Contender], costs: dict[str, 
     return [*rows, below("its peak memory", peak(ours.command) / 1e6, MEMORY_LIMIT, "MB")]
 
 
-def _ours(phd: Installed, spec: TargetSpec, delta: Path, out: Path) -> Contender:
+def config_of(phd: Installed, spec: TargetSpec) -> Path:
+    """A configuration with this target alone: with a faster copy of the Full, on a disk of its own, that one would be read."""
     config = phd.folder / f"{spec.name}.toml"
     keys = {"url": spec.url, "key_file": spec.key_file, "known_hosts": spec.known_hosts}
     table = "".join(f'{key} = "{value}"\n' for key, value in keys.items() if value)
-    # This target alone: a restore that knows of a faster copy of the Full, on a disk of its own, would read that one.
     settings = (phd.folder / "phd.toml").read_text().partition("[targets.")[0]
     config.write_text(f"{settings}[targets.{spec.name}]\n{table}")
+    return config
+
+
+def _ours(phd: Installed, spec: TargetSpec, delta: Path, out: Path) -> Contender:
+    config = config_of(phd, spec)
     disk = out / "N.vmdk"
     command = [phd.program, "restore", "--config", str(config), f"{spec.name}:{delta}", "--to", str(disk)]
     return Contender(

@@ -1,4 +1,4 @@
-"""A served disk: how soon its first block is there, what all of it costs over NBD, and what it takes of memory.
+"""A served disk: how soon its first block is there, what all of it costs over NBD and in memory, what a recorded order is worth.
 
 The figures are medians of three. The reference is the pipeline of a restore with nothing to write to: fetch, decode, verify.
 """
@@ -6,6 +6,7 @@ The figures are medians of three. The reference is the pipeline of a restore wit
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import statistics
 import subprocess
@@ -14,23 +15,29 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 from restore_core.archive.delta_writer import DeltaWriter, DiskFacts, FullFacts
 from restore_core.archive.digests import BlockDigest
 from restore_core.archive.frames import FRAME_SIZE, Effort, FullIdentity, full_member
 from restore_core.archive.index_map import FULL, LARGE_BLOCK_SIZE, ZERO
-from restore_core.targets.local import create_local_file
+from restore_core.serve.disk import DiskRequest, ServedDisk, new_cache, open_served_disk
+from restore_core.targets import TargetSet
+from restore_core.targets.base import LOCAL, ArchiveRef
+from restore_core.targets.local import LocalSource, create_local_file
 from tests.bench.image import Images
 from tests.bench.installed import UUID, Installed, newest_delta, two_days
 from tests.bench.measure import MIB, ContenderFailed, empty_folder, prepare, warm
 from tests.bench.memory import make_archives
 from tests.bench.report import Row, at_most, below
+from tests.lab import Witness
 from tests.restore_core.serve.nbd.raw_client import RawClient
 
 CACHE = 64
 MEMORY_LIMIT = CACHE + 100
 SMALL, LARGE, SPARSE = 256 * MIB, 12 << 30, 4 << 40
 _STAMP = 1767582000
+_LATENCY = 0.005
 _TICKS = os.sysconf("SC_CLK_TCK")
 _REFERENCE = """
 import sys, time
@@ -59,7 +66,8 @@ def serve_rows(phd: Installed, disks: Images, work: Path, rounds: int) -> list[R
     finally:
         shutil.rmtree(folder)
     two_days(phd, "served", disks.base, disks.changed)
-    return [*rows, *_whole_disk(phd, newest_delta(phd.target("served")), rounds)]
+    delta = newest_delta(phd.target("served"))
+    return [*rows, *_whole_disk(phd, delta, rounds), _in_order(delta, rounds)]
 
 
 def _first_blocks(phd: Installed, folder: Path, rounds: int) -> list[Row]:
@@ -107,6 +115,36 @@ def _whole_disk(phd: Installed, delta: Path, rounds: int) -> list[Row]:
         at_most("phd serve: processor time of nbdcopy of 4 GiB", statistics.median(spent), reference, 2, "pipeline without a sink"),
         below(f"its peak memory with a cache of {CACHE} MiB, random reads included", max(peaks) / MIB, MEMORY_LIMIT, "MiB"),
     ]
+
+
+def _in_order(delta: Path, rounds: int) -> Row:
+    """A reader that waits for each read, with 5 ms for each read of an archive: first without an order, then with it."""
+    order: list[int] = []
+    seconds: list[list[float]] = [[], []]
+    plain = LocalSource.read_at
+
+    def far(source: LocalSource, offset: int, length: int) -> bytes:
+        time.sleep(_LATENCY)
+        return plain(source, offset, length)
+
+    request = DiskRequest(delta=ArchiveRef(target=LOCAL, path=str(delta)))
+    with mock.patch.object(LocalSource, "read_at", far):
+        for number in range(2 * rounds):
+            cache, known = new_cache(), order * (number % 2)
+            with open_served_disk(request, TargetSet(()), reporter=Witness(), cache=cache, order=known) as disk:
+                seconds[number % 2].append(_scattered_reads(disk))
+                order = disk.order
+            cache.close()
+    first, again = map(statistics.median, seconds)
+    return at_most("a scattered sequence of reads with 5 ms of latency, its order recorded", again, first, 0.67, "not recorded")
+
+
+def _scattered_reads(disk: ServedDisk) -> float:
+    began = time.perf_counter()
+    for place in random.Random("boot").sample(range(disk.size // MIB), 400):
+        for part in range(4):
+            disk.read(place * MIB + part * 40960, 16384)
+    return time.perf_counter() - began
 
 
 @contextmanager

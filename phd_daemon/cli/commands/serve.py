@@ -42,6 +42,12 @@ if TYPE_CHECKING:
     "--tls-dir", type=click.Path(path_type=Path), metavar="DIR", help="Holds ca-cert.pem, server-cert.pem and server-key.pem."
 )
 @click.option("--cache", type=click.IntRange(1, 1 << 20), default=64, show_default=True, metavar="MIB", help="Memory for frames.")
+@click.option(
+    "--order",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Fetch ahead in the order of earlier reads that FILE holds, as of a boot; at the end it holds that of this run, too.",
+)
 @json_option
 @quiet_option
 @config_option
@@ -57,6 +63,7 @@ def serve(
     tcp: str | None,
     tls_dir: Path | None,
     cache: int,
+    order: Path | None,
     as_json: bool,
     config: Path | None,
 ) -> int:
@@ -68,7 +75,7 @@ def serve(
     targets = open_targets(settings)
     what = _what(settings, targets, delta, session, full=full, vm=vm, uuid=uuid, at=at)
     reference = archive_ref(full, targets.specs) if full else None
-    wanted = WantedServer(what=what, full=reference, socket=sock, tcp=tcp, tls_dir=tls_dir, cache=cache << 20)
+    wanted = WantedServer(what=what, full=reference, socket=sock, tcp=tcp, tls_dir=tls_dir, cache=cache << 20, order=order)
     notes = _Notes(output.complain if as_json and not output.is_quiet() else output.say)
     counted: list[Callable[[], Served]] = []
 

@@ -197,6 +197,20 @@ def test_all_disks_of_a_vm_are_exports_of_their_names(tmp_path: Path) -> None:
         assert serving.end() == 0
 
 
+def test_the_order_of_reads_is_written_at_the_end_and_used_by_the_next_server(backup: Served, tmp_path: Path) -> None:
+    order, asked = tmp_path / "order", (backup.lab.path(backup.delta), "--sock", tmp_path / "s.sock", "--order", tmp_path / "order")
+    for block in (12, 0):
+        with phd_serve(tmp_path, *asked) as serving:
+            ran("qemu-io", "-r", "-f", "raw", "-c", f"read {block * BLOCK} 512", serving.uri)
+            assert serving.end() == 0
+    assert json.loads(order.read_text())["orders"][""][:2] == [0, 12 * BLOCK]
+    order.write_text(order.read_text()[:-3])  # its end was lost
+    with phd_serve(tmp_path, *asked) as serving:
+        assert serving.end() == 0
+        assert "not used" in serving.log.read_text()
+    assert json.loads(order.read_text())["orders"] == {"": []}
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -207,6 +221,8 @@ def test_all_disks_of_a_vm_are_exports_of_their_names(tmp_path: Path) -> None:
         (["/dev/null", "--tcp", "127.0.0.1:x", "--tls-dir", "TLS"], "HOST:PORT"),
         (["/dev/null", "--tls-dir", "TLS", "--sock", "x"], "only for --tcp"),
         (["/dev/null", "--sock", "/" + "x" * 120], "107 bytes"),
+        (["/dev/null", "--order", "/dev/null"], "not a plain file"),
+        (["/dev/null", "--order", __file__], "something else than an order"),
     ],
 )
 def test_what_contradicts_itself_is_refused(

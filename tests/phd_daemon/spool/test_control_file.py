@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,8 @@ def refusal(text: str | bytes) -> BadControlFile:
     return caught.value
 
 
-def check(control: ControlFile, *, limits: SubmitterLimits | None = None) -> None:
-    check_policy(control, roots=ROOTS, target_names=("nas1", "vmfs"), submitter="joe", limits=limits)
+def check(control: ControlFile, *, limits: SubmitterLimits | None = None, roots: tuple[Path, ...] = ROOTS) -> None:
+    check_policy(control, roots=roots, target_names=("nas1", "vmfs"), submitter="joe", limits=limits)
 
 
 def control(**changes: object) -> ControlFile:
@@ -168,6 +169,16 @@ def test_a_narrowed_submitter() -> None:
     with pytest.raises(BadControlFile, match="joe may not replace disks"):
         check(control(options=RestoreOptions(overwrite=True)), limits=SubmitterLimits())
     check(control(options=RestoreOptions(overwrite=True)), limits=SubmitterLimits(overwrite=True))
+
+
+def test_a_narrowed_submitter_cannot_reach_a_folder_that_only_looks_like_his(tmp_path: Path) -> None:
+    mine, theirs = (tmp_path / "A" / unicodedata.normalize(form, "Büro") for form in ("NFC", "NFD"))
+    for folder in (mine, theirs):
+        folder.mkdir(parents=True)
+    limits = SubmitterLimits(destinations=(mine,))
+    check(control(restore_to=mine / "x.vmdk"), roots=(tmp_path,), limits=limits)
+    with pytest.raises(DestinationOutside, match="joe may not restore to"):
+        check(control(restore_to=theirs / "x.vmdk"), roots=(tmp_path,), limits=limits)
 
 
 def _is_name(name: str) -> bool:

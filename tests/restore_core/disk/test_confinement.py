@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from restore_core.disk import confinement
 from restore_core.disk.confinement import MADE, above_made, let_go, open_beneath, walk_to
-from restore_core.errors import DestinationError, DestinationOutside
+from restore_core.disk.hold import take_hold
+from restore_core.errors import DestinationError, DestinationMoved, DestinationOutside
 
 
 class _OldKernel:
@@ -153,10 +155,95 @@ def test_a_folder_that_cannot_be_removed_now_keeps_its_mark(store: Path, monkeyp
             patch.setattr(os, "rmdir", forbidden)
             let_go(fd)
         assert os.listdir(store / "new") == [MADE]
-        with open_folder(above_made(os.dup(fd))) as above:
+        with open_folder(above_made(os.dup(fd), str(store))) as above:
             assert os.path.samestat(os.fstat(above), store.stat())
+        with open_folder(above_made(os.dup(fd), str(store / "new"))) as above:
+            assert os.path.samestat(os.fstat(above), (store / "new").stat()), "nothing above a datastore is opened"
         let_go(fd)
     assert not (store / "new").exists()
+
+
+def _put(folder: Path) -> None:
+    (folder / MADE).touch()
+
+
+def _copied(folder: Path) -> None:
+    folder.rmdir()
+    made = folder.with_name("made")
+    os.close(walk_to(made, (folder.parent.parent,)).make_missing())
+    subprocess.run(["cp", "-a", made, folder], check=True)
+
+
+def _by_its_guest(folder: Path) -> None:
+    (folder / MADE).write_text(f"{folder.stat().st_ino}\n")
+    os.chown(folder / MADE, 65534, 65534)
+
+
+def _given_away(folder: Path) -> None:
+    folder.rmdir()
+    os.close(walk_to(folder, (folder.parent.parent,)).make_missing())
+    os.chown(folder, 65534, 65534)
+
+
+def _a_second_name(folder: Path) -> None:
+    (folder / MADE).write_text(f"{folder.stat().st_ino}\n")
+    os.link(folder / MADE, folder.parent / "its")
+
+
+@pytest.mark.parametrize("put", [_put, _copied, _by_its_guest, _given_away, _a_second_name])
+def test_a_folder_with_a_mark_that_no_restore_gave_it_is_never_taken_away(store: Path, put: Callable[[Path], None]) -> None:
+    if put in {_by_its_guest, _given_away} and os.geteuid():
+        pytest.skip("only root gives files away")
+    folder = store / "empty"
+    folder.mkdir()
+    put(folder)
+    with open_folder(walk_to(folder, (store.parent,)).fd) as fd:
+        with open_folder(above_made(os.dup(fd), str(store))) as above:
+            assert os.path.samestat(os.fstat(above), folder.stat()), "its restore may write in it alone"
+        let_go(fd)
+    assert os.listdir(folder) == [], "the mark is away, and the folder stays"
+
+
+def test_neither_a_datastore_nor_what_is_above_it_is_taken_away_for_a_mark_that_was_put_there(store: Path) -> None:
+    empty = store.parent / "B"
+    empty.mkdir()
+    _put(empty)
+    _put(store.parent)
+    with open_folder(walk_to(empty, (store.parent,)).fd) as fd:
+        let_go(fd)
+    assert empty.is_dir()
+
+
+def test_the_mark_goes_when_a_disk_comes_whose_name_looks_like_ours(store: Path) -> None:
+    with open_folder(walk_to(store / "new", (store.parent,)).make_missing()) as fd:
+        (store / "new" / "old.phd-2.img").touch()
+        let_go(fd)
+    assert os.listdir(store / "new") == ["old.phd-2.img"]
+
+
+def test_no_mark_is_put_into_a_folder_behind_a_link_that_came_in_between(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outside, make = store.parent.parent / "outside", os.mkdir
+
+    def swapped(name: str, mode: int, *, dir_fd: int) -> None:
+        make(name, mode, dir_fd=dir_fd)
+        (store / name).rename(store / "away")
+        (store / name).symlink_to(outside)
+
+    monkeypatch.setattr(os, "mkdir", swapped)
+    with pytest.raises((DestinationError, OSError)):
+        walk_to(store / "new", (store.parent,)).make_missing()
+    assert os.listdir(outside) == ["deep"]
+
+
+def test_a_folder_that_another_restore_takes_away_meanwhile_is_a_reason_to_try_again(store: Path) -> None:
+    """The other one had made it, and failed between our look at it and our first file in it."""
+    with open_folder(walk_to(store / "new", (store.parent,)).make_missing()) as fd:
+        walk = walk_to(store / "new" / "newer", (store.parent,))
+        let_go(fd)
+        with pytest.raises(DestinationMoved, match="was removed while it was opened"):
+            walk.make_missing()
+        with pytest.raises(DestinationMoved, match="was removed while it was opened"):
+            take_hold(fd, "x.img", "x.img")
 
 
 def test_the_kernel_is_asked_first(store: Path, way: str) -> None:
