@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 from phd_daemon.guest.reader import GuestReader
 from phd_daemon.operations.installation import prepare_process
-from restore_core.disk.confinement import walk_to
+from restore_core.disk.confinement import let_go, walk_to
 from restore_core.errors import BadData, PhdError, UsageError, from_os_error
 from restore_core.naming import printable
 from restore_core.serve.disk import DiskRequest, ServedDisk, open_served_disk
 from restore_core.serve.file_systems import FILE_SYSTEMS
 from restore_core.serve.file_systems.guest_file import GuestFacts
-from restore_core.serve.partitions import DiskBytes, Partition, PartitionTable, read_partitions
+from restore_core.serve.magic_bytes import DiskBytes
+from restore_core.serve.partitions import Partition, PartitionTable, read_partitions
 from restore_core.serve.taken import FolderWriter, LeftOut, TakenFiles
 from restore_core.targets.base import ArchiveRef
 
@@ -110,6 +111,7 @@ def get_files(disk: DiskBytes, wanted: WantedFiles) -> TakenFiles:
         raise from_os_error(error, doing="opening the folder", where=printable(str(folder))) from error
     with contextlib.ExitStack() as held:
         held.callback(os.close, fd)
+        held.callback(let_go, fd)
         writer = FolderWriter(fd, overwrite=wanted.overwrite, owners=wanted.owners)
         held.callback(writer.close)
         readers: dict[str, GuestReader] = {}
