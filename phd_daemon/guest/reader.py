@@ -20,6 +20,7 @@ from restore_core.naming import printable
 from restore_core.serve.file_systems.guest_file import GuestFacts
 from restore_core.serve.magic_bytes import DiskBytes
 from restore_core.serve.partitions import PartBytes, Partition
+from restore_core.targets.base import Stop
 
 _KINDS = {"file", "folder", "link", "special"}
 _MAX_TEXT = 1 << 16
@@ -52,9 +53,10 @@ class Visitor(Protocol):
 
 
 class GuestReader:
-    """The file system of a partition. One thread uses it; `close` ends its child."""
+    """The file system of a partition. One thread uses it; `close` ends its child. `stop` is asked all the time."""
 
-    def __init__(self, disk: DiskBytes, partition: Partition) -> None:
+    def __init__(self, disk: DiskBytes, partition: Partition, stop: Stop) -> None:
+        self._stop = stop
         self._bytes, self._part = PartBytes(disk, partition), partition
         self.over = False
         """Whether the child is gone; another reader has to be made."""
@@ -111,8 +113,9 @@ class GuestReader:
                     raise self._broken("it says what nobody asked for")
 
     def _next(self) -> tuple[Message, bytes]:
-        """Returns the next message that is no read and no failure."""
+        """Returns the next message that is no read and no failure. Asks `stop` before each."""
         while True:
+            self._stop()
             try:
                 kind, body = self._dialogue.receive()
             except Broken as error:

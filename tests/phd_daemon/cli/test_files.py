@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from phd_daemon.cli.main import run
-from tests.guest_disk import BIG, TIME, disk_of, ext, fat, lvm, need, need_library, ntfs, source, xfs
+from phd_daemon.operations.files import WantedFiles, get_files, parse_where
+from restore_core.errors import Stopped
+from tests.guest_disk import BIG, TIME, FileDisk, disk_of, ext, fat, lvm, need, need_library, ntfs, source, xfs
 
 Say = pytest.CaptureFixture[str]
 
@@ -160,6 +162,25 @@ def test_a_damaged_archive_is_told_by_its_block_and_nothing_half_is_left(
     assert run(["get", delta, "p1:/etc/big", "p1:/etc/fstab"]) == 65
     assert os.listdir(tmp_path) == ["fstab"]
     assert "block 7" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_it_and_leaves_complete_files_alone(made: Path, tmp_path: Path) -> None:
+    seen = 0
+
+    def stop() -> None:
+        nonlocal seen
+        seen += 1
+        if (tmp_path / "to" / "p1" / "etc" / "fstab").exists() and seen > 40:
+            raise Stopped("interrupted")
+
+    wanted = WantedFiles(where=(parse_where("p1:"), parse_where("p3:")), to=tmp_path / "to")
+    with pytest.raises(Stopped, match=r"files are complete in .*, the unfinished one is removed"):
+        get_files(FileDisk(made / "disk.img"), wanted, stop, lambda _: None)
+    written = [path for path in (tmp_path / "to").rglob("*") if path.is_file() and not path.is_symlink()]
+    assert written
+    for path in written:
+        assert path.read_bytes() == (made / "guest" / path.relative_to(tmp_path / "to/p1")).read_bytes()
+    assert not (tmp_path / "to/p3").exists()
 
 
 def test_owners_are_for_root(delta: str, tmp_path: Path) -> None:
