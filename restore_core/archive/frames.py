@@ -41,6 +41,7 @@ _IDENTITY_END = 64
 """The identity lies within the first bytes of the file: the script in a Delta reads no more of it."""
 MAX_MEMBER_HEAD = _FIXED.size + 0xFFFF
 _DECODED_AT_ONCE = 1 << 20
+_AT_FIRST = 1 << 16
 _REMEDY = "The archive is damaged; use another copy."
 _TRUNCATED = "The file is truncated; use another copy."
 
@@ -179,6 +180,8 @@ def plain_stream(chunks: Iterator[bytes], ref: ArchiveRef | str, *, padding: boo
     """
     data = b""
     members = 0
+    size = [_AT_FIRST]
+    chunks = _in_pieces(chunks, size)
     while data := data or next(chunks, b""):
         if members and padding and not data.strip(b"\0"):
             _only_padding(chunks, ref)
@@ -197,15 +200,29 @@ def plain_stream(chunks: Iterator[bytes], ref: ArchiveRef | str, *, padding: boo
             data = b""
             if plain:
                 yield plain
-        data = decoder.unused_data
+        data, size[0] = decoder.unused_data, _AT_FIRST
         members += 1
     if not members:
         raise BadArchive(f"{ref}: the file is empty", remedy=_TRUNCATED)
 
 
+def _in_pieces(chunks: Iterator[bytes], size: list[int]) -> Iterator[bytes]:
+    """Yields the bytes in pieces of `size[0]`, which doubles with each; whoever begins a member sets it back.
+
+    A decoder copies what follows its member: 1 MiB of 50,000 members took 6 s, and one piece of it after the other takes 0.4 s.
+    """
+    for chunk in chunks:
+        at = 0
+        while at < len(chunk):
+            length, size[0] = size[0], 2 * size[0]
+            yield chunk[at : at + length]
+            at += length
+
+
 def _next_member(data: bytes, chunks: Iterator[bytes], ref: ArchiveRef | str, members: int) -> bytes:
     """Returns what follows a member. Raises `BadArchive` unless it begins another one, with flags that are known."""
-    data = data if len(data) > 3 else data + next(chunks, b"")
+    while len(data) < 4 and (more := next(chunks, b"")):
+        data += more
     if members and data[:2] != GZIP_MAGIC:
         raise _damaged(ref, members, "neither another member nor zero padding")
     if len(data) > 3 and data[3] & _NOT_IN_RFC:

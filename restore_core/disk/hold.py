@@ -114,10 +114,14 @@ def take_hold(folder_fd: int, disk_name: str, where: str) -> Hold:
         os.close(own)
         if removed:
             raise folder_removed(where) from error
-        raise from_os_error(error, doing="taking the lock of this disk", where=where) from error
+        raise _not_taken(error, where) from error
     except BaseException:
         os.close(own)
         raise
+
+
+def _not_taken(error: OSError, where: str) -> PhdError:
+    return from_os_error(error, doing="taking the lock of this disk", where=where)
 
 
 def folder_removed(where: str) -> DestinationMoved:
@@ -158,10 +162,14 @@ def holder(folder_fd: int, disk_name: str, where: str) -> PhdError | None:
     except FileNotFoundError:
         return None
     except OSError as error:
+        if error.errno == errno.EACCES:
+            return _not_taken(error, where)
         return _in_the_way(disk_name + HOLD_SUFFIX, where) if error.errno in (errno.ELOOP, errno.ENXIO) else None
     try:
         if not stat_module.S_ISREG(os.fstat(fd).st_mode):
             return _in_the_way(disk_name + HOLD_SUFFIX, where)
+        if not os.access(disk_name + HOLD_SUFFIX, os.W_OK, dir_fd=folder_fd, effective_ids=True):
+            return _not_taken(PermissionError(errno.EACCES, os.strerror(errno.EACCES)), where)
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return _held(fd, where)
