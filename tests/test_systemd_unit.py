@@ -101,3 +101,26 @@ def test_a_reload_fails_on_settings_with_a_mistake_before_the_daemon_is_told() -
     check, hup = settings()["ExecReload"]
     assert check.endswith(f"{INSTALLED} daemon --check")
     assert "-HUP" in hup
+
+
+DRILL = UNIT.with_name("phd-drill.service")
+DRILL_THRESHOLD = 29
+"""It may make namespaces (FUSE), has one capability for them, and writes memory that it executes (QEMU)."""
+
+
+def test_the_drill_units_are_understood_and_as_tight_as_measured(tmp_path: Path) -> None:
+    assert complaints(DRILL.read_text(), tmp_path, DRILL.name) == ""
+    timer = tmp_path / "phd-drill.timer"
+    timer.write_text(DRILL.with_suffix(".timer").read_text())
+    assert timer.name not in analyze("verify", "--man=no", str(timer)).stderr
+    found = analyze("security", "--offline=true", f"--threshold={DRILL_THRESHOLD}", "--no-pager", str(DRILL))
+    assert found.returncode == 0, found.stdout
+
+
+def test_a_drill_begins_only_if_somebody_enables_its_timer_and_has_limits() -> None:
+    text = DRILL.read_text()
+    assert "[Install]" not in text
+    assert "phd drill" not in UNIT.read_text()
+    for key in ("MemoryMax", "TasksMax", "TimeoutStartSec", "Nice", "IOWeight", "CPUWeight"):
+        assert f"\n{key}=" in text
+    assert "\nKillMode=control-group\n" in text

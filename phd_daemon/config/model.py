@@ -81,6 +81,12 @@ class Index(_Table):
     max_age: Seconds = 5 * 3600
 
 
+class Drills(_Table):
+    """`[drills]`."""
+
+    warn_after: Seconds = 35 * 86400
+
+
 class Datastores(_Table):
     """`[datastores]`; a datastore is a direct child of a root."""
 
@@ -133,6 +139,7 @@ class ConfigFile(_Table):
     submitters: Mapping[Submitter, SubmitterLimits] = {}
     replication: Replication = Replication()
     index: Index = Index()
+    drills: Drills = Drills()
     datastores: Datastores = Datastores()
     backup: Backup = Backup()
     targets: Mapping[TargetName, TargetTable] = {}
@@ -147,6 +154,7 @@ class Config:
     queue: Queue
     replication: Replication
     index: Index
+    drills: Drills
     datastores: Datastores
     backup: Backup
     targets: tuple[TargetSpec, ...]

@@ -16,7 +16,7 @@ from phd_daemon.drill.hardware import DrillHardware
 from phd_daemon.drill.partition_file import make_overlay, nbd_node
 from phd_daemon.drill.programs import find_program
 from phd_daemon.drill.verdict import DrillOutcome, DrillStep
-from phd_daemon.drill.watch import LOGIN_PROMPT, watch
+from phd_daemon.drill.watch import LOGIN_PROMPT, SeenGuest, watch
 from phd_daemon.host.qmp import QmpError
 from restore_core.errors import TryAgainLater, size_text
 from restore_core.targets.base import Stop
@@ -62,20 +62,18 @@ def boot(disks: Sequence[ServedDrillDisk], hardware: DrillHardware, wanted: Boot
     if hardware.uefi and qemu.firmware_files() is None:
         return booted(DrillOutcome.SKIPPED, "not done: the VMX asks for UEFI, which QEMU has not here (Debian package ovmf)")
     folder.mkdir(mode=0o700)
+    accelerator = "tcg"
     try:
-        accelerator = "kvm" if qemu.works("kvm", folder=folder / "probe", stop=stop) else "tcg"
-        options = _options(disks, hardware, wanted, accelerator=accelerator, folder=folder, stop=stop)
-        overlays = [folder / f"overlay{number}.qcow2" for number in range(len(disks))]
-        with qemu.running_guest(options, folder=folder, file_size=wanted.scratch + (1 << 20)) as guest:
-            seen = watch(
-                guest,
-                text=wanted.text,
-                seconds=wanted.seconds,
-                folder=folder,
-                written=lambda: _written_too_much(overlays, wanted.scratch),
-                stop=stop,
-            )
-    except (QmpError, TryAgainLater) as error:
+        if qemu.works("kvm", folder=folder / "probe", stop=stop):
+            accelerator = "kvm"
+        try:
+            seen = _watched(disks, hardware, wanted, accelerator=accelerator, folder=folder, stop=stop)
+        except QmpError:
+            if accelerator == "tcg":
+                raise
+            accelerator = "tcg"  # KVM boots a tiny guest, and breaks with this one
+            seen = _watched(disks, hardware, wanted, accelerator=accelerator, folder=folder, stop=stop)
+    except TryAgainLater as error:
         return booted(DrillOutcome.NOT_PROVEN, error.message)
     picture = folder / "screen.png"
     return booted(
@@ -85,6 +83,23 @@ def boot(disks: Sequence[ServedDrillDisk], hardware: DrillHardware, wanted: Boot
         picture=picture if picture.exists() else None,
         serial=seen.serial,
     )
+
+
+def _watched(
+    disks: Sequence[ServedDrillDisk], hardware: DrillHardware, wanted: BootWanted, *, accelerator: str, folder: Path, stop: Stop
+) -> SeenGuest:
+    """Boots on new overlays, and watches."""
+    options = _options(disks, hardware, wanted, accelerator=accelerator, folder=folder, stop=stop)
+    overlays = [folder / f"overlay{number}.qcow2" for number in range(len(disks))]
+    with qemu.running_guest(options, folder=folder, file_size=wanted.scratch + (1 << 20)) as guest:
+        return watch(
+            guest,
+            text=wanted.text,
+            seconds=wanted.seconds,
+            folder=folder,
+            written=lambda: _written_too_much(overlays, wanted.scratch),
+            stop=stop,
+        )
 
 
 def _options(

@@ -28,6 +28,7 @@ from restore_core.targets.base import Stop
 PROGRAM = "qemu-system-x86_64"
 _PROBE_TEXT = b"phd: this machine boots\r\n"
 _PROBE_SECONDS = 5.0
+_ENDING = 2.0
 _SERCON_PORT = b"\xf8\x03"
 """SeaBIOS prints on this serial port, too: so `No bootable device` is seen, and what a boot loader prints through the BIOS."""
 _FIRMWARE = tuple(
@@ -102,7 +103,8 @@ def running_guest(options: Sequence[str], *, folder: Path, file_size: int = 0) -
         try:
             yield RunningGuest(program=program, serial=mine[0], agent=mine[1], monitor=Qmp(mine[2]))
         except QmpError as error:
-            if program.ended() and (said := program.said()):
+            ended = select.select([program.pidfd], [], [], _ENDING)[0]
+            if ended and (said := program.said()):
                 raise QmpError(f"QEMU has ended: {said.replace(chr(10), '; ')[-400:]}") from error
             raise
 
@@ -116,7 +118,7 @@ def works(accelerator: str, *, folder: Path, stop: Stop) -> bool:
     disk.write_bytes(boot_sector(_PROBE_TEXT).ljust(1 << 20, b"\0"))
     node: dict[str, object] = {"driver": "raw", "node-name": "d0", "read-only": True}
     node["file"] = {"driver": "file", "filename": str(disk)}
-    options = ["-no-user-config", "-nodefaults", "-machine", "pc", "-accel", accelerator, "-m", "32", "-display", "none"]
+    options = ["-no-user-config", "-nodefaults", "-machine", "pc", *cpu_options(accelerator), "-m", "32", "-display", "none"]
     options += ["-nic", "none", "-no-reboot", "-sandbox", _SANDBOX, *block_options([node]), "-device", "virtio-blk-pci,drive=d0"]
     said, deadline = b"", time.monotonic() + _PROBE_SECONDS
     try:

@@ -144,3 +144,15 @@ def _plain_name(text: object) -> str:
     if not isinstance(text, str) or "/" in text or text.startswith("."):
         raise ValueError(f"not the name of a file: {text!r}")
     return text
+
+
+def still_failed(drills: Iterable[Drill]) -> list[Drill]:
+    """Returns the drill of each VM that failed, and after which it has not passed. `drills` are in their order.
+
+    One that proved nothing does not take a failure back.
+    """
+    last: dict[tuple[str, str], Drill] = {}
+    for one in drills:
+        if one.verdict in (DrillOutcome.FAILED, DrillOutcome.PASSED):
+            last[one.vm, one.uuid] = one
+    return [one for one in last.values() if one.verdict is DrillOutcome.FAILED]

@@ -33,7 +33,7 @@ from restore_core.serve.nbd.client import Export, Traffic
 from restore_core.serve.nbd.listener import NbdServer
 from restore_core.serve.nbd.own_socket import own_socket
 from restore_core.serve.nbd.tcp import parse_host_and_port, server_tls, tcp_socket
-from restore_core.serve.read_order import MAX_BYTES, orders_of_text, orders_to_text
+from restore_core.serve.read_order import BEGINNING, MAX_BYTES, orders_of_text, orders_to_text
 from restore_core.serve.unit_source import Damage
 from restore_core.targets import parse_ref
 from restore_core.targets.base import ArchiveRef, Stop
@@ -162,11 +162,15 @@ class _OrderFile:
         self._fd = fd
         self.earlier: dict[str, list[int]] = {}
         data = os.pread(fd, MAX_BYTES, 0)
-        if data:
-            try:
-                self.earlier = orders_of_text(data.decode())
-            except ValueError as error:
-                reporter.note(f"{printable(str(path))}: not used, and written anew at the end: {printable(str(error))}")
+        if data and not data.startswith(BEGINNING):  # it would be replaced at the end
+            raise UsageError(
+                f"--order {printable(str(path))}: the file holds something else than an order of reads",
+                remedy="Name a new file, or one that an earlier 'phd serve --order' wrote.",
+            )
+        try:
+            self.earlier = orders_of_text(data.decode()) if data else {}
+        except ValueError as error:
+            reporter.note(f"{printable(str(path))}: not used, and written anew at the end: {printable(str(error))}")
 
     def keep(self, orders: Mapping[str, Sequence[int]]) -> None:
         """Replaces what is in the file. It is a hint, so it may be lost."""

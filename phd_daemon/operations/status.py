@@ -74,6 +74,16 @@ class PassView:
     bad_lines: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrillView:
+    """The last drill: when it began, its VM (printable), its verdict and why."""
+
+    time: str
+    vm: str
+    verdict: str
+    reason: str
+
+
 @dataclass(slots=True, kw_only=True)
 class Overview:
     """How the installation stands. A part that could not be looked at is None, and named in `unseen`."""
@@ -85,6 +95,7 @@ class Overview:
     last_pass: PassView | None = None
     targets: tuple[Indexed, ...] | None = None
     datastores: tuple[DatastoreView, ...] | None = None
+    last_drill: DrillView | None = None
     needs: list[Need] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
 
@@ -116,6 +127,7 @@ def overview(path: Path | None) -> Overview:
         (_rules, "the last pass"),
         (_targets, "the targets"),
         (_datastores, "the datastores"),
+        (_drills, "the drills"),
     ):
         _try(found, config, look, what)
     return found
@@ -248,6 +260,20 @@ def _datastores(found: Overview, config: Config) -> None:
             found.needs.append(Need(what=f"{where}: {one.state.value}", type="phd datastores"))
 
 
+def _drills(found: Overview, config: Config) -> None:
+    from phd_daemon.drill.kept_drills import DrillFolder
+    from phd_daemon.drill.verdict import still_failed
+
+    kept = DrillFolder(config.state_dir).kept()
+    if kept:
+        last = kept[-1]
+        found.last_drill = DrillView(
+            time=last.began.isoformat(timespec="seconds"), vm=printable(last.vm), verdict=last.verdict.value, reason=last.reason
+        )
+    for one in still_failed(kept):
+        found.needs.append(Need(what=f"the last drill of {printable(one.vm)} failed: {one.reason}", type="phd drill --list"))
+
+
 def document(found: Overview) -> dict[str, Any]:
     """Returns the stable form for programs, as docs/reference.md says; `phd_daemon.show.overview` makes a text of it."""
     return {
@@ -274,6 +300,7 @@ def document(found: Overview) -> dict[str, Any]:
         "datastores": None
         if found.datastores is None
         else [{"path": printable(str(one.path)), "state": one.state.value, "free": one.free} for one in found.datastores],
+        "last_drill": asdict(found.last_drill) if found.last_drill else None,
         "needs": [asdict(need) for need in found.needs],
         "unseen": found.unseen,
     }

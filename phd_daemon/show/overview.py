@@ -26,6 +26,7 @@ def status_lines(found: _Facts, now: float) -> list[str]:
         "rules": [_rules(found["last_pass"])],
         "targets": _each(found["targets"], _target),
         "datastores": _each(found["datastores"], _datastore),
+        "drills": [_drill(found["last_drill"])] if found["last_drill"] else [],
     }
     lines = [f"{'' if at else title:<12}{text}" for title, texts in parts.items() for at, text in enumerate(texts)]
     lines += [f"not looked at: {in_one_line(what)}" for what in found["unseen"]]
@@ -88,3 +89,7 @@ def _target(one: _Facts) -> str:
 
 def _datastore(one: _Facts) -> str:
     return f"{one['path']}: {one['state']}" + (f", {output.size(one['free'])} free" if one["free"] is not None else "")
+
+
+def _drill(one: _Facts) -> str:
+    return f"last: {one['vm']}, {minute(dt.datetime.fromisoformat(one['time']).timestamp())}: {one['verdict']}"

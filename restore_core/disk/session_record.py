@@ -104,6 +104,8 @@ class InstantSession:
     priority: int = 5
     boot: str = ""
     """The kernel's id of the boot in which the stamps were taken."""
+    ran: bool = False
+    """Whether the guest ran before a live finish stopped it: then it runs on afterwards."""
 
     @property
     def record(self) -> Path:
@@ -132,6 +134,11 @@ class SessionClaim:
 
     id: str
     record: Path | None = None
+
+
+def back_to_serving(session: InstantSession) -> InstantSession:
+    """Returns a session whose finish was given up before a byte of a disk was changed."""
+    return session.to(SessionState.SERVING, disks=tuple(replace(disk, disk_inode=0) for disk in session.disks))
 
 
 def beside(flat: Path, suffix: str) -> Path:

@@ -15,6 +15,8 @@ MOST = 1 << 16
 """Parts of one disk that are kept: 64 GiB of frames, more than any boot reads."""
 MAX_BYTES = 32 << 20
 """Bytes that a file with orders may have."""
+BEGINNING = b'{"version": 1, "orders": '
+"""How such a file begins, whatever became of the rest."""
 
 
 class ReadOrder:

@@ -140,18 +140,25 @@ def status(*, disk: str, as_json: bool, config: Path | None) -> None:
 
 @instant.command
 @click.argument("disk", shell_complete=files, metavar="DISK_OR_ID")
+@click.option("--qmp", type=click.Path(path_type=Path), metavar="SOCKET", help="The guest runs: the QMP socket of its QEMU.")
+@click.option("--keep", type=click.Choice(["disk", "overlay"]), help="Only if finish asks: where the guest's last work is.")
 @config_option
-def finish(*, disk: str, config: Path | None) -> None:
-    """Copy what the guest wrote into the restored disk, and end the session. The guest must be off."""
+def finish(*, disk: str, qmp: Path | None, keep: str | None, config: Path | None) -> None:
+    """Copy what the guest wrote into the restored disk, and end the session.
+
+    The guest must be off, or runs on its disk afterwards: with --qmp.
+    """
     from phd_daemon.operations.instant.session_disks import find_session
     from phd_daemon.operations.instant.session_finish import finish_session
+    from phd_daemon.operations.instant.session_settle import Keep
 
     settings = read_config(config)
     session = find_session(settings, disk)
     with interruptible() as stop:
-        done = finish_session(settings, session, stop=stop)
+        done = finish_session(settings, session, stop=stop, qmp=qmp, keep=Keep(keep) if keep else None)
     for one in done.session.disks:
-        output.say(f"{printable(one.path)}: the restored backup, and all that its guest wrote; start the guest on it now")
+        then = "the guest runs on it now" if qmp is not None else "start the guest on it now"
+        output.say(f"{printable(one.path)}: the restored backup, and all that its guest wrote; {then}")
     output.say(f"session {session.id} is over: {output.size(done.written)} of overlay copied")
 
 

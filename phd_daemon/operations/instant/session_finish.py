@@ -5,7 +5,8 @@
     > record `finished` > disks and descriptors have their names > overlays removed > record removed > server stopped
 
 The copy may be repeated: every block that it ever wrote is in the overlay, so the overlay over the half-written disk has the same
-bytes as the overlay over the backup.
+bytes as the overlay over the backup. While the guest runs `session_live` does it; `session_settle` ends that when its
+QEMU died.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 from phd_daemon.config.model import Config
 from phd_daemon.operations.installation import spool_of
@@ -28,6 +31,7 @@ from phd_daemon.operations.instant.session_disks import (
     session_lock,
     write_session,
 )
+from phd_daemon.operations.instant.session_live import begin_live, finish_live
 from phd_daemon.operations.instant.session_proof import (
     path_of_hidden,
     proven_disk,
@@ -37,11 +41,12 @@ from phd_daemon.operations.instant.session_proof import (
     refuse_unfit_overlay,
 )
 from phd_daemon.operations.instant.session_server import stop_server
+from phd_daemon.operations.instant.session_settle import Keep, in_overlays
 from phd_daemon.spool.session_hints import forget
 from restore_core import durable
 from restore_core.disk.alone import Alone, alone, in_use_error
 from restore_core.disk.destination import HIDDEN_SUFFIX
-from restore_core.disk.session_record import RECORD_SUFFIX, InstantSession, SessionState
+from restore_core.disk.session_record import RECORD_SUFFIX, InstantSession, SessionState, back_to_serving
 from restore_core.errors import DestinationError, PhdError, TryAgainLater, UsageError, from_os_error
 from restore_core.naming import printable
 from restore_core.restore import redo
@@ -60,16 +65,20 @@ class FinishedSession:
     written: int
 
 
-def finish_session(config: Config, session: InstantSession, *, stop: Stop) -> FinishedSession:
-    """Finishes a session, or goes on with a finish that was interrupted.
+def finish_session(
+    config: Config, session: InstantSession, *, stop: Stop, qmp: Path | None = None, keep: Keep | None = None
+) -> FinishedSession:
+    """Finishes a session, or goes on with a finish that was interrupted. With `qmp`, the socket of its QEMU, the guest runs on.
 
-    Raises `TryAgainLater`, `DestinationInUse` or `DestinationError` for what stands in the way; the overlays are whole then.
+    `keep` says where the guest's bytes are if nothing else can tell (`session_settle`). Raises `TryAgainLater`, `DestinationInUse`
+    or `DestinationError` for what stands in the way; the overlays are whole then.
     """
     with session_lock(session) as now, held_disks(config, now.disks, make_folders=False, may=allow) as held:
         written = sum(_overlay_bytes(one) for one in held)
+        asked = _Asked(config=config, qmp=qmp, keep=keep, stop=stop)
         try:
-            done = _finished(config, now, held, stop)
-            end_finished(held)
+            done = _finished(asked, now, held)
+            end_finished(held, live=qmp is not None)
         except OSError as error:
             raise from_os_error(error, doing="finishing the session", where=printable(now.disks[0].path)) from error
     stop_server(done)
@@ -78,10 +87,29 @@ def finish_session(config: Config, session: InstantSession, *, stop: Stop) -> Fi
     return FinishedSession(session=done, written=written)
 
 
-def _finished(config: Config, session: InstantSession, held: Sequence[HeldDisk], stop: Stop) -> InstantSession:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What a person asked for."""
+
+    config: Config
+    qmp: Path | None
+    keep: Keep | None
+    stop: Stop
+
+
+def _finished(asked: _Asked, session: InstantSession, held: Sequence[HeldDisk]) -> InstantSession:
     """Brings a session to `finished`, and returns it."""
+    config, stop = asked.config, asked.stop
     if session.state is SessionState.SERVING:
         refuse_jobs(config, session)
+    if asked.qmp is not None and session.state.in_overlay:
+        if session.state is SessionState.SERVING:
+            serving = session
+            decide = partial(decided, config, serving, held, stop, live=True)
+            session = begin_live(config, serving, held, qmp=asked.qmp, stop=stop, decide=decide)
+        return finish_live(session, held, qmp=asked.qmp, stop=stop, end=partial(give_names, held))
+    if session.state is SessionState.PIVOTING:
+        return _settled(session, held, asked.keep)
     if session.state in (SessionState.SERVING, SessionState.FINISHING):
         session = _finish_off(config, session, held, stop)
     if session.state is not SessionState.FINISHED:
@@ -90,8 +118,19 @@ def _finished(config: Config, session: InstantSession, held: Sequence[HeldDisk],
     return session
 
 
-def end_finished(held: Sequence[HeldDisk]) -> None:
-    """Does what is left when the record says `finished`: names, overlays, record. May be repeated. Raises `OSError`."""
+def _settled(session: InstantSession, held: Sequence[HeldDisk], keep: Keep | None) -> InstantSession:
+    """Ends a session whose QEMU is gone in the middle of going over: a disk that lacks what its overlay has gets it."""
+    for one in in_overlays(session, held, keep):
+        refuse_unfit_overlay(one, overlay_there(one))
+        _hide_overlay(one)
+        _copy(one)
+    done = session.to(SessionState.FINISHED)
+    write_session(held[0], done)
+    return done
+
+
+def give_names(held: Sequence[HeldDisk]) -> None:
+    """Gives the finished disks and their descriptors their names, durably. Raises `DestinationError` if another file has one."""
     for one in held:
         redo.unhide(one.destination)
         if one.destination.has(one.destination.disk_name + HIDDEN_SUFFIX):
@@ -101,16 +140,24 @@ def end_finished(held: Sequence[HeldDisk]) -> None:
                 remedy="Move that other file away, then give 'phd instant finish' again.",
             )
         durable.sync_folder(".", dir_fd=one.destination.folder_fd)
+
+
+def end_finished(held: Sequence[HeldDisk], *, live: bool) -> None:
+    """Does what is left when the record says `finished`: names, overlays, record. May be repeated. Raises `OSError`.
+
+    `live`: a QEMU may have the overlay open still, as a node that no device uses.
+    """
+    give_names(held)
     for one in held:
         for name in (one.finishing_name, one.overlay_name):
-            _remove_overlay(one, name)
+            _remove_overlay(one, name, live=live)
         durable.sync_folder(".", dir_fd=one.destination.folder_fd)
     first = held[0].destination
     durable.remove(first.disk_name + RECORD_SUFFIX, dir_fd=first.folder_fd)
 
 
-def _remove_overlay(held: HeldDisk, name: str) -> None:
-    """Delete the overlay if it is that of the session, and nobody has it open."""
+def _remove_overlay(held: HeldDisk, name: str, *, live: bool) -> None:
+    """Delete the overlay if it is that of the session."""
     if not held.destination.has(name):
         return
     facts = os.stat(name, dir_fd=held.destination.folder_fd, follow_symlinks=False)
@@ -119,7 +166,7 @@ def _remove_overlay(held: HeldDisk, name: str) -> None:
             f"{held.destination.where}: {printable(name)} is not the overlay of this session; it was left",
             remedy="Find out whose it is, and move it away; then give 'phd instant finish' again.",
         )
-    with lone_overlay(held, name):
+    with contextlib.nullcontext() if live else lone_overlay(held, name):
         held.destination.remove(name)
 
 
@@ -161,7 +208,7 @@ def _back(session: InstantSession, held: Sequence[HeldDisk]) -> None:
         redo.unhide(one.destination)
         if one.destination.has(one.finishing_name) and not one.destination.has(one.overlay_name):
             one.destination.move(one.finishing_name, one.overlay_name)
-    write_session(held[0], session.to(SessionState.SERVING, disks=tuple(replace(disk, disk_inode=0) for disk in session.disks)))
+    write_session(held[0], back_to_serving(session))
 
 
 def overlay_there(held: HeldDisk) -> str:

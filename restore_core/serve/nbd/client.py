@@ -15,7 +15,7 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from restore_core.errors import PhdError
+from restore_core.errors import PhdError, Stopped
 from restore_core.serve.block_map import ServedUnit, Span
 from restore_core.serve.disk import ServedDisk, cut_span
 from restore_core.serve.frame_cache import Decoded
@@ -201,6 +201,8 @@ class _Requests:
                 self._status(request)
             else:
                 self._begin(request)
+        except Stopped as error:
+            raise Ended("the server ends") from error
         except PhdError:  # a page of the map that cannot be read
             self._fail(request, NbdError.EIO, self.client.enter(1))
 
@@ -231,7 +233,11 @@ class _Requests:
                 pieces = [cut_span(found[span.unit].result(), span, self.disk.block_size) for span in same if span.unit is not None]
                 joined.append((length, None if zero else pieces))
             self.client.reply(list(self.replies.data(request, joined)), taken)
-        except (PhdError, CancelledError):  # told where it was found
+        except (Stopped, CancelledError):
+            # The server ends: no answer, so that a client that waits for the next server asks that one, and no guest sees an error.
+            self.client.end()
+            self.client.reply((), taken)
+        except PhdError:  # told where it was found
             self._fail(request, NbdError.EIO, taken)
         except BaseException:
             self._fail(request, NbdError.EIO, taken)

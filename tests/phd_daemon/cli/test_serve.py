@@ -204,7 +204,7 @@ def test_the_order_of_reads_is_written_at_the_end_and_used_by_the_next_server(ba
             ran("qemu-io", "-r", "-f", "raw", "-c", f"read {block * BLOCK} 512", serving.uri)
             assert serving.end() == 0
     assert json.loads(order.read_text())["orders"][""][:2] == [0, 12 * BLOCK]
-    order.write_text("not an order")
+    order.write_text(order.read_text()[:-3])  # its end was lost
     with phd_serve(tmp_path, *asked) as serving:
         assert serving.end() == 0
         assert "not used" in serving.log.read_text()
@@ -222,6 +222,7 @@ def test_the_order_of_reads_is_written_at_the_end_and_used_by_the_next_server(ba
         (["/dev/null", "--tls-dir", "TLS", "--sock", "x"], "only for --tcp"),
         (["/dev/null", "--sock", "/" + "x" * 120], "107 bytes"),
         (["/dev/null", "--order", "/dev/null"], "not a plain file"),
+        (["/dev/null", "--order", __file__], "something else than an order"),
     ],
 )
 def test_what_contradicts_itself_is_refused(

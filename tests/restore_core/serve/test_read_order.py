@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from restore_core.serve.disk import DiskRequest, new_cache, open_served_disk
-from restore_core.serve.read_order import orders_of_text, orders_to_text
+from restore_core.serve.read_order import BEGINNING, orders_of_text, orders_to_text
 from tests.lab import BLOCK, FRAME
 from tests.restore_core.serve.served_lab import Served
 
@@ -51,7 +51,9 @@ def test_an_order_of_another_disk_is_no_error(served: Served) -> None:
 
 
 def test_orders_are_read_as_they_were_written() -> None:
-    assert orders_of_text(orders_to_text({"": [5, 3], "ü": []})) == {"": [5, 3], "ü": []}
+    text = orders_to_text({"": [5, 3], "ü": []})
+    assert orders_of_text(text) == {"": [5, 3], "ü": []}
+    assert text.encode().startswith(BEGINNING)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 2, "orders": {}}', '{"version": 1}', "null"])

@@ -6,9 +6,11 @@ import random
 import struct
 import threading
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 
 import pytest
 
+from restore_core.errors import Stopped
 from restore_core.serve.disk import ServedDisk
 from restore_core.serve.frame_cache import Decoded
 from restore_core.serve.nbd import client as client_module
@@ -199,6 +201,21 @@ def test_a_block_that_takes_long_holds_up_no_other(
     assert running.client().go().read(8 * BLOCK, 10).data == served.data[8 * BLOCK : 8 * BLOCK + 10]
     go_on.set()
     assert struct.unpack(">IIQ", one.received(16))[2] == 1
+
+
+@pytest.mark.parametrize("error", [Stopped("the server ends"), CancelledError()])
+def test_a_server_that_ends_answers_no_request_with_an_error(
+    running: Running, disk: ServedDisk, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def over(_unit: object) -> Decoded:
+        raise error
+
+    monkeypatch.setattr(disk._units, "fetch", over)
+    one = running.client().go()
+    one.ask(RequestType.READ, 0, 10)
+    assert one.socket.recv(100) == b""
+    running.stop()
+    assert held(running.server) == 0
 
 
 def test_a_client_that_does_not_choose_is_closed_after_a_time(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,310 @@
+"""A session is finished while its guest runs, in a real QEMU: what it wrote is in the disk, whoever is killed at any moment."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from phd_daemon.host.qmp import QmpError
+from phd_daemon.operations.instant import session_finish, session_live, session_server
+from phd_daemon.operations.instant.guest_monitor import GuestMonitor
+from phd_daemon.operations.instant.session_disks import HeldDisk, find_session, write_session
+from phd_daemon.operations.instant.session_settle import Keep
+from restore_core.disk.session_record import InstantSession, SessionState
+from restore_core.errors import DestinationInUse, Diverged, PhdError, TryAgainLater, UsageError
+from tests.host import program
+from tests.lab import go_on
+from tests.phd_daemon.operations.instant_host import MIB, InstantHost, guest_writes, written
+from tests.restore_core.restore.crashes import dies, every_call
+
+BACKUP = bytes(range(256)) * (8 * MIB // 256)
+WRITES = ((0, 64 << 10, 0x11), (MIB, 128 << 10, 0x22))
+LATER = (3 * MIB, 64 << 10, 0x33)
+
+
+class Guest:
+    """A QEMU with a disk that runs on the overlay; it has no system, its writes are qemu-io's of its monitor."""
+
+    def __init__(self, overlay: Path, monitor: Path, *more: str) -> None:
+        self.monitor = monitor
+        drive = f"file={overlay},format=qcow2,if=none,id=d0,werror=stop,rerror=stop"
+        self.process = subprocess.Popen(
+            [
+                *(program("qemu-system-x86_64"), "-M", "q35", "-m", "32", "-display", "none", "-nodefaults"),
+                *("-qmp", f"unix:{monitor},server=on,wait=off", "-drive", drive, "-device", "virtio-blk-pci,drive=d0", *more),
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        while True:
+            try:
+                with GuestMonitor(monitor):
+                    return
+            except QmpError:
+                said = self.process.poll()
+                assert said is None, self.process.communicate()
+                time.sleep(0.02)
+
+    def ask(self, name: str, **arguments: object) -> object:
+        with GuestMonitor(self.monitor) as monitor:
+            return monitor.command(name, arguments)
+
+    def writes(self, *writes: tuple[int, int, int], flush: bool = True) -> None:
+        for offset, length, byte in writes:
+            self.ask("human-monitor-command", **{"command-line": f'qemu-io d0 "write -P {byte} {offset} {length}"'})
+        if flush:
+            self.ask("human-monitor-command", **{"command-line": 'qemu-io d0 "flush"'})
+
+    def kill(self) -> None:
+        if self.process.returncode is None:
+            self.process.kill()
+            self.process.communicate()
+        self.monitor.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[InstantHost]:
+    program("qemu-system-x86_64")
+    made = InstantHost(tmp_path, monkeypatch, serves=True)
+    yield made
+    for session in open_sessions(made):
+        session_server.stop_server(session)
+    made.close()
+
+
+def open_sessions(host: InstantHost) -> list[InstantSession]:
+    try:
+        return [find_session(host.config, str(host.disk()))]
+    except PhdError:
+        return []
+
+
+@pytest.fixture
+def session(host: InstantHost) -> InstantSession:
+    started = host.start(host.lab.backup(BACKUP).delta).session
+    host.restore(started)
+    return started
+
+
+@contextmanager
+def guest_of(host: InstantHost, session: InstantSession, *more: str) -> Iterator[Guest]:
+    guest = Guest(session.disks[0].overlay, host.sockets / "qmp", *more)
+    try:
+        yield guest
+    finally:
+        guest.kill()
+
+
+def finish(host: InstantHost, session: InstantSession, guest: Guest | None, keep: Keep | None = None) -> object:
+    qmp = guest.monitor if guest is not None else None
+    return session_finish.finish_session(host.config, session, qmp=qmp, keep=keep, stop=go_on)
+
+
+def flat(host: InstantHost) -> bytes:
+    return host.disk("CRM-flat.vmdk").read_bytes()
+
+
+def test_a_running_guest_goes_over_to_its_disk_and_runs_on(host: InstantHost, session: InstantSession) -> None:
+    with guest_of(host, session) as guest:
+        guest.writes(*WRITES)
+        finish(host, session, guest)
+        assert host.names() == {"CRM.vmdk", "CRM-flat.vmdk"}
+        guest.writes(LATER)
+        assert guest.ask("query-status")["running"] is True  # type: ignore[index]
+    assert flat(host) == written(BACKUP, *WRITES, LATER)
+
+
+def test_a_guest_that_was_stopped_stays_stopped(host: InstantHost, session: InstantSession) -> None:
+    with guest_of(host, session, "-S") as guest:
+        guest.writes(*WRITES)
+        finish(host, session, guest)
+        assert guest.ask("query-status")["running"] is False  # type: ignore[index]
+    assert flat(host) == written(BACKUP, *WRITES)
+
+
+def test_a_qemu_that_does_not_run_on_the_overlay_is_refused(host: InstantHost, session: InstantSession, tmp_path: Path) -> None:
+    other = tmp_path / "other.qcow2"
+    subprocess.run([program("qemu-img"), "create", "-q", "-f", "qcow2", str(other), "8M"], check=True)
+    guest = Guest(other, host.sockets / "qmp")
+    try:
+        with pytest.raises(UsageError, match="not open in that QEMU"):
+            finish(host, session, guest)
+    finally:
+        guest.kill()
+    assert host.now(session) == session
+
+
+def test_a_disk_that_qemu_cannot_take_is_given_its_names_back(
+    host: InstantHost, session: InstantSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_live, "open_elsewhere", lambda *_: 1)
+    with guest_of(host, session) as guest:
+        guest.writes(*WRITES)
+        with pytest.raises(DestinationInUse):
+            finish(host, session, guest)
+        assert host.now(session) == session
+        assert {"CRM.vmdk", "CRM-flat.vmdk"} <= host.names()
+        monkeypatch.undo()
+        finish(host, session, guest)
+    assert flat(host) == written(BACKUP, *WRITES)
+
+
+def test_a_snapshot_above_the_overlay_is_refused(host: InstantHost, session: InstantSession) -> None:
+    with guest_of(host, session) as guest:
+        above = host.disk("above.qcow2")
+        guest.ask("blockdev-snapshot-sync", device="d0", **{"snapshot-file": str(above)})
+        with pytest.raises(DestinationInUse, match="above it"):
+            finish(host, session, guest)
+    assert host.now(session) == session
+
+
+def _steps(act: Callable[[int], bool]) -> int:
+    """Every third step here; `phd_is_killed` of the proof row has them all."""
+    number = 1
+    while act(number):
+        number += 3
+    return number
+
+
+def test_phd_is_killed_at_every_step_of_a_live_finish(host: InstantHost) -> None:
+    """The guest runs on, or stands still; `finish` goes on where it ended, live or with the guest off, and nothing is lost."""
+    delta = host.lab.backup(BACKUP).delta
+    honest = GuestMonitor.command
+    points: list[tuple[ModuleType | type, str]] = [*every_call(), (GuestMonitor, "command")]
+
+    def crash(number: int) -> bool:
+        GuestMonitor.command = honest  # type: ignore[method-assign]
+        session = host.start(delta).session
+        host.restore(session)
+        with guest_of(host, session) as guest:
+            guest.writes(*WRITES)
+            died = dies(lambda: finish(host, session, guest), *points, number=number)
+            expected = [*WRITES]
+            now = host.now(session)
+            if now is not None:
+                if number % 2 and now.state is not SessionState.FINISHED:
+                    guest.ask("cont")
+                    guest.writes(LATER)
+                    expected.append(LATER)
+                try:
+                    finish(host, now, guest)
+                except (PhdError, OSError):
+                    guest.kill()
+                    finish(host, host.now(session) or now, None, Keep.OVERLAY)
+        assert flat(host) == written(BACKUP, *expected), number
+        assert host.names() == {"CRM.vmdk", "CRM-flat.vmdk"}
+        session_server.stop_server(session)  # a crash after the record was removed leaves it
+        for path in host.disk().parent.iterdir():
+            path.unlink()
+        shutil.rmtree(host.spool.receipts)
+        host.spool.receipts.mkdir()
+        for job in host.spool.folder.glob("instant*"):
+            job.unlink()
+        return died
+
+    assert _steps(crash) > 20
+
+
+def test_qemu_is_killed_while_it_copies_and_what_a_restarted_guest_read_is_what_it_keeps(
+    host: InstantHost, session: InstantSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """QEMU copied a write that was not flushed, which its overlay lacks. The restarted guest reads the disk's bytes, for good."""
+
+    def lost(*_: object) -> None:
+        raise TryAgainLater("phd was killed")
+
+    monkeypatch.setattr(session_live, "_wait_until_ready", lost)
+    with guest_of(host, session) as guest:
+        guest.writes(*WRITES)
+        with pytest.raises(TryAgainLater, match="was killed"):
+            finish(host, session, guest)
+        guest.writes(LATER, flush=False)
+        while any(job["status"] != "ready" or job["current-progress"] != job["total-progress"] for job in guest.ask("query-jobs")):  # type: ignore[attr-defined]
+            time.sleep(0.02)
+    monkeypatch.undo()
+    now = find_session(host.config, str(host.disk()))
+    assert now.state is SessionState.FINISHING
+    session_server.stop_server(now)
+    with guest_of(host, now) as guest:  # without a server: its header names the hidden disk
+        seen = guest.ask("human-monitor-command", **{"command-line": f'qemu-io d0 "read -v {LATER[0]} 16"'})
+        guest.writes((5 * MIB, 64 << 10, 0x44))
+        with pytest.raises((TryAgainLater, DestinationInUse, UsageError)):
+            finish(host, now, guest)
+    del seen
+    finish(host, host.now(now) or now, None)
+    base = written(BACKUP, *WRITES, (5 * MIB, 64 << 10, 0x44))
+    assert flat(host) in (base, written(base, LATER))
+
+
+@pytest.fixture
+def pivoting(host: InstantHost, session: InstantSession, monkeypatch: pytest.MonkeyPatch) -> InstantSession:
+    """A session whose record says `pivoting`; phd and QEMU are gone, the guest had gone over to its disk."""
+    honest = write_session
+
+    def dies_after(held: HeldDisk, now: InstantSession) -> None:
+        if now.state is SessionState.FINISHED:
+            raise OSError(5, "phd was killed")
+        honest(held, now)
+
+    monkeypatch.setattr(session_live, "write_session", dies_after)
+    with guest_of(host, session) as guest:
+        guest.writes(*WRITES)
+        with pytest.raises(PhdError):
+            finish(host, session, guest)
+    monkeypatch.undo()
+    return find_session(host.config, str(host.disk()))
+
+
+def test_a_guest_that_went_over_is_on_its_disk(host: InstantHost, pivoting: InstantSession) -> None:
+    hidden = host.disk("CRM-flat.vmdk.phd-applying")
+    with hidden.open("r+b") as file:  # the guest was resumed by hand, and wrote
+        file.seek(LATER[0])
+        file.write(bytes([LATER[2]]) * LATER[1])
+    assert pivoting.state is SessionState.PIVOTING
+    finish(host, pivoting, None)
+    assert flat(host) == written(BACKUP, *WRITES, LATER)
+
+
+def test_a_guest_that_was_resumed_before_it_went_over_is_on_its_overlay(host: InstantHost, pivoting: InstantSession) -> None:
+    guest_writes(pivoting.disks[0].overlay, LATER)
+    finish(host, pivoting, None)
+    assert flat(host) == written(BACKUP, *WRITES, LATER)
+
+
+@pytest.mark.parametrize("keep", list(Keep))
+def test_only_a_person_can_tell_where_both_were_written(
+    host: InstantHost, pivoting: InstantSession, keep: Keep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest_writes(pivoting.disks[0].overlay, LATER)
+    monkeypatch.setattr("phd_daemon.operations.instant.session_settle.boot_id", lambda: "another boot")
+    with pytest.raises(Diverged, match="--keep"):
+        finish(host, pivoting, None)
+    assert pivoting.disks[0].overlay.exists()
+    finish(host, pivoting, None, keep)
+    assert flat(host) == written(BACKUP, *WRITES, *([LATER] if keep is Keep.OVERLAY else []))
+
+
+def test_after_another_boot_disks_that_are_equal_need_no_person(
+    host: InstantHost, pivoting: InstantSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.utime(host.disk("CRM-flat.vmdk.phd-applying"))
+    monkeypatch.setattr("phd_daemon.operations.instant.session_settle.boot_id", lambda: "another boot")
+    finish(host, pivoting, None)
+    assert flat(host) == written(BACKUP, *WRITES)
+
+
+def test_nothing_is_decided_while_a_qemu_has_the_disk(host: InstantHost, pivoting: InstantSession) -> None:
+    fd = os.open(host.disk("CRM-flat.vmdk.phd-applying"), os.O_RDONLY)
+    try:
+        with pytest.raises(DestinationInUse, match="--qmp"):
+            finish(host, pivoting, None)
+    finally:
+        os.close(fd)
