@@ -120,6 +120,12 @@ def take_hold(folder_fd: int, disk_name: str, where: str) -> Hold:
         raise
 
 
+def _why_not_opened(error: OSError, name: str, where: str) -> PhdError | None:
+    if error.errno in (errno.ELOOP, errno.ENXIO):
+        return _in_the_way(name, where)
+    return _not_taken(error, where) if error.errno == errno.EACCES else None
+
+
 def _not_taken(error: OSError, where: str) -> PhdError:
     return from_os_error(error, doing="taking the lock of this disk", where=where)
 
@@ -162,9 +168,7 @@ def holder(folder_fd: int, disk_name: str, where: str) -> PhdError | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        if error.errno == errno.EACCES:
-            return _not_taken(error, where)
-        return _in_the_way(disk_name + HOLD_SUFFIX, where) if error.errno in (errno.ELOOP, errno.ENXIO) else None
+        return _why_not_opened(error, disk_name + HOLD_SUFFIX, where)
     try:
         if not stat_module.S_ISREG(os.fstat(fd).st_mode):
             return _in_the_way(disk_name + HOLD_SUFFIX, where)

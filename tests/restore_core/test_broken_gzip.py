@@ -51,7 +51,6 @@ def test_many_small_members_are_not_copied_again_for_each_of_them(monkeypatch: p
     empty, last = gzip.compress(b""), gzip.compress(PLAIN)
     assert decode(empty * 8000 + last, len(PLAIN), "here") == PLAIN
     assert len(given) >= 8001
-    assert max(given) <= 128 << 10
     assert sum(given) < len(given) * (48 << 10)
 
 
@@ -95,6 +94,9 @@ def test_a_frame_may_have_every_field_of_the_standard(flags: int, names: bytes) 
         b"\0" + member()[1:],
         member()[:2] + b"\x07" + member()[3:],
         member() + b"junk",
+        member()[:-8] + b"junk" + member()[-8:],
+        member() + member()[-8:],
+        member() + b"junk" + member()[-8:],
         member()[:-9],
         member()[:9],
         b"",
