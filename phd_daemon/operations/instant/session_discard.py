@@ -46,7 +46,7 @@ def discard_session(config: Config, session: InstantSession) -> None:
             durable.remove(now.record)
         except OSError as error:
             raise from_os_error(error, doing="removing the overlay", where=printable(str(now.record.parent))) from error
-    stop_server(now)
+    stop_server(config, now)
     with contextlib.suppress(OSError):
         forget(spool_of(config), now.id)
 

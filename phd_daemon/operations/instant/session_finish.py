@@ -81,7 +81,7 @@ def finish_session(
             end_finished(held, live=qmp is not None)
         except OSError as error:
             raise from_os_error(error, doing="finishing the session", where=printable(now.disks[0].path)) from error
-    stop_server(done)
+    stop_server(config, done)
     with contextlib.suppress(OSError):
         forget(spool_of(config), done.id)
     return FinishedSession(session=done, written=written)

@@ -19,7 +19,7 @@ from restore_core.errors import PhdError, Stopped
 from restore_core.serve.block_map import ServedUnit, Span
 from restore_core.serve.disk import ServedDisk, cut_span
 from restore_core.serve.frame_cache import Decoded
-from restore_core.serve.nbd.byte_stream import ByteStream, Ended, received
+from restore_core.serve.nbd.byte_stream import SEND_SECONDS, ByteStream, Ended, received
 from restore_core.serve.nbd.handshake import Handshake, Next
 from restore_core.serve.nbd.in_flight import InFlight, Share
 from restore_core.serve.nbd.messages import OPTION, REQUEST, CommandFlag, NbdError, ProtocolBroken, RequestType
@@ -128,6 +128,7 @@ class Client:
                 request = parse_request(head)
                 self._pass_over(request.payload)
                 if request.command == RequestType.DISC:
+                    self.in_flight.drain(self._share, SEND_SECONDS)
                     return
                 self.traffic.requests += 1
                 requests.take(request)

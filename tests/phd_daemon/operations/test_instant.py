@@ -60,10 +60,8 @@ def _flat(host: InstantHost) -> bytes:
     return host.disk("CRM-flat.vmdk").read_bytes()
 
 
-def test_a_guest_runs_from_its_backup_while_the_server_is_killed_and_ends_on_its_own_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    host = InstantHost(tmp_path, monkeypatch, serves=True)
+def test_a_guest_runs_from_its_backup_while_the_server_is_killed_and_ends_on_its_own_disk(tmp_path: Path) -> None:
+    host = InstantHost(tmp_path)
     try:
         delta = host.lab.backup(BACKUP).delta
         session = host.start(delta).session

@@ -43,7 +43,7 @@ def one_read(lab: Lab, delta: ArchiveRef, dice: random.Random, kills: int) -> tu
     """How many kills the client met while it read the disk, and what went wrong; "" if nothing."""
     sock = lab.folder / "s"
     server_of_it = {"type": "unix", "path": str(sock)}
-    image = {"driver": "raw", "file": {"driver": "nbd", "server": server_of_it, "reconnect-delay": 120}}
+    image = {"driver": "raw", "file": {"driver": "nbd", "server": server_of_it, "reconnect-delay": 120, "open-timeout": 120}}
     command = ["qemu-img", "compare", f"json:{json.dumps(image)}", "-F", "raw", str(lab.disk)]
     killed = 0
     reading: subprocess.Popen[str] | None = None

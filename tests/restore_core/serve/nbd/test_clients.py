@@ -58,6 +58,20 @@ def test_many_requests_at_once_are_all_answered_each_with_its_own_data(served: S
     assert [found[number] for number in range(100)] == [served.data[at : at + 4096] for at in places]
 
 
+def test_a_client_that_says_goodbye_still_gets_what_it_asked_for(served: Served, running: Running) -> None:
+    one = running.client().go(structured=False)
+    places = range(0, 12 * BLOCK, BLOCK)
+    for at in places:
+        one.ask(RequestType.READ, at, BLOCK, cookie=at)
+    one.ask(RequestType.DISC)
+    found = {}
+    for _ in places:
+        cookie = struct.unpack(">IIQ", one.received(16))[2]
+        found[cookie] = one.received(BLOCK)
+    assert b"".join(found[at] for at in places) == served.data[: 12 * BLOCK]
+    assert one.is_closed()
+
+
 def test_a_write_is_refused_and_changes_nothing_and_the_next_request_is_served(served: Served, running: Running) -> None:
     one = running.client().go()
     for command, data in ((RequestType.WRITE, bytes(70_000)), (RequestType.TRIM, b""), (RequestType.WRITE_ZEROES, b"")):
