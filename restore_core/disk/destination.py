@@ -14,7 +14,6 @@ that a disk can have beside it.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import secrets
@@ -119,16 +118,11 @@ class Destination:
         return there is not None and os.path.samestat(there, os.fstat(fd))
 
     def has(self, name: str) -> bool:
-        """Whether there is anything under this name in the folder; nothing is under one that is too long. Raises `OSError`."""
-        try:
+        """Whether there is anything under this name in the folder. Raises `OSError`."""
+        with contextlib.suppress(FileNotFoundError):
             os.stat(name, dir_fd=self.folder_fd, follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            if error.errno != errno.ENAMETOOLONG:
-                raise
-            return False
-        return True
+            return True
+        return False
 
     def open(self, name: str, access: int = os.O_RDONLY) -> int:
         """Open a file of the folder; a link is not followed, a FIFO not waited for. Raises `OSError`."""
