@@ -10,7 +10,7 @@ from pathlib import Path
 
 from phd_daemon.config.load import load_config
 from phd_daemon.config.model import Config
-from phd_daemon.doctor import datastores, drills, leftovers, machine, rules, spool, targets, unit
+from phd_daemon.doctor import datastores, drills, leftovers, machine, open_sessions, rules, spool, targets, unit
 from phd_daemon.doctor.finding import Finding, Report
 from phd_daemon.host.catalog import catalog_of
 from phd_daemon.host.datastores import record_of
@@ -43,6 +43,7 @@ def examine(path: Path | None) -> Report:
         reached,
         _replication(config, reached),
         left,
+        Report(findings=tuple(open_sessions.unserved(Spool(folder=config.queue.spool)))),
         leftovers.on_servers([spec for spec in config.targets if spec.name not in _silent(reached)], time.time()),
         _machine(config),
         drills.examine(config.state_dir, warn_after=config.drills.warn_after, now=dt.datetime.now(dt.UTC)),

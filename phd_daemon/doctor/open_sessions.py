@@ -6,16 +6,20 @@ What a guest wrote may lie in an overlay and nowhere else: only `phd instant fin
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from phd_daemon.doctor.finding import Finding
+from phd_daemon.operations.instant.session_server import server_trouble
+from phd_daemon.spool.layout import Spool
+from phd_daemon.spool.session_hints import known_sessions
 from restore_core.disk.session_record import (
     FINISHING_SUFFIX,
     OVERLAY_SUFFIX,
     RECORD_SUFFIX,
     SESSION_SUFFIXES,
     InstantSession,
+    SessionState,
     read_session,
 )
 from restore_core.disk.vmdk import descriptor_name_for, is_flat_name
@@ -49,6 +53,44 @@ def unfinished(paths: Collection[Path], now: float) -> list[Finding]:
     found = [*unread, *(_old(one, now) for one in sessions if now - one.began > _DAY)]
     overlays = sorted(path for path in paths if path.name.endswith(_OVERLAYS))
     return found + [_alone(path) for path in overlays if not named & set(map(os.path.realpath, disks_in_session([path])))]
+
+
+def unserved(spool: Spool) -> Iterator[Finding]:
+    """Yields the sessions, of those known here, whose guest cannot run now: no server answers, or an overlay is gone."""
+    try:
+        sessions = list(known_sessions(spool))
+    except OSError:
+        return  # only the daemon's user may look; what lies on the datastores is seen all the same
+    for session in sessions:
+        disk = printable(session.disks[0].path)
+        if session.state is not SessionState.SERVING:
+            continue
+        lost = [one for one in session.disks if not _has_inode(one.overlay, one.overlay_inode)]
+        for one in lost:
+            yield Finding(
+                check="overlay-lost",
+                what=f"the overlay of instant session {session.id} is gone, or is another file now",
+                where=printable(str(one.overlay)),
+                why="What its guest wrote was in it. Nothing makes a new one.",
+                mend=f"Bring that very file back. To give it up: phd instant discard {session.id}",
+            )
+        if not lost and (trouble := server_trouble(session)):
+            yield Finding(
+                check="session-server",
+                what=f"instant session {session.id}: {trouble}",
+                where=disk,
+                why="Its guest stops at the first block that it reads from the backup; what it wrote is whole.",
+                mend=f"systemctl start phd-serve@{session.id}.service; or the 'phd instant start' that began it, once more.",
+            )
+
+
+def _has_inode(path: Path, inode: int) -> bool:
+    try:
+        return os.lstat(path).st_ino == inode
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # it cannot be looked at now
 
 
 def _read(path: Path) -> InstantSession | None:

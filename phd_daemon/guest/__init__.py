@@ -1,7 +1,7 @@
 """Reads the files of a guest's file system in a child process, which can do nothing else.
 
-A guest's file systems are hostile input, and C libraries read them. So a child does that: it executes nothing, writes nowhere,
-has limits on memory and processor time, and is nobody if it was started by root. It sees one partition, through the parent.
+A guest's file systems are hostile input, and C libraries read them. So a child does that: it opens no file and no socket, executes
+nothing, has limits on memory and processor time, and is nobody if root started it. It sees one partition, through the parent.
 
     parent (reader)                      child
     Walk: a path                    →

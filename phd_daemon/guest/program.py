@@ -174,11 +174,11 @@ def allow_more_time() -> None:
 
 
 def give_up_rights() -> sandbox.Confinement:
-    """Confines this process for good: no programs, no writing, no more memory than `MEMORY`, and not root."""
+    """Confines this process for good: it opens nothing more, has no more memory than `MEMORY`, and is not root."""
     forbid_core_dumps()
     be_killed_first()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    found = sandbox.confine(())
+    found = sandbox.confine_to_what_is_open()
     if os.geteuid() == 0:
         with contextlib.suppress(OSError):  # without the right to (a container), it stays who it is
             os.setgroups([])

@@ -18,7 +18,9 @@ from phd_daemon.guest.dialogue import LENGTH, MAX_READ, READ, Broken, Dialogue, 
 from restore_core.errors import BadArchive, BadData, ExitCode, PhdError, TargetUnavailable, UsageError
 from restore_core.naming import printable
 from restore_core.serve.file_systems.guest_file import GuestFacts
-from restore_core.serve.partitions import DiskBytes, Partition
+from restore_core.serve.magic_bytes import DiskBytes
+from restore_core.serve.partitions import PartBytes, Partition
+from restore_core.targets.base import Stop
 
 _KINDS = {"file", "folder", "link", "special"}
 _MAX_TEXT = 1 << 16
@@ -51,10 +53,11 @@ class Visitor(Protocol):
 
 
 class GuestReader:
-    """The file system of a partition. One thread uses it; `close` ends its child."""
+    """The file system of a partition. One thread uses it; `close` ends its child. `stop` is asked all the time."""
 
-    def __init__(self, disk: DiskBytes, partition: Partition) -> None:
-        self._disk, self._part = disk, partition
+    def __init__(self, disk: DiskBytes, partition: Partition, stop: Stop) -> None:
+        self._stop = stop
+        self._bytes, self._part = PartBytes(disk, partition), partition
         self.over = False
         """Whether the child is gone; another reader has to be made."""
         self._error: PhdError | None = None
@@ -110,8 +113,9 @@ class GuestReader:
                     raise self._broken("it says what nobody asked for")
 
     def _next(self) -> tuple[Message, bytes]:
-        """Returns the next message that is no read and no failure."""
+        """Returns the next message that is no read and no failure. Asks `stop` before each."""
         while True:
+            self._stop()
             try:
                 kind, body = self._dialogue.receive()
             except Broken as error:
@@ -130,7 +134,7 @@ class GuestReader:
         if length > MAX_READ or offset + length > self._part.length:
             raise self._broken(f"it asks for {length} bytes at {offset}, outside of the partition")
         try:
-            found = self._disk.read(self._part.start + offset, length) if length else b""
+            found = self._bytes.read(offset, length) if length else b""
         except PhdError as error:
             if not isinstance(error, BadArchive):
                 raise  # the target is gone, or somebody asked to stop

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from phd_daemon.guest.reader import GuestReader
 from phd_daemon.operations.installation import prepare_process
-from restore_core.disk.confinement import walk_to
-from restore_core.errors import BadData, PhdError, UsageError, from_os_error
+from restore_core.disk.confinement import let_go, walk_to
+from restore_core.errors import BadData, PhdError, Stopped, UsageError, from_os_error
 from restore_core.naming import printable
 from restore_core.serve.disk import DiskRequest, ServedDisk, open_served_disk
 from restore_core.serve.file_systems import FILE_SYSTEMS
 from restore_core.serve.file_systems.guest_file import GuestFacts
-from restore_core.serve.partitions import DiskBytes, Partition, PartitionTable, read_partitions
+from restore_core.serve.magic_bytes import DiskBytes
+from restore_core.serve.partitions import Partition, PartitionTable, read_partitions
 from restore_core.serve.taken import FolderWriter, LeftOut, TakenFiles
-from restore_core.targets.base import ArchiveRef
+from restore_core.targets.base import ArchiveRef, Stop
 
 if TYPE_CHECKING:
     from phd_daemon.config.model import Config
@@ -86,18 +87,19 @@ def partitions_of(disk: DiskBytes) -> PartitionTable:
     return read_partitions(disk)
 
 
-def list_files(disk: DiskBytes, where: InPartition) -> Listing:
+def list_files(disk: DiskBytes, where: InPartition, stop: Stop) -> Listing:
     """Returns what a path names. Raises `UsageError` if it is not there, `BadData` for a file system that cannot be read."""
-    with GuestReader(disk, _readable(read_partitions(disk), where)) as reader:
+    with GuestReader(disk, _readable(read_partitions(disk), where), stop) as reader:
         listing = _Lister(Listing(notes=reader.notes, confined=reader.confined))
         reader.walk(where.names, listing)
     return listing.found_so_far
 
 
-def get_files(disk: DiskBytes, wanted: WantedFiles) -> TakenFiles:
+def get_files(disk: DiskBytes, wanted: WantedFiles, stop: Stop, tick: Callable[[TakenFiles], None]) -> TakenFiles:
     """Writes files and whole folders into a folder of this host, which is made if it is missing.
 
     Raises `UsageError` and `BadData` where nothing at all could be taken; otherwise `left_out` says what is missing and why.
+    `tick` is called often, with what was taken until then. `Stopped` says what is complete.
     """
     if wanted.owners and os.geteuid() != 0:
         raise UsageError("--owners: only root may give files to other users", remedy="Leave it out, or run this as root.")
@@ -110,14 +112,25 @@ def get_files(disk: DiskBytes, wanted: WantedFiles) -> TakenFiles:
         raise from_os_error(error, doing="opening the folder", where=printable(str(folder))) from error
     with contextlib.ExitStack() as held:
         held.callback(os.close, fd)
+        held.callback(let_go, fd)
         writer = FolderWriter(fd, overwrite=wanted.overwrite, owners=wanted.owners)
         held.callback(writer.close)
         readers: dict[str, GuestReader] = {}
         refused: list[PhdError] = []
+
+        def go_on() -> None:
+            tick(writer.taken)
+            try:
+                stop()
+            except Stopped as error:
+                where_to = printable(str(folder))
+                text = f"interrupted: {writer.taken.files} files are complete in {where_to}, the unfinished one is removed"
+                raise Stopped(text) from error
+
         for where, part in parts.items():
             try:
                 if part.name not in readers or readers[part.name].over:
-                    readers[part.name] = held.enter_context(GuestReader(disk, part))
+                    readers[part.name] = held.enter_context(GuestReader(disk, part, go_on))
                     writer.taken.notes += [f"{part.name}: {note}" for note in readers[part.name].notes]
                 _take(readers[part.name], writer, where)
             except (UsageError, BadData) as error:

@@ -17,7 +17,8 @@ from typing import Any
 from restore_core.errors import DestinationError, PhdError, TargetUnavailable, UsageError
 from restore_core.naming import printable
 from restore_core.serve.disk import ServedDisk
-from restore_core.serve.partitions import PartitionTable, read_partitions
+from restore_core.serve.magic_bytes import DiskBytes
+from restore_core.serve.partitions import PartBytes, PartitionTable, read_partitions
 
 RAW = "disk.raw"
 _INSTALL = "Install it: pip install 'phd-daemon[mount]', and Debian's package fuse3."
@@ -45,8 +46,8 @@ def mount_disk(disk: ServedDisk, folder: Path, *, ready: Callable[[Mounted], Non
         raise UsageError(f"{where}: this folder is not empty", remedy="Name an empty one: a mount hides what is in it.")
     fuse = _fuse()
     table = read_partitions(disk)
-    parts = {RAW: (0, disk.size), **{part.name: (part.start, part.length) for part in table.partitions}}
-    mounted = Mounted(folder=folder, table=table, files={name: length for name, (_, length) in parts.items()})
+    parts: dict[str, DiskBytes] = {RAW: disk, **{part.name: PartBytes(disk, part) for part in table.partitions}}
+    mounted = Mounted(folder=folder, table=table, files={name: part.size for name, part in parts.items()})
     operations = _Files(disk, parts, complain)
     operations.ready = lambda: ready(mounted)
     options = {"foreground": True, "ro": True, "nosuid": True, "nodev": True, "noexec": True, "default_permissions": True}
@@ -74,8 +75,8 @@ class _Files:
 
     use_ns = True
 
-    def __init__(self, disk: ServedDisk, parts: dict[str, tuple[int, int]], complain: Callable[[str], None]) -> None:
-        self._disk, self._parts, self._complain = disk, parts, complain
+    def __init__(self, disk: ServedDisk, parts: dict[str, DiskBytes], complain: Callable[[str], None]) -> None:
+        self._parts, self._complain = parts, complain
         time = disk.header.time * 10**9
         self._facts = {"st_uid": os.geteuid(), "st_gid": os.getegid(), "st_mtime": time, "st_ctime": time, "st_atime": time}
         self.ready: Callable[[], None] = lambda: None
@@ -86,7 +87,7 @@ class _Files:
     def getattr(self, path: str, _fh: int | None = None) -> dict[str, int]:
         if path == "/":
             return {"st_mode": stat.S_IFDIR | 0o500, "st_nlink": 2, **self._facts}
-        return {"st_mode": stat.S_IFREG | 0o400, "st_nlink": 1, "st_size": self._part(path)[1], **self._facts}
+        return {"st_mode": stat.S_IFREG | 0o400, "st_nlink": 1, "st_size": self._part(path).size, **self._facts}
 
     def readdir(self, _path: str, _fh: int) -> list[str]:
         return [".", "..", *self._parts]
@@ -98,15 +99,15 @@ class _Files:
         return 0
 
     def read(self, path: str, size: int, offset: int, _fh: int) -> bytes:
-        start, length = self._part(path)
-        size = max(0, min(size, length - offset))
+        part = self._part(path)
+        size = max(0, min(size, part.size - offset))
         try:
-            return self._disk.read(start + offset, size) if size else b""
+            return part.read(offset, size) if size else b""
         except PhdError as error:
             self._complain(error.message)
             raise OSError(errno.EIO, os.strerror(errno.EIO)) from error
 
-    def _part(self, path: str) -> tuple[int, int]:
+    def _part(self, path: str) -> DiskBytes:
         if path[1:] not in self._parts:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         return self._parts[path[1:]]

@@ -7,9 +7,10 @@
 Both hold for the process, its threads and its children, and cannot be undone. `confine` is called while there is one thread.
 `confine_program` is for a process that goes on as another program, which reads what guests wrote: that one executes and reads the
 system's own files alone, and has no network (seccomp refuses sockets other than AF_UNIX, and io_uring, which could make them).
+`confine_to_what_is_open` is for one that reads what guests wrote and needs nothing else: it opens nothing more at all.
 Where a kernel lacks one of them the other one still holds: `Confinement` says what is in force, and the job's log repeats it.
 
-Not guaranteed: that such a process harms nothing. It can read what its user may read and use the network.
+Not guaranteed: that a process after `confine` harms nothing. It can read what its user may read and use the network.
 """
 
 from __future__ import annotations
@@ -143,6 +144,12 @@ def confine_program(system: Iterable[int], *, devices: Iterable[int], writable: 
     return Confinement(landlock=_landlock(rules, ~_Right(0)), seccomp=_seccomp(_no_network))
 
 
+def confine_to_what_is_open() -> Confinement:
+    """From now on this process opens no file, executes nothing and makes no socket: it has what is open already. Never raises."""
+    _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    return Confinement(landlock=_landlock((), ~_Right(0)), seccomp=_seccomp(_no_execution) and _seccomp(_no_socket))
+
+
 def _landlock_abi() -> int:
     return max(0, int(_libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_VERSION_FLAG))))
 
@@ -198,6 +205,20 @@ def _no_execution(machine: _Machine) -> tuple[_Line, ...]:
         (_AT_LEAST, 3, 0, _X32),
         (_EQUAL, 2, 0, machine.execve),
         (_EQUAL, 1, 0, machine.execveat),
+        (_ANSWER, 0, 0, _ALLOW),
+        (_ANSWER, 0, 0, _REFUSE),
+    )
+
+
+def _no_socket(machine: _Machine) -> tuple[_Line, ...]:
+    """Returns the program that refuses every socket, and io_uring."""
+    return (
+        (_LOAD, 0, 0, _AUDIT),
+        (_EQUAL, 0, 5, machine.audit),
+        (_LOAD, 0, 0, _NUMBER),
+        (_AT_LEAST, 3, 0, _X32),
+        (_EQUAL, 2, 0, _IO_URING_SETUP),
+        (_EQUAL, 1, 0, machine.socket),
         (_ANSWER, 0, 0, _ALLOW),
         (_ANSWER, 0, 0, _REFUSE),
     )

@@ -9,7 +9,7 @@
     read_order     what was read after what in an earlier run, fetched ahead
     disk           `ServedDisk`: all of them together
     nbd/           the disk for other programs: NBD on a socket
-    partitions     MBR and GPT: the disk cut into p1 ... pN, and what each of them holds
+    partitions     MBR, GPT, and LVM (`lvm`): the disk cut into p1 ... pN, and what each of them holds (`magic_bytes`)
     file_systems   the files in a partition; imported only by the confined child of `phd_daemon/guest`
     taken          the files that were taken out, written into a folder of this host
 

@@ -7,7 +7,7 @@ import itertools
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from functools import partial
@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Self, TypeAlias
 
 from restore_core.archive.delta_reader import DeltaReader
+from restore_core.archive.full_reader import FullReader
 from restore_core.archive.header import DeltaHeader
 from restore_core.errors import PhdError, Stopped, UsageError
-from restore_core.restore.fulls.find import copies_in_catalog, proven_copies
+from restore_core.restore.fulls.find import copies_in_catalog, full_beside, proven_copies
 from restore_core.restore.request import Reporter
 from restore_core.serve.block_map import BlockMap, Extent, ServedUnit, Span
 from restore_core.serve.frame_cache import Decoded, FrameCache
@@ -226,10 +227,17 @@ def open_served_disk(
         copies = None
         if delta.header.blocks_full:
             _refuse_without_frames(delta)
-            known = copies_in_catalog(request, targets, notes)
-            copies = FullCopies(lambda: proven_copies(delta, request.full, targets, notes, known=known))
+            copies = FullCopies(lambda: _copies(delta, request, targets, notes))
         opened.pop_all()
     return ServedDisk(delta, copies, cache or new_cache(), own_cache=cache is None, reporter=notes, order=order)
+
+
+def _copies(delta: DeltaReader, request: DiskRequest, targets: TargetSet, reporter: Reporter) -> Generator[FullReader]:
+    """Yields copies of the Full. The one beside the Delta comes first: no other target is waited for before the first block."""
+    if request.full is None and (beside := full_beside(delta, targets, reporter)) is not None:
+        yield beside
+    known = copies_in_catalog(request, targets, reporter)
+    yield from proven_copies(delta, request.full, targets, reporter, known=known)
 
 
 def _refuse_without_frames(delta: DeltaReader) -> None:

@@ -1,21 +1,25 @@
-"""Cuts a disk into its partitions: MBR with extended partitions, GPT, or one file system without a table.
+"""Cuts a disk into its parts: MBR with extended partitions, GPT, one file system without a table, and the volumes of LVM.
 
 Partitions have the numbers that Linux gives them (`p1` is sda1, logical ones begin at `p5`), a disk without a table has one
-part, `disk`. A table comes from a guest and may lie. What it says is compared with the size of the disk: a partition that
-reaches beyond the end is cut there, one that lies outside is left out, and both are said in `marks`. Chains and counts are
-limited, so every table ends. Nothing is read outside of the disk.
+part, `disk`. A logical volume is named for its physical one: `p3-root`. A table comes from a guest and may lie. What it says is
+compared with the size of the disk: a partition that reaches beyond the end is cut there, one that lies outside is left out, and
+both are said in `marks`. Chains and counts are limited, so every table ends. Nothing is read outside of the disk.
 
 Not guaranteed: that a partition holds what its type says. The file system is known by the magic bytes at its start alone.
 """
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import struct
 import uuid
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+
+from restore_core.serve.lvm import read_logical_volumes
+from restore_core.serve.magic_bytes import DiskBytes, detect, is_fat, read_within
 
 MAX_LOGICAL = 128
 """Logical partitions that are followed; a guest's own tools make at most 60."""
@@ -57,53 +61,42 @@ _GPT_TYPES = {
     "a19d880f-05fc-4d3b-a006-743f0f84911e": "Linux RAID",
     "aa31e02a-400f-11db-9590-000c2911d1b8": "VMFS",
 }
-_MAGIC: tuple[tuple[str, int, bytes], ...] = (
-    ("XFS", 0, b"XFSB"),
-    ("NTFS", 3, b"NTFS    "),
-    ("exFAT", 3, b"EXFAT   "),
-    ("ReFS", 3, b"ReFS\0\0\0\0"),
-    ("BitLocker", 3, b"-FVE-FS-"),
-    ("LUKS", 0, b"LUKS\xba\xbe"),
-    ("LVM", 0x200, b"LABELONE"),
-    ("LVM", 0, b"LABELONE"),
-    ("LVM", 0x400, b"LABELONE"),
-    ("LVM", 0x600, b"LABELONE"),
-    ("squashfs", 0, b"hsqs"),
-    ("APFS", 32, b"NXSB"),
-    ("HFS+", 1024, b"H+\0\x04"),
-    ("HFS+", 1024, b"HX\0\x05"),
-    ("F2FS", 1024, b"\x10\x20\xf5\xf2"),
-    ("swap", 4086, b"SWAPSPACE2"),
-    ("RAID", 4096, b"\xfc\x4e\x2b\xa9"),
-    ("ISO 9660", 32769, b"CD001"),
-    ("ReiserFS", 65588, b"ReIsEr"),
-    ("btrfs", 65600, b"_BHRfS_M"),
-    ("VMFS", 1 << 20, b"\x0d\xd0\x01\xc0"),
-)
-
-
-class DiskBytes(Protocol):
-    """A disk that can be read at any place. `read` returns exactly the bytes asked for, all within `size`."""
-
-    @property
-    def size(self) -> int:
-        """Bytes of the disk."""
-        ...
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Returns `length` bytes at `offset`. Raises a typed error where they cannot be had."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Partition:
-    """One part of a disk; `start` and `length` in bytes. `file_system` is '' where none is known."""
+    """One part of a disk; `start` and `length` in bytes. `file_system` is '' where none is known.
+
+    The `segments` of a logical volume are the (offset, length) on the disk of its parts, in order.
+    """
 
     name: str
     start: int
     length: int
     type: str
     file_system: str = ""
+    segments: tuple[tuple[int, int], ...] = ()
+
+
+class PartBytes:
+    """The bytes of one part of a disk, from 0 on: itself a `DiskBytes`."""
+
+    def __init__(self, disk: DiskBytes, part: Partition) -> None:
+        self._disk, self.size = disk, part.length
+        self._segments = part.segments or ((part.start, part.length),)
+        self._begins = [0, *itertools.accumulate(length for _, length in self._segments)]
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Returns bytes of the part, all within `size`."""
+        found: list[bytes] = []
+        index = bisect.bisect_right(self._begins, offset) - 1
+        while length:
+            start, whole = self._segments[index]
+            within = offset - self._begins[index]
+            count = min(length, whole - within)
+            found.append(self._disk.read(start + within, count))
+            offset, length, index = offset + count, length - count, index + 1
+        return b"".join(found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,56 +115,33 @@ class PartitionTable:
 def read_partitions(disk: DiskBytes) -> PartitionTable:
     """Reads the table of a disk and what each partition holds. Raises only what `disk.read` raises."""
     table = _read_table(disk)
-    found = tuple(replace(one, file_system=detect(disk, one.start, one.length)) for one in table.partitions)
-    return replace(table, partitions=found)
+    found, marks = list[Partition](), list(table.marks)
+    for one in table.partitions:
+        found.append(replace(one, file_system=detect(disk, one.start, one.length)))
+        if found[-1].file_system == "LVM":
+            volumes, said = _logical_volumes(disk, one)
+            found += volumes
+            marks += [f"{one.name}: {mark}" for mark in said]
+    return replace(table, partitions=tuple(found), marks=tuple(marks))
 
 
-def detect(disk: DiskBytes, start: int, length: int) -> str:
-    """Returns the name of the file system, or of what else is known to lie there, by its magic bytes; '' for none."""
-    head = _read(disk, start, min(length, 8192))
-    if name := _ext(head) or _fat(head):
-        return name
-    for name, offset, magic in _MAGIC:
-        if offset + len(magic) > length:
-            continue
-        end = offset + len(magic)
-        if (head[offset:end] if end <= len(head) else _read(disk, start + offset, len(magic))) == magic:
-            return name
-    return ""
-
-
-def _ext(head: bytes) -> str:
-    if head[1080:1082] != b"\x53\xef" or len(head) < 2048:
-        return ""
-    compatible, incompatible, read_only = struct.unpack_from("<III", head, 1024 + 92)
-    if incompatible & 0x08:
-        return "ext journal"
-    if incompatible & ~0x16 or read_only & ~0x07:
-        return "ext4"
-    return "ext3" if compatible & 0x04 else "ext2"
-
-
-def _fat(head: bytes) -> str:
-    """FAT has no magic number: the text of `mkfs` and plausible numbers together stand for one."""
-    if head[510:512] != b"\x55\xaa" or head[0] not in (0xEB, 0xE9):
-        return ""
-    sector, cluster, reserved, copies = struct.unpack_from("<HBHB", head, 11)
-    if sector not in (512, 1024, 2048, 4096) or cluster.bit_count() != 1 or not reserved or copies not in (1, 2):
-        return ""
-    if head[82:87] == b"FAT32":
-        return "FAT32"
-    return next((name for name in ("FAT12", "FAT16") if head[54:59] == name.encode()), "FAT" if head[54:57] == b"FAT" else "")
-
-
-def _read(disk: DiskBytes, offset: int, length: int) -> bytes:
-    """Reads what of a range lies on the disk."""
-    length = max(0, min(length, disk.size - offset))
-    return disk.read(offset, length) if length and offset >= 0 else b""
+def _logical_volumes(disk: DiskBytes, physical: Partition) -> tuple[list[Partition], list[str]]:
+    """Returns the logical volumes in a partition, as parts of the disk, and marks for those that are not read."""
+    inside = PartBytes(disk, physical)
+    volumes, marks = read_logical_volumes(inside.read(0, min(2048, inside.size)), inside.read, inside.size)
+    found = []
+    for volume in volumes:
+        segments = tuple((physical.start + start, length) for start, length in volume.segments)
+        kind, length = f"LVM {volume.group}/{volume.name}", sum(length for _, length in segments)
+        name = f"{physical.name}-{volume.name}"
+        part = Partition(name=name, start=segments[0][0], length=length, type=kind, segments=segments)
+        found.append(replace(part, file_system=detect(PartBytes(disk, part), 0, length)))
+    return found, marks
 
 
 def _read_table(disk: DiskBytes) -> PartitionTable:
-    first = _read(disk, 0, 512)
-    has_mbr = first[510:512] == b"\x55\xaa" and not _fat(first) and first[3:11] not in (b"NTFS    ", b"EXFAT   ", b"ReFS\0\0\0\0")
+    first = read_within(disk, 0, 512)
+    has_mbr = first[510:512] == b"\x55\xaa" and not is_fat(first) and first[3:11] not in (b"NTFS    ", b"EXFAT   ", b"ReFS\0\0\0\0")
     entries = list(_mbr_entries(first)) if has_mbr else []
     marks: tuple[str, ...] = ()
     if not has_mbr or any(kind == _PROTECTIVE for _, kind, _, _ in entries):
@@ -224,7 +194,7 @@ def _logical(disk: DiskBytes, first: int, count: int) -> Iterator[_Raw | str]:
             yield f"the chain of logical partitions leads in a circle, or is longer than {MAX_LOGICAL}; it is cut there"
             return
         seen.add(here)
-        sector = _read(disk, here * 512, 512)
+        sector = read_within(disk, here * 512, 512)
         if sector[510:512] != b"\x55\xaa":
             yield f"the chain of logical partitions is broken at sector {here}"
             return
@@ -248,7 +218,7 @@ def _read_gpt(disk: DiskBytes) -> PartitionTable:
     marks: list[str] = []
     for sector in SECTORS:
         for where, offset in (("primary", sector), ("backup", disk.size - disk.size % sector - sector)):
-            head = _read(disk, offset, sector)
+            head = read_within(disk, offset, sector)
             if head[:8] != b"EFI PART" or len(head) < 92:
                 continue
             entries = _gpt_entries(disk, head, sector)
@@ -270,7 +240,7 @@ def _gpt_entries(disk: DiskBytes, head: bytes, sector: int) -> list[bytes] | str
         return f"it says {count} entries of {each} bytes (at most {MAX_ENTRIES} of 128 to {MAX_ENTRY_SIZE} are read)"
     if at * sector + count * each > disk.size:
         return "its entries would lie beyond the end of the disk"
-    table = _read(disk, at * sector, count * each)
+    table = read_within(disk, at * sector, count * each)
     if zlib.crc32(table) != entries_crc:
         return "the checksum of its entries is wrong"
     return [table[each * index : each * index + 128] for index in range(count)]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from restore_core.archive.delta_reader import DeltaReader
 from restore_core.archive.frames import decode
 from restore_core.archive.full_reader import FullReader, check_block, frame_plain_size
-from restore_core.archive.index_map import FULL
+from restore_core.archive.index_map import BLOCKS_PER_PAGE, FULL
 from restore_core.errors import BadArchive, PhdError, TargetUnavailable, TryAgainLater
 from restore_core.serve.block_map import BlockMap, MappedPage, ServedUnit
 from restore_core.serve.frame_cache import Decoded
@@ -37,7 +37,8 @@ class UnitSource:
     def __init__(self, delta: DeltaReader, blocks: BlockMap, copies: FullCopies | None, tell: Tell) -> None:
         self._delta, self._blocks, self._copies, self._tell = delta, blocks, copies, tell
         self._lock = threading.Lock()
-        self._told: bytearray | None = None
+        self._told: dict[int, bytearray] = {}
+        """The blocks that were told of: one bit for each block of a page that has such."""
         self._silent: set[str] = set()
         self.damage = Damage()
 
@@ -123,11 +124,11 @@ class UnitSource:
 
     def _new(self, blocks: Sequence[int]) -> Iterator[int]:
         """Yields the blocks that were not told of before."""
-        if self._told is None:
-            self._told = bytearray(-(-self._blocks.blocks // 8))
         for block in blocks:
-            if not self._told[block // 8] & 1 << block % 8:
-                self._told[block // 8] |= 1 << block % 8
+            page, index = divmod(block, BLOCKS_PER_PAGE)
+            told = self._told.setdefault(page, bytearray(BLOCKS_PER_PAGE // 8))
+            if not told[index // 8] & 1 << index % 8:
+                told[index // 8] |= 1 << index % 8
                 yield block
 
     def _went_silent(self, full: FullReader, error: PhdError) -> None:

@@ -31,7 +31,10 @@ class ServeProcess:
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal, and return the exit code."""
         self.process.send_signal(number)
-        return self.process.wait(30)
+        code = self.process.wait(30)
+        assert self.process.stdout is not None
+        assert not self.process.stdout.read(), "one document, and nothing else"
+        return code
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from phd_daemon.cli.options import command, config_option, full_option, json_opt
 from phd_daemon.operations.files import WantedFiles, get_files, opened_disk, parse_where
 from phd_daemon.operations.installation import archive_ref, read_config
 from phd_daemon.show import output
+from phd_daemon.show.live import LiveLine
 from phd_daemon.show.notes import DamageNotes
 from restore_core.errors import ExitCode
 from restore_core.naming import printable
@@ -55,7 +56,10 @@ def get(
         targets.stop = stop
         with opened_disk(settings, targets, archive_ref(delta, targets.specs), full=reference, reporter=notes) as disk:
             notes.opened()
-            taken = get_files(disk, wanted)
+            live = LiveLine() if output.on_a_terminal() and not as_json else None
+            taken = get_files(disk, wanted, stop, lambda now: _show(now, live))
+            if live is not None:
+                live.end()
     if as_json:
         output.as_json({**_printable(taken), "to": printable(str(to.absolute()))})
     else:
@@ -63,6 +67,11 @@ def get(
     if any(one.damaged for one in taken.left_out):
         return ExitCode.BAD_DATA
     return ExitCode.FINDINGS if taken.left_out else ExitCode.DONE
+
+
+def _show(taken: TakenFiles, live: LiveLine | None) -> None:
+    if live is not None:
+        live.show(lambda _: f"{output.counted(taken.files, 'file')}, {output.size(taken.bytes_written)}")
 
 
 def _tell(taken: TakenFiles, to: Path) -> None:

@@ -27,7 +27,7 @@ from phd_daemon.operations.installation import archive_ref, destination, read_co
 from phd_daemon.operations.instant.session_seen import SeenDisk, SeenSession
 from phd_daemon.show import output
 from phd_daemon.show.times import ZONE, parse_moment
-from restore_core.disk.session_record import InstantSession
+from restore_core.disk.session_record import InstantSession, SessionState
 from restore_core.errors import Stopped, UsageError
 from restore_core.naming import printable, unescape_name
 from restore_core.restore.request import PlanSummary, Progress, RestoreOptions, VmxChoice
@@ -93,7 +93,7 @@ def start(
     for job in done.jobs:
         output.say(f"{printable(job)}: waiting, restores the disk meanwhile")
     output.say("\n".join(ready_lines(done.session)))
-    output.say(after_a_boot(done.session))
+    output.say(after_a_boot(settings, done.session))
     warn_if_nobody_serves(settings)
 
 
@@ -129,7 +129,8 @@ def status(*, disk: str, as_json: bool, config: Path | None) -> None:
         output.as_json(_data(seen))
         return
     session = seen.session
-    output.say(f"session {session.id}: {session.state.value}, server {'does not answer' if seen.server else 'answers'}")
+    server = "" if session.state is not SessionState.SERVING else ", server does not answer" if seen.server else ", server answers"
+    output.say(f"session {session.id}: {session.state.value}{server}")
     for one in seen.disks:
         output.say(
             f"{printable(one.disk.path)}: {_restored(one)}; the guest wrote {_overlay(one)}{', in use' if one.in_use else ''}"

@@ -46,7 +46,7 @@ def ls(delta: str, path: str | None, full: str | None, as_json: bool, config: Pa
             if where is None:
                 _show_partitions(partitions_of(disk), disk.size, as_json=as_json)
                 return ExitCode.DONE
-            listing = list_files(disk, where)
+            listing = list_files(disk, where, stop)
     _show_files(where, listing, as_json=as_json)
     return ExitCode.BAD_DATA if listing.problem else ExitCode.DONE
 

@@ -96,7 +96,8 @@ def serve(
         except Stopped:
             if not counted:
                 raise
-    output.say(_summary(counted[0]()))
+    if not as_json:
+        output.say(_summary(counted[0]()))
     return ExitCode.DONE
 
 

@@ -18,7 +18,7 @@ from phd_daemon.operations.installation import destination, spool_of
 from phd_daemon.operations.instant import qemu_img
 from phd_daemon.spool.session_hints import known_sessions, remember, where_recorded
 from restore_core import durable
-from restore_core.disk.alone import Alone, alone, in_use_error
+from restore_core.disk.alone import Alone, alone, image_is_locked, in_use_error
 from restore_core.disk.destination import Destination, names_for, open_destination
 from restore_core.disk.hold import Hold, take_hold
 from restore_core.disk.session_guard import in_session, session_names
@@ -196,6 +196,6 @@ def lone_overlay(held: HeldDisk, name: str) -> Iterator[int]:
 
 
 def refuse_used(fd: int, where: str) -> None:
-    """Raises `DestinationInUse` if anybody else has the overlay open."""
-    if alone(fd) is Alone.NO:
+    """Raises `DestinationInUse` if anybody else has the overlay open; where there are no leases, if QEMU's locks say so."""
+    if alone(fd) is Alone.NO or image_is_locked(fd):
         raise in_use_error(where, "a guest, or another program, has the overlay open")

@@ -15,7 +15,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from phd_daemon.config.model import Config
+from phd_daemon.config.model import DEFAULT_PATH, Config
 from phd_daemon.host.child import start_child
 from phd_daemon.host.utf8 import PYTHON
 from phd_daemon.operations.installation import BOOTED, has_unit, spool_of
@@ -25,6 +25,7 @@ from restore_core.errors import PhdError, TargetUnavailable
 from restore_core.naming import printable
 
 _TEMPLATE = "phd-serve@.service"
+SOCKETS = Path("/run/phd")
 _PATIENCE = 60.0
 """Seconds until a server must answer: it opens the archives and proves the Full first, perhaps over a slow line."""
 _PAUSE = 0.05
@@ -32,16 +33,17 @@ _END = 10.0
 """Seconds for which the end of a server is waited for; its clients are gone."""
 
 
-def by_systemd() -> bool:
-    """Whether systemd runs here and has the unit of the servers."""
-    return BOOTED.is_dir() and has_unit(_TEMPLATE) and shutil.which("systemctl") is not None
+def by_systemd(config: Config, session: InstantSession) -> bool:
+    """Whether systemd runs the server: it has its unit, which reads the usual settings and may make a socket in /run/phd alone."""
+    usual = config.source in (None, DEFAULT_PATH) and Path(session.socket).parent == SOCKETS
+    return usual and BOOTED.is_dir() and has_unit(_TEMPLATE) and shutil.which("systemctl") is not None
 
 
-def after_a_boot(session: InstantSession) -> str:
+def after_a_boot(config: Config, session: InstantSession) -> str:
     """Returns how the server is started after a boot, in one sentence."""
-    if by_systemd():
+    if by_systemd(config, session):
         return f"systemd starts the server again after a boot (phd-serve@{session.id}.service)."
-    return "Here no systemd does it: after a boot, give the same 'phd instant start' again before the guest is started."
+    return "systemd does not run this server: after a boot, give the same 'phd instant start' again before the guest is started."
 
 
 def server_trouble(session: InstantSession) -> str:
@@ -62,7 +64,7 @@ def start_server(config: Config, session: InstantSession) -> None:
         return
     log = spool_of(config).sessions / f"{session.id}.log"
     child = None
-    if by_systemd():
+    if by_systemd(config, session):
         _start_unit(session)
     else:
         child = _start_process(config, session, log)
@@ -79,9 +81,9 @@ def start_server(config: Config, session: InstantSession) -> None:
         child.returncode = 0  # it goes on without us: nobody will wait for it
 
 
-def stop_server(session: InstantSession) -> None:
+def stop_server(config: Config, session: InstantSession) -> None:
     """Stops the server; harmless where there is none. The session must be over, or be about to be."""
-    if by_systemd():
+    if by_systemd(config, session):
         unit = f"phd-serve@{session.id}.service"
         subprocess.run(["systemctl", "disable", "--quiet", "--now", unit], capture_output=True, check=False)  # noqa: S603, S607
     pid = server_pid(Path(session.socket))

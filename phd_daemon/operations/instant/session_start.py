@@ -23,7 +23,7 @@ from phd_daemon.operations.instant.session_disks import (
     session_lock,
     write_session,
 )
-from phd_daemon.operations.instant.session_server import start_server
+from phd_daemon.operations.instant.session_server import SOCKETS, start_server
 from phd_daemon.operations.restore import request_for
 from phd_daemon.operations.submit import checked_text, submit
 from phd_daemon.spool.control_file import ControlFile
@@ -52,7 +52,6 @@ from restore_core.serve.nbd.own_socket import LONGEST_PATH
 from restore_core.targets import TargetSet, parse_ref
 from restore_core.targets.base import ArchiveRef, Stop
 
-SOCKETS = Path("/run/phd")
 _UNDECIDED = (State.WAITING, State.HELD, State.RUNNING)
 
 

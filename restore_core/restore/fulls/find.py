@@ -208,6 +208,24 @@ def _not_found(delta: DeltaReader, silent: list[TargetUnavailable], refused: lis
     )
 
 
+def full_beside(delta: DeltaReader, targets: TargetSet, reporter: Reporter) -> FullReader | None:
+    """Opens and proves the Full that lies beside a Delta under the name that this knows; no other place is looked at.
+
+    Returns None if there is none that can be read now: `proven_copies` finds others, and says why not this one.
+    """
+    name = delta.header.full_name
+    if not _is_name(name):
+        return None
+    try:
+        full = prove(delta, delta.source.ref.beside(name), targets)
+    except Stopped:
+        raise
+    except PhdError:
+        return None
+    _note(delta, full, reporter)
+    return full
+
+
 def prove(delta: DeltaReader, ref: ArchiveRef, targets: TargetSet) -> FullReader:
     """Opens the Full at `ref`. Raises `BadArchive` if it is not the one of `delta`, and whatever the target raises."""
     source = targets.open(ref)

@@ -116,7 +116,11 @@ class TlsStream:
             self._tls = context.wrap_socket(connected, server_side=True, do_handshake_on_connect=False)
         except (OSError, ValueError) as error:
             raise Ended(str(error)) from error
-        self._repeat(self._shake_hands, deadline)
+        try:
+            self._repeat(self._shake_hands, deadline)
+        except Ended:
+            self._tls.close()
+            raise
 
     def receive_into(self, view: memoryview, deadline: float | None = None) -> None:
         """Fills the view. Raises `Ended`."""

@@ -15,11 +15,11 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from restore_core.errors import PhdError
+from restore_core.errors import PhdError, Stopped
 from restore_core.serve.block_map import ServedUnit, Span
 from restore_core.serve.disk import ServedDisk, cut_span
 from restore_core.serve.frame_cache import Decoded
-from restore_core.serve.nbd.byte_stream import ByteStream, Ended, received
+from restore_core.serve.nbd.byte_stream import SEND_SECONDS, ByteStream, Ended, received
 from restore_core.serve.nbd.handshake import Handshake, Next
 from restore_core.serve.nbd.in_flight import InFlight, Share
 from restore_core.serve.nbd.messages import OPTION, REQUEST, CommandFlag, NbdError, ProtocolBroken, RequestType
@@ -118,7 +118,10 @@ class Client:
 
     def _serve(self, disk: ServedDisk, handshake: Handshake) -> None:
         writer = threading.Thread(target=self._write, name="nbd-write", daemon=True)
-        writer.start()
+        try:
+            writer.start()
+        except RuntimeError as error:  # no thread is to be had now
+            raise Ended(str(error)) from error
         try:
             requests = _Requests(self, disk, Replies(structured=handshake.structured), block_status=handshake.block_status)
             head = bytearray(REQUEST.size)
@@ -128,6 +131,7 @@ class Client:
                 request = parse_request(head)
                 self._pass_over(request.payload)
                 if request.command == RequestType.DISC:
+                    self.in_flight.drain(self._share, SEND_SECONDS)
                     return
                 self.traffic.requests += 1
                 requests.take(request)
@@ -201,6 +205,8 @@ class _Requests:
                 self._status(request)
             else:
                 self._begin(request)
+        except Stopped as error:
+            raise Ended("the server ends") from error
         except PhdError:  # a page of the map that cannot be read
             self._fail(request, NbdError.EIO, self.client.enter(1))
 
@@ -231,7 +237,11 @@ class _Requests:
                 pieces = [cut_span(found[span.unit].result(), span, self.disk.block_size) for span in same if span.unit is not None]
                 joined.append((length, None if zero else pieces))
             self.client.reply(list(self.replies.data(request, joined)), taken)
-        except (PhdError, CancelledError):  # told where it was found
+        except (Stopped, CancelledError):
+            # The server ends: no answer, so that a client that waits for the next server asks that one, and no guest sees an error.
+            self.client.end()
+            self.client.reply((), taken)
+        except PhdError:  # told where it was found
             self._fail(request, NbdError.EIO, taken)
         except BaseException:
             self._fail(request, NbdError.EIO, taken)

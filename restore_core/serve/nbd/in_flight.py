@@ -50,6 +50,11 @@ class InFlight:
             self._held -= taken
             self._changed.notify_all()
 
+    def drain(self, share: Share, seconds: float) -> None:
+        """Waits, at most so long, until the client has taken all that it asked for, or is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: share.held == 0 or share.over, seconds)
+
     def end(self, share: Share) -> None:
         """Lets the client wait no longer."""
         with self._changed:

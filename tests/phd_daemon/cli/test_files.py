@@ -1,4 +1,4 @@
-"""`phd ls`, `phd get` and `phd mount`, on a real backup of a disk with four partitions: ext4, FAT, XFS and NTFS."""
+"""`phd ls`, `phd get` and `phd mount`, on a real backup of a disk with ext4, FAT, XFS, NTFS, and LVM with an ext4 in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from phd_daemon.cli.main import run
-from tests.guest_disk import BIG, TIME, disk_of, ext, fat, need, need_library, ntfs, source, xfs
+from phd_daemon.operations.files import WantedFiles, get_files, parse_where
+from restore_core.errors import Stopped
+from tests.guest_disk import BIG, TIME, FileDisk, disk_of, ext, fat, lvm, need, need_library, ntfs, source, xfs
 
 Say = pytest.CaptureFixture[str]
 
@@ -23,12 +25,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     need_library("pyfsxfs", "pyfsntfs")
     folder = tmp_path_factory.mktemp("made")
     guest = source(folder / "guest")
-    systems = [
-        ext(folder / "ext4", guest, "-t", "ext4"),
-        fat(folder / "fat", guest),
-        xfs(folder / "xfs", guest),
-        ntfs(folder / "ntfs", guest),
-    ]
+    inner = ext(folder / "inner", guest, "-t", "ext4", size=16 << 20)
+    systems = [ext(folder / "ext4", guest, "-t", "ext4"), fat(folder / "fat", guest), xfs(folder / "xfs", guest)]
+    systems += [ntfs(folder / "ntfs", guest), lvm(folder / "lvm", inner)]
     disk = disk_of(folder / "disk.img", *systems)
     (folder / "nas").mkdir()
     config = folder / "phd.toml"
@@ -56,10 +55,13 @@ def test_ls_shows_the_partitions(delta: str, capsys: Say) -> None:
         ("p2", "FAT16"),
         ("p3", "XFS"),
         ("p4", "NTFS"),
+        ("p5", "LVM"),
+        ("p5-root", "ext4"),
     ]
     assert run(["ls", delta, "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
-    assert (data["table"], data["marks"], data["partitions"][0]["start"]) == ("GPT", [], 1 << 20)
+    assert (data["table"], data["partitions"][0]["start"]) == ("GPT", 1 << 20)
+    assert data["marks"] == ["p5: the logical volume vg0/gone is not read: its segments lie outside of the disk, or in no order"]
 
 
 def test_ls_lists_a_folder_with_odd_names_made_harmless(delta: str, capsys: Say) -> None:
@@ -75,7 +77,7 @@ def test_ls_lists_a_folder_with_odd_names_made_harmless(delta: str, capsys: Say)
     assert (file["name"], file["size"], file["mtime_ns"]) == ("big", len(BIG), TIME * 10**9)
 
 
-@pytest.mark.parametrize("part", ["p1:/etc/", "p2:/", "p3:/etc/", "p4:/"])
+@pytest.mark.parametrize("part", ["p1:/etc/", "p2:/", "p3:/etc/", "p4:/", "p5-root:/etc/"])
 def test_get_takes_a_file_byte_for_byte_out_of_each_file_system(
     delta: str, made: Path, tmp_path: Path, part: str, capsys: Say
 ) -> None:
@@ -83,6 +85,7 @@ def test_get_takes_a_file_byte_for_byte_out_of_each_file_system(
     assert (tmp_path / "out/big").read_bytes() == BIG
     assert (tmp_path / "out/fstab").read_bytes() == (made / "guest/etc/fstab").read_bytes()
     assert not (tmp_path / "out/fstab").stat().st_mode & stat.S_ISUID
+    assert sorted(os.listdir(tmp_path / "out")) == ["big", "fstab"]
     assert "2 files taken into out" in capsys.readouterr().out
 
 
@@ -121,14 +124,14 @@ def test_get_leaves_what_is_there_and_replaces_it_when_told(delta: str, tmp_path
 @pytest.mark.parametrize(
     ("path", "text"),
     [
-        ("p9:/etc", "there is no partition p9; there are: p1, p2, p3, p4"),
+        ("p9:/etc", "there is no partition p9; there are: p1, p2, p3, p4, p5, p5-root"),
         ("p1:/nope", "there is no /nope"),
         ("p1:/../etc", "is no path in a partition"),
         ("/etc", "is no path in a partition"),
     ],
 )
 def test_what_is_not_there_ends_with_2(delta: str, path: str, text: str, capsys: Say, tmp_path: Path) -> None:
-    assert run(["get", delta, path]) == 2
+    assert run(["get", delta, path, "--to", "new/folder"]) == 2
     assert run(["ls", delta, path]) == 2
     assert text in capsys.readouterr().err
     assert os.listdir(tmp_path) == []
@@ -161,6 +164,25 @@ def test_a_damaged_archive_is_told_by_its_block_and_nothing_half_is_left(
     assert "block 7" in capsys.readouterr().err
 
 
+def test_ctrl_c_ends_it_and_leaves_complete_files_alone(made: Path, tmp_path: Path) -> None:
+    seen = 0
+
+    def stop() -> None:
+        nonlocal seen
+        seen += 1
+        if (tmp_path / "to" / "p1" / "etc" / "fstab").exists() and seen > 40:
+            raise Stopped("interrupted")
+
+    wanted = WantedFiles(where=(parse_where("p1:"), parse_where("p3:")), to=tmp_path / "to")
+    with pytest.raises(Stopped, match=r"files are complete in .*, the unfinished one is removed"):
+        get_files(FileDisk(made / "disk.img"), wanted, stop, lambda _: None)
+    written = [path for path in (tmp_path / "to").rglob("*") if path.is_file() and not path.is_symlink()]
+    assert written
+    for path in written:
+        assert path.read_bytes() == (made / "guest" / path.relative_to(tmp_path / "to/p1")).read_bytes()
+    assert not (tmp_path / "to/p3").exists()
+
+
 def test_owners_are_for_root(delta: str, tmp_path: Path) -> None:
     if os.geteuid() != 0:
         assert run(["get", delta, "p3:/etc/fstab", "--owners"]) == 2
@@ -188,14 +210,16 @@ def test_mount_shows_the_disk_and_its_partitions(delta: str, made: Path, tmp_pat
         if not first:
             pytest.skip(f"FUSE mounts nothing here: {mounting.communicate()[1]}")
         assert "mounted on" in first
-        assert sorted(os.listdir(tmp_path / "mnt")) == ["disk.raw", "p1", "p2", "p3", "p4"]
+        assert sorted(os.listdir(tmp_path / "mnt")) == ["disk.raw", "p1", "p2", "p3", "p4", "p5", "p5-root"]
         assert (tmp_path / "mnt/p2").read_bytes() == (made / "fat").read_bytes()
+        assert (tmp_path / "mnt/p5-root").read_bytes() == (made / "inner").read_bytes()
         assert (tmp_path / "mnt/disk.raw").stat().st_size == (made / "disk.img").stat().st_size
         with pytest.raises(OSError, match=r"Read-only|Permission"):
             (tmp_path / "mnt/p1").open("r+b")
     finally:
         subprocess.run(["fusermount3", "-u", "mnt"], check=False, capture_output=True)
-    out, _ = mounting.communicate(timeout=20)
+    out = mounting.stdout.read()
+    mounting.communicate(timeout=20)
     assert mounting.returncode == 0
     assert f"fuse2fs -o ro {tmp_path}/mnt/p1 MNT" in out
     assert "mount -o ro,noload,nosuid,nodev,noexec,loop" in out

@@ -114,7 +114,9 @@ def test_interrupt_asks_stops_and_leaves_nothing_half_made(place: Place) -> None
         terminal.keys("y")
         terminal.expect("nothing was left behind")
         terminal.keys(ENTER)
-        through(terminal, *OUT, key=BACK)
+        terminal.expect("empty Delta")  # in the list, whose title is that of the page before, which may be drawn twice
+        terminal.keys(BACK)
+        through(terminal, *OUT[1:], key=BACK)
         assert terminal.ends() == 0
     assert not place.disk.parent.exists()
 

@@ -9,6 +9,9 @@ import pytest
 
 from phd_daemon.doctor import leftovers
 from phd_daemon.doctor.finding import Finding
+from phd_daemon.doctor.open_sessions import unserved
+from phd_daemon.spool.layout import Spool
+from phd_daemon.spool.session_hints import remember
 from restore_core.disk.session_record import FINISHING_SUFFIX, OVERLAY_SUFFIX, InstantSession, SessionDisk, SessionState, beside
 
 NOW = 100 * leftovers.DAY
@@ -55,3 +58,23 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["CRM-flat.vmdk.phd-session", "CRM-flat.vmdk.phd-overlay.qcow2"])
 def test_a_file_of_a_session_is_never_stale(tmp_path: Path, name: str) -> None:
     assert not leftovers.is_stale(leftovers.Leftover(path=tmp_path / name, size=1, mtime=0.0), (), NOW)
+
+
+def test_a_session_that_nobody_serves_and_an_overlay_that_is_gone_are_named(tmp_path: Path) -> None:
+    spool = Spool(folder=tmp_path / "spool")
+    spool.state_folder.mkdir(parents=True)
+    overlay = beside(tmp_path / "CRM-flat.vmdk", OVERLAY_SUFFIX)
+    overlay.write_bytes(b"a guest's work")
+    disk = SessionDisk(
+        path=str(tmp_path / "CRM.vmdk"), delta="t:b.phd", delta_id="0a", export="e", size=512, overlay_inode=overlay.stat().st_ino
+    )
+    session = InstantSession(
+        id="0123456789ab", state=SessionState.SERVING, disks=(disk,), began=1.0, socket=str(tmp_path / "none.sock")
+    )
+    session.record.write_bytes(session.to_json())
+    remember(spool, session)
+    (one,) = unserved(spool)
+    assert (one.check, "does not answer" in one.what) == ("session-server", True)
+    overlay.unlink()
+    (one,) = unserved(spool)
+    assert one.check == "overlay-lost"

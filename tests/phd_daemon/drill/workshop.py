@@ -12,13 +12,17 @@ import pytest
 
 from phd_daemon.config.load import load_config
 from phd_daemon.config.model import Config
+from phd_daemon.drill.launch import ProgramLimits
 from phd_daemon.drill.one_drill import DrillWanted
+from phd_daemon.drill.programs import ran
 from phd_daemon.drill.tiny_guest import boot_sector
 from phd_daemon.drill.verdict import Drill, DrillStep
 from phd_daemon.operations.drill import DrillOf, drill
+from restore_core.backup.run import BackupOptions, BackupReporter, backup
+from restore_core.backup.subject import Asked
 from restore_core.targets.base import ArchiveRef
 from tests.host import program
-from tests.lab import Lab, go_on
+from tests.lab import NIGHT, Lab, go_on
 
 LOGIN = b"\r\nDebian GNU/Linux 12 crm ttyS0\r\n\r\ncrm login: "
 MIB = 1 << 20
@@ -32,9 +36,12 @@ def need(*names: str) -> None:
             pytest.skip(f"{name} is not installed: what a drill does with it was not tried")
 
 
-def need_fuse() -> None:
-    if not Path("/dev/fuse").exists():
-        pytest.skip("/dev/fuse is not here: file systems are not checked by a drill")
+def need_fuse(folder: Path) -> None:
+    """Skip, loudly, where a partition cannot be shown as a file."""
+    limits = ProgramLimits(own_mounts=True, confined=False)
+    command = [program("true")]
+    if not Path("/dev/fuse").exists() or ran(command, log=folder / "log", limits=limits, stop=go_on, seconds=60)[0] != 0:
+        pytest.skip("no /dev/fuse, or no user namespaces here: a drill does not check file systems")
 
 
 def ext4(folder: Path, size: int = 4 * MIB) -> bytes:
@@ -75,6 +82,22 @@ class DrillLab(Lab):
         self.steps.clear()
         what = DrillOf(delta=delta) if delta is not None else DrillOf()
         return drill(self.settings, self.targets, what, wanted, chosen=lambda _: None, tell=self.steps.append, stop=go_on)
+
+    def back_up_vm(self, vmx: str) -> ArchiveRef:
+        """Back up CRM-flat.vmdk of the folder as the disk scsi0:0 of a VM with these lines in its VMX."""
+        size = (self.folder / "CRM-flat.vmdk").stat().st_size
+        (self.folder / "CRM.vmdk").write_text(
+            "# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=ffffffff\n"
+            f'createType="vmfs"\nRW {size // 512} VMFS "CRM-flat.vmdk"\nddb.adapterType = "lsilogic"\n'
+        )
+        path = self.folder / "CRM.vmx"
+        path.write_text(
+            'uuid.bios = "56 4d 12 2a 0e d7 3b 92-2f 46 ae e9 45 6b 20 74"\nscsi0.present = "TRUE"\n'
+            f'scsi0:0.present = "TRUE"\nscsi0:0.fileName = "CRM.vmdk"\n{vmx}'
+        )
+        options = BackupOptions(asked=Asked(), full=True, at=NIGHT, scratch=self.folder)
+        (result,) = backup(path, self.targets["t"], options, BackupReporter())
+        return result.delta
 
     def step(self, name: str) -> DrillStep:
         return next(step for step in self.steps if step.name.endswith(name))

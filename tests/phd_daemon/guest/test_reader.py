@@ -14,6 +14,7 @@ from restore_core.errors import BadArchive, BadData, TargetUnavailable, UsageErr
 from restore_core.serve.file_systems.guest_file import GuestFacts
 from restore_core.serve.partitions import Partition, read_partitions
 from tests.guest_disk import BIG, MIB, FileDisk, ext, fat, need_library, ntfs, source, xfs
+from tests.lab import go_on
 
 
 class Collected:
@@ -61,7 +62,7 @@ def part_of(disk: FileDisk) -> Partition:
 
 def walked(disk: FileDisk, *path: str) -> Collected:
     seen = Collected()
-    with GuestReader(disk, part_of(disk)) as reader:
+    with GuestReader(disk, part_of(disk), go_on) as reader:
         reader.walk(path, seen)
     return seen
 
@@ -82,7 +83,7 @@ def test_a_small_file_costs_few_bytes_of_the_disk(ext4: Path) -> None:
 
 def test_one_child_answers_several_walks_and_is_confined(ext4: Path) -> None:
     disk = FileDisk(ext4)
-    with GuestReader(disk, part_of(disk)) as reader:
+    with GuestReader(disk, part_of(disk), go_on) as reader:
         assert "executes nothing" in reader.confined
         for _ in range(3):
             seen = Collected()
@@ -150,7 +151,7 @@ def test_flipped_bytes_end_in_a_typed_error_or_a_problem_and_never_elsewhere(kin
         changed = _Changed(path, {rng.choice(used) + rng.randrange(4096): rng.randrange(256) for _ in range(400)})
         seen = Collected()
         try:
-            with GuestReader(changed, part) as reader:
+            with GuestReader(changed, part, go_on) as reader:
                 reader.walk((), seen)
             ends.add("walked")
         except (BadData, UsageError) as error:

@@ -29,9 +29,9 @@ NAMES = ("CRM.vmdk", "data.img")
 
 
 class InstantHost:
-    """A lab with a spool and phd.toml. The disks are `volumes/ds/vm/NAME`; the server is not started unless `serves`."""
+    """A lab with a spool and phd.toml. The disks are `volumes/ds/vm/NAME`. With `patch` no server is started."""
 
-    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, *, serves: bool = False) -> None:
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch | None = None) -> None:
         program("qemu-img")
         self.lab, self.folder = Lab(folder), folder
         self.sockets = Path(tempfile.mkdtemp(prefix="phd-"))
@@ -45,7 +45,7 @@ class InstantHost:
         )
         self.config = load_config(file)
         self.spool = Spool(folder=folder / "spool")
-        if not serves:
+        if patch is not None:
             patch.setattr(session_start, "start_server", lambda *_: None)
             patch.setattr(session_finish, "stop_server", lambda *_: None)
 
@@ -76,6 +76,10 @@ class InstantHost:
             job = self.spool.control(disk.job, State.WAITING)
             if job.exists():
                 job.rename(self.spool.control(disk.job, State.DONE))
+
+    def restore_as(self, request: RestoreRequest) -> None:
+        """Any restore."""
+        restore_delta(request, self.lab.targets, reporter=Witness(), stop=go_on)
 
     def finish(self, session: InstantSession) -> object:
         return session_finish.finish_session(self.config, session, stop=go_on)

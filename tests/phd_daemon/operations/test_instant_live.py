@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,6 @@ from types import ModuleType
 
 import pytest
 
-from phd_daemon.host.qmp import QmpError
 from phd_daemon.operations.instant import session_finish, session_live, session_server
 from phd_daemon.operations.instant.guest_monitor import GuestMonitor
 from phd_daemon.operations.instant.session_disks import HeldDisk, find_session, write_session
@@ -22,6 +20,7 @@ from restore_core.disk.session_record import InstantSession, SessionState
 from restore_core.errors import DestinationInUse, Diverged, PhdError, TryAgainLater, UsageError
 from tests.host import program
 from tests.lab import go_on
+from tests.phd_daemon.operations.instant_guest import Guest
 from tests.phd_daemon.operations.instant_host import MIB, InstantHost, guest_writes, written
 from tests.restore_core.restore.crashes import dies, every_call
 
@@ -30,53 +29,13 @@ WRITES = ((0, 64 << 10, 0x11), (MIB, 128 << 10, 0x22))
 LATER = (3 * MIB, 64 << 10, 0x33)
 
 
-class Guest:
-    """A QEMU with a disk that runs on the overlay; it has no system, its writes are qemu-io's of its monitor."""
-
-    def __init__(self, overlay: Path, monitor: Path, *more: str) -> None:
-        self.monitor = monitor
-        drive = f"file={overlay},format=qcow2,if=none,id=d0,werror=stop,rerror=stop"
-        self.process = subprocess.Popen(
-            [
-                *(program("qemu-system-x86_64"), "-M", "q35", "-m", "32", "-display", "none", "-nodefaults"),
-                *("-qmp", f"unix:{monitor},server=on,wait=off", "-drive", drive, "-device", "virtio-blk-pci,drive=d0", *more),
-            ],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        while True:
-            try:
-                with GuestMonitor(monitor):
-                    return
-            except QmpError:
-                said = self.process.poll()
-                assert said is None, self.process.communicate()
-                time.sleep(0.02)
-
-    def ask(self, name: str, **arguments: object) -> object:
-        with GuestMonitor(self.monitor) as monitor:
-            return monitor.command(name, arguments)
-
-    def writes(self, *writes: tuple[int, int, int], flush: bool = True) -> None:
-        for offset, length, byte in writes:
-            self.ask("human-monitor-command", **{"command-line": f'qemu-io d0 "write -P {byte} {offset} {length}"'})
-        if flush:
-            self.ask("human-monitor-command", **{"command-line": 'qemu-io d0 "flush"'})
-
-    def kill(self) -> None:
-        if self.process.returncode is None:
-            self.process.kill()
-            self.process.communicate()
-        self.monitor.unlink(missing_ok=True)
-
-
 @pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[InstantHost]:
+def host(tmp_path: Path) -> Iterator[InstantHost]:
     program("qemu-system-x86_64")
-    made = InstantHost(tmp_path, monkeypatch, serves=True)
+    made = InstantHost(tmp_path)
     yield made
     for session in open_sessions(made):
-        session_server.stop_server(session)
+        session_server.stop_server(made.config, session)
     made.close()
 
 
@@ -95,8 +54,8 @@ def session(host: InstantHost) -> InstantSession:
 
 
 @contextmanager
-def guest_of(host: InstantHost, session: InstantSession, *more: str) -> Iterator[Guest]:
-    guest = Guest(session.disks[0].overlay, host.sockets / "qmp", *more)
+def guest_of(host: InstantHost, session: InstantSession, *more: str, named: bool = False) -> Iterator[Guest]:
+    guest = Guest(session.disks[0].overlay, host.sockets / "qmp", *more, named=named)
     try:
         yield guest
     finally:
@@ -112,14 +71,28 @@ def flat(host: InstantHost) -> bytes:
     return host.disk("CRM-flat.vmdk").read_bytes()
 
 
-def test_a_running_guest_goes_over_to_its_disk_and_runs_on(host: InstantHost, session: InstantSession) -> None:
-    with guest_of(host, session) as guest:
+@pytest.mark.parametrize("named", [False, True])
+def test_a_running_guest_goes_over_to_its_disk_and_runs_on(host: InstantHost, session: InstantSession, named: bool) -> None:
+    with guest_of(host, session, named=named) as guest:
         guest.writes(*WRITES)
         finish(host, session, guest)
         assert host.names() == {"CRM.vmdk", "CRM-flat.vmdk"}
         guest.writes(LATER)
         assert guest.ask("query-status")["running"] is True  # type: ignore[index]
     assert flat(host) == written(BACKUP, *WRITES, LATER)
+
+
+def test_both_disks_of_a_running_guest_go_over_as_one(host: InstantHost) -> None:
+    session = host.start(host.lab.backup(BACKUP).delta, host.lab.backup(BACKUP[::-1], full=True).delta).session
+    host.restore(session)
+    second = f"file={session.disks[1].overlay},format=qcow2,if=none,id=d1"
+    with guest_of(host, session, "-drive", second, "-device", "virtio-blk-pci,drive=d1") as guest:
+        guest.writes(*WRITES)
+        guest.name = "d1"
+        guest.writes(LATER)
+        finish(host, session, guest)
+    assert (flat(host), host.disk("data.img").read_bytes()) == (written(BACKUP, *WRITES), written(BACKUP[::-1], LATER))
+    assert host.names() == {"CRM.vmdk", "CRM-flat.vmdk", "data.img"}
 
 
 def test_a_guest_that_was_stopped_stays_stopped(host: InstantHost, session: InstantSession) -> None:
@@ -201,7 +174,7 @@ def test_phd_is_killed_at_every_step_of_a_live_finish(host: InstantHost) -> None
                     finish(host, host.now(session) or now, None, Keep.OVERLAY)
         assert flat(host) == written(BACKUP, *expected), number
         assert host.names() == {"CRM.vmdk", "CRM-flat.vmdk"}
-        session_server.stop_server(session)  # a crash after the record was removed leaves it
+        session_server.stop_server(host.config, session)  # a crash after the record was removed leaves it
         for path in host.disk().parent.iterdir():
             path.unlink()
         shutil.rmtree(host.spool.receipts)
@@ -227,12 +200,12 @@ def test_qemu_is_killed_while_it_copies_and_what_a_restarted_guest_read_is_what_
         with pytest.raises(TryAgainLater, match="was killed"):
             finish(host, session, guest)
         guest.writes(LATER, flush=False)
-        while any(job["status"] != "ready" or job["current-progress"] != job["total-progress"] for job in guest.ask("query-jobs")):  # type: ignore[attr-defined]
-            time.sleep(0.02)
+        while guest.copies():
+            pass
     monkeypatch.undo()
     now = find_session(host.config, str(host.disk()))
     assert now.state is SessionState.FINISHING
-    session_server.stop_server(now)
+    session_server.stop_server(host.config, now)
     with guest_of(host, now) as guest:  # without a server: its header names the hidden disk
         seen = guest.ask("human-monitor-command", **{"command-line": f'qemu-io d0 "read -v {LATER[0]} 16"'})
         guest.writes((5 * MIB, 64 << 10, 0x44))

@@ -14,7 +14,8 @@ from restore_core.backup.adopt import adopt_full
 from restore_core.backup.subject import Asked
 from restore_core.errors import BadArchive, PhdError, UsageError
 from restore_core.serve.disk import DiskRequest, ServedDisk, new_cache, open_served_disk
-from restore_core.targets.base import ArchiveRef
+from restore_core.targets import TargetSet
+from restore_core.targets.base import ArchiveRef, TargetSpec
 from tests.lab import BLOCK, Lab
 from tests.restore_core.serve.served_lab import Served, disk_bytes
 
@@ -106,6 +107,17 @@ def test_a_twin_of_the_full_gives_what_is_bad_in_the_first(served: Served) -> No
         assert disk.damage.bad == 0
         assert disk.damage.healed == 2
         assert [note for note in served.lab.witness.notes if "is served from" in note and twin.name in note]
+
+
+def test_no_other_target_is_asked_while_the_full_beside_the_delta_is_good(served: Served, tmp_path: Path) -> None:
+    nobody = TargetSpec(name="nobody", url="ftp://127.0.0.1:1/", timezone="UTC")
+    targets = TargetSet((served.lab.targets.specs["t"], nobody))
+    request = DiskRequest(delta=served.delta, catalog=tmp_path / "catalog")
+    with open_served_disk(request, targets, reporter=served.lab.witness) as disk:
+        assert disk.read(0, disk.size) == served.data
+        assert disk.full == served.full
+    assert set(targets._open) == {"t"}
+    assert not (tmp_path / "catalog").exists()
 
 
 def test_a_full_that_is_deleted_while_it_is_served_can_still_be_read(served: Served) -> None:

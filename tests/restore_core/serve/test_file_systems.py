@@ -12,7 +12,7 @@ import pytest
 from restore_core.errors import BadData, UsageError
 from restore_core.serve.file_systems import load, open_volume
 from restore_core.serve.file_systems.guest_file import GuestFile, Volume
-from restore_core.serve.partitions import detect
+from restore_core.serve.magic_bytes import detect
 from tests.guest_disk import BIG, MIB, TIME, DiskReader, FileDisk, ext, fat, need, need_library, ntfs, run, source, xfs
 
 KINDS: dict[str, Callable[[Path, Path], Path]] = {

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restore_core.serve.partitions import MAX_LOGICAL, detect, read_partitions
+from restore_core.serve.magic_bytes import detect
+from restore_core.serve.partitions import MAX_LOGICAL, read_partitions
 
 MIB = 1 << 20
 

@@ -6,9 +6,11 @@ import random
 import struct
 import threading
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 
 import pytest
 
+from restore_core.errors import Stopped
 from restore_core.serve.disk import ServedDisk
 from restore_core.serve.frame_cache import Decoded
 from restore_core.serve.nbd import client as client_module
@@ -54,6 +56,20 @@ def test_many_requests_at_once_are_all_answered_each_with_its_own_data(served: S
         assert not error
         found[cookie] = one.received(4096)
     assert [found[number] for number in range(100)] == [served.data[at : at + 4096] for at in places]
+
+
+def test_a_client_that_says_goodbye_still_gets_what_it_asked_for(served: Served, running: Running) -> None:
+    one = running.client().go(structured=False)
+    places = range(0, 12 * BLOCK, BLOCK)
+    for at in places:
+        one.ask(RequestType.READ, at, BLOCK, cookie=at)
+    one.ask(RequestType.DISC)
+    found = {}
+    for _ in places:
+        cookie = struct.unpack(">IIQ", one.received(16))[2]
+        found[cookie] = one.received(BLOCK)
+    assert b"".join(found[at] for at in places) == served.data[: 12 * BLOCK]
+    assert one.is_closed()
 
 
 def test_a_write_is_refused_and_changes_nothing_and_the_next_request_is_served(served: Served, running: Running) -> None:
@@ -201,6 +217,21 @@ def test_a_block_that_takes_long_holds_up_no_other(
     assert struct.unpack(">IIQ", one.received(16))[2] == 1
 
 
+@pytest.mark.parametrize("error", [Stopped("the server ends"), CancelledError()])
+def test_a_server_that_ends_answers_no_request_with_an_error(
+    running: Running, disk: ServedDisk, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def over(_unit: object) -> Decoded:
+        raise error
+
+    monkeypatch.setattr(disk._units, "fetch", over)
+    one = running.client().go()
+    one.ask(RequestType.READ, 0, 10)
+    assert one.socket.recv(100) == b""
+    running.stop()
+    assert held(running.server) == 0
+
+
 def test_a_client_that_does_not_choose_is_closed_after_a_time(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "HANDSHAKE_SECONDS", 0.3)
     silent, slow = running.client(), running.client()
@@ -233,6 +264,28 @@ def test_more_clients_than_there_is_room_for_are_closed(served: Served, running:
     third.go()
     assert third.is_closed()
     assert first.read(0, 10).data == second.read(0, 10).data == served.data[:10]
+
+
+def test_a_server_that_gets_no_thread_closes_the_new_client_and_serves_the_others(
+    served: Served, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, start = running.client().go(), threading.Thread.start
+
+    def no_thread(thread: threading.Thread) -> None:
+        if thread.name in refused:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    refused = {"nbd-read"}
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    assert running.client().is_closed()
+    refused = {"nbd-write"}
+    half = running.client()
+    half.go()
+    assert half.is_closed()
+    assert good.read(0, 10).data == served.data[:10]
+    monkeypatch.undo()
+    assert running.client().go().read(0, 10).data == served.data[:10]
 
 
 def test_the_end_of_the_server_ends_its_clients(running: Running) -> None:
