@@ -90,14 +90,13 @@ def _watched(
 ) -> SeenGuest:
     """Boots on new overlays, and watches."""
     options = _options(disks, hardware, wanted, accelerator=accelerator, folder=folder, stop=stop)
-    overlays = [folder / f"overlay{number}.qcow2" for number in range(len(disks))]
     with qemu.running_guest(options, folder=folder, file_size=wanted.scratch + (1 << 20)) as guest:
         return watch(
             guest,
             text=wanted.text,
             seconds=wanted.seconds,
             folder=folder,
-            written=lambda: _written_too_much(overlays, wanted.scratch),
+            written=lambda: _written_too_much(folder, wanted.scratch),
             stop=stop,
         )
 
@@ -118,15 +117,14 @@ def _options(
     return [*qemu.block_options(nodes), *machine]
 
 
-def _written_too_much(overlays: Sequence[Path], scratch: int) -> str:
-    """Returns why the guest may write no more; '' if it may."""
+def _written_too_much(folder: Path, scratch: int) -> str:
+    """Returns why the guest may write no more, into its overlays or by way of QEMU's log; '' if it may."""
     written = 0
-    for overlay in overlays:
-        with contextlib.suppress(OSError):
-            written += os.stat(overlay).st_blocks * 512
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        written = sum(entry.stat().st_blocks * 512 for entry in entries)
     if written > scratch:
         return f"it has written more than {size_text(scratch)} (--scratch) before it was up"
-    room = os.statvfs(overlays[0].parent)
+    room = os.statvfs(folder)
     if room.f_bavail * room.f_frsize < _LEAVE_FREE:
         return f"it was stopped: the file system of state_dir has less than {size_text(_LEAVE_FREE)} left"
     return ""

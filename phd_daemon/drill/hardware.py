@@ -1,12 +1,14 @@
 """What machine a VMX asks for, in the words of QEMU. Pure. Only known words are taken from a VMX.
 
-VMware's controllers have these nearest neighbours in QEMU, from which SeaBIOS and OVMF boot:
+VMware's controllers have these nearest neighbours in QEMU:
 
     scsi: pvscsi        pvscsi                 sata    ich9-ahci
           lsisas1068    mptsas1068             nvme    nvme
           lsilogic      lsi53c895a             ide     the machine's own
           buslogic      none: IDE
 
+SeaBIOS boots from all of them. UEFI for QEMU (OVMF, as distributions build it) has no driver for these SCSI controllers: there such
+disks are on SATA.
 Where the VMX says nothing the disks are on IDE, which every guest knows; from the fifth on, on virtio.
 """
 
@@ -39,6 +41,7 @@ _CONTROLLERS = {
     DiskBus.LSILOGIC: ("lsi53c895a", "scsi-hd", 7),
 }
 """Its device in QEMU, that of its disks, and how many disks it takes."""
+_UNKNOWN_TO_UEFI = {DiskBus.PVSCSI, DiskBus.LSISAS, DiskBus.LSILOGIC}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +60,15 @@ def hardware_of(vmx: Mapping[str, str], scsi_ids: Sequence[str], *, bus: DiskBus
     """
     remarks: list[str] = []
     found = [bus or _bus_of(vmx, one, remarks) for one in scsi_ids]
+    uefi = vmx.get("firmware", "bios").strip().lower() == "efi"
+    if uefi and bus is None and _UNKNOWN_TO_UEFI.intersection(found):
+        remarks.append("QEMU's UEFI does not boot from its SCSI controller: its disks are on SATA")
+        found = [DiskBus.SATA if one in _UNKNOWN_TO_UEFI else one for one in found]
     if found.count(DiskBus.IDE) > IDE_DISKS:
         remarks.append(f"IDE takes {IDE_DISKS} disks: the others are on virtio")
         ide = [number for number, one in enumerate(found) if one is DiskBus.IDE]
         for number in ide[IDE_DISKS:]:
             found[number] = DiskBus.VIRTIO
-    uefi = vmx.get("firmware", "bios").strip().lower() == "efi"
     if uefi and vmx.get("uefi.secureboot.enabled", "").strip().lower() == "true":
         remarks.append("without Secure Boot, which the VMX has on")
     return DrillHardware(uefi=uefi, buses=tuple(found), remarks=tuple(dict.fromkeys(remarks)))

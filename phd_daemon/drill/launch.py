@@ -37,8 +37,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class ProgramLimits:
     """What a program of a drill may do. Zero is no limit; sizes are bytes, `cpu` are seconds.
 
-    `confined`: it executes and reads the system's files alone, writes below `writable`, and has no network. `own_mounts`: it may
-    mount, where nobody else sees it; `mounts_of` is the pid of the program whose mounts it sees.
+    `confined`: it has no capability and no network, executes and reads the system's files alone, and writes below `writable`.
+    `own_mounts`: it may mount, where nobody else sees it; `mounts_of` is the pid of the program whose mounts it sees.
     """
 
     cpu: int = 0
@@ -71,9 +71,8 @@ def become(parent: int, limits: ProgramLimits, command: Sequence[str]) -> None:
     ):
         if most:
             resource.setrlimit(number, (most, most))
-    if not limits.own_mounts:
-        _drop_capabilities()
     if limits.confined:
+        _drop_capabilities()
         with sandbox.opened(_SYSTEM) as system, sandbox.opened(_DEVICES) as devices, sandbox.opened(limits.writable) as writable:
             sandbox.confine_program([*system, *_itself()], devices=devices, writable=writable)
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

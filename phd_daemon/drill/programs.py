@@ -26,6 +26,8 @@ from restore_core.targets.base import Stop
 _PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin"
 _GRACE = 5.0
 _TAIL = 4000
+_MOST_LOG = 64 << 20
+"""Bytes: a file system can be made so that its checker never ends to complain."""
 _STEP = 0.5
 STARTED_NOT = 126
 """The exit code of a program that could not be begun."""
@@ -55,13 +57,22 @@ class Program:
         return has_ended(self.pidfd)
 
     def wait(self, stop: Stop, *, seconds: float) -> int | None:
-        """Returns its exit code, negative for a signal; None if it still runs after that time. Raises what `stop` raises."""
+        """Returns its exit code, negative for a signal; None if it still runs after that time, or prints without end.
+
+        Raises what `stop` raises.
+        """
         deadline = time.monotonic() + seconds
         while not select.select([self.pidfd], [], [], max(0.0, min(_STEP, deadline - time.monotonic())))[0]:
             stop()
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= deadline or self._prints_too_much():
                 return None
         return self.process.wait()
+
+    def _prints_too_much(self) -> bool:
+        try:
+            return self.log.stat().st_size > _MOST_LOG
+        except OSError:
+            return False
 
     def finish(self, *, gently: bool = True) -> int:
         """Stops it, and returns its exit code: by SIGTERM first, if it may take its time. Harmless when repeated."""

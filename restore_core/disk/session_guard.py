@@ -18,19 +18,23 @@ from restore_core.disk.session_record import (
     parse_session,
     read_session,
 )
-from restore_core.errors import DestinationError, InSession, is_no_answer
+from restore_core.errors import DestinationError, InSession, from_os_error, is_no_answer
 from restore_core.naming import printable
 
 
 def refuse_in_session(destination: Destination, claim: SessionClaim | None = None, delta: str = "") -> None:
     """Raises `InSession` if this disk is in a session; `claim` and `delta` are those of a session's own job.
 
-    Raises `DestinationError` for a job whose session is over: what lies there now is the guest's. Raises `OSError`.
+    Raises `DestinationError` for a job whose session is over: what lies there now is the guest's. Raises the error of
+    `from_os_error` if that cannot be seen.
     """
-    there = session_names(destination)
+    try:
+        there = session_names(destination)
+        session = _claimed(claim) if claim is not None else None
+    except OSError as error:
+        raise from_os_error(error, doing="looking for an instant session", where=destination.where) from error
     if claim is None and not there:
         return
-    session = _claimed(claim) if claim is not None else None
     if session is not None and session.state.restores and session.disk_at(destination.path, delta) is not None:
         return
     if there:

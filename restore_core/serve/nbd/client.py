@@ -118,7 +118,10 @@ class Client:
 
     def _serve(self, disk: ServedDisk, handshake: Handshake) -> None:
         writer = threading.Thread(target=self._write, name="nbd-write", daemon=True)
-        writer.start()
+        try:
+            writer.start()
+        except RuntimeError as error:  # no thread is to be had now
+            raise Ended(str(error)) from error
         try:
             requests = _Requests(self, disk, Replies(structured=handshake.structured), block_status=handshake.block_status)
             head = bytearray(REQUEST.size)

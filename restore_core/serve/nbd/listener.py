@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import selectors
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Mapping
 
 from restore_core.serve.nbd.byte_stream import Ended, PlainStream, TlsStream
@@ -19,6 +19,7 @@ MAX_CLIENTS = 64
 MAX_HANDSHAKES = 16
 """Clients that have not: those who may be nobody take no place of the others."""
 _LOOK_EVERY = 0.25
+_AFTER_FAILURE = 0.05
 _SEND_BUFFER = 1 << 20
 _JOIN_SECONDS = 5.0
 
@@ -45,9 +46,15 @@ class NbdServer:
         while True:
             stop()
             for key, _ in self._selector.select(_LOOK_EVERY):
-                with contextlib.suppress(OSError):  # gone again, or no descriptor is free now
+                try:
                     connected, _ = key.fileobj.accept()  # type: ignore[union-attr]  # only sockets are registered
+                except OSError:  # gone again, or no descriptor is free now
+                    time.sleep(_AFTER_FAILURE)
+                    continue
+                try:
                     self._let_in(connected, key.data)
+                except OSError:  # gone while it was let in
+                    connected.close()
 
     def close(self) -> None:
         """Ends all clients."""
@@ -81,15 +88,22 @@ class NbdServer:
         with self._lock:
             self._clients[client] = thread
             self._in_handshake.add(client)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # no thread is to be had now; the others are served
+            self._forget(client)
+            connected.close()
 
     def _run(self, client: Client) -> None:
         try:
             client.run()
         finally:
-            with self._lock:
-                self._in_handshake.discard(client)
-                self._clients.pop(client, None)
+            self._forget(client)
+
+    def _forget(self, client: Client) -> None:
+        with self._lock:
+            self._in_handshake.discard(client)
+            self._clients.pop(client, None)
 
     def _has_chosen(self, client: Client) -> None:
         with self._lock:

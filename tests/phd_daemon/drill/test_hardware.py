@@ -50,6 +50,14 @@ def test_firmware_is_that_of_the_vmx_and_secure_boot_is_said_to_be_off() -> None
     assert "Secure Boot" in found.remarks[0]
 
 
+def test_by_uefi_disks_are_on_a_bus_that_it_boots_from_unless_one_is_asked_for() -> None:
+    vmx = {**SCSI, "scsi0.virtualdev": "pvscsi", "firmware": "efi"}
+    found = hardware_of(vmx, ["00", "sata00", "nvme00"])
+    assert found.buses == (DiskBus.SATA, DiskBus.SATA, DiskBus.NVME)
+    assert "on SATA" in found.remarks[0]
+    assert hardware_of(vmx, ["00"], bus=DiskBus.PVSCSI).buses == (DiskBus.PVSCSI,)
+
+
 @pytest.mark.parametrize("bus", list(DiskBus))
 def test_qemu_takes_the_options_of_each_bus(bus: DiskBus) -> None:
     program = shutil.which("qemu-system-x86_64")

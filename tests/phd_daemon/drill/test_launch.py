@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from phd_daemon.drill import programs
 from phd_daemon.drill.launch import ProgramLimits
 from phd_daemon.drill.programs import STARTED_NOT, find_program, ran, started
 from phd_daemon.worker import sandbox
@@ -149,6 +150,7 @@ def test_time_and_a_request_to_stop_end_a_program(tmp_path: Path) -> None:
 def test_a_program_dies_with_the_drill_that_was_killed(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path
+from phd_daemon.drill import programs
 from phd_daemon.drill.launch import ProgramLimits
 from phd_daemon.drill.programs import started
 import os
@@ -162,3 +164,18 @@ with started(["/bin/sleep", "300"], log=Path({str(tmp_path / "log")!r}), limits=
     path = Path(f"/proc/{int(said)}/stat")
     while path.exists() and path.read_text().rpartition(")")[2].split()[0] not in "ZX":
         pass
+
+
+def test_a_program_that_prints_without_end_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(programs, "_MOST_LOG", 1 << 20)
+    command = [find_program("yes") or "/usr/bin/yes"]
+    code, said = ran(command, log=tmp_path / "log", limits=ProgramLimits(), stop=go_on, seconds=600)
+    assert (code, said[:1]) == (None, "y")
+
+
+def test_what_is_not_confined_keeps_the_rights_of_its_user(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root has rights that could be lost")
+    mine = Path("/proc/self/status").read_text().partition("CapEff:")[2].split()[0]
+    code = "print(open('/proc/self/status').read().partition('CapEff:')[2].split()[0])"
+    assert tried(tmp_path, [sys.executable, "-c", code], ProgramLimits(confined=False)) == (0, mine)

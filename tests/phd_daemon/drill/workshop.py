@@ -16,9 +16,11 @@ from phd_daemon.drill.one_drill import DrillWanted
 from phd_daemon.drill.tiny_guest import boot_sector
 from phd_daemon.drill.verdict import Drill, DrillStep
 from phd_daemon.operations.drill import DrillOf, drill
+from restore_core.backup.run import BackupOptions, BackupReporter, backup
+from restore_core.backup.subject import Asked
 from restore_core.targets.base import ArchiveRef
 from tests.host import program
-from tests.lab import Lab, go_on
+from tests.lab import NIGHT, Lab, go_on
 
 LOGIN = b"\r\nDebian GNU/Linux 12 crm ttyS0\r\n\r\ncrm login: "
 MIB = 1 << 20
@@ -75,6 +77,22 @@ class DrillLab(Lab):
         self.steps.clear()
         what = DrillOf(delta=delta) if delta is not None else DrillOf()
         return drill(self.settings, self.targets, what, wanted, chosen=lambda _: None, tell=self.steps.append, stop=go_on)
+
+    def back_up_vm(self, vmx: str) -> ArchiveRef:
+        """Back up CRM-flat.vmdk of the folder as the disk scsi0:0 of a VM with these lines in its VMX."""
+        size = (self.folder / "CRM-flat.vmdk").stat().st_size
+        (self.folder / "CRM.vmdk").write_text(
+            "# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=ffffffff\n"
+            f'createType="vmfs"\nRW {size // 512} VMFS "CRM-flat.vmdk"\nddb.adapterType = "lsilogic"\n'
+        )
+        path = self.folder / "CRM.vmx"
+        path.write_text(
+            'uuid.bios = "56 4d 12 2a 0e d7 3b 92-2f 46 ae e9 45 6b 20 74"\nscsi0.present = "TRUE"\n'
+            f'scsi0:0.present = "TRUE"\nscsi0:0.fileName = "CRM.vmdk"\n{vmx}'
+        )
+        options = BackupOptions(asked=Asked(), full=True, at=NIGHT, scratch=self.folder)
+        (result,) = backup(path, self.targets["t"], options, BackupReporter())
+        return result.delta
 
     def step(self, name: str) -> DrillStep:
         return next(step for step in self.steps if step.name.endswith(name))

@@ -266,6 +266,28 @@ def test_more_clients_than_there_is_room_for_are_closed(served: Served, running:
     assert first.read(0, 10).data == second.read(0, 10).data == served.data[:10]
 
 
+def test_a_server_that_gets_no_thread_closes_the_new_client_and_serves_the_others(
+    served: Served, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, start = running.client().go(), threading.Thread.start
+
+    def no_thread(thread: threading.Thread) -> None:
+        if thread.name in refused:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    refused = {"nbd-read"}
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    assert running.client().is_closed()
+    refused = {"nbd-write"}
+    half = running.client()
+    half.go()
+    assert half.is_closed()
+    assert good.read(0, 10).data == served.data[:10]
+    monkeypatch.undo()
+    assert running.client().go().read(0, 10).data == served.data[:10]
+
+
 def test_the_end_of_the_server_ends_its_clients(running: Running) -> None:
     clients: list[RawClient] = [running.client().go(), running.client()]
     running.stop()
