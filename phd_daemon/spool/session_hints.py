@@ -40,8 +40,9 @@ def remember(spool: Spool, session: InstantSession) -> None:
 
 
 def forget(spool: Spool, session: str) -> None:
-    """Removes the hint of a session that is over. Raises `OSError`."""
-    durable.remove(spool.sessions / session, durable=False)
+    """Removes the hint of a session that is over, and the log of its server. Raises `OSError`."""
+    for name in (session, f"{session}.log"):
+        durable.remove(spool.sessions / name, durable=False)
 
 
 def known_sessions(spool: Spool) -> Iterator[InstantSession]:

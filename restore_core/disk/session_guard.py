@@ -8,6 +8,7 @@ Everybody else is refused, to try again later: the overlay may be the only place
 from __future__ import annotations
 
 import contextlib
+import os
 
 from restore_core.disk.destination import Destination
 from restore_core.disk.session_record import (
@@ -18,19 +19,23 @@ from restore_core.disk.session_record import (
     parse_session,
     read_session,
 )
-from restore_core.errors import DestinationError, InSession, is_no_answer
-from restore_core.naming import printable
+from restore_core.errors import DestinationError, InSession, from_os_error, is_no_answer
+from restore_core.naming import MAX_NAME_BYTES, printable
 
 
 def refuse_in_session(destination: Destination, claim: SessionClaim | None = None, delta: str = "") -> None:
     """Raises `InSession` if this disk is in a session; `claim` and `delta` are those of a session's own job.
 
-    Raises `DestinationError` for a job whose session is over: what lies there now is the guest's. Raises `OSError`.
+    Raises `DestinationError` for a job whose session is over: what lies there now is the guest's. Raises the error of
+    `from_os_error` if that cannot be seen.
     """
-    there = session_names(destination)
+    try:
+        there = session_names(destination)
+        session = _claimed(claim) if claim is not None else None
+    except OSError as error:
+        raise from_os_error(error, doing="looking for an instant session", where=destination.where) from error
     if claim is None and not there:
         return
-    session = _claimed(claim) if claim is not None else None
     if session is not None and session.state.restores and session.disk_at(destination.path, delta) is not None:
         return
     if there:
@@ -42,8 +47,9 @@ def refuse_in_session(destination: Destination, claim: SessionClaim | None = Non
 
 
 def session_names(destination: Destination) -> list[str]:
-    """Returns which names of a session lie beside the disk. Raises `OSError`."""
-    return [name for name in (destination.disk_name + suffix for suffix in SESSION_SUFFIXES) if destination.has(name)]
+    """Returns which names of a session lie beside the disk: none that would be too long for a name. Raises `OSError`."""
+    names = (destination.disk_name + suffix for suffix in SESSION_SUFFIXES)
+    return [name for name in names if len(os.fsencode(name)) <= MAX_NAME_BYTES and destination.has(name)]
 
 
 def in_session(destination: Destination, there: list[str]) -> InSession:

@@ -37,10 +37,7 @@ def held_destination(
         take_hold(destination.folder_fd, destination.disk_name, destination.where) as hold,
     ):
         try:
-            try:
-                may(destination)
-            except OSError as error:
-                raise from_os_error(error, doing="looking for an instant session", where=destination.where) from error
+            may(destination)
             yield destination, hold
         finally:
             hold.leave = True

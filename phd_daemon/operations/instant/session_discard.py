@@ -1,6 +1,6 @@
 """Ends a session and throws away what its guest wrote. The caller has asked a person twice.
 
-    session locked > nobody has an overlay open > record `discarding` > overlays removed > record removed > server stopped
+    session locked > nobody has an overlay open > record `discarding` > overlays removed > server stopped > record removed
 
 No disk is touched, and none is held: the restore's job may be at work on one, and goes on as it began.
 """
@@ -43,10 +43,10 @@ def discard_session(config: Config, session: InstantSession) -> None:
         try:
             for path in paths:
                 durable.remove(path)
+            stop_server(config, now)
             durable.remove(now.record)
         except OSError as error:
             raise from_os_error(error, doing="removing the overlay", where=printable(str(now.record.parent))) from error
-    stop_server(config, now)
     with contextlib.suppress(OSError):
         forget(spool_of(config), now.id)
 

@@ -2,7 +2,7 @@
 
     all disks held, no job of the session > each disk is exactly the backup, each overlay whole and used by nobody
     > record `finishing` > overlays renamed, *alone* again > descriptors and disks hidden > qemu-img commit > fsync, *alone*
-    > record `finished` > disks and descriptors have their names > overlays removed > record removed > server stopped
+    > record `finished` > disks and descriptors have their names > overlays removed > server stopped > record removed
 
 The copy may be repeated: every block that it ever wrote is in the overlay, so the overlay over the half-written disk has the same
 bytes as the overlay over the backup. While the guest runs `session_live` does it; `session_settle` ends that when its
@@ -79,9 +79,10 @@ def finish_session(
         try:
             done = _finished(asked, now, held)
             end_finished(held, live=qmp is not None)
+            stop_server(config, done)
+            _remove_record(held[0])
         except OSError as error:
             raise from_os_error(error, doing="finishing the session", where=printable(now.disks[0].path)) from error
-    stop_server(config, done)
     with contextlib.suppress(OSError):
         forget(spool_of(config), done.id)
     return FinishedSession(session=done, written=written)
@@ -143,7 +144,7 @@ def give_names(held: Sequence[HeldDisk]) -> None:
 
 
 def end_finished(held: Sequence[HeldDisk], *, live: bool) -> None:
-    """Does what is left when the record says `finished`: names, overlays, record. May be repeated. Raises `OSError`.
+    """Does what is left when the record says `finished`: names, overlays. May be repeated. Raises `OSError`.
 
     `live`: a QEMU may have the overlay open still, as a node that no device uses.
     """
@@ -152,8 +153,12 @@ def end_finished(held: Sequence[HeldDisk], *, live: bool) -> None:
         for name in (one.finishing_name, one.overlay_name):
             _remove_overlay(one, name, live=live)
         durable.sync_folder(".", dir_fd=one.destination.folder_fd)
-    first = held[0].destination
-    durable.remove(first.disk_name + RECORD_SUFFIX, dir_fd=first.folder_fd)
+
+
+def _remove_record(first: HeldDisk) -> None:
+    """Delete the record, last of all: until then the command given again does what is left."""
+    folder = first.destination
+    durable.remove(folder.disk_name + RECORD_SUFFIX, dir_fd=folder.folder_fd)
 
 
 def _remove_overlay(held: HeldDisk, name: str, *, live: bool) -> None:

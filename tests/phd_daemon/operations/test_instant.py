@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,13 @@ from phd_daemon.operations.instant.session_disks import find_session
 from phd_daemon.operations.instant.session_seen import seen_session
 from phd_daemon.spool.layout import State
 from phd_daemon.spool.session_hints import known_sessions
-from restore_core.disk.session_record import OVERLAY_SUFFIX, InstantSession, SessionState, beside, read_session
+from restore_core.disk.session_record import OVERLAY_SUFFIX, InstantSession, SessionDisk, SessionState, beside, read_session
 from restore_core.errors import (
     DestinationError,
     DestinationExists,
     DestinationInUse,
     InSession,
+    NoSpace,
     PhdError,
     ProgramMissing,
     TryAgainLater,
@@ -355,3 +357,40 @@ def test_the_overlay_of_a_stranger_is_left_alone(host: InstantHost, delta: Archi
     with pytest.raises(InSession, match="not the overlay of this session"):
         host.start(delta, second)
     assert stranger.read_bytes() == b"a stranger's"
+
+
+def test_what_the_disk_has_no_room_for_is_refused_before_anything_is_changed(
+    host: InstantHost, delta: ArchiveRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = _restored_session(host, delta)
+    flat = host.disk("CRM-flat.vmdk")
+    os.truncate(flat, 0)
+    os.truncate(flat, len(BACKUP))  # thin: all of it is a hole
+    monkeypatch.setattr("phd_daemon.operations.instant.session_proof.free_bytes", lambda _fd: 4096)
+    with pytest.raises(NoSpace):
+        host.finish(session)
+    assert host.now(session) == session
+
+
+def test_systemd_runs_the_server_only_where_its_unit_would_find_the_same(
+    host: InstantHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The unit reads the usual settings, and may make a socket in /run/phd alone."""
+    log, fake = tmp_path / "log", tmp_path / "systemctl"
+    fake.write_text(f'#!/bin/sh\necho "$@" >>{log}\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(session_server, "BOOTED", tmp_path)
+    monkeypatch.setattr(session_server, "has_unit", lambda _name: True)
+    disk = SessionDisk(path=str(host.disk()), delta="t:b.phd", delta_id="0a", export="e", size=512)
+    session = InstantSession(id="0123456789ab", state=SessionState.SERVING, disks=(disk,), began=1.0, socket="/run/phd/none.sock")
+    usual = replace(host.config, source=None)
+    assert not session_server.by_systemd(host.config, session)
+    assert not session_server.by_systemd(usual, replace(session, socket="/tmp/none.sock"))
+    assert session_server.by_systemd(usual, session)
+    asked = iter(["no answer", ""])
+    monkeypatch.setattr(session_server, "server_trouble", lambda _session: next(asked))
+    session_server.start_server(usual, session)
+    session_server.stop_server(usual, session)
+    unit = "phd-serve@0123456789ab.service"
+    assert log.read_text().splitlines() == [f"enable --quiet --now {unit}", f"disable --quiet --now {unit}"]

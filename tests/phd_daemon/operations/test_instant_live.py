@@ -82,6 +82,19 @@ def test_a_running_guest_goes_over_to_its_disk_and_runs_on(host: InstantHost, se
     assert flat(host) == written(BACKUP, *WRITES, LATER)
 
 
+def test_both_disks_of_a_running_guest_go_over_as_one(host: InstantHost) -> None:
+    session = host.start(host.lab.backup(BACKUP).delta, host.lab.backup(BACKUP[::-1], full=True).delta).session
+    host.restore(session)
+    second = f"file={session.disks[1].overlay},format=qcow2,if=none,id=d1"
+    with guest_of(host, session, "-drive", second, "-device", "virtio-blk-pci,drive=d1") as guest:
+        guest.writes(*WRITES)
+        guest.name = "d1"
+        guest.writes(LATER)
+        finish(host, session, guest)
+    assert (flat(host), host.disk("data.img").read_bytes()) == (written(BACKUP, *WRITES), written(BACKUP[::-1], LATER))
+    assert host.names() == {"CRM.vmdk", "CRM-flat.vmdk", "data.img"}
+
+
 def test_a_guest_that_was_stopped_stays_stopped(host: InstantHost, session: InstantSession) -> None:
     with guest_of(host, session, "-S") as guest:
         guest.writes(*WRITES)

@@ -260,3 +260,9 @@ def test_a_name_that_no_attempt_could_give_to_a_disk_is_refused_before_one(name:
     with pytest.raises(DestinationError) as caught:
         check(control(restore_to=Path(DISK).with_name(name)))
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize("wrong", ["", "crm", "0123456789AB", "0123456789abc", "../../etc/pas"])
+def test_a_session_is_named_by_its_id_alone(wrong: str) -> None:
+    with pytest.raises(BadControlFile, match="id of an instant session"):
+        parse_control_file(f'delta = "t:a/b.phd"\nrestore_to = "/v/a/x.vmdk"\nsession = "{wrong}"\n'.encode())

@@ -17,6 +17,7 @@ import pytest
 from phd_daemon.spool.status_file import JobStatus, Outcome, Result, read_status, write_status
 from phd_daemon.worker.attempt import StopSign, attempt, outcome_line, result_of
 from phd_daemon.worker.order import WorkOrder
+from restore_core.disk.session_record import InstantSession, SessionDisk, SessionState
 from restore_core.errors import ArchiveAbsent, BadArchive, DestinationInUse, ExitCode, NoSpace, PhdError, Stopped, TargetUnavailable
 from restore_core.restore.request import PlanSummary, Reporter, RestoreOptions, RestoreOutcome, RestoreRequest, VmxChoice
 from restore_core.targets import TargetSet
@@ -338,3 +339,21 @@ def test_a_broken_order_is_our_bug_and_says_so(order: WorkOrder) -> None:
 def test_no_end_without_a_line(spool: Path, order: WorkOrder, error: PhdError) -> None:
     run_stand(order, raising(error))
     assert log_lines(spool)[-1].split(":")[0] in ("failed", "stopped")
+
+
+def test_the_confined_worker_of_a_session_finds_its_record_and_one_without_it_waits(
+    order: WorkOrder, spool: Path, tmp_path: Path
+) -> None:
+    """Its record lies beside the disk, and it may have been made after the job: both are seen by the worker, not by the daemon."""
+    backup = small_backup(tmp_path)
+    order = for_backup(order, backup)
+    disk = SessionDisk(path=order.restore_to, delta=order.delta, delta_id="0a", export="e", size=512)
+    session = InstantSession(id="0123456789ab", state=SessionState.SERVING, disks=(disk,), began=1.0, socket="/s")
+    session.record.write_bytes(session.to_json())
+    disk.overlay.write_bytes(b"a guest's work")
+    run_child(order)
+    waits = the_outcome(spool)
+    assert (waits.result, waits.exit_code, waits.counted) == (Result.TRY_AGAIN, ExitCode.TRY_AGAIN, False)
+    run_child(replace(order, session=session.id, session_record=str(session.record)))
+    assert the_outcome(spool).result is Result.DONE
+    assert disk.overlay.read_bytes() == b"a guest's work"
