@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from phd_daemon.cli.main import run
 from phd_daemon.operations.instant import session_finish, session_live, session_server
 from phd_daemon.operations.instant.guest_monitor import GuestMonitor
 from phd_daemon.operations.instant.session_disks import HeldDisk, find_session, write_session
@@ -96,10 +97,14 @@ def test_both_disks_of_a_running_guest_go_over_as_one(host: InstantHost) -> None
     assert host.names() == {"CRM.vmdk", "CRM-flat.vmdk", "data.img"}
 
 
-def test_a_guest_that_was_stopped_stays_stopped(host: InstantHost, session: InstantSession) -> None:
+def test_a_guest_that_was_stopped_stays_stopped_and_it_is_said(
+    host: InstantHost, session: InstantSession, capsys: pytest.CaptureFixture[str]
+) -> None:
     with guest_of(host, session, "-S") as guest:
         guest.writes(*WRITES)
-        finish(host, session, guest)
+        config = str(host.folder / "phd.toml")
+        assert run(["instant", "finish", str(host.disk()), "--qmp", str(guest.monitor), "--config", config]) == 0
+        assert "stands still as before" in capsys.readouterr().out
         assert guest.ask("query-status")["running"] is False  # type: ignore[index]
     assert flat(host) == written(BACKUP, *WRITES)
 
