@@ -157,8 +157,8 @@ def finish(*, disk: str, qmp: Path | None, keep: str | None, config: Path | None
     session = find_session(settings, disk)
     with interruptible() as stop:
         done = finish_session(settings, session, stop=stop, qmp=qmp, keep=Keep(keep) if keep else None)
+    then = "start the guest on it now" if qmp is None else after_live(done.session)
     for one in done.session.disks:
-        then = "the guest runs on it now" if qmp is not None else "start the guest on it now"
         output.say(f"{printable(one.path)}: the restored backup, and all that its guest wrote; {then}")
     output.say(f"session {session.id} is over: {output.size(done.written)} of overlay copied")
 
@@ -203,6 +203,11 @@ def _disks_of_vm(
         output.complain(line)
     folder = Path(os.path.abspath(to))
     return [WantedDisk(delta=entry.ref, path=as_there(folder / entry.name.disk)) for entry in found.entries]
+
+
+def after_live(session: InstantSession) -> str:
+    """Returns how the guest of a live finish is now."""
+    return "the guest runs on it now" if session.ran else "the guest is on it, and stands still as before: 'cont' lets it run"
 
 
 def ready_lines(session: InstantSession) -> list[str]:

@@ -191,10 +191,13 @@ def _gone_over(
     disks = []
     for one, disk, fd in zip(held, session.disks, opened, strict=True):
         durable.sync_file(fd)
-        overlay = os.stat(one.overlay_name, dir_fd=one.destination.folder_fd, follow_symlinks=False)
+        name = one.finishing_name if one.destination.has(one.finishing_name) else one.overlay_name
+        overlay = os.stat(name, dir_fd=one.destination.folder_fd, follow_symlinks=False)
         disks.append(replace(disk, disk_stamps=short_stamps(os.fstat(fd)), overlay_stamps=short_stamps(overlay)))
     session = session.to(SessionState.PIVOTING, disks=tuple(disks), boot=boot_id())
     write_session(held[0], session)
+    for one in held:
+        _take_name(one)
     for name in pending:
         monitor.command("job-complete", {"id": name})
     end = time.monotonic() + _PAUSE_SECONDS
@@ -205,6 +208,13 @@ def _gone_over(
     for name in pending:
         monitor.attempt("job-dismiss", {"id": name})
     return session
+
+
+def _take_name(held: HeldDisk) -> None:
+    """Takes from the overlay the name under which a guest opens it: what a guest writes to its disk makes it stale."""
+    if held.destination.has(held.overlay_name):
+        held.destination.move(held.overlay_name, held.finishing_name)
+        durable.sync_folder(".", dir_fd=held.destination.folder_fd)
 
 
 def _wait_until_equal(monitor: GuestMonitor, names: Sequence[str]) -> None:

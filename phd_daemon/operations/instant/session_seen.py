@@ -17,7 +17,7 @@ from phd_daemon.spool.session_hints import known_sessions
 from phd_daemon.spool.status_file import read_status
 from restore_core.disk.alone import image_is_locked
 from restore_core.disk.session_record import FINISHING_SUFFIX, InstantSession, SessionDisk, SessionState, beside
-from restore_core.errors import PhdError
+from restore_core.errors import PhdError, in_one_line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ def _seen(config: Config, disk: SessionDisk) -> SeenDisk:
         restored=restored,
         job_state=state,
         percent=status.progress.percent if status is not None and status.progress is not None else None,
-        job_says=says,
+        job_says=in_one_line(says),
     )
 
 

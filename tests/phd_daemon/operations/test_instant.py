@@ -17,6 +17,7 @@ from phd_daemon.operations.instant.session_disks import find_session
 from phd_daemon.operations.instant.session_seen import seen_session
 from phd_daemon.spool.layout import State
 from phd_daemon.spool.session_hints import known_sessions
+from phd_daemon.spool.status_file import JobStatus, Outcome, Result, write_status
 from restore_core.disk.session_record import (
     FINISHING_SUFFIX,
     OVERLAY_SUFFIX,
@@ -214,6 +215,19 @@ def test_an_overlay_whose_record_is_gone_is_not_called_no_session(host: InstantH
     session.disks[0].overlay.rename(beside(session.disks[0].flat, suffix))
     with pytest.raises(DestinationError, match="no record of its session is known here"):
         find_session(host.config, str(host.disk()))
+
+
+def test_why_a_job_failed_is_one_line_of_the_status(host: InstantHost, delta: ArchiveRef) -> None:
+    session = host.start(delta).session
+    job = session.disks[0].job
+    host.spool.control(job, State.WAITING).rename(host.spool.control(job, State.FAILED))
+    failed = Outcome(attempt=1, result=Result.FAILED, exit_code=73, reason="not enough space\n  Free space there.", finished_at=1.0)
+    status = JobStatus(
+        job=job, state="failed", submitter="root", delta="t:d", restore_to="/d", priority=5, accepted_at=1.0, outcome=failed
+    )
+    write_status(host.spool.status(job), status, durable_now=False)
+    (says,) = (line for line in seen_session(host.config, session).waits if "nothing restores it" in line)
+    assert "not enough space. Free space there." in says
 
 
 def test_discard_throws_the_overlay_away_and_leaves_the_disk(host: InstantHost, delta: ArchiveRef) -> None:

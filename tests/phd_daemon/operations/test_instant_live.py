@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
+from phd_daemon.cli.main import run
 from phd_daemon.operations.instant import session_finish, session_live, session_server
 from phd_daemon.operations.instant.guest_monitor import GuestMonitor
 from phd_daemon.operations.instant.session_disks import HeldDisk, find_session, write_session
 from phd_daemon.operations.instant.session_settle import Keep
-from restore_core.disk.session_record import InstantSession, SessionState
+from restore_core.disk.session_record import FINISHING_SUFFIX, InstantSession, SessionState, beside
 from restore_core.errors import DestinationInUse, Diverged, PhdError, TryAgainLater, UsageError
 from tests.host import program
 from tests.lab import go_on
@@ -96,10 +97,14 @@ def test_both_disks_of_a_running_guest_go_over_as_one(host: InstantHost) -> None
     assert host.names() == {"CRM.vmdk", "CRM-flat.vmdk", "data.img"}
 
 
-def test_a_guest_that_was_stopped_stays_stopped(host: InstantHost, session: InstantSession) -> None:
+def test_a_guest_that_was_stopped_stays_stopped_and_it_is_said(
+    host: InstantHost, session: InstantSession, capsys: pytest.CaptureFixture[str]
+) -> None:
     with guest_of(host, session, "-S") as guest:
         guest.writes(*WRITES)
-        finish(host, session, guest)
+        config = str(host.folder / "phd.toml")
+        assert run(["instant", "finish", str(host.disk()), "--qmp", str(guest.monitor), "--config", config]) == 0
+        assert "stands still as before" in capsys.readouterr().out
         assert guest.ask("query-status")["running"] is False  # type: ignore[index]
     assert flat(host) == written(BACKUP, *WRITES)
 
@@ -242,17 +247,16 @@ def test_qemu_is_killed_while_it_copies_and_what_a_restarted_guest_read_is_what_
     assert flat(host) in (base, written(base, LATER))
 
 
+def _dies_finished(held: HeldDisk, now: InstantSession) -> None:
+    if now.state is SessionState.FINISHED:
+        raise OSError(5, "phd was killed")
+    write_session(held, now)
+
+
 @pytest.fixture
 def pivoting(host: InstantHost, session: InstantSession, monkeypatch: pytest.MonkeyPatch) -> InstantSession:
     """A session whose record says `pivoting`; phd and QEMU are gone, the guest had gone over to its disk."""
-    honest = write_session
-
-    def dies_after(held: HeldDisk, now: InstantSession) -> None:
-        if now.state is SessionState.FINISHED:
-            raise OSError(5, "phd was killed")
-        honest(held, now)
-
-    monkeypatch.setattr(session_live, "write_session", dies_after)
+    monkeypatch.setattr(session_live, "write_session", _dies_finished)
     with guest_of(host, session) as guest:
         guest.writes(*WRITES)
         with pytest.raises(PhdError):
@@ -271,8 +275,27 @@ def test_a_guest_that_went_over_is_on_its_disk(host: InstantHost, pivoting: Inst
     assert flat(host) == written(BACKUP, *WRITES, LATER)
 
 
+def test_a_guest_that_went_over_cannot_be_started_on_its_stale_overlay(
+    host: InstantHost, session: InstantSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """phd died, the guest was resumed by hand, wrote to its disk, and was switched off; its configuration names the overlay."""
+    again = (*WRITES[0][:2], 0x66)
+    monkeypatch.setattr(session_live, "write_session", _dies_finished)
+    with guest_of(host, session) as guest:
+        guest.writes(*WRITES)
+        with pytest.raises(PhdError):
+            finish(host, session, guest)
+        guest.ask("cont")
+        guest.writes(again)
+    monkeypatch.undo()
+    now = find_session(host.config, str(host.disk()))
+    assert not now.disks[0].overlay.exists()
+    finish(host, now, None)
+    assert flat(host) == written(BACKUP, *WRITES, again)
+
+
 def test_a_guest_that_was_resumed_before_it_went_over_is_on_its_overlay(host: InstantHost, pivoting: InstantSession) -> None:
-    guest_writes(pivoting.disks[0].overlay, LATER)
+    guest_writes(beside(pivoting.disks[0].flat, FINISHING_SUFFIX), LATER)
     finish(host, pivoting, None)
     assert flat(host) == written(BACKUP, *WRITES, LATER)
 
@@ -281,11 +304,11 @@ def test_a_guest_that_was_resumed_before_it_went_over_is_on_its_overlay(host: In
 def test_only_a_person_can_tell_where_both_were_written(
     host: InstantHost, pivoting: InstantSession, keep: Keep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    guest_writes(pivoting.disks[0].overlay, LATER)
+    guest_writes(beside(pivoting.disks[0].flat, FINISHING_SUFFIX), LATER)
     monkeypatch.setattr("phd_daemon.operations.instant.session_settle.boot_id", lambda: "another boot")
     with pytest.raises(Diverged, match="--keep"):
         finish(host, pivoting, None)
-    assert pivoting.disks[0].overlay.exists()
+    assert beside(pivoting.disks[0].flat, FINISHING_SUFFIX).exists()
     finish(host, pivoting, None, keep)
     assert flat(host) == written(BACKUP, *WRITES, *([LATER] if keep is Keep.OVERLAY else []))
 
