@@ -38,7 +38,7 @@ bench: compiled ## speed against others in one run; writes docs/benchmarks.md (2
 	@$(VENV)/bin/python -m tests.bench
 
 proof: compiled ## the long proofs and the scoreboard; writes docs/scoreboard.md
-	@bash tests/machine/debian.sh test
+	@bash tests/machine/debian.sh proof
 	$(VENV)/bin/pytest tests/proof
 	@$(VENV)/bin/python -m tests.proof
 

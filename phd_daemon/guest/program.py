@@ -20,7 +20,7 @@ from phd_daemon.guest.dialogue import LENGTH, MAX_READ, READ, Broken, Dialogue, 
 from phd_daemon.host.process import be_killed_first, forbid_core_dumps
 from phd_daemon.worker import sandbox
 from restore_core.errors import BadData, PhdError, UsageError
-from restore_core.naming import printable
+from restore_core.naming import printable, unescape_name
 from restore_core.serve.file_systems import load, open_volume
 from restore_core.serve.file_systems.guest_file import GuestFile, Volume
 
@@ -115,6 +115,8 @@ class _Reading:
                 raise UsageError(f"{printable(path)} is no folder")
             path += f"/{name}"
             found = here.find(name)
+            if found is None and "%" in name:
+                found = here.find(unescape_name(name))  # as 'phd ls' shows it
             if found is None:
                 raise UsageError(f"there is no {printable(path)}", remedy="'phd ls DELTA p1:/FOLDER' lists a folder.")
             here = found

@@ -32,7 +32,7 @@ _FIXED = struct.Struct("<2sBBIBBH")
 _NOT_IN_RFC = 0xE0
 """Bits of the flags with which RFC 1952 demands that a decoder gives up."""
 _DEFLATE, _OS_UNKNOWN = 8, 255
-_FHCRC, _FEXTRA, _FNAME, _FCOMMENT = 2, 4, 8, 16
+_FEXTRA = 4
 _LENGTH = struct.Struct("<2sHI")
 _IDENTITY = struct.Struct("<2sHB16sQI")
 _TRAILER = struct.Struct("<II")
@@ -41,6 +41,7 @@ _IDENTITY_END = 64
 """The identity lies within the first bytes of the file: the script in a Delta reads no more of it."""
 MAX_MEMBER_HEAD = _FIXED.size + 0xFFFF
 _DECODED_AT_ONCE = 1 << 20
+_AT_FIRST = 1 << 16
 _REMEDY = "The archive is damaged; use another copy."
 _TRUNCATED = "The file is truncated; use another copy."
 
@@ -95,63 +96,33 @@ def _member(data: Buffer, body: bytes, extra: bytes) -> bytes:
     return b"".join((head, extra, body, _TRAILER.pack(deflate.crc32(data), len(data))))
 
 
-def decode(frame: Buffer, size: int, where: str) -> bytearray:
+def decode(frame: Buffer, size: int, where: str) -> bytes:
     """Returns the `size` bytes in a frame. Never produces more, so that a small frame cannot fill the memory. Releases the GIL.
 
-    It is one member, as writers make it, or several. Raises `BadArchive` when it is damaged or holds another number of bytes.
+    It is one member, as writers make it, or several, and nothing else: the decoder says where a member ends, so that bytes before
+    or behind its trailer are found, as gzip finds them. Raises `BadArchive` when it is damaged or holds another number of bytes.
     """
-    try:
-        return _of_one(frame, size, where)
-    except BadArchive:
-        with contextlib.suppress(BadArchive):
-            return _of_several(frame, size, where)
-        raise
+    held = bytes(frame)
+    decoder = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+    with contextlib.suppress(igzip_lib.IsalError):  # type: ignore[arg-type]  # its stub declares an instance, not a class
+        data: bytes = decoder.decompress(held, size + 1)
+        if decoder.eof and len(data) == size and not decoder.unused_data and not held[3] & _NOT_IN_RFC:
+            return data
+    return _of_several(held, size, where)
 
 
-def _of_several(members: Buffer, size: int, where: str) -> bytearray:
+def _of_several(members: bytes, size: int, where: str) -> bytes:
     held = bytearray()
-    for data in plain_stream(iter((bytes(members),)), where, padding=False):
-        held += data
-        if len(held) > size:
-            break
+    try:
+        for data in plain_stream(iter((members,)), where, padding=False):
+            held += data
+            if len(held) > size:
+                break
+    except BadArchive as error:
+        raise BadArchive(f"{where}: frame is no sound gzip of its {size} bytes", remedy=_REMEDY) from error
     if len(held) != size:
         raise BadArchive(f"{where}: frame does not hold {size} bytes", remedy=_REMEDY)
-    return held
-
-
-def _of_one(member: Buffer, size: int, where: str) -> bytearray:
-    start = _end_of_head(member)
-    if not start or start + _TRAILER.size > len(member):
-        raise BadArchive(f"{where}: frame is not one gzip member", remedy=_REMEDY)  # its decoder is content; gzip is not
-    stream, trailer = memoryview(member)[start : -_TRAILER.size], bytes(member[-_TRAILER.size :])
-    try:
-        data: bytearray = deflate.deflate_decompress(stream, size) if size else bytearray()
-    except (deflate.DeflateError, ValueError) as error:
-        raise BadArchive(f"{where}: frame cannot be decompressed to its {size} bytes", remedy=_REMEDY) from error
-    if len(data) != size:
-        raise BadArchive(f"{where}: frame holds {len(data)} bytes instead of {size}", remedy=_REMEDY)
-    if trailer != _TRAILER.pack(deflate.crc32(data), size):
-        raise BadArchive(f"{where}: frame fails its CRC-32, or something follows its one gzip member", remedy=_REMEDY)
-    return data
-
-
-def _end_of_head(member: Buffer) -> int:
-    """Returns where the deflate stream of a member begins (RFC 1952 §2.3); 0 unless a member begins at the first byte."""
-    if len(member) < _FIXED.size or bytes(member[:3]) != GZIP_MAGIC + bytes((_DEFLATE,)) or member[3] & _NOT_IN_RFC:
-        return 0
-    flags, at = member[3], _FIXED.size - 2
-    if flags & _FEXTRA:
-        at += 2 + int.from_bytes(member[at : at + 2], "little")
-    for flag in (_FNAME, _FCOMMENT):
-        if flags & flag:
-            at = bytes(member).find(0, at) + 1
-            if not at:
-                return 0
-    if flags & _FHCRC:
-        if bytes(member[at : at + 2]) != (deflate.crc32(bytes(member[:at])) & 0xFFFF).to_bytes(2, "little"):
-            return 0
-        at += 2
-    return at
+    return bytes(held)
 
 
 def parse_identity(head: bytes) -> FullIdentity | None:
@@ -179,6 +150,8 @@ def plain_stream(chunks: Iterator[bytes], ref: ArchiveRef | str, *, padding: boo
     """
     data = b""
     members = 0
+    size = [_AT_FIRST]
+    chunks = _in_pieces(chunks, size)
     while data := data or next(chunks, b""):
         if members and padding and not data.strip(b"\0"):
             _only_padding(chunks, ref)
@@ -197,15 +170,29 @@ def plain_stream(chunks: Iterator[bytes], ref: ArchiveRef | str, *, padding: boo
             data = b""
             if plain:
                 yield plain
-        data = decoder.unused_data
+        data, size[0] = decoder.unused_data, _AT_FIRST
         members += 1
     if not members:
         raise BadArchive(f"{ref}: the file is empty", remedy=_TRUNCATED)
 
 
+def _in_pieces(chunks: Iterator[bytes], size: list[int]) -> Iterator[bytes]:
+    """Yields the bytes in pieces of `size[0]`, which doubles with each; whoever begins a member sets it back.
+
+    A decoder copies what follows its member: 1 MiB of 50,000 members took 6 s, and one piece of it after the other takes 0.4 s.
+    """
+    for chunk in chunks:
+        at = 0
+        while at < len(chunk):
+            length, size[0] = size[0], 2 * size[0]
+            yield chunk[at : at + length]
+            at += length
+
+
 def _next_member(data: bytes, chunks: Iterator[bytes], ref: ArchiveRef | str, members: int) -> bytes:
     """Returns what follows a member. Raises `BadArchive` unless it begins another one, with flags that are known."""
-    data = data if len(data) > 3 else data + next(chunks, b"")
+    while len(data) < 4 and (more := next(chunks, b"")):
+        data += more
     if members and data[:2] != GZIP_MAGIC:
         raise _damaged(ref, members, "neither another member nor zero padding")
     if len(data) > 3 and data[3] & _NOT_IN_RFC:

@@ -114,10 +114,20 @@ def take_hold(folder_fd: int, disk_name: str, where: str) -> Hold:
         os.close(own)
         if removed:
             raise folder_removed(where) from error
-        raise from_os_error(error, doing="taking the lock of this disk", where=where) from error
+        raise _not_taken(error, where) from error
     except BaseException:
         os.close(own)
         raise
+
+
+def _why_not_opened(error: OSError, name: str, where: str) -> PhdError | None:
+    if error.errno in (errno.ELOOP, errno.ENXIO):
+        return _in_the_way(name, where)
+    return _not_taken(error, where) if error.errno == errno.EACCES else None
+
+
+def _not_taken(error: OSError, where: str) -> PhdError:
+    return from_os_error(error, doing="taking the lock of this disk", where=where)
 
 
 def folder_removed(where: str) -> DestinationMoved:
@@ -158,10 +168,12 @@ def holder(folder_fd: int, disk_name: str, where: str) -> PhdError | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        return _in_the_way(disk_name + HOLD_SUFFIX, where) if error.errno in (errno.ELOOP, errno.ENXIO) else None
+        return _why_not_opened(error, disk_name + HOLD_SUFFIX, where)
     try:
         if not stat_module.S_ISREG(os.fstat(fd).st_mode):
             return _in_the_way(disk_name + HOLD_SUFFIX, where)
+        if not os.access(disk_name + HOLD_SUFFIX, os.W_OK, dir_fd=folder_fd, effective_ids=True):
+            return _not_taken(PermissionError(errno.EACCES, os.strerror(errno.EACCES)), where)
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return _held(fd, where)

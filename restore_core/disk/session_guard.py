@@ -8,6 +8,7 @@ Everybody else is refused, to try again later: the overlay may be the only place
 from __future__ import annotations
 
 import contextlib
+import os
 
 from restore_core.disk.destination import Destination
 from restore_core.disk.session_record import (
@@ -15,11 +16,12 @@ from restore_core.disk.session_record import (
     SESSION_SUFFIXES,
     InstantSession,
     SessionClaim,
+    is_home,
     parse_session,
     read_session,
 )
 from restore_core.errors import DestinationError, InSession, from_os_error, is_no_answer
-from restore_core.naming import printable
+from restore_core.naming import MAX_NAME_BYTES, printable
 
 
 def refuse_in_session(destination: Destination, claim: SessionClaim | None = None, delta: str = "") -> None:
@@ -46,8 +48,9 @@ def refuse_in_session(destination: Destination, claim: SessionClaim | None = Non
 
 
 def session_names(destination: Destination) -> list[str]:
-    """Returns which names of a session lie beside the disk. Raises `OSError`."""
-    return [name for name in (destination.disk_name + suffix for suffix in SESSION_SUFFIXES) if destination.has(name)]
+    """Returns which names of a session lie beside the disk: none that would be too long for a name. Raises `OSError`."""
+    names = (destination.disk_name + suffix for suffix in SESSION_SUFFIXES)
+    return [name for name in names if len(os.fsencode(name)) <= MAX_NAME_BYTES and destination.has(name)]
 
 
 def in_session(destination: Destination, there: list[str]) -> InSession:
@@ -65,10 +68,12 @@ def in_session(destination: Destination, there: list[str]) -> InSession:
 
 
 def _beside(destination: Destination) -> InstantSession | None:
-    """Returns the session whose record lies beside this disk."""
+    """Returns the session whose record lies beside this disk; None for a copy, whose session has other files."""
     fd = destination.open(destination.disk_name + RECORD_SUFFIX)
     with open(fd, "rb") as file:
-        return parse_session(file.read(1 << 20))
+        session = parse_session(file.read(1 << 20))
+    strayed = session is None or not is_home(session, destination.path.with_name(destination.disk_name + RECORD_SUFFIX))
+    return None if strayed else session
 
 
 def _claimed(claim: SessionClaim) -> InstantSession | None:

@@ -137,8 +137,12 @@ class _Question:
     def _part(self, destination: Destination) -> Iterator[int]:
         """Opens the part file of an earlier attempt; -1 where none can be read."""
         fd = -1
-        with contextlib.suppress(OSError):
-            fd = destination.open(destination.part_name)
+        try:
+            fd = destination.open(destination.part_name, os.O_RDWR)
+        except PermissionError as error:  # another user's
+            self._refuse(from_os_error(error, doing="making the part file", where=destination.where))
+        except OSError:  # there is none, or a link, which a restore removes
+            pass
         try:
             yield fd
         finally:

@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from restore_core.errors import BadArchive
 from restore_core.serve.lvm import read_logical_volumes
 from restore_core.serve.magic_bytes import DiskBytes, detect, is_fat, read_within
 
@@ -113,16 +114,29 @@ class PartitionTable:
 
 
 def read_partitions(disk: DiskBytes) -> PartitionTable:
-    """Reads the table of a disk and what each partition holds. Raises only what `disk.read` raises."""
+    """Reads the table of a disk and what each partition holds. Raises only what `disk.read` raises.
+
+    A partition whose begin is damaged in the archive hides no other: it is marked.
+    """
     table = _read_table(disk)
     found, marks = list[Partition](), list(table.marks)
     for one in table.partitions:
-        found.append(replace(one, file_system=detect(disk, one.start, one.length)))
-        if found[-1].file_system == "LVM":
-            volumes, said = _logical_volumes(disk, one)
-            found += volumes
-            marks += [f"{one.name}: {mark}" for mark in said]
+        try:
+            known, said = _looked_into(disk, one)
+        except BadArchive as error:
+            known, said = [one], [f"what it holds cannot be read: {error.message}"]
+        found += known
+        marks += [f"{one.name}: {mark}" for mark in said]
     return replace(table, partitions=tuple(found), marks=tuple(marks))
+
+
+def _looked_into(disk: DiskBytes, part: Partition) -> tuple[list[Partition], list[str]]:
+    """Returns the partition with its file system, and the logical volumes in it."""
+    known = replace(part, file_system=detect(disk, part.start, part.length))
+    if known.file_system != "LVM":
+        return [known], []
+    volumes, marks = _logical_volumes(disk, known)
+    return [known, *volumes], marks
 
 
 def _logical_volumes(disk: DiskBytes, physical: Partition) -> tuple[list[Partition], list[str]]:

@@ -84,7 +84,7 @@ class FolderWriter:
         self.taken = TakenFiles()
 
     def begin(self, *, name: str, prefix: str) -> None:
-        """What comes next gets this name in the folder; `prefix` is the path of what is around it, for messages."""
+        """What comes next, if it has no name, gets this one; `prefix` is the path of what is around it, for messages."""
         self._top, self._prefix = name, prefix
         self._first.clear()
 
@@ -92,7 +92,7 @@ class FolderWriter:
         """Returns whether the content is wanted."""
         if depth != len(self._folders):
             raise BadData(f"{self._prefix}: a file at depth {depth} in {len(self._folders)} folders")
-        name = facts.name if depth else self._top
+        name = facts.name if facts.name or depth else self._top
         try:
             why = self._refusal(name, facts)
             if not why:

@@ -1,12 +1,12 @@
 #!/bin/bash
-# debian.sh test|demo|bench: install the Debian packages whose programs are missing, where that is possible without a question.
+# debian.sh test|demo|proof|bench: install the Debian packages whose programs are missing, where that is possible without a question.
 # Always exits 0: what is still missing is named, and the tests that need it skip and say so.
 set -uo pipefail
 # shellcheck source=tests/machine/privilege.sh
 . "$(dirname "$0")/privilege.sh"
 PATH=$PATH:/usr/sbin:/sbin
 
-# package:program that shows it is here
+# package:program (or file) that shows it is here
 demo=(e2fsprogs:mkfs.ext4 qemu-utils:qemu-img)
 test=("${demo[@]}" pigz:pigz busybox:busybox strace:strace openssh-server:sshd vsftpd:vsftpd openssl:openssl)
 test+=(faketime:faketime iptables:iptables iproute2:tc)
@@ -14,12 +14,13 @@ test+=(xfsprogs:mkfs.xfs groff-base:groff qemu-system-x86:qemu-system-x86_64)
 test+=(fdisk:sfdisk mtools:mcopy dosfstools:mkfs.vfat ntfs-3g:ntfscp fuse3:fusermount3)
 test+=(libnbd-bin:nbdinfo nbdkit:nbdkit fio:fio)
 test+=(mksh:mksh ksh93u+m:ksh93 yash:yash zsh:zsh shellcheck:shellcheck curl:curl wget:wget lynx:lynx)
+proof=("${test[@]}" debootstrap:debootstrap ovmf:/usr/share/OVMF/OVMF_CODE_4M.fd)
 bench=("${test[@]}" borgbackup:borg restic:restic casync:casync bmap-tools:bmaptool curl:curl rclone:rclone lftp:lftp rsync:rsync)
 
 missing() {
     local pair
     for pair in "$@"; do
-        command -v "${pair#*:}" >/dev/null || echo "${pair%%:*}"
+        command -v "${pair#*:}" >/dev/null || [ -e "${pair#*:}" ] || echo "${pair%%:*}"
     done
 }
 
@@ -48,12 +49,13 @@ unpack() {
 
 case ${1:-} in
 test) wanted=("${test[@]}") ;;
+proof) wanted=("${proof[@]}") ;;
 demo) wanted=("${demo[@]}") ;;
 bench) wanted=("${bench[@]}") ;;
-*) echo "usage: debian.sh test|demo|bench" >&2; exit 2 ;;
+*) echo "usage: debian.sh test|demo|proof|bench" >&2; exit 2 ;;
 esac
 
-[ "$1" = test ] && unpack
+case $1 in test | proof) unpack ;; esac
 mapfile -t absent < <(missing "${wanted[@]}")
 [ ${#absent[@]} = 0 ] && exit 0
 echo "Debian packages wanted: ${absent[*]}"

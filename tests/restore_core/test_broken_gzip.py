@@ -7,6 +7,7 @@ import struct
 import zlib
 
 import pytest
+from isal import igzip_lib
 
 from restore_core.archive.frames import decode, plain_stream
 from restore_core.errors import BadArchive
@@ -28,6 +29,36 @@ def test_a_member_cut_short_still_is() -> None:
     data = gzip.compress(b"a" * 3000) + gzip.compress(b"b" * 3000)[:7]
     with pytest.raises(BadArchive, match="ends early"):
         list(plain_stream(iter([data]), REF))
+
+
+def test_many_small_members_are_not_copied_again_for_each_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decoder copies what follows its member: a frame of 1 MiB with 50,000 empty members took 6 seconds of processor time."""
+    given: list[int] = []
+    real = igzip_lib.IgzipDecompressor
+
+    class Counting:
+        def __init__(self, flag: int) -> None:
+            self._real = real(flag=flag)
+
+        def decompress(self, data: bytes, most: int) -> bytes:
+            given.append(len(data))
+            return self._real.decompress(data, most)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._real, name)
+
+    monkeypatch.setattr(igzip_lib, "IgzipDecompressor", Counting)
+    empty, last = gzip.compress(b""), gzip.compress(PLAIN)
+    assert decode(empty * 8000 + last, len(PLAIN), "here") == PLAIN
+    assert len(given) >= 8001
+    assert sum(given) < len(given) * (48 << 10)
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_flags_that_are_not_known_are_refused_wherever_the_bytes_are_cut(cut: int) -> None:
+    data = gzip.compress(PLAIN) + member(0x80)
+    with pytest.raises(BadArchive, match="flags are not those of a gzip"):
+        list(plain_stream(iter([data[at : at + cut] for at in range(0, len(data), cut)]), REF))
 
 
 PLAIN = b"a block" * 300
@@ -63,6 +94,9 @@ def test_a_frame_may_have_every_field_of_the_standard(flags: int, names: bytes) 
         b"\0" + member()[1:],
         member()[:2] + b"\x07" + member()[3:],
         member() + b"junk",
+        member()[:-8] + b"junk" + member()[-8:],
+        member() + member()[-8:],
+        member() + b"junk" + member()[-8:],
         member()[:-9],
         member()[:9],
         b"",

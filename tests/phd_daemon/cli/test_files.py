@@ -112,6 +112,11 @@ def test_get_of_a_whole_partition_gets_its_name(delta: str, tmp_path: Path) -> N
     assert sorted(os.listdir(tmp_path / "p4")) == ["big", "empty", "fstab"]
 
 
+def test_a_name_can_be_written_as_ls_shows_it(delta: str, tmp_path: Path) -> None:
+    assert run(["get", delta, "p1:/etc/lat%E9n", "p1:/etc/new%0Aline", "p2:/FSTAB"]) == 0
+    assert set(os.listdir(os.fsencode(tmp_path))) == {b"lat\xe9n", b"new\nline", b"fstab"}
+
+
 def test_get_leaves_what_is_there_and_replaces_it_when_told(delta: str, tmp_path: Path, capsys: Say) -> None:
     (tmp_path / "fstab").write_text("mine")
     assert run(["get", delta, "p1:/etc/fstab"]) == 1

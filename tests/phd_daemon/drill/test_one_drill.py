@@ -51,7 +51,7 @@ def all_files(folder: Path) -> dict[Path, tuple[int, int]]:
 
 def test_a_vm_that_says_it_is_up_has_passed_and_nothing_but_the_record_stays(lab: DrillLab) -> None:
     need("qemu-system-x86_64", "qemu-storage-daemon", "e2fsck")
-    need_fuse()
+    need_fuse(lab.folder)
     delta = backed_up(lab, bootable(boot_sector(LOGIN), (0x83, ext4(lab.folder)), (0x82, bytes(1 << 20))))
     before = all_files(lab.store)
     done = lab.drill(None, DrillWanted(boot=SHORT, full=True))  # by chance: there is one VM
@@ -95,7 +95,7 @@ def test_it_boots_from_another_controller(lab: DrillLab) -> None:
 
 def test_a_block_that_is_bad_in_the_backup_is_a_failure_whatever_the_guest_says(lab: DrillLab) -> None:
     need("qemu-system-x86_64", "qemu-storage-daemon", "e2fsck")
-    need_fuse()
+    need_fuse(lab.folder)
     result = lab.backup(bootable(boot_sector(LOGIN), (0x83, ext4(lab.folder))), full=True)
     assert result.full is not None
     path = lab.path(result.full)
@@ -110,7 +110,7 @@ def test_a_block_that_is_bad_in_the_backup_is_a_failure_whatever_the_guest_says(
 
 def test_a_file_system_with_errors_is_a_failure(lab: DrillLab) -> None:
     need("qemu-storage-daemon", "e2fsck")
-    need_fuse()
+    need_fuse(lab.folder)
     broken = bytearray(ext4(lab.folder))
     inodes = int.from_bytes(broken[2048 + 8 : 2048 + 12], "little") * 1024  # of the first group's descriptor
     broken[inodes + 256 : inodes + 512] = os.urandom(256)  # the root folder

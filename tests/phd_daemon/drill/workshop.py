@@ -12,7 +12,9 @@ import pytest
 
 from phd_daemon.config.load import load_config
 from phd_daemon.config.model import Config
+from phd_daemon.drill.launch import ProgramLimits
 from phd_daemon.drill.one_drill import DrillWanted
+from phd_daemon.drill.programs import ran
 from phd_daemon.drill.tiny_guest import boot_sector
 from phd_daemon.drill.verdict import Drill, DrillStep
 from phd_daemon.operations.drill import DrillOf, drill
@@ -34,9 +36,12 @@ def need(*names: str) -> None:
             pytest.skip(f"{name} is not installed: what a drill does with it was not tried")
 
 
-def need_fuse() -> None:
-    if not Path("/dev/fuse").exists():
-        pytest.skip("/dev/fuse is not here: file systems are not checked by a drill")
+def need_fuse(folder: Path) -> None:
+    """Skip, loudly, where a partition cannot be shown as a file."""
+    limits = ProgramLimits(own_mounts=True, confined=False)
+    command = [program("true")]
+    if not Path("/dev/fuse").exists() or ran(command, log=folder / "log", limits=limits, stop=go_on, seconds=60)[0] != 0:
+        pytest.skip("no /dev/fuse, or no user namespaces here: a drill does not check file systems")
 
 
 def ext4(folder: Path, size: int = 4 * MIB) -> bytes:

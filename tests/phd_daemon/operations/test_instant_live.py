@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -137,6 +138,30 @@ def test_a_snapshot_above_the_overlay_is_refused(host: InstantHost, session: Ins
         with pytest.raises(DestinationInUse, match="above it"):
             finish(host, session, guest)
     assert host.now(session) == session
+
+
+def test_a_guest_that_phd_stopped_and_died_runs_on_after_the_next_finish(
+    host: InstantHost, session: InstantSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The crash came after the record said `finished`, and before `cont`."""
+    honest = GuestMonitor.command
+
+    def dying(self: GuestMonitor, name: str, arguments: Mapping[str, Any] | None = None) -> Any:
+        if name == "cont":
+            raise TryAgainLater("phd was killed")
+        return honest(self, name, arguments)
+
+    monkeypatch.setattr(GuestMonitor, "command", dying)
+    with guest_of(host, session) as guest:
+        guest.writes(*WRITES)
+        with pytest.raises(TryAgainLater, match="was killed"):
+            finish(host, session, guest)
+        monkeypatch.setattr(GuestMonitor, "command", honest)
+        now = find_session(host.config, str(host.disk()))
+        assert now.state is SessionState.FINISHED
+        finish(host, now, guest)
+        assert guest.ask("query-status")["running"] is True  # type: ignore[index]
+    assert flat(host) == written(BACKUP, *WRITES)
 
 
 def _steps(act: Callable[[int], bool]) -> int:

@@ -473,6 +473,10 @@ def behind(more: bytes) -> Callable[[bytes], bytes]:
     return lambda data: data + more
 
 
+def before_trailer(one: bytes) -> bytes:
+    return one[:-8] + b"junk" + one[-8:]
+
+
 def head_crc(one: bytes, *, right: bool) -> bytes:
     """A member without one gets the CRC of its head."""
     at = 12 + struct.unpack_from("<H", one, 10)[0] if one[3] & 4 else 10
@@ -595,6 +599,8 @@ CASES |= {
     "a frame of the Full without PF": Case(full_frames(1, lambda _: member(OLD[FRAME : 2 * FRAME])), ACCEPT),
     "a frame of the Full in two members": Case(full_frames(1, lambda _: halves(OLD[FRAME : 2 * FRAME])), ACCEPT),
     "an empty member behind a frame of the Full": Case(full_frames(1, behind(member(b""))), ACCEPT),
+    "bytes before the trailer of a frame of the Full": Case(full_frames(2, before_trailer), REFUSE),
+    "bytes before the trailer of a frame": Case(new_members(lambda data: before_trailer(member(data))), REFUSE),
     "zeros behind a frame of the Full": Case(full_frames(1, behind(bytes(9))), REFUSE),
     "the Full has zeros at its end": Case(refit(behind(bytes(9)), framed=True), ACCEPT),
     "the Full has zeros in its last frame": Case(full_frames(2, behind(bytes(9))), REFUSE, MAP_ONLY),

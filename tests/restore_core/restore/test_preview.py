@@ -23,6 +23,7 @@ from restore_core.restore.run import restore_delta
 from restore_core.targets.base import ArchiveRef
 from tests.lab import BLOCK, Lab, Witness, go_on, request_for
 from tests.restore_core.archive.stub_shell import full_path, two_backups
+from tests.rights import of_no_more_than_a_user
 
 OLD = os.urandom(BLOCK * 2) + bytes(BLOCK)
 NEW = OLD[:BLOCK] + b"new".ljust(BLOCK, b"n") + OLD[2 * BLOCK :]
@@ -115,6 +116,7 @@ SETTINGS: dict[str, tuple[str, Setting, bool]] = {
     "a name of a flat file": ("d-flat.vmdk", lambda _: None, True),
     "a name of an unfinished file": ("d.img.phd-new", lambda _: None, True),
     "a name that is too long": ("n" * 250, lambda _: None, True),
+    "a name beside which no session could lie": ("n" * 235 + ".img", lambda _: None, True),
     "a name with a control character": ("a\nb.img", lambda _: None, True),
     "no name before the suffix": (".vmdk", lambda _: None, True),
     "a quote in the name of a VMDK": ('a"b.vmdk', lambda _: None, True),
@@ -230,11 +232,23 @@ def vfat(_path: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def somebody_elses(path: Path, mode: int = 0) -> Iterator[None]:
+    path.write_bytes(b"x")
+    path.chmod(mode)
+    with of_no_more_than_a_user():
+        yield
+
+
 HOLDERS: dict[str, Callable[[Path], contextlib.AbstractContextManager[None]]] = {
     "another restore holds the disk": lambda out: flock_of(out / "d.img.phd-hold", fcntl.LOCK_EX),
     "another restore holds the folder": lambda out: flock_of(out, fcntl.LOCK_EX),
     "QEMU has it": lambda out: qemu_lock(out / "d.img"),
     "a program has it open": lambda out: opened(out / "d.img"),
+    "another user left its lock file": lambda out: somebody_elses(out / "d.img.phd-hold"),
+    "another user's lock file may be read": lambda out: somebody_elses(out / "d.img.phd-hold", 0o444),
+    "another user left its part": lambda out: somebody_elses(out / "d.img.phd-new"),
+    "another user's part may be read": lambda out: somebody_elses(out / "d.img.phd-new", 0o444),
     "the file system is read-only": read_only,
     "the file system is too small": small,
     "the file system takes no file of this size": vfat,

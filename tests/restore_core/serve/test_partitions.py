@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from restore_core.errors import BadArchive
 from restore_core.serve.magic_bytes import detect
 from restore_core.serve.partitions import MAX_LOGICAL, read_partitions
 
@@ -220,6 +221,21 @@ def test_a_file_system_is_known_by_its_magic_bytes(at: int, magic: bytes, name: 
     disk[MIB + at : MIB + at + len(magic)] = magic
     assert detect(Bytes(disk), MIB, MIB) == name
     assert detect(Bytes(disk), MIB, at + len(magic) - 1) == "", "magic bytes behind the end of a partition are not its own"
+
+
+def test_a_partition_whose_begin_is_damaged_in_the_archive_hides_no_other(tmp_path: Path):
+    disk = sfdisk(tmp_path / "d", "label: gpt\nsize=10M, type=L\nsize=10M, type=L\n")
+
+    class Damaged(Bytes):
+        def read(self, offset: int, length: int) -> bytes:
+            if MIB <= offset < 2 * MIB:
+                raise BadArchive("block 4 is bad")
+            return super().read(offset, length)
+
+    disk.data = disk.data[: 11 * MIB] + b"XFSB" + disk.data[11 * MIB + 4 :]
+    table = read_partitions(Damaged(disk.data))
+    assert [(part.name, part.file_system) for part in table.partitions] == [("p1", ""), ("p2", "XFS")]
+    assert table.marks == ("p1: what it holds cannot be read: block 4 is bad",)
 
 
 @given(st.data())

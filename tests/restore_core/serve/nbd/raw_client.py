@@ -31,7 +31,7 @@ class RawClient:
     def __init__(self, connected: socket.socket) -> None:
         self.socket = connected
         self.structured = False
-        connected.settimeout(20)
+        connected.settimeout(60)
 
     @classmethod
     def on(cls, path: object) -> RawClient:

@@ -161,7 +161,8 @@ def test_a_client_that_breaks_the_protocol_is_closed_and_others_are_served(serve
     assert running.client().go().read(0, 10).data == served.data[:10]
 
 
-def test_bytes_of_any_kind_never_end_the_server(served: Served, running: Running) -> None:
+def test_bytes_of_any_kind_never_end_the_server(served: Served, running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "MAX_HANDSHAKES", 100)  # those that left may not be gone yet
     dice = random.Random(6)
     for number in range(40):
         bad = running.client() if number % 2 else running.client().go()
@@ -246,6 +247,7 @@ def test_those_who_do_not_choose_take_no_place_of_those_who_did(
 ) -> None:
     monkeypatch.setattr(listener, "MAX_HANDSHAKES", 3)
     good = running.client().go()
+    assert good.read(0, 10).data == served.data[:10]  # now the server, too, knows that it has chosen
     waiting = [running.client() for _ in range(3)]
     for one in waiting:
         one.received(18)  # it has a thread
@@ -260,6 +262,7 @@ def test_those_who_do_not_choose_take_no_place_of_those_who_did(
 def test_more_clients_than_there_is_room_for_are_closed(served: Served, running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "MAX_CLIENTS", 2)
     first, second = running.client().go(), running.client().go()
+    assert first.read(0, 1).data == second.read(0, 1).data
     third = running.client()
     third.go()
     assert third.is_closed()
@@ -270,6 +273,7 @@ def test_a_server_that_gets_no_thread_closes_the_new_client_and_serves_the_other
     served: Served, running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good, start = running.client().go(), threading.Thread.start
+    assert good.read(0, 10).data == served.data[:10]  # it has both of its threads
 
     def no_thread(thread: threading.Thread) -> None:
         if thread.name in refused:
