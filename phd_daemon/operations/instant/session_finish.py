@@ -235,7 +235,7 @@ def decided(config: Config, session: InstantSession, held: Sequence[HeldDisk], s
     with contextlib.ExitStack() as stack:
         for one in held:
             hidden = tuple(name + HIDDEN_SUFFIX for name in (one.destination.disk_name, one.destination.descriptor_name) if name)
-            refuse_third_files(one, (*hidden, *(() if live else (one.finishing_name,))))
+            refuse_third_files(one, (*hidden, one.finishing_name))
             if not live:
                 stack.enter_context(lone_overlay(one, one.overlay_name))
             disk = stack.enter_context(proven_disk(config, one, stop))
