@@ -16,6 +16,7 @@ from restore_core.disk.session_record import (
     SESSION_SUFFIXES,
     InstantSession,
     SessionClaim,
+    is_home,
     parse_session,
     read_session,
 )
@@ -67,10 +68,12 @@ def in_session(destination: Destination, there: list[str]) -> InSession:
 
 
 def _beside(destination: Destination) -> InstantSession | None:
-    """Returns the session whose record lies beside this disk."""
+    """Returns the session whose record lies beside this disk; None for a copy, whose session has other files."""
     fd = destination.open(destination.disk_name + RECORD_SUFFIX)
     with open(fd, "rb") as file:
-        return parse_session(file.read(1 << 20))
+        session = parse_session(file.read(1 << 20))
+    strayed = session is None or not is_home(session, destination.path.with_name(destination.disk_name + RECORD_SUFFIX))
+    return None if strayed else session
 
 
 def _claimed(claim: SessionClaim) -> InstantSession | None:

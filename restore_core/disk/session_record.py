@@ -164,6 +164,14 @@ def _disk(data: dict[str, Any]) -> SessionDisk:
     return SessionDisk(**data, **lists)
 
 
+def is_home(session: InstantSession, found: Path) -> bool:
+    """Whether the record that was found here is the one of its session, and not a copy, or one that was moved."""
+    try:
+        return os.path.samefile(session.record, found)
+    except OSError:
+        return False
+
+
 def read_session(path: Path) -> InstantSession | None:
     """Returns the session of a record; None if there is none that can be read. Raises `OSError` if it could not be looked at."""
     try:

@@ -30,6 +30,7 @@ from restore_core.disk.session_record import (
     InstantSession,
     SessionDisk,
     beside,
+    is_home,
     read_session,
 )
 from restore_core.errors import DestinationError, InSession, PhdError, UsageError, from_os_error, is_no_answer
@@ -72,7 +73,9 @@ def find_session(config: Config, text: str) -> InstantSession:
     path = destination(text)
     flat = path.with_name(names_for(path, confined=False)[0])
     session = read_session(beside(flat, RECORD_SUFFIX))
-    if session is None:
+    if session is not None:
+        _refuse_strayed(session, beside(flat, RECORD_SUFFIX))
+    else:
         named = (one for one in known_sessions(spool) if os.fspath(path) in {disk.path for disk in one.disks})
         session = next(named, None)
     if session is not None:
@@ -84,7 +87,27 @@ def find_session(config: Config, text: str) -> InstantSession:
             f"{printable(str(beside(flat, RECORD_SUFFIX)))} cannot be read as the record of a session",
             remedy="Use the version of phd that wrote it; the overlay beside it was left alone.",
         )
+    for overlay in (beside(flat, OVERLAY_SUFFIX), beside(flat, FINISHING_SUFFIX)):
+        if os.path.lexists(overlay):
+            raise DestinationError(
+                f"{printable(str(overlay))} may hold what a guest wrote, and no record of its session is known here",
+                remedy="Name the first disk of its VM, or bring the *.phd-session back beside that. Do not delete the overlay.",
+            )
     raise UsageError(f"{printable(str(path))}: no instant session uses this disk", remedy="'phd instant list' shows them.")
+
+
+def _refuse_strayed(session: InstantSession, found: Path) -> None:
+    """Raise `DestinationError` for a record that lies elsewhere: with its folder it was copied, or moved away.
+
+    The session that it names has other files, which the person did not name.
+    """
+    if is_home(session, found):
+        return
+    raise DestinationError(
+        f"{printable(str(found))}: the record of session {session.id}, whose disk is {printable(session.disks[0].path)}; "
+        "this folder is a copy of that one, or was moved from there. Nothing was changed",
+        remedy="Moved: move it back, then give the command again. A copy: remove the files of the session in it by hand.",
+    )
 
 
 @contextlib.contextmanager

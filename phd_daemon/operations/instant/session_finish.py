@@ -31,7 +31,7 @@ from phd_daemon.operations.instant.session_disks import (
     session_lock,
     write_session,
 )
-from phd_daemon.operations.instant.session_live import begin_live, finish_live
+from phd_daemon.operations.instant.session_live import begin_live, finish_live, run_on
 from phd_daemon.operations.instant.session_proof import (
     path_of_hidden,
     proven_disk,
@@ -79,6 +79,8 @@ def finish_session(
         try:
             done = _finished(asked, now, held)
             end_finished(held, live=qmp is not None)
+            if qmp is not None and now.state is SessionState.FINISHED:
+                run_on(now, qmp)
             stop_server(config, done)
             _remove_record(held[0])
         except OSError as error:

@@ -114,6 +114,14 @@ def finish_live(
             return done
 
 
+def run_on(session: InstantSession, qmp: Path) -> None:
+    """Lets the guest of a finished session run on, which phd stopped, if a crash came before that. Raises `QmpError`."""
+    names = [f"phd-{session.id}-{number}" for number in range(1, len(session.disks) + 1)]
+    with GuestMonitor(qmp) as monitor:
+        if session.ran and not _pending(monitor, names):
+            monitor.command("cont")
+
+
 def _give_to_qemu(config: Config, monitor: GuestMonitor, disk: LiveDisk, stop: Stop) -> None:
     """Lets QEMU open the disk under its name, then hides it; nobody else may have it open, and it must be what was proven."""
     held, destination = disk.held, disk.held.destination

@@ -50,7 +50,7 @@ def all_sessions(config: Config) -> list[InstantSession]:
 
 def seen_session(config: Config, session: InstantSession) -> SeenSession:
     """Looks at a session. Nothing that cannot be looked at is an error."""
-    server = server_trouble(session) if session.state is SessionState.SERVING else ""
+    server = server_trouble(session)
     disks = tuple(_seen(config, disk) for disk in session.disks)
     return SeenSession(session=session, server=server, disks=disks, waits=tuple(_waits(session, server, disks)))
 

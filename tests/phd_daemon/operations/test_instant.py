@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,15 @@ from phd_daemon.operations.instant.session_disks import find_session
 from phd_daemon.operations.instant.session_seen import seen_session
 from phd_daemon.spool.layout import State
 from phd_daemon.spool.session_hints import known_sessions
-from restore_core.disk.session_record import OVERLAY_SUFFIX, InstantSession, SessionDisk, SessionState, beside, read_session
+from restore_core.disk.session_record import (
+    FINISHING_SUFFIX,
+    OVERLAY_SUFFIX,
+    InstantSession,
+    SessionDisk,
+    SessionState,
+    beside,
+    read_session,
+)
 from restore_core.errors import (
     DestinationError,
     DestinationExists,
@@ -29,7 +37,10 @@ from restore_core.errors import (
     TryAgainLater,
     UsageError,
 )
+from restore_core.restore.request import RestoreRequest
+from restore_core.restore.run import restore_delta
 from restore_core.targets.base import ArchiveRef
+from tests.lab import Witness, go_on
 from tests.phd_daemon.operations.instant_host import (
     MIB,
     InstantHost,
@@ -166,6 +177,43 @@ def test_a_start_that_crashes_at_any_step_is_begun_again_or_discarded(host: Inst
         return died
 
     assert step_by_step(crash) > 8
+
+
+def test_no_state_says_that_a_server_answers_which_does_not(host: InstantHost, delta: ArchiveRef) -> None:
+    session = host.start(delta).session
+    for state in SessionState:
+        assert "does not answer" in seen_session(host.config, replace(session, state=state)).server, state
+
+
+@pytest.mark.parametrize("act", [shutil.copytree, shutil.move], ids=["copied", "moved"])
+def test_a_record_in_another_folder_ends_no_session(
+    host: InstantHost, delta: ArchiveRef, act: Callable[[Path, Path], object]
+) -> None:
+    session = host.start(delta).session
+    host.restore(session)
+    guest_writes(session.disks[0].overlay, *WRITES)
+    home, away = host.disk().parent, host.disk().parent.with_name("away")
+    act(home, away)
+    with pytest.raises(DestinationError, match="a copy of that one, or was moved"):
+        find_session(host.config, str(away / "CRM.vmdk"))
+    request = RestoreRequest(delta=delta, destination=away / "CRM.vmdk")
+    with pytest.raises(InSession) as refused:
+        restore_delta(request, host.lab.targets, reporter=Witness(), stop=go_on)
+    assert str(home) not in refused.value.remedy
+    if not home.exists():
+        shutil.move(away, home)
+    assert find_session(host.config, str(host.disk())).id == session.id
+    host.finish(session)
+    assert _flat(host) == written(BACKUP, *WRITES)
+
+
+@pytest.mark.parametrize("suffix", [OVERLAY_SUFFIX, FINISHING_SUFFIX])
+def test_an_overlay_whose_record_is_gone_is_not_called_no_session(host: InstantHost, delta: ArchiveRef, suffix: str) -> None:
+    session = host.start(delta).session
+    session.record.unlink()
+    session.disks[0].overlay.rename(beside(session.disks[0].flat, suffix))
+    with pytest.raises(DestinationError, match="no record of its session is known here"):
+        find_session(host.config, str(host.disk()))
 
 
 def test_discard_throws_the_overlay_away_and_leaves_the_disk(host: InstantHost, delta: ArchiveRef) -> None:

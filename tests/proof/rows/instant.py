@@ -237,6 +237,6 @@ ROWS = (
             "instant:a_second_start_makes_a_new_overlay",
         ),
         mutant_share=0.07,
-        short=0.034,
+        short=None,
     ),
 )
