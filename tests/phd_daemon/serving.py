@@ -31,7 +31,7 @@ class ServeProcess:
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal, and return the exit code."""
         self.process.send_signal(number)
-        code = self.process.wait(30)
+        code = self.process.wait(60)
         assert self.process.stdout is not None
         assert not self.process.stdout.read(), "one document, and nothing else"
         return code
