@@ -11,7 +11,6 @@ All numbers are little-endian, as everywhere in gzip.
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import struct
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ import deflate
 from isal import igzip_lib, isal_zlib
 
 from restore_core.archive.digests import Buffer
+from restore_core.archive.inflate import inflate_member
 from restore_core.errors import BadArchive
 from restore_core.targets.base import ArchiveRef
 
@@ -32,7 +32,7 @@ _FIXED = struct.Struct("<2sBBIBBH")
 _NOT_IN_RFC = 0xE0
 """Bits of the flags with which RFC 1952 demands that a decoder gives up."""
 _DEFLATE, _OS_UNKNOWN = 8, 255
-_FEXTRA = 4
+_FHCRC, _FEXTRA = 2, 4
 _LENGTH = struct.Struct("<2sHI")
 _IDENTITY = struct.Struct("<2sHB16sQI")
 _TRAILER = struct.Struct("<II")
@@ -96,19 +96,15 @@ def _member(data: Buffer, body: bytes, extra: bytes) -> bytes:
     return b"".join((head, extra, body, _TRAILER.pack(deflate.crc32(data), len(data))))
 
 
-def decode(frame: Buffer, size: int, where: str) -> bytes:
+def decode(frame: Buffer, size: int, where: str) -> Buffer:
     """Returns the `size` bytes in a frame. Never produces more, so that a small frame cannot fill the memory. Releases the GIL.
 
     It is one member, as writers make it, or several, and nothing else: the decoder says where a member ends, so that bytes before
     or behind its trailer are found, as gzip finds them. Raises `BadArchive` when it is damaged or holds another number of bytes.
     """
     held = bytes(frame)
-    decoder = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
-    with contextlib.suppress(igzip_lib.IsalError):  # type: ignore[arg-type]  # its stub declares an instance, not a class
-        data: bytes = decoder.decompress(held, size + 1)
-        if decoder.eof and len(data) == size and not decoder.unused_data and not held[3] & _NOT_IN_RFC:
-            return data
-    return _of_several(held, size, where)
+    data = inflate_member(held, size) if size and len(held) > 3 and not held[3] & (_NOT_IN_RFC | _FHCRC) else None
+    return data if data is not None else _of_several(held, size, where)
 
 
 def _of_several(members: bytes, size: int, where: str) -> bytes:

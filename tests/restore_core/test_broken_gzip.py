@@ -5,11 +5,14 @@ from __future__ import annotations
 import gzip
 import struct
 import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from isal import igzip_lib
 
 from restore_core.archive.frames import decode, plain_stream
+from restore_core.archive.inflate import _by_isal, inflate_member
 from restore_core.errors import BadArchive
 from restore_core.targets.base import LOCAL, ArchiveRef
 
@@ -105,3 +108,21 @@ def test_a_frame_may_have_every_field_of_the_standard(flags: int, names: bytes) 
 def test_a_frame_that_gzip_refuses_is_refused(wrong: bytes) -> None:
     with pytest.raises(BadArchive, match=r"^here: frame "):
         decode(wrong, len(PLAIN), "here")
+
+
+@pytest.mark.parametrize("inflate", [inflate_member, _by_isal])
+def test_a_member_ends_where_its_data_end(inflate: Callable[[bytes, int], bytes | bytearray | None]) -> None:
+    good = member()
+    assert inflate(good, len(PLAIN)) == PLAIN
+    wrong = [good[:-8] + b"between" + good[-8:], good + b"x", good[:-1], good + good, good[:-8] + good[-8:] * 2, b"", b"\0" * 30]
+    assert [inflate(bytes(one), len(PLAIN)) for one in wrong] == [None] * len(wrong)
+    assert [inflate(good, size) for size in (len(PLAIN) - 1, len(PLAIN) + 1)] == [None, None]
+
+
+def test_threads_inflate_at_once() -> None:
+    with ThreadPoolExecutor(8) as pool:
+        assert set(map(bytes, filter(None, pool.map(lambda _: inflate_member(member(), len(PLAIN)), range(400))))) == {PLAIN}
+
+
+def test_the_library_in_the_package_tells_where_a_member_ends() -> None:
+    assert inflate_member is not _by_isal  # else frames are decoded more slowly: this build of the package 'deflate' hides it
