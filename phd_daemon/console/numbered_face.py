@@ -183,9 +183,10 @@ class NumberedFace:
         watched.pause()
         output.say()
         try:
+            presses.pressed = False
             self._prompt("Stop it? Unfinished files are removed. yes or [N]o: ")
-            presses.pressed, presses.asking = False, True
-            answer = self._line()
+            presses.asking = True
+            answer = None if presses.pressed else self._line()  # pressed as soon as the question was there
             presses.asking = False
         except KeyboardInterrupt:
             answer = None

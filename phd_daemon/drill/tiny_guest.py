@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _CODE = bytes.fromhex(
+    "fa"  # cli: the BIOS prints from its timer, in the middle of the text
     "31c0"  # xor ax, ax
     "8ed8"  # mov ds, ax
     "be207c"  # mov si, text

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -238,3 +239,12 @@ def test_help_is_broken_between_words(face: Numbered, monkeypatch: pytest.Monkey
     assert all(len(line) < 50 for line in said)
     assert "three four" in " ".join(said)
     assert {word for line in said for word in line.split()} >= {"one", "two", "three", "four", "five"}
+
+
+def test_ctrl_c_as_soon_as_the_question_is_there_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes between the last character of the question and the first look at the keys."""
+    face, presses, watched = Numbered(), numbered_face._Presses(), Mock(asked=False)
+    monkeypatch.setattr(face, "_prompt", lambda _text: presses.on_interrupt(2, None))
+    monkeypatch.setattr(face, "_line", lambda: pytest.fail("it waits for a key"))
+    face._ask_to_stop(watched, presses)
+    watched.ask.assert_called_once()
