@@ -102,9 +102,9 @@ def decode(frame: Buffer, size: int, where: str) -> Buffer:
     It is one member, as writers make it, or several, and nothing else: the decoder says where a member ends, so that bytes before
     or behind its trailer are found, as gzip finds them. Raises `BadArchive` when it is damaged or holds another number of bytes.
     """
-    held = bytes(frame)
-    data = inflate_member(held, size) if size and len(held) > 3 and not held[3] & (_NOT_IN_RFC | _FHCRC) else None
-    return data if data is not None else _of_several(held, size, where)
+    plain = size and len(frame) > 3 and not frame[3] & (_NOT_IN_RFC | _FHCRC)  # the decoder passes over a CRC of the head
+    data = inflate_member(frame, size) if plain else None
+    return data if data is not None else _of_several(bytes(frame), size, where)
 
 
 def _of_several(members: bytes, size: int, where: str) -> bytes:

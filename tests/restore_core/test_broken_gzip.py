@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from isal import igzip_lib
 
+from restore_core.archive.digests import Buffer
 from restore_core.archive.frames import decode, plain_stream
 from restore_core.archive.inflate import _by_isal, inflate_member
 from restore_core.errors import BadArchive
@@ -111,9 +112,10 @@ def test_a_frame_that_gzip_refuses_is_refused(wrong: bytes) -> None:
 
 
 @pytest.mark.parametrize("inflate", [inflate_member, _by_isal])
-def test_a_member_ends_where_its_data_end(inflate: Callable[[bytes, int], bytes | bytearray | None]) -> None:
+def test_a_member_ends_where_its_data_end(inflate: Callable[[Buffer, int], bytes | bytearray | None]) -> None:
     good = member()
-    assert inflate(good, len(PLAIN)) == PLAIN
+    for held in (good, bytearray(good), memoryview(good), memoryview(bytearray(b"x" + good))[1:]):
+        assert inflate(held, len(PLAIN)) == PLAIN
     wrong = [good[:-8] + b"between" + good[-8:], good + b"x", good[:-1], good + good, good[:-8] + good[-8:] * 2, b"", b"\0" * 30]
     assert [inflate(bytes(one), len(PLAIN)) for one in wrong] == [None] * len(wrong)
     assert [inflate(good, size) for size in (len(PLAIN) - 1, len(PLAIN) + 1)] == [None, None]
