@@ -120,6 +120,11 @@ to_option = click.option(
     shell_complete=files,
     help="The disk: NAME.vmdk, or another name for a raw image.",
 )
+uuid_option = click.option("--uuid", help="Which VM, where several have that name.")
+whole_vm_option = click.option(
+    "--vm", metavar="NAME", help="Instead of DELTA: every disk of this VM, to the folder given with --to."
+)
+
 full_option = click.option(
     "--full",
     metavar="ARCHIVE",

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from phd_daemon.drill.checkers import CHECKERS, Checker, Judged, judge
+from phd_daemon.drill.disk_reader import DiskReader
 from phd_daemon.drill.disk_server import ServedDrillDisk
 from phd_daemon.drill.launch import ProgramLimits
-from phd_daemon.drill.nbd_reader import NbdReader
 from phd_daemon.drill.partition_file import NoPartitionFile, PartitionFile, partition_file
 from phd_daemon.drill.programs import find_program, ran
 from phd_daemon.drill.verdict import DrillOutcome, DrillStep
@@ -27,7 +27,7 @@ def check_disk(disk: ServedDrillDisk, *, folder: Path, stop: Stop, seconds: floa
     """Yields a step for the table of the disk, and one for each partition. `seconds` is the time for each check."""
     name, began = printable(disk.name), time.monotonic()
     try:
-        with NbdReader(disk.socket) as reader:
+        with DiskReader(disk.socket) as reader:
             table = read_partitions(reader)
     except (BadData, TryAgainLater) as error:
         not_read = DrillOutcome.NOT_PROVEN  # if it is damaged, the step `read` says so

@@ -10,7 +10,7 @@ import click
 
 from phd_daemon.cli.complete import files
 from phd_daemon.cli.interrupt import interruptible
-from phd_daemon.cli.options import command, config_option, json_option, named_range, open_targets, quiet_option
+from phd_daemon.cli.options import command, config_option, json_option, named_range, open_targets, quiet_option, uuid_option
 from phd_daemon.config.model import Config
 from phd_daemon.drill.boot import BootWanted
 from phd_daemon.drill.hardware import DiskBus
@@ -32,7 +32,7 @@ _TITLES = ("BEGAN", "VM", "BACKUP (UTC)", "VERDICT", "TOOK", "WHY")
 @command(stays_done=False)
 @click.argument("what", required=False, metavar="[VM|DELTA]", shell_complete=files)
 @click.option("--random", "by_chance", is_flag=True, help="A VM by chance, most likely one that was drilled long ago, or never.")
-@click.option("--uuid", help="Which VM, where several have that name.")
+@uuid_option
 @click.option("--at", metavar="TIME", help=f'Of a VM: its newest backup up to "2026-11-24", "2026-11-24 03:00", or 3d. {ZONE}')
 @click.option("--boot/--no-boot", default=True, help="Boot it under QEMU, without a network; default: yes.")
 @click.option("--full", is_flag=True, help="Verify every byte of the archives, too, not only what is read.")

@@ -20,7 +20,9 @@ from phd_daemon.cli.options import (
     json_option,
     open_targets,
     restore_options,
+    uuid_option,
     warn_if_nobody_serves,
+    whole_vm_option,
 )
 from phd_daemon.cli.questions import agreed, yes_option
 from phd_daemon.operations.installation import archive_ref, destination, read_config
@@ -46,8 +48,8 @@ def instant() -> None:
 @instant.command
 @click.argument("delta", required=False, shell_complete=files)
 @restore_options
-@click.option("--vm", metavar="NAME", help="Instead of DELTA: every disk of this VM, to the folder given with --to.")
-@click.option("--uuid", help="Which VM, where several have that name.")
+@whole_vm_option
+@uuid_option
 @click.option("--at", metavar="TIME", help=f'With --vm: its newest backup up to "2026-11-24", "2026-11-24 03:00", or 3d. {ZONE}')
 @click.option("--priority", type=PRIORITY, default=5, show_default=True, help="Of the restore: 0 first, 9 last.")
 @click.option("--sock", type=click.Path(path_type=Path), metavar="PATH", help="The server's socket; default: one in /run/phd.")

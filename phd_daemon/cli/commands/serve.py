@@ -12,7 +12,7 @@ import click
 
 from phd_daemon.cli.complete import files
 from phd_daemon.cli.interrupt import interruptible
-from phd_daemon.cli.options import command, config_option, full_option, json_option, open_targets, quiet_option
+from phd_daemon.cli.options import command, config_option, full_option, json_option, open_targets, quiet_option, uuid_option
 from phd_daemon.operations.installation import archive_ref, read_config
 from phd_daemon.operations.serve import Served, ServedExport, ServerReady, VmAt, WantedServer
 from phd_daemon.operations.serve import serve as serve_disks
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.argument("delta", required=False, shell_complete=files)
 @full_option
 @click.option("--vm", metavar="NAME", help="Instead of DELTA: every disk of this VM, each under its name.")
-@click.option("--uuid", help="Which VM, where several have that name.")
+@uuid_option
 @click.option("--at", metavar="TIME", help=f'With --vm: its newest backup up to "2026-11-24", "2026-11-24 03:00", or 3d. {ZONE}')
 @click.option("--session", metavar="ID", help="Instead of DELTA: the disks of this instant session, for its unit.")
 @click.option("--sock", type=click.Path(path_type=Path), metavar="PATH", help="The Unix socket; default: one in /run/phd.")

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from phd_daemon.cli.complete import files
-from phd_daemon.cli.options import PRIORITY, command, config_option, open_targets, restore_options
+from phd_daemon.cli.options import PRIORITY, command, config_option, open_targets, restore_options, uuid_option, whole_vm_option
 from phd_daemon.config.model import Config
 from phd_daemon.operations.backups import deltas_of_vm
 from phd_daemon.operations.follow import exit_code, follow
@@ -39,8 +39,8 @@ _WAITS = {
 @command(stays_done=True)
 @click.argument("delta", required=False, shell_complete=files)
 @restore_options
-@click.option("--vm", metavar="NAME", help="Instead of DELTA: every disk of this VM, to the folder given with --to.")
-@click.option("--uuid", help="Which VM, where several have that name.")
+@whole_vm_option
+@uuid_option
 @click.option(
     "--at",
     metavar="TIME",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import socket
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from phd_daemon.host.qmp import Qmp, QmpError
+from phd_daemon.operations.instant.nbd_probe import peer_pid
 from restore_core.naming import printable
 
 _SECONDS = 90.0
@@ -23,7 +23,7 @@ class GuestMonitor:
         self.where = f"QEMU at {printable(str(path))}"
         self._qmp = Qmp.at(path, seconds=_SECONDS)
         with socket.socket(fileno=socket.dup(self._qmp.fileno())) as same:
-            self.pid = int(struct.unpack("3i", same.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
+            self.pid = peer_pid(same)
 
     def command(self, name: str, arguments: Mapping[str, Any] | None = None) -> Any:
         """Returns the answer to one command. Raises `QmpError` for a refusal."""
